@@ -1,0 +1,31 @@
+# `make train` and `make test` do all the set-up that they need.
+PYTHON ?= python3
+CONFIG ?= configs/quickstart.yaml
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: train test lint format clean
+
+train: $(VENV)/.installed
+	$(BIN)/python train.py $(CONFIG) $(ARGS)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gptgan_jax needs Python >= 3.11; name one with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

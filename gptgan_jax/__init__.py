@@ -1,0 +1,1 @@
+"""GPT text GANs in JAX."""

@@ -1,0 +1,29 @@
+"""How a piece of configuration is declared: a frozen dataclass whose fields carry a meaning and bounds.
+
+Each field is `name: type = key(default, "meaning", ge=..., le=...)`. Types, bounds and unknown names are checked
+when the dataclass is built, whether from a YAML file or in Python. `gptgan_jax.config` puts the pieces together.
+"""
+
+from typing import Any, dataclass_transform
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+
+def key(default: Any, meaning: str, **bounds: Any) -> Any:
+    """A field of a configuration dataclass.
+
+    Args:
+        default: the value where the user gives none; a callable (such as a dataclass) is called to make it.
+        meaning: one line for `--help`, with the unit where there is one.
+        **bounds: pydantic's constraints: gt, ge, lt, le, min_length.
+    """
+    if callable(default):
+        return Field(default_factory=default, description=meaning, **bounds)
+    return Field(default=default, description=meaning, **bounds)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(key, Field))
+def config_dataclass(cls: type) -> Any:
+    """Class decorator: a frozen, hashable, keyword-only dataclass that validates itself and refuses unknown keys."""
+    return dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)

@@ -1,0 +1,108 @@
+"""The arrays that travel: what the data gives, what the sampler writes, what training carries.
+
+Dimensions: B batch, P prompt length, T target length. Masks are bool, true where a token counts.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import struct
+
+PyTree = Any
+Params = Any
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """How many token ids there are and which of them are special.
+
+    Attributes:
+        size: number of ids, V; every id is in [0, V).
+        pad_id: fills the positions that a mask excludes; its value never matters.
+        bos_id: the one-token prompt of unconditional text, and the first input of a decoder with an encoder.
+        eos_id: ends a text and is counted as part of it; None where every text fills the whole target length.
+    """
+
+    size: int
+    pad_id: int = 0
+    bos_id: int = 1
+    eos_id: int | None = 2
+
+
+@struct.dataclass
+class Batch:
+    """Real text. Prompts are padded on the left, targets on the right, so that a prompt ends where its target begins.
+
+    Attributes:
+        prompt: int32 [B, P]; unconditional text has P = 1 and BOS.
+        prompt_mask: bool [B, P].
+        target: int32 [B, T], ending in EOS where the text is shorter than T.
+        target_mask: bool [B, T]; covers EOS, not what comes after it.
+        label: int32 [B], the class of the text; -1 where it has none.
+    """
+
+    prompt: Array
+    prompt_mask: Array
+    target: Array
+    target_mask: Array
+    label: Array
+
+
+@struct.dataclass
+class Sample:
+    """Text that a generator wrote.
+
+    Attributes:
+        tokens: int32 [B, T]; pad_id after EOS.
+        mask: bool [B, T]; covers EOS, not what comes after it.
+        log_probs: float32 [B, T], log-probability in nats of each token under the distribution it was drawn from
+            (temperature, top-k and top-p included); 0 outside the mask.
+    """
+
+    tokens: Array
+    mask: Array
+    log_probs: Array
+
+
+@struct.dataclass
+class Scores:
+    """What a discriminator says of texts, as logits: positive means "real".
+
+    Attributes:
+        tokens: float32 [B, T]; entry t judges the text up to and including token t.
+        sequence: float32 [B], the judgement at the last token, that is of the whole text.
+    """
+
+    tokens: Array
+    sequence: Array
+
+
+@struct.dataclass
+class Player:
+    """One network with its optimiser."""
+
+    params: Params
+    opt_state: PyTree
+
+
+@struct.dataclass
+class GanState:
+    """All that training carries and all that a checkpoint holds.
+
+    Attributes:
+        step: int32 [], updates made since `init`.
+        key: typed PRNG key []; never changes, each step folds its own number in.
+        generator: Player.
+        discriminator: Player.
+        estimator: the estimator's own state, such as a moving-average baseline.
+        reference: the generator's parameters when this phase began, for the KL penalty; None where it has no weight.
+    """
+
+    step: Array
+    key: Array
+    generator: Player
+    discriminator: Player
+    estimator: PyTree
+    reference: Params | None
