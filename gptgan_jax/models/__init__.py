@@ -1,0 +1,1 @@
+"""Networks as pure functions: generators give next-token logits, discriminators give scores."""

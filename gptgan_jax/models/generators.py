@@ -1,0 +1,167 @@
+"""Generators: networks that give the next token's logits, as a tuple of pure functions.
+
+The sampler, the objectives and the training steps know nothing of a generator but this tuple.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from pydantic import Field
+
+from gptgan_jax.models.layers import OutputHead
+from gptgan_jax.models.lstm import LstmCache, LstmConfig, LstmNetwork
+from gptgan_jax.models.transformer import Cache, TransformerConfig, Trunk
+from gptgan_jax.types import Array, Batch, Params, PyTree, Vocabulary
+
+GeneratorConfig = Annotated[TransformerConfig | LstmConfig, Field(discriminator="kind")]
+
+
+class Logits(Protocol):
+    """(params, batch, dropout_key) -> float32 [B, T, V]: entry t is before the softmax over target token t,
+    given the prompt and the target tokens before t. Dropout acts where a key is given."""
+
+    def __call__(self, params: Params, batch: Batch, dropout_key: Array | None = None) -> Array: ...
+
+
+class Generator(NamedTuple):
+    """A text generator.
+
+    Attributes:
+        vocabulary: the token ids it writes.
+        init: (key, batch) -> params.
+        logits: teacher-forced logits of a whole batch; see `Logits`.
+        prefill: (params, prompt, prompt_mask, length) -> (logits float32 [B, V] of the first target token, cache with
+            room for `length` target tokens).
+        decode: (params, cache, tokens int32 [B]) -> (logits float32 [B, V] of the next token, cache).
+        max_length: the longest prompt plus target that it can read, or None where there is no limit.
+        config: what it was built from.
+    """
+
+    vocabulary: Vocabulary
+    init: Callable[[Array, Batch], Params]
+    logits: Logits
+    prefill: Callable[[Params, Array, Array, int], tuple[Array, PyTree]]
+    decode: Callable[[Params, PyTree, Array], tuple[Array, PyTree]]
+    max_length: int | None
+    config: GeneratorConfig
+
+
+def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generator:
+    """The generator that a configuration describes: a GPT or an LSTM language model.
+
+    With `encoder_layers` > 0 an encoder reads the prompt; without, the decoder does.
+    """
+    if isinstance(config, LstmConfig):
+        return _generator(_LstmGenerator(config, vocabulary), config, vocabulary, None)
+    return _generator(_TransformerGenerator(config, vocabulary), config, vocabulary, config.max_positions)
+
+
+def parameter_count(params: Params) -> int:
+    """The number of numbers in a tree of arrays."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _generator(
+    module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max_length: int | None
+) -> Generator:
+    def init(key: Array, batch: Batch) -> Params:
+        return module.init(key, batch.prompt, batch.prompt_mask, batch.target)["params"]
+
+    def logits(params: Params, batch: Batch, dropout_key: Array | None = None) -> Array:
+        _check_length(batch.prompt.shape[1], batch.target.shape[1])
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
+        return module.apply({"params": params}, batch.prompt, batch.prompt_mask, batch.target, rngs=rngs)
+
+    def prefill(params: Params, prompt: Array, prompt_mask: Array, length: int) -> tuple[Array, PyTree]:
+        _check_length(prompt.shape[1], length)
+        return module.apply({"params": params}, prompt, prompt_mask, length, method="prefill")
+
+    def decode(params: Params, cache: PyTree, tokens: Array) -> tuple[Array, PyTree]:
+        return module.apply({"params": params}, cache, tokens, method="decode")
+
+    def _check_length(prompt: int, target: int) -> None:
+        if max_length is not None and prompt + target > max_length:
+            raise ValueError(
+                f"prompt of {prompt} and target of {target} tokens need max_positions >= {prompt + target}, "
+                f"not {max_length}"
+            )
+
+    return Generator(vocabulary, init, logits, prefill, decode, max_length, config)
+
+
+class _TransformerGenerator(nn.Module):
+    config: TransformerConfig
+    vocabulary: Vocabulary
+
+    def setup(self) -> None:
+        self.trunk = Trunk(self.config, self.vocabulary.size)
+        if not self.config.tied_embeddings:
+            self.head = OutputHead(self.vocabulary.size, dtype=self.config.dtype)
+
+    def __call__(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
+        prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
+        inputs = jnp.concatenate([prefix, target[:, :-1]], axis=1)
+        # Padding after EOS stays attendable: it lies in the future of every token that counts.
+        mask = jnp.concatenate([prefix_mask, jnp.ones_like(target[:, :-1], dtype=bool)], axis=1)
+        hidden = self.trunk(inputs, mask, context, context_mask)
+        return self._logits(hidden[:, prefix.shape[1] - 1 :])
+
+    def prefill(self, prompt: Array, prompt_mask: Array, length: int) -> tuple[Array, Cache]:
+        prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
+        slots = prefix.shape[1] + length - 1
+        hidden, cache = self.trunk.prefill(prefix, prefix_mask, slots, context, context_mask)
+        return self._logits(hidden[:, -1]), cache
+
+    def decode(self, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
+        hidden, cache = self.trunk.decode(tokens, cache)
+        return self._logits(hidden), cache
+
+    def _prefix(self, prompt: Array, prompt_mask: Array) -> tuple[Array, Array, Array | None, Array | None]:
+        """What the decoder reads before the target, and the encoder's context where there is one."""
+        if not self.config.encoder_layers:
+            return prompt, prompt_mask, None, None
+        start, start_mask = _start(prompt, self.vocabulary)
+        return start, start_mask, self.trunk.encode(prompt, prompt_mask), prompt_mask
+
+    def _logits(self, hidden: Array) -> Array:
+        return self.trunk.embedding.logits(hidden) if self.config.tied_embeddings else self.head(hidden)
+
+
+class _LstmGenerator(nn.Module):
+    config: LstmConfig
+    vocabulary: Vocabulary
+
+    def setup(self) -> None:
+        self.network = LstmNetwork(self.config, self.vocabulary.size)
+
+    def __call__(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
+        prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)
+        inputs = jnp.concatenate([prefix, target[:, :-1]], axis=1)
+        mask = jnp.concatenate([prefix_mask, jnp.ones_like(target[:, :-1], dtype=bool)], axis=1)
+        hidden, _ = self.network.decode_all(inputs, mask, states)
+        return self.network.head(hidden[:, prefix.shape[1] - 1 :])
+
+    def prefill(self, prompt: Array, prompt_mask: Array, length: int) -> tuple[Array, LstmCache]:
+        prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)
+        hidden, states = self.network.decode_all(prefix, prefix_mask, states)
+        return self.network.head(hidden[:, -1]), LstmCache(states)
+
+    def decode(self, cache: LstmCache, tokens: Array) -> tuple[Array, LstmCache]:
+        return self.network.decode(tokens, cache)
+
+    def _prefix(
+        self, prompt: Array, prompt_mask: Array
+    ) -> tuple[Array, Array, tuple[tuple[Array, Array], ...]]:
+        states = self.network.encode(prompt, prompt_mask)
+        if not self.config.encoder_layers:
+            return prompt, prompt_mask, states
+        return *_start(prompt, self.vocabulary), states
+
+
+def _start(prompt: Array, vocabulary: Vocabulary) -> tuple[Array, Array]:
+    """The one-token prefix, BOS, of a decoder whose prompt an encoder reads: int32 [B, 1], bool [B, 1]."""
+    start = jnp.full((prompt.shape[0], 1), vocabulary.bos_id, jnp.int32)
+    return start, jnp.ones_like(start, dtype=bool)

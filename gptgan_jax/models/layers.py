@@ -1,0 +1,128 @@
+"""The parts that Transformer, LSTM and discriminators share.
+
+Every matrix product runs on two-dimensional operands: XLA's CPU backend is 1.6x faster on [B*T, D] @ [D, F] than on
+[B, T, D] @ [D, F], and no backend is slower. Parameters are float32; `dtype` is what products are computed in.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from gptgan_jax.types import Array
+
+Initializer = Callable[..., Array]
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def normal_init(stddev: float) -> Initializer:
+    """Initialises with N(0, stddev^2)."""
+    return nn.initializers.normal(stddev)
+
+
+class Projection(nn.Module):
+    """x [..., D] -> x @ kernel (+ bias), [..., features]."""
+
+    features: int
+    use_bias: bool = True
+    dtype: str = "float32"
+    kernel_init: Initializer = nn.initializers.normal(0.02)
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        dtype = DTYPES[self.dtype]
+        y = x.reshape(-1, x.shape[-1]).astype(dtype) @ kernel.astype(dtype)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).astype(
+                dtype
+            )
+        return y.reshape(*x.shape[:-1], self.features)
+
+
+class Embedding(nn.Module):
+    """A table [vocab_size, width] that embeds token ids and, where it is tied, gives the output logits."""
+
+    vocab_size: int
+    width: int
+    dtype: str = "float32"
+    stddev: float = 0.02
+
+    def setup(self) -> None:
+        self.table = self.param("table", normal_init(self.stddev), (self.vocab_size, self.width), jnp.float32)
+
+    def __call__(self, tokens: Array) -> Array:
+        """int32 [...] -> [..., width]."""
+        return jnp.take(self.table, tokens, axis=0).astype(DTYPES[self.dtype])
+
+    def logits(self, hidden: Array) -> Array:
+        """[..., width] -> float32 [..., vocab_size]: the products with every row of the table."""
+        return output_logits(hidden, self.table.T, self.dtype)
+
+
+def output_logits(hidden: Array, kernel: Array, dtype: str) -> Array:
+    """hidden [..., D] @ kernel [D, V] -> float32 logits [..., V], accumulated in float32 whatever the dtype."""
+    compute = DTYPES[dtype]
+    flat = hidden.reshape(-1, hidden.shape[-1]).astype(compute)
+    logits = jnp.matmul(flat, kernel.astype(compute), preferred_element_type=jnp.float32)
+    return logits.reshape(*hidden.shape[:-1], kernel.shape[-1])
+
+
+class OutputHead(nn.Module):
+    """An untied output layer: [..., D] -> float32 logits [..., vocab_size]."""
+
+    vocab_size: int
+    use_bias: bool = False
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, hidden: Array) -> Array:
+        kernel = self.param("kernel", normal_init(0.02), (hidden.shape[-1], self.vocab_size), jnp.float32)
+        logits = output_logits(hidden, kernel, self.dtype)
+        if self.use_bias:
+            logits = logits + self.param(
+                "bias", nn.initializers.zeros_init(), (self.vocab_size,), jnp.float32
+            )
+        return logits
+
+
+class Norm(nn.Module):
+    """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang & Sennrich 2019) over the last axis, computed in float32."""
+
+    kind: str = "layer"
+    eps: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        width = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones_init(), (width,), jnp.float32)
+        y = x.astype(jnp.float32)
+        if self.kind == "layer":
+            y = y - y.mean(axis=-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.eps) * scale
+        if self.kind == "layer":
+            y = y + self.param("bias", nn.initializers.zeros_init(), (width,), jnp.float32)
+        return y.astype(x.dtype)
+
+
+class Dropout(nn.Module):
+    """Dropout that acts exactly when the caller passes a `dropout` key; evaluation passes none."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return nn.Dropout(self.rate, deterministic=not self.has_rng("dropout"))(x)
+
+
+def positions_of(mask: Array) -> Array:
+    """Position of each token among the tokens that count: bool [B, S] -> int32 [B, S]; 0 before the first."""
+    return jnp.maximum(jnp.cumsum(mask.astype(jnp.int32), axis=-1) - 1, 0)
+
+
+def last_token(values: Array, mask: Array) -> Array:
+    """The entry at each row's last true position: [B, S, ...], bool [B, S] -> [B, ...]. Every row must have one."""
+    index = values.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=-1)
+    return jnp.take_along_axis(values, index.reshape(-1, *[1] * (values.ndim - 1)), axis=1)[:, 0]

@@ -1,0 +1,157 @@
+"""The LSTM encoder-decoder: embedding -> LSTM stack over the prompt -> LSTM stack over the text -> vocabulary.
+
+The final states of encoder layer i start decoder layer i (Sutskever et al. 2014). Without encoder layers the decoder
+reads the prompt itself: the literature's LSTM language model. Input projections of a whole layer are one matrix
+product outside the scan over time; only the recurrent product runs step by step.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from pydantic import model_validator
+
+from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, OutputHead, Projection
+from gptgan_jax.schema import config_dataclass, key
+from gptgan_jax.types import Array
+
+
+@config_dataclass
+class LstmConfig:
+    """The network of an LSTM generator."""
+
+    kind: Literal["lstm"] = "lstm"
+    layers: int = key(1, "LSTM layers of the decoder", ge=1)
+    encoder_layers: int = key(
+        0, "LSTM layers of the encoder that reads the prompt: 0 (none) or as many as layers", ge=0
+    )
+    embedding: int = key(32, "size of the token embeddings", ge=1)
+    hidden: int = key(32, "size of the hidden states", ge=1)
+    dropout: float = key(0.0, "dropout rate on each layer's input", ge=0, lt=1)
+    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
+    init_stddev: float | None = key(
+        None, "weights start from N(0, this^2); default: uniform +-1/sqrt(hidden)", gt=0
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "LstmConfig":
+        if self.encoder_layers not in (0, self.layers):
+            raise ValueError(
+                f"encoder_layers {self.encoder_layers} must be 0 or equal layers {self.layers}: "
+                "each encoder layer starts its decoder layer"
+            )
+        return self
+
+
+@struct.dataclass
+class LstmCache:
+    """The state of a decoding in progress: per layer (cell, hidden), each [B, hidden]."""
+
+    layers: tuple[tuple[Array, Array], ...]
+
+
+class LstmLayer(nn.Module):
+    """One LSTM layer (Hochreiter & Schmidhuber 1997), gates ordered input, forget, cell, output; forget bias 1."""
+
+    hidden: int
+    dtype: str
+    init_stddev: float | None
+
+    def setup(self) -> None:
+        if self.init_stddev is None:
+            bound = self.hidden**-0.5
+            init = nn.initializers.uniform(2 * bound)
+            self.kernel_init = lambda *args: init(*args) - bound
+        else:
+            self.kernel_init = nn.initializers.normal(self.init_stddev)
+        self.inputs = Projection(4 * self.hidden, dtype=self.dtype, kernel_init=self.kernel_init)
+        self.recurrent = self.param(
+            "recurrent", self.kernel_init, (self.hidden, 4 * self.hidden), jnp.float32
+        )
+
+    def start(self, batch: int) -> tuple[Array, Array]:
+        zeros = jnp.zeros((batch, self.hidden), jnp.float32)
+        return zeros, zeros
+
+    def __call__(
+        self, x: Array, mask: Array, state: tuple[Array, Array]
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """[B, T, X], bool [B, T] -> hidden states [B, T, hidden], final state. A masked step leaves the state as it was."""
+        gates = self.inputs(x).swapaxes(0, 1)
+        recurrent = self.recurrent.astype(DTYPES[self.dtype])
+
+        def step(
+            state: tuple[Array, Array], inputs: tuple[Array, Array]
+        ) -> tuple[tuple[Array, Array], Array]:
+            gates_t, mask_t = inputs
+            new = _cell(gates_t, state, recurrent)
+            kept = jax.tree.map(lambda a, b: jnp.where(mask_t[:, None], a, b), new, state)
+            return kept, kept[1]
+
+        state, hidden = jax.lax.scan(step, state, (gates, mask.swapaxes(0, 1)))
+        return hidden.swapaxes(0, 1), state
+
+    def step(self, x: Array, state: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        """One step for one token a row: [B, X] -> hidden [B, hidden], state."""
+        state = _cell(self.inputs(x), state, self.recurrent.astype(DTYPES[self.dtype]))
+        return state[1], state
+
+
+def _cell(gates: Array, state: tuple[Array, Array], recurrent: Array) -> tuple[Array, Array]:
+    """(cell, hidden) after one step, from the input projections [B, 4 * hidden]; state is kept in float32."""
+    cell, hidden = state
+    total = (gates + hidden.astype(recurrent.dtype) @ recurrent).astype(jnp.float32)
+    i, f, g, o = jnp.split(total, 4, axis=-1)
+    cell = jax.nn.sigmoid(f + 1.0) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return cell, jax.nn.sigmoid(o) * jnp.tanh(cell)
+
+
+class LstmNetwork(nn.Module):
+    """Tokens to logits."""
+
+    config: LstmConfig
+    vocab_size: int
+
+    def setup(self) -> None:
+        cfg = self.config
+        stddev = 1.0 if cfg.init_stddev is None else cfg.init_stddev
+        self.embedding = Embedding(self.vocab_size, cfg.embedding, cfg.dtype, stddev)
+        self.encoder = [LstmLayer(cfg.hidden, cfg.dtype, cfg.init_stddev) for _ in range(cfg.encoder_layers)]
+        self.decoder = [LstmLayer(cfg.hidden, cfg.dtype, cfg.init_stddev) for _ in range(cfg.layers)]
+        self.drop = Dropout(cfg.dropout)
+        self.head = OutputHead(self.vocab_size, use_bias=True, dtype=cfg.dtype)
+
+    def encode(self, tokens: Array, mask: Array) -> tuple[tuple[Array, Array], ...]:
+        """Final states of the encoder, one a layer; zeros where there is no encoder."""
+        if not self.encoder:
+            return tuple(layer.start(tokens.shape[0]) for layer in self.decoder)
+        return self._run(
+            self.encoder, tokens, mask, tuple(layer.start(tokens.shape[0]) for layer in self.encoder)
+        )[1]
+
+    def decode_all(
+        self, tokens: Array, mask: Array, states: tuple[tuple[Array, Array], ...]
+    ) -> tuple[Array, tuple[tuple[Array, Array], ...]]:
+        """Hidden states [B, T, hidden] of whole texts int32 [B, T], and the final states."""
+        return self._run(self.decoder, tokens, mask, states)
+
+    def decode(self, tokens: Array, cache: LstmCache) -> tuple[Array, LstmCache]:
+        """Logits [B, V] after one new token a row, int32 [B]."""
+        x = self.embedding(tokens)
+        states = []
+        for layer, state in zip(self.decoder, cache.layers, strict=True):
+            x, state = layer.step(self.drop(x), state)
+            states.append(state)
+        return self.head(x), LstmCache(tuple(states))
+
+    def _run(
+        self, layers: list[LstmLayer], tokens: Array, mask: Array, states: tuple[tuple[Array, Array], ...]
+    ) -> tuple[Array, tuple[tuple[Array, Array], ...]]:
+        x = self.embedding(tokens)
+        final = []
+        for layer, state in zip(layers, states, strict=True):
+            x, state = layer(self.drop(x), mask, state)
+            final.append(state)
+        return x, tuple(final)

@@ -1,0 +1,355 @@
+"""One Transformer for generator, encoder and discriminator; its switches span GPT-2 and the Llama/Qwen family.
+
+Pre-norm blocks (Radford et al. 2019; Touvron et al. 2023). Keys and values of decoding live in an explicit `Cache`
+that goes in and comes out, so a decoding step is a pure function. Query, key and value weights are fused and grouped by
+key/value head: the kernel's columns run [K, H/K + 2, head_dim], so a split of it over devices falls between heads.
+
+Dimensions: B batch, T new tokens, S attended slots, D width, H heads, K key/value heads, G = H/K, E head width.
+"""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from pydantic import model_validator
+
+from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, Norm, Projection, normal_init, positions_of
+from gptgan_jax.schema import config_dataclass, key
+from gptgan_jax.types import Array
+
+ACTIVATIONS = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "relu": jax.nn.relu,
+    "swiglu": jax.nn.silu,  # of the gate; see MLP
+}
+
+
+@config_dataclass
+class TransformerConfig:
+    """The network of a Transformer. The defaults are GPT-2's choices at a size for a CPU."""
+
+    kind: Literal["transformer"] = "transformer"
+    layers: int = key(4, "blocks of the decoder", ge=1)
+    encoder_layers: int = key(0, "blocks of the encoder that reads the prompt; 0 is decoder-only", ge=0)
+    width: int = key(128, "size of the hidden states, D", ge=1)
+    heads: int = key(4, "attention heads, H; must divide width unless head_width is given", ge=1)
+    kv_heads: int | None = key(None, "key/value heads, K (grouped-query attention); default: heads", ge=1)
+    head_width: int | None = key(None, "size of a head; default: width / heads", ge=1)
+    mlp_width: int | None = key(None, "hidden size of a block's MLP, F; default: 4 * width", ge=1)
+    norm: Literal["layer", "rms"] = key("layer", "LayerNorm or RMSNorm")
+    norm_eps: float = key(1e-5, "added to the variance in the norm", gt=0)
+    activation: Literal["gelu", "gelu_tanh", "relu", "swiglu"] = key("gelu_tanh", "the MLP's nonlinearity")
+    positions: Literal["learned", "rotary"] = key("learned", "learned or rotary position embeddings")
+    max_positions: int = key(256, "longest prompt plus target, in tokens", ge=2)
+    rope_theta: float = key(10000.0, "base of the rotary wavelengths", gt=0)
+    qkv_bias: bool = key(True, "bias on queries, keys and values")
+    bias: bool = key(True, "bias on the other projections")
+    qk_norm: bool = key(False, "RMSNorm on each query and key head (Qwen3)")
+    tied_embeddings: bool = key(True, "output logits use the input embedding table")
+    dropout: float = key(0.0, "dropout rate after embeddings, attention and MLP", ge=0, lt=1)
+    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
+    remat: bool = key(False, "recompute activations in the backward pass to save memory")
+    scan_layers: bool = key(False, "one compiled block scanned over layers; worth it from about 24 layers")
+
+    @model_validator(mode="after")
+    def _check(self) -> "TransformerConfig":
+        if self.head_width is None and self.width % self.heads:
+            raise ValueError(
+                f"width {self.width} is not a multiple of heads {self.heads}; give head_width, or change one"
+            )
+        if self.kv_heads is not None and self.heads % self.kv_heads:
+            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
+        if self.positions == "rotary" and (self.head_width or self.width // self.heads) % 2:
+            raise ValueError("rotary positions need an even head width")
+        return self
+
+
+@struct.dataclass
+class Cache:
+    """Keys and values of a decoding in progress.
+
+    Attributes:
+        layers: per decoder layer {"key", "value"} of [B, S, K, E] (and {"cross_key", "cross_value"} of [B, P, K, E]);
+            with scan_layers one such dict with a leading layer axis.
+        mask: bool [B, S], the slots that hold a token.
+        index: int32 [], the next slot to write.
+        context_mask: bool [B, P], which prompt tokens the cross-attention sees; None without an encoder.
+    """
+
+    layers: Any
+    mask: Array
+    index: Array
+    context_mask: Array | None
+
+
+@struct.dataclass
+class _Step:
+    """What every block of one forward pass shares."""
+
+    positions: Array  # [B, T]
+    mask: Array  # bool [B, T, S]
+    index: Array  # slot of the first new token
+    context: Array | None  # [B, P, D], encoder output; None while decoding from a cache
+    context_mask: Array | None  # bool [B, P]
+
+
+def attend(queries_BTKGE: Array, keys_BSKE: Array, values_BSKE: Array, mask_BTS: Array) -> Array:
+    """Grouped-query scaled dot-product attention with the softmax in float32.
+
+    A row of the mask without any slot gives the mean of the values rather than NaN; such rows are padding.
+
+    Returns:
+        [B, T, K, G, E].
+    """
+    scale = queries_BTKGE.shape[-1] ** -0.5
+    scores = jnp.einsum(
+        "btkge,bske->bkgts", queries_BTKGE * scale, keys_BSKE, preferred_element_type=jnp.float32
+    )
+    scores = jnp.where(mask_BTS[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values_BSKE.dtype)
+    return jnp.einsum("bkgts,bske->btkge", weights, values_BSKE)
+
+
+def rotate(x: Array, positions: Array, theta: float) -> Array:
+    """Rotary position embedding (Su et al. 2021), halves rotated as in Llama. x [B, T, ..., E], positions [B, T]."""
+    half = x.shape[-1] // 2
+    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions[..., None].astype(jnp.float32) * frequencies
+    angles = angles.reshape(*positions.shape, *[1] * (x.ndim - 3), half)
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Self-attention; with a cache it writes the new keys and values there and attends to all slots."""
+
+    config: TransformerConfig
+    depth: int
+
+    @nn.compact
+    def __call__(
+        self, x: Array, cache: dict[str, Array] | None, step: _Step
+    ) -> tuple[Array, dict[str, Array] | None]:
+        cfg = self.config
+        kv_heads = cfg.kv_heads or cfg.heads
+        group = cfg.heads // kv_heads
+        head = cfg.head_width or cfg.width // cfg.heads
+        batch, length, _ = x.shape
+        qkv = Projection(kv_heads * (group + 2) * head, cfg.qkv_bias, cfg.dtype, name="qkv")(x)
+        qkv = qkv.reshape(batch, length, kv_heads, group + 2, head)
+        queries, keys, values = qkv[:, :, :, :group], qkv[:, :, :, group], qkv[:, :, :, group + 1]
+        if cfg.qk_norm:
+            queries = Norm("rms", cfg.norm_eps, name="query_norm")(queries)
+            keys = Norm("rms", cfg.norm_eps, name="key_norm")(keys)
+        if cfg.positions == "rotary":
+            queries = rotate(queries, step.positions, cfg.rope_theta)
+            keys = rotate(keys, step.positions, cfg.rope_theta)
+        if cache is not None:
+            keys = jax.lax.dynamic_update_slice_in_dim(cache["key"], keys, step.index, axis=1)
+            values = jax.lax.dynamic_update_slice_in_dim(cache["value"], values, step.index, axis=1)
+            cache = cache | {"key": keys, "value": values}
+        mixed = attend(queries, keys, values, step.mask).reshape(batch, length, cfg.heads * head)
+        return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="out")(
+            mixed
+        ), cache
+
+
+class CrossAttention(nn.Module):
+    """Attention of the decoder to the encoder's keys and values, which are computed once and cached."""
+
+    config: TransformerConfig
+    depth: int
+
+    @nn.compact
+    def __call__(
+        self, x: Array, cache: dict[str, Array] | None, step: _Step
+    ) -> tuple[Array, dict[str, Array] | None]:
+        cfg = self.config
+        kv_heads = cfg.kv_heads or cfg.heads
+        group = cfg.heads // kv_heads
+        head = cfg.head_width or cfg.width // cfg.heads
+        batch, length, _ = x.shape
+        queries = Projection(cfg.heads * head, cfg.qkv_bias, cfg.dtype, name="query")(x)
+        queries = queries.reshape(batch, length, kv_heads, group, head)
+        if step.context is not None:
+            slots = step.context.shape[1]
+            kv = Projection(2 * kv_heads * head, cfg.qkv_bias, cfg.dtype, name="key_value")(step.context)
+            kv = kv.reshape(batch, slots, kv_heads, 2, head)
+            keys, values = kv[..., 0, :], kv[..., 1, :]
+            if cache is not None:
+                cache = cache | {"cross_key": keys, "cross_value": values}
+        else:
+            assert cache is not None, "decoding needs the cache that the prefill made"
+            keys, values = cache["cross_key"], cache["cross_value"]
+        assert step.context_mask is not None
+        mask = jnp.broadcast_to(step.context_mask[:, None], (batch, length, step.context_mask.shape[1]))
+        mixed = attend(queries, keys, values, mask).reshape(batch, length, cfg.heads * head)
+        return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="out")(
+            mixed
+        ), cache
+
+
+class MLP(nn.Module):
+    """Two projections around a nonlinearity; with SwiGLU (Shazeer 2020) a gate multiplies the hidden layer."""
+
+    config: TransformerConfig
+    depth: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        cfg = self.config
+        hidden = cfg.mlp_width or 4 * cfg.width
+        activation = ACTIVATIONS[cfg.activation]
+        if cfg.activation == "swiglu":
+            gate = activation(Projection(hidden, cfg.bias, cfg.dtype, name="gate")(x))
+            y = gate * Projection(hidden, cfg.bias, cfg.dtype, name="up")(x)
+        else:
+            y = activation(Projection(hidden, cfg.bias, cfg.dtype, name="up")(x))
+        return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="down")(y)
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: self-attention, cross-attention where there is an encoder, MLP."""
+
+    config: TransformerConfig
+    depth: int
+    cross: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Array, cache: dict[str, Array] | None, step: _Step
+    ) -> tuple[Array, dict[str, Array] | None]:
+        cfg = self.config
+        drop = Dropout(cfg.dropout)
+        y, cache = Attention(cfg, self.depth, name="attention")(
+            Norm(cfg.norm, cfg.norm_eps, name="attention_norm")(x), cache, step
+        )
+        x = x + drop(y)
+        if self.cross:
+            y, cache = CrossAttention(cfg, self.depth, name="cross")(
+                Norm(cfg.norm, cfg.norm_eps, name="cross_norm")(x), cache, step
+            )
+            x = x + drop(y)
+        return x + drop(
+            MLP(cfg, self.depth, name="mlp")(Norm(cfg.norm, cfg.norm_eps, name="mlp_norm")(x))
+        ), cache
+
+
+class Stack(nn.Module):
+    """`depth` blocks and the final norm, unrolled or scanned."""
+
+    config: TransformerConfig
+    depth: int
+    cross: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, caches: Any, step: _Step) -> tuple[Array, Any]:
+        cfg = self.config
+        block = nn.remat(Block, prevent_cse=not cfg.scan_layers) if cfg.remat else Block
+        if cfg.scan_layers:
+            scanned = nn.scan(
+                block,
+                variable_axes={"params": 0},
+                split_rngs={"params": True, "dropout": True},
+                in_axes=(0, nn.broadcast),
+                length=self.depth,
+            )
+            x, caches = scanned(cfg, self.depth, self.cross, name="blocks")(x, caches, step)
+        else:
+            updated = []
+            for i in range(self.depth):
+                cache = None if caches is None else caches[i]
+                x, cache = block(cfg, self.depth, self.cross, name=f"block_{i}")(x, cache, step)
+                updated.append(cache)
+            caches = None if caches is None else tuple(updated)
+        return Norm(cfg.norm, cfg.norm_eps, name="norm")(x), caches
+
+
+class Trunk(nn.Module):
+    """Tokens to hidden states: embedding, positions, encoder where there is one, decoder.
+
+    Generator and discriminator both own one under the name `trunk`, so the weights of one can start the other.
+    """
+
+    config: TransformerConfig
+    vocab_size: int
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.embedding = Embedding(self.vocab_size, cfg.width, cfg.dtype)
+        if cfg.positions == "learned":
+            self.position_table = self.param(
+                "positions", normal_init(0.02), (cfg.max_positions, cfg.width), jnp.float32
+            )
+        self.drop = Dropout(cfg.dropout)
+        self.decoder = Stack(cfg, cfg.layers, cross=cfg.encoder_layers > 0)
+        if cfg.encoder_layers:
+            self.encoder = Stack(cfg, cfg.encoder_layers)
+
+    def embed(self, tokens: Array, positions: Array) -> Array:
+        """int32 [B, T] twice -> [B, T, D]."""
+        x = self.embedding(tokens)
+        if self.config.positions == "learned":
+            x = x + jnp.take(self.position_table, positions, axis=0, mode="clip").astype(x.dtype)
+        return self.drop(x)
+
+    def __call__(
+        self, tokens: Array, mask: Array, context: Array | None = None, context_mask: Array | None = None
+    ) -> Array:
+        """Causal hidden states of whole texts: int32 [B, T], bool [B, T] -> [B, T, D]."""
+        positions = positions_of(mask)
+        causal = jnp.tril(jnp.ones((tokens.shape[1], tokens.shape[1]), bool))
+        step = _Step(positions, causal & mask[:, None, :], jnp.int32(0), context, context_mask)
+        return self.decoder(self.embed(tokens, positions), None, step)[0]
+
+    def encode(self, tokens: Array, mask: Array) -> Array:
+        """Bidirectional hidden states of the prompt: int32 [B, P], bool [B, P] -> [B, P, D]."""
+        positions = positions_of(mask)
+        both_ways = jnp.broadcast_to(mask[:, None, :], (*mask.shape, mask.shape[1]))
+        step = _Step(positions, both_ways, jnp.int32(0), None, None)
+        return self.encoder(self.embed(tokens, positions), None, step)[0]
+
+    def prefill(
+        self,
+        tokens: Array,
+        mask: Array,
+        slots: int,
+        context: Array | None = None,
+        context_mask: Array | None = None,
+    ) -> tuple[Array, Cache]:
+        """Hidden states [B, T, D] of the first tokens, and a cache with room for `slots` tokens that holds theirs."""
+        cfg = self.config
+        batch, length = tokens.shape
+        kv_heads, head = cfg.kv_heads or cfg.heads, cfg.head_width or cfg.width // cfg.heads
+
+        def empty(size: int) -> Array:
+            lead = (cfg.layers,) if cfg.scan_layers else ()
+            return jnp.zeros((*lead, batch, size, kv_heads, head), DTYPES[cfg.dtype])
+
+        layer = {"key": empty(slots), "value": empty(slots)}
+        if context is not None:
+            layer |= {"cross_key": empty(context.shape[1]), "cross_value": empty(context.shape[1])}
+        caches = layer if cfg.scan_layers else (layer,) * cfg.layers
+        filled = jnp.pad(mask, ((0, 0), (0, slots - length)))
+        causal = jnp.tril(jnp.ones((length, slots), bool))
+        positions = positions_of(mask)
+        step = _Step(positions, causal & filled[:, None, :], jnp.int32(0), context, context_mask)
+        hidden, caches = self.decoder(self.embed(tokens, positions), caches, step)
+        return hidden, Cache(caches, filled, jnp.int32(length), context_mask)
+
+    def decode(self, tokens: Array, cache: Cache) -> tuple[Array, Cache]:
+        """Hidden states [B, D] of one new token a row, int32 [B], and the cache that holds it."""
+        filled = cache.mask.at[:, cache.index].set(True)
+        positions = cache.mask.sum(axis=1, dtype=jnp.int32)[:, None]
+        step = _Step(positions, filled[:, None, :], cache.index, None, cache.context_mask)
+        hidden, caches = self.decoder(self.embed(tokens[:, None], positions), cache.layers, step)
+        return hidden[:, 0], cache.replace(layers=caches, mask=filled, index=cache.index + 1)
+
+
+def _residual_init(depth: int) -> Any:
+    """GPT-2's: projections back into the residual stream start smaller the deeper the network."""
+    return normal_init(0.02 / (2 * depth) ** 0.5)
