@@ -1,0 +1,1 @@
+"""What each player learns from: functions of scores, rewards and log-probabilities; they know no network."""
