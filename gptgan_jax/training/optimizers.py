@@ -1,0 +1,59 @@
+"""Optimisers by configuration: Optax's, composed."""
+
+from typing import Literal
+
+import jax
+import optax
+
+from gptgan_jax.schema import config_dataclass, key
+
+
+@config_dataclass
+class OptimizerConfig:
+    """How one player's gradient becomes an update."""
+
+    kind: Literal["adamw", "sgd"] = key("adamw", "AdamW (Adam where weight_decay is 0) or plain SGD")
+    learning_rate: float = key(1e-3, "peak learning rate", gt=0)
+    beta1: float = key(0.9, "decay of AdamW's first moment", ge=0, lt=1)
+    beta2: float = key(0.999, "decay of AdamW's second moment", ge=0, lt=1)
+    eps: float = key(1e-8, "AdamW's epsilon", gt=0)
+    weight_decay: float = key(0.0, "decoupled weight decay, of matrices only", ge=0)
+    warmup_steps: int = key(0, "updates of linear warm-up from 0", ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = key("constant", "after the warm-up")
+    final_fraction: float = key(0.1, "where linear and cosine end, as a fraction of the peak", ge=0, le=1)
+    clip_norm: float | None = key(1.0, "largest global norm of a gradient; null is off", gt=0)
+    accumulate: int = key(1, "batches whose gradients are averaged for one update", ge=1)
+
+
+def build_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The optimiser of a phase of `steps` batches."""
+    updates = max(steps // config.accumulate, 1)
+    parts = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
+    if config.kind == "adamw":
+        parts.append(optax.scale_by_adam(config.beta1, config.beta2, config.eps))
+        if config.weight_decay:
+            parts.append(optax.add_decayed_weights(config.weight_decay, _matrices))
+    parts.append(optax.scale_by_learning_rate(_schedule(config, updates)))
+    optimizer = optax.chain(*parts)
+    if config.accumulate > 1:
+        return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
+    return optimizer
+
+
+def _schedule(config: OptimizerConfig, updates: int) -> optax.Schedule:
+    peak, end = config.learning_rate, config.learning_rate * config.final_fraction
+    remaining = max(updates - config.warmup_steps, 1)
+    after = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "linear": lambda: optax.linear_schedule(peak, end, remaining),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, remaining, config.final_fraction),
+    }[config.schedule]()
+    if not config.warmup_steps:
+        return after
+    # The first update is made at 1/(warmup+1) of the peak: at 0 it would be wasted.
+    warmup = optax.linear_schedule(peak / (config.warmup_steps + 1), peak, config.warmup_steps)
+    return optax.join_schedules([warmup, after], [config.warmup_steps])
+
+
+def _matrices(params: optax.Params) -> optax.Params:
+    return jax.tree.map(lambda x: x.ndim > 1, params)
