@@ -1,0 +1,315 @@
+"""Token ids in batches of fixed shape, as a pure function of a seed and one integer, the position in the data.
+
+Position p is the p-th batch since training began. The stream of documents is one permutation of the split after
+another, one for each epoch, so a run that resumes needs to know nothing but its position, and a batch size or a split
+of any size will do.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from gptgan_jax.data.corpora import Split, counted
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.types import Batch, Vocabulary
+
+ENCODE_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Sequences of unequal length end to end.
+
+    Attributes:
+        tokens: int32 [sum of lengths].
+        offsets: int64 [N + 1]; sequence i is tokens[offsets[i] : offsets[i + 1]].
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.tokens[self.offsets[i] : self.offsets[i + 1]]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenisedSplit:
+    """The documents of a split as token ids, cut to length, and what that took.
+
+    Attributes:
+        targets: N sequences of 1 to max_length tokens; EOS ends each that was not cut off.
+        prompts: N sequences of at most max_prompt_length tokens, without BOS; None for unconditional text.
+        labels: int32 [N], -1 for no label; None where there are no classes.
+        vocabulary: of the ids.
+        max_length: target length of a batch, T.
+        max_prompt_length: longest prompt; a conditional batch has P = max_prompt_length + 1, with BOS.
+        truncated_targets: documents that were longer, EOS included; their first max_length tokens stay, without EOS.
+        truncated_prompts: prompts that were longer; their last max_prompt_length tokens stay.
+        unknown_tokens: tokens of targets and prompts that stand for an unknown word.
+        empty_documents: documents without any token, which were left out.
+    """
+
+    targets: Ragged
+    prompts: Ragged | None
+    labels: np.ndarray | None
+    vocabulary: Vocabulary
+    max_length: int
+    max_prompt_length: int
+    truncated_targets: int = 0
+    truncated_prompts: int = 0
+    unknown_tokens: int = 0
+    empty_documents: int = 0
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def notes(self) -> tuple[str, ...]:
+        """One line for each of the four counts that is not zero."""
+        lines = (
+            (self.truncated_targets, "document", f" cut off at {self.max_length} tokens"),
+            (self.truncated_prompts, "prompt", f" cut to the last {self.max_prompt_length} tokens"),
+            (self.unknown_tokens, "unknown word", ""),
+            (self.empty_documents, "document", " without any token left out"),
+        )
+        return tuple(counted(count, noun) + rest for count, noun, rest in lines if count)
+
+
+def encode_split(split: Split, tokenizer: AnyTokenizer, max_length: int, max_prompt_length: int = 1) -> TokenisedSplit:
+    """Encodes the documents of a split, ends each with EOS (where the vocabulary has one) and cuts it to length.
+
+    Args:
+        split: texts, or tokens that need no encoding.
+        tokenizer: its ids.
+        max_length: longest target in tokens, EOS included, at least 1.
+        max_prompt_length: longest prompt in tokens, BOS not included.
+    """
+    eos = tokenizer.vocabulary.eos_id
+    end = [] if eos is None else [eos]
+    unk = getattr(tokenizer, "unk_id", None)
+    targets, prompts = _RaggedBuilder(), _RaggedBuilder()
+    kept: list[int] = []
+    truncated_targets = truncated_prompts = unknown = 0
+    for first, encoded, encoded_prompts in _encoded_chunks(split, tokenizer):
+        for i, (ids, prompt) in enumerate(zip(encoded, encoded_prompts, strict=True), first):
+            if not ids:
+                continue
+            kept.append(i)
+            unknown += ids.count(unk) + prompt.count(unk) if unk is not None else 0
+            truncated_targets += len(ids) + len(end) > max_length
+            truncated_prompts += len(prompt) > max_prompt_length
+            targets.add((ids + end)[:max_length])
+            prompts.add(prompt[-max_prompt_length:])
+    return TokenisedSplit(
+        targets=targets.built(),
+        prompts=None if split.prompts is None else prompts.built(),
+        labels=None if split.labels is None else np.asarray(split.labels, np.int32)[kept],
+        vocabulary=tokenizer.vocabulary,
+        max_length=max_length,
+        max_prompt_length=max_prompt_length,
+        truncated_targets=truncated_targets,
+        truncated_prompts=truncated_prompts,
+        unknown_tokens=unknown,
+        empty_documents=len(split) - len(kept),
+    )
+
+
+def batch_at(
+    split: TokenisedSplit,
+    seed: int,
+    position: int,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Batch:
+    """The batch at a position of the endless stream: a function of its arguments and nothing else.
+
+    Element j of the stream is document permutation(j // N)[j % N], where permutation(e) is drawn from (seed, e).
+    Batch p holds the elements from p * batch_size on, and process k of n the k-th of its n equal parts.
+
+    Args:
+        split: the documents, N of them.
+        seed: of the order.
+        position: number of the global batch, from 0.
+        batch_size: of the global batch; may exceed N.
+        process_index: of this process.
+        process_count: number of processes, a divisor of batch_size.
+
+    Returns:
+        Batch of NumPy arrays with B = batch_size / process_count rows.
+
+    Raises:
+        ValueError: an empty split, or processes that do not divide the batch.
+    """
+    count = len(split)
+    if count == 0 or batch_size % process_count or not 0 <= process_index < process_count:
+        raise ValueError(
+            f"no batch of {batch_size} from {count} documents for process {process_index} of {process_count}"
+        )
+    rows = batch_size // process_count
+    elements = position * batch_size + process_index * rows + np.arange(rows, dtype=np.int64)
+    epochs, places = np.divmod(elements, count)
+    documents = np.empty(rows, np.int64)
+    for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+        of_epoch = epochs == epoch
+        documents[of_epoch] = _permutation(seed, epoch, count)[places[of_epoch]]
+    return _gather(split, documents)
+
+
+def evaluation_batches(split: TokenisedSplit, batch_size: int) -> Iterator[Batch]:
+    """Every document once, in order, in batches of one shape.
+
+    The last batch is filled up with rows whose target mask is all false, whose prompt is BOS and whose label is -1.
+    """
+    for start in range(0, len(split), batch_size):
+        documents = np.arange(start, start + batch_size)
+        yield _gather(split, np.where(documents < len(split), documents, -1))
+
+
+def prefetch(
+    make_batch: Callable[[int], Batch], start: int, put: Callable[[Batch], Batch], depth: int = 2
+) -> Iterator[Batch]:
+    """Batches from a position on, without end, made and put on the device by a thread that works ahead.
+
+    The thread starts with the first `next` and ends when the iterator is closed or dropped. At most `depth` finished
+    batches wait while it works on one more.
+
+    Args:
+        make_batch: position -> Batch, such as a partial `batch_at`.
+        start: first position.
+        put: moves a batch to the device.
+        depth: at least 1.
+
+    Raises:
+        What `make_batch` or `put` raised, in the consumer, after all batches before it. ValueError: depth below 1.
+    """
+    if depth < 1:
+        raise ValueError(f"depth should be at least 1, not {depth}")
+    ready: queue.Queue[tuple[Batch | None, BaseException | None]] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def work() -> None:
+        position = start
+        while not stop.is_set():
+            try:
+                ready.put((put(make_batch(position)), None))
+            except BaseException as error:
+                ready.put((None, error))
+                return
+            position += 1
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch, error = ready.get()
+            if error is not None:
+                raise error
+            assert batch is not None
+            yield batch
+    finally:
+        stop.set()
+        # The thread may wait to hand over one more batch: with the queue empty it can, and then it sees the stop.
+        while not ready.empty():
+            ready.get_nowait()
+        thread.join()
+
+
+def _gather(split: TokenisedSplit, documents: np.ndarray) -> Batch:
+    """Rows of documents; -1 makes an empty row."""
+    vocabulary = split.vocabulary
+    target, target_mask = _padded_right(split.targets, documents, split.max_length, vocabulary.pad_id)
+    if split.prompts is None:
+        prompt = np.full((len(documents), 1), vocabulary.bos_id, np.int32)
+        prompt_mask = np.ones_like(prompt, bool)
+    else:
+        prompt, prompt_mask = _prompts(split.prompts, documents, split.max_prompt_length, vocabulary)
+    label = np.full(len(documents), -1, np.int32)
+    if split.labels is not None:
+        label = np.where(documents < 0, -1, split.labels[documents]).astype(np.int32)
+    # Declared as device arrays, which these become when they are put there.
+    arrays: tuple[Any, ...] = (prompt, prompt_mask, target, target_mask, label)
+    return Batch(*arrays)
+
+
+def _lengths(ragged: Ragged, documents: np.ndarray) -> np.ndarray:
+    return np.where(documents < 0, 0, ragged.offsets[documents + 1] - ragged.offsets[documents])
+
+
+def _padded_right(ragged: Ragged, documents: np.ndarray, width: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """int32 and bool [B, width]: tokens, then padding."""
+    columns = np.arange(width)
+    mask = columns < _lengths(ragged, documents)[:, None]
+    places = ragged.offsets[documents][:, None] + columns
+    return np.where(mask, ragged.tokens.take(places, mode="clip"), np.int32(pad_id)), mask
+
+
+def _prompts(
+    ragged: Ragged, documents: np.ndarray, longest: int, vocabulary: Vocabulary
+) -> tuple[np.ndarray, np.ndarray]:
+    """int32 and bool [B, longest + 1]: padding, then BOS, then tokens."""
+    from_end = np.arange(longest + 1) - (longest + 1)  # the last column is -1
+    lengths = _lengths(ragged, documents)[:, None]
+    places = ragged.offsets[documents + 1][:, None] + from_end
+    tokens = ragged.tokens.take(places, mode="clip") if len(ragged.tokens) else np.zeros(places.shape, np.int32)
+    tokens = np.where(from_end == -1 - lengths, np.int32(vocabulary.bos_id), tokens)
+    mask = from_end >= -1 - lengths
+    return np.where(mask, tokens, np.int32(vocabulary.pad_id)), mask
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of an epoch. A batch looks at no more than two neighbours, so two are kept."""
+    key = np.array([seed % 2**64, epoch], np.uint64)
+    order = np.random.Generator(np.random.Philox(key=key)).permutation(count)
+    order = order.astype(np.int32 if count < 2**31 else np.int64)
+    order.flags.writeable = False
+    return order
+
+
+def _encoded_chunks(
+    split: Split, tokenizer: AnyTokenizer
+) -> Iterator[tuple[int, Sequence[list[int]], Sequence[list[int]]]]:
+    """(index of the first document, ids of each, ids of each prompt), a thousand documents at a time."""
+    for start in range(0, len(split), ENCODE_AT_ONCE):
+        part = slice(start, start + ENCODE_AT_ONCE)
+        if split.tokens is not None:
+            encoded = split.tokens[part].tolist()
+        else:
+            encoded = tokenizer.encode_batch(split.texts[part])
+        if split.prompts is None:
+            yield start, encoded, [[]] * len(encoded)
+        else:
+            yield start, encoded, tokenizer.encode_batch(split.prompts[part])
+
+
+class _RaggedBuilder:
+    """Grows by array chunks: a list of Python integers would take eight times the memory."""
+
+    def __init__(self) -> None:
+        self._chunks: list[np.ndarray] = []
+        self._pending: list[int] = []
+        self._lengths: list[int] = []
+
+    def add(self, ids: list[int]) -> None:
+        self._pending += ids
+        self._lengths.append(len(ids))
+        if len(self._pending) >= 2**16:
+            self._flush()
+
+    def built(self) -> Ragged:
+        self._flush()
+        offsets = np.zeros(len(self._lengths) + 1, np.int64)
+        np.cumsum(self._lengths, out=offsets[1:])
+        return Ragged(np.concatenate(self._chunks), offsets)
+
+    def _flush(self) -> None:
+        self._chunks.append(np.array(self._pending, np.int32))
+        self._pending = []
