@@ -23,7 +23,7 @@ def key(default: Any, meaning: str, **bounds: Any) -> Any:
     return Field(default=default, description=meaning, **bounds)
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(key, Field))
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 def config_dataclass(cls: type) -> Any:
     """Class decorator: a frozen, hashable, keyword-only dataclass that validates itself and refuses unknown keys."""
     return dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)

@@ -1,0 +1,137 @@
+"""What a run is: every choice in one frozen dataclass.
+
+The sections belong to the rooms they configure (a network's to `models`, a corpus's to `data`); this file puts them
+together and checks what no section can check alone. `config_files` reads and writes them.
+"""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from gptgan_jax.data.corpora import DataConfig, GrammarData
+from gptgan_jax.data.tokenizers import TokenizerConfig, WordTokenizer
+from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.generators import GeneratorConfig
+from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.objectives.discrimination import PairLossName
+from gptgan_jax.objectives.estimators import ReinforceConfig
+from gptgan_jax.objectives.rewards import RewardName
+from gptgan_jax.runs.records import RecordsConfig
+from gptgan_jax.schema import config_dataclass, key
+from gptgan_jax.training.optimizers import OptimizerConfig
+
+Phase = Literal["likelihood", "warmup", "adversarial"]
+PHASES: tuple[Phase, ...] = ("likelihood", "warmup", "adversarial")
+
+
+@config_dataclass
+class ObjectiveConfig:
+    """What the two players learn from each other."""
+
+    pair_loss: PairLossName = key("non_saturating", "the discriminator's loss")
+    dense: bool = key(True, "judge and pay at every token; false: whole texts, paid at their last token")
+    reward: RewardName = key("sigmoid", "pay of the generator: 2 sigma(D) - 1, D, or a control without judgement")
+    estimator: ReinforceConfig = key(ReinforceConfig, "estimator of the generator's gradient")
+    temperature: float = key(1.0, "temperature that the generator writes at while it trains", gt=0)
+    entropy_weight: float = key(0.0, "bonus for next-token entropy, per nat", ge=0)
+    kl_weight: float = key(0.0, "penalty on KL from the pre-trained generator, per nat", ge=0)
+
+
+@config_dataclass
+class LikelihoodPhase:
+    """Phase 1: the generator learns the text by maximum likelihood."""
+
+    steps: int = key(1000, "batches; 0 leaves the phase out", ge=0)
+    batch_size: int = key(64, "texts a batch, over all devices", ge=1)
+    optimizer: OptimizerConfig = key(OptimizerConfig, "the generator's optimiser")
+
+
+@config_dataclass
+class WarmupPhase:
+    """Phase 2: the discriminator learns to tell the pre-trained generator's text from real text."""
+
+    steps: int = key(100, "batches; 0 leaves the phase out", ge=0)
+    batch_size: int = key(64, "real texts a batch, and as many generated", ge=1)
+    optimizer: OptimizerConfig = key(OptimizerConfig, "the discriminator's optimiser")
+
+
+@config_dataclass
+class AdversarialPhase:
+    """Phase 3: both learn from each other."""
+
+    steps: int = key(200, "batches; 0 leaves the phase out", ge=0)
+    batch_size: int = key(64, "real texts a batch, and as many generated", ge=1)
+    generator_optimizer: OptimizerConfig = key(lambda: OptimizerConfig(learning_rate=1e-4), "the generator's optimiser")
+    discriminator_optimizer: OptimizerConfig = key(OptimizerConfig, "the discriminator's optimiser")
+
+
+@config_dataclass
+class EvaluationConfig:
+    """What is looked at on the way and at the end, always on held-out text."""
+
+    every: int = key(200, "steps between evaluations; a checkpoint is saved at each", ge=1)
+    log_every: int = key(10, "steps between lines of metrics.jsonl", ge=1)
+    batch_size: int = key(100, "texts a batch while evaluating and sampling", ge=1)
+    max_texts: int = key(2000, "held-out texts scored at an evaluation on the way; the final one uses all", ge=1)
+    shown: int = key(8, "sample texts in samples.txt at each evaluation, always from the same keys", ge=1)
+    samples: int = key(1000, "texts drawn for the final score table", ge=2)
+    temperature: float = key(1.0, "temperature of all evaluation samples", ge=0)
+    top_k: int = key(0, "draw from the k most likely tokens; 0 is off", ge=0)
+    top_p: float = key(1.0, "draw from the smallest set of tokens with this probability; 1 is off", gt=0, le=1)
+
+
+@config_dataclass
+class CheckpointConfig:
+    """What is kept of each phase, besides its best by validation."""
+
+    keep: int = key(2, "latest checkpoints kept of each phase", ge=1)
+
+
+@config_dataclass
+class Config:
+    """One experiment."""
+
+    name: str = key("", "name of the run folder; default: the config file's name", max_length=200)
+    runs_folder: str = key("runs", "where run folders are made", min_length=1)
+    seed: int = key(0, "of parameters, batches and samples", ge=0, lt=2**31)
+    vocab_size: int | None = key(None, "the vocabulary both networks must have; default: the tokenizer's", ge=1)
+    data: DataConfig = key(GrammarData, "where text comes from")
+    tokenizer: TokenizerConfig = key(WordTokenizer, "how text becomes token ids; without effect on an oracle's ids")
+    generator: GeneratorConfig = key(TransformerConfig, "who writes")
+    discriminator: DiscriminatorConfig = key(CnnConfig, "who judges")
+    objective: ObjectiveConfig = key(ObjectiveConfig, "what the players learn from each other")
+    likelihood: LikelihoodPhase = key(LikelihoodPhase, "phase 1")
+    warmup: WarmupPhase = key(WarmupPhase, "phase 2")
+    adversarial: AdversarialPhase = key(AdversarialPhase, "phase 3")
+    evaluation: EvaluationConfig = key(EvaluationConfig, "what is measured")
+    checkpoints: CheckpointConfig = key(CheckpointConfig, "what is kept")
+    records: RecordsConfig = key(RecordsConfig, "what is written down")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        if self.name in (".", "..") or "/" in self.name or "\\" in self.name:
+            raise ValueError(f"name {self.name!r} must be a plain folder name; runs_folder says where it is made")
+        needed = 1 + self.data.max_prompt_length + self.data.max_length
+        for role, network in (("generator", self.generator), ("discriminator", self.discriminator)):
+            if isinstance(network, TransformerConfig) and network.max_positions < needed:
+                raise ValueError(
+                    f"{role}.max_positions {network.max_positions} is less than 1 + data.max_prompt_length "
+                    f"{self.data.max_prompt_length} + data.max_length {self.data.max_length}; make it >= {needed}"
+                )
+        if isinstance(self.discriminator, TransformerDiscriminatorConfig) and self.discriminator.from_generator:
+            self._check_shared_trunk(self.discriminator)
+        if not any(getattr(self, phase).steps for phase in PHASES):
+            raise ValueError("every phase has 0 steps; give likelihood.steps, warmup.steps or adversarial.steps")
+        return self
+
+    def _check_shared_trunk(self, discriminator: TransformerDiscriminatorConfig) -> None:
+        if not isinstance(self.generator, TransformerConfig) or self.generator.encoder_layers:
+            raise ValueError("discriminator.from_generator needs a decoder-only transformer as generator")
+        shape = ("layers", "width", "heads", "kv_heads", "head_width", "mlp_width", "norm", "activation", "positions")
+        for name in (*shape, "max_positions", "rope_theta", "qkv_bias", "bias", "qk_norm", "scan_layers"):
+            mine, theirs = getattr(discriminator, name), getattr(self.generator, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"discriminator.from_generator needs the generator's network: discriminator.{name} is {mine}, "
+                    f"generator.{name} is {theirs}"
+                )

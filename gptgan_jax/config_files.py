@@ -1,0 +1,295 @@
+"""Configurations in and out: YAML files and dotted overrides become a checked `Config`, and every mistake one line."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from gptgan_jax.config import Config
+from gptgan_jax.errors import UserError
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file, applies overrides `--key.path value` or `--key.path=value`, and checks everything.
+
+    Raises:
+        UserError: a missing or malformed file, an unknown key (with the nearest right one), a wrong value or an
+            impossible combination.
+    """
+    path = Path(path)
+    raw = _read_yaml(path)
+    for dotted, text in _pairs(overrides):
+        _override(raw, dotted, text)
+    if not raw.get("name"):
+        raw["name"] = path.stem
+    return config_from(raw, str(path))
+
+
+def config_from(raw: dict[str, Any], source: str = "config") -> Config:
+    """The configuration that nested dictionaries describe; missing keys take their defaults.
+
+    Raises:
+        UserError: naming `source` and the key.
+    """
+    try:
+        return TypeAdapter(Config).validate_python(_checked_keys(raw, Config, ""))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    except ValidationError as error:
+        raise UserError(f"{source}: {_one_line(error)}") from None
+
+
+def to_yaml(config: Config) -> str:
+    """Every key with its value, as YAML that `load_config` reads back to an equal configuration."""
+    return yaml.safe_dump(_plain(config), sort_keys=False)
+
+
+def difference(old: Config, new: Config) -> list[str]:
+    """One entry per key that differs, `key: old -> new`."""
+    before, after = dict(_flat(_plain(old))), dict(_flat(_plain(new)))
+    keys = [*before, *(name for name in after if name not in before)]
+    return [
+        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+        for name in keys
+        if before.get(name, "absent") != after.get(name, "absent")
+    ]
+
+
+def describe_keys() -> str:
+    """Every key with its type, default and meaning, a line each; what `--help` prints."""
+    return "\n".join(_describe(Config, ""))
+
+
+# ---- reading
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error: PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for name, _ in node.value:
+            if name.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {name.value!r} is given twice", problem_mark=name.start_mark)
+            seen.add(name.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config file; the project's own are in configs/") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise UserError(f"{path}: {error.strerror}; give a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; give a YAML file") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: {error.problem or 'not valid YAML'}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: a config is a mapping of keys to values, not a {type(raw).__name__}")
+    return raw
+
+
+def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """("a.b", "value") for each `--a.b value` or `--a.b=value`."""
+    rest = list(overrides)
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--") or len(flag) < 3:
+            raise UserError(f"unexpected argument {flag!r}: overrides are written --key.path value")
+        dotted, equals, text = flag[2:].partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"--{dotted} needs a value: --{dotted} VALUE")
+            text = rest.pop(0)
+        yield dotted.replace("-", "_"), text
+
+
+def _override(raw: dict[str, Any], dotted: str, text: str) -> None:
+    """Sets one key. A new `kind` of a section keeps, of the file's keys there, those that the new kind has too."""
+    *parents, last = dotted.split(".")
+    node: Any = raw
+    annotation: Any = Config
+    for depth, name in enumerate(parents):
+        annotation = _field_annotation(annotation, name, node)
+        if node.get(name) is None:
+            node[name] = {}
+        node = node[name]
+        if not isinstance(node, dict):
+            raise UserError(f"--{dotted}: {'.'.join(parents[: depth + 1])} is a value, not a section")
+    if last == "kind":
+        kinds = {_kind(cls): cls for cls in _classes(annotation)}
+        if text in kinds:
+            for name in [name for name in node if name not in _fields(kinds[text])]:
+                del node[name]
+    node[last] = _value(text)
+
+
+def _value(text: str) -> Any:
+    """An override's value: null, a [list], or text for the checker to convert to the key's type."""
+    if text.lower() in ("null", "none"):
+        return None
+    if text.startswith("["):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"{text!r} is not a list; write [1, 2, 3]") from None
+    return text
+
+
+# ---- checking
+
+
+def _checked_keys(raw: Any, annotation: Any, path: str) -> dict[str, Any]:
+    """The raw section with its `kind` filled in, once every key in it is known.
+
+    Raises:
+        UserError: naming the unknown key and the nearest right one.
+    """
+    cls = _chosen(annotation, raw, path)
+    fields = _fields(cls)
+    checked = {}
+    for name, value in raw.items():
+        full = f"{path}{name}"
+        if name not in fields:
+            raise UserError(f"unknown key {full!r}{_nearest(str(name), fields, path)}")
+        if _classes(fields[name].annotation):
+            if value is None:
+                value = {}
+            if not isinstance(value, Mapping):
+                raise UserError(f"{full} is a section with keys of its own, not a {type(value).__name__}")
+            value = _checked_keys(_with_kind(fields[name], value), fields[name].annotation, f"{full}.")
+        checked[name] = value
+    return checked
+
+
+def _nearest(name: str, fields: Mapping[str, Any], path: str) -> str:
+    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {path + close[0]!r}?"
+    return f"; the keys here are {', '.join(fields)}"
+
+
+def _chosen(annotation: Any, raw: Mapping[str, Any], path: str) -> type:
+    """The dataclass of a section: the only one, or the one that its `kind` names."""
+    classes = _classes(annotation)
+    if len(classes) == 1:
+        return classes[0]
+    kinds = {_kind(cls): cls for cls in classes}
+    kind = raw.get("kind")
+    if kind not in kinds:
+        raise UserError(f"{path}kind is {kind!r}; choose one of {', '.join(kinds)}")
+    return kinds[kind]
+
+
+def _with_kind(field: Any, section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section with the default's `kind` where it names none and there is a choice."""
+    if len(_classes(field.annotation)) > 1 and "kind" not in section:
+        return {"kind": _kind(field.default_factory), **section}
+    return dict(section)
+
+
+def _one_line(error: ValidationError) -> str:
+    """Pydantic's first complaint: key, what is wrong, what it got."""
+    details = error.errors(include_url=False)
+    first = details[0]
+    kinds = {_kind(cls) for field in _fields(Config).values() for cls in _classes(field.annotation)}
+    path = ".".join(str(part) for i, part in enumerate(first["loc"]) if not (i == 1 and part in kinds))
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    got = "" if first["type"] in ("value_error", "missing") else f", not {first['input']!r}"
+    more = f" (and {len(details) - 1} more mistakes)" if len(details) > 1 else ""
+    return f"{path + ': ' if path else ''}{message.removeprefix('input ')}{got}{more}"
+
+
+# ---- the shape of the configuration
+
+
+def _fields(cls: Any) -> dict[str, Any]:
+    return cls.__pydantic_fields__
+
+
+def _classes(annotation: Any) -> list[type]:
+    """The configuration dataclasses that an annotation allows."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _classes(typing.get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [cls for part in typing.get_args(annotation) for cls in _classes(part)]
+    return [annotation] if dataclasses.is_dataclass(annotation) else []  # type: ignore[list-item]
+
+
+def _kind(cls: Any) -> Any:
+    field = _fields(cls).get("kind")
+    return None if field is None else field.default
+
+
+def _field_annotation(annotation: Any, name: str, node: Mapping[str, Any]) -> Any:
+    """The annotation of key `name` in a section; Any where there is no such key (the check of keys says so later)."""
+    for cls in _classes(annotation):
+        if name in _fields(cls):
+            return _fields(cls)[name].annotation
+    return Any
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield path + name, value
+
+
+def _describe(cls: Any, path: str) -> Iterator[str]:
+    for name, field in _fields(cls).items():
+        sections = _classes(field.annotation)
+        if not sections and not (name == "kind" and not field.description):
+            yield f"  --{path}{name}  {_type_name(field.annotation)}, default {_default(field)}: {field.description}"
+        for section in sections:
+            heading = f"{path}{name}"
+            if len(sections) > 1:
+                chosen = " (the default)" if section is field.default_factory else ""
+                heading += f" with --{path}{name}.kind {_kind(section)}{chosen}"
+            yield f"\n{heading}: {_summary(section)}"
+            yield from _describe(section, f"{path}{name}.")
+
+
+def _summary(cls: type) -> str:
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+
+
+def _default(field: Any) -> str:
+    return yaml.safe_dump(_plain(field.default), default_flow_style=True).split("\n")[0]
+
+
+def _type_name(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return "|".join(str(option) for option in typing.get_args(annotation))
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if part is type(None) else _type_name(part) for part in typing.get_args(annotation))
+    if origin is tuple:
+        return f"list of {_type_name(typing.get_args(annotation)[0])}"
+    if origin is Annotated:
+        return _type_name(typing.get_args(annotation)[0])
+    return {"str": "text", "bool": "true|false", "float": "number", "int": "integer"}.get(
+        annotation.__name__, annotation.__name__
+    )
