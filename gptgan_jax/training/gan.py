@@ -100,15 +100,11 @@ def gan_from(
         dropout_key = jax.random.fold_in(state.key, state.step)
 
         def loss_of(params: Params) -> Array:
-            return cross_entropy(
-                generator.logits(params, batch, dropout_key), batch.target, batch.target_mask
-            )
+            return cross_entropy(generator.logits(params, batch, dropout_key), batch.target, batch.target_mask)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.generator.params)
         metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
-        return state.replace(
-            step=state.step + 1, generator=_update(optimize_g, state.generator, gradient)
-        ), metrics
+        return state.replace(step=state.step + 1, generator=_update(optimize_g, state.generator, gradient)), metrics
 
     def discriminator_step(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
         key_sample, key_judge, _ = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
@@ -140,9 +136,7 @@ def gan_from(
 
     def write(state: GanState, batch: Batch, key: Array) -> Sample:
         length = batch.target.shape[1]
-        return sample(
-            generator, state.generator.params, key, batch.prompt, batch.prompt_mask, length, temperature
-        )
+        return sample(generator, state.generator.params, key, batch.prompt, batch.prompt_mask, length, temperature)
 
     def judge(state: GanState, batch: Batch, written: Sample, key: Array) -> tuple[Params, Scores, Metrics]:
         """The discriminator's gradient, and its scores (without dropout) of the written texts as it stands."""

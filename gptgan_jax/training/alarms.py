@@ -1,0 +1,51 @@
+"""Signs that adversarial training is going wrong, read off the last lines of the records."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+WINDOW = 5
+
+
+def active_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What is wrong now, by a short name, each with what to turn.
+
+    Args:
+        lines: the adversarial phase's metrics so far, oldest first. Judged are the means of the last five.
+    """
+    if len(lines) < WINDOW:
+        return {}
+
+    def recent(name: str) -> float | None:
+        values = [line[name] for line in lines[-WINDOW:] if line.get(name) is not None]
+        return fmean(values) if len(values) == WINDOW else None
+
+    found = {}
+    accuracy, entropy, kl = recent("discriminator_accuracy"), recent("entropy"), recent("kl")
+    length, real_length = recent("length"), recent("real_length")
+    if accuracy is not None and accuracy > 0.97:
+        found["accuracy near 1"] = (
+            f"discriminator accuracy {accuracy:.2f}: it tells every pair apart, so its reward says little; "
+            "lower its learning rate or its size"
+        )
+    if accuracy is not None and abs(accuracy - 0.5) < 0.03:
+        found["accuracy near 1/2"] = (
+            f"discriminator accuracy {accuracy:.2f}: it is guessing, so its reward is noise; "
+            "raise warmup.steps, its learning rate or its size"
+        )
+    first_entropy = lines[0].get("entropy")
+    if entropy is not None and first_entropy and entropy < 0.6 * first_entropy:
+        found["entropy"] = (
+            f"entropy fell from {first_entropy:.2f} to {entropy:.2f} nats/token: the generator is collapsing; "
+            "raise objective.entropy_weight or objective.kl_weight, or lower its learning rate"
+        )
+    if length is not None and real_length and not 0.75 < length / real_length < 1.33:
+        found["length"] = (
+            f"texts of {length:.1f} tokens against {real_length:.1f} in real ones: reward is earned by length; "
+            "raise objective.kl_weight"
+        )
+    if kl is not None and kl > 1.0:
+        found["kl"] = (
+            f"KL from the pre-trained generator is {kl:.2f} nats/token: it has drifted far; raise objective.kl_weight"
+        )
+    return found

@@ -1,0 +1,308 @@
+"""The run: phases in their order, batches in, records and checkpoints out; resumed from wherever it was left.
+
+The data position is the step within the phase and every key is a function of the state's step, so the latest
+checkpoint is all that a resume needs. Metrics of a step are read after the next one was dispatched.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import numpy as np
+
+from gptgan_jax.config import PHASES, Phase
+from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
+from gptgan_jax.evaluation.likelihood import likelihood_of
+from gptgan_jax.evaluation.texts import Drawing, TextWriter
+from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
+from gptgan_jax.models.generators import parameter_count
+from gptgan_jax.runs.checkpoints import METRIC, Checkpoints, restore_latest_readable, state_bytes
+from gptgan_jax.runs.experiment import Experiment
+from gptgan_jax.runs.folder import RunFolder, check_disk
+from gptgan_jax.runs.records import Records, read_metrics
+from gptgan_jax.training.alarms import active_alarms
+from gptgan_jax.training.gan import Gan, Metrics
+from gptgan_jax.training.phases import build_gan
+from gptgan_jax.training.progress import Progress
+from gptgan_jax.training.sharding import check_batch_size, data_mesh, put_batch, replicated, with_sharding
+from gptgan_jax.training.signals import StopSignals
+from gptgan_jax.types import Batch, GanState, Params
+
+BAR_FIGURES = {
+    "loss": "loss",
+    "discriminator_loss": "D loss",
+    "discriminator_accuracy": "D accuracy",
+    "reward": "reward",
+    "entropy": "entropy",
+    "kl": "KL",
+}
+
+
+class NotFinite(RuntimeError):
+    """A loss or a gradient was NaN or infinite; the message names the step, the phase and the last good checkpoint."""
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; everything is saved. `signal` is its number."""
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] = print) -> None:
+    """Runs every phase that is not done yet.
+
+    Args:
+        experiment: what to train.
+        folder: where; made if it does not exist.
+        say: takes one line of news at a time.
+
+    Raises:
+        UserError: before anything is written, where the folder holds another run, the disk is too small or a batch
+            can't be split over the devices.
+        NotFinite: a loss or a gradient was NaN or infinite.
+        Interrupted: SIGINT or SIGTERM came; the run is saved.
+    """
+    run = _Run(experiment, folder, say)
+    resuming = folder.check(experiment.config)
+    run.check_resources()
+    if not resuming and run.is_main:
+        folder.create(experiment.config, experiment.tokenizer)
+    with StopSignals() as signals, Checkpoints(folder.checkpoints, experiment.config.checkpoints.keep) as checkpoints:
+        run.execute(checkpoints, signals)
+
+
+class _Run:
+    """The constants of a run, so that its phases need not pass them around."""
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -> None:
+        self.experiment = experiment
+        self.config = experiment.config
+        self.folder = folder
+        self.say = say
+        self.mesh = data_mesh()
+        self.is_main = jax.process_index() == 0
+        self.gans: dict[Phase, Gan] = {
+            phase: build_gan(self.config, phase, experiment.generator, experiment.discriminator) for phase in PHASES
+        }
+        evaluation = self.config.evaluation
+        self.held_out = likelihood_of(experiment.generator)
+        self.drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
+        self.writer = TextWriter(
+            experiment.generator, experiment.tokenizer, self.config.data.max_length, evaluation.shown
+        )
+        self.prompts = experiment.shown_prompts(evaluation.shown)
+
+    # ---- the phases' places on the axis of global steps
+
+    def first_step(self, phase: Phase) -> int:
+        """Global steps made before the phase."""
+        return sum(getattr(self.config, earlier).steps for earlier in PHASES[: PHASES.index(phase)])
+
+    def last_step(self, phase: Phase) -> int:
+        return self.first_step(phase) + getattr(self.config, phase).steps
+
+    # ---- states
+
+    def new_state(self, key: jax.Array) -> GanState:
+        return self.gans["likelihood"].init(key, self.experiment.example_batch())
+
+    def target(self, phase: Phase) -> GanState:
+        """The phase's state as shape structs with shardings."""
+        shapes = jax.eval_shape(lambda key: self.gans[phase].begin(self.new_state(key)), jax.random.key(0))
+        return with_sharding(shapes, replicated(self.mesh))
+
+    def begin(self, phase: Phase, state: GanState, checkpoints: Checkpoints) -> GanState:
+        """The state that a phase starts from: the best generator of likelihood training, new optimisers."""
+        if phase != "likelihood" and int(state.step) == self.last_step("likelihood") and self.config.likelihood.steps:
+            checkpoints.wait()
+            best = checkpoints.best("likelihood")
+            if best is not None and best.step != int(state.step):
+                params = checkpoints.restore(best, self.target("likelihood")).generator.params
+                state = state.replace(generator=state.generator.replace(params=params))
+                self.say(f"{phase}: starts from the best likelihood checkpoint, step {best.step}")
+            judge = self.config.discriminator
+            if isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
+                params = share_trunk(state.generator.params, state.discriminator.params)
+                state = state.replace(discriminator=state.discriminator.replace(params=params))
+        return jax.jit(self.gans[phase].begin, out_shardings=replicated(self.mesh))(state)
+
+    def shown_texts(self, params: Params) -> list[str]:
+        """The lines of samples.txt: the same prompts and keys whenever it is asked."""
+        count = self.config.evaluation.shown
+        written = self.writer(params, jax.random.key(self.config.seed), count, self.drawing, self.prompts)
+        if self.prompts is None:
+            return written.texts
+        decoded = [self.experiment.tokenizer.decode(self.prompts[i % len(self.prompts)]) for i in range(count)]
+        return [f"{prompt} -> {text}" for prompt, text in zip(decoded, written.texts, strict=True)]
+
+    # ---- the run
+
+    def check_resources(self) -> None:
+        for phase in PHASES:
+            phase_config = getattr(self.config, phase)
+            if phase_config.steps:
+                check_batch_size(f"{phase}.batch_size", phase_config.batch_size, self.mesh)
+        largest = max(state_bytes(self.target(phase)) for phase in PHASES)
+        # Of each phase the latest few, the best and one being written.
+        check_disk(self.folder.path, largest * (self.config.checkpoints.keep + 2) * len(PHASES))
+
+    def execute(self, checkpoints: Checkpoints, signals: StopSignals) -> None:
+        restored = restore_latest_readable(checkpoints, self.target, self.say)
+        if restored is None:
+            phase: Phase = "likelihood"
+            key = jax.random.key(self.config.seed)
+            state = jax.jit(self.new_state, out_shardings=replicated(self.mesh))(key)
+        else:
+            phase, state = restored
+            self.say(f"resuming {self.folder.path} in phase {phase} at step {int(state.step)}")
+        self.summarise(state)
+        with Records.open(self.folder.path, self.config.records, int(state.step), self.is_main) as records:
+            for current in PHASES[PHASES.index(phase) :]:
+                first, last = self.first_step(current), self.last_step(current)
+                if first == last or int(state.step) >= last:
+                    continue
+                if current != phase or restored is None:
+                    state = self.begin(current, state, checkpoints)
+                state = _PhaseRun(self, current, records, checkpoints, signals).execute(state)
+                phase = current
+        checkpoints.wait()
+
+    def summarise(self, state: GanState) -> None:
+        experiment = self.experiment
+        generator = parameter_count(state.generator.params)
+        discriminator = parameter_count(state.discriminator.params)
+        self.say(
+            f"generator {self.config.generator.kind} {generator:,} parameters, "
+            f"discriminator {self.config.discriminator.kind} {discriminator:,}, "
+            f"vocabulary {experiment.generator.vocabulary.size:,}; "
+            f"{len(experiment.train):,} training texts, {len(experiment.valid):,} validation; "
+            f"{self.mesh.size} {jax.default_backend()} device(s)"
+        )
+
+
+class _PhaseRun:
+    """One phase of a run."""
+
+    def __init__(
+        self, run: _Run, phase: Phase, records: Records, checkpoints: Checkpoints, signals: StopSignals
+    ) -> None:
+        self.run = run
+        self.phase: Phase = phase
+        self.records = records
+        self.checkpoints = checkpoints
+        self.signals = signals
+        self.first, self.last = run.first_step(phase), run.last_step(phase)
+        self.batch_size = getattr(run.config, phase).batch_size
+        step_of = {
+            "likelihood": run.gans[phase].likelihood_step,
+            "warmup": run.gans[phase].discriminator_step,
+            "adversarial": run.gans[phase].adversarial_step,
+        }
+        self.step = jax.jit(step_of[phase], donate_argnums=0)
+        earlier = read_metrics(run.folder.path) if phase == "adversarial" else []
+        self.lines = [line for line in earlier if line["phase"] == phase and "discriminator_accuracy" in line]
+        self.alarms = set(active_alarms(self.lines))
+
+    def execute(self, state: GanState) -> GanState:
+        """Makes the steps from the state's to the phase's last."""
+        run, every = self.run, self.run.config.evaluation.every
+        start = int(state.step)
+        tokens = round(self.batch_size * len(run.experiment.train.targets.tokens) / len(run.experiment.train))
+        pending: tuple[int, Metrics] | None = None
+        batches = self.batches(start)
+        with Progress.open(self.phase, self.last - self.first, start - self.first, active=run.is_main) as self.bar:
+            try:
+                for step in range(start + 1, self.last + 1):
+                    state, metrics = self.step(state, next(batches))
+                    if pending is not None:
+                        self.read(*pending, tokens)
+                    pending = (step, metrics)
+                    done = step == self.last
+                    stopping = self.signals.received()
+                    if done or stopping or (step - self.first) % every == 0:
+                        self.read(*pending, tokens)
+                        pending = None
+                        with self.bar.paused():
+                            if done or (step - self.first) % every == 0:
+                                self.evaluate(state)
+                            else:
+                                self.records.flush()
+                                self.checkpoints.save(self.phase, state, None)
+                    if stopping and not (done and self.phase == PHASES[-1]):
+                        self.stop(step)
+            finally:
+                batches.close()
+        return state
+
+    def batches(self, step: int) -> Iterator[Batch]:
+        """This process's share of the phase's batches, on the devices, from global step `step` on."""
+        run = self.run
+        seed = int(np.random.SeedSequence([run.config.seed, PHASES.index(self.phase)]).generate_state(1)[0])
+
+        def make(position: int) -> Batch:
+            return batch_at(
+                run.experiment.train, seed, position, self.batch_size, jax.process_index(), jax.process_count()
+            )
+
+        return prefetch(make, step - self.first, partial(put_batch, mesh=run.mesh))
+
+    def read(self, step: int, metrics: Metrics, tokens: int) -> None:
+        """Looks at a step's metrics: records some, stops at those that are not finite."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        if wrong:
+            self.checkpoints.wait()
+            good = self.checkpoints.latest()
+            back = f"the last good checkpoint is {good.phase}/{good.step}" if good else "no checkpoint was saved yet"
+            raise NotFinite(
+                f"{' and '.join(wrong)} not finite at step {step} (phase {self.phase}); {back}; "
+                "lower the learning rate or clip_norm and start anew under another --name"
+            )
+        figures = {short: values[name] for name, short in BAR_FIGURES.items() if name in values}
+        self.bar.update(step - self.first, tokens, figures)
+        if (step - self.first) % self.run.config.evaluation.log_every == 0 or step == self.last:
+            self.records.write(self.phase, step, values)
+            self.watch(step, values)
+
+    def watch(self, step: int, values: dict[str, float]) -> None:
+        """Raises an alarm when it begins to hold."""
+        if self.phase != "adversarial":
+            return
+        self.lines.append({"step": step, **values})
+        active = active_alarms(self.lines)
+        for name in active.keys() - self.alarms:
+            self.records.alarm(self.phase, step, active[name])
+            self.bar.message(f"ALARM at step {step}: {active[name]}")
+        self.alarms = set(active)
+
+    def evaluate(self, state: GanState) -> None:
+        """Validation loss and sample texts into the records, and a checkpoint."""
+        run, step = self.run, int(state.step)
+        evaluation = run.config.evaluation
+        limit = -(-evaluation.max_texts // evaluation.batch_size)
+        batches = evaluation_batches(run.experiment.valid, evaluation.batch_size)
+        held_out = run.held_out(
+            state.generator.params, (batch for _, batch in zip(range(limit), batches, strict=False))
+        )
+        figures = {METRIC: held_out.nats_per_token, "valid_standard_error": held_out.standard_error}
+        self.records.write(self.phase, step, figures)
+        lines = run.shown_texts(state.generator.params)
+        self.records.samples(self.phase, step, lines)
+        self.bar.message(
+            f"{self.phase} step {step}: validation {held_out.nats_per_token:.4f} ± {held_out.standard_error:.4f} "
+            f"nats/token; writes: {lines[0]}"
+        )
+        # Records reach the disk before the checkpoint that a resume would trim them to.
+        self.records.flush()
+        self.checkpoints.save(self.phase, state, held_out.nats_per_token)
+
+    def stop(self, step: int) -> None:
+        self.checkpoints.wait()
+        raise Interrupted(
+            self.signals.number,
+            f"stopped by {self.signals.name} at step {step}; saved in {self.run.folder.path}; "
+            "the same command goes on from here",
+        )
