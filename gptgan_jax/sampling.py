@@ -58,8 +58,8 @@ def shape_logits(
 def draw(key: Array, logits: Array) -> tuple[Array, Array]:
     """Draws one token a row by inverting the cumulative distribution: exact, with one uniform a row.
 
-    The cumulative sum runs over blocks of 128 tokens and then within the block that was hit, which on a CPU is an order of
-    magnitude faster than a Gumbel per token (`jax.random.categorical`).
+    The cumulative sum runs over blocks of 128 tokens and then within the block that was hit, which on a CPU is an
+    order of magnitude faster than a Gumbel per token (`jax.random.categorical`).
 
     Args:
         key: PRNG key.
@@ -78,9 +78,7 @@ def draw(key: Array, logits: Array) -> tuple[Array, Array]:
     block = (block_ends <= point[:, None]).sum(axis=-1)
     hit = jnp.take_along_axis(padded, block[:, None, None], axis=1)[:, 0]
     ends = jnp.cumsum(hit, axis=-1)
-    start = jnp.where(
-        block > 0, jnp.take_along_axis(block_ends, jnp.maximum(block - 1, 0)[:, None], axis=1)[:, 0], 0.0
-    )
+    start = jnp.where(block > 0, jnp.take_along_axis(block_ends, jnp.maximum(block - 1, 0)[:, None], axis=1)[:, 0], 0.0)
     point = _below(point - start, ends[:, -1])
     tokens = block * _BLOCK + (ends <= point[:, None]).sum(axis=-1)
     chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
@@ -95,7 +93,7 @@ def _below(point: Array, end: Array) -> Array:
 class _Written(NamedTuple):
     """What the decoding loop has written so far."""
 
-    count: Array  # int32 []
+    written: Array  # int32 [], tokens a row
     ended: Array  # bool [B]
     last: Array  # int32 [B]
     tokens: Array  # int32 [B, T]
@@ -131,30 +129,30 @@ def sample(
     vocabulary = generator.vocabulary
     batch = prompt.shape[0]
 
-    def emit(written: _Written, logits: Array) -> _Written:
+    def emit(so_far: _Written, logits: Array) -> _Written:
         shaped = shape_logits(logits, temperature, top_k, top_p)
-        token, log_prob = draw(jax.random.fold_in(key, written.count), shaped)
-        token = jnp.where(written.ended, vocabulary.pad_id, token)
-        ended = written.ended if vocabulary.eos_id is None else written.ended | (token == vocabulary.eos_id)
+        token, log_prob = draw(jax.random.fold_in(key, so_far.written), shaped)
+        token = jnp.where(so_far.ended, vocabulary.pad_id, token)
+        ended = so_far.ended if vocabulary.eos_id is None else so_far.ended | (token == vocabulary.eos_id)
         return _Written(
-            count=written.count + 1,
+            written=so_far.written + 1,
             ended=ended,
             last=token,
-            tokens=written.tokens.at[:, written.count].set(token),
-            mask=written.mask.at[:, written.count].set(~written.ended),
-            log_probs=written.log_probs.at[:, written.count].set(jnp.where(written.ended, 0.0, log_prob)),
+            tokens=so_far.tokens.at[:, so_far.written].set(token),
+            mask=so_far.mask.at[:, so_far.written].set(~so_far.ended),
+            log_probs=so_far.log_probs.at[:, so_far.written].set(jnp.where(so_far.ended, 0.0, log_prob)),
         )
 
     def running(loop: tuple[_Written, PyTree]) -> Array:
-        return (loop[0].count < length) & ~loop[0].ended.all()
+        return (loop[0].written < length) & ~loop[0].ended.all()
 
     def step(loop: tuple[_Written, PyTree]) -> tuple[_Written, PyTree]:
-        written, cache = loop
-        logits, cache = generator.decode(params, cache, written.last)
-        return emit(written, logits), cache
+        so_far, cache = loop
+        logits, cache = generator.decode(params, cache, so_far.last)
+        return emit(so_far, logits), cache
 
     nothing = _Written(
-        count=jnp.int32(0),
+        written=jnp.int32(0),
         ended=jnp.zeros(batch, bool),
         last=jnp.zeros(batch, jnp.int32),
         tokens=jnp.full((batch, length), vocabulary.pad_id, jnp.int32),
@@ -162,8 +160,8 @@ def sample(
         log_probs=jnp.zeros((batch, length), jnp.float32),
     )
     logits, cache = generator.prefill(params, prompt, prompt_mask, length)
-    written, _ = jax.lax.while_loop(running, step, (emit(nothing, logits), cache))
-    return Sample(written.tokens, written.mask, written.log_probs)
+    end, _ = jax.lax.while_loop(running, step, (emit(nothing, logits), cache))
+    return Sample(end.tokens, end.mask, end.log_probs)
 
 
 def log_probs(

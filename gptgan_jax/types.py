@@ -31,8 +31,7 @@ class Vocabulary:
     eos_id: int | None = 2
 
 
-@struct.dataclass
-class Batch:
+class Batch(struct.PyTreeNode):
     """Real text. Prompts are padded on the left, targets on the right, so that a prompt ends where its target begins.
 
     Attributes:
@@ -50,8 +49,7 @@ class Batch:
     label: Array
 
 
-@struct.dataclass
-class Sample:
+class Sample(struct.PyTreeNode):
     """Text that a generator wrote.
 
     Attributes:
@@ -66,8 +64,7 @@ class Sample:
     log_probs: Array
 
 
-@struct.dataclass
-class Scores:
+class Scores(struct.PyTreeNode):
     """What a discriminator says of texts, as logits: positive means "real".
 
     Attributes:
@@ -79,16 +76,14 @@ class Scores:
     sequence: Array
 
 
-@struct.dataclass
-class Player:
+class Player(struct.PyTreeNode):
     """One network with its optimiser."""
 
     params: Params
     opt_state: PyTree
 
 
-@struct.dataclass
-class GanState:
+class GanState(struct.PyTreeNode):
     """All that training carries and all that a checkpoint holds.
 
     Attributes:

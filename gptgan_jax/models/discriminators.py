@@ -6,7 +6,7 @@ Scores are logits: the probability of "real" is their sigmoid.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -58,9 +58,7 @@ class TransformerDiscriminatorConfig(TransformerConfig):
     @model_validator(mode="after")
     def _check_decoder_only(self) -> "TransformerDiscriminatorConfig":
         if self.encoder_layers:
-            raise ValueError(
-                "encoder_layers must be 0: a discriminator reads prompt and text as one sequence"
-            )
+            raise ValueError("encoder_layers must be 0: a discriminator reads prompt and text as one sequence")
         return self
 
 
@@ -103,10 +101,8 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary) -> 
     def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
         tokens, mask = sequence_of(batch)
         rngs = None if dropout_key is None else {"dropout": dropout_key}
-        prefix_scores = module.apply({"params": params}, tokens, mask, rngs=rngs)
-        return Scores(
-            tokens=prefix_scores[:, batch.prompt.shape[1] :], sequence=last_token(prefix_scores, mask)
-        )
+        prefix_scores: Any = module.apply({"params": params}, tokens, mask, rngs=rngs)
+        return Scores(tokens=prefix_scores[:, batch.prompt.shape[1] :], sequence=last_token(prefix_scores, mask))
 
     return Discriminator(init, scores, config)
 
@@ -119,9 +115,7 @@ def share_trunk(generator_params: Params, discriminator_params: Params) -> Param
     """
     mine, theirs = discriminator_params["trunk"], generator_params["trunk"]
     if jax.tree.map(jnp.shape, mine) != jax.tree.map(jnp.shape, theirs):
-        raise ValueError(
-            "the discriminator can start from the generator only where both have the same Transformer"
-        )
+        raise ValueError("the discriminator can start from the generator only where both have the same Transformer")
     return {**discriminator_params, "trunk": jax.tree.map(jnp.copy, theirs)}
 
 
@@ -137,7 +131,7 @@ def prefix_max(x: Array, mask: Array) -> Array:
 
 
 def windows(x: Array, mask: Array, width: int) -> Array:
-    """Each token beside the width - 1 before it: [B, S, D], bool [B, S] -> [B, S, width * D]; zeros before the first."""
+    """Each token beside the width - 1 before it, or zeros: [B, S, D], bool [B, S] -> [B, S, width * D]."""
     x = jnp.pad(x * mask.astype(x.dtype)[..., None], ((0, 0), (width - 1, 0), (0, 0)))
     length = mask.shape[1]
     return jnp.concatenate([x[:, i : i + length] for i in range(width)], axis=-1)
@@ -148,9 +142,7 @@ class _Score(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return Projection(1, kernel_init=nn.initializers.normal(0.02), name="score")(x.astype(jnp.float32))[
-            ..., 0
-        ]
+        return Projection(1, kernel_init=nn.initializers.normal(0.02), name="score")(x.astype(jnp.float32))[..., 0]
 
 
 class _Linear(nn.Module):
@@ -172,9 +164,7 @@ class _Mlp(nn.Module):
         cfg = self.config
         x = prefix_mean(Embedding(self.vocab_size, cfg.embedding, stddev=1.0, name="embedding")(tokens), mask)
         for i in range(cfg.layers):
-            x = jax.nn.relu(
-                Projection(cfg.hidden, kernel_init=nn.initializers.he_normal(), name=f"hidden_{i}")(x)
-            )
+            x = jax.nn.relu(Projection(cfg.hidden, kernel_init=nn.initializers.he_normal(), name=f"hidden_{i}")(x))
             x = Dropout(cfg.dropout)(x)
         return _Score(name="head")(x)
 

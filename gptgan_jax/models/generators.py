@@ -64,9 +64,7 @@ def parameter_count(params: Params) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def _generator(
-    module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max_length: int | None
-) -> Generator:
+def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max_length: int | None) -> Generator:
     def init(key: Array, batch: Batch) -> Params:
         return module.init(key, batch.prompt, batch.prompt_mask, batch.target)["params"]
 
@@ -152,9 +150,7 @@ class _LstmGenerator(nn.Module):
     def decode(self, cache: LstmCache, tokens: Array) -> tuple[Array, LstmCache]:
         return self.network.decode(tokens, cache)
 
-    def _prefix(
-        self, prompt: Array, prompt_mask: Array
-    ) -> tuple[Array, Array, tuple[tuple[Array, Array], ...]]:
+    def _prefix(self, prompt: Array, prompt_mask: Array) -> tuple[Array, Array, tuple[tuple[Array, Array], ...]]:
         states = self.network.encode(prompt, prompt_mask)
         if not self.config.encoder_layers:
             return prompt, prompt_mask, states

@@ -36,9 +36,7 @@ class Projection(nn.Module):
         dtype = DTYPES[self.dtype]
         y = x.reshape(-1, x.shape[-1]).astype(dtype) @ kernel.astype(dtype)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).astype(
-                dtype
-            )
+            y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).astype(dtype)
         return y.reshape(*x.shape[:-1], self.features)
 
 
@@ -82,9 +80,7 @@ class OutputHead(nn.Module):
         kernel = self.param("kernel", normal_init(0.02), (hidden.shape[-1], self.vocab_size), jnp.float32)
         logits = output_logits(hidden, kernel, self.dtype)
         if self.use_bias:
-            logits = logits + self.param(
-                "bias", nn.initializers.zeros_init(), (self.vocab_size,), jnp.float32
-            )
+            logits = logits + self.param("bias", nn.initializers.zeros_init(), (self.vocab_size,), jnp.float32)
         return logits
 
 

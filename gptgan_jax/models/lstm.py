@@ -31,9 +31,7 @@ class LstmConfig:
     hidden: int = key(32, "size of the hidden states", ge=1)
     dropout: float = key(0.0, "dropout rate on each layer's input", ge=0, lt=1)
     dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
-    init_stddev: float | None = key(
-        None, "weights start from N(0, this^2); default: uniform +-1/sqrt(hidden)", gt=0
-    )
+    init_stddev: float | None = key(None, "weights start from N(0, this^2); default: uniform +-1/sqrt(hidden)", gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> "LstmConfig":
@@ -45,8 +43,7 @@ class LstmConfig:
         return self
 
 
-@struct.dataclass
-class LstmCache:
+class LstmCache(struct.PyTreeNode):
     """The state of a decoding in progress: per layer (cell, hidden), each [B, hidden]."""
 
     layers: tuple[tuple[Array, Array], ...]
@@ -67,24 +64,18 @@ class LstmLayer(nn.Module):
         else:
             self.kernel_init = nn.initializers.normal(self.init_stddev)
         self.inputs = Projection(4 * self.hidden, dtype=self.dtype, kernel_init=self.kernel_init)
-        self.recurrent = self.param(
-            "recurrent", self.kernel_init, (self.hidden, 4 * self.hidden), jnp.float32
-        )
+        self.recurrent = self.param("recurrent", self.kernel_init, (self.hidden, 4 * self.hidden), jnp.float32)
 
     def start(self, batch: int) -> tuple[Array, Array]:
         zeros = jnp.zeros((batch, self.hidden), jnp.float32)
         return zeros, zeros
 
-    def __call__(
-        self, x: Array, mask: Array, state: tuple[Array, Array]
-    ) -> tuple[Array, tuple[Array, Array]]:
-        """[B, T, X], bool [B, T] -> hidden states [B, T, hidden], final state. A masked step leaves the state as it was."""
+    def __call__(self, x: Array, mask: Array, state: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        """[B, T, X], bool [B, T] -> hidden states [B, T, hidden], final state. A masked step leaves the state as is."""
         gates = self.inputs(x).swapaxes(0, 1)
         recurrent = self.recurrent.astype(DTYPES[self.dtype])
 
-        def step(
-            state: tuple[Array, Array], inputs: tuple[Array, Array]
-        ) -> tuple[tuple[Array, Array], Array]:
+        def step(state: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
             gates_t, mask_t = inputs
             new = _cell(gates_t, state, recurrent)
             kept = jax.tree.map(lambda a, b: jnp.where(mask_t[:, None], a, b), new, state)
@@ -127,9 +118,7 @@ class LstmNetwork(nn.Module):
         """Final states of the encoder, one a layer; zeros where there is no encoder."""
         if not self.encoder:
             return tuple(layer.start(tokens.shape[0]) for layer in self.decoder)
-        return self._run(
-            self.encoder, tokens, mask, tuple(layer.start(tokens.shape[0]) for layer in self.encoder)
-        )[1]
+        return self._run(self.encoder, tokens, mask, tuple(layer.start(tokens.shape[0]) for layer in self.encoder))[1]
 
     def decode_all(
         self, tokens: Array, mask: Array, states: tuple[tuple[Array, Array], ...]

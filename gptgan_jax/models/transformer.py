@@ -67,8 +67,7 @@ class TransformerConfig:
         return self
 
 
-@struct.dataclass
-class Cache:
+class Cache(struct.PyTreeNode):
     """Keys and values of a decoding in progress.
 
     Attributes:
@@ -85,8 +84,7 @@ class Cache:
     context_mask: Array | None
 
 
-@struct.dataclass
-class _Step:
+class _Step(struct.PyTreeNode):
     """What every block of one forward pass shares."""
 
     positions: Array  # [B, T]
@@ -105,9 +103,7 @@ def attend(queries_BTKGE: Array, keys_BSKE: Array, values_BSKE: Array, mask_BTS:
         [B, T, K, G, E].
     """
     scale = queries_BTKGE.shape[-1] ** -0.5
-    scores = jnp.einsum(
-        "btkge,bske->bkgts", queries_BTKGE * scale, keys_BSKE, preferred_element_type=jnp.float32
-    )
+    scores = jnp.einsum("btkge,bske->bkgts", queries_BTKGE * scale, keys_BSKE, preferred_element_type=jnp.float32)
     scores = jnp.where(mask_BTS[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(values_BSKE.dtype)
     return jnp.einsum("bkgts,bske->btkge", weights, values_BSKE)
@@ -131,9 +127,7 @@ class Attention(nn.Module):
     depth: int
 
     @nn.compact
-    def __call__(
-        self, x: Array, cache: dict[str, Array] | None, step: _Step
-    ) -> tuple[Array, dict[str, Array] | None]:
+    def __call__(self, x: Array, cache: dict[str, Array] | None, step: _Step) -> tuple[Array, dict[str, Array] | None]:
         cfg = self.config
         kv_heads = cfg.kv_heads or cfg.heads
         group = cfg.heads // kv_heads
@@ -153,9 +147,7 @@ class Attention(nn.Module):
             values = jax.lax.dynamic_update_slice_in_dim(cache["value"], values, step.index, axis=1)
             cache = cache | {"key": keys, "value": values}
         mixed = attend(queries, keys, values, step.mask).reshape(batch, length, cfg.heads * head)
-        return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="out")(
-            mixed
-        ), cache
+        return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="out")(mixed), cache
 
 
 class CrossAttention(nn.Module):
@@ -165,9 +157,7 @@ class CrossAttention(nn.Module):
     depth: int
 
     @nn.compact
-    def __call__(
-        self, x: Array, cache: dict[str, Array] | None, step: _Step
-    ) -> tuple[Array, dict[str, Array] | None]:
+    def __call__(self, x: Array, cache: dict[str, Array] | None, step: _Step) -> tuple[Array, dict[str, Array] | None]:
         cfg = self.config
         kv_heads = cfg.kv_heads or cfg.heads
         group = cfg.heads // kv_heads
@@ -188,9 +178,7 @@ class CrossAttention(nn.Module):
         assert step.context_mask is not None
         mask = jnp.broadcast_to(step.context_mask[:, None], (batch, length, step.context_mask.shape[1]))
         mixed = attend(queries, keys, values, mask).reshape(batch, length, cfg.heads * head)
-        return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="out")(
-            mixed
-        ), cache
+        return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="out")(mixed), cache
 
 
 class MLP(nn.Module):
@@ -220,9 +208,7 @@ class Block(nn.Module):
     cross: bool
 
     @nn.compact
-    def __call__(
-        self, x: Array, cache: dict[str, Array] | None, step: _Step
-    ) -> tuple[Array, dict[str, Array] | None]:
+    def __call__(self, x: Array, cache: dict[str, Array] | None, step: _Step) -> tuple[Array, dict[str, Array] | None]:
         cfg = self.config
         drop = Dropout(cfg.dropout)
         y, cache = Attention(cfg, self.depth, name="attention")(
@@ -234,9 +220,7 @@ class Block(nn.Module):
                 Norm(cfg.norm, cfg.norm_eps, name="cross_norm")(x), cache, step
             )
             x = x + drop(y)
-        return x + drop(
-            MLP(cfg, self.depth, name="mlp")(Norm(cfg.norm, cfg.norm_eps, name="mlp_norm")(x))
-        ), cache
+        return x + drop(MLP(cfg, self.depth, name="mlp")(Norm(cfg.norm, cfg.norm_eps, name="mlp_norm")(x))), cache
 
 
 class Stack(nn.Module):

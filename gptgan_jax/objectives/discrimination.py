@@ -5,6 +5,7 @@ whole texts. Row i of the real batch is paired with row i of the fake one.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +22,20 @@ def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array)
 
 
 def relativistic(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
-    """Mean softplus(fake - real) over pairs (Jolicoeur-Martineau 2018); the Bradley-Terry log-likelihood of "real wins".
+    """Mean softplus(fake - real) over pairs (Jolicoeur-Martineau 2018); Bradley-Terry with real as the winner.
 
     At every token, only the positions that both texts have are compared.
     """
     return masked_mean(jax.nn.softplus(fake - real), real_mask & fake_mask)
 
 
-PAIR_LOSSES: dict[str, PairLoss] = {"non_saturating": non_saturating, "relativistic": relativistic}
+PairLossName = Literal["non_saturating", "relativistic"]
+PAIR_LOSSES: dict[PairLossName, PairLoss] = {"non_saturating": non_saturating, "relativistic": relativistic}
 
 
 def pair_accuracy(real: Array, fake: Array) -> Array:
     """Share of all real-fake pairs that the scores rank rightly, ties counting half: float [B], [B] -> float32 [].
 
-    This is the area under the ROC curve. It needs no threshold, so it means the same for every pair loss: 1/2 is chance.
+    The area under the ROC curve: it needs no threshold, so it means the same for every pair loss; chance is 1/2.
     """
     return jnp.heaviside(real[:, None] - fake[None, :], 0.5).mean()

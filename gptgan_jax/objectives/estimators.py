@@ -4,12 +4,22 @@ An estimator is a pair of pure functions. Its loss is a surrogate: only its grad
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array, PyTree, Sample
+
+
+@config_dataclass
+class ReinforceConfig:
+    """`reinforce`."""
+
+    kind: Literal["reinforce"] = "reinforce"
+    discount: float = key(1.0, "how much of the following token's return a token is credited with", ge=0, le=1)
+    baseline_decay: float = key(0.9, "weight of the past in the moving-average baseline", ge=0, lt=1)
 
 
 class SurrogateLoss(Protocol):

@@ -28,7 +28,7 @@ def entropy(logits: Array) -> Array:
 
 
 def kl_divergence(logits: Array, reference_logits: Array) -> Array:
-    """KL(softmax(logits) || softmax(reference_logits)) in nats, summed over V: float [..., V] twice -> float32 [...]."""
+    """KL(softmax(logits) || softmax(reference_logits)) in nats: float [..., V] twice -> float32 [...]."""
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     reference = jax.nn.log_softmax(reference_logits.astype(jnp.float32), axis=-1)
     return (jnp.exp(log_probs) * (log_probs - reference)).sum(axis=-1)

@@ -5,6 +5,7 @@ nothing of the discriminator's judgement, so whatever gain they show was not adv
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -34,4 +35,5 @@ def random(scores: Array, key: Array) -> Array:
     return jax.random.uniform(key, scores.shape, minval=-1.0, maxval=1.0)
 
 
-REWARDS: dict[str, Reward] = {"sigmoid": sigmoid, "logit": logit, "constant": constant, "random": random}
+RewardName = Literal["sigmoid", "logit", "constant", "random"]
+REWARDS: dict[RewardName, Reward] = {"sigmoid": sigmoid, "logit": logit, "constant": constant, "random": random}

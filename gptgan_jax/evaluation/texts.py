@@ -1,0 +1,113 @@
+"""Texts from a generator: token ids through the sampler, strings through the tokenizer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.errors import UserError
+from gptgan_jax.models.generators import Generator
+from gptgan_jax.sampling import sample
+from gptgan_jax.types import Array, Params
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How texts are drawn: see `sampling.shape_logits`; top_k = 0 and top_p = 1 are off."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class Written:
+    """Texts that a generator wrote.
+
+    Attributes:
+        texts: N strings.
+        tokens: int32 [N, T].
+        mask: bool [N, T].
+    """
+
+    texts: list[str]
+    tokens: np.ndarray
+    mask: np.ndarray
+
+
+class TextWriter:
+    """Writes texts of up to `length` tokens; compiled once for all calls of one batch size and prompt width."""
+
+    def __init__(self, generator: Generator, tokenizer: AnyTokenizer, length: int, batch_size: int = 100) -> None:
+        self._generator = generator
+        self._tokenizer = tokenizer
+        self._length = length
+        self._batch_size = batch_size
+        self._sample: Callable = jax.jit(partial(sample, generator), static_argnames="length")
+
+    def __call__(
+        self, params: Params, key: Array, count: int, drawing: Drawing, prompts: Sequence[Sequence[int]] | None = None
+    ) -> Written:
+        """Writes `count` texts.
+
+        Args:
+            params: the generator's.
+            key: PRNG key; the first texts of a longer call equal those of a shorter one.
+            count: N.
+            drawing: how.
+            prompts: token ids of each prompt without BOS, used in turn; None for unconditional text.
+        """
+        prompt, prompt_mask = self._padded(prompts)
+        tokens, masks = [], []
+        for start in range(0, count, self._batch_size):
+            rows = np.arange(start, start + self._batch_size) % len(prompt)
+            options = {
+                "top_k": drawing.top_k or None,
+                "top_p": None if drawing.top_p >= 1 else drawing.top_p,
+            }
+            written = self._sample(
+                params,
+                jax.random.fold_in(key, start // self._batch_size),
+                jnp.asarray(prompt[rows]),
+                jnp.asarray(prompt_mask[rows]),
+                length=self._length,
+                temperature=drawing.temperature,
+                **options,
+            )
+            tokens.append(np.asarray(written.tokens))
+            masks.append(np.asarray(written.mask))
+        all_tokens, all_masks = np.concatenate(tokens)[:count], np.concatenate(masks)[:count]
+        texts = [self._tokenizer.decode(row[mask].tolist()) for row, mask in zip(all_tokens, all_masks, strict=True)]
+        return Written(texts, all_tokens, all_masks)
+
+    def _padded(self, prompts: Sequence[Sequence[int]] | None) -> tuple[np.ndarray, np.ndarray]:
+        """BOS and the prompts, padded on the left: int32 [N, P], bool [N, P]."""
+        vocabulary = self._generator.vocabulary
+        rows = [[vocabulary.bos_id, *prompt] for prompt in prompts or [[]]]
+        width = max(len(row) for row in rows)
+        tokens = np.full((len(rows), width), vocabulary.pad_id, np.int32)
+        mask = np.zeros((len(rows), width), bool)
+        for i, row in enumerate(rows):
+            tokens[i, width - len(row) :] = row
+            mask[i, width - len(row) :] = True
+        return tokens, mask
+
+
+def prompt_ids(prompt: str, tokenizer: AnyTokenizer, longest: int) -> list[int]:
+    """The token ids of a prompt that a user typed.
+
+    Raises:
+        UserError: words that the tokenizer doesn't know, or more tokens than the model was built for.
+    """
+    unknown = tokenizer.unknown_words(prompt)
+    if unknown:
+        words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
+        raise UserError(f"prompt {prompt!r}: the tokenizer doesn't know {words}; use words of the training text")
+    ids = tokenizer.encode(prompt)
+    if len(ids) > longest:
+        raise UserError(f"prompt {prompt!r}: {len(ids)} tokens; the run's data.max_prompt_length is {longest}")
+    return ids
