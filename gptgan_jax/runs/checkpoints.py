@@ -1,0 +1,195 @@
+"""Checkpoints of a run: Orbax, asynchronous, one folder a phase.
+
+Each phase keeps its latest few and its best by validation. Steps are global over phases, so the latest checkpoint of a
+run is the one with the highest step.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from gptgan_jax.config import PHASES, Phase
+from gptgan_jax.errors import UserError
+from gptgan_jax.types import GanState, Params
+
+METRIC = "valid_nats_per_token"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint: its phase, its global step, and the validation loss in nats a token where it was measured."""
+
+    phase: Phase
+    step: int
+    valid_nats: float | None
+
+
+class Checkpoints:
+    """The checkpoints under RUN/checkpoints. A context manager: leaving it waits for the last save."""
+
+    def __init__(self, folder: Path, keep: int = 2, read_only: bool = False) -> None:
+        # Orbax warns of every save that carries no metric, which is every save at a signal.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self.folder = folder.absolute()
+        self._keep = keep
+        self._read_only = read_only
+        self._managers: dict[Phase, ocp.CheckpointManager] = {}
+
+    def all(self) -> list[Saved]:
+        """Every checkpoint, by step."""
+        found = []
+        for phase in PHASES:
+            if (self.folder / phase).is_dir():
+                manager = self._manager(phase)
+                found += [Saved(phase, step, _metric(manager, step)) for step in manager.all_steps()]
+        return sorted(found, key=lambda saved: saved.step)
+
+    def latest(self) -> Saved | None:
+        """The checkpoint with the highest step."""
+        return self.all()[-1] if self.all() else None
+
+    def best(self, phase: Phase) -> Saved | None:
+        """The phase's checkpoint of least validation loss; its latest where none was measured."""
+        of_phase = [saved for saved in self.all() if saved.phase == phase]
+        measured = [saved for saved in of_phase if saved.valid_nats is not None]
+        if measured:
+            return min(measured, key=lambda saved: (saved.valid_nats, saved.step))
+        return of_phase[-1] if of_phase else None
+
+    def save(self, phase: Phase, state: GanState, valid_nats: float | None) -> None:
+        """Starts to write the state, whose arrays may be donated to the next step right after."""
+        metrics = None if valid_nats is None else {METRIC: valid_nats}
+        if jax.default_backend() == "cpu":
+            # There Orbax's copy to the host is a view, which the next step, given the donated state, would overwrite.
+            state = jax.tree.map(jnp.copy, state)
+        self._manager(phase).save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics)
+
+    def choose(self, wanted: str) -> Saved:
+        """The checkpoint that a user names: `best`, `last`, a phase (its best) or a step.
+
+        `best` is that of the last phase that trained the generator.
+
+        Raises:
+            UserError: where there is none of that name; the message lists what there is.
+        """
+        everything = self.all()
+        if not everything:
+            raise UserError(f"{self.folder} holds no checkpoint yet; the first is saved after evaluation.every steps")
+        found: Saved | None = None
+        if wanted == "best":
+            found = self.best("adversarial") or self.best("likelihood") or everything[-1]
+        elif wanted == "last":
+            found = everything[-1]
+        elif wanted in PHASES:
+            found = self.best(wanted)
+        elif wanted.isdecimal():
+            found = next((saved for saved in reversed(everything) if saved.step == int(wanted)), None)
+        if found is None:
+            there = ", ".join(f"{saved.phase}/{saved.step}" for saved in everything)
+            raise UserError(f"no checkpoint {wanted!r}; give best, last, a phase, or the step of one of {there}")
+        return found
+
+    def restore(self, saved: Saved, target: GanState) -> GanState:
+        """The state as it was, in the structure and shardings of `target` (arrays or shape structs).
+
+        Raises:
+            Exception: whatever Orbax finds wrong with it.
+        """
+        return self._manager(saved.phase).restore(saved.step, args=ocp.args.StandardRestore(target))
+
+    def restore_generator(self, saved: Saved, target: Params) -> Params:
+        """The generator's parameters alone, in the structure and shardings of `target`.
+
+        Raises:
+            UserError: where the checkpoint can't be read.
+        """
+        item = {"generator": {"params": target}}
+        try:
+            restored = self._manager(saved.phase).restore(
+                saved.step, args=ocp.args.PyTreeRestore(item=item, partial_restore=True)
+            )
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {self.folder / saved.phase / str(saved.step)} can't be read "
+                f"({' '.join(str(error).split())[:160]}); name another with --checkpoint"
+            ) from error
+        return restored["generator"]["params"]
+
+    def set_aside(self, saved: Saved) -> Path:
+        """Moves a checkpoint that can't be read out of the way of a new one with its step, and says where to."""
+        aside = self.folder / "unreadable" / f"{saved.phase}-{saved.step}"
+        aside.parent.mkdir(exist_ok=True)
+        number = 1
+        while aside.exists():
+            aside, number = aside.with_name(f"{saved.phase}-{saved.step}-{number}"), number + 1
+        (self.folder / saved.phase / str(saved.step)).rename(aside)
+        self._managers.pop(saved.phase).close()
+        return aside
+
+    def wait(self) -> None:
+        """Returns when everything that was saved is on disk."""
+        for manager in self._managers.values():
+            manager.wait_until_finished()
+
+    def close(self) -> None:
+        for manager in self._managers.values():
+            manager.close()
+        self._managers.clear()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _manager(self, phase: Phase) -> ocp.CheckpointManager:
+        if phase not in self._managers:
+            latest = preservation_policy.LatestN(self._keep)
+            best = preservation_policy.BestN(
+                get_metric_fn=_value_of, reverse=True, n=1, keep_checkpoints_without_metrics=False
+            )
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.AnyPreservationPolicy([latest, best]),
+                best_fn=_value_of,
+                best_mode="min",
+                read_only=self._read_only,
+            )
+            self._managers[phase] = ocp.CheckpointManager(self.folder / phase, options=options)
+        return self._managers[phase]
+
+
+def restore_latest_readable(
+    checkpoints: Checkpoints, target_of: Callable[[Phase], GanState], say: Callable[[str], None]
+) -> tuple[Phase, GanState] | None:
+    """The latest checkpoint that can be read; those after it are set aside, each with a line that says so."""
+    for saved in reversed(checkpoints.all()):
+        try:
+            return saved.phase, checkpoints.restore(saved, target_of(saved.phase))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:160]
+            aside = checkpoints.set_aside(saved)
+            say(
+                f"checkpoint {saved.phase}/{saved.step} can't be read ({reason}); moved to {aside}, using the one before"
+            )
+    return None
+
+
+def state_bytes(state: Any) -> int:
+    """Size of a state's arrays (or shape structs) in bytes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
+def _value_of(metrics: Any) -> float:
+    return metrics[METRIC]
+
+
+def _metric(manager: ocp.CheckpointManager, step: int) -> float | None:
+    metrics = manager.metrics(step)
+    return None if metrics is None else metrics[METRIC]

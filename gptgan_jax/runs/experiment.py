@@ -1,0 +1,141 @@
+"""All that a configuration names, loaded: text, tokenizer, encoded splits and both networks. Nothing is written."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from gptgan_jax.config import Config
+from gptgan_jax.data.batches import TokenisedSplit, encode_split
+from gptgan_jax.data.corpora import Corpus, Split, load_corpus
+from gptgan_jax.data.tokenizers import AnyTokenizer, fit_tokenizer
+from gptgan_jax.errors import UserError
+from gptgan_jax.models.discriminators import Discriminator, build_discriminator
+from gptgan_jax.models.generators import Generator, build_generator
+from gptgan_jax.runs.checkpoints import Checkpoints, Saved
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.types import Batch, Params, Vocabulary
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a run works with.
+
+    Attributes:
+        config: its configuration.
+        corpus: its text.
+        tokenizer: fitted on the training split.
+        train, valid, test: the encoded splits; without test text of its own, test is valid.
+        generator, discriminator: the networks, without parameters.
+        notes: one line each on text that was skipped, cut off or unknown.
+    """
+
+    config: Config
+    corpus: Corpus
+    tokenizer: AnyTokenizer
+    train: TokenisedSplit
+    valid: TokenisedSplit
+    test: TokenisedSplit
+    generator: Generator
+    discriminator: Discriminator
+    notes: tuple[str, ...]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether texts have prompts."""
+        return self.train.prompts is not None
+
+    def shown_prompts(self, count: int) -> list[list[int]] | None:
+        """Token ids of the first validation prompts, always the same; None for unconditional text."""
+        prompts = self.valid.prompts
+        return None if prompts is None else [prompts[i].tolist() for i in range(min(count, len(prompts)))]
+
+    def example_batch(self) -> Batch:
+        """A batch of one text, for its shapes."""
+        return example_batch(self.config, self.generator.vocabulary, self.conditional)
+
+
+def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Experiment:
+    """Loads everything.
+
+    Args:
+        config: names it.
+        tokenizer: of a run that began earlier; by default one is fitted.
+
+    Raises:
+        UserError: whatever is wrong with the text, the tokenizer or the vocabulary.
+    """
+    corpus = load_corpus(config.data, config.seed)
+    tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus)
+    notes = list(corpus.notes)
+
+    def encoded(name: str, split: Split) -> TokenisedSplit:
+        result = encode_split(split, tokenizer, config.data.max_length, config.data.max_prompt_length)
+        notes.extend(f"{name}: {note}" for note in result.notes())
+        return result
+
+    train, valid = encoded("train", corpus.train), encoded("valid", corpus.valid)
+    test = valid if corpus.test is None else encoded("test", corpus.test)
+    generator, discriminator = build_networks(config, tokenizer.vocabulary)
+    return Experiment(config, corpus, tokenizer, train, valid, test, generator, discriminator, tuple(notes))
+
+
+def build_networks(config: Config, vocabulary: Vocabulary) -> tuple[Generator, Discriminator]:
+    """Both players.
+
+    Raises:
+        UserError: where the vocabulary is not the one that the configuration asks for.
+    """
+    if config.vocab_size not in (None, vocabulary.size):
+        raise UserError(
+            f"vocab_size {config.vocab_size}: the tokenizer has {vocabulary.size} tokens; "
+            "drop the key, or change the tokenizer"
+        )
+    return build_generator(config.generator, vocabulary), build_discriminator(config.discriminator, vocabulary)
+
+
+def example_batch(config: Config, vocabulary: Vocabulary, conditional: bool) -> Batch:
+    """A batch of one text, for its shapes: P is 1, or 1 + the longest prompt."""
+    shape_p = (1, 1 + config.data.max_prompt_length if conditional else 1)
+    shape_t = (1, config.data.max_length)
+    return Batch(
+        prompt=jnp.full(shape_p, vocabulary.bos_id, jnp.int32),
+        prompt_mask=jnp.ones(shape_p, bool),
+        target=jnp.full(shape_t, vocabulary.pad_id, jnp.int32),
+        target_mask=jnp.ones(shape_t, bool),
+        label=jnp.full(1, -1, jnp.int32),
+    )
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What it takes to write with a trained generator, without its text: read from the run folder alone."""
+
+    config: Config
+    tokenizer: AnyTokenizer
+    generator: Generator
+
+
+def load_writer(folder: RunFolder) -> Writer:
+    """Raises UserError where the folder is no run folder."""
+    config = folder.read_config()
+    tokenizer = folder.read_tokenizer()
+    return Writer(config, tokenizer, build_networks(config, tokenizer.vocabulary)[0])
+
+
+def restore_generator(checkpoints: Checkpoints, saved: Saved, config: Config, generator: Generator) -> Params:
+    """The generator's parameters of a checkpoint, on the first device.
+
+    Raises:
+        UserError: where it can't be read.
+    """
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = generator_shapes(config, generator)
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    return checkpoints.restore_generator(saved, target)
+
+
+def generator_shapes(config: Config, generator: Generator) -> Params:
+    """The generator's parameters as shape structs. They do not depend on the lengths of a batch."""
+    batch = example_batch(config, generator.vocabulary, False)
+    return jax.eval_shape(generator.init, jax.random.key(0), batch)
