@@ -7,7 +7,7 @@ of any size will do.
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -175,7 +175,7 @@ def evaluation_batches(split: TokenisedSplit, batch_size: int) -> Iterator[Batch
 
 def prefetch(
     make_batch: Callable[[int], Batch], start: int, put: Callable[[Batch], Batch], depth: int = 2
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches from a position on, without end, made and put on the device by a thread that works ahead.
 
     The thread starts with the first `next` and ends when the iterator is closed or dropped. At most `depth` finished

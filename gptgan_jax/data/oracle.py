@@ -207,17 +207,19 @@ def _draw_token(logits: Array, uniforms: Array) -> Array:
     weights = jnp.pad(weights, ((0, 0), (0, -vocab_size % BLOCK))).reshape(count, -1, BLOCK)
     block = _first_above(weights.sum(axis=2), uniforms[0])
     inside = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
-    token = block * BLOCK + _first_above(inside, uniforms[1])
-    return jnp.minimum(token, vocab_size - 1)
+    return block * BLOCK + _first_above(inside, uniforms[1])
 
 
 def _first_above(weights: Array, uniform: Array) -> Array:
-    """Index in proportion to the weights [N, K], by one uniform number [N] in [0, 1) a row."""
-    cumulative = jnp.cumsum(weights, axis=1)
-    total = cumulative[:, -1:]
-    index = jnp.sum(cumulative <= uniform[:, None] * total, axis=1)
-    # Rounding may bring the product up to the total itself; then the last index of any weight is meant.
-    return jnp.minimum(index, jnp.sum(cumulative < total, axis=1)).astype(jnp.int32)
+    """Index in proportion to the weights [N, K], by one uniform number [N] in [0, 1) a row; never one of weight 0.
+
+    Rounding may make a cumulative sum move where a weight of 0 is added, so such places are taken out of the search,
+    and the total is the largest sum that is left: then some sum is always above the uniform part of it.
+    """
+    cumulative = jnp.where(weights > 0, jnp.cumsum(weights, axis=1), 0)
+    above = cumulative > uniform[:, None] * jnp.max(cumulative, axis=1, keepdims=True)
+    places = jnp.arange(weights.shape[1], dtype=jnp.int32)
+    return jnp.min(jnp.where(above, places, weights.shape[1] - 1), axis=1)
 
 
 _log_probs_chunk = jax.jit(oracle_log_probs)
