@@ -26,7 +26,7 @@ from gptgan_jax.objectives.discrimination import non_saturating, relativistic
 from gptgan_jax.objectives.estimators import Estimator, reinforce
 from gptgan_jax.sampling import log_probs, sample
 from gptgan_jax.training.gan import Gan, gan_from
-from gptgan_jax.types import Batch, GanState, Player, Sample, Scores, Vocabulary
+from gptgan_jax.types import Batch, GanState, Player, Sample, Scores, Vocabulary, unconditional_batch
 
 __all__ = [
     "Batch",
@@ -57,4 +57,5 @@ __all__ = [
     "rewards",
     "sample",
     "share_trunk",
+    "unconditional_batch",
 ]

@@ -16,7 +16,6 @@ from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.estimators import ReinforceConfig
 from gptgan_jax.objectives.rewards import RewardName
-from gptgan_jax.runs.records import RecordsConfig
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.training.optimizers import OptimizerConfig
 
@@ -85,6 +84,14 @@ class CheckpointConfig:
     """What is kept of each phase, besides its best by validation."""
 
     keep: int = key(2, "latest checkpoints kept of each phase", ge=1)
+
+
+@config_dataclass
+class RecordsConfig:
+    """Where a run's figures go besides metrics.jsonl."""
+
+    tensorboard: bool = key(True, "write TensorBoard events into the run folder")
+    wandb_project: str | None = key(None, "Weights & Biases project; None is off", min_length=1)
 
 
 @config_dataclass

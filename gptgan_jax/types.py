@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 PyTree = Any
@@ -47,6 +48,23 @@ class Batch(struct.PyTreeNode):
     target: Array
     target_mask: Array
     label: Array
+
+
+def unconditional_batch(target: Array, vocabulary: Vocabulary) -> Batch:
+    """A batch of texts without prompts.
+
+    Args:
+        target: int32 [B, T]; a text ends with its first EOS, or fills the row.
+        vocabulary: of the ids.
+    """
+    target = jnp.asarray(target, jnp.int32)
+    rows = target.shape[0]
+    mask = jnp.ones(target.shape, bool)
+    if vocabulary.eos_id is not None:
+        is_eos = target == vocabulary.eos_id
+        mask = jnp.cumsum(is_eos, axis=1) - is_eos == 0
+    prompt = jnp.full((rows, 1), vocabulary.bos_id, jnp.int32)
+    return Batch(prompt, jnp.ones((rows, 1), bool), target, mask, jnp.full(rows, -1, jnp.int32))
 
 
 class Sample(struct.PyTreeNode):

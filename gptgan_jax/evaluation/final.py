@@ -1,5 +1,6 @@
 """A run judged from its folder alone: the score table, and the report around it."""
 
+import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ import numpy as np
 from gptgan_jax.config_files import to_yaml
 from gptgan_jax.data.batches import TokenisedSplit, evaluation_batches
 from gptgan_jax.data.corpora import Split
+from gptgan_jax.data.pcfg import PCFG
 from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.estimates import Estimate, ratio_of_sums
 from gptgan_jax.evaluation.likelihood import likelihood_of
 from gptgan_jax.evaluation.report import SamplePair, Score, alarms_in, write_report
-from gptgan_jax.evaluation.scores import Estimate, text_scores
+from gptgan_jax.evaluation.scores import text_scores
 from gptgan_jax.evaluation.texts import Drawing, TextWriter, Written
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.experiment import Experiment, restore_generator
@@ -86,16 +89,38 @@ def evaluate_run(folder: RunFolder, experiment: Experiment, say: Callable[[str],
             params = restore_generator(checkpoints, saved, experiment.config, experiment.generator)
             likelihood = held_out(params, evaluation_batches(experiment.test, evaluation.batch_size))
             written = writer(params, jax.random.key(experiment.config.seed + 1), count, drawing, prompts)
-            figures: Figures = {
-                ("held-out NLL", "nats/token"): Estimate(likelihood.nats_per_token, likelihood.standard_error),
-                ("held-out perplexity", "per token"): Estimate(likelihood.perplexity),
-            }
+            figures = _likelihood_figures(Estimate(likelihood.nats_per_token, likelihood.standard_error))
             figures |= text_scores(written, training_texts, experiment.corpus.source)
             judged[name] = Judged(saved, figures, written.texts[: evaluation.shown])
-    real_figures = text_scores(real, training_texts, experiment.corpus.source)
+    real_figures = source_likelihood(experiment) | text_scores(real, training_texts, experiment.corpus.source)
     scores = _table({name: one.figures for name, one in judged.items()} | {REAL: real_figures}, experiment, count)
     _report(folder, experiment, scores, judged)
     return Evaluation(scores, {name: one.shown for name, one in judged.items()})
+
+
+def source_likelihood(experiment: Experiment) -> Figures:
+    """The test text's NLL under the source that drew it: the least that any model can expect.
+
+    Known for the grammar and the oracle, and comparable only where no text was cut off; otherwise empty.
+    """
+    source, split, encoded = experiment.corpus.source, experiment.corpus.test, experiment.test
+    if source is None or split is None or encoded.truncated_targets:
+        return {}
+    if isinstance(source, PCFG):
+        nats = -np.array([source.log_prob(text) for text in split.texts])
+    else:
+        assert split.tokens is not None, "an oracle's texts are tokens"
+        nats = -source.log_prob(split.tokens)
+    return _likelihood_figures(ratio_of_sums(nats, np.diff(encoded.targets.offsets)))
+
+
+def _likelihood_figures(nll: Estimate) -> Figures:
+    """Held-out NLL, and its exponential with the error that goes with it."""
+    if nll.value is None:
+        return {}
+    perplexity = math.exp(min(nll.value, 700.0))
+    error = None if nll.error is None else perplexity * nll.error
+    return {("held-out NLL", "nats/token"): nll, ("held-out perplexity", "per token"): Estimate(perplexity, error)}
 
 
 def _real_texts(experiment: Experiment) -> Written:
@@ -148,7 +173,11 @@ def _report(folder: RunFolder, experiment: Experiment, scores: list[Score], judg
     after = next((one for name, one in judged.items() if name.startswith("adversarial")), None)
     shown = max((len(one.shown) for one in (before, after) if one), default=0)
     notes = [f"{name}: checkpoint {one.saved.phase}/{one.saved.step}" for name, one in judged.items()]
-    notes += ["± is one standard error; real text is held-out text scored as if it were samples.", *experiment.notes]
+    notes += [
+        "± is one standard error. Real text is held-out text scored as if it were samples; its held-out NLL, where its "
+        "source is known, is that of the source itself: the least that any model can reach.",
+        *experiment.notes,
+    ]
     write_report(
         folder.path,
         title=experiment.config.name,

@@ -1,12 +1,12 @@
 """Held-out likelihood: how many nats a generator needs for text that it was not trained on."""
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 
+from gptgan_jax.evaluation.estimates import ratio_of_sums
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling import log_probs
 from gptgan_jax.types import Array, Batch, Params
@@ -28,11 +28,6 @@ class HeldOut:
     tokens: int
     texts: int
 
-    @property
-    def perplexity(self) -> float:
-        """exp(nats_per_token)."""
-        return math.exp(min(self.nats_per_token, 700.0))
-
 
 def likelihood_of(generator: Generator) -> Callable[[Params, Iterable[Batch]], HeldOut]:
     """A function (params, batches) -> HeldOut, compiled once for the batches' shape.
@@ -49,9 +44,9 @@ def likelihood_of(generator: Generator) -> Callable[[Params, Iterable[Batch]], H
         nats = np.concatenate([np.asarray(nats, np.float64) for nats, _ in sums])
         tokens = np.concatenate([np.asarray(tokens) for _, tokens in sums])
         nats, tokens = nats[tokens > 0], tokens[tokens > 0]
-        mean = nats.sum() / tokens.sum()
-        # Ratio of two sums over texts: the delta method.
-        error = math.sqrt(np.square(nats - mean * tokens).sum()) / tokens.sum()
-        return HeldOut(float(mean), error, int(tokens.sum()), len(tokens))
+        mean = ratio_of_sums(nats, tokens)
+        assert mean.value is not None, "a split holds at least one text"
+        assert mean.error is not None
+        return HeldOut(mean.value, mean.error, int(tokens.sum()), len(tokens))
 
     return evaluate

@@ -1,31 +1,13 @@
 """The score table: what can be said of a set of texts without a second model, each figure with its standard error."""
 
-import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.data.pcfg import PCFG
+from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums
 from gptgan_jax.evaluation.texts import Written
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure and its standard error over texts; None where it has none or its value is undefined."""
-
-    value: float | None
-    error: float | None = None
-
-
-def mean_of(values: Sequence[float] | np.ndarray) -> Estimate:
-    """The mean and its standard error; undefined for no values."""
-    values = np.asarray(values, np.float64)
-    if not len(values):
-        return Estimate(None)
-    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
-    return Estimate(float(values.mean()), error)
 
 
 def distinct_ngrams(texts: Sequence[str], n: int) -> Estimate:
@@ -59,19 +41,12 @@ def text_scores(
         grammatical = np.isfinite(log_probs)
         words = np.array([len(text.split()) for text in texts])
         scores["grammatical", "share"] = mean_of(grammatical)
-        scores["source NLL of the grammatical", "nats/word"] = _ratio(-log_probs[grammatical], words[grammatical])
+        scores["source NLL of the grammatical", "nats/word"] = ratio_of_sums(
+            -log_probs[grammatical], words[grammatical]
+        )
     if isinstance(source, Oracle):
         scores["NLL_oracle", "nats/token"] = mean_of(-source.log_prob(written.tokens) / written.tokens.shape[1])
     return scores
-
-
-def _ratio(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
-    """Sum over sum, with the delta method's standard error over texts."""
-    if not len(numerators):
-        return Estimate(None)
-    value = numerators.sum() / denominators.sum()
-    error = math.sqrt(np.square(numerators - value * denominators).sum()) / denominators.sum()
-    return Estimate(float(value), error)
 
 
 def _ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:

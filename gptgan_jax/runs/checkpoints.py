@@ -112,9 +112,12 @@ class Checkpoints:
         """
         item = {"generator": {"params": target}}
         try:
-            restored = self._manager(saved.phase).restore(
-                saved.step, args=ocp.args.PyTreeRestore(item=item, partial_restore=True)
+            arguments = ocp.args.PyTreeRestore(
+                item=item,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                partial_restore=True,
             )
+            restored = self._manager(saved.phase).restore(saved.step, args=arguments)
         except Exception as error:
             raise UserError(
                 f"checkpoint {self.folder / saved.phase / str(saved.step)} can't be read "
@@ -175,9 +178,8 @@ def restore_latest_readable(
         except Exception as error:
             reason = " ".join(str(error).split())[:160]
             aside = checkpoints.set_aside(saved)
-            say(
-                f"checkpoint {saved.phase}/{saved.step} can't be read ({reason}); moved to {aside}, using the one before"
-            )
+            name = f"{saved.phase}/{saved.step}"
+            say(f"checkpoint {name} can't be read ({reason}); moved to {aside}, using the one before")
     return None
 
 

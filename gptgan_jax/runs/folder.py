@@ -78,6 +78,6 @@ def check_disk(folder: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
         raise UserError(
-            f"{folder}: the checkpoints need up to {needed_bytes / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB free; "
-            "make room, choose another runs_folder, or lower checkpoints.keep"
+            f"{folder}: the checkpoints need up to {needed_bytes / 1e6:,.0f} MB, "
+            f"the disk has {free / 1e6:,.0f} MB free; make room, choose another runs_folder, or lower checkpoints.keep"
         )

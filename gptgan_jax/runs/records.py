@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gptgan_jax.config import RecordsConfig
 from gptgan_jax.errors import UserError
-from gptgan_jax.schema import config_dataclass, key
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.txt"
@@ -28,14 +28,6 @@ WANDB_ID_FILE = "wandb_id"
 RESERVED = frozenset({"phase", "step", "alarm"})
 HEADER = re.compile(r"== (.+) step (\d+) ==")
 TENSORBOARD_FLUSH_SECONDS = 10.0
-
-
-@config_dataclass
-class RecordsConfig:
-    """Where a run's figures go besides metrics.jsonl."""
-
-    tensorboard: bool = key(True, "write TensorBoard events into the run folder")
-    wandb_project: str | None = key(None, "Weights & Biases project; None is off", min_length=1)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ checkpoint is all that a resume needs. Metrics of a step are read after the next
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 
 import jax
@@ -237,7 +237,7 @@ class _PhaseRun:
                 batches.close()
         return state
 
-    def batches(self, step: int) -> Iterator[Batch]:
+    def batches(self, step: int) -> Generator[Batch, None, None]:
         """This process's share of the phase's batches, on the devices, from global step `step` on."""
         run = self.run
         seed = int(np.random.SeedSequence([run.config.seed, PHASES.index(self.phase)]).generate_state(1)[0])

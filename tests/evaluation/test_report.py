@@ -21,7 +21,8 @@ from gptgan_jax.evaluation.report import (
     score_table,
     write_report,
 )
-from gptgan_jax.runs.records import Records, RecordsConfig, read_metrics
+from gptgan_jax.config import RecordsConfig
+from gptgan_jax.runs.records import Records, read_metrics
 
 PHASES = [PhaseSpan("likelihood", 0, 20), PhaseSpan("discriminator", 20, 25), PhaseSpan("adversarial", 25, 60)]
 

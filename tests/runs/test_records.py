@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
+from gptgan_jax.config import RecordsConfig
 from gptgan_jax.errors import UserError
-from gptgan_jax.runs.records import Records, RecordsConfig, one_line, read_metrics, read_samples
+from gptgan_jax.runs.records import Records, one_line, read_metrics, read_samples
 
 PLAIN = RecordsConfig(tensorboard=False)
 
