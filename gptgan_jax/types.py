@@ -35,6 +35,8 @@ class Vocabulary:
 class Batch(struct.PyTreeNode):
     """Real text. Prompts are padded on the left, targets on the right, so that a prompt ends where its target begins.
 
+    Every prompt holds at least one token: BOS.
+
     Attributes:
         prompt: int32 [B, P]; unconditional text has P = 1 and BOS.
         prompt_mask: bool [B, P].

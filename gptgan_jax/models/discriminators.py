@@ -44,7 +44,7 @@ class CnnConfig:
 
     kind: Literal["cnn"] = "cnn"
     embedding: int = key(64, "size of the token embeddings", ge=1)
-    widths: tuple[int, ...] = key((1, 2, 3, 4, 5), "window widths in tokens", min_length=1)
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = key((1, 2, 3, 4, 5), "window widths in tokens", min_length=1)
     filters: int = key(64, "filters of each width", ge=1)
     dropout: float = key(0.1, "dropout rate on the pooled features", ge=0, lt=1)
 
@@ -100,6 +100,8 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary) -> 
 
     def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
         tokens, mask = sequence_of(batch)
+        if isinstance(config, TransformerDiscriminatorConfig) and tokens.shape[1] > config.max_positions:
+            raise ValueError(f"prompt and text of {tokens.shape[1]} tokens need max_positions >= that")
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         prefix_scores: Any = module.apply({"params": params}, tokens, mask, rngs=rngs)
         return Scores(tokens=prefix_scores[:, batch.prompt.shape[1] :], sequence=last_token(prefix_scores, mask))
@@ -111,9 +113,12 @@ def share_trunk(generator_params: Params, discriminator_params: Params) -> Param
     """The discriminator's parameters with its Transformer replaced by the generator's; its head stays.
 
     Raises:
-        ValueError: where the two Transformers differ in shape.
+        ValueError: where one of the two is no Transformer, or they differ in shape. That they agree in what has no
+            shape, such as the activation, is up to the caller.
     """
-    mine, theirs = discriminator_params["trunk"], generator_params["trunk"]
+    mine, theirs = discriminator_params.get("trunk"), generator_params.get("trunk")
+    if mine is None or theirs is None:
+        raise ValueError("only a Transformer discriminator can start from a generator, and only from a Transformer")
     if jax.tree.map(jnp.shape, mine) != jax.tree.map(jnp.shape, theirs):
         raise ValueError("the discriminator can start from the generator only where both have the same Transformer")
     return {**discriminator_params, "trunk": jax.tree.map(jnp.copy, theirs)}

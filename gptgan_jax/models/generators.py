@@ -64,6 +64,14 @@ def parameter_count(params: Params) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+def parameter_summary(params: Params) -> str:
+    """The total, and the share of each module: "1,200 parameters (embedding 800, decoder 400)"."""
+    while len(params) == 1 and isinstance(next(iter(params.values())), dict):
+        (params,) = params.values()
+    parts = ", ".join(f"{name} {parameter_count(part):,}" for name, part in params.items())
+    return f"{parameter_count(params):,} parameters ({parts})"
+
+
 def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max_length: int | None) -> Generator:
     def init(key: Array, batch: Batch) -> Params:
         return module.init(key, batch.prompt, batch.prompt_mask, batch.target)["params"]

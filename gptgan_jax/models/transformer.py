@@ -286,8 +286,7 @@ class Trunk(nn.Module):
     ) -> Array:
         """Causal hidden states of whole texts: int32 [B, T], bool [B, T] -> [B, T, D]."""
         positions = positions_of(mask)
-        causal = jnp.tril(jnp.ones((tokens.shape[1], tokens.shape[1]), bool))
-        step = _Step(positions, causal & mask[:, None, :], jnp.int32(0), context, context_mask)
+        step = _Step(positions, _causal(mask, tokens.shape[1]), jnp.int32(0), context, context_mask)
         return self.decoder(self.embed(tokens, positions), None, step)[0]
 
     def encode(self, tokens: Array, mask: Array) -> Array:
@@ -319,9 +318,8 @@ class Trunk(nn.Module):
             layer |= {"cross_key": empty(context.shape[1]), "cross_value": empty(context.shape[1])}
         caches = layer if cfg.scan_layers else (layer,) * cfg.layers
         filled = jnp.pad(mask, ((0, 0), (0, slots - length)))
-        causal = jnp.tril(jnp.ones((length, slots), bool))
         positions = positions_of(mask)
-        step = _Step(positions, causal & filled[:, None, :], jnp.int32(0), context, context_mask)
+        step = _Step(positions, _causal(filled, length), jnp.int32(0), context, context_mask)
         hidden, caches = self.decoder(self.embed(tokens, positions), caches, step)
         return hidden, Cache(caches, filled, jnp.int32(length), context_mask)
 
@@ -332,6 +330,15 @@ class Trunk(nn.Module):
         step = _Step(positions, filled[:, None, :], cache.index, None, cache.context_mask)
         hidden, caches = self.decoder(self.embed(tokens[:, None], positions), cache.layers, step)
         return hidden[:, 0], cache.replace(layers=caches, mask=filled, index=cache.index + 1)
+
+
+def _causal(filled: Array, length: int) -> Array:
+    """What the first `length` positions see: the filled slots up to themselves. bool [B, S] -> bool [B, length, S].
+
+    Padding sees itself, so that no row is empty: an empty one would average over all slots, the future included.
+    """
+    slots = filled.shape[1]
+    return jnp.tril(jnp.ones((length, slots), bool)) & filled[:, None, :] | jnp.eye(length, slots, dtype=bool)
 
 
 def _residual_init(depth: int) -> Any:

@@ -97,7 +97,7 @@ def reinforce(discount: float = 1.0, baseline_decay: float = 0.9) -> Estimator:
         surrogate = -(advantages * jnp.where(sample.mask, log_probs, 0.0)).sum() / sample.mask.shape[0]
         tokens = jnp.maximum(sample.mask.sum(), 1)
         mean_return = returns.sum() / tokens
-        metrics = {"baseline": state.value, "advantage_std": jnp.sqrt(jnp.square(advantages).sum() / tokens)}
+        metrics = {"baseline": state.value, "advantage_rms": jnp.sqrt(jnp.square(advantages).sum() / tokens)}
         return surrogate, (state.update(mean_return, baseline_decay), metrics)
 
     return Estimator(MovingAverage.zero, loss)

@@ -28,9 +28,9 @@ def active_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             f"discriminator accuracy {accuracy:.2f}: it tells every pair apart, so its reward says little; "
             "lower its learning rate or its size"
         )
-    if accuracy is not None and abs(accuracy - 0.5) < 0.03:
+    if accuracy is not None and accuracy < 0.53:
         found["accuracy near 1/2"] = (
-            f"discriminator accuracy {accuracy:.2f}: it is guessing, so its reward is noise; "
+            f"discriminator accuracy {accuracy:.2f}: no better than guessing, so its reward is noise; "
             "raise warmup.steps, its learning rate or its size"
         )
     first_entropy = lines[0].get("entropy")

@@ -19,7 +19,7 @@ from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_accuracy
 from gptgan_jax.objectives.estimators import Estimator, reinforce
 from gptgan_jax.objectives.likelihood import cross_entropy, entropy, kl_divergence, token_log_probs
-from gptgan_jax.objectives.rewards import Reward, sigmoid
+from gptgan_jax.objectives.rewards import Reward, is_last, sigmoid
 from gptgan_jax.sampling import sample, shape_logits
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, Sample, Scores
 
@@ -73,9 +73,15 @@ def gan_from(
         temperature: that the generator writes at while it trains; its gradient is of that same distribution.
         entropy_weight: nats of next-token entropy, summed over a text, added to the generator's objective by this much.
         kl_weight: weight of KL(generator || reference), summed over a text's tokens; the reference is the generator at
-            the beginning of the phase.
+            the beginning of the phase. The gradients of both terms are those at the prefixes that were written; how a
+            token changes the prefixes after it is left out.
         generator_optimizer, discriminator_optimizer: default: Adam at 1e-3 and 1e-3.
+
+    Raises:
+        ValueError: where the temperature is not above 0.
     """
+    if not temperature > 0:
+        raise ValueError(f"temperature should be above 0 to train at, not {temperature}")
     estimator = estimator or reinforce()
     optimize_g = generator_optimizer or optax.adam(1e-3)
     optimize_d = discriminator_optimizer or optax.adam(1e-3)
@@ -117,9 +123,10 @@ def gan_from(
         key_sample, key_judge, key_reward = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
         written = write(state, batch, key_sample)
         gradient_d, scores, metrics_d = judge(state, batch, written, key_judge)
-        rewards = reward(scores.tokens if dense else scores.sequence[:, None], key_reward)
+        judged = scores.tokens if dense else jnp.broadcast_to(scores.sequence[:, None], written.mask.shape)
+        rewards = reward(judged, written.mask, key_reward)
         if not dense:
-            rewards = rewards * _is_last(written.mask)
+            rewards = rewards * is_last(written.mask)
         gradient_g, (estimator_state, metrics_g) = jax.grad(generator_loss, has_aux=True)(
             state.generator.params, state, batch, written, rewards
         )
@@ -195,9 +202,3 @@ def _halves(scores: Scores) -> tuple[Scores, Scores]:
     """Scores of the real and of the generated half of one forward pass."""
     half = scores.sequence.shape[0] // 2
     return jax.tree.map(lambda x: x[:half], scores), jax.tree.map(lambda x: x[half:], scores)
-
-
-def _is_last(mask: Array) -> Array:
-    """True at each row's last token: bool [B, T] -> bool [B, T]."""
-    following = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
-    return mask & ~following

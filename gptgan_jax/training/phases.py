@@ -5,9 +5,9 @@ from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PAIR_LOSSES
 from gptgan_jax.objectives.estimators import reinforce
-from gptgan_jax.objectives.rewards import REWARDS
+from gptgan_jax.objectives.rewards import build_reward
+from gptgan_jax.optimizers import build_optimizer
 from gptgan_jax.training.gan import Gan, gan_from
-from gptgan_jax.training.optimizers import build_optimizer
 
 
 def build_gan(config: Config, phase: Phase, generator: Generator, discriminator: Discriminator) -> Gan:
@@ -29,7 +29,7 @@ def build_gan(config: Config, phase: Phase, generator: Generator, discriminator:
         discriminator,
         estimator=reinforce(objective.estimator.discount, objective.estimator.baseline_decay),
         pair_loss=PAIR_LOSSES[objective.pair_loss],
-        reward=REWARDS[objective.reward],
+        reward=build_reward(objective.reward, objective.estimator.discount),
         dense=objective.dense,
         temperature=objective.temperature,
         entropy_weight=objective.entropy_weight,

@@ -1,6 +1,6 @@
 """Optimisers by configuration: Optax's, composed."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import optax
@@ -56,4 +56,9 @@ def _schedule(config: OptimizerConfig, updates: int) -> optax.Schedule:
 
 
 def _matrices(params: optax.Params) -> optax.Params:
-    return jax.tree.map(lambda x: x.ndim > 1, params)
+    """True for what decays. By name, for layers that are scanned carry one more axis: their biases are matrices too."""
+
+    def decays(path: tuple[Any, ...], x: jax.Array) -> bool:
+        return x.ndim > 1 and not (path and getattr(path[-1], "key", None) in ("bias", "scale"))
+
+    return jax.tree.map_with_path(decays, params)

@@ -1,0 +1,115 @@
+"""Optimisers: what the schedules give at their ends, and what clipping, decay and accumulation do to an update."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gptgan_jax.optimizers import OptimizerConfig, build_optimizer
+
+SGD: dict[str, Any] = {"kind": "sgd", "learning_rate": 2.0, "clip_norm": None}
+
+
+def rates(steps: int, count: int, **fields: Any) -> list[float]:
+    """The learning rate of each update of a phase: what plain SGD does with a gradient of 1."""
+    optimizer = build_optimizer(OptimizerConfig(**(SGD | fields)), steps)
+    params = jnp.zeros(())
+    state, found = optimizer.init(params), []
+    for _ in range(count):
+        updates, state = optimizer.update(jnp.ones(()), state, params)
+        found.append(-float(updates))
+    return found
+
+
+def test_a_constant_schedule_stays_at_the_peak() -> None:
+    assert rates(4, 6, schedule="constant") == [2.0] * 6
+
+
+def test_a_linear_schedule_falls_from_the_peak_to_the_final_fraction_and_stays() -> None:
+    assert rates(4, 7, schedule="linear", final_fraction=0.25) == pytest.approx([2, 1.625, 1.25, 0.875, 0.5, 0.5, 0.5])
+
+
+def test_a_cosine_schedule_falls_from_the_peak_to_the_final_fraction_and_stays() -> None:
+    expected = [0.5 + 1.5 * (1 + np.cos(np.pi * min(i, 4) / 4)) / 2 for i in range(6)]
+    assert rates(4, 6, schedule="cosine", final_fraction=0.25) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_warm_up_rises_in_equal_steps_to_the_peak_and_the_schedule_ends_with_the_phase(schedule: str) -> None:
+    found = rates(10, 11, schedule=schedule, warmup_steps=3, final_fraction=0.25)
+    assert found[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
+    assert found[10] == pytest.approx(2.0 if schedule == "constant" else 0.5)
+    assert all(rate > 0 for rate in found)
+
+
+def test_a_schedule_counts_updates_and_not_batches() -> None:
+    found = rates(8, 10, schedule="linear", final_fraction=0.0, accumulate=2)
+    assert found == pytest.approx([0, 2, 0, 1.5, 0, 1, 0, 0.5, 0, 0])
+
+
+def test_clipping_shortens_a_long_gradient_over_all_parameters_together_and_leaves_a_short_one() -> None:
+    optimizer = build_optimizer(OptimizerConfig(kind="sgd", learning_rate=1.0, clip_norm=2.0), 1)
+    params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+    long, _ = optimizer.update({"a": jnp.array([3.0]), "b": jnp.array([4.0])}, optimizer.init(params), params)
+    assert [float(long["a"][0]), float(long["b"][0])] == pytest.approx([-1.2, -1.6])
+    short, _ = optimizer.update({"a": jnp.array([0.3]), "b": jnp.array([0.4])}, optimizer.init(params), params)
+    assert [float(short["a"][0]), float(short["b"][0])] == pytest.approx([-0.3, -0.4])
+
+
+def test_weight_decay_shrinks_matrices_by_rate_times_decay_and_nothing_else() -> None:
+    optimizer = build_optimizer(OptimizerConfig(learning_rate=0.1, weight_decay=0.5), 1)
+    params = {"kernel": jnp.full((2, 2), 4.0), "bias": jnp.full(2, 4.0)}
+    nothing = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
+    updates, _ = optimizer.update(nothing, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], np.full((2, 2), -0.1 * 0.5 * 4.0), rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], [0, 0])
+
+
+def test_adamw_by_hand_over_three_updates() -> None:
+    config = OptimizerConfig(learning_rate=0.1, beta1=0.8, beta2=0.9, eps=1e-4, weight_decay=0.3, clip_norm=None)
+    optimizer = build_optimizer(config, 3)
+    value, first, second = np.full((1, 1), 2.0), 0.0, 0.0
+    params = jnp.asarray(value, jnp.float32)
+    state = optimizer.init(params)
+    for i, gradient in enumerate([1.0, -3.0, 0.5], start=1):
+        updates, state = optimizer.update(jnp.full((1, 1), gradient), state, params)
+        params = optax.apply_updates(params, updates)
+        first, second = 0.8 * first + 0.2 * gradient, 0.9 * second + 0.1 * gradient**2
+        direction = first / (1 - 0.8**i) / (np.sqrt(second / (1 - 0.9**i)) + 1e-4)
+        value = value - 0.1 * (direction + 0.3 * value)
+        np.testing.assert_allclose(params, value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_accumulating_the_gradients_of_small_batches_equals_one_big_batch(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    gradients = [jnp.asarray(rng.normal(size=(3, 2)), jnp.float32) for _ in range(4)]
+    fields: dict[str, Any] = {"kind": kind, "learning_rate": 0.1, "clip_norm": 0.5, "schedule": "linear"}
+    params = jnp.ones((3, 2))
+
+    def after(batches: list[Any], accumulate: int) -> jnp.ndarray:
+        optimizer = build_optimizer(OptimizerConfig(**fields, accumulate=accumulate), len(batches))
+        moved, state = params, optimizer.init(params)
+        for gradient in batches:
+            updates, state = optimizer.update(gradient, state, moved)
+            moved = optax.apply_updates(moved, updates)
+        return moved
+
+    big = [(gradients[0] + gradients[1]) / 2, (gradients[2] + gradients[3]) / 2]
+    np.testing.assert_allclose(after(gradients, 2), after(big, 1), rtol=1e-5)
+    assert np.abs(after(gradients, 1) - after(big, 1)).max() > 1e-3
+
+
+def test_weight_decay_spares_the_biases_and_scales_of_scanned_layers() -> None:
+    params = {
+        "blocks": {"norm": {"scale": jnp.ones((3, 4))}, "up": {"kernel": jnp.ones((3, 4, 5)), "bias": jnp.ones((3, 5))}}
+    }
+    optimizer = build_optimizer(OptimizerConfig(weight_decay=0.1, clip_norm=None), 1)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    blocks = updates["blocks"]
+    assert not blocks["norm"]["scale"].any()
+    assert not blocks["up"]["bias"].any()
+    assert blocks["up"]["kernel"].all()

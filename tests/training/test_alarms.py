@@ -1,0 +1,79 @@
+"""Alarms: each sounds on its own condition, on the mean of the last five lines, and not otherwise."""
+
+from typing import Any
+
+import pytest
+
+from gptgan_jax.training.alarms import WINDOW, active_alarms
+
+HEALTHY = {"discriminator_accuracy": 0.75, "entropy": 2.0, "kl": 0.2, "length": 9.0, "real_length": 10.0}
+
+
+def lines(count: int = WINDOW, **fields: Any) -> list[dict[str, Any]]:
+    """A healthy first line and then as many lines with other values."""
+    return [dict(HEALTHY)] + [HEALTHY | fields] * count
+
+
+def test_a_healthy_run_raises_none() -> None:
+    assert active_alarms(lines(20)) == {}
+
+
+SICK = [
+    ("accuracy near 1", {"discriminator_accuracy": 0.98}, "learning rate"),
+    ("accuracy near 1/2", {"discriminator_accuracy": 0.48}, "warmup.steps"),
+    ("accuracy near 1/2", {"discriminator_accuracy": 0.52}, "warmup.steps"),
+    ("accuracy near 1/2", {"discriminator_accuracy": 0.1}, "warmup.steps"),
+    ("entropy", {"entropy": 1.1}, "entropy_weight"),
+    ("length", {"length": 7.4}, "kl_weight"),
+    ("length", {"length": 13.4}, "kl_weight"),
+    ("kl", {"kl": 1.1}, "kl_weight"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "advice"), SICK)
+def test_each_sounds_alone_on_its_condition_and_says_what_to_turn(
+    name: str, fields: dict[str, Any], advice: str
+) -> None:
+    found = active_alarms(lines(**fields))
+    assert set(found) == {name}
+    assert advice in found[name]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"discriminator_accuracy": 0.96},
+        {"discriminator_accuracy": 0.54},
+        {"entropy": 1.3},
+        {"length": 7.6},
+        {"length": 13.2},
+        {"kl": 0.9},
+    ],
+)
+def test_none_sounds_just_short_of_its_condition(fields: dict[str, Any]) -> None:
+    assert active_alarms(lines(**fields)) == {}
+
+
+def test_none_sounds_before_the_fifth_line() -> None:
+    sick = HEALTHY | {"discriminator_accuracy": 1.0, "kl": 9.0, "length": 1.0}
+    for count in range(WINDOW):
+        assert active_alarms([sick] * count) == {}
+    assert set(active_alarms([sick] * WINDOW)) == {"accuracy near 1", "kl", "length"}
+
+
+def test_only_the_last_five_lines_are_judged_by_their_mean() -> None:
+    assert active_alarms(lines(WINDOW, kl=9.0) + [HEALTHY] * WINDOW) == {}
+    assert set(active_alarms([HEALTHY] * 20 + [HEALTHY | {"kl": 5.1}])) == {"kl"}
+    assert active_alarms([HEALTHY] * 20 + [HEALTHY | {"kl": 4.0}]) == {}
+
+
+def test_entropy_is_judged_against_the_first_line() -> None:
+    slow_fall = [HEALTHY | {"entropy": 2.0 - 0.05 * i} for i in range(20)]
+    assert set(active_alarms(slow_fall)) == {"entropy"}
+    assert active_alarms(slow_fall[5:]) == {}
+
+
+def test_a_metric_that_is_missing_or_none_raises_none() -> None:
+    assert active_alarms([{"loss": 1.0}] * 6) == {}
+    assert active_alarms([HEALTHY | {"kl": None}] * 6) == {}
+    assert active_alarms([HEALTHY | {"kl": 9.0}] * 4 + [{"entropy": 2.0}]) == {}
