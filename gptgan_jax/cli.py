@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from gptgan_jax.errors import UserError
 
@@ -26,13 +27,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"gptgan: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has seen enough; Python must not flush into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("gptgan: interrupted", file=sys.stderr)
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gptgan", description="GPT text GANs in JAX.")
+    parser = _Parser(prog="gptgan", description="GPT text GANs in JAX.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # `main` hands train's arguments to `_train` itself: its overrides are keys of the config, not flags of a parser.
     commands.add_parser("train", help="train the run that a config describes, or go on with it; train --help: all keys")
@@ -43,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--num", type=_number(int, 1), default=10, help="how many texts (default 10)")
     sample.add_argument("--temperature", type=_number(float, 0), default=1.0, help="0 is greedy (default 1.0)")
     sample.add_argument("--top-k", type=_number(int, 0), default=0, help="draw from the k likeliest tokens; 0 is off")
-    sample.add_argument("--top-p", type=_number(float, 1e-9, 1), default=1.0, help="draw from the likeliest up to p")
+    sample.add_argument("--top-p", type=_number(float, 0.001, 1), default=1.0, help="draw from the likeliest up to p")
     sample.add_argument("--prompt", help="what each text begins with, or answers")
     sample.add_argument("--seed", type=_number(int, 0), default=0, help="equal seeds write equal texts (default 0)")
     sample.add_argument("--checkpoint", default="best", help=_CHECKPOINT_HELP)
@@ -98,11 +110,11 @@ def _train(arguments: Sequence[str]) -> int:
     from gptgan_jax.evaluation.report import REPORT_FILE, score_table
     from gptgan_jax.runs.experiment import load_experiment
     from gptgan_jax.runs.folder import RunFolder
+    from gptgan_jax.runs.records import one_line
     from gptgan_jax.training.loop import Interrupted, NotFinite, train
 
     folder = RunFolder.of(config)
-    resumed = folder.check(config)
-    experiment = load_experiment(config, folder.read_tokenizer() if resumed else None)
+    experiment = load_experiment(config, folder.read_tokenizer() if folder.check(config) else None)
     for note in experiment.notes:
         _say(f"note: {note}")
     try:
@@ -117,7 +129,7 @@ def _train(arguments: Sequence[str]) -> int:
     for name, texts in outcome.shown.items():
         print(f"\n{name}:")
         for text in texts[:5]:
-            print(f"  {text}")
+            print(f"  {one_line(text)}")
     print(f"\n{score_table(outcome.scores)}\n")
     print(f"report: {folder.path / REPORT_FILE}    more texts: gptgan sample {folder.path}")
     return 0
@@ -129,19 +141,21 @@ def _sample(options: argparse.Namespace) -> int:
 
     from gptgan_jax.evaluation.texts import Drawing, TextWriter, prompt_ids
     from gptgan_jax.runs.checkpoints import Checkpoints
-    from gptgan_jax.runs.experiment import load_writer, restore_generator
+    from gptgan_jax.runs.experiment import check_prompt, load_writer, restore_generator
     from gptgan_jax.runs.folder import RunFolder
+    from gptgan_jax.runs.records import one_line
 
     folder = RunFolder(options.run)
     run = load_writer(folder)
     length, longest = run.config.data.max_length, run.config.data.max_prompt_length
-    prompts = None if options.prompt is None else [prompt_ids(options.prompt, run.tokenizer, longest)]
+    check_prompt(run, options.prompt)
+    prompts = [prompt_ids(options.prompt, run.tokenizer, longest)] if options.prompt else None
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         params = restore_generator(checkpoints, checkpoints.choose(options.checkpoint), run.config, run.generator)
     writer = TextWriter(run.generator, run.tokenizer, length, min(options.num, 100))
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
     for text in writer(params, jax.random.key(options.seed), options.num, drawing, prompts).texts:
-        print(text if options.prompt is None else f"{options.prompt} {text}")
+        print(one_line(f"{options.prompt} {text}" if options.prompt else text))
     return 0
 
 
@@ -162,9 +176,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _configure_jax() -> None:
     """Keeps compiled programs between runs, where the user has not chosen a place already."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gptgan_jax" / "xla"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gptgan_jax" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _say(line: str) -> None:

@@ -16,8 +16,8 @@ from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.estimators import ReinforceConfig
 from gptgan_jax.objectives.rewards import RewardName
+from gptgan_jax.optimizers import OptimizerConfig
 from gptgan_jax.schema import config_dataclass, key
-from gptgan_jax.training.optimizers import OptimizerConfig
 
 Phase = Literal["likelihood", "warmup", "adversarial"]
 PHASES: tuple[Phase, ...] = ("likelihood", "warmup", "adversarial")
@@ -127,8 +127,14 @@ class Config:
                 )
         if isinstance(self.discriminator, TransformerDiscriminatorConfig) and self.discriminator.from_generator:
             self._check_shared_trunk(self.discriminator)
-        if not any(getattr(self, phase).steps for phase in PHASES):
-            raise ValueError("every phase has 0 steps; give likelihood.steps, warmup.steps or adversarial.steps")
+        objective = self.objective
+        if objective.reward == "constant" and not objective.dense and objective.estimator.discount < 1:
+            raise ValueError(
+                "objective.reward constant with dense false needs objective.estimator.discount 1: "
+                "a discounted end pays for short texts, which is no control"
+            )
+        if not self.likelihood.steps and not self.adversarial.steps:
+            raise ValueError("likelihood.steps and adversarial.steps are both 0: nothing would train the generator")
         return self
 
     def _check_shared_trunk(self, discriminator: TransformerDiscriminatorConfig) -> None:

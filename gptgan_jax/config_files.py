@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gptgan_jax.config import Config
+from gptgan_jax.data.corpora import SPLITS, HfData, OracleData, TextData
+from gptgan_jax.data.readers import FILE_FORMATS
+from gptgan_jax.data.tokenizers import FileTokenizer
 from gptgan_jax.errors import UserError
 
 
@@ -28,7 +32,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         _override(raw, dotted, text)
     if not raw.get("name"):
         raw["name"] = path.stem
-    return config_from(raw, str(path))
+    return with_absolute_paths(config_from(raw, str(path)))
 
 
 def config_from(raw: dict[str, Any], source: str = "config") -> Config:
@@ -43,6 +47,30 @@ def config_from(raw: dict[str, Any], source: str = "config") -> Config:
         raise UserError(f"{source}: {error}") from None
     except ValidationError as error:
         raise UserError(f"{source}: {_one_line(error)}") from None
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The configuration with its files named from the root, so that the run can be evaluated from any folder."""
+
+    def absolute(section: Any, *names: str) -> Any:
+        paths = {name: getattr(section, name) for name in names}
+        return dataclasses.replace(
+            section,
+            **{
+                name: os.path.abspath(os.path.expanduser(path))
+                for name, path in paths.items()
+                if path is not None and "://" not in path
+            },
+        )
+
+    data, tokenizer = config.data, config.tokenizer
+    if isinstance(data, TextData) or (isinstance(data, HfData) and data.path in FILE_FORMATS):
+        data = absolute(data, *SPLITS)
+    elif isinstance(data, OracleData) or (isinstance(data, HfData) and os.path.isdir(data.path)):
+        data = absolute(data, "path")
+    if isinstance(tokenizer, FileTokenizer):
+        tokenizer = absolute(tokenizer, "path")
+    return dataclasses.replace(config, data=data, tokenizer=tokenizer)
 
 
 def to_yaml(config: Config) -> str:
@@ -63,7 +91,7 @@ def difference(old: Config, new: Config) -> list[str]:
 
 def describe_keys() -> str:
     """Every key with its type, default and meaning, a line each; what `--help` prints."""
-    return "\n".join(_describe(Config, ""))
+    return "\n".join(_describe(Config(), ""))
 
 
 # ---- reading
@@ -75,6 +103,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for name, _ in node.value:
+            if not isinstance(name, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=name.start_mark)
             if name.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"key {name.value!r} is given twice", problem_mark=name.start_mark)
             seen.add(name.value)
@@ -86,14 +116,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file; the project's own are in configs/") from None
-    except (IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give a YAML file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; give a YAML file") from None
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path}{line}: {error.problem or 'not valid YAML'}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if raw is None:
         return {}
@@ -124,6 +154,8 @@ def _override(raw: dict[str, Any], dotted: str, text: str) -> None:
     annotation: Any = Config
     for depth, name in enumerate(parents):
         annotation = _field_annotation(annotation, name, node)
+        if annotation is not Any and not _classes(annotation):
+            raise UserError(f"--{dotted}: {'.'.join(parents[: depth + 1])} is a value, not a section")
         if node.get(name) is None:
             node[name] = {}
         node = node[name]
@@ -134,14 +166,14 @@ def _override(raw: dict[str, Any], dotted: str, text: str) -> None:
         if text in kinds:
             for name in [name for name in node if name not in _fields(kinds[text])]:
                 del node[name]
-    node[last] = _value(text)
+    node[last] = _value(text, typing.get_origin(_field_annotation(annotation, last, node)) is tuple)
 
 
-def _value(text: str) -> Any:
+def _value(text: str, is_list: bool) -> Any:
     """An override's value: null, a [list], or text for the checker to convert to the key's type."""
     if text.lower() in ("null", "none"):
         return None
-    if text.startswith("["):
+    if is_list:
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError:
@@ -170,7 +202,10 @@ def _checked_keys(raw: Any, annotation: Any, path: str) -> dict[str, Any]:
                 value = {}
             if not isinstance(value, Mapping):
                 raise UserError(f"{full} is a section with keys of its own, not a {type(value).__name__}")
-            value = _checked_keys(_with_kind(fields[name], value), fields[name].annotation, f"{full}.")
+            value = _checked_keys(_over_default(fields[name], value), fields[name].annotation, f"{full}.")
+        elif isinstance(value, bool) and "bool" not in str(fields[name].annotation):
+            # YAML's "yes" and "on" are truth values, which would pass as the number 1.
+            raise UserError(f"{full} should be {_type_name(fields[name].annotation)}, not {str(value).lower()}")
         checked[name] = value
     return checked
 
@@ -189,16 +224,17 @@ def _chosen(annotation: Any, raw: Mapping[str, Any], path: str) -> type:
         return classes[0]
     kinds = {_kind(cls): cls for cls in classes}
     kind = raw.get("kind")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise UserError(f"{path}kind is {kind!r}; choose one of {', '.join(kinds)}")
     return kinds[kind]
 
 
-def _with_kind(field: Any, section: Mapping[str, Any]) -> dict[str, Any]:
-    """The section with the default's `kind` where it names none and there is a choice."""
-    if len(_classes(field.annotation)) > 1 and "kind" not in section:
-        return {"kind": _kind(field.default_factory), **section}
-    return dict(section)
+def _over_default(field: Any, section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section laid over the field's own default, unless it names another `kind` than that."""
+    default = _plain(field.default_factory())
+    if section.get("kind", default.get("kind")) != default.get("kind"):
+        return dict(section)
+    return {**default, **section}
 
 
 def _one_line(error: ValidationError) -> str:
@@ -258,26 +294,24 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
             yield path + name, value
 
 
-def _describe(cls: Any, path: str) -> Iterator[str]:
-    for name, field in _fields(cls).items():
-        sections = _classes(field.annotation)
-        if not sections and not (name == "kind" and not field.description):
-            yield f"  --{path}{name}  {_type_name(field.annotation)}, default {_default(field)}: {field.description}"
+def _describe(defaults: Any, path: str) -> Iterator[str]:
+    """Lines for the keys of a section, given as an instance that holds its defaults."""
+    for name, field in _fields(type(defaults)).items():
+        default, sections = getattr(defaults, name), _classes(field.annotation)
+        if not sections and field.annotation != Literal[default]:
+            shown = yaml.safe_dump(_plain(default), default_flow_style=True).split("\n")[0]
+            yield f"  --{path}{name}  {_type_name(field.annotation)}, default {shown}: {field.description}"
         for section in sections:
             heading = f"{path}{name}"
             if len(sections) > 1:
-                chosen = " (the default)" if section is field.default_factory else ""
+                chosen = " (the default)" if section is type(default) else ""
                 heading += f" with --{path}{name}.kind {_kind(section)}{chosen}"
             yield f"\n{heading}: {_summary(section)}"
-            yield from _describe(section, f"{path}{name}.")
+            yield from _describe(default if section is type(default) else section(), f"{path}{name}.")
 
 
 def _summary(cls: type) -> str:
     return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
-
-
-def _default(field: Any) -> str:
-    return yaml.safe_dump(_plain(field.default), default_flow_style=True).split("\n")[0]
 
 
 def _type_name(annotation: Any) -> str:

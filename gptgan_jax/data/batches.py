@@ -163,14 +163,15 @@ def batch_at(
     return _gather(split, documents)
 
 
-def evaluation_batches(split: TokenisedSplit, batch_size: int) -> Iterator[Batch]:
-    """Every document once, in order, in batches of one shape.
+def evaluation_batches(split: TokenisedSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+    """Every document once, in order, in batches of one shape; of more than `limit` documents, the first so many.
 
     The last batch is filled up with rows whose target mask is all false, whose prompt is BOS and whose label is -1.
     """
-    for start in range(0, len(split), batch_size):
+    count = len(split) if limit is None else min(limit, len(split))
+    for start in range(0, count, batch_size):
         documents = np.arange(start, start + batch_size)
-        yield _gather(split, np.where(documents < len(split), documents, -1))
+        yield _gather(split, np.where(documents < count, documents, -1))
 
 
 def prefetch(

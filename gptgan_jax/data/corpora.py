@@ -42,7 +42,7 @@ class GrammarData(_CommonData):
     train_size: int = key(20000, "sentences to train on", ge=1)
     valid_size: int = key(2000, "sentences for validation", ge=1)
     test_size: int = key(2000, "sentences for tests", ge=1)
-    seed: int = key(0, "draws the sentences", ge=0)
+    seed: int = key(0, "draws the sentences", ge=0, lt=2**31)
 
 
 @config_dataclass
@@ -81,7 +81,7 @@ class OracleData(_CommonData):
     path: str | None = key(None, "an .npz with the oracle's arrays; none: drawn from N(0, 1) by the seed")
     vocab_size: int = key(5000, "token ids, where the oracle is drawn", ge=2)
     hidden: int = key(32, "units of the LSTM, where the oracle is drawn", ge=1)
-    seed: int = key(0, "draws the sequences, and the oracle where path names none", ge=0)
+    seed: int = key(0, "draws the sequences, and the oracle where path names none", ge=0, lt=2**31)
     train_size: int = key(10000, "sequences to train on", ge=1)
     valid_size: int = key(2000, "sequences for validation", ge=1)
     test_size: int = key(2000, "sequences for tests", ge=1)

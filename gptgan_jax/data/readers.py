@@ -50,9 +50,9 @@ def matching_files(where: str, pattern: str) -> list[str]:
         raise UserError(f"{where}: {pattern} is a folder; name a file or a glob such as {pattern.rstrip('/')}/*")
     files = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
     if not files and glob.has_magic(pattern):
-        raise UserError(f"{where}: no file matches {pattern} (looked from {os.getcwd()})")
+        raise UserError(f"{where}: no file matches {pattern}")
     if not files:
-        raise UserError(f"{where}: no such file: {pattern} (looked from {os.getcwd()})")
+        raise UserError(f"{where}: no such file: {pattern}")
     return files
 
 
@@ -114,6 +114,8 @@ def open_hf(where: str, path: str, name: str | None, split: str | None, which: s
     """
     import datasets
 
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         if path in FILE_FORMATS:
             if split is None:

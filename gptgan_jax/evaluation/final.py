@@ -86,7 +86,11 @@ def evaluate_run(folder: RunFolder, experiment: Experiment, say: Callable[[str],
         judged: dict[str, Judged] = {}
         for name, saved in chosen.items():
             say(f"evaluating {name}: checkpoint {saved.phase}/{saved.step}")
-            params = restore_generator(checkpoints, saved, experiment.config, experiment.generator)
+            try:
+                params = restore_generator(checkpoints, saved, experiment.config, experiment.generator)
+            except UserError as error:
+                say(f"left out: {error}")
+                continue
             likelihood = held_out(params, evaluation_batches(experiment.test, evaluation.batch_size))
             written = writer(params, jax.random.key(experiment.config.seed + 1), count, drawing, prompts)
             figures = _likelihood_figures(Estimate(likelihood.nats_per_token, likelihood.standard_error))
@@ -172,6 +176,7 @@ def _report(folder: RunFolder, experiment: Experiment, scores: list[Score], judg
     before = judged.get("likelihood")
     after = next((one for name, one in judged.items() if name.startswith("adversarial")), None)
     shown = max((len(one.shown) for one in (before, after) if one), default=0)
+    prompts = _test_prompts(experiment, shown)
     notes = [f"{name}: checkpoint {one.saved.phase}/{one.saved.step}" for name, one in judged.items()]
     notes += [
         "± is one standard error. Real text is held-out text scored as if it were samples; its held-out NLL, where its "
@@ -186,7 +191,12 @@ def _report(folder: RunFolder, experiment: Experiment, scores: list[Score], judg
         phases=(),
         scores=scores,
         samples=[
-            SamplePair(before.shown[i] if before else None, after.shown[i] if after else None) for i in range(shown)
+            SamplePair(
+                before=before.shown[i] if before else None,
+                after=after.shown[i] if after else None,
+                prompt="" if prompts is None else experiment.tokenizer.decode(prompts[i]),
+            )
+            for i in range(shown)
         ],
         alarms=alarms_in(records),
         notes=notes,

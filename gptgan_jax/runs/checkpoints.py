@@ -4,6 +4,7 @@ Each phase keeps its latest few and its best by validation. Steps are global ove
 run is the one with the highest step.
 """
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Checkpoints:
         self._keep = keep
         self._read_only = read_only
         self._managers: dict[Phase, ocp.CheckpointManager] = {}
+        self.damaged: list[tuple[Saved, str, Path]] = []
 
     def all(self) -> list[Saved]:
         """Every checkpoint, by step."""
@@ -67,7 +69,7 @@ class Checkpoints:
         """Starts to write the state, whose arrays may be donated to the next step right after."""
         metrics = None if valid_nats is None else {METRIC: valid_nats}
         if jax.default_backend() == "cpu":
-            # There Orbax's copy to the host is a view, which the next step, given the donated state, would overwrite.
+            # There a copy to the host may be a view, and the next step writes over the donated state.
             state = jax.tree.map(jnp.copy, state)
         self._manager(phase).save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics)
 
@@ -121,19 +123,20 @@ class Checkpoints:
         except Exception as error:
             raise UserError(
                 f"checkpoint {self.folder / saved.phase / str(saved.step)} can't be read "
-                f"({' '.join(str(error).split())[:160]}); name another with --checkpoint"
+                f"({' '.join(str(error).split())[:160]}); name another"
             ) from error
         return restored["generator"]["params"]
 
     def set_aside(self, saved: Saved) -> Path:
         """Moves a checkpoint that can't be read out of the way of a new one with its step, and says where to."""
         aside = self.folder / "unreadable" / f"{saved.phase}-{saved.step}"
-        aside.parent.mkdir(exist_ok=True)
+        aside.parent.mkdir(parents=True, exist_ok=True)
         number = 1
         while aside.exists():
             aside, number = aside.with_name(f"{saved.phase}-{saved.step}-{number}"), number + 1
         (self.folder / saved.phase / str(saved.step)).rename(aside)
-        self._managers.pop(saved.phase).close()
+        if saved.phase in self._managers:
+            self._managers.pop(saved.phase).close()
         return aside
 
     def wait(self) -> None:
@@ -152,8 +155,22 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _check_metrics(self, phase: Phase) -> None:
+        """Orbax reads every checkpoint's metrics when it opens a folder, and one damaged file would fail them all."""
+        for file in sorted((self.folder / phase).glob("*/metrics/metrics")):
+            try:
+                json.loads(file.read_text(encoding="utf-8"))
+            except ValueError:
+                saved = Saved(phase, int(file.parts[-3]), None)
+                if self._read_only:
+                    raise UserError(
+                        f"{file} is damaged; `gptgan train` on this run sets its checkpoint aside"
+                    ) from None
+                self.damaged.append((saved, "its metrics file is damaged", self.set_aside(saved)))
+
     def _manager(self, phase: Phase) -> ocp.CheckpointManager:
         if phase not in self._managers:
+            self._check_metrics(phase)
             latest = preservation_policy.LatestN(self._keep)
             best = preservation_policy.BestN(
                 get_metric_fn=_value_of, reverse=True, n=1, keep_checkpoints_without_metrics=False
@@ -171,15 +188,31 @@ class Checkpoints:
 def restore_latest_readable(
     checkpoints: Checkpoints, target_of: Callable[[Phase], GanState], say: Callable[[str], None]
 ) -> tuple[Phase, GanState] | None:
-    """The latest checkpoint that can be read; those after it are set aside, each with a line that says so."""
+    """The latest checkpoint that can be read; those after it are set aside, each with a line that says so.
+
+    Returns:
+        its phase and state; None where there is no checkpoint at all.
+
+    Raises:
+        UserError: where there are checkpoints and none can be read.
+    """
+    unreadable: list[tuple[Saved, str]] = []
     for saved in reversed(checkpoints.all()):
         try:
-            return saved.phase, checkpoints.restore(saved, target_of(saved.phase))
+            state = checkpoints.restore(saved, target_of(saved.phase))
         except Exception as error:
-            reason = " ".join(str(error).split())[:160]
-            aside = checkpoints.set_aside(saved)
-            name = f"{saved.phase}/{saved.step}"
-            say(f"checkpoint {name} can't be read ({reason}); moved to {aside}, using the one before")
+            unreadable.append((saved, " ".join(str(error).split())[:160]))
+            continue
+        damaged = [*checkpoints.damaged, *((bad, reason, checkpoints.set_aside(bad)) for bad, reason in unreadable)]
+        for bad, reason, aside in damaged:
+            say(f"checkpoint {bad.phase}/{bad.step} can't be read ({reason}); moved to {aside}, using the one before")
+        return saved.phase, state
+    reasons = [reason for _, reason in unreadable] + [reason for _, reason, _ in checkpoints.damaged]
+    if reasons:
+        raise UserError(
+            f"{checkpoints.folder}: none of its {len(reasons)} checkpoints can be read ({reasons[0]}); "
+            "start anew under another --name, or remove the run folder"
+        )
     return None
 
 
@@ -193,5 +226,7 @@ def _value_of(metrics: Any) -> float:
 
 
 def _metric(manager: ocp.CheckpointManager, step: int) -> float | None:
-    metrics = manager.metrics(step)
-    return None if metrics is None else metrics[METRIC]
+    try:
+        return manager.metrics(step)[METRIC]
+    except Exception:  # not measured, or a damaged file: then the checkpoint itself is judged when it is read
+        return None

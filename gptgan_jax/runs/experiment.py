@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gptgan_jax.config import Config
 from gptgan_jax.data.batches import TokenisedSplit, encode_split
-from gptgan_jax.data.corpora import Corpus, Split, load_corpus
+from gptgan_jax.data.corpora import Corpus, HfData, Split, load_corpus
 from gptgan_jax.data.tokenizers import AnyTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import Discriminator, build_discriminator
@@ -71,6 +71,10 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
 
     def encoded(name: str, split: Split) -> TokenisedSplit:
         result = encode_split(split, tokenizer, config.data.max_length, config.data.max_prompt_length)
+        if not len(result):
+            raise UserError(
+                f"data.{name}: the tokenizer finds no token in any of its {len(split)} texts; change one of them"
+            )
         notes.extend(f"{name}: {note}" for note in result.notes())
         return result
 
@@ -121,6 +125,15 @@ def load_writer(folder: RunFolder) -> Writer:
     config = folder.read_config()
     tokenizer = folder.read_tokenizer()
     return Writer(config, tokenizer, build_networks(config, tokenizer.vocabulary)[0])
+
+
+def check_prompt(run: Writer, prompt: str | None) -> None:
+    """Raises UserError where a run needs a prompt and has none, or can't make use of the one it has."""
+    answers = isinstance(run.config.data, HfData) and run.config.data.prompt_column is not None
+    if answers and not prompt:
+        raise UserError("this run learned to answer prompts; give one with --prompt")
+    if prompt and not answers and run.config.generator.encoder_layers:
+        raise UserError("this run's encoder never read a prompt in training, so it can't begin with one; drop --prompt")
 
 
 def restore_generator(checkpoints: Checkpoints, saved: Saved, config: Config, generator: Generator) -> Params:

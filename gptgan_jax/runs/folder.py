@@ -1,5 +1,6 @@
 """The run folder: where each thing a run leaves behind lies, and whose run it is."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,10 @@ from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference, load_config, to_yaml
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
+
+TEMPORARY_FILE = "config.yaml.tmp"
+# What may change between the beginning of a run and its resume: nothing of it reaches a parameter.
+FREE_KEYS = ("runs_folder:", "records.", "checkpoints.")
 
 
 @dataclass(frozen=True)
@@ -38,20 +43,36 @@ class RunFolder:
         Raises:
             UserError: where it holds another run, naming what differs, or something that is no run.
         """
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+        if not self._exists():
             return False
-        if not self.config_file.is_file():
-            raise UserError(f"{self.path} exists and is no run folder; choose another --name")
-        changes = [line for line in difference(self.read_config(), config) if not line.startswith("runs_folder:")]
+        changes = [line for line in difference(self.read_config(), config) if not line.startswith(FREE_KEYS)]
         if changes:
             shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
             raise UserError(f"{self.path} holds a run of another config ({shown}); choose another --name or remove it")
         return True
 
+    def _exists(self) -> bool:
+        """Whether there is a run; a folder with nothing but a tokenizer is one whose making was cut short."""
+        try:
+            there = {entry.name for entry in self.path.iterdir()}
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise UserError(f"{self.path}: {error.strerror}; choose another --name or --runs_folder") from None
+        if self.config_file.name in there:
+            return True
+        if there - {self.tokenizer.name, TEMPORARY_FILE}:
+            raise UserError(f"{self.path} exists and is no run folder; choose another --name")
+        return False
+
     def create(self, config: Config, tokenizer: AnyTokenizer) -> None:
         """Makes the folder. config.yaml comes last, so that a folder with one is complete."""
         tokenizer.save(self.tokenizer)
-        temporary = self.config_file.with_suffix(".yaml.tmp")
+        self.write_config(config)
+
+    def write_config(self, config: Config) -> None:
+        """Writes config.yaml, all or nothing."""
+        temporary = self.path / TEMPORARY_FILE
         temporary.write_text(to_yaml(config), encoding="utf-8")
         temporary.replace(self.config_file)
 
@@ -71,11 +92,24 @@ class RunFolder:
 
 
 def check_disk(folder: Path, needed_bytes: int) -> None:
-    """Raises UserError where the disk under a folder (which need not exist yet) has less room than needed."""
+    """Checks that a folder, which need not exist yet, can be made and has room.
+
+    Args:
+        folder: the run folder.
+        needed_bytes: what its files may come to; those that it holds already count as room.
+
+    Raises:
+        UserError: where it can't be made or the disk has less room than that.
+    """
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(
+            f"{folder} can't be made: {existing} is no folder that can be written; choose another runs_folder"
+        )
+    taken = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    free = shutil.disk_usage(existing).free + taken
     if free < needed_bytes:
         raise UserError(
             f"{folder}: the checkpoints need up to {needed_bytes / 1e6:,.0f} MB, "

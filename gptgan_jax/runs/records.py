@@ -260,12 +260,22 @@ def _replace(path: Path, pieces: Sequence[bytes]) -> None:
     os.replace(temporary, path)
 
 
-def _start_wandb(folder: Path, project: str, resumed: bool) -> Any:
-    """Starts or continues the folder's Weights & Biases run, in the mode that WANDB_MODE says."""
+def check_available(config: RecordsConfig) -> None:
+    """Raises UserError where the config asks for Weights & Biases and it isn't installed."""
+    if config.wandb_project is not None:
+        _import_wandb()
+
+
+def _import_wandb() -> Any:
     try:
-        wandb: Any = importlib.import_module("wandb")
+        return importlib.import_module("wandb")
     except ImportError:
         raise UserError("wandb_project needs the package wandb: pip install '.[wandb]'") from None
+
+
+def _start_wandb(folder: Path, project: str, resumed: bool) -> Any:
+    """Starts or continues the folder's Weights & Biases run, in the mode that WANDB_MODE says."""
+    wandb = _import_wandb()
     folder.mkdir(parents=True, exist_ok=True)
     id_file = folder / WANDB_ID_FILE
     resumed = resumed and id_file.exists()

@@ -16,11 +16,11 @@ from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.evaluation.likelihood import likelihood_of
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
-from gptgan_jax.models.generators import parameter_count
-from gptgan_jax.runs.checkpoints import METRIC, Checkpoints, restore_latest_readable, state_bytes
+from gptgan_jax.models.generators import parameter_summary
+from gptgan_jax.runs.checkpoints import METRIC, Checkpoints, Saved, restore_latest_readable, state_bytes
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
-from gptgan_jax.runs.records import Records, read_metrics
+from gptgan_jax.runs.records import Records, check_available, read_metrics
 from gptgan_jax.training.alarms import active_alarms
 from gptgan_jax.training.gan import Gan, Metrics
 from gptgan_jax.training.phases import build_gan
@@ -68,8 +68,11 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
     run = _Run(experiment, folder, say)
     resuming = folder.check(experiment.config)
     run.check_resources()
-    if not resuming and run.is_main:
-        folder.create(experiment.config, experiment.tokenizer)
+    if run.is_main:
+        if resuming:
+            folder.write_config(experiment.config)
+        else:
+            folder.create(experiment.config, experiment.tokenizer)
     with StopSignals() as signals, Checkpoints(folder.checkpoints, experiment.config.checkpoints.keep) as checkpoints:
         run.execute(checkpoints, signals)
 
@@ -120,14 +123,24 @@ class _Run:
             checkpoints.wait()
             best = checkpoints.best("likelihood")
             if best is not None and best.step != int(state.step):
-                params = checkpoints.restore(best, self.target("likelihood")).generator.params
-                state = state.replace(generator=state.generator.replace(params=params))
-                self.say(f"{phase}: starts from the best likelihood checkpoint, step {best.step}")
+                state = self.take_generator(state, best, checkpoints)
             judge = self.config.discriminator
             if isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
                 params = share_trunk(state.generator.params, state.discriminator.params)
                 state = state.replace(discriminator=state.discriminator.replace(params=params))
         return jax.jit(self.gans[phase].begin, out_shardings=replicated(self.mesh))(state)
+
+    def take_generator(self, state: GanState, saved: Saved, checkpoints: Checkpoints) -> GanState:
+        """The state with the generator of a likelihood checkpoint; as it was, with a warning, where that is broken."""
+        try:
+            params = checkpoints.restore(saved, self.target("likelihood")).generator.params
+        except Exception as error:
+            self.say(
+                f"warning: the best likelihood checkpoint, step {saved.step}, can't be read ({error}); using the last"
+            )
+            return state
+        self.say(f"taking the generator of the best likelihood checkpoint, step {saved.step}")
+        return state.replace(generator=state.generator.replace(params=params))
 
     def shown_texts(self, params: Params) -> list[str]:
         """The lines of samples.txt: the same prompts and keys whenever it is asked."""
@@ -145,6 +158,7 @@ class _Run:
             phase_config = getattr(self.config, phase)
             if phase_config.steps:
                 check_batch_size(f"{phase}.batch_size", phase_config.batch_size, self.mesh)
+        check_available(self.config.records)
         largest = max(state_bytes(self.target(phase)) for phase in PHASES)
         # Of each phase the latest few, the best and one being written.
         check_disk(self.folder.path, largest * (self.config.checkpoints.keep + 2) * len(PHASES))
@@ -157,7 +171,10 @@ class _Run:
             state = jax.jit(self.new_state, out_shardings=replicated(self.mesh))(key)
         else:
             phase, state = restored
-            self.say(f"resuming {self.folder.path} in phase {phase} at step {int(state.step)}")
+            if int(state.step) >= self.last_step(PHASES[-1]):
+                self.say(f"{self.folder.path}: all {int(state.step)} steps are done already")
+            else:
+                self.say(f"resuming {self.folder.path} in phase {phase} at step {int(state.step)}")
         self.summarise(state)
         with Records.open(self.folder.path, self.config.records, int(state.step), self.is_main) as records:
             for current in PHASES[PHASES.index(phase) :]:
@@ -172,14 +189,14 @@ class _Run:
 
     def summarise(self, state: GanState) -> None:
         experiment = self.experiment
-        generator = parameter_count(state.generator.params)
-        discriminator = parameter_count(state.discriminator.params)
+        for role, network, params in (
+            ("generator", self.config.generator, state.generator.params),
+            ("discriminator", self.config.discriminator, state.discriminator.params),
+        ):
+            self.say(f"{role}: {network.kind}, {parameter_summary(params)}")
         self.say(
-            f"generator {self.config.generator.kind} {generator:,} parameters, "
-            f"discriminator {self.config.discriminator.kind} {discriminator:,}, "
-            f"vocabulary {experiment.generator.vocabulary.size:,}; "
-            f"{len(experiment.train):,} training texts, {len(experiment.valid):,} validation; "
-            f"{self.mesh.size} {jax.default_backend()} device(s)"
+            f"text: {len(experiment.train):,} for training, {len(experiment.valid):,} for validation, "
+            f"vocabulary {experiment.generator.vocabulary.size:,}; {self.mesh.size} {jax.default_backend()} device(s)"
         )
 
 
@@ -254,18 +271,21 @@ class _PhaseRun:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
-            self.checkpoints.wait()
-            good = self.checkpoints.latest()
-            back = f"the last good checkpoint is {good.phase}/{good.step}" if good else "no checkpoint was saved yet"
-            raise NotFinite(
-                f"{' and '.join(wrong)} not finite at step {step} (phase {self.phase}); {back}; "
-                "lower the learning rate or clip_norm and start anew under another --name"
-            )
+            raise self.not_finite(step, " and ".join(wrong))
         figures = {short: values[name] for name, short in BAR_FIGURES.items() if name in values}
         self.bar.update(step - self.first, tokens, figures)
         if (step - self.first) % self.run.config.evaluation.log_every == 0 or step == self.last:
             self.records.write(self.phase, step, values)
             self.watch(step, values)
+
+    def not_finite(self, step: int, what: str) -> NotFinite:
+        self.checkpoints.wait()
+        good = self.checkpoints.latest()
+        back = f"the last good checkpoint is {good.phase}/{good.step}" if good else "no checkpoint was saved yet"
+        return NotFinite(
+            f"{what} not finite at step {step} (phase {self.phase}); {back}; "
+            "lower the learning rate or clip_norm and start anew under another --name"
+        )
 
     def watch(self, step: int, values: dict[str, float]) -> None:
         """Raises an alarm when it begins to hold."""
@@ -273,7 +293,7 @@ class _PhaseRun:
             return
         self.lines.append({"step": step, **values})
         active = active_alarms(self.lines)
-        for name in active.keys() - self.alarms:
+        for name in [name for name in active if name not in self.alarms]:
             self.records.alarm(self.phase, step, active[name])
             self.bar.message(f"ALARM at step {step}: {active[name]}")
         self.alarms = set(active)
@@ -282,11 +302,10 @@ class _PhaseRun:
         """Validation loss and sample texts into the records, and a checkpoint."""
         run, step = self.run, int(state.step)
         evaluation = run.config.evaluation
-        limit = -(-evaluation.max_texts // evaluation.batch_size)
-        batches = evaluation_batches(run.experiment.valid, evaluation.batch_size)
-        held_out = run.held_out(
-            state.generator.params, (batch for _, batch in zip(range(limit), batches, strict=False))
-        )
+        batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
+        held_out = run.held_out(state.generator.params, batches)
+        if not math.isfinite(held_out.nats_per_token):
+            raise self.not_finite(step, METRIC)
         figures = {METRIC: held_out.nats_per_token, "valid_standard_error": held_out.standard_error}
         self.records.write(self.phase, step, figures)
         lines = run.shown_texts(state.generator.params)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from gptgan_jax.config import RecordsConfig
 from gptgan_jax.evaluation.report import (
     Alarm,
     PhaseSpan,
@@ -21,7 +22,6 @@ from gptgan_jax.evaluation.report import (
     score_table,
     write_report,
 )
-from gptgan_jax.config import RecordsConfig
 from gptgan_jax.runs.records import Records, read_metrics
 
 PHASES = [PhaseSpan("likelihood", 0, 20), PhaseSpan("discriminator", 20, 25), PhaseSpan("adversarial", 25, 60)]

@@ -1,0 +1,195 @@
+"""Checkpoints: the best and the latest stay, names find them, and what cannot be read is set aside."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gptgan_jax.errors import UserError
+from gptgan_jax.runs.checkpoints import Checkpoints, restore_latest_readable, state_bytes
+from gptgan_jax.types import GanState, Player
+
+
+def state_of(step: int) -> GanState:
+    """A state of a few numbers that tell its step."""
+    players = [Player({"w": jnp.full(5, 10 * step + i, jnp.float32)}, {"count": jnp.int32(step)}) for i in (1, 2)]
+    return GanState(jnp.int32(step), jax.random.key(step), *players, estimator=jnp.float32(step), reference=None)
+
+
+def target(phase: str = "likelihood") -> GanState:
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state_of(0))
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Iterator[Checkpoints]:
+    with Checkpoints(tmp_path / "checkpoints", keep=2) as opened:
+        yield opened
+
+
+def save(checkpoints: Checkpoints, phase: str, losses: dict[int, float | None]) -> None:
+    for step, loss in losses.items():
+        checkpoints.save(phase, state_of(step), loss)
+    checkpoints.wait()
+
+
+def cut_short(checkpoints: Checkpoints, phase: str, step: int) -> None:
+    for path in (checkpoints.folder / phase / str(step) / "default" / "d").iterdir():
+        path.write_bytes(b"")
+
+
+def names(checkpoints: Checkpoints) -> list[str]:
+    return [f"{saved.phase}/{saved.step}" for saved in checkpoints.all()]
+
+
+def test_a_state_comes_back_as_it_was(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {3: 1.0})
+    restored = checkpoints.restore(checkpoints.latest(), target())
+    assert jax.tree.structure(restored) == jax.tree.structure(state_of(3))
+    assert (jax.random.key_data(restored.key) == jax.random.key_data(jax.random.key(3))).all()
+    np.testing.assert_array_equal(restored.generator.params["w"], 31.0)
+    np.testing.assert_array_equal(restored.discriminator.params["w"], 32.0)
+    assert restored.discriminator.opt_state["count"] == 3
+
+
+def test_a_state_that_is_donated_right_after_is_saved_as_it_was(checkpoints: Checkpoints) -> None:
+    wide = {"w": jnp.full(4_000_000, 7.0)}
+    state = state_of(1).replace(generator=Player(wide, {"count": jnp.int32(1)}))
+    step = jax.jit(lambda params: jax.tree.map(lambda x: x + 1, params), donate_argnums=0)
+    checkpoints.save("likelihood", state, 1.0)
+    params = state.generator.params
+    for _ in range(20):
+        params = step(params)
+    checkpoints.wait()
+    with Checkpoints(checkpoints.folder, read_only=True) as reader:
+        assert set(np.unique(reader.restore_generator(reader.latest(), wide_shapes())["w"])) == {7}
+
+
+def wide_shapes() -> dict[str, jax.ShapeDtypeStruct]:
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return {"w": jax.ShapeDtypeStruct((4_000_000,), jnp.float32, sharding=here)}
+
+
+def test_the_generators_parameters_come_back_alone(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {3: 1.0})
+    with Checkpoints(checkpoints.folder, read_only=True) as reader:
+        params = reader.restore_generator(reader.latest(), target().generator.params)
+    assert list(params) == ["w"]
+    np.testing.assert_array_equal(params["w"], 31.0)
+
+
+def test_the_best_stays_while_newer_ones_rotate(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5, 5: None, 6: 4.0})
+    assert names(checkpoints) == ["likelihood/2", "likelihood/5", "likelihood/6"]
+    assert checkpoints.best("likelihood").step == 2
+    assert checkpoints.latest().step == 6
+
+
+def test_a_later_best_takes_the_place_of_an_earlier_one(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: 3.0, 2: 1.0, 3: 0.5, 4: 2.5, 5: 4.0})
+    assert names(checkpoints) == ["likelihood/3", "likelihood/4", "likelihood/5"]
+
+
+def test_each_phase_keeps_its_own_and_the_latest_is_that_of_the_highest_step(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "adversarial", {8: 2.0, 9: 1.0})
+    save(checkpoints, "likelihood", {1: 3.0, 2: 1.0})
+    assert names(checkpoints) == ["likelihood/1", "likelihood/2", "adversarial/8", "adversarial/9"]
+    assert checkpoints.latest().step == 9
+
+
+def test_a_checkpoint_without_validation_is_the_best_only_where_none_was_measured(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: None, 2: None})
+    assert checkpoints.best("likelihood").step == 2
+    save(checkpoints, "likelihood", {3: 5.0, 4: None})
+    assert checkpoints.best("likelihood").step == 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [("best", 8), ("last", 9), ("likelihood", 2), ("adversarial", 8), ("warmup", 4), ("2", 2), ("9", 9)],
+)
+def test_a_name_finds_its_checkpoint(checkpoints: Checkpoints, wanted: str, found: int) -> None:
+    save(checkpoints, "likelihood", {1: 3.0, 2: 0.5})
+    save(checkpoints, "warmup", {4: 0.1})
+    save(checkpoints, "adversarial", {8: 1.0, 9: 2.0})
+    assert checkpoints.choose(wanted).step == found
+
+
+def test_the_best_of_a_run_in_its_warm_up_is_the_best_of_its_likelihood_phase(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: 0.5, 2: 3.0})
+    save(checkpoints, "warmup", {4: 0.1})
+    assert checkpoints.choose("best").step == 1
+
+
+def test_a_name_of_nothing_lists_what_there_is(checkpoints: Checkpoints) -> None:
+    with pytest.raises(UserError, match="holds no checkpoint yet"):
+        checkpoints.choose("best")
+    save(checkpoints, "likelihood", {1: 3.0, 2: 0.5})
+    with pytest.raises(UserError, match=r"no checkpoint '7'.* of likelihood/1, likelihood/2"):
+        checkpoints.choose("7")
+
+
+def test_the_latest_readable_checkpoint_is_restored_and_each_unreadable_one_is_told_of(checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: 3.0, 2: 0.5})
+    save(checkpoints, "warmup", {4: 0.5})
+    cut_short(checkpoints, "likelihood", 2)
+    cut_short(checkpoints, "warmup", 4)
+    heard: list[str] = []
+    phase, state = restore_latest_readable(checkpoints, target, heard.append)
+    assert (phase, int(state.step)) == ("likelihood", 1)
+    assert [line.split(" can't be read (")[0] for line in heard] == ["checkpoint warmup/4", "checkpoint likelihood/2"]
+    assert sorted(path.name for path in (checkpoints.folder / "unreadable").iterdir()) == ["likelihood-2", "warmup-4"]
+
+
+def test_a_checkpoint_of_a_step_that_was_set_aside_can_be_saved_anew(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: 3.0, 2: 0.5})
+    for _ in range(2):
+        cut_short(checkpoints, "likelihood", 2)
+        restore_latest_readable(checkpoints, target, lambda line: None)
+        save(checkpoints, "likelihood", {2: 0.25})
+    assert checkpoints.choose("2").valid_nats == 0.25
+    aside = sorted(path.name for path in (checkpoints.folder / "unreadable").iterdir())
+    assert aside == ["likelihood-2", "likelihood-2-1"]
+
+
+def test_where_no_checkpoint_can_be_read_none_is_promised(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: 3.0})
+    cut_short(checkpoints, "likelihood", 1)
+    heard: list[str] = []
+    with pytest.raises(UserError, match="none of its 1 checkpoints can be read"):
+        restore_latest_readable(checkpoints, target, heard.append)
+    assert heard == []
+    assert [saved.step for saved in checkpoints.all()] == [1]
+
+
+def test_a_damaged_validation_figure_makes_a_checkpoint_unreadable_and_no_more(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: 3.0, 2: 0.5})
+    (checkpoints.folder / "likelihood" / "2" / "metrics" / "metrics").write_bytes(b"")
+    with Checkpoints(checkpoints.folder) as again:
+        phase, state = restore_latest_readable(again, target, lambda line: None)
+    assert phase == "likelihood"
+    assert int(state.step) in (1, 2)
+
+
+def test_a_generator_that_cannot_be_read_is_told_in_one_line(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {2: 0.5})
+    cut_short(checkpoints, "likelihood", 2)
+    with Checkpoints(checkpoints.folder, read_only=True) as reader:
+        latest, shapes = reader.latest(), target().generator.params
+        with pytest.raises(UserError, match=r"^checkpoint \S+/likelihood/2 can't be read \([^\n]+\); name another"):
+            reader.restore_generator(latest, shapes)
+
+
+def test_reading_alone_writes_nothing(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: 3.0, 2: 0.5})
+    before = sorted((path, path.stat().st_mtime_ns) for path in checkpoints.folder.rglob("*"))
+    with Checkpoints(checkpoints.folder, read_only=True) as reader:
+        reader.restore(reader.choose("best"), target())
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in checkpoints.folder.rglob("*"))
+
+
+def test_the_size_of_a_state_counts_each_array_in_bytes() -> None:
+    assert state_bytes({"a": jnp.zeros((3, 5)), "b": jnp.zeros(7, jnp.int8)}) == 67

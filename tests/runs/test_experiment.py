@@ -1,0 +1,89 @@
+"""An experiment: all that a config names, loaded, with nothing written and nothing fitted on held-out text."""
+
+import json
+from pathlib import Path
+
+import jax
+import pytest
+from tiny import tiny_config, tiny_experiment
+
+from gptgan_jax.data.tokenizers import load_tokenizer
+from gptgan_jax.errors import UserError
+from gptgan_jax.runs.experiment import example_batch, generator_shapes, load_experiment
+
+NO_FRACTIONS = {"data.valid_fraction": None, "data.test_fraction": None}
+
+
+def test_the_splits_are_held_out_and_the_test_text_is_not_the_validation_text(tmp_path: Path) -> None:
+    experiment, _ = tiny_experiment(tmp_path)
+    texts = [set(split.texts) for split in (experiment.corpus.train, experiment.corpus.valid, experiment.corpus.test)]
+    assert [len(experiment.train), len(experiment.valid), len(experiment.test)] == [len(text) for text in texts]
+    assert sum(map(len, texts)) == len(set.union(*texts)) == 60
+
+
+def test_validation_text_stands_in_where_no_test_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "valid.txt").write_text("two cats run\ncats sing\n")
+    experiment, _ = tiny_experiment(tmp_path, {"data.valid": str(tmp_path / "valid.txt")})
+    assert experiment.test is experiment.valid
+    assert len(experiment.valid) == 2
+    assert "no data.test: the validation text stands in for it" in experiment.notes
+
+
+def test_a_word_of_held_out_text_alone_is_unknown_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "valid.txt").write_text("two zebras run\nzebras sing\n")
+    experiment, _ = tiny_experiment(tmp_path, {"data.valid": str(tmp_path / "valid.txt")})
+    assert experiment.tokenizer.unknown_words("two zebras run") == ["zebras"]
+    assert "valid: 2 unknown words" in experiment.notes
+
+
+def test_what_is_longer_than_the_model_is_cut_off_with_a_count(tmp_path: Path) -> None:
+    experiment, _ = tiny_experiment(tmp_path, {"data.max_length": 3})
+    longer = sum(len(text.split()) + 1 > 3 for text in experiment.corpus.train.texts)
+    assert longer > 1
+    assert f"train: {longer} documents cut off at 3 tokens" in experiment.notes
+
+
+def test_the_tokenizer_of_an_earlier_run_is_kept(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    first = load_experiment(config)
+    first.tokenizer.save(tmp_path / "tokenizer")
+    kept = load_tokenizer(tmp_path / "tokenizer")
+    (tmp_path / "corpus.txt").write_text("zebras fly\nzebras sleep\n" * 40)
+    with pytest.raises(UserError):
+        load_experiment(config)  # two documents leave too little to hold out
+    (tmp_path / "corpus.txt").write_text("".join(f"zebras fly {n}\n" for n in range(40)))
+    assert load_experiment(config, kept).tokenizer is kept
+
+
+def test_another_vocabulary_than_the_one_asked_for_is_refused(tmp_path: Path) -> None:
+    assert tiny_experiment(tmp_path, {"vocab_size": 18})[0].generator.vocabulary.size == 18
+    with pytest.raises(UserError, match="vocab_size 19: the tokenizer has 18 tokens; drop the key"):
+        tiny_experiment(tmp_path, {"vocab_size": 19})
+
+
+def test_unconditional_text_has_no_prompts_and_a_batch_of_one_column(tmp_path: Path) -> None:
+    experiment, _ = tiny_experiment(tmp_path)
+    assert not experiment.conditional
+    assert experiment.shown_prompts(3) is None
+    assert experiment.example_batch().prompt.shape == (1, 1)
+    assert experiment.example_batch().target.shape == (1, 6)
+
+
+def test_conditional_text_shows_the_first_validation_prompts(tmp_path: Path) -> None:
+    rows = [{"q": f"say {n}", "text": f"it is {n}"} for n in range(40)]
+    (tmp_path / "rows.json").write_text("\n".join(map(json.dumps, rows)))
+    keys = {"data.kind": "hf", "data.train": str(tmp_path / "rows.json"), "data.prompt_column": "q"}
+    experiment, _ = tiny_experiment(tmp_path, keys)
+    assert experiment.conditional
+    shown = [experiment.tokenizer.decode(prompt) for prompt in experiment.shown_prompts(2)]
+    assert [text.split()[0] for text in shown] == ["say", "say"]
+    assert len(experiment.shown_prompts(1000)) == len(experiment.valid)
+    assert experiment.example_batch().prompt.shape == (1, 4)
+
+
+def test_the_generators_shapes_are_those_of_its_parameters_conditional_or_not(tmp_path: Path) -> None:
+    experiment, _ = tiny_experiment(tmp_path)
+    shapes = generator_shapes(experiment.config, experiment.generator)
+    batch = example_batch(experiment.config, experiment.generator.vocabulary, True)
+    params = jax.jit(experiment.generator.init)(jax.random.key(0), batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), shapes) == jax.tree.map(lambda x: (x.shape, x.dtype), params)

@@ -1,0 +1,286 @@
+"""Configurations: from YAML and overrides to one frozen value and back, and every mistake with the key it is in."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gptgan_jax.config import Config
+from gptgan_jax.config_files import config_from, describe_keys, difference, load_config, to_yaml, with_absolute_paths
+from gptgan_jax.data.corpora import GrammarData, HfData, OracleData, TextData
+from gptgan_jax.data.tokenizers import BpeTokenizer, FileTokenizer, WordTokenizer
+from gptgan_jax.errors import UserError
+from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.lstm import LstmConfig
+from gptgan_jax.models.transformer import TransformerConfig
+
+REPOSITORY = Path(__file__).parents[1]
+OWN_CONFIGS = sorted(REPOSITORY.glob("configs/*.yaml"))
+VARIANTS = [
+    ("data", GrammarData),
+    ("data", TextData),
+    ("data", HfData),
+    ("data", OracleData),
+    ("tokenizer", WordTokenizer),
+    ("tokenizer", BpeTokenizer),
+    ("tokenizer", FileTokenizer),
+    ("generator", TransformerConfig),
+    ("generator", LstmConfig),
+    ("discriminator", LinearConfig),
+    ("discriminator", MlpConfig),
+    ("discriminator", CnnConfig),
+    ("discriminator", TransformerDiscriminatorConfig),
+]
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> Config:
+    path = tmp_path / "trial.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, overrides)
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(value):
+        child = getattr(value, field.name)
+        if dataclasses.is_dataclass(child):
+            yield from leaves(child, f"{path}{field.name}.")
+        else:
+            yield path + field.name, child
+
+
+# ---- reading
+
+
+def test_an_empty_file_is_all_defaults_under_its_own_name(tmp_path: Path) -> None:
+    assert load(tmp_path, "# nothing\n") == Config(name="trial")
+
+
+def test_a_name_in_the_file_or_on_the_command_line_wins_over_the_files(tmp_path: Path) -> None:
+    assert load(tmp_path, "name: mine").name == "mine"
+    assert load(tmp_path, "name: mine", "--name", "yours").name == "yours"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("--evaluation.log_every", "7", "--data.max_length", "9"),
+        ("--evaluation.log_every=7", "--data.max_length=9"),
+        ("--evaluation.log-every", "7", "--data.max-length=9"),
+    ],
+)
+def test_overrides_may_be_spelt_with_a_space_an_equals_sign_or_dashes(tmp_path: Path, overrides: tuple) -> None:
+    config = load(tmp_path, "evaluation: {log_every: 3, every: 5}", *overrides)
+    assert (config.evaluation.log_every, config.evaluation.every, config.data.max_length) == (7, 5, 9)
+
+
+def test_the_last_of_two_overrides_of_a_key_counts(tmp_path: Path) -> None:
+    assert load(tmp_path, "", "--seed", "1", "--seed=2").seed == 2
+
+
+def test_a_value_may_hold_an_equals_sign_and_a_leading_minus(tmp_path: Path) -> None:
+    assert load(tmp_path, "", "--name=a=b").name == "a=b"
+    with pytest.raises(UserError, match=r"seed: should be greater than or equal to 0, not '-1'"):
+        load(tmp_path, "", "--seed", "-1")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (("--likelihood.steps", "30"), 30),
+        (("--likelihood.optimizer.learning_rate", "3e-4"), 3e-4),
+        (("--likelihood.optimizer.clip_norm", "null"), None),
+        (("--objective.dense", "false"), False),
+        (("--objective.reward", "logit"), "logit"),
+        (("--discriminator.widths", "[2, 4]"), (2, 4)),
+        (("--vocab_size", "none"), None),
+        (("--name", "12"), "12"),
+    ],
+)
+def test_an_override_becomes_the_type_of_its_key(tmp_path: Path, override: tuple, expected: object) -> None:
+    value = dict(leaves(load(tmp_path, "", *override)))[override[0][2:]]
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_a_number_in_scientific_notation_is_a_number_in_a_file_too(tmp_path: Path) -> None:
+    assert load(tmp_path, "likelihood: {optimizer: {learning_rate: 3e-4}}").likelihood.optimizer.learning_rate == 3e-4
+
+
+def test_another_kind_keeps_the_keys_that_both_kinds_have(tmp_path: Path) -> None:
+    text = "generator: {kind: transformer, layers: 3, width: 64, dropout: 0.5}"
+    config = load(tmp_path, text, "--generator.kind", "lstm")
+    assert config.generator == LstmConfig(layers=3, dropout=0.5)
+    assert load(tmp_path, text, "--generator.kind", "lstm", "--generator.hidden", "7").generator == LstmConfig(
+        layers=3, dropout=0.5, hidden=7
+    )
+
+
+def test_a_section_without_kind_is_of_the_default_kind(tmp_path: Path) -> None:
+    assert load(tmp_path, "data: {train_size: 5}").data == GrammarData(train_size=5)
+    assert load(tmp_path, "data:").data == GrammarData()
+
+
+def test_one_key_of_a_section_leaves_the_defaults_of_its_others(tmp_path: Path) -> None:
+    """Also where the section's default differs from its type's, as the adversarial learning rate does."""
+    changed = load(tmp_path, "", "--adversarial.generator_optimizer.clip_norm", "2")
+    assert difference(Config(name="trial"), changed) == ["adversarial.generator_optimizer.clip_norm: 1.0 -> 2.0"]
+
+
+@pytest.mark.parametrize("text", ["seed: 1\nseed: 2\n", "data: {seed: 1, kind: grammar, seed: 2}"])
+def test_a_key_given_twice_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match="'seed' is given twice"):
+        load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("likelihood.optimiser.eps", "likelihood.optimizer"),
+        ("adversarial.generator_optimizer.learnrate", "adversarial.generator_optimizer.learning_rate"),
+        ("checkpoint.keep", "checkpoints"),
+        ("generator.n_layers", "generator.layers"),
+        ("run_folder", "runs_folder"),
+    ],
+)
+def test_the_nearest_key_is_suggested(tmp_path: Path, key: str, nearest: str) -> None:
+    with pytest.raises(UserError, match=f"unknown key .*; did you mean '{nearest}'\\?"):
+        load(tmp_path, "", f"--{key}", "1")
+
+
+def test_the_number_of_further_mistakes_is_told() -> None:
+    with pytest.raises(UserError, match=r"^there: seed: .* \(and 1 more mistakes?\)$"):
+        config_from({"name": "x", "seed": -1, "likelihood": {"steps": -1}}, "there")
+
+
+# ---- the value
+
+
+def test_a_config_is_frozen_and_hashable() -> None:
+    config = Config(name="x")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.likelihood.optimizer.learning_rate = 1.0
+    assert hash(config) == hash(Config(name="x"))
+    assert len({config, Config(name="x"), Config(name="x", seed=1)}) == 2
+
+
+def test_a_config_made_in_python_is_checked_like_one_from_a_file() -> None:
+    with pytest.raises(ValueError, match="max_positions 9"):
+        Config(generator=TransformerConfig(max_positions=9))
+
+
+# ---- writing
+
+
+@pytest.mark.parametrize("path", OWN_CONFIGS, ids=lambda path: path.stem)
+def test_the_projects_own_configs_survive_being_written_and_read(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    (tmp_path / "other.yaml").write_text(to_yaml(config), encoding="utf-8")
+    assert load_config(tmp_path / "other.yaml") == config
+
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
+NUMBER = st.floats(1e-9, 1e9, allow_nan=False)
+COUNT = st.integers(1, 10**9)
+DATA = st.one_of(
+    st.builds(GrammarData, seed=COUNT, max_length=st.integers(1, 99)),
+    st.builds(TextData, train=TEXT | st.none(), valid_fraction=st.floats(0.01, 0.9)),
+    st.builds(HfData, path=TEXT, prompt_column=TEXT | st.none(), max_documents=COUNT | st.none()),
+    st.builds(OracleData, path=TEXT | st.none(), max_length=st.integers(1, 99)),
+)
+JUDGE = st.one_of(
+    st.builds(LinearConfig, embedding=COUNT),
+    st.builds(CnnConfig, widths=st.lists(st.integers(1, 9), min_size=1).map(tuple)),
+    st.builds(TransformerDiscriminatorConfig, from_generator=st.booleans(), mlp_width=COUNT | st.none()),
+)
+CONFIGS = st.builds(
+    Config,
+    name=TEXT.filter(lambda name: name not in (".", "..") and not set(name) & {"/", "\\"}),
+    runs_folder=TEXT,
+    seed=st.integers(0, 2**31 - 1),
+    vocab_size=COUNT | st.none(),
+    data=DATA,
+    generator=st.one_of(st.builds(LstmConfig, init_stddev=NUMBER | st.none()), st.just(TransformerConfig())),
+    discriminator=JUDGE.filter(lambda judge: not getattr(judge, "from_generator", False)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CONFIGS)
+def test_any_config_survives_being_written_and_read(tmp_path_factory: pytest.TempPathFactory, config: Config) -> None:
+    path = tmp_path_factory.mktemp("written") / "other.yaml"
+    path.write_text(to_yaml(config), encoding="utf-8")
+    assert load_config(path) == with_absolute_paths(config)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CONFIGS, CONFIGS)
+def test_the_difference_names_exactly_what_differs(one: Config, other: Config) -> None:
+    before, after = dict(leaves(one)), dict(leaves(other))
+    differing = {key for key in before | after if before.get(key, "absent") != after.get(key, "absent")}
+    assert {line.split(": ")[0] for line in difference(one, other)} == differing
+    assert difference(one, one) == []
+
+
+def test_a_difference_shows_both_values() -> None:
+    other = Config(name="x", seed=3, discriminator=LinearConfig())
+    assert difference(Config(name="x"), other) == [
+        "seed: 0 -> 3",
+        "discriminator.kind: cnn -> linear",
+        "discriminator.widths: [1, 2, 3, 4, 5] -> absent",
+        "discriminator.filters: 64 -> absent",
+        "discriminator.dropout: 0.1 -> absent",
+    ]
+
+
+# ---- help
+
+
+def help_lines() -> list[tuple[str, str, str, str]]:
+    """(key, type, default, meaning) of each line of the help that is about a key."""
+    return re.findall(r"^  --(\S+)  (.+?), default (.*?): (.+)$", describe_keys(), re.MULTILINE)
+
+
+def undescribed(config: Config) -> list[tuple[str, Any]]:
+    """The keys, with their values, of which the help has no line with type, default and meaning."""
+    lines = {(key, default) for key, kind, default, meaning in help_lines() if kind and meaning}
+
+    def shown(value: Any) -> str:
+        value = list(value) if isinstance(value, tuple) else value
+        return yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
+
+    return [(key, value) for key, value in leaves(config) if (key, shown(value)) not in lines]
+
+
+@pytest.mark.parametrize(("section", "variant"), VARIANTS, ids=lambda part: getattr(part, "__name__", part))
+def test_help_gives_every_key_of_every_kind_with_its_type_default_and_meaning(section: str, variant: type) -> None:
+    missing = [(k, v) for k, v in undescribed(Config(name="x", **{section: variant()})) if k.startswith(section)]
+    assert [(k, v) for k, v in missing if not k.endswith("kind")] == []
+    assert f"with --{section}.kind {variant().kind}" in describe_keys()
+
+
+def test_help_gives_every_key_with_the_default_that_a_run_without_it_has() -> None:
+    sections = ("data", "tokenizer", "generator", "discriminator", "objective.estimator")
+    kinds = [f"{section}.kind" for section in sections]  # described as headings
+    assert [(key, value) for key, value in undescribed(Config()) if key not in kinds] == []
+
+
+def test_help_has_a_line_for_no_key_that_does_not_exist() -> None:
+    known = {key for section, variant in VARIANTS for key, _ in leaves(Config(name="x", **{section: variant()}))}
+    assert {key for key, *_ in help_lines()} <= known
+
+
+def test_help_says_which_kind_is_the_default() -> None:
+    assert re.findall(r"with --(\S+) (\w+) \(the default\)", describe_keys()) == [
+        ("data.kind", "grammar"),
+        ("tokenizer.kind", "word"),
+        ("generator.kind", "transformer"),
+        ("discriminator.kind", "cnn"),
+    ]

@@ -1,0 +1,346 @@
+"""The loop: a run killed anywhere and continued ends as if it had never been, and one that goes wrong says where.
+
+Whole runs are compared: every array of the last checkpoint bit by bit, and the records line by line.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import tiny_config, tiny_experiment, write_config
+
+from gptgan_jax.cli import main
+from gptgan_jax.data.batches import batch_at
+from gptgan_jax.runs.checkpoints import Checkpoints
+from gptgan_jax.runs.experiment import Experiment, load_experiment
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.records import Records, read_metrics, read_samples
+from gptgan_jax.training import loop
+from gptgan_jax.training.loop import NotFinite, train
+from gptgan_jax.training.phases import build_gan
+from gptgan_jax.types import GanState
+
+SHORT = {"warmup.steps": 0, "adversarial.steps": 0}
+# What a step may carry from one to the next is all in use: accumulated gradients, a reference, a moving average.
+KEYS = {
+    "likelihood.optimizer.accumulate": 2,
+    "likelihood.optimizer.schedule": "cosine",
+    "objective.kl_weight": 0.1,
+    "generator.dropout": 0.1,
+    "adversarial.generator_optimizer.learning_rate": 0.01,
+}
+
+
+class Killed(BaseException):
+    """As sudden as SIGKILL for all that catches errors."""
+
+
+def silently(line: str) -> None:
+    """Takes no notice of a line."""
+
+
+def target(experiment: Experiment, phase: str) -> GanState:
+    gan = build_gan(experiment.config, phase, experiment.generator, experiment.discriminator)
+    shapes = jax.eval_shape(gan.init, jax.random.key(0), experiment.example_batch())
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
+
+
+def state_at(experiment: Experiment, folder: RunFolder, choice: str) -> GanState:
+    """The state of the checkpoint that `Checkpoints.choose` gives for a name."""
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        saved = checkpoints.choose(choice)
+        return checkpoints.restore(saved, target(experiment, saved.phase))
+
+
+def raw(tree: Any) -> dict[str, np.ndarray]:
+    """Every array of a tree by its path, PRNG keys as their bits."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(_bits(leaf)) for path, leaf in leaves}
+
+
+def _bits(leaf: jax.Array) -> jax.Array:
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def assert_same_end(one: RunFolder, other: RunFolder, experiment: Experiment) -> None:
+    first, second = (raw(state_at(experiment, folder, "last")) for folder in (one, other))
+    assert first.keys() == second.keys()
+    assert [path for path in first if first[path].tobytes() != second[path].tobytes()] == []
+    assert read_metrics(one.path) == read_metrics(other.path)
+    assert (one.path / "samples.txt").read_bytes() == (other.path / "samples.txt").read_bytes()
+
+
+class Whole(NamedTuple):
+    """A run that nothing interrupted, and the first batch of each of its phases."""
+
+    experiment: Experiment
+    folder: RunFolder
+    first_batches: list[bytes]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    firsts: list[bytes] = []
+
+    def noting(split: Any, seed: int, position: int, *rest: int) -> Any:
+        batch = batch_at(split, seed, position, *rest)
+        firsts.extend([np.asarray(batch.target).tobytes()] if position == 0 else [])
+        return batch
+
+    experiment, folder = tiny_experiment(tmp_path_factory.mktemp("whole"), KEYS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "batch_at", noting)
+        train(experiment, folder, silently)
+    return Whole(experiment, folder, firsts)
+
+
+def beside(whole: Whole, folder: Path) -> tuple[Experiment, RunFolder]:
+    """The same experiment in another runs folder."""
+    config = dataclasses.replace(whole.experiment.config, runs_folder=str(folder))
+    return dataclasses.replace(whole.experiment, config=config), RunFolder.of(config)
+
+
+def saving(at: int) -> Callable[..., bool]:
+    return lambda phase, state, nats: state.step == at
+
+
+def writing(at: int) -> Callable[..., bool]:
+    return lambda phase, step, figures: step == at
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, cls: type, method: str, when: Callable[..., bool], after: bool) -> None:
+    """Ends the process, as far as a test can, before or after a method's call."""
+    original = getattr(cls, method)
+
+    def dying(self: object, *arguments: Any, **options: Any) -> Any:
+        doomed = when(*arguments)
+        if doomed and not after:
+            raise Killed
+        result = original(self, *arguments, **options)
+        if doomed:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(cls, method, dying)
+
+
+# Steps 1-6 are likelihood's, 7-8 the warm-up's, 9-12 adversarial; every second step is evaluated and saved.
+KILLS = {
+    "before the first checkpoint": (Records, "write", writing(1), True),
+    "between two checkpoints": (Records, "write", writing(3), True),
+    "after the records, before the checkpoint": (Checkpoints, "save", saving(4), False),
+    "after the last of a phase": (Checkpoints, "save", saving(6), True),
+    "in the warm-up": (Records, "write", writing(7), True),
+    "in the adversarial phase": (Records, "write", writing(11), False),
+    "before the very last checkpoint": (Checkpoints, "save", saving(12), False),
+}
+
+
+@pytest.mark.parametrize("points", [list(KILLS), ["in the adversarial phase"]], ids=["everywhere", "once"])
+def test_a_run_that_was_killed_ends_like_one_that_was_not(whole: Whole, points: list[str], tmp_path: Path) -> None:
+    experiment, folder = beside(whole, tmp_path)
+    for point in points:
+        with pytest.MonkeyPatch.context() as patch:
+            kill_at(patch, *KILLS[point])
+            with pytest.raises(Killed):
+                train(experiment, folder, silently)
+    train(experiment, folder, silently)
+    assert_same_end(whole.folder, folder, experiment)
+
+
+def test_a_run_killed_while_its_folder_was_made_can_be_started_again(whole: Whole, tmp_path: Path) -> None:
+    experiment, folder = beside(whole, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, Path, "replace", lambda target: target == folder.config_file, False)
+        with pytest.raises(Killed):
+            folder.create(experiment.config, experiment.tokenizer)
+    assert folder.check(experiment.config) is False
+
+
+SELF_KILLING = """
+import os, sys
+from gptgan_jax.cli import main
+from gptgan_jax.runs.records import Records
+number, at, config = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+write = Records.write
+
+def writing(self, phase, step, figures):
+    write(self, phase, step, figures)
+    if step == at:
+        os.kill(os.getpid(), number)
+
+Records.write = writing
+sys.exit(main(["train", config]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "at", "status"), [(signal.SIGTERM, 3, 0), (signal.SIGINT, 9, 130), (signal.SIGKILL, 11, -9)]
+)
+def test_a_signal_stops_a_run_that_the_same_command_continues(whole: Whole, number, at, status, tmp_path: Path) -> None:
+    data = {"data.train": whole.experiment.config.data.train}
+    config = write_config(tmp_path, KEYS | data)
+    done = subprocess.run(
+        [sys.executable, "-c", SELF_KILLING, str(int(number)), str(at), str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    experiment, folder = beside(whole, tmp_path / "runs")
+    if number != signal.SIGKILL:
+        last = done.stderr.splitlines()[-1]
+        assert f"stopped by {signal.Signals(number).name} at step {at + 1}; saved in {folder.path}" in last
+        assert "the same command goes on from here" in last
+        assert state_at(experiment, folder, "last").step == at + 1
+    heard: list[str] = []
+    train(experiment, folder, heard.append)
+    assert heard[0].startswith(f"resuming {folder.path} in phase")
+    assert_same_end(whole.folder, folder, experiment)
+
+
+# ---- checkpoints of a run
+
+
+def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_it_continues(whole: Whole, tmp_path: Path) -> None:
+    experiment, folder = beside(whole, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, *KILLS["before the very last checkpoint"])
+        with pytest.raises(Killed):
+            train(experiment, folder, silently)
+    for path in (folder.checkpoints / "adversarial" / "10" / "default" / "d").iterdir():
+        os.truncate(path, path.stat().st_size // 2)
+    heard: list[str] = []
+    train(experiment, folder, heard.append)
+    assert heard[0].startswith("checkpoint adversarial/10 can't be read (")
+    assert heard[0].endswith("using the one before")
+    assert heard[1].endswith("in phase warmup at step 8")
+    assert_same_end(whole.folder, folder, experiment)
+
+
+def test_the_adversarial_phase_begins_from_the_best_likelihood_checkpoint(whole: Whole, tmp_path: Path) -> None:
+    """The later ones are told to be worse than the first."""
+    experiment, folder = beside(whole, tmp_path)
+    save = Checkpoints.save
+    heard: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", lambda self, phase, state, nats: save(self, phase, state, float(state.step)))
+        kill_at(patch, Records, "write", writing(9), False)
+        with pytest.raises(Killed):
+            train(experiment, folder, heard.append)
+    best, last, after = (raw(state_at(experiment, folder, step).generator.params) for step in ("2", "6", "8"))
+    assert "taking the generator of the best likelihood checkpoint, step 2" in heard
+    assert all(after[path].tobytes() == best[path].tobytes() for path in best)
+    assert any(after[path].tobytes() != last[path].tobytes() for path in best)
+
+
+def test_each_phase_starts_with_a_new_optimiser_and_the_adversarial_one_with_a_reference(whole: Whole) -> None:
+    experiment, folder = whole.experiment, whole.folder
+    warmup, end = state_at(experiment, folder, "8"), state_at(experiment, folder, "last")
+    assert warmup.reference is None
+    best = raw(warmup.generator.params)
+    assert all(best[path].tobytes() == array.tobytes() for path, array in raw(end.reference).items())
+    counts = [array for path, array in raw(end.generator.opt_state).items() if path.endswith(".count")]
+    assert counts
+    assert all(count == experiment.config.adversarial.steps for count in counts)
+
+
+# ---- records
+
+
+def test_a_line_of_metrics_every_log_every_steps_and_at_the_end_of_a_phase(tmp_path: Path) -> None:
+    keys = {"likelihood.steps": 7, "evaluation.log_every": 3, "evaluation.every": 100}
+    experiment, folder = tiny_experiment(tmp_path, SHORT | keys)
+    train(experiment, folder, silently)
+    lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [3, 6, 7]
+    assert [line["step"] for line in lines if "valid_nats_per_token" in line] == [7]
+    assert [block.step for block in read_samples(folder.path)] == [7]
+
+
+def test_validation_on_the_way_scores_as_many_texts_as_max_texts(tmp_path: Path) -> None:
+    keys = {"likelihood.steps": 1, "evaluation.max_texts": 3}
+    experiment, folder = tiny_experiment(tmp_path, SHORT | keys)
+    train(experiment, folder, silently)
+    params = state_at(experiment, folder, "last").generator.params
+    batch = jax.tree.map(lambda x: x[:3], next(loop.evaluation_batches(experiment.valid, 8)))
+    expected = loop.likelihood_of(experiment.generator)(params, [batch]).nats_per_token
+    assert read_metrics(folder.path)[-1]["valid_nats_per_token"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_alarm_is_recorded_once_when_it_begins_in_the_order_of_its_finding(
+    whole: Whole, tmp_path, monkeypatch
+) -> None:
+    names = [f"alarm {i}" for i in range(9)]
+    monkeypatch.setattr(loop, "active_alarms", lambda lines: {n: f"{n}!" for n in names if len(lines) >= 2})
+    experiment, folder = beside(whole, tmp_path)
+    train(experiment, folder, silently)
+    alarms = [(line["phase"], line["step"], line["alarm"]) for line in read_metrics(folder.path) if "alarm" in line]
+    assert sorted(alarms) == [("adversarial", 10, f"{name}!") for name in names]
+    assert alarms == [("adversarial", 10, f"{name}!") for name in names], "the order differs from process to process"
+
+
+# ---- what goes wrong
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """The fourth batch's loss is made NaN; the third step's arrays are fine, and the second's are the last saved."""
+    config = write_config(tmp_path, {"data.train": whole.experiment.config.data.train})
+    real = loop.build_gan
+
+    def poisoned(config: Any, phase: str, *networks: Any) -> Any:
+        gan = real(config, phase, *networks)
+
+        def step(state: GanState, batch: Any) -> Any:
+            after, metrics = gan.likelihood_step(state, batch)
+            return after, metrics | {"loss": jnp.where(state.step == 3, jnp.nan, metrics["loss"])}
+
+        return gan._replace(likelihood_step=step)
+
+    monkeypatch.setattr(loop, "build_gan", poisoned)
+    assert main(["train", str(config)]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("gptgan: loss not finite at step 4 (phase likelihood); the last good checkpoint is")
+    assert "likelihood/2; lower the learning rate" in last
+    assert [line["step"] for line in read_metrics(tmp_path / "runs" / "tiny") if "loss" in line] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("steps", [1, 6], ids=["in the last step", "on the way"])
+def test_a_learning_rate_that_blows_up_stops_the_run_and_leaves_no_broken_checkpoint(
+    whole: Whole, steps, tmp_path
+) -> None:
+    keys = {"likelihood.optimizer.learning_rate": 1e30, "likelihood.optimizer.clip_norm": None, "evaluation.every": 1}
+    data = {"data.train": whole.experiment.config.data.train}
+    experiment, folder = tiny_experiment(tmp_path, SHORT | keys | data | {"likelihood.steps": steps})
+    with pytest.raises(NotFinite, match=r"phase likelihood\); no checkpoint was saved yet"):
+        train(experiment, folder, silently)
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        assert checkpoints.all() == []
+
+
+# ---- data
+
+
+def test_each_phase_has_its_own_order_of_the_text(whole: Whole) -> None:
+    assert len(whole.first_batches) == 3
+    assert len(set(whole.first_batches)) == 3
+
+
+def test_the_library_loads_what_a_config_names_without_writing(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    load_experiment(config)
+    assert sorted(tmp_path.rglob("*")) == before
