@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
 from gptgan_jax.data import oracle as module
@@ -92,21 +90,6 @@ def chi_square_p(counts: np.ndarray, probabilities: np.ndarray) -> float:
     observed = np.append(counts[~rare], counts[rare].sum())
     predicted = np.append(expected[~rare], expected[rare].sum())
     return stats.chisquare(observed[predicted > 0], predicted[predicted > 0]).pvalue
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.data())
-def test_a_token_of_no_probability_is_never_drawn(seed: int, possible: int, data: st.DataObject) -> None:
-    rng = np.random.default_rng(seed)
-    logits = np.full((64, 300), -np.inf, np.float32)
-    logits[:, rng.permutation(300)[:possible]] = rng.normal(0, 3, (64, possible))
-    almost_one = float(np.nextafter(np.float32(1), np.float32(0)))
-    first, second = (data.draw(st.sampled_from([0.0, 0.5, almost_one])) for _ in range(2))
-    tokens = draw_token(jnp.asarray(logits), jnp.array([[first] * 64, [second] * 64], jnp.float32))
-    assert np.isfinite(logits[np.arange(64), tokens]).all()
-
-
-draw_token = jax.jit(module._draw_token)
 
 
 def test_more_samples_of_a_key_continue_the_same_list() -> None:
