@@ -54,9 +54,16 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("run", type=Path, help=run_help)
     sample.add_argument("--num", type=_number(int, 1), default=10, help="how many texts (default 10)")
     sample.add_argument("--temperature", type=_number(float, 0), default=1.0, help="0 is greedy (default 1.0)")
-    sample.add_argument("--top-k", type=_number(int, 0), default=0, help="draw from the k likeliest tokens; 0 is off")
-    sample.add_argument("--top-p", type=_number(float, 0.001, 1), default=1.0, help="draw from the likeliest up to p")
-    sample.add_argument("--prompt", help="what each text begins with, or answers")
+    sample.add_argument(
+        "--top-k", type=_number(int, 0), default=0, help="draw from the k likeliest tokens (default 0: off)"
+    )
+    sample.add_argument(
+        "--top-p",
+        type=_number(float, 0.001, 1),
+        default=1.0,
+        help="draw from the likeliest tokens that make up this probability (default 1: off)",
+    )
+    sample.add_argument("--prompt", help="what each text begins with, or answers (default: nothing)")
     sample.add_argument("--seed", type=_number(int, 0), default=0, help="equal seeds write equal texts (default 0)")
     sample.add_argument("--checkpoint", default="best", help=_CHECKPOINT_HELP)
     sample.set_defaults(command=_sample)
@@ -125,7 +132,7 @@ def _train(arguments: Sequence[str]) -> int:
     except NotFinite as error:
         print(f"gptgan: {error}", file=sys.stderr)
         return 1
-    outcome = evaluate_run(folder, experiment, _say)
+    outcome = evaluate_run(folder, _say)
     for name, texts in outcome.shown.items():
         print(f"\n{name}:")
         for text in texts[:5]:
@@ -137,25 +144,25 @@ def _train(arguments: Sequence[str]) -> int:
 
 def _sample(options: argparse.Namespace) -> int:
     _configure_jax()
-    import jax
 
-    from gptgan_jax.evaluation.texts import Drawing, TextWriter, prompt_ids
+    from gptgan_jax.evaluation.texts import Drawing, TextWriter
     from gptgan_jax.runs.checkpoints import Checkpoints
-    from gptgan_jax.runs.experiment import check_prompt, load_writer, restore_generator
+    from gptgan_jax.runs.experiment import load_writer, read_prompt, restore_generator
     from gptgan_jax.runs.folder import RunFolder
     from gptgan_jax.runs.records import one_line
 
     folder = RunFolder(options.run)
     run = load_writer(folder)
-    length, longest = run.config.data.max_length, run.config.data.max_prompt_length
-    check_prompt(run, options.prompt)
-    prompts = [prompt_ids(options.prompt, run.tokenizer, longest)] if options.prompt else None
+    prompt, length = read_prompt(run, options.prompt or "")
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         params = restore_generator(checkpoints, checkpoints.choose(options.checkpoint), run.config, run.generator)
-    writer = TextWriter(run.generator, run.tokenizer, length, min(options.num, 100))
+    writer = TextWriter(run.generator, run.tokenizer, length)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
-    for text in writer(params, jax.random.key(options.seed), options.num, drawing, prompts).texts:
-        print(one_line(f"{options.prompt} {text}" if options.prompt else text))
+    written = writer(params, options.seed, options.num, drawing, [prompt])
+    for tokens, mask in zip(written.tokens, written.mask, strict=True):
+        # Decoded together with what they begin with, for a token may go on with a word of the prompt.
+        begin = [] if run.conditional else prompt
+        print(one_line(run.tokenizer.decode([*begin, *tokens[mask].tolist()])))
     return 0
 
 
@@ -164,12 +171,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     from gptgan_jax.evaluation.final import evaluate_run
     from gptgan_jax.evaluation.report import REPORT_FILE, score_table
-    from gptgan_jax.runs.experiment import load_experiment
     from gptgan_jax.runs.folder import RunFolder
 
     folder = RunFolder(options.run)
-    config = folder.read_config()
-    outcome = evaluate_run(folder, load_experiment(config, folder.read_tokenizer()), _say)
+    outcome = evaluate_run(folder, _say)
     print(f"\n{score_table(outcome.scores)}\n\nreport: {folder.path / REPORT_FILE}")
     return 0
 

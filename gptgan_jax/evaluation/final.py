@@ -5,13 +5,13 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
+from gptgan_jax.config import Config
 from gptgan_jax.config_files import to_yaml
 from gptgan_jax.data.batches import TokenisedSplit, evaluation_batches
-from gptgan_jax.data.corpora import Split
 from gptgan_jax.data.pcfg import PCFG
+from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.estimates import Estimate, ratio_of_sums
 from gptgan_jax.evaluation.likelihood import likelihood_of
@@ -19,8 +19,9 @@ from gptgan_jax.evaluation.report import SamplePair, Score, alarms_in, write_rep
 from gptgan_jax.evaluation.scores import text_scores
 from gptgan_jax.evaluation.texts import Drawing, TextWriter, Written
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
-from gptgan_jax.runs.experiment import Experiment, restore_generator
+from gptgan_jax.runs.experiment import Writer, load_writer, restore_generator
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.held_out import HeldOutText, load_held_out
 from gptgan_jax.runs.records import read_metrics
 
 REAL = "real text"
@@ -61,7 +62,7 @@ class Evaluation:
     shown: dict[str, list[str]]
 
 
-def evaluate_run(folder: RunFolder, experiment: Experiment, say: Callable[[str], None]) -> Evaluation:
+def evaluate_run(folder: RunFolder, say: Callable[[str], None]) -> Evaluation:
     """Scores the run's checkpoints and real text, and writes report.md.
 
     Every likelihood is of the test split. Samples are as many as the real texts that stand beside them.
@@ -69,16 +70,15 @@ def evaluate_run(folder: RunFolder, experiment: Experiment, say: Callable[[str],
     Raises:
         UserError: where no checkpoint of a generator has been saved yet.
     """
-    evaluation = experiment.config.evaluation
-    held_out = likelihood_of(experiment.generator)
+    run = load_writer(folder)
+    text = load_held_out(folder.path, run.generator.vocabulary)
+    evaluation = run.config.evaluation
+    likelihood_on = likelihood_of(run.generator)
     drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
-    writer = TextWriter(
-        experiment.generator, experiment.tokenizer, experiment.config.data.max_length, evaluation.batch_size
-    )
-    training_texts = frozenset(_strings(experiment, experiment.corpus.train, experiment.train))
-    real = _real_texts(experiment)
+    writer = TextWriter(run.generator, run.tokenizer, run.config.data.max_length, evaluation.batch_size)
+    real = _real_texts(text.test, run.tokenizer, evaluation.samples)
     count = len(real.texts)
-    prompts = _test_prompts(experiment, count)
+    prompts = _prompts(text.test, count)
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         chosen = candidates(checkpoints)
         if not chosen:
@@ -87,35 +87,37 @@ def evaluate_run(folder: RunFolder, experiment: Experiment, say: Callable[[str],
         for name, saved in chosen.items():
             say(f"evaluating {name}: checkpoint {saved.phase}/{saved.step}")
             try:
-                params = restore_generator(checkpoints, saved, experiment.config, experiment.generator)
+                params = restore_generator(checkpoints, saved, run.config, run.generator)
             except UserError as error:
                 say(f"left out: {error}")
                 continue
-            likelihood = held_out(params, evaluation_batches(experiment.test, evaluation.batch_size))
-            written = writer(params, jax.random.key(experiment.config.seed + 1), count, drawing, prompts)
+            likelihood = likelihood_on(params, evaluation_batches(text.test, evaluation.batch_size))
+            written = writer(params, run.config.seed, count, drawing, prompts)
             figures = _likelihood_figures(Estimate(likelihood.nats_per_token, likelihood.standard_error))
-            figures |= text_scores(written, training_texts, experiment.corpus.source)
+            figures |= text_scores(written, text.copied(written.texts), text.source)
             judged[name] = Judged(saved, figures, written.texts[: evaluation.shown])
-    real_figures = source_likelihood(experiment) | text_scores(real, training_texts, experiment.corpus.source)
-    scores = _table({name: one.figures for name, one in judged.items()} | {REAL: real_figures}, experiment, count)
-    _report(folder, experiment, scores, judged)
+        if not judged:
+            raise UserError(f"{folder.path}: none of its checkpoints can be read")
+    real_figures = source_likelihood(text, run.tokenizer) | text_scores(real, text.copied(real.texts), text.source)
+    columns = {name: one.figures for name, one in judged.items()} | {REAL: real_figures}
+    scores = _table(columns, run.config, text, count)
+    _report(folder, run, text, scores, judged)
     return Evaluation(scores, {name: one.shown for name, one in judged.items()})
 
 
-def source_likelihood(experiment: Experiment) -> Figures:
+def source_likelihood(text: HeldOutText, tokenizer: AnyTokenizer) -> Figures:
     """The test text's NLL under the source that drew it: the least that any model can expect.
 
     Known for the grammar and the oracle, and comparable only where no text was cut off; otherwise empty.
     """
-    source, split, encoded = experiment.corpus.source, experiment.corpus.test, experiment.test
-    if source is None or split is None or encoded.truncated_targets:
+    targets = text.test.targets
+    if text.source is None or text.test.truncated_targets:
         return {}
-    if isinstance(source, PCFG):
-        nats = -np.array([source.log_prob(text) for text in split.texts])
+    if isinstance(text.source, PCFG):
+        nats = -np.array([text.source.log_prob(tokenizer.decode(targets[i].tolist())) for i in range(len(targets))])
     else:
-        assert split.tokens is not None, "an oracle's texts are tokens"
-        nats = -source.log_prob(split.tokens)
-    return _likelihood_figures(ratio_of_sums(nats, np.diff(encoded.targets.offsets)))
+        nats = -text.source.log_prob(targets.tokens.reshape(len(targets), -1))
+    return _likelihood_figures(ratio_of_sums(nats, np.diff(targets.offsets)))
 
 
 def _likelihood_figures(nll: Estimate) -> Figures:
@@ -127,34 +129,25 @@ def _likelihood_figures(nll: Estimate) -> Figures:
     return {("held-out NLL", "nats/token"): nll, ("held-out perplexity", "per token"): Estimate(perplexity, error)}
 
 
-def _real_texts(experiment: Experiment) -> Written:
-    """The first test texts, as many as `evaluation.samples` asks for and there are, in the form of a sample."""
-    test = experiment.test
-    count = min(experiment.config.evaluation.samples, len(test))
-    batch = next(evaluation_batches(test, count))
+def _real_texts(test: TokenisedSplit, tokenizer: AnyTokenizer, wanted: int) -> Written:
+    """The first test texts, as many as are wanted and there are, in the form of a sample."""
+    batch = next(evaluation_batches(test, min(wanted, len(test))))
     tokens, mask = np.asarray(batch.target), np.asarray(batch.target_mask)
-    texts = [experiment.tokenizer.decode(row[kept].tolist()) for row, kept in zip(tokens, mask, strict=True)]
+    texts = [tokenizer.decode(row[kept].tolist()) for row, kept in zip(tokens, mask, strict=True)]
     return Written(texts, tokens, mask)
 
 
-def _strings(experiment: Experiment, split: Split, encoded: TokenisedSplit) -> list[str]:
-    """The texts of a split as the tokenizer writes them, cut off like samples are."""
-    return [experiment.tokenizer.decode(encoded.targets[i].tolist()) for i in range(len(encoded))]
+def _prompts(test: TokenisedSplit, count: int) -> list[list[int]] | None:
+    return None if test.prompts is None else [test.prompts[i].tolist() for i in range(count)]
 
 
-def _test_prompts(experiment: Experiment, count: int) -> list[list[int]] | None:
-    prompts = experiment.test.prompts
-    return None if prompts is None else [prompts[i].tolist() for i in range(count)]
-
-
-def _table(columns: dict[str, Figures], experiment: Experiment, count: int) -> list[Score]:
-    evaluation = experiment.config.evaluation
-    test = experiment.test
-    split = "test" if experiment.corpus.test is not None else "validation"
+def _table(columns: dict[str, Figures], config: Config, text: HeldOutText, count: int) -> list[Score]:
+    evaluation, test = config.evaluation, text.test
+    split = {"test": "test", "valid": "validation"}[text.split]
     drawn = f"{count} samples, temperature {evaluation.temperature:g}"
     drawn += f", top-k {evaluation.top_k}" if evaluation.top_k else ""
     drawn += f", top-p {evaluation.top_p:g}" if evaluation.top_p < 1 else ""
-    drawn += f", seed {experiment.config.seed + 1}"
+    drawn += f", seed {config.seed}"
     names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
     scores = []
     for name, unit in names:
@@ -171,30 +164,30 @@ def _table(columns: dict[str, Figures], experiment: Experiment, count: int) -> l
     return scores
 
 
-def _report(folder: RunFolder, experiment: Experiment, scores: list[Score], judged: dict[str, Judged]) -> None:
+def _report(folder: RunFolder, run: Writer, text: HeldOutText, scores: list[Score], judged: dict[str, Judged]) -> None:
     records = read_metrics(folder.path)
     before = judged.get("likelihood")
     after = next((one for name, one in judged.items() if name.startswith("adversarial")), None)
     shown = max((len(one.shown) for one in (before, after) if one), default=0)
-    prompts = _test_prompts(experiment, shown)
+    prompts = _prompts(text.test, shown)
     notes = [f"{name}: checkpoint {one.saved.phase}/{one.saved.step}" for name, one in judged.items()]
     notes += [
         "± is one standard error. Real text is held-out text scored as if it were samples; its held-out NLL, where its "
         "source is known, is that of the source itself: the least that any model can reach.",
-        *experiment.notes,
+        *text.notes,
     ]
     write_report(
         folder.path,
-        title=experiment.config.name,
-        command=f"python train.py {shlex.quote(str(folder.config_file))} --name {experiment.config.name}-again",
-        config_text=to_yaml(experiment.config),
+        title=run.config.name,
+        command=f"python train.py {shlex.quote(str(folder.config_file))} --name {run.config.name}-again",
+        config_text=to_yaml(run.config),
         phases=(),
         scores=scores,
         samples=[
             SamplePair(
                 before=before.shown[i] if before else None,
                 after=after.shown[i] if after else None,
-                prompt="" if prompts is None else experiment.tokenizer.decode(prompts[i]),
+                prompt="" if prompts is None else run.tokenizer.decode(prompts[i]),
             )
             for i in range(shown)
         ],

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 
 REPORT_FILE, LOSS_FILE, DISCRIMINATOR_FILE = "report.md", "loss.png", "discriminator.png"
-HEALTHY_ACCURACY = (0.55, 0.9)
+HEALTHY_ACCURACY = (0.55, 0.95)
 # The panels of discriminator.png: key of the records, name, unit.
 PANELS = (
-    ("discriminator_accuracy", "discriminator\naccuracy", "fraction right"),
+    ("discriminator_accuracy", "discriminator\naccuracy", "pairs ranked right"),
     ("entropy", "generator\nentropy", "nats/token"),
     ("length", "mean length\nof samples", "tokens"),
     ("kl", "KL to the\nreference", "nats/token"),
@@ -126,8 +126,7 @@ def write_report(
 ) -> Path:
     """Writes report.md, loss.png and discriminator.png into a run folder, over those of an earlier report.
 
-    The curves are of the folder's metrics.jsonl. A record's `loss` counts as training loss in nats per token,
-    unless it has a `discriminator_loss` too: then it is an adversarial step's and of another unit.
+    The curves are of the folder's metrics.jsonl; a record's `loss` is the likelihood phase's, in nats per token.
 
     Args:
         folder: the run folder.
@@ -168,7 +167,7 @@ def write_report(
 
 def loss_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figure | None":
     """Training and validation loss over the global step, 800 pixels wide; None where neither was recorded."""
-    train = _curve([r for r in records if "discriminator_loss" not in r], "loss")
+    train = _curve(records, "loss")
     valid = _curve(records, "valid_nats_per_token")
     if not len(train[0]) and not len(valid[0]):
         return None

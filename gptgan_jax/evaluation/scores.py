@@ -1,6 +1,6 @@
 """The score table: what can be said of a set of texts without a second model, each figure with its standard error."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,14 +19,12 @@ def distinct_ngrams(texts: Sequence[str], n: int) -> Estimate:
     return Estimate(len(set(grams)) / len(grams) if grams else None)
 
 
-def text_scores(
-    written: Written, training_texts: Collection[str], source: PCFG | Oracle | None
-) -> dict[tuple[str, str], Estimate]:
+def text_scores(written: Written, copied: np.ndarray, source: PCFG | Oracle | None) -> dict[tuple[str, str], Estimate]:
     """Scores of a set of texts by (name, unit).
 
     Args:
         written: the texts.
-        training_texts: what counts as copied; a set, for speed.
+        copied: bool [N], which of them stand in the training text.
         source: where it knows exact probabilities, scores under it are added.
     """
     texts = written.texts
@@ -34,7 +32,7 @@ def text_scores(
         ("length", "tokens"): mean_of(written.mask.sum(axis=1)),
         ("distinct-1", "share"): distinct_ngrams(texts, 1),
         ("distinct-2", "share"): distinct_ngrams(texts, 2),
-        ("not in the training text", "share"): mean_of([text not in training_texts for text in texts]),
+        ("not in the training text", "share"): mean_of(~copied),
     }
     if isinstance(source, PCFG):
         log_probs = np.array([source.log_prob(text) for text in texts])

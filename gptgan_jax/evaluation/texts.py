@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gptgan_jax.data.tokenizers import AnyTokenizer
-from gptgan_jax.errors import UserError
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling import sample
-from gptgan_jax.types import Array, Params
+from gptgan_jax.types import Params
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,9 @@ class Written:
     mask: np.ndarray
 
 
+_SAMPLE_STREAM = 0x7E47
+
+
 class TextWriter:
     """Writes texts of up to `length` tokens; compiled once for all calls of one batch size and prompt width."""
 
@@ -50,18 +52,20 @@ class TextWriter:
         self._sample: Callable = jax.jit(partial(sample, generator), static_argnames="length")
 
     def __call__(
-        self, params: Params, key: Array, count: int, drawing: Drawing, prompts: Sequence[Sequence[int]] | None = None
+        self, params: Params, seed: int, count: int, drawing: Drawing, prompts: Sequence[Sequence[int]] | None = None
     ) -> Written:
         """Writes `count` texts.
 
         Args:
             params: the generator's.
-            key: PRNG key; the first texts of a longer call equal those of a shorter one.
+            seed: equal seeds write equal texts; the first texts of a longer call equal those of a shorter one.
             count: N.
             drawing: how.
             prompts: token ids of each prompt without BOS, used in turn; None for unconditional text.
         """
         prompt, prompt_mask = self._padded(prompts)
+        # A stream of its own: a run's parameters come from the bare key of the same seed.
+        key = jax.random.fold_in(jax.random.key(seed), _SAMPLE_STREAM)
         tokens, masks = [], []
         for start in range(0, count, self._batch_size):
             rows = np.arange(start, start + self._batch_size) % len(prompt)
@@ -95,19 +99,3 @@ class TextWriter:
             tokens[i, width - len(row) :] = row
             mask[i, width - len(row) :] = True
         return tokens, mask
-
-
-def prompt_ids(prompt: str, tokenizer: AnyTokenizer, longest: int) -> list[int]:
-    """The token ids of a prompt that a user typed.
-
-    Raises:
-        UserError: words that the tokenizer doesn't know, or more tokens than the model was built for.
-    """
-    unknown = tokenizer.unknown_words(prompt)
-    if unknown:
-        words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
-        raise UserError(f"prompt {prompt!r}: the tokenizer doesn't know {words}; use words of the training text")
-    ids = tokenizer.encode(prompt)
-    if len(ids) > longest:
-        raise UserError(f"prompt {prompt!r}: {len(ids)} tokens; the run's data.max_prompt_length is {longest}")
-    return ids

@@ -119,6 +119,11 @@ class Writer:
     tokenizer: AnyTokenizer
     generator: Generator
 
+    @property
+    def conditional(self) -> bool:
+        """Whether it learned to answer prompts."""
+        return isinstance(self.config.data, HfData) and self.config.data.prompt_column is not None
+
 
 def load_writer(folder: RunFolder) -> Writer:
     """Raises UserError where the folder is no run folder."""
@@ -127,13 +132,28 @@ def load_writer(folder: RunFolder) -> Writer:
     return Writer(config, tokenizer, build_networks(config, tokenizer.vocabulary)[0])
 
 
-def check_prompt(run: Writer, prompt: str | None) -> None:
-    """Raises UserError where a run needs a prompt and has none, or can't make use of the one it has."""
-    answers = isinstance(run.config.data, HfData) and run.config.data.prompt_column is not None
-    if answers and not prompt:
+def read_prompt(run: Writer, prompt: str) -> tuple[list[int], int]:
+    """The token ids of a prompt that a user typed, and how many tokens may follow it.
+
+    A run that learned text without prompts goes on with one as if it had written it, within the length that it learned.
+
+    Raises:
+        UserError: a prompt that is missing, too long, unknown to the tokenizer, or of no use to the run.
+    """
+    data = run.config.data
+    if run.conditional and not prompt:
         raise UserError("this run learned to answer prompts; give one with --prompt")
-    if prompt and not answers and run.config.generator.encoder_layers:
+    if prompt and not run.conditional and run.config.generator.encoder_layers:
         raise UserError("this run's encoder never read a prompt in training, so it can't begin with one; drop --prompt")
+    unknown = run.tokenizer.unknown_words(prompt)
+    if unknown:
+        words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
+        raise UserError(f"prompt {prompt!r}: the tokenizer doesn't know {words}; use words of the training text")
+    ids = run.tokenizer.encode(prompt)
+    longest = data.max_prompt_length if run.conditional else data.max_length - 1
+    if len(ids) > longest:
+        raise UserError(f"prompt {prompt!r}: {len(ids)} tokens; this run takes at most {longest}")
+    return ids, data.max_length if run.conditional else data.max_length - len(ids)
 
 
 def restore_generator(checkpoints: Checkpoints, saved: Saved, config: Config, generator: Generator) -> Params:

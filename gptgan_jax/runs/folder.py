@@ -11,13 +11,14 @@ from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
 
 TEMPORARY_FILE = "config.yaml.tmp"
+HELD_OUT_FILE = "held_out.npz"
 # What may change between the beginning of a run and its resume: nothing of it reaches a parameter.
 FREE_KEYS = ("runs_folder:", "records.", "checkpoints.")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """RUN/: config.yaml, tokenizer/, checkpoints/, metrics.jsonl, tensorboard/, samples.txt, report.md."""
+    """config.yaml, tokenizer/, held_out.npz, checkpoints/, metrics.jsonl, tensorboard/, samples.txt, report.md."""
 
     path: Path
 
@@ -52,7 +53,7 @@ class RunFolder:
         return True
 
     def _exists(self) -> bool:
-        """Whether there is a run; a folder with nothing but a tokenizer is one whose making was cut short."""
+        """Whether there is a run; a folder with text and tokenizer but no config is one whose making was cut short."""
         try:
             there = {entry.name for entry in self.path.iterdir()}
         except FileNotFoundError:
@@ -61,7 +62,7 @@ class RunFolder:
             raise UserError(f"{self.path}: {error.strerror}; choose another --name or --runs_folder") from None
         if self.config_file.name in there:
             return True
-        if there - {self.tokenizer.name, TEMPORARY_FILE}:
+        if there - {self.tokenizer.name, HELD_OUT_FILE, TEMPORARY_FILE}:
             raise UserError(f"{self.path} exists and is no run folder; choose another --name")
         return False
 

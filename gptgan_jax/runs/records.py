@@ -114,7 +114,7 @@ class Records:
         """
         return cls(Path(folder), config, resume_step, active)
 
-    def write(self, phase: str, step: int, figures: Mapping[str, float]) -> None:
+    def write(self, phase: str, step: int, figures: Mapping[str, float]) -> dict[str, float | None]:
         """Records the figures of one step, all in one line of metrics.jsonl.
 
         Args:
@@ -122,20 +122,25 @@ class Records:
             step: the global step, which goes on counting from phase to phase.
             figures: real scalars, also 0-d arrays; rounded to 6 significant digits, null if not finite.
 
+        Returns:
+            the figures as they are read back: rounded, None where not finite.
+
         Raises:
             ValueError: a figure is called phase, step or alarm.
         """
-        if not self.active:
-            return
         if clash := RESERVED & figures.keys():
             raise ValueError(f"a figure cannot be called {sorted(clash)[0]!r}")
         values = {name: _plain(value) for name, value in figures.items()}
-        self._append({"phase": phase, "step": int(step), **{name: _finite(v) for name, v in values.items()}})
+        recorded = {name: _finite(value) for name, value in values.items()}
+        if not self.active:
+            return recorded
+        self._append({"phase": phase, "step": int(step), **recorded})
         tagged = {f"{phase}/{name}": value for name, value in values.items()}
         if self._tensorboard:
             self._tensorboard.write(int(step), tagged)
         if self._wandb:
             self._wandb.log(tagged, step=int(step))
+        return recorded
 
     def alarm(self, phase: str, step: int, text: str) -> None:
         """Records that something looks wrong with the training, as {"phase", "step", "alarm": text}."""
@@ -177,7 +182,8 @@ class Records:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close(failed=kind is not None)
+        # A signal or Ctrl-C ends a run without failing it, and is no Exception.
+        self.close(failed=kind is not None and issubclass(kind, Exception))
 
     def _append(self, record: Mapping[str, Any]) -> None:
         self._metrics.write(json.dumps(record, allow_nan=False).encode() + b"\n")

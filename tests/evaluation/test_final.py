@@ -13,6 +13,7 @@ from gptgan_jax.evaluation import final
 from gptgan_jax.evaluation.final import Evaluation, candidates, evaluate_run
 from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
+from gptgan_jax.runs.held_out import held_out_of, save_held_out
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.types import Batch, Params
 
@@ -55,6 +56,7 @@ SEEN: list[np.ndarray] = []
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluation, object]:
     """A run with one checkpoint, judged, while the targets that likelihood is asked of are noted."""
     experiment, folder = tiny_experiment(tmp_path_factory.mktemp("final"), {"evaluation.samples": 10})
+    save_held_out(folder.path, held_out_of(experiment))
     folder.create(experiment.config, experiment.tokenizer)
     gan = build_gan(experiment.config, "likelihood", experiment.generator, experiment.discriminator)
     with Checkpoints(folder.checkpoints) as checkpoints:
@@ -73,7 +75,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluation, obj
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(final, "likelihood_of", noting)
-        return evaluate_run(folder, experiment, lambda line: None), experiment
+        return evaluate_run(folder, lambda line: None), experiment
 
 
 def row(evaluation: Evaluation, name: str):
@@ -91,7 +93,7 @@ def test_its_likelihood_is_of_the_test_text_all_of_it_and_of_nothing_else(evalua
 def test_samples_are_as_many_as_the_real_texts_beside_them(evaluated) -> None:
     evaluation, experiment = evaluated
     assert len(experiment.test) == 12
-    assert row(evaluation, "distinct-1").signature == "10 samples, temperature 1, seed 1"
+    assert row(evaluation, "distinct-1").signature == "10 samples, temperature 1, seed 0"
 
 
 def test_every_score_says_what_it_was_measured_with(evaluated) -> None:

@@ -52,7 +52,7 @@ def test_a_ratio_of_sums_has_the_error_of_a_bootstrap() -> None:
 
 
 def test_length_counts_the_end_of_text_and_copies_are_told_from_news() -> None:
-    scores = text_scores(written(["a b", "c d e", "f"]), {"c d e", "x"}, None)
+    scores = text_scores(written(["a b", "c d e", "f"]), np.array([False, True, False]), None)
     assert scores["length", "tokens"].value == pytest.approx((3 + 4 + 2) / 3)
     assert scores["not in the training text", "share"].value == pytest.approx(2 / 3)
     assert ("grammatical", "share") not in scores
@@ -61,7 +61,7 @@ def test_length_counts_the_end_of_text_and_copies_are_told_from_news() -> None:
 def test_the_grammars_own_sentences_are_all_grammatical_and_cost_what_the_grammar_says() -> None:
     grammar = english_scenes()
     sentences = grammar.sample(np.random.default_rng(0), 20)
-    scores = text_scores(written(sentences), frozenset(), grammar)
+    scores = text_scores(written(sentences), np.zeros(len(sentences), bool), grammar)
     assert scores["grammatical", "share"] == Estimate(1.0, 0.0)
     nats = -sum(grammar.log_prob(sentence) for sentence in sentences)
     words = sum(len(sentence.split()) for sentence in sentences)
@@ -73,15 +73,15 @@ def test_salad_is_not_grammatical_and_leaves_the_cost_of_the_grammatical_alone()
     sentences = grammar.sample(np.random.default_rng(0), 6)
     salad = [" ".join(reversed(sentence.split())) for sentence in sentences[:2]]
     name = ("source NLL of the grammatical", "nats/word")
-    mixed = text_scores(written([*sentences, *salad]), frozenset(), grammar)
+    mixed = text_scores(written([*sentences, *salad]), np.zeros(len([*sentences, *salad]), bool), grammar)
     assert mixed["grammatical", "share"].value == 0.75
-    assert mixed[name] == text_scores(written(sentences), frozenset(), grammar)[name]
-    assert text_scores(written(salad), frozenset(), grammar)[name] == Estimate(None)
+    assert mixed[name] == text_scores(written(sentences), np.zeros(len(sentences), bool), grammar)[name]
+    assert text_scores(written(salad), np.zeros(len(salad), bool), grammar)[name] == Estimate(None)
 
 
 def test_the_oracle_scores_in_nats_a_token() -> None:
     oracle = Oracle(init_oracle(0, vocab_size=30, hidden=4))
     tokens = oracle.sample(1, 8, 5)
     drawn = Written([" ".join(map(str, row)) for row in tokens], tokens, np.ones_like(tokens, bool))
-    score = text_scores(drawn, frozenset(), oracle)["NLL_oracle", "nats/token"]
+    score = text_scores(drawn, np.zeros(len(drawn.texts), bool), oracle)["NLL_oracle", "nats/token"]
     assert score.value == pytest.approx(-oracle.log_prob(tokens).mean() / 5)

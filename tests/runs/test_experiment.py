@@ -1,5 +1,6 @@
 """An experiment: all that a config names, loaded, with nothing written and nothing fitted on held-out text."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import jax
 import pytest
 from tiny import tiny_config, tiny_experiment
 
+from gptgan_jax.data.corpora import HfData
 from gptgan_jax.data.tokenizers import load_tokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.runs.experiment import example_batch, generator_shapes, load_experiment
+from gptgan_jax.runs.experiment import Writer, example_batch, generator_shapes, load_experiment, read_prompt
 
 NO_FRACTIONS = {"data.valid_fraction": None, "data.test_fraction": None}
 
@@ -87,3 +89,42 @@ def test_the_generators_shapes_are_those_of_its_parameters_conditional_or_not(tm
     batch = example_batch(experiment.config, experiment.generator.vocabulary, True)
     params = jax.jit(experiment.generator.init)(jax.random.key(0), batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), shapes) == jax.tree.map(lambda x: (x.shape, x.dtype), params)
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Writer:
+    experiment = tiny_experiment(tmp_path_factory.mktemp("prompts"))[0]
+    return Writer(experiment.config, experiment.tokenizer, experiment.generator)
+
+
+def test_a_prompt_becomes_its_ids_and_takes_its_length_from_the_text(writer: Writer) -> None:
+    ids, length = read_prompt(writer, "two cats")
+    assert writer.tokenizer.decode(ids) == "two cats"
+    assert length == writer.config.data.max_length - 2
+
+
+def test_unknown_words_of_a_prompt_are_named_once_each(writer: Writer) -> None:
+    with pytest.raises(UserError, match="doesn't know 'yaks', 'fly'; use words of the training text"):
+        read_prompt(writer, "yaks fly yaks")
+
+
+def test_a_prompt_leaves_room_for_at_least_one_token(writer: Writer) -> None:
+    longest = writer.config.data.max_length - 1
+    assert read_prompt(writer, " ".join(["two"] * longest))[1] == 1
+    with pytest.raises(UserError, match=f"{longest + 1} tokens; this run takes at most {longest}"):
+        read_prompt(writer, " ".join(["two"] * (longest + 1)))
+
+
+def test_a_run_that_answers_prompts_wants_one_and_an_encoder_without_prompts_refuses_one(writer: Writer) -> None:
+    answers = dataclasses.replace(
+        writer,
+        config=dataclasses.replace(
+            writer.config, data=HfData(prompt_column="question", max_length=6, max_prompt_length=3)
+        ),
+    )
+    with pytest.raises(UserError, match="give one with --prompt"):
+        read_prompt(answers, "")
+    network = dataclasses.replace(writer.config.generator, encoder_layers=1)
+    encoder = dataclasses.replace(writer, config=dataclasses.replace(writer.config, generator=network))
+    with pytest.raises(UserError, match="drop --prompt"):
+        read_prompt(encoder, "two cats")

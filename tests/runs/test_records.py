@@ -206,8 +206,8 @@ def test_wandb_gets_the_figures_and_a_resume_continues_its_run(tmp_path: Path, m
     config = RecordsConfig(tensorboard=False, wandb_project="texts")
     interrupted = Records.open(tmp_path, config)
     interrupted.write("likelihood", 1, {"loss": 2.0})
-    interrupted.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-    Records.open(tmp_path, config, resume_step=1).close()
+    interrupted.__exit__(ValueError, ValueError(), None)
+    Records.open(tmp_path, config, resume_step=1).__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     Records.open(tmp_path, config).close()
     assert wandb.logged == [(1, {"likelihood/loss": 2.0})]
     assert wandb.exit_codes == [1, 0, 0]

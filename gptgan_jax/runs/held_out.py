@@ -1,0 +1,137 @@
+"""The text that a run is judged by, kept in its folder, so that it can be evaluated when its files are elsewhere."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gptgan_jax.data.batches import Ragged, TokenisedSplit
+from gptgan_jax.data.grammar import english_scenes
+from gptgan_jax.data.oracle import Oracle
+from gptgan_jax.data.pcfg import PCFG
+from gptgan_jax.errors import UserError
+from gptgan_jax.runs.experiment import Experiment
+from gptgan_jax.runs.folder import HELD_OUT_FILE
+from gptgan_jax.types import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutText:
+    """What a run is judged by.
+
+    Attributes:
+        test: the encoded test split.
+        split: its name: test, or valid where there is no test text.
+        training_hashes: uint64 [N], sorted, of the training texts as the tokenizer writes them.
+        source: where the text comes from, if that knows exact probabilities.
+        notes: one line each on text that was skipped, cut off or unknown.
+        fingerprint: of the encoded training and validation text.
+    """
+
+    test: TokenisedSplit
+    split: str
+    training_hashes: np.ndarray
+    source: PCFG | Oracle | None
+    notes: tuple[str, ...]
+    fingerprint: str
+
+    def copied(self, texts: Iterable[str]) -> np.ndarray:
+        """Which texts stand in the training text, word for word: bool [N]."""
+        return np.isin(text_hashes(texts), self.training_hashes)
+
+
+def held_out_of(experiment: Experiment) -> HeldOutText:
+    """The held-out text of an experiment."""
+    train = experiment.train.targets
+    texts = (experiment.tokenizer.decode(train[i].tolist()) for i in range(len(train)))
+    return HeldOutText(
+        test=experiment.test,
+        split="valid" if experiment.corpus.test is None else "test",
+        training_hashes=np.unique(text_hashes(texts)),
+        source=experiment.corpus.source,
+        notes=experiment.notes,
+        fingerprint=_fingerprint(experiment.train, experiment.valid),
+    )
+
+
+def save_held_out(folder: Path, text: HeldOutText) -> None:
+    """Writes held_out.npz into a run folder, which is made if there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    test = text.test
+    arrays: dict[str, Any] = {}
+    for name, ragged in (("target", test.targets), ("prompt", test.prompts)):
+        if ragged is not None:
+            arrays |= {f"{name}_tokens": ragged.tokens, f"{name}_offsets": ragged.offsets}
+    if test.labels is not None:
+        arrays["labels"] = test.labels
+    if isinstance(text.source, Oracle):
+        arrays |= {f"oracle_{name}": np.asarray(array) for name, array in text.source.params.items()}
+    facts = {
+        "split": text.split,
+        "source": type(text.source).__name__,
+        "notes": text.notes,
+        "fingerprint": text.fingerprint,
+        "max_length": test.max_length,
+        "max_prompt_length": test.max_prompt_length,
+        "truncated_targets": test.truncated_targets,
+    }
+    np.savez(folder / HELD_OUT_FILE, training_hashes=text.training_hashes, facts=np.array(json.dumps(facts)), **arrays)
+
+
+def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
+    """Reads what `save_held_out` wrote.
+
+    Raises:
+        UserError: where it is missing or damaged.
+    """
+    path = folder / HELD_OUT_FILE
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays: dict[str, Any] = dict(file)
+        facts = json.loads(str(arrays["facts"]))
+        test = TokenisedSplit(
+            targets=Ragged(arrays["target_tokens"], arrays["target_offsets"]),
+            prompts=Ragged(arrays["prompt_tokens"], arrays["prompt_offsets"]) if "prompt_tokens" in arrays else None,
+            labels=arrays.get("labels"),
+            vocabulary=vocabulary,
+            max_length=facts["max_length"],
+            max_prompt_length=facts["max_prompt_length"],
+            truncated_targets=facts["truncated_targets"],
+        )
+        oracle = {name.removeprefix("oracle_"): arrays[name] for name in arrays if name.startswith("oracle_")}
+        source = english_scenes() if facts["source"] == "PCFG" else Oracle(oracle) if oracle else None
+        hashes, notes = arrays["training_hashes"], tuple(facts["notes"])
+        return HeldOutText(test, facts["split"], hashes, source, notes, facts["fingerprint"])
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: the text that this run is judged by") from None
+    except (KeyError, ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:120]})") from None
+
+
+def check_same_text(folder: Path, experiment: Experiment) -> None:
+    """Raises UserError where a run would go on with other text than it began with."""
+    kept = load_held_out(folder, experiment.generator.vocabulary)
+    if kept.fingerprint != _fingerprint(experiment.train, experiment.valid):
+        raise UserError(
+            f"the text behind data.train or data.valid has changed since {folder} began; "
+            "bring the old text back, or choose another --name"
+        )
+
+
+def text_hashes(texts: Iterable[str]) -> np.ndarray:
+    """uint64 [N]: the first 8 bytes of each text's BLAKE2b."""
+    digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def _fingerprint(*splits: TokenisedSplit) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for split in splits:
+        for ragged in (split.targets, split.prompts):
+            if ragged is not None:
+                digest.update(ragged.tokens.tobytes() + ragged.offsets.tobytes())
+    return digest.hexdigest()
