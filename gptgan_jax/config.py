@@ -4,6 +4,7 @@ The sections belong to the rooms they configure (a network's to `models`, a corp
 together and checks what no section can check alone. `config_files` reads and writes them.
 """
 
+import dataclasses
 from typing import Literal
 
 from pydantic import model_validator
@@ -125,6 +126,8 @@ class Config:
                     f"{role}.max_positions {network.max_positions} is less than 1 + data.max_prompt_length "
                     f"{self.data.max_prompt_length} + data.max_length {self.data.max_length}; make it >= {needed}"
                 )
+        for phase in PHASES:
+            self._check_updates(phase)
         if isinstance(self.discriminator, TransformerDiscriminatorConfig) and self.discriminator.from_generator:
             self._check_shared_trunk(self.discriminator)
         objective = self.objective
@@ -137,14 +140,32 @@ class Config:
             raise ValueError("likelihood.steps and adversarial.steps are both 0: nothing would train the generator")
         return self
 
+    def _check_updates(self, phase: Phase) -> None:
+        """A phase must be long enough for its optimisers to warm up and to make an update."""
+        section = getattr(self, phase)
+        for name in ("optimizer", "generator_optimizer", "discriminator_optimizer"):
+            optimizer = getattr(section, name, None)
+            if optimizer is None or section.steps == 0:
+                continue
+            if section.steps < optimizer.accumulate:
+                raise ValueError(
+                    f"{phase}.{name}.accumulate {optimizer.accumulate} is more than its {section.steps} steps"
+                )
+            if optimizer.warmup_steps >= section.steps // optimizer.accumulate:
+                raise ValueError(
+                    f"{phase}.{name}.warmup_steps {optimizer.warmup_steps} leaves no update after the warm-up: "
+                    f"the phase makes {section.steps // optimizer.accumulate}"
+                )
+
     def _check_shared_trunk(self, discriminator: TransformerDiscriminatorConfig) -> None:
         if not isinstance(self.generator, TransformerConfig) or self.generator.encoder_layers:
             raise ValueError("discriminator.from_generator needs a decoder-only transformer as generator")
-        shape = ("layers", "width", "heads", "kv_heads", "head_width", "mlp_width", "norm", "activation", "positions")
-        for name in (*shape, "max_positions", "rope_theta", "qkv_bias", "bias", "qk_norm", "scan_layers"):
+        free = {"kind", "dropout", "dtype", "remat", "tied_embeddings", "kv_heads", "head_width", "mlp_width"}
+        names = [field.name for field in dataclasses.fields(self.generator) if field.name not in free]
+        for name in (*names, "key_value_heads", "head_size", "mlp_size"):
             mine, theirs = getattr(discriminator, name), getattr(self.generator, name)
             if mine != theirs:
                 raise ValueError(
                     f"discriminator.from_generator needs the generator's network: discriminator.{name} is {mine}, "
-                    f"generator.{name} is {theirs}"
+                    f"generator.{name} is {theirs}; set both alike"
                 )

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import jax
 import optax
+from pydantic import model_validator
 
 from gptgan_jax.schema import config_dataclass, key
 
@@ -23,6 +24,12 @@ class OptimizerConfig:
     final_fraction: float = key(0.1, "where linear and cosine end, as a fraction of the peak", ge=0, le=1)
     clip_norm: float | None = key(1.0, "largest global norm of a gradient; null is off", gt=0)
     accumulate: int = key(1, "batches whose gradients are averaged for one update", ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "OptimizerConfig":
+        if self.kind == "sgd" and self.weight_decay:
+            raise ValueError("weight_decay is AdamW's; sgd has none")
+        return self
 
 
 def build_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:

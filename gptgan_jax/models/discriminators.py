@@ -24,6 +24,7 @@ class LinearConfig:
     """D(x) = sigmoid(w.x + b) of the mean embedding."""
 
     kind: Literal["linear"] = "linear"
+    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
     embedding: int = key(64, "size of the token embeddings", ge=1)
 
 
@@ -32,6 +33,7 @@ class MlpConfig:
     """A fully connected network on the mean embedding."""
 
     kind: Literal["mlp"] = "mlp"
+    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
     embedding: int = key(64, "size of the token embeddings", ge=1)
     hidden: int = key(128, "size of the hidden layers", ge=1)
     layers: int = key(2, "hidden layers", ge=1)
@@ -43,6 +45,7 @@ class CnnConfig:
     """Convolutions of several widths with max-pooling over time (Kim 2014)."""
 
     kind: Literal["cnn"] = "cnn"
+    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
     embedding: int = key(64, "size of the token embeddings", ge=1)
     widths: tuple[Annotated[int, Field(ge=1)], ...] = key((1, 2, 3, 4, 5), "window widths in tokens", min_length=1)
     filters: int = key(64, "filters of each width", ge=1)
@@ -126,7 +129,7 @@ def share_trunk(generator_params: Params, discriminator_params: Params) -> Param
 
 def prefix_mean(x: Array, mask: Array) -> Array:
     """Mean over the tokens so far: [B, S, D], bool [B, S] -> [B, S, D]; 0 before the first token."""
-    weights = mask.astype(x.dtype)[..., None]
+    weights = mask.astype(jnp.float32)[..., None]
     return jnp.cumsum(x * weights, axis=1) / jnp.maximum(jnp.cumsum(weights, axis=1), 1)
 
 
@@ -156,7 +159,7 @@ class _Linear(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Array, mask: Array) -> Array:
-        x = Embedding(self.vocab_size, self.config.embedding, stddev=1.0, name="embedding")(tokens)
+        x = Embedding(self.vocab_size, self.config.embedding, self.config.dtype, 1.0, name="embedding")(tokens)
         return _Score(name="head")(prefix_mean(x, mask))
 
 
@@ -167,9 +170,11 @@ class _Mlp(nn.Module):
     @nn.compact
     def __call__(self, tokens: Array, mask: Array) -> Array:
         cfg = self.config
-        x = prefix_mean(Embedding(self.vocab_size, cfg.embedding, stddev=1.0, name="embedding")(tokens), mask)
+        x = prefix_mean(Embedding(self.vocab_size, cfg.embedding, cfg.dtype, 1.0, name="embedding")(tokens), mask)
         for i in range(cfg.layers):
-            x = jax.nn.relu(Projection(cfg.hidden, kernel_init=nn.initializers.he_normal(), name=f"hidden_{i}")(x))
+            x = jax.nn.relu(
+                Projection(cfg.hidden, dtype=cfg.dtype, kernel_init=nn.initializers.he_normal(), name=f"hidden_{i}")(x)
+            )
             x = Dropout(cfg.dropout)(x)
         return _Score(name="head")(x)
 
@@ -181,12 +186,12 @@ class _Cnn(nn.Module):
     @nn.compact
     def __call__(self, tokens: Array, mask: Array) -> Array:
         cfg = self.config
-        x = Embedding(self.vocab_size, cfg.embedding, stddev=1.0, name="embedding")(tokens)
+        x = Embedding(self.vocab_size, cfg.embedding, cfg.dtype, 1.0, name="embedding")(tokens)
         features = [
             jax.nn.relu(
-                Projection(cfg.filters, kernel_init=nn.initializers.he_normal(), name=f"width_{width}")(
-                    windows(x, mask, width)
-                )
+                Projection(
+                    cfg.filters, dtype=cfg.dtype, kernel_init=nn.initializers.he_normal(), name=f"width_{width}"
+                )(windows(x, mask, width))
             )
             for width in cfg.widths
         ]

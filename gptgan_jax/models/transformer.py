@@ -54,6 +54,26 @@ class TransformerConfig:
     remat: bool = key(False, "recompute activations in the backward pass to save memory")
     scan_layers: bool = key(False, "one compiled block scanned over layers; worth it from about 24 layers")
 
+    @property
+    def key_value_heads(self) -> int:
+        """K."""
+        return self.kv_heads or self.heads
+
+    @property
+    def group(self) -> int:
+        """Query heads of one key/value head, G."""
+        return self.heads // self.key_value_heads
+
+    @property
+    def head_size(self) -> int:
+        """E."""
+        return self.head_width or self.width // self.heads
+
+    @property
+    def mlp_size(self) -> int:
+        """F."""
+        return self.mlp_width or 4 * self.width
+
     @model_validator(mode="after")
     def _check(self) -> "TransformerConfig":
         if self.head_width is None and self.width % self.heads:
@@ -62,7 +82,7 @@ class TransformerConfig:
             )
         if self.kv_heads is not None and self.heads % self.kv_heads:
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
-        if self.positions == "rotary" and (self.head_width or self.width // self.heads) % 2:
+        if self.positions == "rotary" and self.head_size % 2:
             raise ValueError("rotary positions need an even head width")
         return self
 
@@ -129,9 +149,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: Array, cache: dict[str, Array] | None, step: _Step) -> tuple[Array, dict[str, Array] | None]:
         cfg = self.config
-        kv_heads = cfg.kv_heads or cfg.heads
-        group = cfg.heads // kv_heads
-        head = cfg.head_width or cfg.width // cfg.heads
+        kv_heads, group, head = cfg.key_value_heads, cfg.group, cfg.head_size
         batch, length, _ = x.shape
         qkv = Projection(kv_heads * (group + 2) * head, cfg.qkv_bias, cfg.dtype, name="qkv")(x)
         qkv = qkv.reshape(batch, length, kv_heads, group + 2, head)
@@ -159,9 +177,7 @@ class CrossAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array, cache: dict[str, Array] | None, step: _Step) -> tuple[Array, dict[str, Array] | None]:
         cfg = self.config
-        kv_heads = cfg.kv_heads or cfg.heads
-        group = cfg.heads // kv_heads
-        head = cfg.head_width or cfg.width // cfg.heads
+        kv_heads, group, head = cfg.key_value_heads, cfg.group, cfg.head_size
         batch, length, _ = x.shape
         queries = Projection(cfg.heads * head, cfg.qkv_bias, cfg.dtype, name="query")(x)
         queries = queries.reshape(batch, length, kv_heads, group, head)
@@ -190,7 +206,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         cfg = self.config
-        hidden = cfg.mlp_width or 4 * cfg.width
+        hidden = cfg.mlp_size
         activation = ACTIVATIONS[cfg.activation]
         if cfg.activation == "swiglu":
             gate = activation(Projection(hidden, cfg.bias, cfg.dtype, name="gate")(x))
@@ -307,7 +323,7 @@ class Trunk(nn.Module):
         """Hidden states [B, T, D] of the first tokens, and a cache with room for `slots` tokens that holds theirs."""
         cfg = self.config
         batch, length = tokens.shape
-        kv_heads, head = cfg.kv_heads or cfg.heads, cfg.head_width or cfg.width // cfg.heads
+        kv_heads, head = cfg.key_value_heads, cfg.head_size
 
         def empty(size: int) -> Array:
             lead = (cfg.layers,) if cfg.scan_layers else ()

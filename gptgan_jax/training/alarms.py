@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from gptgan_jax.evaluation.report import HEALTHY_ACCURACY
+
 WINDOW = 5
 
 
@@ -23,12 +25,12 @@ def active_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     found = {}
     accuracy, entropy, kl = recent("discriminator_accuracy"), recent("entropy"), recent("kl")
     length, real_length = recent("length"), recent("real_length")
-    if accuracy is not None and accuracy > 0.97:
+    if accuracy is not None and accuracy > HEALTHY_ACCURACY[1]:
         found["accuracy near 1"] = (
             f"discriminator accuracy {accuracy:.2f}: it tells every pair apart, so its reward says little; "
             "lower its learning rate or its size"
         )
-    if accuracy is not None and accuracy < 0.53:
+    if accuracy is not None and accuracy < HEALTHY_ACCURACY[0]:
         found["accuracy near 1/2"] = (
             f"discriminator accuracy {accuracy:.2f}: no better than guessing, so its reward is noise; "
             "raise warmup.steps, its learning rate or its size"

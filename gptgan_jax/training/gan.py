@@ -18,7 +18,7 @@ from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_accuracy
 from gptgan_jax.objectives.estimators import Estimator, reinforce
-from gptgan_jax.objectives.likelihood import cross_entropy, entropy, kl_divergence, token_log_probs
+from gptgan_jax.objectives.likelihood import cross_entropy, entropy, kl_divergence, masked_mean, token_log_probs
 from gptgan_jax.objectives.rewards import Reward, is_last, sigmoid
 from gptgan_jax.sampling import sample, shape_logits
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, Sample, Scores
@@ -55,6 +55,7 @@ def gan_from(
     estimator: Estimator | None = None,
     pair_loss: PairLoss = non_saturating,
     reward: Reward = sigmoid,
+    relative_reward: bool = False,
     dense: bool = True,
     temperature: float = 1.0,
     entropy_weight: float = 0.0,
@@ -69,6 +70,9 @@ def gan_from(
         estimator: of the generator's gradient; default: `reinforce()`.
         pair_loss: what the discriminator minimises.
         reward: from the discriminator's logits.
+        relative_reward: take from each logit the real batch's mean at the same place first. Wanted where the pair loss
+            fixes only differences, as `relativistic` does: the level of the logits then means nothing, and where texts
+            may end it would pay for or against length.
         dense: judge and pay at every token; otherwise judge whole texts and pay at their last token.
         temperature: that the generator writes at while it trains; its gradient is of that same distribution.
         entropy_weight: nats of next-token entropy, summed over a text, added to the generator's objective by this much.
@@ -146,7 +150,7 @@ def gan_from(
         return sample(generator, state.generator.params, key, batch.prompt, batch.prompt_mask, length, temperature)
 
     def judge(state: GanState, batch: Batch, written: Sample, key: Array) -> tuple[Params, Scores, Metrics]:
-        """The discriminator's gradient, and its scores (without dropout) of the written texts as it stands."""
+        """The discriminator's gradient, and what the reward is made of: its scores, without dropout, of the texts."""
         fakes = batch.replace(target=written.tokens, target_mask=written.mask)
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch, fakes)
 
@@ -166,6 +170,11 @@ def gan_from(
             "length": written.mask.sum(axis=1).mean(),
             "real_length": batch.target_mask.sum(axis=1).mean(),
         }
+        if relative_reward:
+            fake = Scores(
+                tokens=fake.tokens - _mean_by_position(real.tokens, batch.target_mask),
+                sequence=fake.sequence - real.sequence.mean(),
+            )
         return gradient, fake, metrics
 
     def generator_loss(
@@ -178,7 +187,7 @@ def gan_from(
         count, tokens = written.mask.shape[0], written.mask.sum()
         entropy_sum = jnp.where(written.mask, entropy(logits), 0.0).sum()
         metrics |= {
-            "loss": loss,
+            "surrogate_loss": loss,
             "reward": jnp.where(written.mask, rewards, 0.0).sum() / (tokens if dense else count),
             "entropy": entropy_sum / tokens,
         }
@@ -202,3 +211,10 @@ def _halves(scores: Scores) -> tuple[Scores, Scores]:
     """Scores of the real and of the generated half of one forward pass."""
     half = scores.sequence.shape[0] // 2
     return jax.tree.map(lambda x: x[:half], scores), jax.tree.map(lambda x: x[half:], scores)
+
+
+def _mean_by_position(values: Array, mask: Array) -> Array:
+    """Mean over the rows that have a position, float32 [B, T] -> [T]; over everything where none has it."""
+    counts = mask.sum(axis=0)
+    means = jnp.where(mask, values, 0.0).sum(axis=0) / jnp.maximum(counts, 1)
+    return jnp.where(counts > 0, means, masked_mean(values, mask))

@@ -5,7 +5,7 @@ checkpoint is all that a resume needs. Metrics of a step are read after the next
 """
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 
 import jax
@@ -20,6 +20,7 @@ from gptgan_jax.models.generators import parameter_summary
 from gptgan_jax.runs.checkpoints import METRIC, Checkpoints, Saved, restore_latest_readable, state_bytes
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
+from gptgan_jax.runs.held_out import check_same_text, held_out_of, save_held_out
 from gptgan_jax.runs.records import Records, check_available, read_metrics
 from gptgan_jax.training.alarms import active_alarms
 from gptgan_jax.training.gan import Gan, Metrics
@@ -43,7 +44,7 @@ class NotFinite(RuntimeError):
     """A loss or a gradient was NaN or infinite; the message names the step, the phase and the last good checkpoint."""
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """A signal asked the run to stop; everything is saved. `signal` is its number."""
 
     def __init__(self, signal: int, message: str) -> None:
@@ -70,8 +71,10 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
     run.check_resources()
     if run.is_main:
         if resuming:
+            check_same_text(folder.path, experiment)
             folder.write_config(experiment.config)
         else:
+            save_held_out(folder.path, held_out_of(experiment))
             folder.create(experiment.config, experiment.tokenizer)
     with StopSignals() as signals, Checkpoints(folder.checkpoints, experiment.config.checkpoints.keep) as checkpoints:
         run.execute(checkpoints, signals)
@@ -119,7 +122,7 @@ class _Run:
 
     def begin(self, phase: Phase, state: GanState, checkpoints: Checkpoints) -> GanState:
         """The state that a phase starts from: the best generator of likelihood training, new optimisers."""
-        if phase != "likelihood" and int(state.step) == self.last_step("likelihood") and self.config.likelihood.steps:
+        if phase != "likelihood" and int(state.step) == self.last_step("likelihood"):
             checkpoints.wait()
             best = checkpoints.best("likelihood")
             if best is not None and best.step != int(state.step):
@@ -145,7 +148,7 @@ class _Run:
     def shown_texts(self, params: Params) -> list[str]:
         """The lines of samples.txt: the same prompts and keys whenever it is asked."""
         count = self.config.evaluation.shown
-        written = self.writer(params, jax.random.key(self.config.seed), count, self.drawing, self.prompts)
+        written = self.writer(params, self.config.seed, count, self.drawing, self.prompts)
         if self.prompts is None:
             return written.texts
         decoded = [self.experiment.tokenizer.decode(self.prompts[i % len(self.prompts)]) for i in range(count)]
@@ -176,7 +179,8 @@ class _Run:
             else:
                 self.say(f"resuming {self.folder.path} in phase {phase} at step {int(state.step)}")
         self.summarise(state)
-        with Records.open(self.folder.path, self.config.records, int(state.step), self.is_main) as records:
+        resumed_at = None if restored is None else int(state.step)
+        with Records.open(self.folder.path, self.config.records, resumed_at, self.is_main) as records:
             for current in PHASES[PHASES.index(phase) :]:
                 first, last = self.first_step(current), self.last_step(current)
                 if first == last or int(state.step) >= last:
@@ -237,18 +241,14 @@ class _PhaseRun:
                     if pending is not None:
                         self.read(*pending, tokens)
                     pending = (step, metrics)
-                    done = step == self.last
+                    due = step == self.last or (step - self.first) % every == 0
                     stopping = self.signals.received()
-                    if done or stopping or (step - self.first) % every == 0:
+                    if due or stopping:
                         self.read(*pending, tokens)
                         pending = None
                         with self.bar.paused():
-                            if done or (step - self.first) % every == 0:
-                                self.evaluate(state)
-                            else:
-                                self.records.flush()
-                                self.checkpoints.save(self.phase, state, None)
-                    if stopping and not (done and self.phase == PHASES[-1]):
+                            self.keep(state, self.evaluate(state) if due and self.phase != "warmup" else None)
+                    if stopping or (due and self.signals.received()):
                         self.stop(step)
             finally:
                 batches.close()
@@ -275,8 +275,7 @@ class _PhaseRun:
         figures = {short: values[name] for name, short in BAR_FIGURES.items() if name in values}
         self.bar.update(step - self.first, tokens, figures)
         if (step - self.first) % self.run.config.evaluation.log_every == 0 or step == self.last:
-            self.records.write(self.phase, step, values)
-            self.watch(step, values)
+            self.watch(step, self.records.write(self.phase, step, values))
 
     def not_finite(self, step: int, what: str) -> NotFinite:
         self.checkpoints.wait()
@@ -287,8 +286,8 @@ class _PhaseRun:
             "lower the learning rate or clip_norm and start anew under another --name"
         )
 
-    def watch(self, step: int, values: dict[str, float]) -> None:
-        """Raises an alarm when it begins to hold."""
+    def watch(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Raises an alarm when it begins to hold, judged by the figures as they were recorded."""
         if self.phase != "adversarial":
             return
         self.lines.append({"step": step, **values})
@@ -298,8 +297,13 @@ class _PhaseRun:
             self.bar.message(f"ALARM at step {step}: {active[name]}")
         self.alarms = set(active)
 
-    def evaluate(self, state: GanState) -> None:
-        """Validation loss and sample texts into the records, and a checkpoint."""
+    def keep(self, state: GanState, valid_nats: float | None) -> None:
+        """Saves a checkpoint, once the records that a resume would trim to it are on the disk."""
+        self.records.flush()
+        self.checkpoints.save(self.phase, state, valid_nats)
+
+    def evaluate(self, state: GanState) -> float:
+        """Validation loss and sample texts into the records; the loss, in nats a token."""
         run, step = self.run, int(state.step)
         evaluation = run.config.evaluation
         batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
@@ -314,9 +318,7 @@ class _PhaseRun:
             f"{self.phase} step {step}: validation {held_out.nats_per_token:.4f} ± {held_out.standard_error:.4f} "
             f"nats/token; writes: {lines[0]}"
         )
-        # Records reach the disk before the checkpoint that a resume would trim them to.
-        self.records.flush()
-        self.checkpoints.save(self.phase, state, held_out.nats_per_token)
+        return held_out.nats_per_token
 
     def stop(self, step: int) -> None:
         self.checkpoints.wait()

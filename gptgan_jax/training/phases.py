@@ -1,5 +1,7 @@
 """From a configuration to the functional loop of each phase."""
 
+import optax
+
 from gptgan_jax.config import Config, Phase
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
@@ -13,27 +15,27 @@ from gptgan_jax.training.gan import Gan, gan_from
 def build_gan(config: Config, phase: Phase, generator: Generator, discriminator: Discriminator) -> Gan:
     """The functional loop of one phase, with that phase's optimisers."""
     objective = config.objective
-    warmup, adversarial = config.warmup, config.adversarial
-    optimizer_g, steps_g = {
-        "likelihood": (config.likelihood.optimizer, config.likelihood.steps),
-        "warmup": (adversarial.generator_optimizer, adversarial.steps),
-        "adversarial": (adversarial.generator_optimizer, adversarial.steps),
-    }[phase]
-    optimizer_d, steps_d = {
-        "likelihood": (warmup.optimizer, warmup.steps),
-        "warmup": (warmup.optimizer, warmup.steps),
-        "adversarial": (adversarial.discriminator_optimizer, adversarial.steps),
-    }[phase]
+    steps = getattr(config, phase).steps
+    # Who does not learn in a phase has no optimiser state to carry and to save.
+    generator_optimizer = discriminator_optimizer = optax.identity()
+    if phase == "likelihood":
+        generator_optimizer = build_optimizer(config.likelihood.optimizer, steps)
+    elif phase == "warmup":
+        discriminator_optimizer = build_optimizer(config.warmup.optimizer, steps)
+    else:
+        generator_optimizer = build_optimizer(config.adversarial.generator_optimizer, steps)
+        discriminator_optimizer = build_optimizer(config.adversarial.discriminator_optimizer, steps)
     return gan_from(
         generator,
         discriminator,
         estimator=reinforce(objective.estimator.discount, objective.estimator.baseline_decay),
         pair_loss=PAIR_LOSSES[objective.pair_loss],
         reward=build_reward(objective.reward, objective.estimator.discount),
+        relative_reward=objective.pair_loss == "relativistic",
         dense=objective.dense,
         temperature=objective.temperature,
         entropy_weight=objective.entropy_weight,
         kl_weight=objective.kl_weight if phase == "adversarial" else 0.0,
-        generator_optimizer=build_optimizer(optimizer_g, steps_g),
-        discriminator_optimizer=build_optimizer(optimizer_d, steps_d),
+        generator_optimizer=generator_optimizer,
+        discriminator_optimizer=discriminator_optimizer,
     )

@@ -22,6 +22,7 @@ from tiny import tiny_experiment, write_config
 from gptgan_jax.cli import main
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.held_out import held_out_of, save_held_out
 from gptgan_jax.training.phases import build_gan
 
 # What follows `gptgan train tiny.yaml`.
@@ -121,7 +122,7 @@ a step not saved          | sample runs/earlier --checkpoint 77  | no checkpoint
 a phase not begun         | sample runs/earlier --checkpoint adversarial  | no checkpoint 'adversarial'
 a checkpoint of no name   | sample runs/earlier --checkpoint bset    | no checkpoint 'bset'
 unknown words             | sample runs/earlier --prompt 'two zebras fly' | the tokenizer doesn't know 'zebras', 'fly'
-a prompt too long         | sample runs/earlier --prompt 'two cats run here' | 4 tokens; the run's data.max_prompt_length is 3
+a prompt too long         | sample runs/earlier --prompt 'two cats run here two cats' | 6 tokens; this run takes at most 5
 no texts                  | sample runs/earlier --num 0           | --num: '0' should be a whole number, at least 1
 half a text               | sample runs/earlier --num 1.5         | --num: '1.5' should be a whole number
 a temperature below 0     | sample runs/earlier --temperature -1  | --temperature: '-1' should be a number, at least 0
@@ -164,6 +165,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_config(folder, {"runs_folder": "runs"})
     for name in ("new", "earlier"):
         run = RunFolder(folder / "runs" / name)
+        save_held_out(run.path, held_out_of(experiment))
         run.create(experiment.config, experiment.tokenizer)
         text = run.config_file.read_text().replace("name: tiny", f"name: {name}")
         run.config_file.write_text(text)

@@ -73,7 +73,7 @@ def test_metrics_have_every_phase_in_order_and_a_line_each_log_every_steps(run: 
     steps = [(line["phase"], line["step"]) for line in records if "gradient_norm" in line or "length" in line]
     assert steps == [(phase, step) for phase, step in phases_of_steps() if step % 2 == 0]
     measured = [line["step"] for line in records if "valid_nats_per_token" in line]
-    assert measured == [2, 4, 6, 8, 10, 12]
+    assert measured == [2, 4, 6, 10, 12], "the warm-up leaves the generator as it is"
     assert [line["step"] for line in records] == sorted(line["step"] for line in records)
 
 
@@ -87,11 +87,9 @@ def enumerate_from_one(phases) -> list[tuple[str, int]]:
 
 
 def test_samples_are_from_the_same_keys_at_each_evaluation(run: Path) -> None:
-    """The warm-up leaves the generator as it is, so equal keys must write equal texts there; training changes them."""
     blocks = {block.step: block.lines for block in read_samples(run)}
-    assert list(blocks) == [2, 4, 6, 8, 10, 12]
+    assert list(blocks) == [2, 4, 6, 10, 12]
     assert all(len(lines) == TINY["evaluation.shown"] for lines in blocks.values())
-    assert blocks[6] == blocks[8]
     assert blocks[2] != blocks[6]
 
 
@@ -310,7 +308,6 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def test_conditional_text_trains_through_all_phases(answers: RunFolder) -> None:
     assert [line["phase"] for line in read_metrics(answers.path) if "valid_nats_per_token" in line] == [
         "likelihood",
-        "warmup",
         "adversarial",
     ]
     first = read_samples(answers.path)[0].lines
@@ -320,7 +317,7 @@ def test_conditional_text_trains_through_all_phases(answers: RunFolder) -> None:
 def test_conditional_text_answers_the_prompt(answers: RunFolder, capsys) -> None:
     texts = sampled(answers.path, capsys, "--prompt", "cat run", "--num", "3")
     assert len(texts) == 3
-    assert all(text.startswith("cat run") for text in texts)
+    assert not any(text.startswith("cat run") for text in texts), "the answer alone, without the prompt"
 
 
 def test_the_report_of_conditional_text_shows_the_prompts(answers: RunFolder) -> None:

@@ -42,8 +42,8 @@ def test_each_sounds_alone_on_its_condition_and_says_what_to_turn(
 @pytest.mark.parametrize(
     "fields",
     [
-        {"discriminator_accuracy": 0.96},
-        {"discriminator_accuracy": 0.54},
+        {"discriminator_accuracy": 0.94},
+        {"discriminator_accuracy": 0.56},
         {"entropy": 1.3},
         {"length": 7.6},
         {"length": 13.2},

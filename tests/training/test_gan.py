@@ -229,7 +229,7 @@ def test_the_same_state_and_batch_give_the_same_result_and_the_next_step_other_n
     run, state = jitted("dense", step), state_of("dense")
     first, second, later = run(state, BATCH), run(state, BATCH), run(state.replace(step=jnp.int32(6)), BATCH)
     assert_trees_close(second, first, rtol=0, atol=0)
-    assert float(later[1]["loss"]) != float(first[1]["loss"])
+    assert later[1]["gradient_norm"] != first[1]["gradient_norm"]
     np.testing.assert_array_equal(jax.random.key_data(first[0].key), jax.random.key_data(state.key))
 
 
@@ -291,7 +291,8 @@ def on_meshes() -> None:
 def test_eight_devices_give_the_same_update_as_one() -> None:
     here = Path(__file__).resolve()
     paths = [str(here.parents[2]), str(here.parents[1]), str(here.parent), os.environ.get("PYTHONPATH", "")]
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    # Eight devices wait for each other in threads: on two cores XLA's pools would be too small, and stand still.
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu", "NPROC": "32"}
     environment = os.environ | flags | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", "import test_gan; test_gan.on_meshes()"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

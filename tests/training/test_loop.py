@@ -176,9 +176,10 @@ number, at, config = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 write = Records.write
 
 def writing(self, phase, step, figures):
-    write(self, phase, step, figures)
+    recorded = write(self, phase, step, figures)
     if step == at:
         os.kill(os.getpid(), number)
+    return recorded
 
 Records.write = writing
 sys.exit(main(["train", config]))
