@@ -29,3 +29,7 @@ def test_every_file_that_the_readme_names_exists() -> None:
 def test_every_config_is_in_the_readme() -> None:
     for config in (ROOT / "configs").glob("*.yaml"):
         assert f"configs/{config.name}" in README
+
+
+def test_no_placeholder_is_left() -> None:
+    assert "@@" not in README

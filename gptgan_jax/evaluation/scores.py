@@ -43,7 +43,7 @@ def text_scores(written: Written, copied: np.ndarray, source: PCFG | Oracle | No
             -log_probs[grammatical], words[grammatical]
         )
     if isinstance(source, Oracle):
-        scores["NLL_oracle", "nats/token"] = mean_of(-source.log_prob(written.tokens) / written.tokens.shape[1])
+        scores["oracle NLL", "nats/token"] = mean_of(-source.log_prob(written.tokens) / written.tokens.shape[1])
     return scores
 
 

@@ -83,5 +83,5 @@ def test_the_oracle_scores_in_nats_a_token() -> None:
     oracle = Oracle(init_oracle(0, vocab_size=30, hidden=4))
     tokens = oracle.sample(1, 8, 5)
     drawn = Written([" ".join(map(str, row)) for row in tokens], tokens, np.ones_like(tokens, bool))
-    score = text_scores(drawn, np.zeros(len(drawn.texts), bool), oracle)["NLL_oracle", "nats/token"]
+    score = text_scores(drawn, np.zeros(len(drawn.texts), bool), oracle)["oracle NLL", "nats/token"]
     assert score.value == pytest.approx(-oracle.log_prob(tokens).mean() / 5)
