@@ -284,3 +284,39 @@ def test_help_says_which_kind_is_the_default() -> None:
         ("generator.kind", "transformer"),
         ("discriminator.kind", "cnn"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["--likelihood.optimizer.kind", "sgd", "--likelihood.optimizer.weight_decay", "0.1"], "sgd has none"),
+        (["--warmup.steps", "4", "--warmup.optimizer.accumulate", "8"], "accumulate 8 is more than its 4 steps"),
+        (["--warmup.steps", "4", "--warmup.optimizer.warmup_steps", "4"], "leaves no update after the warm-up"),
+        (
+            ["--objective.reward", "constant", "--objective.dense", "false", "--objective.estimator.discount", ".9"],
+            "no control",
+        ),
+    ],
+)
+def test_settings_that_would_have_no_effect_or_another_than_they_say_are_refused(
+    tmp_path: Path, overrides: list[str], says: str
+) -> None:
+    path = tmp_path / "trial.yaml"
+    path.write_text("seed: 1\n")
+    with pytest.raises(UserError, match=says):
+        load_config(path, overrides)
+
+
+def test_a_twin_that_differs_in_what_has_no_shape_is_no_twin(tmp_path: Path) -> None:
+    path = tmp_path / "trial.yaml"
+    path.write_text("discriminator: {kind: transformer, from_generator: true}\ngenerator: {kv_heads: 4}\n")
+    load_config(path)
+    with pytest.raises(UserError, match=r"discriminator\.norm_eps is 0\.01, generator\.norm_eps is 1e-05"):
+        load_config(path, ["--discriminator.norm_eps", "0.01"])
+
+
+def test_a_key_given_to_a_section_leaves_the_sections_own_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "trial.yaml"
+    path.write_text("seed: 1\n")
+    optimizer = load_config(path, ["--adversarial.generator_optimizer.clip_norm", "5"]).adversarial.generator_optimizer
+    assert (optimizer.learning_rate, optimizer.clip_norm) == (1e-4, 5.0)
