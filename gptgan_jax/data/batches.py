@@ -71,6 +71,12 @@ class TokenisedSplit:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def first_prompts(self, count: int) -> list[list[int]] | None:
+        """Token ids of the first prompts, at most `count`, always the same; None for unconditional text."""
+        if self.prompts is None:
+            return None
+        return [self.prompts[i].tolist() for i in range(min(count, len(self.prompts)))]
+
     def notes(self) -> tuple[str, ...]:
         """One line for each of the four counts that is not zero."""
         lines = (

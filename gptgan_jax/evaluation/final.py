@@ -78,7 +78,7 @@ def evaluate_run(folder: RunFolder, say: Callable[[str], None]) -> Evaluation:
     writer = TextWriter(run.generator, run.tokenizer, run.config.data.max_length, evaluation.batch_size)
     real = _real_texts(text.test, run.tokenizer, evaluation.samples)
     count = len(real.texts)
-    prompts = _prompts(text.test, count)
+    prompts = text.test.first_prompts(count)
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         chosen = candidates(checkpoints)
         if not chosen:
@@ -137,10 +137,6 @@ def _real_texts(test: TokenisedSplit, tokenizer: AnyTokenizer, wanted: int) -> W
     return Written(texts, tokens, mask)
 
 
-def _prompts(test: TokenisedSplit, count: int) -> list[list[int]] | None:
-    return None if test.prompts is None else [test.prompts[i].tolist() for i in range(count)]
-
-
 def _table(columns: dict[str, Figures], config: Config, text: HeldOutText, count: int) -> list[Score]:
     evaluation, test = config.evaluation, text.test
     split = {"test": "test", "valid": "validation"}[text.split]
@@ -169,7 +165,7 @@ def _report(folder: RunFolder, run: Writer, text: HeldOutText, scores: list[Scor
     before = judged.get("likelihood")
     after = next((one for name, one in judged.items() if name.startswith("adversarial")), None)
     shown = max((len(one.shown) for one in (before, after) if one), default=0)
-    prompts = _prompts(text.test, shown)
+    prompts = text.test.first_prompts(shown)
     notes = [f"{name}: checkpoint {one.saved.phase}/{one.saved.step}" for name, one in judged.items()]
     notes += [
         "± is one standard error. Real text is held-out text scored as if it were samples; its held-out NLL, where its "

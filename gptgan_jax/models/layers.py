@@ -17,11 +17,6 @@ Initializer = Callable[..., Array]
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def normal_init(stddev: float) -> Initializer:
-    """Initialises with N(0, stddev^2)."""
-    return nn.initializers.normal(stddev)
-
-
 class Projection(nn.Module):
     """x [..., D] -> x @ kernel (+ bias), [..., features]."""
 
@@ -49,7 +44,9 @@ class Embedding(nn.Module):
     stddev: float = 0.02
 
     def setup(self) -> None:
-        self.table = self.param("table", normal_init(self.stddev), (self.vocab_size, self.width), jnp.float32)
+        self.table = self.param(
+            "table", nn.initializers.normal(self.stddev), (self.vocab_size, self.width), jnp.float32
+        )
 
     def __call__(self, tokens: Array) -> Array:
         """int32 [...] -> [..., width]."""
@@ -77,7 +74,7 @@ class OutputHead(nn.Module):
 
     @nn.compact
     def __call__(self, hidden: Array) -> Array:
-        kernel = self.param("kernel", normal_init(0.02), (hidden.shape[-1], self.vocab_size), jnp.float32)
+        kernel = self.param("kernel", nn.initializers.normal(0.02), (hidden.shape[-1], self.vocab_size), jnp.float32)
         logits = output_logits(hidden, kernel, self.dtype)
         if self.use_bias:
             logits = logits + self.param("bias", nn.initializers.zeros_init(), (self.vocab_size,), jnp.float32)

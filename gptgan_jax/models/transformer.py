@@ -15,7 +15,7 @@ from flax import linen as nn
 from flax import struct
 from pydantic import model_validator
 
-from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, Norm, Projection, normal_init, positions_of
+from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, Norm, Projection, positions_of
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array
 
@@ -283,7 +283,7 @@ class Trunk(nn.Module):
         self.embedding = Embedding(self.vocab_size, cfg.width, cfg.dtype)
         if cfg.positions == "learned":
             self.position_table = self.param(
-                "positions", normal_init(0.02), (cfg.max_positions, cfg.width), jnp.float32
+                "positions", nn.initializers.normal(0.02), (cfg.max_positions, cfg.width), jnp.float32
             )
         self.drop = Dropout(cfg.dropout)
         self.decoder = Stack(cfg, cfg.layers, cross=cfg.encoder_layers > 0)
@@ -359,4 +359,4 @@ def _causal(filled: Array, length: int) -> Array:
 
 def _residual_init(depth: int) -> Any:
     """GPT-2's: projections back into the residual stream start smaller the deeper the network."""
-    return normal_init(0.02 / (2 * depth) ** 0.5)
+    return nn.initializers.normal(0.02 / (2 * depth) ** 0.5)

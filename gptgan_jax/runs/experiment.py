@@ -45,11 +45,6 @@ class Experiment:
         """Whether texts have prompts."""
         return self.train.prompts is not None
 
-    def shown_prompts(self, count: int) -> list[list[int]] | None:
-        """Token ids of the first validation prompts, always the same; None for unconditional text."""
-        prompts = self.valid.prompts
-        return None if prompts is None else [prompts[i].tolist() for i in range(min(count, len(prompts)))]
-
     def example_batch(self) -> Batch:
         """A batch of one text, for its shapes."""
         return example_batch(self.config, self.generator.vocabulary, self.conditional)

@@ -99,7 +99,7 @@ class _Run:
         self.writer = TextWriter(
             experiment.generator, experiment.tokenizer, self.config.data.max_length, evaluation.shown
         )
-        self.prompts = experiment.shown_prompts(evaluation.shown)
+        self.prompts = experiment.valid.first_prompts(evaluation.shown)
 
     # ---- the phases' places on the axis of global steps
 

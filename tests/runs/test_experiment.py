@@ -66,7 +66,7 @@ def test_another_vocabulary_than_the_one_asked_for_is_refused(tmp_path: Path) ->
 def test_unconditional_text_has_no_prompts_and_a_batch_of_one_column(tmp_path: Path) -> None:
     experiment, _ = tiny_experiment(tmp_path)
     assert not experiment.conditional
-    assert experiment.shown_prompts(3) is None
+    assert experiment.valid.first_prompts(3) is None
     assert experiment.example_batch().prompt.shape == (1, 1)
     assert experiment.example_batch().target.shape == (1, 6)
 
@@ -77,9 +77,9 @@ def test_conditional_text_shows_the_first_validation_prompts(tmp_path: Path) -> 
     keys = {"data.kind": "hf", "data.train": str(tmp_path / "rows.json"), "data.prompt_column": "q"}
     experiment, _ = tiny_experiment(tmp_path, keys)
     assert experiment.conditional
-    shown = [experiment.tokenizer.decode(prompt) for prompt in experiment.shown_prompts(2)]
+    shown = [experiment.tokenizer.decode(prompt) for prompt in experiment.valid.first_prompts(2)]
     assert [text.split()[0] for text in shown] == ["say", "say"]
-    assert len(experiment.shown_prompts(1000)) == len(experiment.valid)
+    assert len(experiment.valid.first_prompts(1000)) == len(experiment.valid)
     assert experiment.example_batch().prompt.shape == (1, 4)
 
 
