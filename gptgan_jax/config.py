@@ -20,8 +20,8 @@ from gptgan_jax.objectives.rewards import RewardName
 from gptgan_jax.optimizers import OptimizerConfig
 from gptgan_jax.schema import config_dataclass, key
 
-Phase = Literal["likelihood", "warmup", "adversarial"]
-PHASES: tuple[Phase, ...] = ("likelihood", "warmup", "adversarial")
+Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
+PHASES: tuple[Phase, ...] = ("likelihood", "continued", "warmup", "adversarial")
 
 
 @config_dataclass
@@ -47,8 +47,18 @@ class LikelihoodPhase:
 
 
 @config_dataclass
+class ContinuedPhase:
+    """Phase 2, the baseline: likelihood training goes on from its best, on as many texts as the adversarial phase."""
+
+    steps: int | None = key(None, "batches of adversarial.batch_size; default: adversarial.steps", ge=0)
+    learning_rate: float | None = key(
+        None, "peak, else the likelihood phase's optimiser; default: 0.3 times the likelihood phase's", gt=0
+    )
+
+
+@config_dataclass
 class WarmupPhase:
-    """Phase 2: the discriminator learns to tell the pre-trained generator's text from real text."""
+    """Phase 3: the discriminator learns to tell the pre-trained generator's text from real text."""
 
     steps: int = key(100, "batches; 0 leaves the phase out", ge=0)
     batch_size: int = key(64, "real texts a batch, and as many generated", ge=1)
@@ -57,12 +67,13 @@ class WarmupPhase:
 
 @config_dataclass
 class AdversarialPhase:
-    """Phase 3: both learn from each other."""
+    """Phase 4: both learn from each other."""
 
     steps: int = key(200, "batches; 0 leaves the phase out", ge=0)
     batch_size: int = key(64, "real texts a batch, and as many generated", ge=1)
     generator_optimizer: OptimizerConfig = key(lambda: OptimizerConfig(learning_rate=1e-4), "the generator's optimiser")
     discriminator_optimizer: OptimizerConfig = key(OptimizerConfig, "the discriminator's optimiser")
+    freeze_discriminator: bool = key(False, "control: the discriminator stays as the warm-up left it")
 
 
 @config_dataclass
@@ -109,8 +120,9 @@ class Config:
     discriminator: DiscriminatorConfig = key(CnnConfig, "who judges")
     objective: ObjectiveConfig = key(ObjectiveConfig, "what the players learn from each other")
     likelihood: LikelihoodPhase = key(LikelihoodPhase, "phase 1")
-    warmup: WarmupPhase = key(WarmupPhase, "phase 2")
-    adversarial: AdversarialPhase = key(AdversarialPhase, "phase 3")
+    continued: ContinuedPhase = key(ContinuedPhase, "phase 2")
+    warmup: WarmupPhase = key(WarmupPhase, "phase 3")
+    adversarial: AdversarialPhase = key(AdversarialPhase, "phase 4")
     evaluation: EvaluationConfig = key(EvaluationConfig, "what is measured")
     checkpoints: CheckpointConfig = key(CheckpointConfig, "what is kept")
     records: RecordsConfig = key(RecordsConfig, "what is written down")
@@ -139,6 +151,26 @@ class Config:
         if not self.likelihood.steps and not self.adversarial.steps:
             raise ValueError("likelihood.steps and adversarial.steps are both 0: nothing would train the generator")
         return self
+
+    def steps(self, phase: Phase) -> int:
+        """Batches of a phase."""
+        if phase == "continued" and self.continued.steps is None:
+            return self.adversarial.steps
+        return getattr(self, phase).steps
+
+    def batch_size(self, phase: Phase) -> int:
+        """Texts a batch of a phase."""
+        return self.adversarial.batch_size if phase == "continued" else getattr(self, phase).batch_size
+
+    def continued_optimizer(self) -> OptimizerConfig:
+        """The likelihood phase's, at the baseline's own learning rate; its warm-up no longer than a tenth."""
+        optimizer = self.likelihood.optimizer
+        updates = self.steps("continued") // optimizer.accumulate
+        return dataclasses.replace(
+            optimizer,
+            learning_rate=self.continued.learning_rate or 0.3 * optimizer.learning_rate,
+            warmup_steps=min(optimizer.warmup_steps, updates // 10),
+        )
 
     def _check_updates(self, phase: Phase) -> None:
         """A phase must be long enough for its optimisers to warm up and to make an update."""

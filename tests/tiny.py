@@ -28,6 +28,7 @@ TINY: dict[str, Any] = {
     "likelihood.steps": 6,
     "likelihood.batch_size": 8,
     "likelihood.optimizer.learning_rate": 0.03,
+    "continued.steps": 2,
     "warmup.steps": 2,
     "warmup.batch_size": 8,
     "adversarial.steps": 4,

@@ -5,6 +5,7 @@ another, one for each epoch, so a run that resumes needs to know nothing but its
 of any size will do.
 """
 
+import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -38,6 +39,13 @@ class Ragged:
 
     def __getitem__(self, i: int) -> np.ndarray:
         return self.tokens[self.offsets[i] : self.offsets[i + 1]]
+
+    def subset(self, documents: np.ndarray) -> "Ragged":
+        """Some of the sequences, in the order of the indices given."""
+        lengths = np.diff(self.offsets)[documents]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(self.offsets[documents] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged(self.tokens[places], offsets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +84,12 @@ class TokenisedSplit:
         if self.prompts is None:
             return None
         return [self.prompts[i].tolist() for i in range(min(count, len(self.prompts)))]
+
+    def subset(self, documents: np.ndarray) -> "TokenisedSplit":
+        """The split of some documents alone, in the order of the indices given; the counts stay those of the whole."""
+        labels = None if self.labels is None else self.labels[documents]
+        prompts = None if self.prompts is None else self.prompts.subset(documents)
+        return dataclasses.replace(self, targets=self.targets.subset(documents), prompts=prompts, labels=labels)
 
     def notes(self) -> tuple[str, ...]:
         """One line for each of the four counts that is not zero."""

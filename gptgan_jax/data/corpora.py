@@ -32,6 +32,7 @@ class _CommonData:
 class _HeldOutData(_CommonData):
     valid_fraction: float = key(0.05, "held out of train for validation where valid names nothing", gt=0, lt=1)
     test_fraction: float = key(0.05, "held out of train for tests where neither valid nor test is named", ge=0, lt=1)
+    seed: int = key(0, "chooses which documents are held out of train", ge=0, lt=2**31)
 
 
 @config_dataclass
@@ -133,13 +134,13 @@ class Corpus:
     notes: tuple[str, ...] = ()
 
 
-def load_corpus(config: GrammarData | TextData | HfData | OracleData, seed: int) -> Corpus:
+def load_corpus(config: GrammarData | TextData | HfData | OracleData) -> Corpus:
     """Reads or draws the text that a config names.
 
     Args:
-        config: one of the four kinds of data.
-        seed: chooses which documents of a file are held out, whatever their order: a document's split depends on its
-            content alone, so equal documents share one and text appended later moves none.
+        config: one of the four kinds of data. Its seed chooses which documents of a file are held out, whatever their
+            order: a document's split depends on its content alone, so equal documents share one and text appended
+            later moves none.
 
     Raises:
         UserError: something that is missing, unreadable, empty or not text; it says which file, and row or line.
@@ -148,9 +149,9 @@ def load_corpus(config: GrammarData | TextData | HfData | OracleData, seed: int)
         case GrammarData():
             return _load_grammar(config)
         case TextData():
-            return _load_text(config, seed)
+            return _load_text(config)
         case HfData():
-            return _load_hf(config, seed)
+            return _load_hf(config)
         case OracleData():
             return _load_oracle(config)
     raise TypeError(f"no data config: {config!r}")
@@ -182,7 +183,7 @@ def _load_oracle(config: OracleData) -> Corpus:
     return Corpus(train, valid, test, source=Oracle(params))
 
 
-def _load_text(config: TextData, seed: int) -> Corpus:
+def _load_text(config: TextData) -> Corpus:
     if config.train is None:
         raise UserError("data.train: no training text named; give a UTF-8 file or a glob, one document a line")
     splits = {}
@@ -193,10 +194,10 @@ def _load_text(config: TextData, seed: int) -> Corpus:
             lines, blank = read_lines(f"data.{which}", pattern)
             splits[which] = Split(lines)
             notes += [f"data.{which}: {counted(blank, 'blank line')} skipped"] if blank else []
-    return _complete(config, seed, splits, (), notes)
+    return _complete(config, splits, (), notes)
 
 
-def _load_hf(config: HfData, seed: int) -> Corpus:
+def _load_hf(config: HfData) -> Corpus:
     if config.streaming and config.max_documents is None:
         raise UserError("data.streaming: needs data.max_documents, how many documents to read of the stream")
     splits: dict[str, Split] = {}
@@ -214,7 +215,7 @@ def _load_hf(config: HfData, seed: int) -> Corpus:
         notes += [f"data.{which}: {counted(table.blank, 'row')} without text skipped"] if table.blank else []
         classes = classes or table.classes
         splits[which] = Split(table.texts, table.prompts, _class_ids(where, table, classes))
-    return _complete(config, seed, splits, tuple(map(str, classes)), notes)
+    return _complete(config, splits, tuple(map(str, classes)), notes)
 
 
 def _class_ids(where: str, table: Table, classes: tuple[str | int, ...]) -> np.ndarray | None:
@@ -236,9 +237,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _complete(
-    config: _HeldOutData, seed: int, splits: dict[str, Split], classes: tuple[str, ...], notes: list[str]
-) -> Corpus:
+def _complete(config: _HeldOutData, splits: dict[str, Split], classes: tuple[str, ...], notes: list[str]) -> Corpus:
     """Holds out the splits that are missing, and counts what the named ones repeat of the training text."""
     known = set(_contents(splits["train"])) if len(splits) > 1 else set()
     for which in SPLITS[1:]:
@@ -250,7 +249,7 @@ def _complete(
         "test": 0.0 if "valid" in splits or "test" in splits else config.test_fraction,
     }
     if any(fractions.values()):
-        parts = _hold_out(splits["train"], fractions, seed)
+        parts = _hold_out(splits["train"], fractions, config.seed)
         held = " and ".join(f"{len(part)} for {which}" for which, part in parts.items() if which != "train")
         notes.append(f"held out of the {counted(len(splits['train']), 'document')} of data.train: {held}")
         splits = splits | parts

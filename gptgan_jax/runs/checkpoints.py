@@ -6,6 +6,7 @@ run is the one with the highest step.
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,11 +60,15 @@ class Checkpoints:
 
     def best(self, phase: Phase) -> Saved | None:
         """The phase's checkpoint of least validation loss; its latest where none was measured."""
-        of_phase = [saved for saved in self.all() if saved.phase == phase]
-        measured = [saved for saved in of_phase if saved.valid_nats is not None]
-        if measured:
-            return min(measured, key=lambda saved: (saved.valid_nats, saved.step))
-        return of_phase[-1] if of_phase else None
+        return next(iter(self.ranked(phase)), None)
+
+    def ranked(self, phase: Phase) -> list[Saved]:
+        """The phase's checkpoints by validation loss, least first; then those without one, latest first."""
+
+        def rank(saved: Saved) -> tuple[float, int]:
+            return (math.inf, -saved.step) if saved.valid_nats is None else (saved.valid_nats, saved.step)
+
+        return sorted((saved for saved in self.all() if saved.phase == phase), key=rank)
 
     def save(self, phase: Phase, state: GanState, valid_nats: float | None) -> None:
         """Starts to write the state, whose arrays may be donated to the next step right after."""
@@ -86,7 +91,7 @@ class Checkpoints:
             raise UserError(f"{self.folder} holds no checkpoint yet; the first is saved after evaluation.every steps")
         found: Saved | None = None
         if wanted == "best":
-            found = self.best("adversarial") or self.best("likelihood") or everything[-1]
+            found = self.best("adversarial") or self.best("continued") or self.best("likelihood") or everything[-1]
         elif wanted == "last":
             found = everything[-1]
         elif wanted in PHASES:

@@ -60,7 +60,7 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
     Raises:
         UserError: whatever is wrong with the text, the tokenizer or the vocabulary.
     """
-    corpus = load_corpus(config.data, config.seed)
+    corpus = load_corpus(config.data)
     tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus)
     notes = list(corpus.notes)
 

@@ -18,6 +18,8 @@ from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import HELD_OUT_FILE
 from gptgan_jax.types import Vocabulary
 
+TRAINING_TEXTS = 20_000
+
 
 @dataclass(frozen=True, eq=False)
 class HeldOutText:
@@ -25,7 +27,9 @@ class HeldOutText:
 
     Attributes:
         test: the encoded test split.
-        split: its name: test, or valid where there is no test text.
+        valid: the encoded validation split; the same as `test` where there is no test text.
+        train: at most 20,000 training texts, drawn at random, for models that are trained to judge.
+        split: the name of `test`: test, or valid where there is no test text.
         training_hashes: uint64 [N], sorted, of the training texts as the tokenizer writes them.
         source: where the text comes from, if that knows exact probabilities.
         notes: one line each on text that was skipped, cut off or unknown.
@@ -33,6 +37,8 @@ class HeldOutText:
     """
 
     test: TokenisedSplit
+    valid: TokenisedSplit
+    train: TokenisedSplit
     split: str
     training_hashes: np.ndarray
     source: PCFG | Oracle | None
@@ -48,8 +54,12 @@ def held_out_of(experiment: Experiment) -> HeldOutText:
     """The held-out text of an experiment."""
     train = experiment.train.targets
     texts = (experiment.tokenizer.decode(train[i].tolist()) for i in range(len(train)))
+    # The same for every seed of a run, so that all are judged alike.
+    chosen = np.random.default_rng(0).permutation(len(train))[:TRAINING_TEXTS]
     return HeldOutText(
         test=experiment.test,
+        valid=experiment.valid,
+        train=experiment.train.subset(np.sort(chosen)),
         split="valid" if experiment.corpus.test is None else "test",
         training_hashes=np.unique(text_hashes(texts)),
         source=experiment.corpus.source,
@@ -61,13 +71,14 @@ def held_out_of(experiment: Experiment) -> HeldOutText:
 def save_held_out(folder: Path, text: HeldOutText) -> None:
     """Writes held_out.npz into a run folder, which is made if there is none."""
     folder.mkdir(parents=True, exist_ok=True)
-    test = text.test
     arrays: dict[str, Any] = {}
-    for name, ragged in (("target", test.targets), ("prompt", test.prompts)):
-        if ragged is not None:
-            arrays |= {f"{name}_tokens": ragged.tokens, f"{name}_offsets": ragged.offsets}
-    if test.labels is not None:
-        arrays["labels"] = test.labels
+    splits = {"test": text.test, "train": text.train} | ({"valid": text.valid} if text.split == "test" else {})
+    for name, split in splits.items():
+        for part, ragged in (("target", split.targets), ("prompt", split.prompts)):
+            if ragged is not None:
+                arrays |= {f"{name}_{part}_tokens": ragged.tokens, f"{name}_{part}_offsets": ragged.offsets}
+        if split.labels is not None:
+            arrays[f"{name}_labels"] = split.labels
     if isinstance(text.source, Oracle):
         arrays |= {f"oracle_{name}": np.asarray(array) for name, array in text.source.params.items()}
     facts = {
@@ -75,11 +86,13 @@ def save_held_out(folder: Path, text: HeldOutText) -> None:
         "source": type(text.source).__name__,
         "notes": text.notes,
         "fingerprint": text.fingerprint,
-        "max_length": test.max_length,
-        "max_prompt_length": test.max_prompt_length,
-        "truncated_targets": test.truncated_targets,
+        "max_length": text.test.max_length,
+        "max_prompt_length": text.test.max_prompt_length,
+        "truncated_targets": {name: split.truncated_targets for name, split in splits.items()},
     }
-    np.savez(folder / HELD_OUT_FILE, training_hashes=text.training_hashes, facts=np.array(json.dumps(facts)), **arrays)
+    np.savez_compressed(
+        folder / HELD_OUT_FILE, training_hashes=text.training_hashes, facts=np.array(json.dumps(facts)), **arrays
+    )
 
 
 def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
@@ -93,19 +106,34 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
         with np.load(path, allow_pickle=False) as file:
             arrays: dict[str, Any] = dict(file)
         facts = json.loads(str(arrays["facts"]))
-        test = TokenisedSplit(
-            targets=Ragged(arrays["target_tokens"], arrays["target_offsets"]),
-            prompts=Ragged(arrays["prompt_tokens"], arrays["prompt_offsets"]) if "prompt_tokens" in arrays else None,
-            labels=arrays.get("labels"),
-            vocabulary=vocabulary,
-            max_length=facts["max_length"],
-            max_prompt_length=facts["max_prompt_length"],
-            truncated_targets=facts["truncated_targets"],
-        )
+
+        def split(name: str) -> TokenisedSplit:
+            prompts = f"{name}_prompt_tokens"
+            return TokenisedSplit(
+                targets=Ragged(arrays[f"{name}_target_tokens"], arrays[f"{name}_target_offsets"]),
+                prompts=Ragged(arrays[prompts], arrays[f"{name}_prompt_offsets"]) if prompts in arrays else None,
+                labels=arrays.get(f"{name}_labels"),
+                vocabulary=vocabulary,
+                max_length=facts["max_length"],
+                max_prompt_length=facts["max_prompt_length"],
+                truncated_targets=facts["truncated_targets"][name],
+            )
+
+        test = split("test")
+        valid = split("valid") if facts["split"] == "test" else test
         oracle = {name.removeprefix("oracle_"): arrays[name] for name in arrays if name.startswith("oracle_")}
         source = english_scenes() if facts["source"] == "PCFG" else Oracle(oracle) if oracle else None
         hashes, notes = arrays["training_hashes"], tuple(facts["notes"])
-        return HeldOutText(test, facts["split"], hashes, source, notes, facts["fingerprint"])
+        return HeldOutText(
+            test=test,
+            valid=valid,
+            train=split("train"),
+            split=facts["split"],
+            training_hashes=hashes,
+            source=source,
+            notes=notes,
+            fingerprint=facts["fingerprint"],
+        )
     except FileNotFoundError:
         raise UserError(f"{path} is missing: the text that this run is judged by") from None
     except (KeyError, ValueError, OSError) as error:

@@ -13,11 +13,12 @@ import numpy as np
 
 from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
+from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.likelihood import likelihood_of
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
 from gptgan_jax.models.generators import parameter_summary
-from gptgan_jax.runs.checkpoints import METRIC, Checkpoints, Saved, restore_latest_readable, state_bytes
+from gptgan_jax.runs.checkpoints import METRIC, Checkpoints, restore_latest_readable, state_bytes
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
 from gptgan_jax.runs.held_out import check_same_text, held_out_of, save_held_out
@@ -105,10 +106,10 @@ class _Run:
 
     def first_step(self, phase: Phase) -> int:
         """Global steps made before the phase."""
-        return sum(getattr(self.config, earlier).steps for earlier in PHASES[: PHASES.index(phase)])
+        return sum(self.config.steps(earlier) for earlier in PHASES[: PHASES.index(phase)])
 
     def last_step(self, phase: Phase) -> int:
-        return self.first_step(phase) + getattr(self.config, phase).steps
+        return self.first_step(phase) + self.config.steps(phase)
 
     # ---- states
 
@@ -121,29 +122,39 @@ class _Run:
         return with_sharding(shapes, replicated(self.mesh))
 
     def begin(self, phase: Phase, state: GanState, checkpoints: Checkpoints) -> GanState:
-        """The state that a phase starts from: the best generator of likelihood training, new optimisers."""
-        if phase != "likelihood" and int(state.step) == self.last_step("likelihood"):
-            checkpoints.wait()
-            best = checkpoints.best("likelihood")
-            if best is not None and best.step != int(state.step):
-                state = self.take_generator(state, best, checkpoints)
+        """The state that a phase starts from: new optimisers; until the warm-up, the best generator by likelihood."""
+        if phase != "likelihood" and int(state.step) <= self.last_step("continued"):
+            params = self.likelihood_generator(state, checkpoints)
+            state = state.replace(generator=state.generator.replace(params=params))
             judge = self.config.discriminator
             if isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
                 params = share_trunk(state.generator.params, state.discriminator.params)
                 state = state.replace(discriminator=state.discriminator.replace(params=params))
         return jax.jit(self.gans[phase].begin, out_shardings=replicated(self.mesh))(state)
 
-    def take_generator(self, state: GanState, saved: Saved, checkpoints: Checkpoints) -> GanState:
-        """The state with the generator of a likelihood checkpoint; as it was, with a warning, where that is broken."""
-        try:
-            params = checkpoints.restore(saved, self.target("likelihood")).generator.params
-        except Exception as error:
-            self.say(
-                f"warning: the best likelihood checkpoint, step {saved.step}, can't be read ({error}); using the last"
-            )
-            return state
-        self.say(f"taking the generator of the best likelihood checkpoint, step {saved.step}")
-        return state.replace(generator=state.generator.replace(params=params))
+    def likelihood_generator(self, state: GanState, checkpoints: Checkpoints) -> Params:
+        """The likelihood phase's generator that is best by validation and can be read; without that phase, a new one.
+
+        Raises:
+            UserError: where no checkpoint of the phase can be read and the state has gone on from its generator.
+        """
+        if not self.config.likelihood.steps:
+            key = jax.random.key(self.config.seed)
+            return jax.jit(self.new_state, out_shardings=replicated(self.mesh))(key).generator.params
+        checkpoints.wait()
+        for saved in checkpoints.ranked("likelihood"):
+            if saved.step == int(state.step):
+                return state.generator.params
+            try:
+                params = checkpoints.restore(saved, self.target("likelihood")).generator.params
+            except Exception as error:
+                self.say(f"warning: the likelihood checkpoint of step {saved.step} can't be read ({error}); passing on")
+                continue
+            self.say(f"taking the generator of the best likelihood checkpoint, step {saved.step}")
+            return params
+        if int(state.step) == self.last_step("likelihood"):
+            return state.generator.params
+        raise UserError(f"{checkpoints.folder}: no likelihood checkpoint can be read; start anew under another --name")
 
     def shown_texts(self, params: Params) -> list[str]:
         """The lines of samples.txt: the same prompts and keys whenever it is asked."""
@@ -158,9 +169,9 @@ class _Run:
 
     def check_resources(self) -> None:
         for phase in PHASES:
-            phase_config = getattr(self.config, phase)
-            if phase_config.steps:
-                check_batch_size(f"{phase}.batch_size", phase_config.batch_size, self.mesh)
+            if self.config.steps(phase):
+                section = "adversarial" if phase == "continued" else phase
+                check_batch_size(f"{section}.batch_size", self.config.batch_size(phase), self.mesh)
         check_available(self.config.records)
         largest = max(state_bytes(self.target(phase)) for phase in PHASES)
         # Of each phase the latest few, the best and one being written.
@@ -216,9 +227,10 @@ class _PhaseRun:
         self.checkpoints = checkpoints
         self.signals = signals
         self.first, self.last = run.first_step(phase), run.last_step(phase)
-        self.batch_size = getattr(run.config, phase).batch_size
+        self.batch_size = run.config.batch_size(phase)
         step_of = {
             "likelihood": run.gans[phase].likelihood_step,
+            "continued": run.gans[phase].likelihood_step,
             "warmup": run.gans[phase].discriminator_step,
             "adversarial": run.gans[phase].adversarial_step,
         }

@@ -15,16 +15,20 @@ from gptgan_jax.training.gan import Gan, gan_from
 def build_gan(config: Config, phase: Phase, generator: Generator, discriminator: Discriminator) -> Gan:
     """The functional loop of one phase, with that phase's optimisers."""
     objective = config.objective
-    steps = getattr(config, phase).steps
+    steps = config.steps(phase)
     # Who does not learn in a phase has no optimiser state to carry and to save.
     generator_optimizer = discriminator_optimizer = optax.identity()
     if phase == "likelihood":
         generator_optimizer = build_optimizer(config.likelihood.optimizer, steps)
+    elif phase == "continued":
+        generator_optimizer = build_optimizer(config.continued_optimizer(), steps)
     elif phase == "warmup":
         discriminator_optimizer = build_optimizer(config.warmup.optimizer, steps)
     else:
         generator_optimizer = build_optimizer(config.adversarial.generator_optimizer, steps)
         discriminator_optimizer = build_optimizer(config.adversarial.discriminator_optimizer, steps)
+        if config.adversarial.freeze_discriminator:
+            discriminator_optimizer = optax.set_to_zero()
     return gan_from(
         generator,
         discriminator,

@@ -35,10 +35,10 @@ def _private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets.disable_progress_bars()
 
 
-def refused(config: Any, seed: int = 0) -> str:
+def refused(config: Any) -> str:
     """The message that loading ends with, which is one line."""
     with pytest.raises(UserError) as error:
-        load_corpus(config, seed)
+        load_corpus(config)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -70,7 +70,7 @@ def test_the_kind_chooses_the_config_and_unknown_keys_are_refused() -> None:
 
 def test_grammar_draws_splits_of_their_own_and_knows_their_words_and_probabilities() -> None:
     config = GrammarData(train_size=60, valid_size=50, test_size=40)
-    corpus = load_corpus(config, seed=0)
+    corpus = load_corpus(config)
     assert corpus.test is not None
     assert (len(corpus.train), len(corpus.valid), len(corpus.test)) == (60, 50, 40)
     assert corpus.train.texts[:40] != corpus.valid.texts[:40] != corpus.test.texts
@@ -79,13 +79,13 @@ def test_grammar_draws_splits_of_their_own_and_knows_their_words_and_probabiliti
     assert corpus.source is not None
     assert all(np.isfinite(corpus.source.log_prob(text)) for text in corpus.test.texts[:5])
 
-    assert load_corpus(config, seed=1).train.texts == corpus.train.texts
-    assert load_corpus(GrammarData(train_size=60, seed=1), seed=0).train.texts != corpus.train.texts
+    assert load_corpus(config).train.texts == corpus.train.texts
+    assert load_corpus(GrammarData(train_size=60, seed=1)).train.texts != corpus.train.texts
 
 
 def test_oracle_splits_are_its_samples() -> None:
     config = OracleData(vocab_size=30, hidden=4, train_size=7, valid_size=6, test_size=5, max_length=8)
-    corpus = load_corpus(config, seed=0)
+    corpus = load_corpus(config)
     splits = [split for split in (corpus.train, corpus.valid, corpus.test) if split is not None]
     assert [split.tokens.shape for split in splits if split.tokens is not None] == [(7, 8), (6, 8), (5, 8)]
     assert all(split.tokens is not None and split.tokens.dtype == np.int32 for split in splits)
@@ -98,7 +98,7 @@ def test_oracle_splits_are_its_samples() -> None:
 def test_oracle_reads_its_parameters_from_a_file(tmp_path: Path) -> None:
     params = init_oracle(seed=9, vocab_size=13, hidden=3)
     np.savez(tmp_path / "o.npz", **params)
-    corpus = load_corpus(OracleData(path=str(tmp_path / "o.npz"), train_size=3, valid_size=2, test_size=2), seed=0)
+    corpus = load_corpus(OracleData(path=str(tmp_path / "o.npz"), train_size=3, valid_size=2, test_size=2))
     assert isinstance(corpus.source, Oracle)
     assert np.array_equal(corpus.source.params["W_out"], params["W_out"])
     assert "no such file" in refused(OracleData(path=str(tmp_path / "none.npz")))
@@ -111,7 +111,7 @@ def test_text_is_a_line_a_document_and_blank_lines_are_counted(tmp_path: Path) -
     (tmp_path / "a.txt").write_bytes("\ufeffein Mann  geht \r\n\n \t\nein\u2028Hund".encode())
     (tmp_path / "b.txt").write_text("\nzwei\n")
     config = TextData(train=str(tmp_path / "a.txt"), valid=str(tmp_path / "?.txt"), test=str(tmp_path / "b.txt"))
-    corpus = load_corpus(config, seed=0)
+    corpus = load_corpus(config)
     assert corpus.train.texts == ["ein Mann  geht", "ein\u2028Hund"]
     assert corpus.valid.texts == ["ein Mann  geht", "ein\u2028Hund", "zwei"]
     assert corpus.test is not None
@@ -152,8 +152,8 @@ def test_bad_text_files_are_refused_by_name_and_line(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------- held out
 
 
-def held_out(lines: list[str], folder: Path, seed: int = 0, **keys: Any) -> Corpus:
-    return load_corpus(TextData(train=write(folder / "train.txt", lines), **keys), seed)
+def held_out(lines: list[str], folder: Path, **keys: Any) -> Corpus:
+    return load_corpus(TextData(train=write(folder / "train.txt", lines), **keys))
 
 
 def test_held_out_splits_share_no_document_and_lose_none(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_hf_reads_json_files_with_prompts_and_labels(tmp_path: Path, streaming: 
     path = write_json(tmp_path / "rows.jsonl", ROWS)
     glob = str(tmp_path / "*.jsonl")
     config = HfData(path="json", train=path, valid=glob, streaming=streaming, max_documents=99, **KEYS)
-    check_rows(load_corpus(config, seed=0))
+    check_rows(load_corpus(config))
 
 
 def test_hf_reads_csv_and_parquet_files(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_hf_reads_csv_and_parquet_files(tmp_path: Path) -> None:
     table.to_parquet(tmp_path / "rows.parquet")
     for form in ("csv", "parquet"):
         files = str(tmp_path / f"rows.{form}")
-        corpus = load_corpus(HfData(path=form, train=files, valid=files, **KEYS), seed=0)
+        corpus = load_corpus(HfData(path=form, train=files, valid=files, **KEYS))
         assert corpus.train.texts == ["a man walks", "a dog runs"]
         assert corpus.train.labels is not None
         assert corpus.train.labels.tolist() == [0, -1]
@@ -277,7 +277,7 @@ def test_hf_reads_csv_and_parquet_files(tmp_path: Path) -> None:
 def test_hf_reads_a_saved_dict_of_splits(tmp_path: Path) -> None:
     table = datasets.Dataset.from_list(ROWS)
     datasets.DatasetDict(train=table, validation=table.select([0])).save_to_disk(tmp_path / "set")
-    corpus = load_corpus(HfData(path=str(tmp_path / "set"), valid="validation", **KEYS), seed=0)
+    corpus = load_corpus(HfData(path=str(tmp_path / "set"), valid="validation", **KEYS))
     check_rows(corpus)
     assert corpus.valid.texts == ["a man walks"]
     assert corpus.valid.labels is not None
@@ -292,7 +292,7 @@ def test_hf_reads_a_saved_set_without_splits_and_holds_out_of_it(tmp_path: Path)
         text=datasets.Value("string"), label=datasets.ClassLabel(names=["zoo", "art", "new", "unused"])
     )
     datasets.Dataset.from_list(rows, features=features).save_to_disk(tmp_path / "set")
-    corpus = load_corpus(HfData(path=str(tmp_path / "set"), label_column="label", max_documents=150), seed=0)
+    corpus = load_corpus(HfData(path=str(tmp_path / "set"), label_column="label", max_documents=150))
     assert corpus.test is not None
     assert corpus.classes == ("zoo", "art", "new", "unused")
     splits = (corpus.train, corpus.valid, corpus.test)
@@ -309,7 +309,7 @@ def test_hf_whole_number_labels_are_numbered_in_their_order(tmp_path: Path) -> N
     table_path = tmp_path / "rows.csv"
     datasets.Dataset.from_list(rows).to_csv(table_path)
     for form, file in (("json", path), ("csv", str(table_path))):
-        corpus = load_corpus(HfData(path=form, train=file, valid=file, label_column="label"), seed=0)
+        corpus = load_corpus(HfData(path=form, train=file, valid=file, label_column="label"))
         assert corpus.classes == ("2", "10")
         assert corpus.train.labels is not None
         assert corpus.train.labels.tolist() == [1, 0, -1, 1, -1]
@@ -318,7 +318,7 @@ def test_hf_whole_number_labels_are_numbered_in_their_order(tmp_path: Path) -> N
 def test_hf_streams_no_further_than_it_is_told(tmp_path: Path) -> None:
     path = write_json(tmp_path / "rows.jsonl", [{"text": f"text {i}"} for i in range(50)])
     config = HfData(path="json", train=path, valid=path, streaming=True, max_documents=7)
-    assert load_corpus(config, seed=0).train.texts == [f"text {i}" for i in range(7)]
+    assert load_corpus(config).train.texts == [f"text {i}" for i in range(7)]
     assert "data.streaming: needs data.max_documents" in refused(HfData(path="json", train=path, streaming=True))
 
 
@@ -386,7 +386,7 @@ def test_hf_asks_the_hub_for_the_subset_and_split_and_trusts_no_code(monkeypatch
         return datasets.Dataset.from_list([{"text": f"{keys['split']} {i}"} for i in range(3)])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    corpus = load_corpus(HfData(path="some/set", name="plain", valid="dev"), seed=0)
+    corpus = load_corpus(HfData(path="some/set", name="plain", valid="dev"))
     assert asked == [
         (("some/set", "plain"), {"split": "train", "streaming": False}),
         (("some/set", "plain"), {"split": "dev", "streaming": False}),

@@ -91,7 +91,7 @@ def test_no_text_encodes_to_a_special_token(text: str) -> None:
 
 
 def test_a_known_lexicon_is_the_vocabulary_so_that_nothing_of_the_grammar_is_unknown() -> None:
-    corpus = load_corpus(GrammarData(train_size=1, valid_size=300, test_size=1), seed=0)
+    corpus = load_corpus(GrammarData(train_size=1, valid_size=300, test_size=1))
     assert corpus.words is not None
     tokenizer = fit(WordTokenizer(min_count=5), corpus)
     assert set(names(tokenizer)) == {*SPECIAL_TOKENS, *corpus.words}

@@ -73,12 +73,12 @@ def test_metrics_have_every_phase_in_order_and_a_line_each_log_every_steps(run: 
     steps = [(line["phase"], line["step"]) for line in records if "gradient_norm" in line or "length" in line]
     assert steps == [(phase, step) for phase, step in phases_of_steps() if step % 2 == 0]
     measured = [line["step"] for line in records if "valid_nats_per_token" in line]
-    assert measured == [2, 4, 6, 10, 12], "the warm-up leaves the generator as it is"
+    assert measured == [2, 4, 6, 8, 12, 14], "the warm-up leaves the generator as it is"
     assert [line["step"] for line in records] == sorted(line["step"] for line in records)
 
 
 def phases_of_steps() -> list[tuple[str, int]]:
-    lengths = {phase: TINY[f"{phase}.steps"] for phase in ("likelihood", "warmup", "adversarial")}
+    lengths = {phase: TINY[f"{phase}.steps"] for phase in ("likelihood", "continued", "warmup", "adversarial")}
     return list(enumerate_from_one(phase for phase, length in lengths.items() for _ in range(length)))
 
 
@@ -88,7 +88,7 @@ def enumerate_from_one(phases) -> list[tuple[str, int]]:
 
 def test_samples_are_from_the_same_keys_at_each_evaluation(run: Path) -> None:
     blocks = {block.step: block.lines for block in read_samples(run)}
-    assert list(blocks) == [2, 4, 6, 10, 12]
+    assert list(blocks) == [2, 4, 6, 8, 12, 14]
     assert all(len(lines) == TINY["evaluation.shown"] for lines in blocks.values())
     assert blocks[2] != blocks[6]
 
@@ -100,8 +100,8 @@ def test_the_adversarial_phase_leaves_the_generator_changed_and_the_warm_up_does
             saved.step: jax.tree.leaves(restore_generator(checkpoints, saved, experiment.config, experiment.generator))
             for saved in checkpoints.all()
         }
-    assert all((a == b).all() for a, b in zip(by_step[6], by_step[8], strict=True))
-    assert any((a != b).any() for a, b in zip(by_step[8], by_step[12], strict=True))
+    assert all((a == b).all() for a, b in zip(by_step[6], by_step[10], strict=True))
+    assert any((a != b).any() for a, b in zip(by_step[10], by_step[14], strict=True))
 
 
 # ---- sample
@@ -237,7 +237,7 @@ NO_JUDGE = {"discriminator.kind": ABSENT, "discriminator.embedding": ABSENT}
 NO_FRACTIONS = {"data.valid_fraction": ABSENT, "data.test_fraction": ABSENT}
 TWIN = {"kind": "transformer", "layers": 1, "width": 8, "heads": 2, "max_positions": 16, "from_generator": True}
 SIZES = {"data.train_size": 30, "data.valid_size": 10, "data.test_size": 10}
-SHORT = {"likelihood.steps": 2, "warmup.steps": 1, "adversarial.steps": 2, "evaluation.every": 9}
+SHORT = {"likelihood.steps": 2, "continued.steps": 1, "warmup.steps": 1, "adversarial.steps": 2, "evaluation.every": 9}
 PARTS = {
     "the oracle, an LSTM, a CNN, no warm-up": LSTM
     | NO_FRACTIONS
@@ -251,7 +251,7 @@ PARTS = {
     | NO_FRACTIONS
     | SIZES
     | {"data.kind": "grammar", "tokenizer.kind": "bpe", "tokenizer.vocab_size": 300}
-    | {"warmup.steps": 0, "adversarial.steps": 0},
+    | {"continued.steps": 0, "warmup.steps": 0, "adversarial.steps": 0},
     "a judge from the writer, relativistic, KL, entropy": NO_JUDGE
     | {"discriminator": TWIN, "objective.pair_loss": "relativistic", "warmup.optimizer.learning_rate": 1e-30}
     | {"objective.kl_weight": 0.1, "objective.entropy_weight": 0.1},
@@ -263,7 +263,7 @@ def test_a_run_with_these_parts_trains_to_its_end_and_writes(part: str, tmp_path
     keys = SHORT | PARTS[part]
     experiment, folder = tiny_experiment(tmp_path, keys)
     train(experiment, folder, lambda line: None)
-    last = sum(keys[f"{phase}.steps"] for phase in ("likelihood", "warmup", "adversarial"))
+    last = sum(keys[f"{phase}.steps"] for phase in ("likelihood", "continued", "warmup", "adversarial"))
     assert read_metrics(folder.path)[-1]["step"] == last
     assert len(sampled(folder.path, capsys, "--num", "2")) == 2, "a text is a line, whatever is in it"
     if "from the writer" in part:
@@ -272,7 +272,7 @@ def test_a_run_with_these_parts_trains_to_its_end_and_writes(part: str, tmp_path
 
 def assert_judge_began_as_the_writer(folder: RunFolder) -> None:
     """In the warm-up's checkpoint, whose learning rate moves nothing."""
-    state = ocp.StandardCheckpointer().restore(folder.checkpoints.absolute() / "warmup" / "3" / "default")
+    state = ocp.StandardCheckpointer().restore(folder.checkpoints.absolute() / "warmup" / "4" / "default")
     generator, judge = (state[player]["params"]["trunk"] for player in ("generator", "discriminator"))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), generator, judge))
 
@@ -308,6 +308,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def test_conditional_text_trains_through_all_phases(answers: RunFolder) -> None:
     assert [line["phase"] for line in read_metrics(answers.path) if "valid_nats_per_token" in line] == [
         "likelihood",
+        "continued",
         "adversarial",
     ]
     first = read_samples(answers.path)[0].lines
@@ -329,7 +330,7 @@ def test_evaluate_works_from_another_folder_where_the_text_was_named_relatively(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    keys = LSTM | SHORT | {"warmup.steps": 0, "adversarial.steps": 0}
+    keys = LSTM | SHORT | {"continued.steps": 0, "warmup.steps": 0, "adversarial.steps": 0}
     write_config(tmp_path, keys)
     train_tiny(tmp_path, keys | {"runs_folder": "runs", "data.train": "corpus.txt"})
     (tmp_path / "elsewhere").mkdir()

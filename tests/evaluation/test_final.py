@@ -27,7 +27,7 @@ class Listed:
     def all(self) -> list[Saved]:
         return list(self.saved)
 
-    best = Checkpoints.best
+    best, ranked = Checkpoints.best, Checkpoints.ranked
 
 
 L4, L6 = Saved("likelihood", 4, 1.0), Saved("likelihood", 6, 2.0)

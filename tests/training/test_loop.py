@@ -30,7 +30,7 @@ from gptgan_jax.training.loop import NotFinite, train
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.types import GanState
 
-SHORT = {"warmup.steps": 0, "adversarial.steps": 0}
+SHORT = {"continued.steps": 0, "warmup.steps": 0, "adversarial.steps": 0}
 # What a step may carry from one to the next is all in use: accumulated gradients, a reference, a moving average.
 KEYS = {
     "likelihood.optimizer.accumulate": 2,
@@ -135,15 +135,17 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, cls: type, method: str, when: Calla
     monkeypatch.setattr(cls, method, dying)
 
 
-# Steps 1-6 are likelihood's, 7-8 the warm-up's, 9-12 adversarial; every second step is evaluated and saved.
+# Likelihood makes steps 1-6, the baseline 7-8, the warm-up 9-10, the adversarial phase 11-14; every second is saved.
 KILLS = {
     "before the first checkpoint": (Records, "write", writing(1), True),
     "between two checkpoints": (Records, "write", writing(3), True),
     "after the records, before the checkpoint": (Checkpoints, "save", saving(4), False),
     "after the last of a phase": (Checkpoints, "save", saving(6), True),
-    "in the warm-up": (Records, "write", writing(7), True),
-    "in the adversarial phase": (Records, "write", writing(11), False),
-    "before the very last checkpoint": (Checkpoints, "save", saving(12), False),
+    "in continued likelihood training": (Records, "write", writing(7), True),
+    "after the last of the baseline": (Checkpoints, "save", saving(8), True),
+    "in the warm-up": (Records, "write", writing(9), True),
+    "in the adversarial phase": (Records, "write", writing(13), False),
+    "before the very last checkpoint": (Checkpoints, "save", saving(14), False),
 }
 
 
@@ -187,7 +189,7 @@ sys.exit(main(["train", config]))
 
 
 @pytest.mark.parametrize(
-    ("number", "at", "status"), [(signal.SIGTERM, 3, 0), (signal.SIGINT, 9, 130), (signal.SIGKILL, 11, -9)]
+    ("number", "at", "status"), [(signal.SIGTERM, 3, 0), (signal.SIGINT, 11, 130), (signal.SIGKILL, 13, -9)]
 )
 def test_a_signal_stops_a_run_that_the_same_command_continues(whole: Whole, number, at, status, tmp_path: Path) -> None:
     data = {"data.train": whole.experiment.config.data.train}
@@ -220,35 +222,81 @@ def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_it_continues(who
         kill_at(patch, *KILLS["before the very last checkpoint"])
         with pytest.raises(Killed):
             train(experiment, folder, silently)
-    for path in (folder.checkpoints / "adversarial" / "10" / "default" / "d").iterdir():
+    for path in (folder.checkpoints / "adversarial" / "12" / "default" / "d").iterdir():
         os.truncate(path, path.stat().st_size // 2)
     heard: list[str] = []
     train(experiment, folder, heard.append)
-    assert heard[0].startswith("checkpoint adversarial/10 can't be read (")
+    assert heard[0].startswith("checkpoint adversarial/12 can't be read (")
     assert heard[0].endswith("using the one before")
-    assert heard[1].endswith("in phase warmup at step 8")
+    assert heard[1].endswith("in phase warmup at step 10")
     assert_same_end(whole.folder, folder, experiment)
 
 
-def test_the_adversarial_phase_begins_from_the_best_likelihood_checkpoint(whole: Whole, tmp_path: Path) -> None:
-    """The later ones are told to be worse than the first."""
+def test_the_baseline_and_the_warmup_begin_from_the_best_likelihood_checkpoint(whole: Whole, tmp_path: Path) -> None:
+    """The later ones are told to be worse than the first; the baseline's steps don't reach the warm-up's generator."""
     experiment, folder = beside(whole, tmp_path)
     save = Checkpoints.save
     heard: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save", lambda self, phase, state, nats: save(self, phase, state, float(state.step)))
-        kill_at(patch, Records, "write", writing(9), False)
+        kill_at(patch, Records, "write", writing(11), False)
         with pytest.raises(Killed):
             train(experiment, folder, heard.append)
-    best, last, after = (raw(state_at(experiment, folder, step).generator.params) for step in ("2", "6", "8"))
-    assert "taking the generator of the best likelihood checkpoint, step 2" in heard
+    best, *others, after = (raw(state_at(experiment, folder, at).generator.params) for at in ("2", "6", "8", "10"))
+    assert heard.count("taking the generator of the best likelihood checkpoint, step 2") == 2
     assert all(after[path].tobytes() == best[path].tobytes() for path in best)
-    assert any(after[path].tobytes() != last[path].tobytes() for path in best)
+    for other in others:
+        assert any(after[path].tobytes() != other[path].tobytes() for path in best)
+
+
+def test_a_broken_best_likelihood_checkpoint_is_passed_over_for_the_next_best(whole: Whole, tmp_path: Path) -> None:
+    experiment, folder = beside(whole, tmp_path)
+    heard: list[str] = []
+    save, restore = Checkpoints.save, Checkpoints.restore
+
+    def broken(self: Checkpoints, saved: Any, target: GanState) -> GanState:
+        if saved.step == 2:
+            raise OSError("gone")
+        return restore(self, saved, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", lambda self, phase, state, nats: save(self, phase, state, float(state.step)))
+        patch.setattr(Checkpoints, "restore", broken)
+        train(experiment, folder, heard.append)
+    assert "warning: the likelihood checkpoint of step 2 can't be read (gone); passing on" in heard
+    assert heard.count("taking the generator of the best likelihood checkpoint, step 4") == 2
+
+
+def test_the_baseline_learns_from_as_many_texts_as_the_adversarial_phase(tmp_path: Path) -> None:
+    experiment, folder = tiny_experiment(
+        tmp_path, {"continued.steps": None, "adversarial.steps": 3, "adversarial.batch_size": 5}
+    )
+    train(experiment, folder, silently)
+    lines = [line for line in read_metrics(folder.path) if line["phase"] == "continued" and "loss" in line]
+    assert [line["step"] for line in lines] == [7, 8, 9]
+    assert experiment.config.batch_size("continued") == 5
+
+
+def test_a_frozen_discriminator_judges_and_does_not_learn(tmp_path: Path) -> None:
+    experiment, folder = tiny_experiment(tmp_path, {"adversarial.freeze_discriminator": True})
+    train(experiment, folder, silently)
+    before, after = state_at(experiment, folder, "warmup"), state_at(experiment, folder, "last")
+    learned = {
+        role: [
+            not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(x.params), jax.tree.leaves(y.params), strict=True)
+        ]
+        for role, x, y in (
+            ("generator", before.generator, after.generator),
+            ("discriminator", before.discriminator, after.discriminator),
+        )
+    }
+    assert any(learned["generator"])
+    assert not any(learned["discriminator"])
 
 
 def test_each_phase_starts_with_a_new_optimiser_and_the_adversarial_one_with_a_reference(whole: Whole) -> None:
     experiment, folder = whole.experiment, whole.folder
-    warmup, end = state_at(experiment, folder, "8"), state_at(experiment, folder, "last")
+    warmup, end = state_at(experiment, folder, "10"), state_at(experiment, folder, "last")
     assert warmup.reference is None
     best = raw(warmup.generator.params)
     assert all(best[path].tobytes() == array.tobytes() for path, array in raw(end.reference).items())
@@ -288,8 +336,8 @@ def test_an_alarm_is_recorded_once_when_it_begins_in_the_order_of_its_finding(
     experiment, folder = beside(whole, tmp_path)
     train(experiment, folder, silently)
     alarms = [(line["phase"], line["step"], line["alarm"]) for line in read_metrics(folder.path) if "alarm" in line]
-    assert sorted(alarms) == [("adversarial", 10, f"{name}!") for name in names]
-    assert alarms == [("adversarial", 10, f"{name}!") for name in names], "the order differs from process to process"
+    assert sorted(alarms) == [("adversarial", 12, f"{name}!") for name in names]
+    assert alarms == [("adversarial", 12, f"{name}!") for name in names], "the order differs from process to process"
 
 
 # ---- what goes wrong
@@ -336,8 +384,8 @@ def test_a_learning_rate_that_blows_up_stops_the_run_and_leaves_no_broken_checkp
 
 
 def test_each_phase_has_its_own_order_of_the_text(whole: Whole) -> None:
-    assert len(whole.first_batches) == 3
-    assert len(set(whole.first_batches)) == 3
+    assert len(whole.first_batches) == 4
+    assert len(set(whole.first_batches)) == 4
 
 
 def test_the_library_loads_what_a_config_names_without_writing(tmp_path: Path) -> None:
