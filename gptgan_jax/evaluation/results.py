@@ -1,0 +1,198 @@
+"""What an evaluation found, as plain data: made in `final` and `sweep`, kept as evaluation.json, read by reports."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.estimates import Estimate
+
+EVALUATION_FILE = "evaluation.json"
+REAL = "real text"
+Better = Literal["lower", "higher", "real"]
+STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measurement.
+
+    Attributes:
+        name: what is measured.
+        unit: such as "nats/token"; empty for a pure number.
+        estimate: the value and its standard error.
+        signature: all that a comparable measurement must share, such as "1000 references, words, method1".
+        better: which way is better; "real" where nearest to real text's value is.
+    """
+
+    name: str
+    unit: str
+    estimate: Estimate
+    signature: str
+    better: Better = "real"
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Score:
+    """One row of a table: a measurement, by column.
+
+    Attributes:
+        name, unit, signature, better: see `Figure`.
+        values: by column, such as a checkpoint's name or "real text"; no entry where it was not measured.
+    """
+
+    name: str
+    unit: str
+    signature: str
+    better: Better
+    values: dict[str, Estimate]
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Column:
+    """What was judged: a checkpoint by its place.
+
+    Attributes:
+        name: such as "adversarial, best".
+        checkpoint: "phase/step".
+        chosen: how it was chosen, in words.
+    """
+
+    name: str
+    checkpoint: str
+    chosen: str
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Cell:
+    """One way of drawing from one column's generator, with its figures by name.
+
+    Attributes:
+        column: "likelihood", "continued" or "adversarial"; `REAL` for real text, whose temperature is 1.
+        temperature, top_p: how the texts were drawn.
+        valid: figures against the text that a temperature may be chosen by.
+        test: figures against the text that is reported.
+    """
+
+    column: str
+    temperature: float
+    top_p: float
+    valid: dict[str, Estimate]
+    test: dict[str, Estimate]
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Axes:
+    """A pair of figures that trade quality for diversity.
+
+    Attributes:
+        quality, diversity: names of figures in the cells.
+        quality_better, diversity_better: which way is better.
+        quality_unit, diversity_unit: their units.
+    """
+
+    quality: str
+    diversity: str
+    quality_better: Literal["lower", "higher"]
+    diversity_better: Literal["lower", "higher"]
+    quality_unit: str
+    diversity_unit: str
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Sweep:
+    """Temperature x top-p over the generators of one run.
+
+    Attributes:
+        cells: all of them, real text's too.
+        axes: the trade-offs that were measured.
+        combined: names of figures that punish bad quality and bad diversity alike, lower being better: by these a
+            temperature is chosen on validation text. By name their unit.
+        signatures: by the figures' names.
+    """
+
+    cells: list[Cell]
+    axes: list[Axes]
+    combined: dict[str, str]
+    signatures: dict[str, str]
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Evaluation:
+    """The outcome of judging a run, or a file of texts.
+
+    Attributes:
+        columns: what was judged, in the order of the tables.
+        scores: the table.
+        shown: by column a few texts, from equal keys.
+        prompts: what the shown texts answer; empty for unconditional text.
+        notes: what a reader must know, a line each.
+        sweep: where one was made.
+    """
+
+    columns: list[Column]
+    scores: list[Score]
+    shown: dict[str, list[str]]
+    prompts: list[str]
+    notes: list[str]
+    sweep: Sweep | None = None
+
+    def save(self, folder: Path) -> Path:
+        """Writes FOLDER/evaluation.json, all or nothing. Infinite values are the strings "inf" and "-inf"."""
+        path = folder / EVALUATION_FILE
+        temporary = path.with_suffix(".tmp")
+        text = json.dumps(_without_infinities(dataclasses.asdict(self)), indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, folder: Path) -> "Evaluation | None":
+        """Reads what `save` wrote; None where there is nothing.
+
+        Raises:
+            UserError: where the file is damaged.
+        """
+        path = folder / EVALUATION_FILE
+        try:
+            return TypeAdapter(cls).validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValidationError, ValueError, OSError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(f"{path} is damaged ({reason}); remove it and run `gptgan evaluate` again") from None
+
+
+def table_of(columns: Mapping[str, Sequence[Figure]]) -> list[Score]:
+    """The rows of a table, in the order in which the figures first appear.
+
+    Figures of one name belong to one row, so they must agree in unit, signature and direction.
+
+    Raises:
+        ValueError: where they do not.
+    """
+    rows: dict[str, Score] = {}
+    for column, figures in columns.items():
+        for figure in figures:
+            row = rows.setdefault(
+                figure.name, Score(figure.name, figure.unit, figure.signature, figure.better, values={})
+            )
+            if (row.unit, row.signature, row.better) != (figure.unit, figure.signature, figure.better):
+                raise ValueError(f"{figure.name}: {figure} does not belong in a row with {row}")
+            row.values[column] = figure.estimate
+    return list(rows.values())
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_infinities(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinities(one) for one in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
