@@ -1,18 +1,21 @@
-"""The command line: train, sample, evaluate.
+"""The command line: train, sample, evaluate, report.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
 """
 
 import argparse
+import dataclasses
 import math
 import os
 import signal
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from gptgan_jax.config import Config, EmbedderName
 from gptgan_jax.errors import UserError
 
 
@@ -68,9 +71,25 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--checkpoint", default="best", help=_CHECKPOINT_HELP)
     sample.set_defaults(command=_sample)
 
-    evaluate = commands.add_parser("evaluate", help="score a run on held-out text and write its report.md")
-    evaluate.add_argument("run", type=Path, help=run_help)
+    evaluate = commands.add_parser("evaluate", help="score a run, or a file of samples", allow_abbrev=False)
+    evaluate.add_argument("run", type=Path, nargs="?", help=run_help + "; its report is written anew")
+    evaluate.add_argument(
+        "--sweep", action="store_true", help="temperature x top-p over the run's generators: the verdict on the GAN"
+    )
+    evaluate.add_argument("--samples", type=Path, help="instead of a run: a file of samples, a text a line")
+    evaluate.add_argument("--references", type=Path, help="with --samples: held-out real text, a text a line")
+    evaluate.add_argument("--training", type=Path, help="with --samples: what their model was trained on (optional)")
+    evaluate.add_argument(
+        "--embedder", choices=typing.get_args(EmbedderName), default="language_model", help="with --samples"
+    )
+    evaluate.add_argument("--seed", type=_number(int, 0), default=0, help="with --samples: of splits and judges")
+    evaluate.add_argument("--out", type=Path, help="with --samples: a folder for evaluation.json (default: none)")
     evaluate.set_defaults(command=_evaluate)
+
+    report = commands.add_parser("report", help="write report.html and report.md of one run, or compare several")
+    report.add_argument("runs", type=Path, nargs="+", metavar="run", help=run_help)
+    report.add_argument("--out", type=Path, default=Path("report"), help="folder of a comparison (default: report)")
+    report.set_defaults(command=_report)
     return parser
 
 
@@ -78,10 +97,11 @@ _CHECKPOINT_HELP = (
     "best (default: least validation loss in the last phase that trained the generator), last, "
     "likelihood or adversarial (that phase's best), or a step number"
 )
-_TRAIN_HELP = """usage: gptgan train CONFIG [--key.path value ...]
+_TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--key.path value ...]
 
 Trains the run that a config (a YAML file, such as configs/quickstart.yaml) describes; the same command again goes on
-with it. Every key below can be set on the command line, and overrides the file.
+with it. With --seeds N it trains N runs, NAME-seed0, NAME-seed1 and so on, one after another, and compares them in
+NAME-seeds. Every key below can be set on the command line, and overrides the file.
 """
 
 
@@ -110,11 +130,48 @@ def _train(arguments: Sequence[str]) -> int:
         return 0
     if not arguments or arguments[0].startswith("-"):
         raise UserError("give a config first: gptgan train CONFIG [--key.path value ...]; some are in configs/")
-    config = load_config(arguments[0], arguments[1:])
+    seeds, overrides = _seeds(arguments[1:])
+    config = load_config(arguments[0], overrides)
     _configure_jax()
+    if seeds is None:
+        status, folder = _train_one(config)
+        if status is None:
+            print(f"\nreport: {folder / 'report.html'}    more texts: gptgan sample {folder}")
+        return status or 0
+    folders = []
+    for seed in range(config.seed, config.seed + seeds):
+        one = dataclasses.replace(config, name=f"{config.name}-seed{seed}", seed=seed)
+        _say(f"seed {seed}: {one.name}")
+        status, folder = _train_one(one)
+        if status is not None:
+            return status
+        folders.append(folder)
+    return _compare(folders, Path(config.runs_folder) / f"{config.name}-seeds")
 
+
+def _seeds(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
+    """The number behind --seeds, and the other arguments."""
+    rest: list[str] = []
+    seeds: int | None = None
+    given = list(arguments)
+    while given:
+        flag, equals, text = given.pop(0).partition("=")
+        if flag != "--seeds":
+            rest.append(flag + equals + text)
+            continue
+        if not equals:
+            text = given.pop(0) if given else ""
+        if not text.isdecimal() or int(text) < 1:
+            raise UserError(f"--seeds {text!r} should be a whole number, at least 1")
+        seeds = int(text)
+    return seeds, rest
+
+
+def _train_one(config: Config) -> tuple[int | None, Path]:
+    """Trains, judges and reports a run: its exit status where it did not come to its end, and its folder."""
     from gptgan_jax.evaluation.final import evaluate_run
-    from gptgan_jax.evaluation.report import REPORT_FILE, score_table
+    from gptgan_jax.reports.run import load_reported_run, write_run_report
+    from gptgan_jax.reports.tables import score_table
     from gptgan_jax.runs.experiment import load_experiment
     from gptgan_jax.runs.folder import RunFolder
     from gptgan_jax.runs.records import one_line
@@ -128,18 +185,18 @@ def _train(arguments: Sequence[str]) -> int:
         train(experiment, folder, _say)
     except Interrupted as interruption:
         _say(str(interruption))
-        return 130 if interruption.signal == signal.SIGINT else 0
+        return (130 if interruption.signal == signal.SIGINT else 0), folder.path
     except NotFinite as error:
         print(f"gptgan: {error}", file=sys.stderr)
-        return 1
-    outcome = evaluate_run(folder, _say)
+        return 1, folder.path
+    outcome = evaluate_run(folder, _say, thorough=False)
+    write_run_report(load_reported_run(folder))
     for name, texts in outcome.shown.items():
         print(f"\n{name}:")
         for text in texts[:5]:
             print(f"  {one_line(text)}")
-    print(f"\n{score_table(outcome.scores)}\n")
-    print(f"report: {folder.path / REPORT_FILE}    more texts: gptgan sample {folder.path}")
-    return 0
+    print(f"\n{score_table(outcome.scores)}")
+    return None, folder.path
 
 
 def _sample(options: argparse.Namespace) -> int:
@@ -167,15 +224,67 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    if (options.run is None) == (options.samples is None):
+        raise UserError("give a run folder, or --samples FILE --references FILE")
     _configure_jax()
+    if options.samples is not None:
+        return _evaluate_files(options)
 
     from gptgan_jax.evaluation.final import evaluate_run
-    from gptgan_jax.evaluation.report import REPORT_FILE, score_table
+    from gptgan_jax.evaluation.sweep import sweep_run
+    from gptgan_jax.reports.run import load_reported_run, write_run_report
+    from gptgan_jax.reports.tables import score_table
     from gptgan_jax.runs.folder import RunFolder
 
+    for name in ("references", "training", "out"):
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name} goes with --samples; a run is judged by the text in its folder")
     folder = RunFolder(options.run)
     outcome = evaluate_run(folder, _say)
-    print(f"\n{score_table(outcome.scores)}\n\nreport: {folder.path / REPORT_FILE}")
+    if options.sweep:
+        outcome = sweep_run(folder, _say)
+    report = write_run_report(load_reported_run(folder))
+    print(f"\n{score_table(outcome.scores)}\n\nreport: {report}")
+    return 0
+
+
+def _evaluate_files(options: argparse.Namespace) -> int:
+    from gptgan_jax.evaluation.files import evaluate_files
+    from gptgan_jax.reports.tables import score_table
+
+    if options.references is None:
+        raise UserError("--samples needs --references FILE: held-out real text, a text a line")
+    if options.sweep:
+        raise UserError("--sweep needs a run: a file of samples has no temperature to change")
+    outcome = evaluate_files(
+        options.samples, options.references, options.training, options.embedder, options.seed, _say
+    )
+    print(f"\n{score_table(outcome.scores)}\n")
+    for note in outcome.notes:
+        print(note)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        print(f"kept: {outcome.save(options.out)}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from gptgan_jax.reports.run import load_reported_run, write_run_report
+    from gptgan_jax.runs.folder import RunFolder
+
+    if len(options.runs) > 1:
+        return _compare(options.runs, options.out)
+    print(f"report: {write_run_report(load_reported_run(RunFolder(options.runs[0])))}")
+    return 0
+
+
+def _compare(folders: Sequence[Path], out: Path) -> int:
+    from gptgan_jax.reports.comparison import write_comparison
+    from gptgan_jax.reports.run import load_reported_run
+    from gptgan_jax.runs.folder import RunFolder
+
+    runs = [load_reported_run(RunFolder(folder)) for folder in folders]
+    print(f"report: {write_comparison(runs, out)}")
     return 0
 
 

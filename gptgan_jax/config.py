@@ -21,6 +21,7 @@ from gptgan_jax.optimizers import OptimizerConfig
 from gptgan_jax.schema import config_dataclass, key
 
 Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
+EmbedderName = Literal["language_model", "minilm"]
 PHASES: tuple[Phase, ...] = ("likelihood", "continued", "warmup", "adversarial")
 
 
@@ -77,6 +78,35 @@ class AdversarialPhase:
 
 
 @config_dataclass
+class JudgeConfig:
+    """The small language models that are trained while a run is judged, to score and to embed texts."""
+
+    layers: int = key(2, "Transformer blocks", ge=1)
+    width: int = key(128, "size of the hidden states, and of the embeddings", ge=2)
+    dropout: float = key(0.1, "dropout rate", ge=0, lt=1)
+    steps: int = key(600, "batches at most; it stops where a tenth of its text, kept aside, gets worse", ge=1)
+    batch_size: int = key(64, "texts a batch", ge=1)
+    learning_rate: float = key(3e-3, "peak learning rate", gt=0)
+
+
+@config_dataclass
+class SweepConfig:
+    """The grid of `gptgan evaluate --sweep`."""
+
+    temperatures: tuple[float, ...] = key((0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2), "temperatures that are tried")
+    top_p: tuple[float, ...] = key((1.0, 0.9), "values of top-p that each is tried with; 1 is off")
+    samples: int = key(1000, "texts drawn for each point of the grid", ge=20)
+
+    @model_validator(mode="after")
+    def _check(self) -> "SweepConfig":
+        if not self.temperatures or min(self.temperatures) <= 0:
+            raise ValueError("temperatures should be at least one number, all above 0")
+        if not self.top_p or min(self.top_p) <= 0 or max(self.top_p) > 1:
+            raise ValueError("top_p should be at least one number, all above 0 and at most 1")
+        return self
+
+
+@config_dataclass
 class EvaluationConfig:
     """What is looked at on the way and at the end, always on held-out text."""
 
@@ -89,6 +119,9 @@ class EvaluationConfig:
     temperature: float = key(1.0, "temperature of all evaluation samples", ge=0)
     top_k: int = key(0, "draw from the k most likely tokens; 0 is off", ge=0)
     top_p: float = key(1.0, "draw from the smallest set of tokens with this probability; 1 is off", gt=0, le=1)
+    embedder: EmbedderName = key("language_model", "what turns texts into vectors for Frechet distance and MAUVE")
+    judge: JudgeConfig = key(JudgeConfig, "the language models that score and embed texts")
+    sweep: SweepConfig = key(SweepConfig, "temperatures and top-p of evaluate --sweep")
 
 
 @config_dataclass

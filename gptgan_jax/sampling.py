@@ -36,22 +36,36 @@ def shape_logits(
     temperature = jnp.asarray(temperature, jnp.float32)
     greedy = jnp.where(logits >= logits.max(axis=-1, keepdims=True), 0.0, -jnp.inf)
     shaped = jnp.where(temperature > 0, logits / jnp.where(temperature > 0, temperature, 1.0), greedy)
-    if top_k is None and top_p is None:
-        return shaped
-    ordered = jnp.flip(jnp.sort(shaped, axis=-1), axis=-1)
-    vocab_size = logits.shape[-1]
     if top_k is not None:
-        last = jnp.clip(jnp.asarray(top_k, jnp.int32), 1, vocab_size) - 1
+        ordered = jnp.flip(jnp.sort(shaped, axis=-1), axis=-1)
+        last = jnp.clip(jnp.asarray(top_k, jnp.int32), 1, logits.shape[-1]) - 1
         threshold = jnp.take(ordered, last, axis=-1)[..., None]
         shaped = jnp.where(shaped >= threshold, shaped, -jnp.inf)
-        ordered = jnp.where(ordered >= threshold, ordered, -jnp.inf)
     if top_p is not None:
-        probs = jax.nn.softmax(ordered, axis=-1)
-        before = jnp.cumsum(probs, axis=-1) - probs
-        count = jnp.maximum((before < top_p).sum(axis=-1, keepdims=True), 1)
-        threshold = jnp.take_along_axis(ordered, count - 1, axis=-1)
-        shaped = jnp.where(shaped >= threshold, shaped, -jnp.inf)
+        probs = jax.nn.softmax(shaped, axis=-1)
+        shaped = jnp.where(probs >= _nucleus_threshold(probs, top_p), shaped, -jnp.inf)
     return shaped
+
+
+def _nucleus_threshold(probs: Array, top_p: Array | float) -> Array:
+    """The largest threshold whose tokens (of that probability or more) together reach top_p: [..., V] -> [..., 1].
+
+    Found by bisection over the bits of a float, which order as the floats do: exact, and on a CPU many times faster
+    than sorting a vocabulary.
+    """
+    most = probs.max(axis=-1, keepdims=True)
+    one = jax.lax.bitcast_convert_type(jnp.float32(1.0), jnp.int32)
+
+    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = low + (high - low + 1) // 2
+        kept = probs >= jax.lax.bitcast_convert_type(middle, jnp.float32)
+        enough = jnp.where(kept, probs, 0.0).sum(axis=-1, keepdims=True) >= top_p
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle - 1)
+
+    low = jnp.zeros(most.shape, jnp.int32)
+    low, _ = jax.lax.fori_loop(0, 31, halve, (low, jnp.broadcast_to(one, most.shape)))
+    return jnp.minimum(jax.lax.bitcast_convert_type(low, jnp.float32), most)
 
 
 def draw(key: Array, logits: Array) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[1]
 def test_help_of_train_says_how_it_is_used_and_gives_every_key(capsys) -> None:
     assert main(["train", "--help"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("usage: gptgan train CONFIG [--key.path value ...]")
+    assert text.startswith("usage: gptgan train CONFIG [--seeds N] [--key.path value ...]")
     assert describe_keys() in text
 
 
@@ -29,9 +29,10 @@ def test_help_is_given_wherever_it_is_asked_for(capsys) -> None:
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ([], ["train", "sample", "evaluate"]),
+        ([], ["train", "sample", "evaluate", "report"]),
         (["sample"], ["--num", "--temperature", "--top-k", "--top-p", "--prompt", "--seed", "--checkpoint"]),
-        (["evaluate"], ["run"]),
+        (["evaluate"], ["run", "--sweep", "--samples", "--references", "--training", "--embedder"]),
+        (["report"], ["run", "--out"]),
     ],
 )
 def test_help_names_every_command_and_option(command: list[str], says: list[str], capsys) -> None:

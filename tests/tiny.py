@@ -38,6 +38,12 @@ TINY: dict[str, Any] = {
     "evaluation.batch_size": 8,
     "evaluation.samples": 8,
     "evaluation.shown": 3,
+    "evaluation.judge.steps": 3,
+    "evaluation.judge.width": 8,
+    "evaluation.judge.layers": 1,
+    "evaluation.sweep.temperatures": [0.5, 1.0],
+    "evaluation.sweep.top_p": [1.0, 0.8],
+    "evaluation.sweep.samples": 20,
     "records.tensorboard": False,
 }
 

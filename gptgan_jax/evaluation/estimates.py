@@ -1,7 +1,7 @@
 """Figures with their uncertainty."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +24,42 @@ def mean_of(values: Sequence[float] | np.ndarray) -> Estimate:
     return Estimate(float(values.mean()), error)
 
 
+def jackknife_error(statistic: Callable[[np.ndarray], float], count: int, groups: int = 10) -> float | None:
+    """Standard error of a statistic of texts that is no mean over them: the delete-a-group jackknife.
+
+    Args:
+        statistic: of some of the texts, by their indices int [n].
+        count: number of texts; text i is of group i mod `groups`.
+        groups: left out one at a time.
+
+    Returns:
+        None for fewer than 2 texts to a group.
+    """
+    if count < 2 * groups:
+        return None
+    rows = np.arange(count)
+    without = np.array([statistic(rows[rows % groups != group]) for group in range(groups)])
+    return math.sqrt((groups - 1) * without.var())
+
+
 def ratio_of_sums(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
     """Sum over sum, such as nats over tokens, with the delta method's standard error over texts.
 
-    Undefined for no values.
+    Undefined for no values; infinite, without an error, where a numerator is.
     """
     if not len(numerators):
         return Estimate(None)
     value = float(numerators.sum() / denominators.sum())
+    if math.isinf(value):
+        return Estimate(value)
     error = math.sqrt(np.square(numerators - value * denominators).sum()) / float(denominators.sum())
+    return Estimate(value, error)
+
+
+def exponential(estimate: Estimate) -> Estimate:
+    """exp of a figure, with the error that goes with it; infinite where that is beyond floating point."""
+    if estimate.value is None:
+        return estimate
+    value = math.exp(estimate.value) if estimate.value < 700 else math.inf
+    error = None if estimate.error is None or math.isinf(value) else value * estimate.error
     return Estimate(value, error)

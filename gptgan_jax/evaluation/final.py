@@ -1,192 +1,260 @@
-"""A run judged from its folder alone: the score table, and the report around it."""
+"""A run judged from its folder alone: each phase's best checkpoint and real text by one ruler, into evaluation.json."""
 
-import math
-import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from gptgan_jax.config import Config
-from gptgan_jax.config_files import to_yaml
 from gptgan_jax.data.batches import TokenisedSplit, evaluation_batches
-from gptgan_jax.data.pcfg import PCFG
-from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.estimates import Estimate, ratio_of_sums
-from gptgan_jax.evaluation.likelihood import likelihood_of
-from gptgan_jax.evaluation.report import SamplePair, Score, alarms_in, write_report
-from gptgan_jax.evaluation.scores import text_scores
-from gptgan_jax.evaluation.texts import Drawing, TextWriter, Written
+from gptgan_jax.evaluation.divergences import LogProbs
+from gptgan_jax.evaluation.judge import Judge, judge_from
+from gptgan_jax.evaluation.likelihood import HeldOut, likelihood_of
+from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Figure, table_of
+from gptgan_jax.evaluation.scores import (
+    Ruler,
+    judge_figures,
+    likelihood_figures,
+    source_figures,
+    source_log_probs,
+    text_figures,
+)
+from gptgan_jax.evaluation.texts import Drawing, TextSet, TextWriter, Written, text_set
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.experiment import Writer, load_writer, restore_generator
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import HeldOutText, load_held_out
-from gptgan_jax.runs.records import read_metrics
+from gptgan_jax.types import Params
 
-REAL = "real text"
-Figures = dict[tuple[str, str], Estimate]
+BEST = "least validation loss of its phase"
+# From this share of held-out texts that stand in the training text on, the signatures say so.
+LABELLED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One checkpoint's figures, and a few texts from keys that are the same for every checkpoint."""
+class Candidate:
+    """A checkpoint that a run is judged by.
 
+    Attributes:
+        name: of its column.
+        saved: where it lies.
+        chosen: how it was chosen.
+    """
+
+    name: str
     saved: Saved
-    figures: Figures
-    shown: list[str]
+    chosen: str
+
+    def as_column(self) -> Column:
+        return Column(self.name, f"{self.saved.phase}/{self.saved.step}", self.chosen)
 
 
-def candidates(checkpoints: Checkpoints) -> dict[str, Saved]:
+def candidates(checkpoints: Checkpoints) -> list[Candidate]:
     """What a run is judged by: each phase's best by validation, and the adversarial phase's last where that is another.
 
     The warm-up trains no generator and is left out.
     """
-    found: dict[str, Saved] = {}
-    likelihood, adversarial = checkpoints.best("likelihood"), checkpoints.best("adversarial")
-    if likelihood:
-        found["likelihood"] = likelihood
-    if adversarial:
-        found["adversarial, best"] = adversarial
-        last = [saved for saved in checkpoints.all() if saved.phase == "adversarial"][-1]
-        if last != adversarial:
-            found["adversarial, last"] = last
+    found = []
+    for phase, name in (("likelihood", "likelihood"), ("continued", "continued"), ("adversarial", "adversarial, best")):
+        best = checkpoints.best(phase)  # type: ignore[arg-type]
+        if best is not None:
+            found.append(Candidate(name, best, BEST))
+    adversarial = [saved for saved in checkpoints.all() if saved.phase == "adversarial"]
+    if adversarial and adversarial[-1] != found[-1].saved:
+        found.append(Candidate("adversarial, last", adversarial[-1], "last of its phase"))
     return found
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The outcome: the table, and by candidate a few of its texts."""
+class Subject:
+    """A run and what it is measured with, loaded once for its table and its sweep.
 
-    scores: list[Score]
-    shown: dict[str, list[str]]
+    Attributes:
+        run: its configuration, tokenizer and network.
+        text: what it is judged by.
+        split: the name of `text.test` in words.
+        references, real: two sets of held-out texts that share none. The first is what all texts are compared with,
+            the second is real text that is scored as if it had been written. They are the test and the validation
+            split; without test text, the two halves of the validation split.
+    """
+
+    def __init__(self, folder: RunFolder, say: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.say = say
+        self.run: Writer = load_writer(folder)
+        self.text: HeldOutText = load_held_out(folder.path, self.run.generator.vocabulary)
+        self.split = {"test": "test", "valid": "validation"}[self.text.split]
+        self.references, self.real = self._halves()
+        evaluation = self.run.config.evaluation
+        self.writer = TextWriter(
+            self.run.generator, self.run.tokenizer, self.run.config.data.max_length, evaluation.batch_size
+        )
+        self.likelihood_on = likelihood_of(self.run.generator)
+
+    def _halves(self) -> tuple[TokenisedSplit, TokenisedSplit]:
+        if self.text.split == "test":
+            return self.text.test, self.text.valid
+        order = np.random.default_rng(0).permutation(len(self.text.test))
+        middle = (len(order) + 1) // 2
+        return self.text.test.subset(np.sort(order[:middle])), self.text.test.subset(np.sort(order[middle:]))
+
+    @cached_property
+    def reference_texts(self) -> TextSet:
+        return text_set(self.references, self.run.tokenizer)
+
+    @cached_property
+    def real_texts(self) -> TextSet:
+        return text_set(self.real, self.run.tokenizer)
+
+    @cached_property
+    def judge(self) -> Judge:
+        train, evaluation = self.text.train, self.run.config.evaluation
+        return judge_from(
+            train.targets,
+            f"{len(train)} training texts",
+            train.vocabulary,
+            train.max_length,
+            evaluation.judge,
+            evaluation.embedder,
+            self.say,
+        )
+
+    def likelihood(self, params: Params, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
+        """Likelihood of a split under the distribution that `drawing` draws from."""
+        return self.likelihood_on(params, evaluation_batches(split, self.run.config.evaluation.batch_size), drawing)
+
+    def write(self, params: Params, count: int, drawing: Drawing) -> Written:
+        """Texts from the run's seed; they answer the references' prompts where there are any."""
+        return self.writer(params, self.run.config.seed, count, drawing, self.references.first_prompts(count))
+
+    def source_of(self, texts: TextSet) -> np.ndarray | None:
+        """Log-probabilities under the source of the data; None where that is not known.
+
+        Unknown too where real texts were cut off: the source's probability is that of a whole text.
+        """
+        if self.text.source is None or self.text.test.truncated_targets or self.text.valid.truncated_targets:
+            return None
+        return source_log_probs(texts, self.text.source, self.run.tokenizer)
 
 
-def evaluate_run(folder: RunFolder, say: Callable[[str], None]) -> Evaluation:
-    """Scores the run's checkpoints and real text, and writes report.md.
+def evaluate_run(folder: RunFolder, say: Callable[[str], None], thorough: bool = True) -> Evaluation:
+    """Scores the run's checkpoints and real text, and writes evaluation.json.
 
-    Every likelihood is of the test split. Samples are as many as the real texts that stand beside them.
+    Args:
+        folder: of the run.
+        say: takes one line of news at a time.
+        thorough: train judges for the figures that need them. Otherwise these are left out, and an earlier evaluation
+            of the same checkpoints is good enough.
 
     Raises:
-        UserError: where no checkpoint of a generator has been saved yet.
+        UserError: where no checkpoint of a generator has been saved yet, or none can be read.
     """
-    run = load_writer(folder)
-    text = load_held_out(folder.path, run.generator.vocabulary)
-    evaluation = run.config.evaluation
-    likelihood_on = likelihood_of(run.generator)
-    drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
-    writer = TextWriter(run.generator, run.tokenizer, run.config.data.max_length, evaluation.batch_size)
-    real = _real_texts(text.test, run.tokenizer, evaluation.samples)
-    count = len(real.texts)
-    prompts = text.test.first_prompts(count)
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        subject = Subject(folder, say)
         chosen = candidates(checkpoints)
         if not chosen:
             raise UserError(f"{folder.path} has no checkpoint of a trained generator yet; train it further")
-        judged: dict[str, Judged] = {}
-        for name, saved in chosen.items():
-            say(f"evaluating {name}: checkpoint {saved.phase}/{saved.step}")
-            try:
-                params = restore_generator(checkpoints, saved, run.config, run.generator)
-            except UserError as error:
-                say(f"left out: {error}")
-                continue
-            likelihood = likelihood_on(params, evaluation_batches(text.test, evaluation.batch_size))
-            written = writer(params, run.config.seed, count, drawing, prompts)
-            figures = _likelihood_figures(Estimate(likelihood.nats_per_token, likelihood.standard_error))
-            figures |= text_scores(written, text.copied(written.texts), text.source)
-            judged[name] = Judged(saved, figures, written.texts[: evaluation.shown])
-        if not judged:
-            raise UserError(f"{folder.path}: none of its checkpoints can be read")
-    real_figures = source_likelihood(text, run.tokenizer) | text_scores(real, text.copied(real.texts), text.source)
-    columns = {name: one.figures for name, one in judged.items()} | {REAL: real_figures}
-    scores = _table(columns, run.config, text, count)
-    _report(folder, run, text, scores, judged)
-    return Evaluation(scores, {name: one.shown for name, one in judged.items()})
+        earlier = Evaluation.load(folder.path)
+        same = earlier is not None and earlier.columns == [candidate.as_column() for candidate in chosen]
+        if earlier is not None and same and not thorough:
+            return earlier
+        evaluation = _evaluate(subject, checkpoints, chosen, thorough)
+    if earlier is not None and same:
+        evaluation = replace(evaluation, sweep=earlier.sweep)
+    evaluation.save(folder.path)
+    return evaluation
 
 
-def source_likelihood(text: HeldOutText, tokenizer: AnyTokenizer) -> Figures:
-    """The test text's NLL under the source that drew it: the least that any model can expect.
+class _Measure:
+    """Every figure of a column, all columns by the same ruler."""
 
-    Known for the grammar and the oracle, and comparable only where no text was cut off; otherwise empty.
-    """
-    targets = text.test.targets
-    if text.source is None or text.test.truncated_targets:
-        return {}
-    if isinstance(text.source, PCFG):
-        nats = -np.array([text.source.log_prob(tokenizer.decode(targets[i].tolist())) for i in range(len(targets))])
-    else:
-        nats = -text.source.log_prob(targets.tokens.reshape(len(targets), -1))
-    return _likelihood_figures(ratio_of_sums(nats, np.diff(targets.offsets)))
+    def __init__(self, subject: Subject, judge: Judge | None) -> None:
+        self.subject = subject
+        self.text, self.run = subject.text, subject.run
+        evaluation = self.run.config.evaluation
+        self.drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
+        self.real = subject.real_texts.part(slice(0, evaluation.samples))
+        self.count = len(self.real)
+        if self.count < 2:
+            raise UserError(f"{subject.folder.path}: {self.count} held-out text is too little; hold out more")
+        self.drawn = f"{self.count} texts, {self.drawing}, the run's seed"
+        self.ruler = Ruler(subject.reference_texts, self.text.copied, judge)
+        self.test = text_set(self.text.test, self.run.tokenizer)
+        self.source_of_test = None if self.run.conditional else subject.source_of(self.test)
+        self.held_out_on = f"{len(self.test)} {subject.split} texts, T={self.text.test.max_length}"
+        in_training = float(self.text.copied(self.test.texts).mean())
+        if in_training >= LABELLED_SHARE:
+            self.held_out_on += f", {100 * in_training:.0f} % OF THEM IN THE TRAINING TEXT"
 
+    def generator(self, params: Params) -> tuple[list[Figure], list[str]]:
+        """Of a generator, and a few of its texts."""
+        written = self.subject.write(params, self.count, self.drawing)
+        held_out = self.subject.likelihood(params, self.text.test, self.drawing)
+        return self._figures(written.as_set(), held_out, written.log_probs), written.texts
 
-def _likelihood_figures(nll: Estimate) -> Figures:
-    """Held-out NLL, and its exponential with the error that goes with it."""
-    if nll.value is None:
-        return {}
-    perplexity = math.exp(min(nll.value, 700.0))
-    error = None if nll.error is None else perplexity * nll.error
-    return {("held-out NLL", "nats/token"): nll, ("held-out perplexity", "per token"): Estimate(perplexity, error)}
+    def real_text(self) -> list[Figure]:
+        """Of real text; its likelihood is that under its own source."""
+        held_out = None
+        if self.source_of_test is not None:
+            held_out = HeldOut(-self.source_of_test, np.diff(self.test.targets.offsets))
+        return self._figures(self.real, held_out, None)
 
-
-def _real_texts(test: TokenisedSplit, tokenizer: AnyTokenizer, wanted: int) -> Written:
-    """The first test texts, as many as are wanted and there are, in the form of a sample."""
-    batch = next(evaluation_batches(test, min(wanted, len(test))))
-    tokens, mask = np.asarray(batch.target), np.asarray(batch.target_mask)
-    texts = [tokenizer.decode(row[kept].tolist()) for row, kept in zip(tokens, mask, strict=True)]
-    return Written(texts, tokens, mask)
-
-
-def _table(columns: dict[str, Figures], config: Config, text: HeldOutText, count: int) -> list[Score]:
-    evaluation, test = config.evaluation, text.test
-    split = {"test": "test", "valid": "validation"}[text.split]
-    drawn = f"{count} samples, temperature {evaluation.temperature:g}"
-    drawn += f", top-k {evaluation.top_k}" if evaluation.top_k else ""
-    drawn += f", top-p {evaluation.top_p:g}" if evaluation.top_p < 1 else ""
-    drawn += f", seed {config.seed}"
-    names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
-    scores = []
-    for name, unit in names:
-        measured = {column: figures.get((name, unit), Estimate(None)) for column, figures in columns.items()}
-        scores.append(
-            Score(
-                name=name,
-                unit=unit,
-                values={column: estimate.value for column, estimate in measured.items()},
-                errors={column: estimate.error for column, estimate in measured.items()},
-                signature=f"{len(test)} {split} texts, T={test.max_length}" if name.startswith("held-out") else drawn,
+    def _figures(self, samples: TextSet, held_out: HeldOut | None, log_probs: np.ndarray | None) -> list[Figure]:
+        """Without `log_probs`, the samples come from the source."""
+        figures: list[Figure] = []
+        if held_out is not None:
+            with_end = self.run.generator.vocabulary.eos_id is not None
+            figures += likelihood_figures(held_out, self.test.texts, self.held_out_on, with_end)
+        if self.source_of_test is not None and held_out is not None and self.text.source is not None:
+            of_samples = self.subject.source_of(samples)
+            assert of_samples is not None
+            figures += source_figures(
+                samples,
+                self.text.source,
+                LogProbs(self.source_of_test, -held_out.nats),
+                LogProbs(of_samples, of_samples if log_probs is None else log_probs),
+                self.drawn,
+                self.held_out_on,
             )
-        )
-    return scores
+        return figures + text_figures(samples, self.ruler, self.drawn) + judge_figures(samples, self.ruler, self.drawn)
 
 
-def _report(folder: RunFolder, run: Writer, text: HeldOutText, scores: list[Score], judged: dict[str, Judged]) -> None:
-    records = read_metrics(folder.path)
-    before = judged.get("likelihood")
-    after = next((one for name, one in judged.items() if name.startswith("adversarial")), None)
-    shown = max((len(one.shown) for one in (before, after) if one), default=0)
-    prompts = text.test.first_prompts(shown)
-    notes = [f"{name}: checkpoint {one.saved.phase}/{one.saved.step}" for name, one in judged.items()]
-    notes += [
-        "± is one standard error. Real text is held-out text scored as if it were samples; its held-out NLL, where its "
-        "source is known, is that of the source itself: the least that any model can reach.",
-        *text.notes,
-    ]
-    write_report(
-        folder.path,
-        title=run.config.name,
-        command=f"python train.py {shlex.quote(str(folder.config_file))} --name {run.config.name}-again",
-        config_text=to_yaml(run.config),
-        phases=(),
-        scores=scores,
-        samples=[
-            SamplePair(
-                before=before.shown[i] if before else None,
-                after=after.shown[i] if after else None,
-                prompt="" if prompts is None else run.tokenizer.decode(prompts[i]),
-            )
-            for i in range(shown)
-        ],
-        alarms=alarms_in(records),
-        notes=notes,
+def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate], thorough: bool) -> Evaluation:
+    run, say = subject.run, subject.say
+    measure = _Measure(subject, subject.judge if thorough else None)
+    columns: dict[str, list[Figure]] = {}
+    texts: dict[str, list[str]] = {}
+    judged: list[Column] = []
+    for candidate in chosen:
+        say(f"evaluating {candidate.name}: checkpoint {candidate.saved.phase}/{candidate.saved.step}")
+        try:
+            params = restore_generator(checkpoints, candidate.saved, run.config, run.generator)
+        except UserError as error:
+            say(f"left out: {error}")
+            continue
+        columns[candidate.name], texts[candidate.name] = measure.generator(params)
+        judged.append(candidate.as_column())
+    if not judged:
+        raise UserError(f"{subject.folder.path}: none of its checkpoints can be read")
+    columns[REAL] = measure.real_text()
+    # What is shown beside an answer is the real answer to the same prompt.
+    texts[REAL] = subject.reference_texts.texts if run.conditional else measure.real.texts
+    shown = run.config.evaluation.shown
+    prompts = subject.references.first_prompts(shown) or []
+    return Evaluation(
+        columns=judged,
+        scores=table_of(columns),
+        shown={name: some[:shown] for name, some in texts.items()},
+        prompts=[run.tokenizer.decode(prompts[i % len(prompts)]) for i in range(shown)] if prompts else [],
+        notes=[*_notes(subject), *subject.text.notes],
     )
+
+
+def _notes(subject: Subject) -> list[str]:
+    halves = "the validation split" if subject.text.split == "test" else "the other half of the validation split"
+    references = "the test split" if subject.text.split == "test" else "half of the validation split"
+    return [
+        f"± is one standard error over texts. Samples are drawn from the run's seed, {subject.run.config.seed}.",
+        f"References are {references}. Real text is {halves}, scored as if it were samples; its held-out NLL, where "
+        "its source is known, is that of the source itself: the least that any model can reach.",
+    ]

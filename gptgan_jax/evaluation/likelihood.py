@@ -2,51 +2,50 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 
-from gptgan_jax.evaluation.estimates import ratio_of_sums
+from gptgan_jax.evaluation.estimates import Estimate, ratio_of_sums
+from gptgan_jax.evaluation.texts import Drawing
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling import log_probs
 from gptgan_jax.types import Array, Batch, Params
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Likelihood of a held-out split.
+    """Likelihood of a set of texts, text by text.
 
     Attributes:
-        nats_per_token: mean negative log-likelihood; the end-of-text token counts.
-        standard_error: of that mean, texts being the independent draws.
-        tokens: how many were scored.
-        texts: how many were scored.
+        nats: float64 [N], negative log-likelihood of each; the end-of-text token counts.
+        tokens: int [N], how many tokens each has.
     """
 
-    nats_per_token: float
-    standard_error: float
-    tokens: int
-    texts: int
+    nats: np.ndarray
+    tokens: np.ndarray
+
+    def per_token(self) -> Estimate:
+        """Nats per token; the texts are the independent draws. Infinite where a text is impossible."""
+        return ratio_of_sums(self.nats, self.tokens)
 
 
-def likelihood_of(generator: Generator) -> Callable[[Params, Iterable[Batch]], HeldOut]:
-    """A function (params, batches) -> HeldOut, compiled once for the batches' shape.
+def likelihood_of(generator: Generator) -> Callable[..., HeldOut]:
+    """A function (params, batches, drawing=Drawing()) -> HeldOut, compiled once for the batches' shape.
 
-    Rows of a batch whose target mask is all false are padding and count for nothing.
+    The likelihood is that of the distribution which `drawing` draws from, so with top-k or top-p a text may be
+    impossible. Rows of a batch whose target mask is all false are padding and are left out.
     """
 
     @jax.jit
-    def text_sums(params: Params, batch: Batch) -> tuple[Array, Array]:
-        return -log_probs(generator, params, batch).sum(axis=1), batch.target_mask.sum(axis=1)
+    def text_sums(params: Params, batch: Batch, temperature: float, options: dict[str, Any]) -> tuple[Array, Array]:
+        return -log_probs(generator, params, batch, temperature, **options).sum(axis=1), batch.target_mask.sum(axis=1)
 
-    def evaluate(params: Params, batches: Iterable[Batch]) -> HeldOut:
-        sums = [text_sums(params, batch) for batch in batches]
+    def evaluate(params: Params, batches: Iterable[Batch], drawing: Drawing = Drawing()) -> HeldOut:  # noqa: B008
+        sums = [text_sums(params, batch, drawing.temperature, drawing.options()) for batch in batches]
         nats = np.concatenate([np.asarray(nats, np.float64) for nats, _ in sums])
         tokens = np.concatenate([np.asarray(tokens) for _, tokens in sums])
-        nats, tokens = nats[tokens > 0], tokens[tokens > 0]
-        mean = ratio_of_sums(nats, tokens)
-        assert mean.value is not None, "a split holds at least one text"
-        assert mean.error is not None
-        return HeldOut(mean.value, mean.error, int(tokens.sum()), len(tokens))
+        return HeldOut(nats[tokens > 0], tokens[tokens > 0])
 
     return evaluate

@@ -1,51 +1,222 @@
-"""The score table: what can be said of a set of texts without a second model, each figure with its standard error."""
+"""Every figure of a set of texts, with its signature: which metrics there are, and what each is measured with.
 
-from collections.abc import Sequence
+Each metric is a plain function elsewhere in this room; here they get their names, directions and signatures.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.data.pcfg import PCFG
-from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums
-from gptgan_jax.evaluation.texts import Written
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.evaluation.distances import frechet_distance, mauve
+from gptgan_jax.evaluation.divergences import LogProbs, divergences, grammar_log_probs, rule_coverage
+from gptgan_jax.evaluation.estimates import Estimate, exponential, jackknife_error, mean_of, ratio_of_sums
+from gptgan_jax.evaluation.judge import Judge
+from gptgan_jax.evaluation.likelihood import HeldOut
+from gptgan_jax.evaluation.ngrams import (
+    Words,
+    bleu,
+    distinct_ngrams,
+    distinct_texts,
+    repetition,
+    self_bleu,
+    words_of,
+)
+from gptgan_jax.evaluation.results import Better, Figure
+from gptgan_jax.evaluation.texts import TextSet
+
+ORDERS = (2, 3, 4, 5)
+# Of the judge's figures, the least texts on each side that they are defined for.
+LEAST_EMBEDDED = 20
+Source = PCFG | Oracle
 
 
-def distinct_ngrams(texts: Sequence[str], n: int) -> Estimate:
-    """Distinct-n (Li et al. 2016): different n-grams over all n-grams of the texts, words split at white space.
+@dataclass(frozen=True, eq=False)
+class Ruler:
+    """What sets of texts are measured with, the same for all of them.
 
-    It falls with the number of texts, so compare only equal numbers.
+    Attributes:
+        references: real text that the judge has not learned from.
+        copied: texts -> bool [N], which of them stand in the training text; None where that is not known.
+        judge: None leaves its figures out.
+        seed: of the classifier and of the models that learn from samples.
     """
-    grams = [gram for text in texts for gram in _ngrams(text.split(), n)]
-    return Estimate(len(set(grams)) / len(grams) if grams else None)
+
+    references: TextSet
+    copied: Callable[[Sequence[str]], np.ndarray] | None = None
+    judge: Judge | None = None
+    seed: int = 0
 
 
-def text_scores(written: Written, copied: np.ndarray, source: PCFG | Oracle | None) -> dict[tuple[str, str], Estimate]:
-    """Scores of a set of texts by (name, unit).
+def likelihood_figures(held_out: HeldOut, texts: Sequence[str], signature: str, with_end: bool) -> list[Figure]:
+    """Held-out NLL and perplexity, per token and per word.
 
     Args:
-        written: the texts.
-        copied: bool [N], which of them stand in the training text.
-        source: where it knows exact probabilities, scores under it are added.
+        held_out: likelihood of N texts.
+        texts: the same as strings; a word is what stands between white space.
+        signature: which texts.
+        with_end: whether the end of a text was predicted; then it counts as a word too.
     """
-    texts = written.texts
-    scores = {
-        ("length", "tokens"): mean_of(written.mask.sum(axis=1)),
-        ("distinct-1", "share"): distinct_ngrams(texts, 1),
-        ("distinct-2", "share"): distinct_ngrams(texts, 2),
-        ("not in the training text", "share"): mean_of(~copied),
-    }
-    if isinstance(source, PCFG):
-        log_probs = np.array([source.log_prob(text) for text in texts])
-        grammatical = np.isfinite(log_probs)
-        words = np.array([len(text.split()) for text in texts])
-        scores["grammatical", "share"] = mean_of(grammatical)
-        scores["source NLL of the grammatical", "nats/word"] = ratio_of_sums(
-            -log_probs[grammatical], words[grammatical]
-        )
+    words = np.array([len(text.split()) + with_end for text in texts])
+    nll = held_out.per_token()
+    end = ", words and end of text" if with_end else ", words"
+    return [
+        Figure("held-out NLL", "nats/token", nll, signature, "lower"),
+        Figure("held-out perplexity", "per token", exponential(nll), signature, "lower"),
+        Figure(
+            "held-out perplexity by word",
+            "per word",
+            exponential(_ratio(held_out.nats, words)),
+            signature + end,
+            "lower",
+        ),
+    ]
+
+
+def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
+    """What needs nothing but the texts and their references: lengths, n-grams, copies.
+
+    Args:
+        samples: N texts, at least 2.
+        ruler: with references.
+        drawn: how the samples were drawn, for the signatures.
+    """
+    words, references = words_of(samples.texts), words_of(ruler.references.texts)
+    figures = [
+        Figure("length", "tokens", mean_of(np.diff(samples.targets.offsets)), drawn),
+        *(
+            Figure(f"BLEU-{n}", "", mean_of(scores), f"{drawn}; {len(references)} references, words, method1", "higher")
+            for n, scores in bleu(words, references, ORDERS).items()
+        ),
+        *self_bleu_figures(words, drawn, ORDERS),
+        Figure("distinct-1", "share", distinct_ngrams(words, 1), f"{drawn}; words"),
+        Figure("distinct-2", "share", distinct_ngrams(words, 2), f"{drawn}; words"),
+        Figure("different texts", "share", distinct_texts(samples.texts), drawn),
+        Figure("repeated 2-grams within a text", "share", repetition(words, 2), f"{drawn}; words"),
+    ]
+    if ruler.copied is not None:
+        novel = mean_of(~ruler.copied(samples.texts))
+        figures.append(Figure("not in the training text", "share", novel, drawn))
+    return figures
+
+
+def self_bleu_figures(words: Sequence[Words], drawn: str, orders: Sequence[int]) -> list[Figure]:
+    """Mean Self-BLEU; its texts are one another's references, so the error is a jackknife over groups of texts."""
+    values = {n: float(scores.mean()) for n, scores in self_bleu(words, orders).items()}
+
+    def error(n: int) -> float | None:
+        return jackknife_error(lambda rows: float(self_bleu([words[i] for i in rows], (n,))[n].mean()), len(words))
+
+    signature = f"{drawn}; each against the others, words, method1"
+    return [Figure(f"Self-BLEU-{n}", "", Estimate(value, error(n)), signature) for n, value in values.items()]
+
+
+def judge_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
+    """What needs trained models: Fréchet distance, MAUVE, the classifier, LM score and reverse LM score.
+
+    Distances and classifier compare equally many samples and references; with fewer than 20 they are undefined.
+    """
+    judge = ruler.judge
+    if judge is None:
+        return []
+    figures = [lm_score(samples, judge, drawn), frechet(samples, ruler, drawn)]
+    count = min(len(samples), len(ruler.references))
+    enough = count >= LEAST_EMBEDDED
+    clusters = max(round(count / 10), 2)
+    against = f"{drawn}; {count} of them against {count} references"
+    rows = slice(0, count)
+    similar = accuracy = reverse = Estimate(None)
+    if enough:
+        embedded = (judge.embed(side.part(rows)) for side in (samples, ruler.references))
+        similar = mauve(*embedded, clusters=clusters, seed=ruler.seed)
+        accuracy = judge.two_sample(samples.targets, ruler.references.targets, ruler.seed)
+        learner = judge.model.fit(samples.targets, ruler.seed)
+        reverse = judge.model.score(learner, ruler.references.targets).per_token()
+    settings = f"{clusters} clusters, c=5, seed {ruler.seed}, {judge.embedder}"
+    learned = f"{judge.model.description}, learned from {len(samples)} samples ({drawn}), seed {ruler.seed}"
+    return [
+        *figures,
+        Figure("MAUVE", "", similar, f"{against}; {settings}", "higher"),
+        Figure(
+            "classifier accuracy", "share", accuracy, f"{against}; CNN, 60 % learned, 30 % tested, seed {ruler.seed}"
+        ),
+        Figure("reverse LM score", "nats/token", reverse, f"{len(ruler.references)} references; {learned}", "lower"),
+    ]
+
+
+def lm_score(samples: TextSet, judge: Judge, drawn: str) -> Figure:
+    """What a language model of real text thinks of the samples: their mean NLL under it. Real text's value is right."""
+    nll = judge.model.score(judge.real, samples.targets).per_token()
+    signature = f"{drawn}; {judge.model.description}, learned from {judge.learned}, {judge.fingerprint[:8]}"
+    return Figure("LM score", "nats/token", nll, signature)
+
+
+def frechet(samples: TextSet, ruler: Ruler, drawn: str) -> Figure:
+    """The Fréchet distance of the judge's embeddings of equally many samples and references."""
+    assert ruler.judge is not None
+    count = min(len(samples), len(ruler.references))
+    distance = Estimate(None)
+    if count >= LEAST_EMBEDDED:
+        rows = slice(0, count)
+        distance = frechet_distance(*(ruler.judge.embed(side.part(rows)) for side in (samples, ruler.references)))
+    signature = f"{drawn}; {count} of them against {count} references; {ruler.judge.embedder}"
+    return Figure("Fréchet distance", "", distance, signature, "lower")
+
+
+def source_log_probs(samples: TextSet, source: Source, tokenizer: AnyTokenizer) -> np.ndarray:
+    """Log-probability of each text's token sequence under the source of the data: float64 [N], nats.
+
+    -inf for a text that the source can't write, that did not end, or that is spelt in other tokens than the tokenizer's
+    own: the source's text comes in the tokenizer's spelling alone.
+    """
     if isinstance(source, Oracle):
-        scores["oracle NLL", "nats/token"] = mean_of(-source.log_prob(written.tokens) / written.tokens.shape[1])
-    return scores
+        return source.log_prob(samples.targets.tokens.reshape(len(samples), -1)).astype(np.float64)
+    eos = tokenizer.vocabulary.eos_id
+    spelt = tokenizer.encode_batch(samples.texts)
+    regular = [[*ids, eos] == samples.targets[i].tolist() for i, ids in enumerate(spelt)]
+    return grammar_log_probs(samples.texts, source, np.array(regular))
 
 
-def _ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+def source_figures(
+    samples: TextSet, source: Source, real: LogProbs, written: LogProbs, drawn: str, against: str
+) -> list[Figure]:
+    """Exact divergences from the source of the data, by Monte-Carlo from both sides.
+
+    Args:
+        samples: the written texts.
+        source: of the data.
+        real: log-probabilities of real texts.
+        written: log-probabilities of the samples.
+        drawn: how the samples were drawn, for the signatures.
+        against: which real texts, for the signatures.
+    """
+    found = divergences(real, written)
+    both = f"{against}; {drawn}"
+
+    def nats(name: str, estimate: Estimate, signature: str, better: Better = "lower") -> Figure:
+        return Figure(name, "nats/text", estimate, signature, better)
+
+    figures = [
+        nats("forward KL", found.forward_kl, both),
+        nats("reverse KL", found.reverse_kl, drawn),
+        nats("forward + reverse KL", found.sum, both),
+        Figure("Jensen-Shannon divergence", "nats, at most 0.693", found.jensen_shannon, both, "lower"),
+    ]
+    if isinstance(source, Oracle):
+        lengths = np.diff(samples.targets.offsets)
+        nll = _ratio(-written.source, lengths)
+        return [Figure("NLL_oracle", "nats/token", nll, drawn), *figures]
+    return [
+        *figures,
+        nats("reverse KL of the grammatical", found.reverse_kl_of_possible, drawn),
+        Figure("grammatical", "share", found.possible, drawn, "higher"),
+        nats("source NLL of the grammatical", found.source_nll_of_possible, drawn, "real"),
+        Figure("grammar rules used", "share", rule_coverage(samples.texts, source), drawn),
+    ]
+
+
+def _ratio(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
+    return ratio_of_sums(numerators, denominators) if denominators.sum() else Estimate(None)

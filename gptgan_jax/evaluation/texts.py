@@ -1,13 +1,15 @@
-"""Texts from a generator: token ids through the sampler, strings through the tokenizer."""
+"""Texts to be judged, and texts from a generator: token ids through the sampler, strings through the tokenizer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gptgan_jax.data.batches import Ragged, TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling import sample
@@ -22,20 +24,62 @@ class Drawing:
     top_k: int = 0
     top_p: float = 1.0
 
+    def options(self) -> dict[str, Any]:
+        """top_k and top_p where they are on, as keywords of `sampling`."""
+        on: dict[str, Any] = {"top_k": self.top_k} if self.top_k else {}
+        return on | ({"top_p": self.top_p} if self.top_p < 1 else {})
 
-@dataclass(frozen=True)
+    def __str__(self) -> str:
+        described = f"temperature {self.temperature:g}" + (f", top-k {self.top_k}" if self.top_k else "")
+        return described + (f", top-p {self.top_p:g}" if self.top_p < 1 else "")
+
+
+@dataclass(frozen=True, eq=False)
+class TextSet:
+    """N texts.
+
+    Attributes:
+        texts: as strings.
+        targets: as token ids; EOS ends each that was not cut off.
+    """
+
+    texts: list[str]
+    targets: Ragged
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def part(self, rows: np.ndarray | slice) -> "TextSet":
+        """Some of them."""
+        chosen = np.arange(len(self))[rows]
+        return TextSet([self.texts[i] for i in chosen], self.targets.subset(chosen))
+
+
+def text_set(split: TokenisedSplit, tokenizer: AnyTokenizer) -> TextSet:
+    """The texts of a split, in the form that a generator's texts have: cut to length, unknown words as such."""
+    return TextSet([tokenizer.decode(split.targets[i].tolist()) for i in range(len(split))], split.targets)
+
+
+@dataclass(frozen=True, eq=False)
 class Written:
     """Texts that a generator wrote.
 
     Attributes:
         texts: N strings.
         tokens: int32 [N, T].
-        mask: bool [N, T].
+        mask: bool [N, T]; covers EOS, not what comes after it.
+        log_probs: float64 [N], nats of each whole text under the distribution that it was drawn from.
     """
 
     texts: list[str]
     tokens: np.ndarray
     mask: np.ndarray
+    log_probs: np.ndarray
+
+    def as_set(self) -> TextSet:
+        """The texts without how they were drawn."""
+        offsets = np.concatenate([[0], np.cumsum(self.mask.sum(axis=1))])
+        return TextSet(self.texts, Ragged(self.tokens[self.mask], offsets))
 
 
 _SAMPLE_STREAM = 0x7E47
@@ -66,13 +110,9 @@ class TextWriter:
         prompt, prompt_mask = self._padded(prompts)
         # A stream of its own: a run's parameters come from the bare key of the same seed.
         key = jax.random.fold_in(jax.random.key(seed), _SAMPLE_STREAM)
-        tokens, masks = [], []
+        tokens, masks, nats = [], [], []
         for start in range(0, count, self._batch_size):
             rows = np.arange(start, start + self._batch_size) % len(prompt)
-            options = {
-                "top_k": drawing.top_k or None,
-                "top_p": None if drawing.top_p >= 1 else drawing.top_p,
-            }
             written = self._sample(
                 params,
                 jax.random.fold_in(key, start // self._batch_size),
@@ -80,13 +120,14 @@ class TextWriter:
                 jnp.asarray(prompt_mask[rows]),
                 length=self._length,
                 temperature=drawing.temperature,
-                **options,
+                **drawing.options(),
             )
             tokens.append(np.asarray(written.tokens))
             masks.append(np.asarray(written.mask))
+            nats.append(np.asarray(written.log_probs, np.float64).sum(axis=1))
         all_tokens, all_masks = np.concatenate(tokens)[:count], np.concatenate(masks)[:count]
         texts = [self._tokenizer.decode(row[mask].tolist()) for row, mask in zip(all_tokens, all_masks, strict=True)]
-        return Written(texts, all_tokens, all_masks)
+        return Written(texts, all_tokens, all_masks, np.concatenate(nats)[:count])
 
     def _padded(self, prompts: Sequence[Sequence[int]] | None) -> tuple[np.ndarray, np.ndarray]:
         """BOS and the prompts, padded on the left: int32 [N, P], bool [N, P]."""

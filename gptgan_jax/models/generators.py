@@ -33,6 +33,7 @@ class Generator(NamedTuple):
         vocabulary: the token ids it writes.
         init: (key, batch) -> params.
         logits: teacher-forced logits of a whole batch; see `Logits`.
+        hidden: (params, batch) -> float [B, T, D], the hidden states that those logits are read from.
         prefill: (params, prompt, prompt_mask, length) -> (logits float32 [B, V] of the first target token, cache with
             room for `length` target tokens).
         decode: (params, cache, tokens int32 [B]) -> (logits float32 [B, V] of the next token, cache).
@@ -43,6 +44,7 @@ class Generator(NamedTuple):
     vocabulary: Vocabulary
     init: Callable[[Array, Batch], Params]
     logits: Logits
+    hidden: Callable[[Params, Batch], Array]
     prefill: Callable[[Params, Array, Array, int], tuple[Array, PyTree]]
     decode: Callable[[Params, PyTree, Array], tuple[Array, PyTree]]
     max_length: int | None
@@ -81,6 +83,12 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         return module.apply({"params": params}, batch.prompt, batch.prompt_mask, batch.target, rngs=rngs)
 
+    def hidden(params: Params, batch: Batch) -> Array:
+        _check_length(batch.prompt.shape[1], batch.target.shape[1])
+        arguments = (batch.prompt, batch.prompt_mask, batch.target)
+        states: Any = module.apply({"params": params}, *arguments, method="hidden")
+        return states
+
     def prefill(params: Params, prompt: Array, prompt_mask: Array, length: int) -> tuple[Array, PyTree]:
         _check_length(prompt.shape[1], length)
         return module.apply({"params": params}, prompt, prompt_mask, length, method="prefill")
@@ -95,7 +103,7 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
                 f"not {max_length}"
             )
 
-    return Generator(vocabulary, init, logits, prefill, decode, max_length, config)
+    return Generator(vocabulary, init, logits, hidden, prefill, decode, max_length, config)
 
 
 class _TransformerGenerator(nn.Module):
@@ -108,12 +116,14 @@ class _TransformerGenerator(nn.Module):
             self.head = OutputHead(self.vocabulary.size, dtype=self.config.dtype)
 
     def __call__(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
+        return self._logits(self.hidden(prompt, prompt_mask, target))
+
+    def hidden(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
         prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
         inputs = jnp.concatenate([prefix, target[:, :-1]], axis=1)
         # Padding after EOS stays attendable: it lies in the future of every token that counts.
         mask = jnp.concatenate([prefix_mask, jnp.ones_like(target[:, :-1], dtype=bool)], axis=1)
-        hidden = self.trunk(inputs, mask, context, context_mask)
-        return self._logits(hidden[:, prefix.shape[1] - 1 :])
+        return self.trunk(inputs, mask, context, context_mask)[:, prefix.shape[1] - 1 :]
 
     def prefill(self, prompt: Array, prompt_mask: Array, length: int) -> tuple[Array, Cache]:
         prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
@@ -144,11 +154,14 @@ class _LstmGenerator(nn.Module):
         self.network = LstmNetwork(self.config, self.vocabulary.size)
 
     def __call__(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
+        return self.network.head(self.hidden(prompt, prompt_mask, target))
+
+    def hidden(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
         prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)
         inputs = jnp.concatenate([prefix, target[:, :-1]], axis=1)
         mask = jnp.concatenate([prefix_mask, jnp.ones_like(target[:, :-1], dtype=bool)], axis=1)
         hidden, _ = self.network.decode_all(inputs, mask, states)
-        return self.network.head(hidden[:, prefix.shape[1] - 1 :])
+        return hidden[:, prefix.shape[1] - 1 :]
 
     def prefill(self, prompt: Array, prompt_mask: Array, length: int) -> tuple[Array, LstmCache]:
         prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)

@@ -319,18 +319,17 @@ class _PhaseRun:
         run, step = self.run, int(state.step)
         evaluation = run.config.evaluation
         batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
-        held_out = run.held_out(state.generator.params, batches)
-        if not math.isfinite(held_out.nats_per_token):
+        nll = run.held_out(state.generator.params, batches).per_token()
+        if nll.value is None or not math.isfinite(nll.value):
             raise self.not_finite(step, METRIC)
-        figures = {METRIC: held_out.nats_per_token, "valid_standard_error": held_out.standard_error}
-        self.records.write(self.phase, step, figures)
+        error = nll.error or 0.0
+        self.records.write(self.phase, step, {METRIC: nll.value, "valid_standard_error": error})
         lines = run.shown_texts(state.generator.params)
         self.records.samples(self.phase, step, lines)
         self.bar.message(
-            f"{self.phase} step {step}: validation {held_out.nats_per_token:.4f} ± {held_out.standard_error:.4f} "
-            f"nats/token; writes: {lines[0]}"
+            f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token; writes: {lines[0]}"
         )
-        return held_out.nats_per_token
+        return nll.value
 
     def stop(self, step: int) -> None:
         self.checkpoints.wait()

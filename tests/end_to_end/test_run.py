@@ -17,8 +17,10 @@ from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import load_experiment, restore_generator
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.held_out import load_held_out
 from gptgan_jax.runs.records import read_metrics, read_samples
 from gptgan_jax.training.loop import train
+from gptgan_jax.types import Vocabulary
 
 STEPS = 12  # of tiny's phases: 6 + 2 + 4
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -55,7 +57,15 @@ def sampled(run: Path, capsys, *options: str) -> list[str]:
 
 def test_the_run_folder_holds_all_that_a_run_leaves_behind(run: Path) -> None:
     kept = {path.name for path in run.iterdir()}
-    assert {"config.yaml", "tokenizer", "checkpoints", "metrics.jsonl", "samples.txt", "report.md"} <= kept
+    assert {
+        "config.yaml",
+        "tokenizer",
+        "checkpoints",
+        "metrics.jsonl",
+        "samples.txt",
+        "report.md",
+        "report.html",
+    } <= kept
     assert {"loss.png", "discriminator.png", "tensorboard"} <= kept
     assert (run / "loss.png").read_bytes().startswith(PNG)
     assert (run / "discriminator.png").read_bytes().startswith(PNG)
@@ -160,21 +170,44 @@ def test_config_tokenizer_and_checkpoints_are_all_that_sampling_needs(run: Path,
 def table_in(report: str) -> dict[str, dict[str, str]]:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in report.splitlines() if " | " in line]
     head = next(row for row in rows if row[0] == "score")
-    return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows if len(row) == len(head)}
+    return {
+        row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows if len(row) == len(head) and row[0].strip("-")
+    }
 
 
-def test_evaluate_reproduces_the_table_of_the_report(run: Path, capsys) -> None:
-    before = (run / "report.md").read_text()
+def test_evaluate_reproduces_the_table_of_the_report_and_adds_what_needs_a_judge(run: Path, capsys, tmp_path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(run, again)
+    before = table_in((again / "report.md").read_text())
     capsys.readouterr()
-    assert main(["evaluate", str(run)]) == 0
-    printed = capsys.readouterr().out
-    assert {name: table_in(before)[name] for name in table_in(printed)} == table_in(printed)
-    assert (run / "report.md").read_text() == before
+    assert main(["evaluate", str(again)]) == 0
+    printed = table_in(capsys.readouterr().out)
+    after = table_in((again / "report.md").read_text())
+    assert {name: after[name] for name in before} == before
+    assert printed.keys() == after.keys()
+    added = {
+        "LM score (nats/token)",
+        "reverse LM score (nats/token)",
+        "Fréchet distance",
+        "MAUVE",
+        "classifier accuracy (share)",
+    }
+    assert printed.keys() - before.keys() == added
+
+
+def test_a_sweep_adds_the_frontiers_and_the_verdict_to_both_reports(run: Path, capsys, tmp_path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(run, again)
+    assert main(["evaluate", str(again), "--sweep"]) == 0
+    for name in ("report.md", "report.html"):
+        assert "too few runs" in (again / name).read_text()
+    assert list(again.glob("frontier*.png"))
+    assert "too few runs" not in (run / "report.md").read_text()
 
 
 def test_the_table_has_a_column_for_each_generator_and_one_for_real_text(run: Path) -> None:
     columns = set(table_in((run / "report.md").read_text())["length (tokens)"])
-    assert {"likelihood", "adversarial, best", "real text", "measured with"} <= columns
+    assert {"likelihood", "continued", "adversarial, best", "real text", "measured with"} <= columns
 
 
 def test_the_held_out_nll_is_that_of_an_independent_computation(run: Path) -> None:
@@ -195,7 +228,8 @@ def test_the_held_out_nll_is_that_of_an_independent_computation(run: Path) -> No
 
 def test_the_report_has_samples_of_before_and_after_and_the_command(run: Path) -> None:
     report = (run / "report.md").read_text()
-    assert "| before the adversarial phase | after it" in re.sub(" +", " ", report)
+    samples = re.sub(" +", " ", report.split("## Samples")[1])
+    assert "| likelihood | continued | adversarial, best | real text |" in samples
     assert f"python train.py {run / 'config.yaml'}" in report
 
 
@@ -323,7 +357,10 @@ def test_conditional_text_answers_the_prompt(answers: RunFolder, capsys) -> None
 
 def test_the_report_of_conditional_text_shows_the_prompts(answers: RunFolder) -> None:
     samples = (answers.path / "report.md").read_text().split("## Samples")[1].split("##")[0]
-    assert re.search(r"(cat|dog|cow) (run|sit|eat)", samples.split("\n")[4]), samples
+    (row,) = [line for line in samples.splitlines() if re.match(r"\| *1 \|", line)]
+    prompt, answer = (row.strip("|").split("|")[i].strip() for i in (1, -1))
+    assert re.fullmatch(r"(cat|dog|cow) (run|sit|eat)", prompt), samples
+    assert re.fullmatch(rf"the {prompt.split()[0]} must {prompt.split()[1]} \d", answer), "real text answers it too"
 
 
 def test_evaluate_works_from_another_folder_where_the_text_was_named_relatively(
@@ -336,3 +373,32 @@ def test_evaluate_works_from_another_folder_where_the_text_was_named_relatively(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert main(["evaluate", "../runs/tiny"]) == 0
+
+
+# ---- several seeds
+
+
+def test_seeds_are_runs_of_their_own_that_share_their_text_and_are_compared(tmp_path: Path, capsys) -> None:
+    config = write_config(tmp_path, SHORT)
+    assert main(["train", str(config), "--seeds", "2", "--seed", "3"]) == 0
+    printed = capsys.readouterr().out
+    runs = tmp_path / "runs"
+    assert f"report: {runs / 'tiny-seeds' / 'report.html'}" in printed
+    seeds = [load_config(runs / f"tiny-seed{seed}" / "config.yaml").seed for seed in (3, 4)]
+    assert seeds == [3, 4]
+    texts = [load_held_out(runs / f"tiny-seed{seed}", Vocabulary(1000)) for seed in (3, 4)]
+    assert texts[0].fingerprint == texts[1].fingerprint
+    assert (texts[0].test.targets.tokens == texts[1].test.targets.tokens).all()
+    rows = table_in((runs / "tiny-seeds" / "report.md").read_text().split("### Likelihood")[1])
+    assert "sd " in rows["held-out NLL (nats/token)"]["base"]
+
+
+def test_report_of_one_run_writes_it_anew_and_of_several_compares_them(run: Path, tmp_path: Path, capsys) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(run, again)
+    (again / "report.html").unlink()
+    assert main(["report", str(again)]) == 0
+    assert (again / "report.html").is_file()
+    assert main(["report", str(again), str(run), "--out", str(tmp_path / "both")]) == 0
+    assert f"report: {tmp_path / 'both' / 'report.html'}" in capsys.readouterr().out
+    assert (tmp_path / "both" / "report.md").is_file()

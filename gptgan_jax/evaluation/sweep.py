@@ -1,0 +1,157 @@
+"""Temperature x top-p over a run's generators: what each can do at its best, and at equal diversity.
+
+Caccia et al. 2020, "Language GANs Falling Short" (https://arxiv.org/abs/1811.02549): a text GAN is worth something
+where it beats likelihood training at every temperature, not at one. The baselines are the run's best likelihood
+checkpoint and the likelihood training that went on for as long as the adversarial phase.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from gptgan_jax.data.batches import TokenisedSplit
+from gptgan_jax.data.oracle import Oracle
+from gptgan_jax.evaluation.divergences import LogProbs, divergences
+from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums
+from gptgan_jax.evaluation.final import Candidate, Subject, candidates
+from gptgan_jax.evaluation.likelihood import HeldOut
+from gptgan_jax.evaluation.ngrams import bleu, words_of
+from gptgan_jax.evaluation.results import REAL, Axes, Cell, Evaluation, Figure, Sweep
+from gptgan_jax.evaluation.scores import Ruler, frechet, lm_score, self_bleu_figures
+from gptgan_jax.evaluation.texts import Drawing, TextSet
+from gptgan_jax.runs.checkpoints import Checkpoints
+from gptgan_jax.runs.experiment import restore_generator
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.types import Params
+
+BLEU, SELF_BLEU, NLL, LM = "BLEU-4", "Self-BLEU-4", "held-out NLL", "LM score"
+FRECHET, JS, ORACLE, GRAMMATICAL = "Fréchet distance", "Jensen-Shannon divergence", "NLL_oracle", "grammatical"
+ORACLE_SUM = "NLL_oracle + held-out NLL"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Side:
+    """One set of held-out texts, to choose by or to report: its split, its texts, their source's log-probabilities."""
+
+    split: TokenisedSplit
+    texts: TextSet
+    source: np.ndarray | None
+
+
+def sweep_run(folder: RunFolder, say: Callable[[str], None]) -> Evaluation:
+    """Adds the sweep to a run's evaluation.json.
+
+    Every point of the grid draws two sets of texts: one is measured against validation text, to choose a temperature
+    by, the other against the test text, to report.
+
+    Raises:
+        UserError: where the run can't be evaluated; see `evaluate_run`.
+    """
+    evaluation = Evaluation.load(folder.path)
+    assert evaluation is not None, "evaluate_run comes first"
+    subject = Subject(folder, say)
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        judged = {column.checkpoint for column in evaluation.columns}
+        swept = [
+            one for one in candidates(checkpoints) if one.as_column().checkpoint in judged and "last" not in one.name
+        ]
+        params = {
+            one: restore_generator(checkpoints, one.saved, subject.run.config, subject.run.generator) for one in swept
+        }
+    evaluation = dataclasses.replace(evaluation, sweep=sweep(subject, params))
+    evaluation.save(folder.path)
+    return evaluation
+
+
+def sweep(subject: Subject, generators: dict[Candidate, Params]) -> Sweep:
+    """The grid over some generators of a run, and real text beside them."""
+    run = subject.run
+    grid = run.config.evaluation.sweep
+    count = min(grid.samples, len(subject.real), len(subject.references))
+    sides = {
+        "valid": _Side(subject.real, subject.real_texts, subject.source_of(subject.real_texts)),
+        "test": _Side(subject.references, subject.reference_texts, subject.source_of(subject.reference_texts)),
+    }
+    cells: list[Cell] = []
+    signatures: dict[str, str] = {}
+    for candidate, params in generators.items():
+        column = candidate.saved.phase
+        for top_p in grid.top_p:
+            for temperature in grid.temperatures:
+                drawing = Drawing(temperature, 0, top_p)
+                subject.say(f"sweep: {column}, {drawing}")
+                measured = {}
+                written = subject.write(params, 2 * count, drawing)
+                texts = written.as_set()
+                for i, (name, side) in enumerate(sides.items()):
+                    rows = slice(i * count, (i + 1) * count)
+                    held_out = subject.likelihood(params, side.split, drawing)
+                    figures = _figures(subject, side, texts.part(rows), held_out, written.log_probs[rows])
+                    measured[name] = {figure.name: figure.estimate for figure in figures}
+                    signatures |= {figure.name: figure.signature for figure in figures} if name == "test" else {}
+                cells.append(Cell(column, temperature, top_p, **measured))
+    cells.append(_real_cell(subject, sides, count))
+    has_source, is_oracle = sides["test"].source is not None, isinstance(subject.text.source, Oracle)
+    axes = [
+        Axes(BLEU, SELF_BLEU, "higher", "lower", "", ""),
+        Axes(LM, SELF_BLEU, "lower", "lower", "nats/token", ""),
+    ]
+    combined = {FRECHET: ""}
+    if has_source and not run.conditional:
+        quality = (ORACLE, "lower", "nats/token") if is_oracle else (GRAMMATICAL, "higher", "share")
+        axes.insert(0, Axes(quality[0], NLL, quality[1], "lower", quality[2], "nats/token"))  # type: ignore[arg-type]
+        combined = ({ORACLE_SUM: "nats/token"} if is_oracle else {}) | {JS: "nats"} | combined
+    return Sweep(cells, axes, combined, signatures)
+
+
+def _figures(
+    subject: Subject, side: _Side, samples: TextSet, held_out: HeldOut | None, log_probs: np.ndarray | None
+) -> list[Figure]:
+    """The figures of one cell; without a likelihood, of real text under its own source."""
+    drawn = f"{len(samples)} texts, the run's seed"
+    words, references = words_of(samples.texts), words_of(side.texts.texts)
+    against = f"{drawn}; {len(references)} references"
+    figures = [
+        Figure(BLEU, "", mean_of(bleu(words, references, (4,))[4]), f"{against}, words, method1", "higher"),
+        *self_bleu_figures(words, drawn, (4,)),
+        lm_score(samples, subject.judge, drawn),
+        frechet(samples, Ruler(side.texts, judge=subject.judge), drawn),
+    ]
+    if held_out is not None:
+        figures.append(Figure(NLL, "nats/token", held_out.per_token(), f"{len(references)} texts", "lower"))
+    if side.source is None or subject.run.conditional:
+        return figures
+    source_of_samples = subject.source_of(samples)
+    assert source_of_samples is not None
+    if held_out is None:
+        held_out, log_probs = HeldOut(-side.source, np.diff(side.texts.targets.offsets)), source_of_samples
+        figures.append(Figure(NLL, "nats/token", held_out.per_token(), f"{len(references)} texts", "lower"))
+    assert log_probs is not None
+    found = divergences(LogProbs(side.source, -held_out.nats), LogProbs(source_of_samples, log_probs))
+    figures.append(Figure(JS, "nats", found.jensen_shannon, against, "lower"))
+    if isinstance(subject.text.source, Oracle):
+        oracle, nll = ratio_of_sums(-source_of_samples, np.diff(samples.targets.offsets)), held_out.per_token()
+        figures.append(Figure(ORACLE, "nats/token", oracle, drawn, "lower"))
+        figures.append(Figure(ORACLE_SUM, "nats/token", _sum(oracle, nll), against, "lower"))
+    else:
+        figures.append(Figure(GRAMMATICAL, "share", found.possible, drawn, "higher"))
+    return figures
+
+
+def _real_cell(subject: Subject, sides: dict[str, _Side], count: int) -> Cell:
+    """Each side's texts scored against the other side's."""
+    rows = slice(0, count)
+    valid = _figures(subject, sides["valid"], sides["test"].texts.part(rows), None, None)
+    test = _figures(subject, sides["test"], sides["valid"].texts.part(rows), None, None)
+    by_name = ({figure.name: figure.estimate for figure in side} for side in (valid, test))
+    return Cell(REAL, 1.0, 1.0, *by_name)
+
+
+def _sum(first: Estimate, second: Estimate) -> Estimate:
+    """The sum of two independent estimates."""
+    assert first.value is not None
+    assert second.value is not None
+    value = first.value + second.value
+    known = first.error is not None and second.error is not None
+    return Estimate(value, float(np.hypot(first.error or 0, second.error or 0)) if known else None)

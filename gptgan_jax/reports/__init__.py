@@ -1,0 +1,1 @@
+"""What was found about finished runs, for people: report.html, and report.md with its pictures beside it."""

@@ -1,0 +1,254 @@
+"""The report of several runs: what differs between them, and what came of it, over the seeds of each configuration."""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gptgan_jax.config_files import difference, to_yaml
+from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.estimates import Estimate
+from gptgan_jax.evaluation.results import REAL
+from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, Picture, Table, write_document
+from gptgan_jax.reports.figures import comparison_figure
+from gptgan_jax.reports.groups import Group, groups_of, measured_with
+from gptgan_jax.reports.run import (
+    PICTURES,
+    ReportedRun,
+    alarms_in,
+    best_blocks,
+    commands_of,
+    compared,
+    dominance_blocks,
+    frontier_blocks,
+    quoted_folder,
+)
+from gptgan_jax.reports.tables import MARKS, area_table, named, samples_table, spreads_shown
+from gptgan_jax.runs.folder import RunFolder
+
+CURVES_FILE = "curves.png"
+RESULTS_NOTES = (
+    "Each figure is a mean over runs, with its 95 % Student-t interval and the standard deviation (sd) over runs. Of 1 "
+    "run it is the run's own figure ± one standard error over texts, which knows nothing of the seeds.",
+    "Real text does not depend on the seed: the mean of the runs' figures ± their standard error over texts.",
+    "↓ and ↑ say which way is better; real: the nearer to real text, the better.",
+)
+
+
+def write_comparison(runs: Sequence[ReportedRun], folder: Path) -> Path:
+    """Writes report.html, report.md and its PNGs into a folder, over those of an earlier comparison.
+
+    Args:
+        runs: at least one; those of configurations that differ in name, seed and places only are repeats.
+        folder: made if there is none; no run folder, which keeps its own report.
+
+    Returns: the path of report.html.
+
+    Raises:
+        ValueError: no runs.
+        UserError: where the folder is a run folder or can't be written.
+    """
+    if not runs:
+        raise ValueError("a comparison needs at least 1 run")
+    if RunFolder(folder).config_file.exists():
+        raise UserError(f"{folder} is a run folder and keeps the report of its run; choose another folder")
+    groups = groups_of(runs)
+    every = [run for group in groups for run in group.runs]
+    title = f"Comparison of {len(every)} run{'s' * (len(every) > 1)}"
+    figure = comparison_figure({group.label: [run.records for run in group.runs] for group in groups})
+    curves: list[Block] = (
+        [] if figure is None else [Heading("Curves"), Picture(CURVES_FILE, "Curves of all runs", figure)]
+    )
+    blocks = [
+        Heading(title, level=1),
+        *_what(groups),
+        *_results(groups),
+        *_sweeps(groups),
+        *curves,
+        *_samples(groups),
+        *_alarms(groups),
+        *_configuration(groups),
+        Heading("Reproduce"),
+        Code("\n".join(_commands(every, folder)), "sh"),
+    ]
+    return write_document(folder, title, blocks, (CURVES_FILE, *PICTURES))
+
+
+# ---- sections
+
+
+def _what(groups: Sequence[Group]) -> list[Block]:
+    rows = [
+        (
+            group.label,
+            str(len(group.runs)),
+            ", ".join(str(run.config.seed) for run in group.runs),
+            ", ".join(str(run.folder) for run in group.runs),
+        )
+        for group in groups
+    ]
+    notes = [
+        f"{group.label}: seed {seed} was trained {count} times; these are no independent repeats"
+        for group in groups
+        for seed, count in Counter(run.config.seed for run in group.runs).items()
+        if count > 1
+    ]
+    different = Paragraph(
+        "ATTENTION: the runs differ in data or tokenizer. Their scores are of different text and can't be compared as "
+        "if they were of the same."
+    )
+    return [
+        *([different] if len(_texts(groups)) > 1 else []),
+        Heading("What is compared"),
+        Paragraph("A group is named after what its configuration has other than base; its runs differ in their seeds."),
+        Table(("group", "runs", "seeds", "folders"), tuple(rows), right=[1]),
+        *([Bullets(tuple(notes))] if notes else []),
+    ]
+
+
+def _text(group: Group) -> tuple[Any, Any]:
+    return group.config.data, group.config.tokenizer
+
+
+def _texts(groups: Sequence[Group]) -> dict[tuple[Any, Any], str]:
+    """What the runs read, each with the label of the first group that does."""
+    return {_text(group): group.label for group in reversed(groups)}
+
+
+def _results(groups: Sequence[Group]) -> list[Block]:
+    scores = [score for group in groups for run in group.runs for score in run.evaluation.scores]
+    kinds = [kind for kind in dict.fromkeys(column for score in scores for column in score.values) if kind != REAL]
+    if not kinds:
+        return []
+    ways: dict[str, set[tuple[str, str]]] = {}
+    for score in scores:
+        ways.setdefault(score.name, set()).add((score.unit, score.signature))
+    apart = [name for name, found in ways.items() if len(found) > 1]
+    not_joined = f"The signatures differ: a row for each way of measuring, not joined, of {', '.join(apart)}."
+    notes = [*RESULTS_NOTES, *([not_joined] if apart else []), *_notes(groups)]
+    blocks: list[Block] = [Heading("Results"), Bullets(tuple(notes))]
+    for kind in kinds:
+        blocks += [Heading(kind[0].upper() + kind[1:], 3), _kind_table(groups, kind)]
+    return blocks
+
+
+def _kind_table(groups: Sequence[Group], kind: str) -> Table:
+    """Scores of one kind of checkpoint, the groups side by side; a row joins what has one unit and signature."""
+    rows: dict[tuple[str, ...], dict[str, list[Estimate]]] = {}
+    columns: dict[str, None] = {}
+    reals: dict[str, None] = {}
+    for group in groups:
+        real = REAL if len(_texts(groups)) == 1 else f"{REAL} of {_texts(groups)[_text(group)]}"
+        for score in (score for run in group.runs for score in run.evaluation.scores if kind in score.values):
+            row = rows.setdefault((score.name, score.unit, MARKS[score.better], score.signature), {})
+            columns[group.label] = None
+            row.setdefault(group.label, []).append(score.values[kind])
+            if REAL in score.values:
+                reals[real] = None
+                row.setdefault(real, []).append(score.values[REAL])
+    names = list(dict.fromkeys(name for name, *_ in rows))
+    lines = []
+    for (name, unit, mark, signature), row in sorted(rows.items(), key=lambda item: names.index(item[0][0])):
+        shown = spreads_shown([row.get(c, []) for c in columns], [row.get(real, []) for real in reals])
+        lines.append((named(name, unit), mark, *shown, signature))
+    heads = ("score", "better", *columns, *reals, "measured with")
+    return Table(heads, tuple(lines), right=range(2, len(heads) - 1))
+
+
+def _notes(groups: Sequence[Group]) -> list[str]:
+    """What all evaluations note, and what some do, with their folders."""
+    runs = [run for group in groups for run in group.runs]
+    by_note: dict[str, list[str]] = {}
+    for run in runs:
+        for note in dict.fromkeys(run.evaluation.notes):
+            by_note.setdefault(note, []).append(str(run.folder))
+    return [note if len(of) == len(runs) else f"{', '.join(of)}: {note}" for note, of in by_note.items()]
+
+
+def _sweeps(groups: Sequence[Group]) -> list[Block]:
+    swept = {group.label: sweeps for group in groups if (sweeps := group.sweeps())}
+    if not swept:
+        return []
+    blocks: list[Block] = [Heading("Sweeps of temperature and top-p")]
+    if notes := _sweep_notes(groups):
+        blocks.append(Bullets(tuple(notes)))
+    for number, axes in enumerate(dict.fromkeys(axes for sweeps in swept.values() for axes in sweeps[0].axes), 1):
+        blocks += frontier_blocks({label: of for label, of in swept.items() if axes in of[0].axes}, axes, number)
+    found = [
+        (label, one) for label, sweeps in swept.items() for axes in sweeps[0].axes for one in compared(sweeps, axes)
+    ]
+    if found:
+        explained = (
+            "A gap is positive where the first is better. Intervals are by bootstrap over runs, of at least three."
+        )
+        blocks += [Heading("Quality at equal diversity", 3), Paragraph(explained), area_table(found)]
+    for label, sweeps in swept.items():
+        levels, best = dominance_blocks([one for of, one in found if of == label]), best_blocks(sweeps)
+        blocks += [Heading(f"{label}: level by level, and best temperature", 3), *levels, *best]
+    return blocks
+
+
+def _sweep_notes(groups: Sequence[Group]) -> list[str]:
+    notes, first = [], None
+    for group in groups:
+        made = [run for run in group.runs if run.evaluation.sweep is not None]
+        kept = group.sweeps()
+        if len(kept) < len(made):
+            notes.append(
+                f"{group.label}: of {len(made)} sweeps only {len(kept)} share axes and signatures and are joined; the "
+                "signatures of the others differ"
+            )
+        if 0 < len(made) < len(group.runs):
+            notes.append(f"{group.label}: {len(group.runs) - len(made)} of {len(group.runs)} runs have no sweep")
+        if kept:
+            first = first or kept[0]
+            if measured_with(kept[0]) != measured_with(first):
+                notes.append(f"{group.label}: the signatures differ from those of the first group's sweep")
+    return notes
+
+
+def _samples(groups: Sequence[Group]) -> list[Block]:
+    """The best adversarial texts of each group's first run, or its last column's where there are none."""
+    shown = {}
+    prompts = groups[0].runs[0].evaluation.prompts
+    for group in groups:
+        evaluation = group.runs[0].evaluation
+        models = {name: texts for name, texts in evaluation.shown.items() if name != REAL and texts}
+        if models:
+            name = next((name for name in models if name.startswith("adversarial")), list(models)[-1])
+            shown[f"{group.label}: {name}"] = models[name]
+        if evaluation.prompts != prompts:
+            prompts = []
+    if not shown:
+        return []
+    seeds = {group.runs[0].config.seed for group in groups}
+    keys = "from equal keys" if len(seeds) == 1 else "from the seed of each run, so rows don't correspond"
+    return [Heading("Samples"), Paragraph(f"Texts of each group's first run, {keys}."), samples_table(shown, prompts)]
+
+
+def _alarms(groups: Sequence[Group]) -> list[Block]:
+    lines = []
+    for group in groups:
+        for run in group.runs:
+            fired = [f"{group.label}, {run.folder}: {alarm}" for alarm in alarms_in(run.records)]
+            lines += fired or [f"{group.label}, {run.folder}: none fired"]
+    return [Heading("Alarms"), Bullets(tuple(lines))]
+
+
+def _configuration(groups: Sequence[Group]) -> list[Block]:
+    first, *others = [run for group in groups for run in group.runs]
+    rows = [(str(run.folder), line) for run in others for line in difference(first.config, run.config)]
+    blocks: list[Block] = [
+        Heading("Configuration"),
+        Paragraph(f"Of {first.folder}:"),
+        Code(to_yaml(first.config), "yaml"),
+    ]
+    if others:
+        blocks += [Paragraph("What the others have instead:"), Table(("folder", "key: there -> here"), tuple(rows))]
+    return blocks
+
+
+def _commands(runs: Sequence[ReportedRun], folder: Path) -> list[str]:
+    each = [command for run in runs for command in commands_of(run)]
+    return [*each, " ".join(["gptgan report", *map(quoted_folder, runs), "--out", shlex.quote(str(folder))])]

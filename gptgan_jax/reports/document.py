@@ -1,0 +1,297 @@
+"""A document as a list of blocks, rendered as Markdown with PNG files beside it and as one HTML file that holds all.
+
+Texts in blocks are plain: whatever markup they contain is shown literally, in both forms.
+"""
+
+import base64
+import html
+import io
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gptgan_jax.errors import UserError
+from gptgan_jax.runs.records import one_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
+
+
+@dataclass(frozen=True)
+class Bold:
+    """Text of a table cell that stands out."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Italic:
+    """Text of a table cell that is a remark, not a value."""
+
+    text: str
+
+
+Cell = str | Bold | Italic
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading; level 1 is the document's title."""
+
+    text: str
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Running text; small where it belongs to what stands above it."""
+
+    text: str
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list, one line each."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as wide as the heads.
+
+    Attributes:
+        heads: of the columns.
+        rows: the cells.
+        right: numbers of the columns of figures, which are right aligned.
+    """
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    right: Collection[int] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A matplotlib figure.
+
+    Attributes:
+        name: the PNG's file name.
+        alt: what it shows, in words.
+        figure: drawn once, when first needed.
+
+    Raises:
+        ValueError: a name that is no plain file name ending in .png.
+    """
+
+    name: str
+    alt: str
+    figure: "Figure"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-]+\.png", self.name):
+            raise ValueError(f"{self.name!r} is no plain name of a PNG file")
+
+    @cached_property
+    def png(self) -> bytes:
+        file = io.BytesIO()
+        self.figure.savefig(file, dpi=100, format="png")
+        return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to be read by a machine, shown as they are."""
+
+    text: str
+    language: str
+
+
+Block = Heading | Paragraph | Bullets | Table | Picture | Code
+
+
+def escape(text: str) -> str:
+    """One line of Markdown that shows the text literally, also inside a table: no HTML, no markup."""
+    entities = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "`": "&#96;"}
+    text = "".join(entities.get(char, char) for char in one_line(text))
+    return re.sub(r"([\\*_\[\]~$#])(?<!&#)", r"\\\1", text).replace("\t", " ")
+
+
+def to_markdown(blocks: Iterable[Block]) -> str:
+    """The blocks as Markdown, an empty line between them; tables also read well as plain text."""
+    return "\n\n".join(map(_markdown, blocks)) + "\n"
+
+
+def to_html(title: str, blocks: Iterable[Block]) -> str:
+    """The blocks as one HTML file that needs no other: pictures inside, no script, nothing fetched."""
+    body = "\n".join(map(_html, blocks))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{_literal(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def write_document(folder: Path, title: str, blocks: Sequence[Block], pictures: Collection[str]) -> Path:
+    """Writes report.html, report.md and its PNGs into a folder over those of an earlier report, each all or nothing.
+
+    Args:
+        folder: made if there is none.
+        title: of the browser's tab.
+        blocks: the document.
+        pictures: glob patterns of all names that reports in this folder give to pictures; what is not in this one goes.
+
+    Returns: the path of report.html.
+
+    Raises:
+        UserError: where the folder can't be written.
+    """
+    files = {block.name: block.png for block in blocks if isinstance(block, Picture)}
+    files |= {MARKDOWN_FILE: to_markdown(blocks).encode(), HTML_FILE: to_html(title, blocks).encode()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            temporary = folder / f"{name}.tmp"
+            temporary.write_bytes(content)
+            temporary.replace(folder / name)
+        for stale in {path for pattern in pictures for path in folder.glob(pattern)}:
+            if stale.name not in files:
+                stale.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: the report can't be written ({error.strerror}); choose another folder") from None
+    return folder / HTML_FILE
+
+
+# ---- Markdown
+
+
+def _markdown(block: Block) -> str:
+    match block:
+        case Heading(text, level):
+            return f"{'#' * level} {escape(text)}"
+        case Paragraph(text):
+            return _running(text)
+        case Bullets(items):
+            return "\n".join(f"- {_running(item)}" for item in items)
+        case Table(heads, rows, right):
+            heads = tuple(map(escape, heads))
+            return _plain_table([heads, *(tuple(map(_markdown_cell, row)) for row in rows)], right)
+        case Picture(name, alt):
+            return f"![{escape(alt)}]({name})"
+        case Code(text, language):
+            longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+            fence = "`" * max(3, longest + 1)
+            return f"{fence}{language}\n{_without_outer_lines(text)}\n{fence}"
+
+
+def _running(text: str) -> str:
+    """Text that begins a line, where "1." or "-" would begin a list and four spaces code."""
+    return re.sub(r"^(\d{0,9})(-|[+.)](?=\s|$))", r"\1\\\2", escape(text).strip())
+
+
+def _markdown_cell(cell: Cell) -> str:
+    match cell:
+        case Bold(text):
+            return f"**{escape(text)}**"
+        case Italic(text):
+            return f"*{escape(text)}*"
+        case _:
+            return escape(cell)
+
+
+def _plain_table(rows: Sequence[Sequence[str]], right: Collection[int]) -> str:
+    """A Markdown table, its first row the heads; the columns in `right` are right aligned."""
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    rule = ["-" * (w - 1) + (":" if i in right else "-") for i, w in enumerate(widths)]
+    pad: list[Callable[[str, int], str]] = [str.rjust if i in right else str.ljust for i in range(len(widths))]
+    lines = (map(lambda p, c, w: p(c, w), pad, row, widths) for row in [rows[0], rule, *rows[1:]])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _without_outer_lines(text: str) -> str:
+    return text.strip("\n")
+
+
+# ---- HTML
+
+
+def _literal(text: str) -> str:
+    return html.escape(one_line(text))
+
+
+def _html(block: Block) -> str:
+    match block:
+        case Heading(text, level):
+            return f"<h{level}>{_literal(text)}</h{level}>"
+        case Paragraph(text, small):
+            return f'<p class="small">{_literal(text)}</p>' if small else f"<p>{_literal(text)}</p>"
+        case Bullets(items):
+            return "<ul>\n" + "\n".join(f"<li>{_literal(item)}</li>" for item in items) + "\n</ul>"
+        case Table(heads, rows, right):
+            head = "".join(f"<th{_kind(text, i in right)}>{_literal(text)}</th>" for i, text in enumerate(heads))
+            lines = [
+                "".join(f"<td{_kind(cell, i in right)}>{_html_cell(cell)}</td>" for i, cell in enumerate(row))
+                for row in rows
+            ]
+            body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+            return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+        case Picture(_, alt):
+            data = base64.b64encode(block.png).decode()
+            return f'<div class="wide"><img alt="{_literal(alt)}" src="data:image/png;base64,{data}"></div>'
+        case Code(text, _):
+            return f"<pre><code>{html.escape(_without_outer_lines(text))}</code></pre>"
+
+
+def _kind(cell: Cell, right: bool) -> str:
+    """What the style knows of a cell: figures stay on one line, longer texts get room."""
+    length = len(cell if isinstance(cell, str) else cell.text)
+    kind = "figure" if right else "long" if length > 50 else "text" if length > 18 else ""
+    return f' class="{kind}"' if kind else ""
+
+
+def _html_cell(cell: Cell) -> str:
+    match cell:
+        case Bold(text):
+            return f"<strong>{_literal(text)}</strong>"
+        case Italic(text):
+            return f"<em>{_literal(text)}</em>"
+        case _:
+            return _literal(cell)
+
+
+# Wide tables and pictures scroll by themselves, so that a phone shows text at a readable size.
+_STYLE = """
+:root { color-scheme: light dark; --line: #d5d9de; --soft: #f4f5f7; --grey: #5b626b; }
+@media (prefers-color-scheme: dark) { :root { --line: #3d444d; --soft: #1e2329; --grey: #a0a8b2; } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }
+h1, h2, h3 { line-height: 1.2; overflow-wrap: anywhere; }
+h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
+p, li { max-width: 50rem; overflow-wrap: anywhere; }
+.small { font-size: .8rem; color: var(--grey); }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .8rem; line-height: 1.35; }
+th, td { padding: .3rem .45rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+td { max-width: 24rem; overflow-wrap: break-word; }
+td.text { min-width: 8rem; }
+td.long { min-width: 13rem; }
+th { background: var(--soft); vertical-align: bottom; }
+.figure { text-align: right; font-variant-numeric: tabular-nums; }
+td.figure { white-space: nowrap; }
+img { display: block; width: 800px; max-width: 100%; min-width: 40rem; height: auto; background: #fff; }
+pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8rem; line-height: 1.35; }
+"""

@@ -1,0 +1,227 @@
+"""The curves of a report over the training's steps, of one run and of several, and what all its pictures share.
+
+Each function gives a matplotlib figure 800 pixels wide, or None where nothing of it was recorded.
+"""
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gptgan_jax.training.alarms import HEALTHY_ACCURACY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes as Panel
+    from matplotlib.figure import Figure
+
+Record = Mapping[str, Any]
+Style = dict[str, Any]
+
+# The panels of the discriminator's picture: key of the records, name, unit.
+PANELS = (
+    ("discriminator_accuracy", "discriminator\naccuracy", "pairs ranked right"),
+    ("entropy", "generator\nentropy", "nats/token"),
+    ("length", "mean length\nof samples", "tokens"),
+    ("kl", "KL to the\nreference", "nats/token"),
+)
+# And of the picture that compares runs.
+COMPARED = (("valid_nats_per_token", "validation\nloss", "nats/token"), *PANELS)
+BLUE, ORANGE, GREEN = "#1f5fa8", "#d1570a", "#2e8b57"
+COLORS = (BLUE, ORANGE, GREEN, "#8e4ea8", "#0f8b8d", "#b8860b", "#c2185b", "#5d6670")
+LINES = ("-", "--", ":", "-.")
+TINTS = ("#edf2f8", "#fdf1dd", "#f3eefa", "#f3f3f0")
+
+
+@dataclass(frozen=True)
+class PhaseSpan:
+    """A training phase on the axis of global steps: it made the steps first_step + 1 … last_step."""
+
+    name: str
+    first_step: int
+    last_step: int
+
+
+def phases_in(records: Iterable[Record]) -> list[PhaseSpan]:
+    """The phases as far as they show in the records: each from the last record of the one before."""
+    last: dict[str, int] = {}
+    for record in records:
+        last[record["phase"]] = record["step"]
+    return [PhaseSpan(b[0], a[1], b[1]) for a, b in pairwise([("", 0), *last.items()])]
+
+
+def loss_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figure | None":
+    """Training and validation loss over the global step; a record's `loss` is that of likelihood, in nats per token."""
+    train = _curve(records, "loss")
+    valid = _curve(records, "valid_nats_per_token")
+    if not len(train[0]) and not len(valid[0]):
+        return None
+    figure, (panel,) = _stack(1, 4.4)
+    if len(train[0]):
+        smooth = _running_mean(train[1])
+        label = "training" if smooth is train[1] else "training (running mean)"
+        panel.plot(*train, color=BLUE, linewidth=0.8, alpha=0.3)
+        panel.plot(train[0], smooth, color=BLUE, marker=_marker(train), label=label)
+    if len(valid[0]):
+        panel.plot(*valid, color=ORANGE, marker="o", label="validation")
+    panel.set_ylabel("loss (nats/token)")
+    _shade([panel], phases, [train[0], valid[0]])
+    panel.legend(loc="best", framealpha=0.9)
+    return figure
+
+
+def discriminator_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figure | None":
+    """The health of the adversarial game, one panel per recorded key of PANELS; real text's length beside the own."""
+    curves = [(panel, curve) for panel in PANELS if len((curve := _curve(records, panel[0]))[0])]
+    if not curves:
+        return None
+    figure, panels = _stack(len(curves), 1.1 + 1.6 * len(curves))
+    for panel, ((name, label, unit), curve) in zip(panels, curves, strict=True):
+        panel.plot(*curve, color=BLUE, marker=_marker(curve), label="samples")
+        panel.set_ylabel(f"{label}\n({unit})")
+        if name == "discriminator_accuracy":
+            _healthy_band(panel, curve[1].min())
+        real = _curve(records, "real_length")
+        if name == "length" and len(real[0]):
+            panel.plot(*real, color=ORANGE, linewidth=1, marker=_marker(real), label="real text")
+            panel.legend(loc="best", framealpha=0.9, fontsize=9)
+    _shade(panels, phases, [curve[0] for _, curve in curves])
+    return figure
+
+
+def comparison_figure(groups: Mapping[str, Sequence[Sequence[Record]]]) -> "Figure | None":
+    """Curves of all runs, one colour per group and one line per run; one panel per recorded key of COMPARED.
+
+    Args:
+        groups: by label the records of each of its runs.
+    """
+    curves = {
+        key: [(group, curve) for group, runs in groups.items() for r in runs if len((curve := _curve(r, key))[0])]
+        for key, _, _ in COMPARED
+    }
+    shown = [panel for panel in COMPARED if curves[panel[0]]]
+    if not shown:
+        return None
+    figure, panels = _stack(len(shown), 1.1 + 1.7 * len(shown) + 0.25 * len(groups))
+    looks: dict[str, Style] = {
+        group: {"color": cycled(COLORS, i), "ls": cycled(LINES, i // len(COLORS)), "lw": line_width(i)}
+        for i, group in enumerate(groups)
+    }
+    for panel, (key, label, unit) in zip(panels, shown, strict=True):
+        for group, (steps, values) in curves[key]:
+            smooth = _running_mean(values)
+            panel.plot(steps, smooth, alpha=0.9, marker=_marker((steps, smooth)), ms=3, **looks[group])
+        panel.set_ylabel(f"{label}\n({unit})")
+        if key == "discriminator_accuracy":
+            _healthy_band(panel, min(curve[1].min() for _, curve in curves[key]))
+    legend_above(figure, looks)
+    return figure
+
+
+def blank_figure(height: float) -> "Figure":
+    """An empty figure, 8 inches of 100 pixels wide and so many inches high."""
+    # Imported late as it is slow; without pyplot, which has global state and may look for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _stack(panels: int, height: float) -> "tuple[Figure, list[Panel]]":
+    """Panels one over the other, over the global step."""
+    figure = blank_figure(height)
+    all_panels = tidied(figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
+    all_panels[-1].set_xlabel("global step (updates)")
+    return figure, all_panels
+
+
+def tidied(panels: "Iterable[Panel]") -> "list[Panel]":
+    """The panels, with a grid behind and without a frame."""
+    panels = list(panels)
+    for panel in panels:
+        panel.grid(color="0.85", linewidth=0.7)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    return panels
+
+
+def legend_above(figure: "Figure", looks: Mapping[str, Style]) -> None:
+    """Names lines by their looks, above all panels."""
+    from matplotlib.lines import Line2D
+
+    names = [textwrap.fill(name, 90) for name in looks]
+    # A letter is 6 pixels wide, a line and the space around it 60.
+    abreast = max(1, 780 // (6 * max(map(len, names)) + 60))
+    handles = [Line2D([], [], **look) for look in looks.values()]
+    legend = figure.legend(handles, names, loc="outside upper center", ncols=abreast, frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def line_width(number: int) -> float:
+    """Thinner from each to the next, so that a line shows under another that lies on it."""
+    return max(0.8, 2.2 - 0.6 * number)
+
+
+def cycled(choices: Sequence[str], number: int) -> str:
+    """A choice for each number, again from the first after the last."""
+    return choices[number % len(choices)]
+
+
+def _healthy_band(panel: "Panel", least: float) -> None:
+    low, high = HEALTHY_ACCURACY
+    band = panel.axhspan(low, high, color=GREEN, alpha=0.22, lw=0, label=f"healthy: {low:g} to {high:g}")
+    panel.set_ylim(min(0.35, least - 0.05), 1.03)
+    panel.legend(handles=[band], loc="best", framealpha=0.9, fontsize=9)
+
+
+def _shade(panels: "Sequence[Panel]", phases: Sequence[PhaseSpan], steps: Sequence[np.ndarray]) -> None:
+    """Tints each phase, names it over the topmost panel and sets the step axis to what was recorded."""
+    drawn = np.concatenate(steps)
+    low, high = float(drawn.min()), float(drawn.max())
+    margin = 0.02 * (high - low) or 1.0
+    left, right = low - margin, high + margin
+    panels[0].set_xlim(left, right)
+    panels[0].locator_params(axis="x", integer=True)
+    row = 0
+    for number, phase in enumerate(phases):
+        begin, end = max(phase.first_step, left), min(phase.last_step, right)
+        # A phase that ends where the curves begin, or the reverse, would only be a sliver of the margin.
+        if phase.last_step < low or phase.first_step >= high > low or end <= begin:
+            continue
+        for panel in panels:
+            panel.axvspan(begin, end, color=cycled(TINTS, number), linewidth=0, zorder=0)
+        # The panels are 7 inches wide, a letter is .09: a name that is wider than its phase gets its own row.
+        need = 0.09 * len(phase.name) / 7 * (right - left)
+        row = 0 if need <= end - begin else row + 1
+        centre = min(max((begin + end) / 2, left + need / 2), right - need / 2)
+        at, points = panels[0].get_xaxis_transform(), (0, 4 + 14 * row)
+        name = panels[0].annotate(phase.name, (centre, 1), points, at, "offset points", color="0.3")
+        name.set(ha="center", parse_math=False)
+
+
+def _curve(records: Iterable[Record], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps and the finite values of one key."""
+    points = [(r["step"], r[name]) for r in records if isinstance(r.get(name), int | float)]
+    array = np.array(points, dtype=float).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    """A centred mean over a 25th of the values, less at both ends; the values themselves where they are few."""
+    half = len(values) // 50
+    if half == 0:
+        return values
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    left = np.minimum(half, at)
+    right = np.minimum(left, at[::-1])
+    return (sums[at + right + 1] - sums[at - left]) / (left + right + 1)
+
+
+def _marker(curve: tuple[np.ndarray, np.ndarray]) -> str:
+    return "o" if len(curve[0]) <= 25 else ""

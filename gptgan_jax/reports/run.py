@@ -1,0 +1,225 @@
+"""The report of one run: report.html, and report.md with its pictures, in the run folder.
+
+All of it can be written of a half-finished run: what has not been recorded or measured is left out.
+"""
+
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gptgan_jax.config import Config
+from gptgan_jax.config_files import to_yaml
+from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.frontiers import Dominance, best_drawing, dominance
+from gptgan_jax.evaluation.results import REAL, Axes, Evaluation, Sweep
+from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, Picture, write_document
+from gptgan_jax.reports.figures import discriminator_figure, loss_figure, phases_in
+from gptgan_jax.reports.frontiers import frontier_figure
+from gptgan_jax.reports.tables import area_table, best_table, dominance_table, samples_table, table_of_scores
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.records import read_metrics
+
+LOSS_FILE, DISCRIMINATOR_FILE = "loss.png", "discriminator.png"
+PICTURES = (LOSS_FILE, DISCRIMINATOR_FILE, "frontier-[0-9].png")
+OURS, BASELINES = "adversarial", ("likelihood", "continued")
+RESULTS_NOTES = (
+    "± is one standard error over texts.",
+    "↓ and ↑ say which way is better; real: the nearer to real text, the better.",
+    "Bold is better than every other checkpoint by more than two combined standard errors.",
+)
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """A run that has been evaluated.
+
+    Attributes:
+        folder: its run folder.
+        config: its configuration.
+        records: the lines of its metrics.jsonl.
+        evaluation: what it was judged to be.
+    """
+
+    folder: Path
+    config: Config
+    records: list[dict[str, Any]]
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something looked wrong with the training at a global step."""
+
+    phase: str
+    step: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.phase}, step {self.step}: {self.text}"
+
+
+def alarms_in(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
+    """The alarms among the records that `read_metrics` gives."""
+    return [Alarm(str(r["phase"]), int(r["step"]), str(r["alarm"])) for r in records if "alarm" in r]
+
+
+def load_reported_run(folder: RunFolder) -> ReportedRun:
+    """Reads a run folder.
+
+    Raises:
+        UserError: where it is no run folder, or has not been evaluated, or its evaluation is damaged.
+    """
+    config = folder.read_config()
+    evaluation = Evaluation.load(folder.path)
+    if evaluation is None:
+        quoted = shlex.quote(str(folder.path))
+        raise UserError(f"{folder.path} has not been evaluated yet; run `gptgan evaluate {quoted}` first")
+    return ReportedRun(folder.path, config, read_metrics(folder.path), evaluation)
+
+
+def write_run_report(run: ReportedRun) -> Path:
+    """Writes report.html, report.md and its PNGs into the run folder, over those of an earlier report.
+
+    Returns: the path of report.html.
+
+    Raises:
+        UserError: where the folder can't be written.
+    """
+    title = run.config.name or run.folder.name
+    blocks = [
+        Heading(title, level=1),
+        *_results(run.evaluation),
+        *_sweep(run.evaluation.sweep),
+        *_curves(run.records),
+        *_samples(run.evaluation),
+        Heading("Alarms"),
+        _bullets([str(alarm) for alarm in alarms_in(run.records)], "None fired."),
+        Heading("Configuration"),
+        Code(to_yaml(run.config), "yaml"),
+        Heading("Reproduce"),
+        Code("\n".join([*commands_of(run), f"gptgan report {quoted_folder(run)}"]), "sh"),
+    ]
+    return write_document(run.folder, title, blocks, PICTURES)
+
+
+def commands_of(run: ReportedRun) -> list[str]:
+    """Shell commands that train the run again, under another name, and that evaluate it."""
+    config = shlex.quote(str(RunFolder(run.folder).config_file))
+    name = shlex.quote(f"{run.config.name or run.folder.name}-again")
+    sweep = " --sweep" if run.evaluation.sweep else ""
+    return [f"python train.py {config} --name {name}", f"gptgan evaluate {quoted_folder(run)}{sweep}"]
+
+
+def quoted_folder(run: ReportedRun) -> str:
+    """The run's folder, for a shell."""
+    return shlex.quote(str(run.folder))
+
+
+def judged(evaluation: Evaluation) -> str:
+    """One line: which checkpoints the columns are, and how each was chosen."""
+    return "; ".join(f"{one.name}: checkpoint {one.checkpoint} ({one.chosen})" for one in evaluation.columns)
+
+
+def frontier_blocks(sweeps: Mapping[str, Sequence[Sweep]], axes: Axes, number: int) -> list[Block]:
+    """The picture of one trade-off with the signatures of its figures below it; nothing where no cell is finite."""
+    over = "runs" if any(len(runs) > 1 for runs in sweeps.values()) else "texts"
+    note = _frontier_note([sweep for runs in sweeps.values() for sweep in runs], axes, over)
+    figure = frontier_figure(sweeps, axes, note)
+    if figure is None:
+        return []
+    alt = f"{axes.quality} over {axes.diversity}, by temperature and top-p"
+    return [Picture(f"frontier-{number}.png", alt, figure), Paragraph(note, small=True)]
+
+
+def compared(runs: Sequence[Sweep], axes: Axes) -> list[Dominance]:
+    """The adversarial generator against each baseline that every run has swept."""
+    swept = [{cell.column for cell in run.cells} for run in runs]
+    names = [name for name in BASELINES if all({OURS, name} <= columns for columns in swept)]
+    return [dominance(runs, axes, OURS, name) for name in names]
+
+
+def dominance_blocks(found: Sequence[Dominance]) -> list[Block]:
+    """Level by level, a table for each pair of figures, with the notes on what was compared."""
+    blocks: list[Block] = []
+    for axes in dict.fromkeys((one.axes.quality, one.axes.diversity) for one in found):
+        same = [one for one in found if (one.axes.quality, one.axes.diversity) == axes]
+        if any(one.rows for one in same):
+            blocks.append(dominance_table(same, same[0].axes))
+        blocks.append(Paragraph(". ".join(f"{one.ours} against {one.theirs}: {one.note}" for one in same), small=True))
+    return blocks
+
+
+def best_blocks(runs: Sequence[Sweep]) -> list[Block]:
+    """The best way of drawing by each combined figure, chosen on validation text."""
+    units = runs[0].combined
+    chosen = {name: drawings for name in units if (drawings := best_drawing(runs, name))}
+    if not chosen:
+        return []
+    signatures = [f"{name}: {runs[0].signatures[name]}" for name in chosen if runs[0].signatures.get(name)]
+    below: list[Block] = [Paragraph("Measured with: " + "; ".join(signatures), small=True)] if signatures else []
+    return [best_table(chosen, units), *below]
+
+
+def _results(evaluation: Evaluation) -> list[Block]:
+    blocks: list[Block] = [Paragraph(f"Judged: {judged(evaluation)}.")] if evaluation.columns else []
+    if evaluation.scores:
+        blocks += [Heading("Results"), table_of_scores(evaluation.scores)]
+    # The evaluation may say itself what ± is.
+    own = [note for note in RESULTS_NOTES if not any(other.startswith(note) for other in evaluation.notes)]
+    return [*blocks, Bullets((*own, *evaluation.notes))]
+
+
+def _sweep(sweep: Sweep | None) -> list[Block]:
+    if sweep is None:
+        return []
+    blocks: list[Block] = [Heading("Sweep of temperature and top-p")]
+    for number, axes in enumerate(sweep.axes, 1):
+        blocks += frontier_blocks({"": [sweep]}, axes, number)
+    found = [one for axes in sweep.axes for one in compared([sweep], axes)]
+    if found:
+        blocks += [
+            Heading("Quality at equal diversity", 3),
+            Paragraph("A gap is positive where the first is better. An interval needs at least three runs."),
+            area_table([("", one) for one in found]),
+            *dominance_blocks(found),
+        ]
+    best = best_blocks([sweep])
+    return [*blocks, *([Heading("Best temperature", 3)] if best else []), *best]
+
+
+def _frontier_note(sweeps: Sequence[Sweep], axes: Axes, over: str) -> str:
+    names = (axes.diversity, axes.quality)
+    signatures = dict.fromkeys(
+        f"{name}: {one.signatures[name]}" for name in names for one in sweeps if name in one.signatures
+    )
+    values = [
+        [cell.test.get(name) for name in names] for sweep in sweeps for cell in sweep.cells if cell.column != REAL
+    ]
+    lost = sum(any(one is None or one.value is None or not math.isfinite(one.value) for one in both) for both in values)
+    left_out = [f"{lost} of {len(values)} cells are not finite and not shown"] if lost else []
+    bars = f"bars: one standard error over {over}"
+    return "; ".join([*signatures, bars, *left_out])
+
+
+def _curves(records: Sequence[Mapping[str, Any]]) -> list[Block]:
+    phases = phases_in(records)
+    pictures = [
+        (LOSS_FILE, "Loss over the global step", loss_figure(records, phases)),
+        (DISCRIMINATOR_FILE, "Discriminator and generator over the global step", discriminator_figure(records, phases)),
+    ]
+    drawn: list[Block] = [Picture(name, alt, figure) for name, alt, figure in pictures if figure is not None]
+    return [Heading("Curves"), *drawn] if drawn else []
+
+
+def _samples(evaluation: Evaluation) -> list[Block]:
+    if not any(evaluation.shown.values()):
+        return []
+    line = Paragraph("Texts in one row come from equal keys; real text has none.")
+    return [Heading("Samples"), line, samples_table(evaluation.shown, evaluation.prompts)]
+
+
+def _bullets(items: Sequence[str], otherwise: str) -> Block:
+    return Bullets(tuple(items)) if items else Paragraph(otherwise)

@@ -1,0 +1,167 @@
+"""Files of any toolkit: measured by parts of the references that share no text, or refused in one line."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gptgan_jax.cli import main
+from gptgan_jax.config import JudgeConfig
+from gptgan_jax.evaluation import files
+from gptgan_jax.evaluation.files import evaluate_files
+from gptgan_jax.evaluation.results import REAL, Evaluation, Score
+
+
+@pytest.fixture(autouse=True)
+def _small_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "JudgeConfig", lambda: JudgeConfig(layers=1, width=8, steps=2))
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    words = random.Random(seed)
+    return [
+        " ".join(
+            words.choice(["the", "a", "red", "cat", "dog", "runs", "sits", "."]) for _ in range(words.randrange(2, 8))
+        )
+        for _ in range(count)
+    ]
+
+
+def written(path: Path, texts: list[str]) -> Path:
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return path
+
+
+def silently(line: str) -> None:
+    """Takes no notice of a line."""
+
+
+def scored(samples: Path, references: Path, training: Path | None = None) -> Evaluation:
+    return evaluate_files(samples, references, training, "language_model", 0, silently)
+
+
+def row(evaluation: Evaluation, name: str) -> Score:
+    return next(score for score in evaluation.scores if score.name == name)
+
+
+def test_samples_of_the_references_own_source_score_like_real_text(tmp_path: Path) -> None:
+    samples, references = (written(tmp_path / f"{i}.txt", sentences(300, i)) for i in (1, 2))
+    evaluation = scored(samples, references)
+    for name in ("length", "BLEU-2", "BLEU-3", "Self-BLEU-2", "distinct-2", "classifier accuracy"):
+        figures = row(evaluation, name).values
+        apart = abs(figures["samples"].value - figures[REAL].value)
+        assert apart < 5 * np.hypot(figures["samples"].error, figures[REAL].error), name
+
+
+def test_without_training_text_a_third_of_the_references_does_nothing_but_train_the_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references = [f"the red cat {i}" for i in range(60)]
+    learned: list[str] = []
+    real = files.encode_split
+    monkeypatch.setattr(
+        files, "encode_split", lambda split, *rest: learned.append(list(split.texts)) or real(split, *rest)
+    )
+    seen: dict[str, set[str]] = {}
+    measure = files.text_figures
+
+    def noting(samples, ruler, drawn):
+        seen.setdefault("references", set(ruler.references.texts))
+        seen["real"] = set(samples.texts)
+        return measure(samples, ruler, drawn)
+
+    monkeypatch.setattr(files, "text_figures", noting)
+    evaluation = scored(written(tmp_path / "s.txt", references[:30]), written(tmp_path / "r.txt", references))
+    judge = set(learned[0])
+    assert [len(part) for part in (judge, seen["references"], seen["real"])] == [20, 20, 20]
+    assert len(judge | seen["references"] | seen["real"]) == 60
+    assert "20 of the references" in row(evaluation, "LM score").signature
+
+
+def test_with_training_text_copies_are_counted_and_the_judge_learns_from_it(tmp_path: Path) -> None:
+    training = sentences(40, 3)
+    samples = written(tmp_path / "s.txt", training[:10] + [f"cat {text}" for text in sentences(30, 4)])
+    references = written(tmp_path / "r.txt", [f"a a {text}" for text in sentences(100, 5)])
+    evaluation = scored(samples, references, written(tmp_path / "t.txt", training))
+    assert row(evaluation, "not in the training text").values["samples"].value == pytest.approx(30 / 40)
+    assert "40 training texts" in row(evaluation, "LM score").signature
+
+
+def test_references_that_are_training_text_are_refused_and_a_few_are_named(tmp_path: Path, capsys) -> None:
+    training, own = sentences(100, 3), [f"the the {text}" for text in sentences(100, 6)]
+    samples, seen = written(tmp_path / "s.txt", sentences(20, 4)), written(tmp_path / "t.txt", training)
+    command = ["evaluate", "--samples", str(samples), "--training", str(seen), "--references"]
+    assert main([*command, str(seen)]) == 2
+    assert "100 % of its texts are in" in capsys.readouterr().err
+    evaluation = scored(samples, written(tmp_path / "r.txt", own[:98] + training[:2]), seen)
+    assert "2.0 % of the references are also in the training text." in evaluation.notes
+
+
+@pytest.mark.parametrize(
+    "samples", [["the red cat sits ."] * 40, ["the"] * 40, ["the cat"] * 2], ids=["same", "one", "two"]
+)
+def test_degenerate_samples_have_defined_values_or_none(samples: list[str], tmp_path: Path) -> None:
+    references = written(tmp_path / "r.txt", sentences(150))
+    evaluation = scored(written(tmp_path / "s.txt", samples), references)
+    for score in evaluation.scores:
+        for estimate in score.values.values():
+            assert estimate.value is None or not np.isnan(estimate.value), score.name
+            assert estimate.error is None or not np.isnan(estimate.error), score.name
+
+
+BAD = {
+    "no such file": (None, sentences(30), "s.txt"),
+    "empty samples": ([], sentences(30), "s.txt is empty"),
+    "one sample": (["the cat"], sentences(30), "at least 2 are needed"),
+    "one reference": (sentences(30), ["the cat"], "r.txt has 1 text; at least 6 are needed"),
+    "another spelling": (
+        [" ".join("\u2581" + word for word in text.split()) for text in sentences(30)],
+        sentences(30),
+        "spelt by one tokenizer",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files_are_one_line(case: str, tmp_path: Path, capsys) -> None:
+    samples, references, says = BAD[case]
+    for name, texts in (("s.txt", samples), ("r.txt", references)):
+        if texts is not None:
+            (tmp_path / name).write_text("".join(f"{text}\n" for text in texts))
+    files_given = ["--samples", str(tmp_path / "s.txt"), "--references", str(tmp_path / "r.txt")]
+    assert main(["evaluate", *files_given, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "give a run folder, or --samples"),
+        (["--samples", "s.txt"], "--samples needs --references"),
+        (["--samples", "s.txt", "--references", "r.txt", "--sweep"], "--sweep needs a run"),
+        (["runs/x", "--references", "r.txt"], "--references goes with --samples"),
+        (["runs/x", "--samples", "s.txt"], "give a run folder, or --samples"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(arguments: list[str], says: str, capsys) -> None:
+    assert main(["evaluate", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
+
+
+def test_the_command_prints_the_table_and_keeps_it_where_asked(tmp_path: Path, capsys) -> None:
+    samples, references = (written(tmp_path / f"{i}.txt", sentences(60, i)) for i in (1, 2))
+    out = tmp_path / "out"
+    command = ["evaluate", "--samples", str(samples), "--references", str(references), "--out", str(out)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "| BLEU-4" in printed
+    assert "real text" in printed
+    kept = Evaluation.load(out)
+    assert kept is not None
+    assert row(kept, "BLEU-4").values.keys() == {"samples", REAL}
