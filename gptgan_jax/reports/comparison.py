@@ -14,6 +14,7 @@ from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph
 from gptgan_jax.reports.figures import comparison_figure
 from gptgan_jax.reports.groups import Group, groups_of, measured_with
 from gptgan_jax.reports.run import (
+    ERRORS_NOTE,
     PICTURES,
     ReportedRun,
     alarms_in,
@@ -157,11 +158,11 @@ def _kind_table(groups: Sequence[Group], kind: str) -> Table:
 
 
 def _notes(groups: Sequence[Group]) -> list[str]:
-    """What all evaluations note, and what some do, with their folders."""
+    """What all evaluations note, and what some do, with their folders; without what ± is: another thing here."""
     runs = [run for group in groups for run in group.runs]
     by_note: dict[str, list[str]] = {}
     for run in runs:
-        for note in dict.fromkeys(run.evaluation.notes):
+        for note in dict.fromkeys(note for note in run.evaluation.notes if not note.startswith(ERRORS_NOTE)):
             by_note.setdefault(note, []).append(str(run.folder))
     return [note if len(of) == len(runs) else f"{', '.join(of)}: {note}" for note, of in by_note.items()]
 

@@ -130,10 +130,12 @@ def _write_beside(figure: "Figure", marks: "Sequence[tuple[Panel, float, float, 
     figure.draw_without_rendering()  # settles where the panels lie
     taken = {panel: _drawn(panel) for panel in dict.fromkeys(mark[0] for mark in marks)}
     for panel, x, y, text, color in marks:
-        wide, high = 3.0 * len(text) + 1, 5.0  # half of each, in pixels
+        wide, high = 2.7 * len(text) + 0.5, 5.0  # half of each, in pixels
         px, py = panel.transData.transform((x, y))
         for angle in np.arange(16) * math.pi / 8 + math.pi / 4:
-            cx, cy = px + math.cos(angle) * (wide + 7), py + math.sin(angle) * (high + 7)
+            right, up = math.cos(angle), math.sin(angle)
+            out = 1 / max(abs(right), abs(up))  # on a rectangle around the point
+            cx, cy = px + out * right * (wide + 6), py + out * up * (high + 6)
             box = (cx - wide, cy - high, cx + wide, cy + high)
             inside = panel.bbox.x0 < box[0] < box[2] < panel.bbox.x1 and panel.bbox.y0 < box[1] < box[3] < panel.bbox.y1
             if inside and not any(_overlap(box, other) for other in taken[panel]):
@@ -145,16 +147,17 @@ def _write_beside(figure: "Figure", marks: "Sequence[tuple[Panel, float, float, 
 
 
 def _drawn(panel: "Panel") -> list[tuple[float, float, float, float]]:
-    """Boxes in pixels around all points and along all lines of a panel."""
-    boxes = []
-    for line in panel.lines:
-        points = panel.transData.transform(np.asarray(line.get_xydata()))
-        boxes += [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
-        if line.get_linestyle() != "None":
-            along = np.linspace(0, 1, 40)[:, None, None]
-            between = (points[:-1] * (1 - along) + points[1:] * along).reshape(-1, 2)
-            boxes += [(x - 1, y - 1, x + 1, y + 1) for x, y in between]
-    return boxes
+    """Boxes in pixels around all points, and along all lines and error bars, of a panel."""
+    points = [np.asarray(line.get_xydata()) for line in panel.lines]
+    joined = [at for at, line in zip(points, panel.lines, strict=True) if line.get_linestyle() != "None"]
+    bars = [np.asarray(bar) for bars in panel.collections for bar in bars.get_segments()]  # type: ignore[attr-defined]
+    along = np.linspace(0, 1, 40)[:, None, None]
+    between = [(at[:-1] * (1 - along) + at[1:] * along).reshape(-1, 2) for at in joined + bars]
+    return [
+        (x - half, y - half, x + half, y + half)
+        for half, of in ((5, points), (1, between))
+        for x, y in panel.transData.transform(np.concatenate(of))
+    ]
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

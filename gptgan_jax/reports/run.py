@@ -25,8 +25,8 @@ from gptgan_jax.runs.records import read_metrics
 LOSS_FILE, DISCRIMINATOR_FILE = "loss.png", "discriminator.png"
 PICTURES = (LOSS_FILE, DISCRIMINATOR_FILE, "frontier-[0-9].png")
 OURS, BASELINES = "adversarial", ("likelihood", "continued")
+ERRORS_NOTE = "± is one standard error over texts."
 RESULTS_NOTES = (
-    "± is one standard error over texts.",
     "↓ and ↑ say which way is better; real: the nearer to real text, the better.",
     "Bold is better than every other checkpoint by more than two combined standard errors.",
 )
@@ -168,8 +168,8 @@ def _results(evaluation: Evaluation) -> list[Block]:
     if evaluation.scores:
         blocks += [Heading("Results"), table_of_scores(evaluation.scores)]
     # The evaluation may say itself what ± is.
-    own = [note for note in RESULTS_NOTES if not any(other.startswith(note) for other in evaluation.notes)]
-    return [*blocks, Bullets((*own, *evaluation.notes))]
+    errors = [] if any(note.startswith(ERRORS_NOTE) for note in evaluation.notes) else [ERRORS_NOTE]
+    return [*blocks, Bullets((*errors, *RESULTS_NOTES, *evaluation.notes))]
 
 
 def _sweep(sweep: Sweep | None) -> list[Block]:
