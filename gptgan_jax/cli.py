@@ -80,9 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--references", type=Path, help="with --samples: held-out real text, a text a line")
     evaluate.add_argument("--training", type=Path, help="with --samples: what their model was trained on (optional)")
     evaluate.add_argument(
-        "--embedder", choices=typing.get_args(EmbedderName), default="language_model", help="with --samples"
+        "--embedder",
+        choices=typing.get_args(EmbedderName),
+        help="what turns texts into vectors (default: evaluation.embedder of the run; language_model)",
     )
-    evaluate.add_argument("--seed", type=_number(int, 0), default=0, help="with --samples: of splits and judges")
+    evaluate.add_argument("--seed", type=_number(int, 0), help="with --samples: of splits and judges (default 0)")
     evaluate.add_argument("--out", type=Path, help="with --samples: a folder for evaluation.json (default: none)")
     evaluate.set_defaults(command=_evaluate)
 
@@ -101,7 +103,7 @@ _TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--key.path value ...]
 
 Trains the run that a config (a YAML file, such as configs/quickstart.yaml) describes; the same command again goes on
 with it. With --seeds N it trains N runs, NAME-seed0, NAME-seed1 and so on, one after another, and compares them in
-NAME-seeds. Every key below can be set on the command line, and overrides the file.
+NAME-comparison. Every key below can be set on the command line, and overrides the file.
 """
 
 
@@ -146,7 +148,7 @@ def _train(arguments: Sequence[str]) -> int:
         if status is not None:
             return status
         folders.append(folder)
-    return _compare(folders, Path(config.runs_folder) / f"{config.name}-seeds")
+    return _compare(folders, Path(config.runs_folder) / f"{config.name}-comparison")
 
 
 def _seeds(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
@@ -236,13 +238,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     from gptgan_jax.reports.tables import score_table
     from gptgan_jax.runs.folder import RunFolder
 
-    for name in ("references", "training", "out"):
+    for name in ("references", "training", "out", "seed"):
         if getattr(options, name) is not None:
             raise UserError(f"--{name} goes with --samples; a run is judged by the text in its folder")
     folder = RunFolder(options.run)
-    outcome = evaluate_run(folder, _say)
+    outcome = evaluate_run(folder, _say, embedder=options.embedder)
     if options.sweep:
-        outcome = sweep_run(folder, _say)
+        outcome = sweep_run(folder, _say, options.embedder)
     report = write_run_report(load_reported_run(folder))
     print(f"\n{score_table(outcome.scores)}\n\nreport: {report}")
     return 0
@@ -257,7 +259,12 @@ def _evaluate_files(options: argparse.Namespace) -> int:
     if options.sweep:
         raise UserError("--sweep needs a run: a file of samples has no temperature to change")
     outcome = evaluate_files(
-        options.samples, options.references, options.training, options.embedder, options.seed, _say
+        options.samples,
+        options.references,
+        options.training,
+        options.embedder or "language_model",
+        options.seed or 0,
+        _say,
     )
     print(f"\n{score_table(outcome.scores)}\n")
     for note in outcome.notes:

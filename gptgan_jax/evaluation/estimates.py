@@ -24,6 +24,19 @@ def mean_of(values: Sequence[float] | np.ndarray) -> Estimate:
     return Estimate(float(values.mean()), error)
 
 
+def share_of(which: np.ndarray) -> Estimate:
+    """The share of True in bool [N]; undefined for none.
+
+    The standard error is Agresti and Coull's (1998, "Approximate is better than exact"), as if there were two more
+    successes and two more failures: that of 0 or N successes is not 0.
+    """
+    count, successes = len(which), int(np.sum(which))
+    if not count:
+        return Estimate(None)
+    middle = (successes + 2) / (count + 4)
+    return Estimate(successes / count, math.sqrt(middle * (1 - middle) / (count + 4)))
+
+
 def jackknife_error(statistic: Callable[[np.ndarray], float], count: int, groups: int = 10) -> float | None:
     """Standard error of a statistic of texts that is no mean over them: the delete-a-group jackknife.
 

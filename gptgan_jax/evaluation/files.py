@@ -78,7 +78,10 @@ def evaluate_files(
     tokenizer = fit_tokenizer(WordTokenizer(vocab_size=VOCABULARY), Corpus(Split(learned), Split(compared), None))
     assert isinstance(tokenizer, Tokenizer)
     _check_spelling(written, samples, [*learned, *real])
-    length = min(max(len(text.split()) for text in [*learned, *real]) + 1, LONGEST)
+    longest = max(len(text.split()) for text in [*learned, *real, *written]) + 1
+    length = min(longest, LONGEST)
+    if length < longest:
+        notes.append(f"Of texts longer than {LONGEST} words the judge reads, and `length` counts, the first {LONGEST}.")
 
     def as_set(texts: list[str]) -> TextSet:
         return TextSet(texts, encode_split(Split(texts), tokenizer, length).targets)

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.batches import TokenisedSplit, evaluation_batches
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.divergences import LogProbs
@@ -78,8 +79,10 @@ class Subject:
             split; without test text, the two halves of the validation split.
     """
 
-    def __init__(self, folder: RunFolder, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: RunFolder, say: Callable[[str], None], embedder: EmbedderName | None = None) -> None:
+        """`embedder` takes the place of the configuration's."""
         self.folder = folder
+        self.embedder = embedder
         self.say = say
         self.run: Writer = load_writer(folder)
         self.text: HeldOutText = load_held_out(folder.path, self.run.generator.vocabulary)
@@ -115,7 +118,7 @@ class Subject:
             train.vocabulary,
             train.max_length,
             evaluation.judge,
-            evaluation.embedder,
+            self.embedder or evaluation.embedder,
             self.say,
         )
 
@@ -137,7 +140,9 @@ class Subject:
         return source_log_probs(texts, self.text.source, self.run.tokenizer)
 
 
-def evaluate_run(folder: RunFolder, say: Callable[[str], None], thorough: bool = True) -> Evaluation:
+def evaluate_run(
+    folder: RunFolder, say: Callable[[str], None], thorough: bool = True, embedder: EmbedderName | None = None
+) -> Evaluation:
     """Scores the run's checkpoints and real text, and writes evaluation.json.
 
     Args:
@@ -145,12 +150,13 @@ def evaluate_run(folder: RunFolder, say: Callable[[str], None], thorough: bool =
         say: takes one line of news at a time.
         thorough: train judges for the figures that need them. Otherwise these are left out, and an earlier evaluation
             of the same checkpoints is good enough.
+        embedder: in place of the one in the run's configuration.
 
     Raises:
         UserError: where no checkpoint of a generator has been saved yet, or none can be read.
     """
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        subject = Subject(folder, say)
+        subject = Subject(folder, say, embedder)
         chosen = candidates(checkpoints)
         if not chosen:
             raise UserError(f"{folder.path} has no checkpoint of a trained generator yet; train it further")
@@ -181,7 +187,7 @@ class _Measure:
         self.ruler = Ruler(subject.reference_texts, self.text.copied, judge)
         self.test = text_set(self.text.test, self.run.tokenizer)
         self.source_of_test = None if self.run.conditional else subject.source_of(self.test)
-        self.held_out_on = f"{len(self.test)} {subject.split} texts, T={self.text.test.max_length}"
+        self.held_out_on = f"{len(self.test)} {subject.split} texts, T={self.text.test.max_length}, {self.drawing}"
         in_training = float(self.text.copied(self.test.texts).mean())
         if in_training >= LABELLED_SHARE:
             self.held_out_on += f", {100 * in_training:.0f} % OF THEM IN THE TRAINING TEXT"

@@ -113,8 +113,8 @@ class Sweep:
     Attributes:
         cells: all of them, real text's too.
         axes: the trade-offs that were measured.
-        combined: names of figures that punish bad quality and bad diversity alike, lower being better: by these a
-            temperature is chosen on validation text. By name their unit.
+        combined: names of figures that fall with better quality and with better diversity, by which a temperature can
+            be chosen on validation text. By name their unit.
         signatures: by the figures' names.
     """
 

@@ -13,7 +13,7 @@ from gptgan_jax.data.pcfg import PCFG
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.evaluation.distances import frechet_distance, mauve
 from gptgan_jax.evaluation.divergences import LogProbs, divergences, grammar_log_probs, rule_coverage
-from gptgan_jax.evaluation.estimates import Estimate, exponential, jackknife_error, mean_of, ratio_of_sums
+from gptgan_jax.evaluation.estimates import Estimate, exponential, jackknife_error, mean_of, ratio_of_sums, share_of
 from gptgan_jax.evaluation.judge import Judge
 from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.evaluation.ngrams import (
@@ -88,7 +88,7 @@ def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
     figures = [
         Figure("length", "tokens", mean_of(np.diff(samples.targets.offsets)), drawn),
         *(
-            Figure(f"BLEU-{n}", "", mean_of(scores), f"{drawn}; {len(references)} references, words, method1", "higher")
+            Figure(f"BLEU-{n}", "", mean_of(scores), f"{drawn}; {len(references)} references, words, method1")
             for n, scores in bleu(words, references, ORDERS).items()
         ),
         *self_bleu_figures(words, drawn, ORDERS),
@@ -98,7 +98,7 @@ def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
         Figure("repeated 2-grams within a text", "share", repetition(words, 2), f"{drawn}; words"),
     ]
     if ruler.copied is not None:
-        novel = mean_of(~ruler.copied(samples.texts))
+        novel = share_of(~ruler.copied(samples.texts))
         figures.append(Figure("not in the training text", "share", novel, drawn))
     return figures
 
@@ -212,7 +212,7 @@ def source_figures(
     return [
         *figures,
         nats("reverse KL of the grammatical", found.reverse_kl_of_possible, drawn),
-        Figure("grammatical", "share", found.possible, drawn, "higher"),
+        Figure("grammatical", "share", share_of(np.isfinite(written.source)), drawn, "higher"),
         nats("source NLL of the grammatical", found.source_nll_of_possible, drawn, "real"),
         Figure("grammar rules used", "share", rule_coverage(samples.texts, source), drawn),
     ]

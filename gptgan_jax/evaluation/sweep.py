@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.batches import TokenisedSplit
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.evaluation.divergences import LogProbs, divergences
-from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums
+from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums, share_of
 from gptgan_jax.evaluation.final import Candidate, Subject, candidates
 from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.evaluation.ngrams import bleu, words_of
@@ -39,7 +40,7 @@ class _Side:
     source: np.ndarray | None
 
 
-def sweep_run(folder: RunFolder, say: Callable[[str], None]) -> Evaluation:
+def sweep_run(folder: RunFolder, say: Callable[[str], None], embedder: EmbedderName | None = None) -> Evaluation:
     """Adds the sweep to a run's evaluation.json.
 
     Every point of the grid draws two sets of texts: one is measured against validation text, to choose a temperature
@@ -50,7 +51,7 @@ def sweep_run(folder: RunFolder, say: Callable[[str], None]) -> Evaluation:
     """
     evaluation = Evaluation.load(folder.path)
     assert evaluation is not None, "evaluate_run comes first"
-    subject = Subject(folder, say)
+    subject = Subject(folder, say, embedder)
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         judged = {column.checkpoint for column in evaluation.columns}
         swept = [
@@ -101,7 +102,7 @@ def sweep(subject: Subject, generators: dict[Candidate, Params]) -> Sweep:
     if has_source and not run.conditional:
         quality = (ORACLE, "lower", "nats/token") if is_oracle else (GRAMMATICAL, "higher", "share")
         axes.insert(0, Axes(quality[0], NLL, quality[1], "lower", quality[2], "nats/token"))  # type: ignore[arg-type]
-        combined = ({ORACLE_SUM: "nats/token"} if is_oracle else {}) | {JS: "nats"} | combined
+        combined = {JS: "nats"} | ({ORACLE_SUM: "nats/token"} if is_oracle else {}) | combined
     return Sweep(cells, axes, combined, signatures)
 
 
@@ -135,7 +136,7 @@ def _figures(
         figures.append(Figure(ORACLE, "nats/token", oracle, drawn, "lower"))
         figures.append(Figure(ORACLE_SUM, "nats/token", _sum(oracle, nll), against, "lower"))
     else:
-        figures.append(Figure(GRAMMATICAL, "share", found.possible, drawn, "higher"))
+        figures.append(Figure(GRAMMATICAL, "share", share_of(np.isfinite(source_of_samples)), drawn, "higher"))
     return figures
 
 

@@ -1,6 +1,5 @@
 """The classifier two-sample test: can a fresh discriminator tell samples from real text?"""
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -10,7 +9,7 @@ import numpy as np
 import optax
 
 from gptgan_jax.data.batches import Ragged, TokenisedSplit, batch_at, evaluation_batches
-from gptgan_jax.evaluation.estimates import Estimate
+from gptgan_jax.evaluation.estimates import Estimate, share_of
 from gptgan_jax.models.discriminators import CnnConfig, build_discriminator
 from gptgan_jax.objectives.discrimination import non_saturating
 from gptgan_jax.types import Array, Batch, Params, Vocabulary, unconditional_batch
@@ -95,7 +94,6 @@ def two_sample_test(vocabulary: Vocabulary, max_length: int, steps: int = 300) -
                 if behind == PATIENCE:
                     break
         told = correct(best, real[2], fake[2])
-        accuracy = float(told.mean())
-        return Estimate(accuracy, math.sqrt(max(accuracy * (1 - accuracy), 0.25 / len(told)) / len(told)))
+        return Estimate(float(told.mean()), share_of(told > 0.5).error)
 
     return test

@@ -18,7 +18,8 @@ FREE_KEYS = ("runs_folder:", "records.", "checkpoints.")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """config.yaml, tokenizer/, held_out.npz, checkpoints/, metrics.jsonl, tensorboard/, samples.txt, report.md."""
+    """config.yaml, tokenizer/, held_out.npz, checkpoints/, metrics.jsonl, tensorboard/, samples.txt,
+    evaluation.json, report.html, report.md and its pictures."""
 
     path: Path
 

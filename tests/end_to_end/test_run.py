@@ -389,7 +389,7 @@ def test_seeds_are_runs_of_their_own_that_share_their_text_and_are_compared(tmp_
     texts = [load_held_out(runs / f"tiny-seed{seed}", Vocabulary(1000)) for seed in (3, 4)]
     assert texts[0].fingerprint == texts[1].fingerprint
     assert (texts[0].test.targets.tokens == texts[1].test.targets.tokens).all()
-    rows = table_in((runs / "tiny-seeds" / "report.md").read_text().split("### Likelihood")[1])
+    rows = table_in((runs / "tiny-comparison" / "report.md").read_text().split("### Likelihood")[1])
     assert "sd " in rows["held-out NLL (nats/token)"]["base"]
 
 

@@ -123,7 +123,10 @@ def test_held_out_text_that_is_training_text_is_labelled_in_the_signature(tmp_pa
     keys = {"data.train": text, "data.valid": text, "data.test": text, "evaluation.samples": 10}
     _, folder = untrained(tmp_path, keys)
     evaluation = evaluate_run(folder, silently, thorough=False)
-    assert row(evaluation, "held-out NLL").signature == "60 test texts, T=6, 100 % OF THEM IN THE TRAINING TEXT"
+    assert (
+        row(evaluation, "held-out NLL").signature
+        == "60 test texts, T=6, temperature 1, 100 % OF THEM IN THE TRAINING TEXT"
+    )
     assert any("60 of its 60 documents are also in data.train" in note for note in evaluation.notes)
 
 
@@ -134,7 +137,7 @@ def test_samples_are_as_many_as_the_real_texts_beside_them(judged: Judged) -> No
 
 def test_every_score_says_what_it_was_measured_with(judged: Judged) -> None:
     assert all(score.signature for score in judged.evaluation.scores)
-    assert row(judged.evaluation, "held-out NLL").signature == "12 test texts, T=6"
+    assert row(judged.evaluation, "held-out NLL").signature == "12 test texts, T=6, temperature 1"
     assert "12 references, words, method1" in row(judged.evaluation, "BLEU-4").signature
 
 
