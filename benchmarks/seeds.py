@@ -59,7 +59,7 @@ def main() -> None:
             times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in times.items()}
     print(
-        f"{seeds} seeds, one likelihood step each, {jax.default_backend()}, {os.cpu_count()} CPUs, jax {jax.__version__}"
+        f"{seeds} seeds, a likelihood step each; {jax.default_backend()}, {os.cpu_count()} CPUs, JAX {jax.__version__}"
     )
     print(f"{platform.processor() or platform.machine()}; medians of {options.repeats} interleaved runs")
     for name, seconds in medians.items():

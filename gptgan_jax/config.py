@@ -173,6 +173,12 @@ class Config:
                 )
         for phase in PHASES:
             self._check_updates(phase)
+        if 0 < self.steps("continued") < self.likelihood.optimizer.accumulate:
+            raise ValueError(
+                f"continued.steps {self.steps('continued')} (adversarial.steps where it is null) is less than "
+                f"likelihood.optimizer.accumulate {self.likelihood.optimizer.accumulate}: the baseline would make no "
+                "update; set it to 0 to go without, or higher"
+            )
         if isinstance(self.discriminator, TransformerDiscriminatorConfig) and self.discriminator.from_generator:
             self._check_shared_trunk(self.discriminator)
         objective = self.objective

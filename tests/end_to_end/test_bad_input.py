@@ -82,6 +82,15 @@ a seed no key can hold    | --data.kind oracle --data.seed {nines} | data.seed
 a tokenizer missing       | --tokenizer.kind file --tokenizer.path no.json  | no.json: no such file; tokenizer.path should name
 a tokenizer that is none  | --tokenizer.kind file --tokenizer.path one.txt  | one.txt: not a tokenizer.json
 a tokenizer of other text | --tokenizer.kind file --tokenizer.path x.json   | data.train
+a baseline of no update   | --continued.steps 1 --likelihood.optimizer.accumulate 2 | continued.steps 1 (adversarial.steps where it is null)
+a baseline of no rate     | --continued.learning_rate 0 | continued.learning_rate: should be greater than 0
+a greedy sweep            | --evaluation.sweep.temperatures [0.0,1.0] | evaluation.sweep: temperatures should be at least one number, all above 0
+a sweep of nothing        | --evaluation.sweep.top_p [] | evaluation.sweep: top_p should be at least one number
+a sweep of words          | --evaluation.sweep.top_p [all] | evaluation.sweep.top_p
+an unknown embedder       | --evaluation.embedder bert  | evaluation.embedder: should be 'language_model' or 'minilm'
+no seeds                  | --seeds 0                | --seeds '0' should be a whole number, at least 1
+seeds of nothing          | --seeds                  | --seeds '' should be a whole number
+half a seed               | --seeds=2.5              | --seeds '2.5' should be a whole number
 a runs folder in a file   | --runs_folder one.txt    | one.txt
 a runs folder too long    | --runs_folder {long}{long}   | xxx
 a run of another config   | --name earlier --seed 3  | holds a run of another config (seed: 0 -> 3); choose another --name
@@ -118,6 +127,11 @@ evaluate of nothing       | evaluate runs/missing    | runs/missing is no run fo
 evaluate of no run        | evaluate runs/pictures   | runs/pictures is no run folder
 sample too early          | sample runs/new          | holds no checkpoint yet; the first is saved after evaluation.every
 evaluate too early        | evaluate runs/new        | has no checkpoint of a trained generator yet
+sweep too early           | evaluate runs/new --sweep | has no checkpoint of a trained generator yet
+report of nothing         | report runs/missing      | runs/missing is no run folder: it has no config.yaml
+report too early          | report runs/new          | run `gptgan evaluate runs/new` first
+report of one too early   | report runs/earlier runs/new --out runs/x | run `gptgan evaluate
+report of no run          | report                   | required: run
 a step not saved          | sample runs/earlier --checkpoint 77  | no checkpoint '77'; give best, last, a phase, or the step of
 a phase not begun         | sample runs/earlier --checkpoint adversarial  | no checkpoint 'adversarial'
 a checkpoint of no name   | sample runs/earlier --checkpoint bset    | no checkpoint 'bset'
