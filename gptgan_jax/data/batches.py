@@ -102,6 +102,11 @@ class TokenisedSplit:
         return tuple(counted(count, noun) + rest for count, noun, rest in lines if count)
 
 
+def unconditional_split(targets: Ragged, vocabulary: Vocabulary, max_length: int) -> TokenisedSplit:
+    """A split of texts without prompts or labels."""
+    return TokenisedSplit(targets, None, None, vocabulary, max_length, max_prompt_length=1)
+
+
 def encode_split(split: Split, tokenizer: AnyTokenizer, max_length: int, max_prompt_length: int = 1) -> TokenisedSplit:
     """Encodes the documents of a split, ends each with EOS (where the vocabulary has one) and cuts it to length.
 

@@ -25,12 +25,12 @@ def mean_of(values: Sequence[float] | np.ndarray) -> Estimate:
 
 
 def share_of(which: np.ndarray) -> Estimate:
-    """The share of True in bool [N]; undefined for none.
+    """The share of True in bool [N], or of ones among numbers where 0.5 is a half; undefined for none.
 
     The standard error is Agresti and Coull's (1998, "Approximate is better than exact"), as if there were two more
     successes and two more failures: that of 0 or N successes is not 0.
     """
-    count, successes = len(which), int(np.sum(which))
+    count, successes = len(which), float(np.sum(which))
     if not count:
         return Estimate(None)
     middle = (successes + 2) / (count + 4)
@@ -58,12 +58,12 @@ def jackknife_error(statistic: Callable[[np.ndarray], float], count: int, groups
 def ratio_of_sums(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
     """Sum over sum, such as nats over tokens, with the delta method's standard error over texts.
 
-    Undefined for no values; infinite, without an error, where a numerator is.
+    Undefined for no values; infinite, without an error, where a numerator is. One text has no error either.
     """
     if not len(numerators):
         return Estimate(None)
     value = float(numerators.sum() / denominators.sum())
-    if math.isinf(value):
+    if math.isinf(value) or len(numerators) < 2:
         return Estimate(value)
     error = math.sqrt(np.square(numerators - value * denominators).sum()) / float(denominators.sum())
     return Estimate(value, error)

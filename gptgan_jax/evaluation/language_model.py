@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from gptgan_jax.config import JudgeConfig
-from gptgan_jax.data.batches import Ragged, TokenisedSplit, batch_at, evaluation_batches
+from gptgan_jax.data.batches import Ragged, batch_at, evaluation_batches, unconditional_split
 from gptgan_jax.evaluation.likelihood import HeldOut, likelihood_of
 from gptgan_jax.models.generators import build_generator
 from gptgan_jax.models.transformer import TransformerConfig
@@ -30,6 +30,7 @@ STOPPING_SHARE = 0.1
 # Checks without progress that end the training.
 PATIENCE = 3
 SCORE_AT_ONCE = 256
+HEAD_WIDTH = 32
 
 
 class LanguageModel(NamedTuple):
@@ -53,7 +54,8 @@ def language_model(vocabulary: Vocabulary, max_length: int, config: JudgeConfig)
     network = TransformerConfig(
         layers=config.layers,
         width=config.width,
-        heads=max(config.width // 32, 1),
+        heads=max(config.width // HEAD_WIDTH, 1),
+        head_width=HEAD_WIDTH,
         mlp_width=2 * config.width,
         max_positions=1 + max_length,
         norm="rms",
@@ -75,8 +77,7 @@ def language_model(vocabulary: Vocabulary, max_length: int, config: JudgeConfig)
     )
     nats_of = likelihood_of(generator)
 
-    def as_split(targets: Ragged) -> TokenisedSplit:
-        return TokenisedSplit(targets, None, None, vocabulary, max_length, max_prompt_length=1)
+    as_split = partial(unconditional_split, vocabulary=vocabulary, max_length=max_length)
 
     @jax.jit
     def init(key: Array) -> tuple[Params, optax.OptState]:
@@ -100,7 +101,8 @@ def language_model(vocabulary: Vocabulary, max_length: int, config: JudgeConfig)
         kept, learned = targets.subset(order[:stopping]), as_split(targets.subset(order[stopping:]))
         init_key, dropout_key = jax.random.split(jax.random.key(seed))
         params, opt_state = init(init_key)
-        best, best_nats, behind = params, np.inf, 0
+        # Copied, as the next step writes over its arguments.
+        best, best_nats, behind = jax.tree.map(jnp.copy, params), np.inf, 0
         for number in range(config.steps):
             batch = batch_at(learned, seed, number, config.batch_size)
             params, opt_state = step(params, opt_state, batch, jax.random.fold_in(dropout_key, number))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gptgan_jax.data.batches import Ragged, TokenisedSplit, batch_at, evaluation_batches
+from gptgan_jax.data.batches import Ragged, TokenisedSplit, batch_at, evaluation_batches, unconditional_split
 from gptgan_jax.evaluation.estimates import Estimate, share_of
 from gptgan_jax.models.discriminators import CnnConfig, build_discriminator
 from gptgan_jax.objectives.discrimination import non_saturating
@@ -36,8 +36,7 @@ def two_sample_test(vocabulary: Vocabulary, max_length: int, steps: int = 300) -
     )
     optimizer = optax.adamw(2e-3, weight_decay=0.01)
 
-    def as_split(targets: Ragged) -> TokenisedSplit:
-        return TokenisedSplit(targets, None, None, vocabulary, max_length, max_prompt_length=1)
+    as_split = partial(unconditional_split, vocabulary=vocabulary, max_length=max_length)
 
     @jax.jit
     def init(key: Array) -> tuple[Params, optax.OptState]:
@@ -82,7 +81,8 @@ def two_sample_test(vocabulary: Vocabulary, max_length: int, steps: int = 300) -
         real, fake = parts
         init_key, dropout_key = jax.random.split(jax.random.key(seed))
         params, opt_state = init(init_key)
-        best, best_share, behind = params, -1.0, 0
+        # Copied, as the next step writes over its arguments.
+        best, best_share, behind = jax.tree.map(jnp.copy, params), -1.0, 0
         for number in range(steps):
             batches = (batch_at(side[0], seed + place, number, BATCH_SIZE) for place, side in enumerate((real, fake)))
             params, opt_state = step(params, opt_state, *batches, jax.random.fold_in(dropout_key, number))
@@ -93,7 +93,6 @@ def two_sample_test(vocabulary: Vocabulary, max_length: int, steps: int = 300) -
                     best, best_share = jax.tree.map(jnp.copy, params), share
                 if behind == PATIENCE:
                     break
-        told = correct(best, real[2], fake[2])
-        return Estimate(float(told.mean()), share_of(told > 0.5).error)
+        return share_of(correct(best, real[2], fake[2]))
 
     return test

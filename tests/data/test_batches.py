@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from gptgan_jax.data import batches
 from gptgan_jax.data.batches import (
+    Ragged,
     TokenisedSplit,
     batch_at,
     encode_split,
     evaluation_batches,
     prefetch,
+    unconditional_split,
 )
 from gptgan_jax.data.corpora import Corpus, Split
 from gptgan_jax.data.tokenizers import IdTokenizer, Tokenizer, WordTokenizer, fit_tokenizer
@@ -359,3 +361,71 @@ def test_prefetch_raises_in_the_consumer_what_its_thread_raised_after_the_batche
 def test_prefetch_needs_room_for_a_batch() -> None:
     with pytest.raises(ValueError, match="depth should be at least 1"):
         next(prefetch(lambda position: batch_at(numbered(4), 0, position, 2), 0, lambda batch: batch, depth=0))
+
+
+# -------------------------------------------------------------------------------------------------------- subsets
+
+
+def ragged(sequences: Sequence[Sequence[int]]) -> Ragged:
+    tokens = np.array([token for sequence in sequences for token in sequence], np.int32)
+    return Ragged(tokens, np.concatenate([[0], np.cumsum([len(s) for s in sequences], dtype=np.int64)]))
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 99), max_size=5), max_size=9), st.data())
+def test_a_subset_has_the_chosen_sequences_in_the_order_of_the_choice(
+    sequences: list[list[int]], data: st.DataObject
+) -> None:
+    places = st.lists(st.integers(0, len(sequences) - 1), max_size=12) if sequences else st.just([])
+    chosen = data.draw(places, label="chosen, some perhaps twice")
+    whole = ragged(sequences)
+    subset = whole.subset(np.array(chosen, np.int64))
+    assert len(subset) == len(chosen)
+    assert [subset[i].tolist() for i in range(len(subset))] == [sequences[i] for i in chosen]
+    assert len(subset.tokens) == subset.offsets[-1]
+    assert subset.tokens.dtype == np.int32
+    assert subset.offsets.dtype == np.int64
+    assert [whole[i].tolist() for i in range(len(whole))] == sequences, "the whole stays as it was"
+
+
+def test_a_subset_of_a_subset_is_that_of_the_chosen_of_the_chosen() -> None:
+    whole = ragged([[1], [], [2, 3], [4, 5, 6]])
+    twice = whole.subset(np.array([3, 1, 2])).subset(np.array([2, 0]))
+    assert [ids.tolist() for ids in twice] == [[2, 3], [4, 5, 6]]
+
+
+def test_a_split_of_some_documents_keeps_prompts_and_labels_with_them_and_the_counts_of_the_whole() -> None:
+    texts, prompts = ["w1 w2 w3 w4", "w5", "w6 zebra", " "], ["w7", "w8 w9 w10", "", "w11"]
+    whole = encode_split(Split(texts, prompts, np.array([4, -1, 6, 7], np.int32)), TOKENIZER, 3, 2)
+    some = whole.subset(np.array([2, 0]))
+    assert len(some) == 2
+    assert some.prompts is not None
+    assert some.labels is not None
+    assert [TOKENIZER.decode(ids) for ids in some.targets] == ["w6 <unk>", "w1 w2 w3"]
+    assert [TOKENIZER.decode(ids) for ids in some.prompts] == ["", "w7"]
+    assert some.labels.tolist() == [6, 4]
+    assert some.notes() == whole.notes()
+    assert len(some.notes()) == 4
+    assert (some.vocabulary, some.max_length, some.max_prompt_length) == (TOKENIZER.vocabulary, 3, 2)
+    of_some, of_whole = next(evaluation_batches(some, 2)), next(evaluation_batches(whole, 3))
+    for part, complete in zip(fields(of_some), fields(of_whole), strict=True):
+        np.testing.assert_array_equal(part, complete[[2, 0]])
+
+
+def test_a_split_without_prompts_and_labels_has_subsets_without_them() -> None:
+    some = encode_split(Split(["w1", "w2", "w3"]), TOKENIZER, 3).subset(np.array([1]))
+    assert some.prompts is None
+    assert some.labels is None
+    assert [TOKENIZER.decode(ids) for ids in some.targets] == ["w2"]
+    assert len(some.subset(np.arange(0))) == 0
+    assert list(evaluation_batches(some.subset(np.arange(0)), 4)) == []
+
+
+def test_a_split_of_sequences_alone_has_their_batches() -> None:
+    encoded = encode_split(Split(["w1 w2", "w3", "w4 w5"]), TOKENIZER, 3)
+    split = unconditional_split(encoded.targets, TOKENIZER.vocabulary, 3)
+    assert split.notes() == ()
+    for alone, usual in zip(
+        fields(next(evaluation_batches(split, 4))), fields(next(evaluation_batches(encoded, 4))), strict=True
+    ):
+        np.testing.assert_array_equal(alone, usual)

@@ -143,3 +143,27 @@ def test_parameter_count_by_hand() -> None:
     _, params = build(TransformerConfig(layers=1, width=4, heads=2, max_positions=10))
     norms, attention, mlp = 3 * 8, (4 * 12 + 12) + (4 * 4 + 4), (4 * 16 + 16) + (16 * 4 + 4)
     assert parameter_count(params) == 7 * 4 + 10 * 4 + norms + attention + mlp
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "encoder_decoder", "lstm_encoder_decoder"])
+def test_hidden_gives_the_states_that_the_logits_are_read_from(name: str) -> None:
+    generator, params = generator_of(name)
+    batch = batch_of()
+    hidden = np.asarray(jax.jit(generator.hidden)(params, batch), np.float64)
+    config = generator.config
+    width = config.hidden if isinstance(config, LstmConfig) else config.width
+    assert hidden.shape == (3, 4, width)
+    if isinstance(config, LstmConfig):
+        head = params["network"]["head"]
+        by_hand = hidden @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"], np.float64)
+    elif config.tied_embeddings:
+        by_hand = hidden @ np.asarray(params["trunk"]["embedding"]["table"], np.float64).T
+    else:
+        by_hand = hidden @ np.asarray(params["head"]["kernel"], np.float64)
+    np.testing.assert_allclose(by_hand, logits_of(name)(batch), rtol=1e-4, atol=2e-5)
+
+
+def test_hidden_refuses_what_logits_refuse() -> None:
+    generator, params = generator_of("gpt2")
+    with pytest.raises(ValueError, match="max_positions >= 33, not 24"):
+        generator.hidden(params, batch_of(length=30))
