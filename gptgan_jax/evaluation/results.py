@@ -176,7 +176,7 @@ def table_of(columns: Mapping[str, Sequence[Figure]]) -> list[Score]:
     Figures of one name belong to one row, so they must agree in unit, signature and direction.
 
     Raises:
-        ValueError: where they do not.
+        ValueError: where they do not, or where one stands twice in a column.
     """
     rows: dict[str, Score] = {}
     for column, figures in columns.items():
@@ -186,6 +186,8 @@ def table_of(columns: Mapping[str, Sequence[Figure]]) -> list[Score]:
             )
             if (row.unit, row.signature, row.better) != (figure.unit, figure.signature, figure.better):
                 raise ValueError(f"{figure.name}: {figure} does not belong in a row with {row}")
+            if column in row.values:
+                raise ValueError(f"{figure.name} is measured twice in {column}")
             row.values[column] = figure.estimate
     return list(rows.values())
 

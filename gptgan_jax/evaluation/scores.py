@@ -51,18 +51,20 @@ class Ruler:
     seed: int = 0
 
 
-def likelihood_figures(held_out: HeldOut, texts: Sequence[str], signature: str, with_end: bool) -> list[Figure]:
+def likelihood_figures(
+    held_out: HeldOut, texts: Sequence[str], signature: str, with_end: bool | np.ndarray
+) -> list[Figure]:
     """Held-out NLL and perplexity, per token and per word.
 
     Args:
         held_out: likelihood of N texts.
         texts: the same as strings; a word is what stands between white space.
         signature: which texts.
-        with_end: whether the end of a text was predicted; then it counts as a word too.
+        with_end: whether the end of a text was predicted, of all or bool [N]; then it counts as a word too.
     """
-    words = np.array([len(text.split()) + with_end for text in texts])
+    words = np.array([len(text.split()) for text in texts]) + with_end
     nll = held_out.per_token()
-    end = ", words and end of text" if with_end else ", words"
+    end = ", words and end of text" if np.any(with_end) else ", words"
     return [
         Figure("held-out NLL", "nats/token", nll, signature, "lower"),
         Figure("held-out perplexity", "per token", exponential(nll), signature, "lower"),
