@@ -53,22 +53,26 @@ def phases_in(records: Iterable[Record]) -> list[PhaseSpan]:
 
 
 def loss_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figure | None":
-    """Training and validation loss over the global step; a record's `loss` is that of likelihood, in nats per token."""
+    """Training and validation loss over the global step; a record's `loss` is that of likelihood, in nats per token.
+
+    The lines break between phases: a phase need not go on from the generator of the one before it.
+    """
     train = _curve(records, "loss")
     valid = _curve(records, "valid_nats_per_token")
     if not len(train[0]) and not len(valid[0]):
         return None
     figure, (panel,) = _stack(1, 4.4)
-    if len(train[0]):
-        smooth = _running_mean(train[1])
-        label = "training" if smooth is train[1] else "training (running mean)"
-        panel.plot(*train, color=BLUE, linewidth=0.8, alpha=0.3)
-        panel.plot(train[0], smooth, color=BLUE, marker=_marker(train), label=label)
-    if len(valid[0]):
-        panel.plot(*valid, color=ORANGE, marker="o", label="validation")
+    for part in _parts(records, "loss"):
+        smooth = _running_mean(part[1])
+        label = "training" if smooth is part[1] else "training (running mean)"
+        panel.plot(*part, color=BLUE, linewidth=0.8, alpha=0.3)
+        panel.plot(part[0], smooth, color=BLUE, marker=_marker(part), label=label)
+    for part in _parts(records, "valid_nats_per_token"):
+        panel.plot(*part, color=ORANGE, marker="o", label="validation")
     panel.set_ylabel("loss (nats/token)")
     _shade([panel], phases, [train[0], valid[0]])
-    panel.legend(loc="best", framealpha=0.9)
+    handles = {line.get_label(): line for line in reversed(panel.lines) if not str(line.get_label()).startswith("_")}
+    panel.legend(handles=list(handles.values())[::-1], loc="best", framealpha=0.9)
     return figure
 
 
@@ -209,6 +213,13 @@ def _curve(records: Iterable[Record], name: str) -> tuple[np.ndarray, np.ndarray
     points = [(r["step"], r[name]) for r in records if isinstance(r.get(name), int | float)]
     array = np.array(points, dtype=float).reshape(-1, 2)
     return array[:, 0], array[:, 1]
+
+
+def _parts(records: Sequence[Record], name: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The curve of one key, phase by phase, of the phases that have it."""
+    phases = dict.fromkeys(record.get("phase") for record in records)
+    curves = (_curve([record for record in records if record.get("phase") == phase], name) for phase in phases)
+    return [curve for curve in curves if len(curve[0])]
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:

@@ -39,9 +39,14 @@ def test_the_curves_are_the_records(tmp_path: Path) -> None:
     record(tmp_path, 60)
     records = read_metrics(tmp_path)
     (axes,) = axes_of(loss_figure(records, PHASES))
-    by_label = {line.get_label(): line.get_xydata() for line in axes.lines}
-    assert by_label["training"][:, 0].tolist() == [*range(1, 21)], "an adversarial loss is of another unit"
-    assert by_label["validation"].tolist() == [[step, 2.5] for step in range(10, 61, 10)]
+    by_label: dict[str, list[list[list[float]]]] = {}
+    for line in axes.lines:
+        by_label.setdefault(line.get_label(), []).append(line.get_xydata().tolist())
+    (training,) = by_label["training"]
+    assert [step for step, _ in training] == [*range(1, 21)], "an adversarial loss is of another unit"
+    likelihood, adversarial = ([[step, 2.5] for step in steps] for steps in ((10, 20), (30, 40, 50, 60)))
+    assert by_label["validation"] == [likelihood, adversarial], "no line from one phase to the next"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training", "validation"]
     assert [text.get_text() for text in axes.texts] == ["likelihood", "discriminator", "adversarial"]
     panels = axes_of(discriminator_figure(records, PHASES))
     assert [panel.lines[0].get_xdata()[0] for panel in panels] == [21, 26, 26, 26]
