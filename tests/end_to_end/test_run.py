@@ -383,7 +383,7 @@ def test_seeds_are_runs_of_their_own_that_share_their_text_and_are_compared(tmp_
     assert main(["train", str(config), "--seeds", "2", "--seed", "3"]) == 0
     printed = capsys.readouterr().out
     runs = tmp_path / "runs"
-    assert f"report: {runs / 'tiny-seeds' / 'report.html'}" in printed
+    assert f"report: {runs / 'tiny-comparison' / 'report.html'}" in printed
     seeds = [load_config(runs / f"tiny-seed{seed}" / "config.yaml").seed for seed in (3, 4)]
     assert seeds == [3, 4]
     texts = [load_held_out(runs / f"tiny-seed{seed}", Vocabulary(1000)) for seed in (3, 4)]

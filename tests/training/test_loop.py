@@ -324,7 +324,7 @@ def test_validation_on_the_way_scores_as_many_texts_as_max_texts(tmp_path: Path)
     train(experiment, folder, silently)
     params = state_at(experiment, folder, "last").generator.params
     batch = jax.tree.map(lambda x: x[:3], next(loop.evaluation_batches(experiment.valid, 8)))
-    expected = loop.likelihood_of(experiment.generator)(params, [batch]).nats_per_token
+    expected = loop.likelihood_of(experiment.generator)(params, [batch]).per_token().value
     assert read_metrics(folder.path)[-1]["valid_nats_per_token"] == pytest.approx(expected, rel=1e-5)
 
 
