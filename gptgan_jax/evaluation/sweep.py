@@ -6,21 +6,22 @@ checkpoint and the likelihood training that went on for as long as the adversari
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.batches import TokenisedSplit
 from gptgan_jax.data.oracle import Oracle
+from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.divergences import LogProbs, divergences
 from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums, share_of
-from gptgan_jax.evaluation.final import Candidate, Subject, candidates
+from gptgan_jax.evaluation.final import BEST, Candidate, Subject, candidates
 from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.evaluation.ngrams import bleu, words_of
 from gptgan_jax.evaluation.results import REAL, Axes, Cell, Evaluation, Figure, Sweep
-from gptgan_jax.evaluation.scores import Ruler, frechet, lm_score, self_bleu_figures
-from gptgan_jax.evaluation.texts import Drawing, TextSet
+from gptgan_jax.evaluation.scores import Ruler, Source, frechet, lm_score, self_bleu_figures
+from gptgan_jax.evaluation.texts import Drawing, TextSet, Written
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import restore_generator
 from gptgan_jax.runs.folder import RunFolder
@@ -54,9 +55,7 @@ def sweep_run(folder: RunFolder, say: Callable[[str], None], embedder: EmbedderN
     subject = Subject(folder, say, embedder)
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         judged = {column.checkpoint for column in evaluation.columns}
-        swept = [
-            one for one in candidates(checkpoints) if one.as_column().checkpoint in judged and "last" not in one.name
-        ]
+        swept = [one for one in candidates(checkpoints) if one.chosen == BEST and one.as_column().checkpoint in judged]
         params = {
             one: restore_generator(checkpoints, one.saved, subject.run.config, subject.run.generator) for one in swept
         }
@@ -66,14 +65,17 @@ def sweep_run(folder: RunFolder, say: Callable[[str], None], embedder: EmbedderN
 
 
 def sweep(subject: Subject, generators: dict[Candidate, Params]) -> Sweep:
-    """The grid over some generators of a run, and real text beside them."""
-    run = subject.run
-    grid = run.config.evaluation.sweep
+    """The grid over some generators of a run, and real text beside them.
+
+    Raises:
+        UserError: where a set of held-out texts has fewer than 2.
+    """
+    grid = subject.run.config.evaluation.sweep
     count = min(grid.samples, len(subject.real), len(subject.references))
-    sides = {
-        "valid": _Side(subject.real, subject.real_texts, subject.source_of(subject.real_texts)),
-        "test": _Side(subject.references, subject.reference_texts, subject.source_of(subject.reference_texts)),
-    }
+    if count < 2:
+        raise UserError(f"{subject.folder.path}: {count} held-out text is too little for a sweep; hold out more")
+    valid = _Side(subject.real, subject.real_texts, subject.source_of(subject.real_texts))
+    test = _Side(subject.references, subject.reference_texts, subject.source_of(subject.reference_texts))
     cells: list[Cell] = []
     signatures: dict[str, str] = {}
     for candidate, params in generators.items():
@@ -82,29 +84,47 @@ def sweep(subject: Subject, generators: dict[Candidate, Params]) -> Sweep:
             for temperature in grid.temperatures:
                 drawing = Drawing(temperature, 0, top_p)
                 subject.say(f"sweep: {column}, {drawing}")
-                measured = {}
                 written = subject.write(params, 2 * count, drawing)
-                texts = written.as_set()
-                for i, (name, side) in enumerate(sides.items()):
-                    rows = slice(i * count, (i + 1) * count)
-                    held_out = subject.likelihood(params, side.split, drawing)
-                    figures = _figures(subject, side, texts.part(rows), held_out, written.log_probs[rows])
-                    measured[name] = {figure.name: figure.estimate for figure in figures}
-                    signatures |= {figure.name: figure.signature for figure in figures} if name == "test" else {}
-                cells.append(Cell(column, temperature, top_p, **measured))
-    cells.append(_real_cell(subject, sides, count))
-    has_source, is_oracle = sides["test"].source is not None, isinstance(subject.text.source, Oracle)
+                chosen_by = _figures_of(subject, params, drawing, written, slice(0, count), valid)
+                reported = _figures_of(subject, params, drawing, written, slice(count, None), test)
+                cells.append(Cell(column, temperature, top_p, _by_name(chosen_by), _by_name(reported)))
+                signatures |= {figure.name: figure.signature for figure in reported}
+    # Real text: each side's texts scored against the other side's.
+    first = slice(0, count)
+    chosen_by = _figures(subject, valid, test.texts.part(first), None, None)
+    reported = _figures(subject, test, valid.texts.part(first), None, None)
+    cells.append(Cell(REAL, 1.0, 1.0, _by_name(chosen_by), _by_name(reported)))
+    source = None if subject.run.conditional or test.source is None else subject.text.source
+    return Sweep(cells, *_trade_offs(source), signatures)
+
+
+def _trade_offs(source: Source | None) -> tuple[list[Axes], dict[str, str]]:
+    """The axes of the frontiers, and the figures that a temperature is chosen by, for data of a source."""
     axes = [
         Axes(BLEU, SELF_BLEU, "higher", "lower", "", ""),
         Axes(LM, SELF_BLEU, "lower", "lower", "nats/token", ""),
     ]
     combined = {FRECHET: ""}
-    if has_source and not run.conditional:
-        quality = (ORACLE, "lower", "nats/token") if is_oracle else (GRAMMATICAL, "higher", "share")
-        axes.insert(0, Axes(quality[0], NLL, quality[1], "lower", quality[2], "nats/token"))  # type: ignore[arg-type]
-        # Far from an oracle all models are near JS = log 2, where a choice by it would be one by noise.
-        combined = ({ORACLE_SUM: "nats/token"} if is_oracle else {JS: "nats"}) | combined
-    return Sweep(cells, axes, combined, signatures)
+    if source is None:
+        return axes, combined
+    if isinstance(source, Oracle):
+        # Jensen-Shannon would not do: far from an oracle all models are near log 2, and the choice would be by noise.
+        return [Axes(ORACLE, NLL, "lower", "lower", "nats/token", "nats/token"), *axes], {
+            ORACLE_SUM: "nats/token"
+        } | combined
+    return [Axes(GRAMMATICAL, NLL, "higher", "lower", "share", "nats/token"), *axes], {JS: "nats"} | combined
+
+
+def _figures_of(
+    subject: Subject, params: Params, drawing: Drawing, written: Written, rows: slice, side: _Side
+) -> list[Figure]:
+    """The figures of some of the texts that a generator wrote, and of its likelihood, against one side."""
+    held_out = subject.likelihood(params, side.split, drawing)
+    return _figures(subject, side, written.as_set().part(rows), held_out, written.log_probs[rows])
+
+
+def _by_name(figures: Sequence[Figure]) -> dict[str, Estimate]:
+    return {figure.name: figure.estimate for figure in figures}
 
 
 def _figures(
@@ -139,15 +159,6 @@ def _figures(
     else:
         figures.append(Figure(GRAMMATICAL, "share", share_of(np.isfinite(source_of_samples)), drawn, "higher"))
     return figures
-
-
-def _real_cell(subject: Subject, sides: dict[str, _Side], count: int) -> Cell:
-    """Each side's texts scored against the other side's."""
-    rows = slice(0, count)
-    valid = _figures(subject, sides["valid"], sides["test"].texts.part(rows), None, None)
-    test = _figures(subject, sides["test"], sides["valid"].texts.part(rows), None, None)
-    by_name = ({figure.name: figure.estimate for figure in side} for side in (valid, test))
-    return Cell(REAL, 1.0, 1.0, *by_name)
 
 
 def _sum(first: Estimate, second: Estimate) -> Estimate:
