@@ -37,7 +37,7 @@ from itertools import compress
 import numpy as np
 
 from gptgan_jax.data.pcfg import PCFG
-from gptgan_jax.evaluation.estimates import Estimate, mean_of
+from gptgan_jax.evaluation.estimates import Estimate, mean_of, sum_of_independent
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def divergences(real: LogProbs, written: LogProbs) -> Divergences:
     return Divergences(
         forward_kl=forward,
         reverse_kl=reverse,
-        sum=_sum_of_independent(forward, reverse),
-        jensen_shannon=_sum_of_independent(
+        sum=sum_of_independent(forward, reverse),
+        jensen_shannon=sum_of_independent(
             mean_of(_log_ratio_to_mixture(real_p, real_q) / 2), mean_of(_log_ratio_to_mixture(written_q, written_p) / 2)
         ),
         possible=possible,
@@ -189,16 +189,6 @@ def _log_ratio_to_mixture(own: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _mean(values: np.ndarray) -> Estimate:
     """The mean; where a value is +inf, so is the mean, and it has no error."""
     return Estimate(math.inf) if np.isposinf(values).any() else mean_of(values)
-
-
-def _sum_of_independent(first: Estimate, second: Estimate) -> Estimate:
-    """The sum of figures of two independent samples; without an error where either has none."""
-    assert first.value is not None
-    assert second.value is not None
-    value = first.value + second.value
-    if first.error is None or second.error is None:
-        return Estimate(value)
-    return Estimate(value, math.hypot(first.error, second.error))
 
 
 def _renormalised(mean_log_ratio: Estimate, possible: Estimate) -> Estimate:

@@ -69,6 +69,16 @@ def ratio_of_sums(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
     return Estimate(value, error)
 
 
+def sum_of_independent(first: Estimate, second: Estimate) -> Estimate:
+    """The sum of figures of two independent samples; without an error where either has none."""
+    assert first.value is not None
+    assert second.value is not None
+    value = first.value + second.value
+    if first.error is None or second.error is None:
+        return Estimate(value)
+    return Estimate(value, math.hypot(first.error, second.error))
+
+
 def exponential(estimate: Estimate) -> Estimate:
     """exp of a figure, with the error that goes with it; infinite where that is beyond floating point."""
     if estimate.value is None:

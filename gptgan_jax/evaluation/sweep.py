@@ -15,7 +15,7 @@ from gptgan_jax.data.batches import TokenisedSplit
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.divergences import LogProbs, divergences
-from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums, share_of
+from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums, share_of, sum_of_independent
 from gptgan_jax.evaluation.final import BEST, Candidate, Subject, candidates
 from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.evaluation.ngrams import bleu, words_of
@@ -155,16 +155,7 @@ def _figures(
     if isinstance(subject.text.source, Oracle):
         oracle, nll = ratio_of_sums(-source_of_samples, np.diff(samples.targets.offsets)), held_out.per_token()
         figures.append(Figure(ORACLE, "nats/token", oracle, drawn, "lower"))
-        figures.append(Figure(ORACLE_SUM, "nats/token", _sum(oracle, nll), against, "lower"))
+        figures.append(Figure(ORACLE_SUM, "nats/token", sum_of_independent(oracle, nll), against, "lower"))
     else:
         figures.append(Figure(GRAMMATICAL, "share", share_of(np.isfinite(source_of_samples)), drawn, "higher"))
     return figures
-
-
-def _sum(first: Estimate, second: Estimate) -> Estimate:
-    """The sum of two independent estimates."""
-    assert first.value is not None
-    assert second.value is not None
-    value = first.value + second.value
-    known = first.error is not None and second.error is not None
-    return Estimate(value, float(np.hypot(first.error or 0, second.error or 0)) if known else None)
