@@ -5,15 +5,17 @@ the sequence score is the entry at the last token. So one definition serves a de
 Scores are logits: the probability of "real" is their sigmoid.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from pydantic import Field, model_validator
 
-from gptgan_jax.models.layers import Dropout, Embedding, Projection, last_token
+from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, Projection, last_token
 from gptgan_jax.models.transformer import TransformerConfig, Trunk
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary
@@ -26,6 +28,7 @@ class LinearConfig:
     kind: Literal["linear"] = "linear"
     dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
     embedding: int = key(64, "size of the token embeddings", ge=1)
+    spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
 
 
 @config_dataclass
@@ -38,6 +41,7 @@ class MlpConfig:
     hidden: int = key(128, "size of the hidden layers", ge=1)
     layers: int = key(2, "hidden layers", ge=1)
     dropout: float = key(0.0, "dropout rate on the hidden layers", ge=0, lt=1)
+    spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
 
 
 @config_dataclass
@@ -50,6 +54,7 @@ class CnnConfig:
     widths: tuple[Annotated[int, Field(ge=1)], ...] = key((1, 2, 3, 4, 5), "window widths in tokens", min_length=1)
     filters: int = key(64, "filters of each width", ge=1)
     dropout: float = key(0.1, "dropout rate on the pooled features", ge=0, lt=1)
+    spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
 
 
 @config_dataclass
@@ -57,11 +62,16 @@ class TransformerDiscriminatorConfig(TransformerConfig):
     """A causal Transformer with a scalar head on each token."""
 
     from_generator: bool = key(False, "start from the generator's weights when likelihood training ends")
+    spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
 
     @model_validator(mode="after")
-    def _check_decoder_only(self) -> "TransformerDiscriminatorConfig":
+    def _check_discriminator(self) -> "TransformerDiscriminatorConfig":
         if self.encoder_layers:
             raise ValueError("encoder_layers must be 0: a discriminator reads prompt and text as one sequence")
+        if self.from_generator and self.spectral_norm:
+            raise ValueError(
+                "from_generator and spectral_norm exclude each other: the trunk would no longer be the generator's"
+            )
         return self
 
 
@@ -70,10 +80,29 @@ DiscriminatorConfig = Annotated[
 ]
 
 
-class Judge(Protocol):
+class ScoreTexts(Protocol):
     """(params, batch, dropout_key) -> Scores of the batch's targets. Dropout acts where a key is given."""
 
     def __call__(self, params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores: ...
+
+
+class Embed(Protocol):
+    """(params, batch, weights) -> float [B, P + T, E], token embeddings of prompt and target, without positions.
+
+    With `weights`, float [B, T, V], entry t of the target is the mixture of all tokens' embeddings in these shares, a
+    relaxed token: rows that are one-hot give the tokens' own embeddings. What `batch.target` holds is then not read.
+    """
+
+    def __call__(self, params: Params, batch: Batch, weights: Array | None = None) -> Array: ...
+
+
+class Judge(Protocol):
+    """(params, embeddings, batch, dropout_key) -> Scores of texts that `Embed` embedded.
+
+    Of the batch only the masks and shapes count. Embeddings outside the masks change no score inside them.
+    """
+
+    def __call__(self, params: Params, embeddings: Array, batch: Batch, dropout_key: Array | None = None) -> Scores: ...
 
 
 class Discriminator(NamedTuple):
@@ -81,12 +110,16 @@ class Discriminator(NamedTuple):
 
     Attributes:
         init: (key, batch) -> params.
-        scores: see `Judge`; rows without any target token get the score of their prompt.
+        scores: see `ScoreTexts`; rows without any target token get the score of their prompt.
+        embed, judge: the two halves of `scores`, apart for relaxed tokens and for gradients with respect to embeddings;
+            see `Embed` and `Judge`.
         config: what it was built from.
     """
 
     init: Callable[[Array, Batch], Params]
-    scores: Judge
+    scores: ScoreTexts
+    embed: Embed
+    judge: Judge
     config: DiscriminatorConfig
 
 
@@ -94,22 +127,34 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary) -> 
     """The discriminator that a configuration describes."""
     module = _MODULES[type(config)](config, vocabulary.size)
 
-    def sequence_of(batch: Batch) -> tuple[Array, Array]:
-        tokens = jnp.concatenate([batch.prompt, batch.target], axis=1)
-        return tokens, jnp.concatenate([batch.prompt_mask, batch.target_mask], axis=1)
+    def mask_of(batch: Batch) -> Array:
+        return jnp.concatenate([batch.prompt_mask, batch.target_mask], axis=1)
 
     def init(key: Array, batch: Batch) -> Params:
-        return module.init(key, *sequence_of(batch))["params"]
+        tokens = jnp.concatenate([batch.prompt, batch.target], axis=1)
+        return module.init(key, tokens, mask_of(batch))["params"]
 
-    def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
-        tokens, mask = sequence_of(batch)
-        if isinstance(config, TransformerDiscriminatorConfig) and tokens.shape[1] > config.max_positions:
-            raise ValueError(f"prompt and text of {tokens.shape[1]} tokens need max_positions >= that")
+    def embed(params: Params, batch: Batch, weights: Array | None = None) -> Array:
+        embeddings: Any = module.apply({"params": params}, batch.prompt, batch.target, weights, method="embed")
+        return embeddings
+
+    def judge(params: Params, embeddings: Array, batch: Batch, dropout_key: Array | None = None) -> Scores:
+        mask = mask_of(batch)
+        if embeddings.shape[:2] != mask.shape:
+            raise ValueError(f"embeddings of shape {embeddings.shape} do not fit a batch of {mask.shape} tokens")
+        if isinstance(config, TransformerDiscriminatorConfig) and mask.shape[1] > config.max_positions:
+            raise ValueError(f"prompt and text of {mask.shape[1]} tokens need max_positions >= that")
+        if config.spectral_norm:
+            params = spectrally_normalised(params)
         rngs = None if dropout_key is None else {"dropout": dropout_key}
-        prefix_scores: Any = module.apply({"params": params}, tokens, mask, rngs=rngs)
+        x = embeddings.astype(DTYPES[config.dtype])
+        prefix_scores: Any = module.apply({"params": params}, x, mask, rngs=rngs, method="judge")
         return Scores(tokens=prefix_scores[:, batch.prompt.shape[1] :], sequence=last_token(prefix_scores, mask))
 
-    return Discriminator(init, scores, config)
+    def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
+        return judge(params, embed(params, batch), batch, dropout_key)
+
+    return Discriminator(init, scores, embed, judge, config)
 
 
 def share_trunk(generator_params: Params, discriminator_params: Params) -> Params:
@@ -125,6 +170,51 @@ def share_trunk(generator_params: Params, discriminator_params: Params) -> Param
     if jax.tree.map(jnp.shape, mine) != jax.tree.map(jnp.shape, theirs):
         raise ValueError("the discriminator can start from the generator only where both have the same Transformer")
     return {**discriminator_params, "trunk": jax.tree.map(jnp.copy, theirs)}
+
+
+def spectrally_normalised(params: Params, doublings: int = 8) -> Params:
+    """The parameters with every weight matrix divided by its largest singular value (Miyato et al. 2018).
+
+    A weight matrix is a leaf named "kernel"; with a leading axis, as scanned layers have, each matrix along it.
+    Embedding tables, biases and scales of norms stay. The singular value is estimated by 2^doublings power iterations
+    from a fixed start, so equal parameters give equal results and there is no state to carry. The estimate comes from
+    below, by less than 1 % for random matrices at the default: the largest singular value of the result is 1 or a
+    little more. The singular vectors are constants to the gradient.
+    """
+
+    def normalised(path: tuple[Any, ...], leaf: Array) -> Array:
+        if path[-1].key != "kernel":
+            return leaf
+        divide = functools.partial(_divided_by_norm, doublings=doublings)
+        for _ in range(leaf.ndim - 2):
+            divide = jax.vmap(divide)
+        return divide(leaf)
+
+    return jax.tree_util.tree_map_with_path(normalised, params)
+
+
+def _divided_by_norm(kernel: Array, doublings: int) -> Array:
+    """W / (u^T W v) for the matrix W, with u and v its leading singular vectors; 0 stays 0."""
+    rows, columns = kernel.shape
+    if rows < columns:
+        return _divided_by_norm(kernel.T, doublings).T
+    matrix = jax.lax.stop_gradient(kernel)
+    # Entries of at most 1 keep the squares below from overflowing.
+    matrix = matrix / jnp.maximum(jnp.abs(matrix).max(), jnp.finfo(matrix.dtype).tiny)
+    # Squaring W^T W doubles the power: a few matrix products in place of hundreds of dependent matrix-vector products.
+    power = _unit(matrix.T @ matrix)
+    for _ in range(doublings):
+        power = _unit(power @ power)
+    start = np.random.default_rng(0).normal(size=columns)
+    right = _unit(power @ jnp.asarray(start, matrix.dtype))
+    left = _unit(matrix @ right)
+    norm = left @ kernel @ right
+    return kernel / jnp.where(norm > 0, norm, 1)
+
+
+def _unit(x: Array) -> Array:
+    """x / |x|; 0 stays 0."""
+    return x / jnp.maximum(jnp.linalg.norm(x), jnp.finfo(x.dtype).tiny)
 
 
 def prefix_mean(x: Array, mask: Array) -> Array:
@@ -153,24 +243,46 @@ class _Score(nn.Module):
         return Projection(1, kernel_init=nn.initializers.normal(0.02), name="score")(x.astype(jnp.float32))[..., 0]
 
 
-class _Linear(nn.Module):
-    config: LinearConfig
+class _Network(nn.Module):
+    """Tokens to token embeddings [B, S, E], and those to prefix scores [B, S]. Kinds differ in `judge`."""
+
+    config: Any
     vocab_size: int
 
-    @nn.compact
+    def setup(self) -> None:
+        self.embedding = Embedding(self.vocab_size, self.config.embedding, self.config.dtype, 1.0)
+
+    def table(self) -> Embedding:
+        return self.embedding
+
     def __call__(self, tokens: Array, mask: Array) -> Array:
-        x = Embedding(self.vocab_size, self.config.embedding, self.config.dtype, 1.0, name="embedding")(tokens)
+        return self.judge(self.table()(tokens), mask)
+
+    def embed(self, prompt: Array, target: Array, weights: Array | None) -> Array:
+        table = self.table()
+        if weights is None:
+            return table(jnp.concatenate([prompt, target], axis=1))
+        return jnp.concatenate([table(prompt), table.relaxed(weights)], axis=1)
+
+    def judge(self, x: Array, mask: Array) -> Array:
+        raise NotImplementedError
+
+
+class _Linear(_Network):
+    config: LinearConfig
+
+    @nn.compact
+    def judge(self, x: Array, mask: Array) -> Array:
         return _Score(name="head")(prefix_mean(x, mask))
 
 
-class _Mlp(nn.Module):
+class _Mlp(_Network):
     config: MlpConfig
-    vocab_size: int
 
     @nn.compact
-    def __call__(self, tokens: Array, mask: Array) -> Array:
+    def judge(self, x: Array, mask: Array) -> Array:
         cfg = self.config
-        x = prefix_mean(Embedding(self.vocab_size, cfg.embedding, cfg.dtype, 1.0, name="embedding")(tokens), mask)
+        x = prefix_mean(x, mask)
         for i in range(cfg.layers):
             x = jax.nn.relu(
                 Projection(cfg.hidden, dtype=cfg.dtype, kernel_init=nn.initializers.he_normal(), name=f"hidden_{i}")(x)
@@ -179,14 +291,12 @@ class _Mlp(nn.Module):
         return _Score(name="head")(x)
 
 
-class _Cnn(nn.Module):
+class _Cnn(_Network):
     config: CnnConfig
-    vocab_size: int
 
     @nn.compact
-    def __call__(self, tokens: Array, mask: Array) -> Array:
+    def judge(self, x: Array, mask: Array) -> Array:
         cfg = self.config
-        x = Embedding(self.vocab_size, cfg.embedding, cfg.dtype, 1.0, name="embedding")(tokens)
         features = [
             jax.nn.relu(
                 Projection(
@@ -199,13 +309,18 @@ class _Cnn(nn.Module):
         return _Score(name="head")(Dropout(cfg.dropout)(pooled))
 
 
-class _Transformer(nn.Module):
+class _Transformer(_Network):
     config: TransformerDiscriminatorConfig
-    vocab_size: int
 
-    @nn.compact
-    def __call__(self, tokens: Array, mask: Array) -> Array:
-        return _Score(name="head")(Trunk(self.config, self.vocab_size, name="trunk")(tokens, mask))
+    def setup(self) -> None:
+        self.trunk = Trunk(self.config, self.vocab_size)
+        self.head = _Score()
+
+    def table(self) -> Embedding:
+        return self.trunk.embedding
+
+    def judge(self, x: Array, mask: Array) -> Array:
+        return self.head(self.trunk.read(x, mask))
 
 
 _MODULES: dict[type, Callable[..., nn.Module]] = {

@@ -37,6 +37,7 @@ class Generator(NamedTuple):
         prefill: (params, prompt, prompt_mask, length) -> (logits float32 [B, V] of the first target token, cache with
             room for `length` target tokens).
         decode: (params, cache, tokens int32 [B]) -> (logits float32 [B, V] of the next token, cache).
+        repeat: (cache, count) -> the cache of a decoding in which each row stands `count` times, neighbours together.
         max_length: the longest prompt plus target that it can read, or None where there is no limit.
         config: what it was built from.
     """
@@ -47,6 +48,7 @@ class Generator(NamedTuple):
     hidden: Callable[[Params, Batch], Array]
     prefill: Callable[[Params, Array, Array, int], tuple[Array, PyTree]]
     decode: Callable[[Params, PyTree, Array], tuple[Array, PyTree]]
+    repeat: Callable[[PyTree, int], PyTree]
     max_length: int | None
     config: GeneratorConfig
 
@@ -96,6 +98,9 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
     def decode(params: Params, cache: PyTree, tokens: Array) -> tuple[Array, PyTree]:
         return module.apply({"params": params}, cache, tokens, method="decode")
 
+    def repeat(cache: PyTree, count: int) -> PyTree:
+        return cache.repeat(count)
+
     def _check_length(prompt: int, target: int) -> None:
         if max_length is not None and prompt + target > max_length:
             raise ValueError(
@@ -103,7 +108,7 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
                 f"not {max_length}"
             )
 
-    return Generator(vocabulary, init, logits, hidden, prefill, decode, max_length, config)
+    return Generator(vocabulary, init, logits, hidden, prefill, decode, repeat, max_length, config)
 
 
 class _TransformerGenerator(nn.Module):

@@ -52,6 +52,12 @@ class Embedding(nn.Module):
         """int32 [...] -> [..., width]."""
         return jnp.take(self.table, tokens, axis=0).astype(DTYPES[self.dtype])
 
+    def relaxed(self, weights: Array) -> Array:
+        """Mixtures of embeddings: float [..., vocab_size], how much of each token -> [..., width]."""
+        dtype = DTYPES[self.dtype]
+        mixed = weights.reshape(-1, self.vocab_size).astype(dtype) @ self.table.astype(dtype)
+        return mixed.reshape(*weights.shape[:-1], self.width)
+
     def logits(self, hidden: Array) -> Array:
         """[..., width] -> float32 [..., vocab_size]: the products with every row of the table."""
         return output_logits(hidden, self.table.T, self.dtype)

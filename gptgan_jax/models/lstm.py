@@ -48,6 +48,10 @@ class LstmCache(struct.PyTreeNode):
 
     layers: tuple[tuple[Array, Array], ...]
 
+    def repeat(self, count: int) -> "LstmCache":
+        """Each row `count` times, neighbours together."""
+        return jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), self)
+
 
 class LstmLayer(nn.Module):
     """One LSTM layer (Hochreiter & Schmidhuber 1997), gates ordered input, forget, cell, output; forget bias 1."""

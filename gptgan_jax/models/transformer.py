@@ -103,6 +103,14 @@ class Cache(struct.PyTreeNode):
     index: Array
     context_mask: Array | None
 
+    def repeat(self, count: int) -> "Cache":
+        """Each row `count` times, neighbours together."""
+        return self.replace(
+            layers=jax.tree.map(lambda x: jnp.repeat(x, count, axis=-4), self.layers),
+            mask=jnp.repeat(self.mask, count, axis=0),
+            context_mask=None if self.context_mask is None else jnp.repeat(self.context_mask, count, axis=0),
+        )
+
 
 class _Step(struct.PyTreeNode):
     """What every block of one forward pass shares."""
@@ -292,7 +300,10 @@ class Trunk(nn.Module):
 
     def embed(self, tokens: Array, positions: Array) -> Array:
         """int32 [B, T] twice -> [B, T, D]."""
-        x = self.embedding(tokens)
+        return self.place(self.embedding(tokens), positions)
+
+    def place(self, x: Array, positions: Array) -> Array:
+        """Token embeddings [B, T, D] with their positions, int32 [B, T], -> [B, T, D]."""
         if self.config.positions == "learned":
             x = x + jnp.take(self.position_table, positions, axis=0, mode="clip").astype(x.dtype)
         return self.drop(x)
@@ -301,9 +312,13 @@ class Trunk(nn.Module):
         self, tokens: Array, mask: Array, context: Array | None = None, context_mask: Array | None = None
     ) -> Array:
         """Causal hidden states of whole texts: int32 [B, T], bool [B, T] -> [B, T, D]."""
+        return self.read(self.embedding(tokens), mask, context, context_mask)
+
+    def read(self, x: Array, mask: Array, context: Array | None = None, context_mask: Array | None = None) -> Array:
+        """As `__call__`, from the token embeddings [B, T, D]."""
         positions = positions_of(mask)
-        step = _Step(positions, _causal(mask, tokens.shape[1]), jnp.int32(0), context, context_mask)
-        return self.decoder(self.embed(tokens, positions), None, step)[0]
+        step = _Step(positions, _causal(mask, x.shape[1]), jnp.int32(0), context, context_mask)
+        return self.decoder(self.place(x, positions), None, step)[0]
 
     def encode(self, tokens: Array, mask: Array) -> Array:
         """Bidirectional hidden states of the prompt: int32 [B, P], bool [B, P] -> [B, P, D]."""

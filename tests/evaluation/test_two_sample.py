@@ -171,7 +171,7 @@ def scripted_test(script: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) ->
         told = jnp.where(batch.target[:, 2] % 10 < jnp.round(10 * shares[check]), 1.0, -1.0)
         return Scores(tokens=side[:, None], sequence=side * told * (shares[check] >= 0))
 
-    fake = Discriminator(lambda key, batch: {"steps": jnp.zeros(())}, scores, CnnConfig())
+    fake = Discriminator(lambda key, batch: {"steps": jnp.zeros(())}, scores, None, None, CnnConfig())
     monkeypatch.setattr(room, "build_discriminator", lambda config, vocabulary: fake)
     return two_sample_test(VOCABULARY, LENGTH, 40)
 

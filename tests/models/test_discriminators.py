@@ -11,6 +11,7 @@ from helpers import VOCABULARY, assert_trees_close, batch_of, generator_of, padd
 
 from gptgan_jax import (
     CnnConfig,
+    Discriminator,
     LinearConfig,
     MlpConfig,
     Scores,
@@ -169,3 +170,118 @@ def test_a_discriminator_can_start_from_the_generators_transformer() -> None:
 def test_a_discriminator_with_an_encoder_is_refused() -> None:
     with pytest.raises(ValueError, match="encoder_layers must be 0"):
         TransformerDiscriminatorConfig(encoder_layers=1)
+
+
+def network_of(kind: str) -> tuple[Discriminator, Any]:
+    """A discriminator and the random parameters that `judge` uses."""
+    return build_discriminator(KINDS[kind], VOCABULARY), judge(kind).args[0]
+
+
+def shares(seed: int = 0) -> jax.Array:
+    """Relaxed tokens, [3, 4, 7]: rows sum to 1."""
+    return jax.nn.softmax(jnp.asarray(np.random.default_rng(seed).normal(size=(3, 4, 7)), jnp.float32))
+
+
+def every_score(scores: Scores, mask: jax.Array) -> jax.Array:
+    """One number to which each score that counts contributes in its own proportion."""
+    proportions = 1 + jnp.arange(mask.size, dtype=jnp.float32).reshape(mask.shape) / mask.size
+    return (scores.tokens * proportions * mask).sum() + (scores.sequence * jnp.array([1.0, -2.0, 0.5])).sum()
+
+
+def by_differences(function: Any, x: jax.Array, step: float = 2e-3) -> jax.Array:
+    """The gradient of a scalar function by central differences in every entry."""
+    basis = step * jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
+    values = jax.jit(jax.vmap(lambda d: function(x + d) - function(x - d)))(basis)
+    return (values / (2 * step)).reshape(x.shape)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_hot_weights_give_the_scores_of_the_tokens(kind: str) -> None:
+    (discriminator, params), batch = network_of(kind), batch_of()
+    unread = batch.replace(target=jnp.zeros_like(batch.target))
+
+    @jax.jit
+    def relaxed(weights: jax.Array) -> tuple[jax.Array, Scores]:
+        embeddings = discriminator.embed(params, unread, weights)
+        return embeddings, discriminator.judge(params, embeddings, unread)
+
+    embeddings, scores = relaxed(jax.nn.one_hot(batch.target, VOCABULARY.size))
+    np.testing.assert_allclose(embeddings, discriminator.embed(params, batch), atol=1e-6)
+    assert_trees_close(scores, judge(kind)(batch), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_relaxed_tokens_embed_as_the_mixture_of_the_tables_rows(kind: str) -> None:
+    (discriminator, params), batch = network_of(kind), batch_of()
+    table = np.asarray(params.get("trunk", params)["embedding"]["table"], np.float64)
+    embeddings = discriminator.embed(params, batch, shares())
+    np.testing.assert_allclose(embeddings[:, :3], table[np.asarray(batch.prompt)], rtol=1e-6)
+    np.testing.assert_allclose(embeddings[:, 3:], np.asarray(shares(), np.float64) @ table, rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_embeddings_of_one_hot_weights_are_those_of_the_tokens() -> None:
+    discriminator, batch = build_discriminator(LinearConfig(embedding=4, dtype="bfloat16"), VOCABULARY), batch_of()
+    _, params = network_of("linear")
+    relaxed = discriminator.embed(params, batch, jax.nn.one_hot(batch.target, VOCABULARY.size))
+    assert relaxed.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(relaxed, discriminator.embed(params, batch))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_by_weights_and_by_embeddings_are_those_of_finite_differences(kind: str) -> None:
+    (discriminator, params), batch = network_of(kind), batch_of()
+
+    def of_embeddings(embeddings: jax.Array) -> jax.Array:
+        return every_score(discriminator.judge(params, embeddings, batch), batch.target_mask)
+
+    def of_weights(weights: jax.Array) -> jax.Array:
+        return of_embeddings(discriminator.embed(params, batch, weights))
+
+    embeddings = discriminator.embed(params, batch, shares())
+    # Apart, as equal tokens would tie for a maximum, where any split of the gradient between them is one.
+    embeddings = embeddings + 0.05 * jax.random.normal(jax.random.key(0), embeddings.shape)
+    for function, x in ((of_weights, shares()), (of_embeddings, embeddings)):
+        gradient = jax.jit(jax.grad(function))(x)
+        assert np.abs(gradient).max() > 0.05
+        np.testing.assert_allclose(gradient, by_differences(function, x), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_score_has_a_gradient_by_embeddings_outside_the_masks(kind: str) -> None:
+    (discriminator, params), batch = network_of(kind), batch_of()
+
+    @jax.jit
+    @jax.grad
+    def gradient(embeddings: jax.Array) -> jax.Array:
+        return every_score(discriminator.judge(params, embeddings, batch), batch.target_mask)
+
+    mask = np.concatenate([batch.prompt_mask, batch.target_mask], axis=1)
+    sizes = np.abs(gradient(discriminator.embed(params, batch, shares()))).max(axis=-1)
+    np.testing.assert_array_equal(sizes[~mask], 0)
+    assert (sizes[mask] > 0).mean() > 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_penalty_on_the_gradient_by_embeddings_can_itself_be_differentiated(kind: str) -> None:
+    (discriminator, params), batch = network_of(kind), batch_of()
+    embeddings = discriminator.embed(params, batch, shares())
+    direction = random_params(params, seed=5)
+
+    def penalty(amount: jax.Array | float) -> jax.Array:
+        moved = jax.tree.map(lambda x, d: x + amount * d, params, direction)
+        gradient = jax.grad(lambda x: discriminator.judge(moved, x, batch).sequence.sum())(embeddings)
+        return (jnp.sqrt(jnp.square(gradient).sum(axis=(1, 2))) - 1).sum()
+
+    value, slope = jax.jit(penalty), jax.jit(jax.grad(penalty))(0.0)
+    assert abs(slope) > 0.1
+    assert float(slope) == pytest.approx(float(value(1e-3) - value(-1e-3)) / 2e-3, rel=2e-2, abs=2e-3)
+
+
+def test_embeddings_of_another_shape_or_too_many_are_refused() -> None:
+    (discriminator, params), batch = network_of("transformer"), batch_of()
+    embeddings = discriminator.embed(params, batch)
+    with pytest.raises(ValueError, match=r"\(3, 4, 8\) do not fit a batch of \(3, 7\) tokens"):
+        discriminator.judge(params, embeddings[:, 3:], batch)
+    long = padded(batch, right=18)
+    with pytest.raises(ValueError, match="25 tokens need max_positions"):
+        discriminator.judge(params, discriminator.embed(params, long), long)

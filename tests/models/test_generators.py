@@ -65,6 +65,27 @@ def test_cached_decoding_gives_the_logits_of_the_full_forward_pass_for_prompts_o
             logits, cache = decode(params, cache, batch.target[:, t])
 
 
+@pytest.mark.parametrize("name", GENERATORS)
+def test_copies_of_a_row_decode_on_from_a_repeated_cache_each_by_itself(name: str) -> None:
+    generator, params = generator_of(name)
+    batch = batch_of(targets=(4, 4, 4))
+    copies = rows(batch, jnp.array([0, 0, 1, 1, 2, 2]))
+    tails = np.random.default_rng(0).integers(3, 7, (6, 2))
+    tails[::2] = np.asarray(batch.target)[:, 2:]  # one copy writes on as the row itself does
+    copies = copies.replace(target=copies.target.at[:, 2:].set(tails))
+    full = logits_of(name)(copies)
+    decode = jax.jit(generator.decode)
+    _, cache = jax.jit(generator.prefill, static_argnums=3)(params, batch.prompt, batch.prompt_mask, 4)
+    _, cache = decode(params, cache, batch.target[:, 0])
+    repeated = jax.jit(generator.repeat, static_argnums=1)(cache, 2)
+    assert jax.tree.structure(repeated) == jax.tree.structure(cache)
+    for t in (1, 2):
+        logits, repeated = decode(params, repeated, copies.target[:, t])
+        np.testing.assert_allclose(logits, full[:, t + 1], rtol=1e-4, atol=2e-5)
+        alone, cache = decode(params, cache, batch.target[:, t])
+        np.testing.assert_allclose(logits[::2], alone, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["gpt2", "encoder_decoder", "lstm_encoder_decoder"])
 def test_a_row_does_not_depend_on_the_others_or_on_their_padding(name: str) -> None:
     batch = batch_of()
