@@ -1,9 +1,10 @@
 """What the discriminator minimises: losses of the logits that it gives real and generated text.
 
-Each is a function (real, real_mask, fake, fake_mask) -> float32 [], of logits float [B, T] at every token or [B, 1] for
-whole texts. Row i of the real batch is paired with row i of the fake one.
+Each is a function (real, real_mask, fake, fake_mask) -> float32 [], of logits float32 [B, T] at every token or [B, 1]
+for whole texts. Row i of the real batch is paired with row i of the fake one.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,23 +15,101 @@ from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.types import Array
 
 PairLoss = Callable[[Array, Array, Array, Array], Array]
+PairLossName = Literal["non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein"]
 
 
-def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
-    """Cross-entropy of real against fake (Goodfellow et al. 2014): mean softplus(-real) + mean softplus(fake)."""
-    return masked_mean(jax.nn.softplus(-real), real_mask) + masked_mean(jax.nn.softplus(fake), fake_mask)
+def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *, smoothing: float = 0.0) -> Array:
+    """Cross-entropy of real against fake (Goodfellow et al. 2014): mean softplus(-real) + mean softplus(fake).
+
+    With smoothing, "real" has the probability 1 - smoothing for real text and smoothing for generated text, instead of
+    1 and 0: the best logits are then finite, log((1 - smoothing) / smoothing) and minus that.
+    """
+    of_real = jax.nn.softplus(-real) + smoothing * real
+    of_fake = jax.nn.softplus(fake) - smoothing * fake
+    return masked_mean(of_real, real_mask) + masked_mean(of_fake, fake_mask)
 
 
-def relativistic(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
+def hinge(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
+    """Mean max(0, 1 - real) + mean max(0, 1 + fake) (Lim & Ye 2017): scores beyond the margin teach no more."""
+    return masked_mean(jax.nn.relu(1 - real), real_mask) + masked_mean(jax.nn.relu(1 + fake), fake_mask)
+
+
+def relativistic(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *, smoothing: float = 0.0) -> Array:
     """Mean softplus(fake - real) over pairs (Jolicoeur-Martineau 2018); Bradley-Terry with real as the winner.
 
-    At every token, only the positions that both texts have are compared.
+    At every token, only the positions that both texts have are compared. With smoothing, the real text wins with the
+    probability 1 - smoothing.
     """
-    return masked_mean(jax.nn.softplus(fake - real), real_mask & fake_mask)
+    difference = real - fake
+    return masked_mean(jax.nn.softplus(-difference) + smoothing * difference, real_mask & fake_mask)
 
 
-PairLossName = Literal["non_saturating", "relativistic"]
-PAIR_LOSSES: dict[PairLossName, PairLoss] = {"non_saturating": non_saturating, "relativistic": relativistic}
+def relativistic_tie(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
+    """Bradley-Terry with ties (Davidson 1970): real beats fake, and texts of the same origin tie.
+
+    With the difference d of two scores and Z = exp(d/2) + exp(-d/2) + 1, the first text wins with the probability
+    exp(d/2) / Z and they tie with 1 / Z. The loss is the mean of -log P(real wins) over real-fake pairs, plus half the
+    mean of -log P(tie) over pairs of same origin: the average of the mean over pairs of real texts and the mean over
+    pairs of generated ones, where each row is paired with the next and the last with the first. A label for ties
+    steadies the critic (RARO 2025): it keeps it from telling real texts apart. At every token, only the positions that
+    both texts have are compared.
+    """
+    ties = (_tie_loss(real, real_mask) + _tie_loss(fake, fake_mask)) / 2
+    difference = real - fake
+    return masked_mean(_log_normalizer(difference) - difference / 2, real_mask & fake_mask) + ties / 2
+
+
+def _tie_loss(scores: Array, mask: Array) -> Array:
+    """Mean -log P(tie) of each row with the next: float32 [B, T], bool [B, T] -> float32 []."""
+    difference = scores - jnp.roll(scores, -1, axis=0)
+    return masked_mean(_log_normalizer(difference), mask & jnp.roll(mask, -1, axis=0))
+
+
+def _log_normalizer(difference: Array) -> Array:
+    """log(exp(d/2) + exp(-d/2) + 1) at every d."""
+    half = difference / 2
+    return jax.nn.logsumexp(jnp.stack([half, -half, jnp.zeros_like(half)]), axis=0)
+
+
+def wasserstein(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
+    """Mean fake - mean real (Arjovsky et al. 2017): minus a distance only where the scores cannot grow steep.
+
+    It has no minimum of its own, so it wants a penalty such as `penalties.gradient_penalty`.
+    """
+    return masked_mean(fake, fake_mask) - masked_mean(real, real_mask)
+
+
+PAIR_LOSSES: dict[PairLossName, PairLoss] = {
+    "non_saturating": non_saturating,
+    "hinge": hinge,
+    "relativistic": relativistic,
+    "relativistic_tie": relativistic_tie,
+    "wasserstein": wasserstein,
+}
+SMOOTHABLE: tuple[PairLossName, ...] = ("non_saturating", "relativistic")
+"""The losses whose labels are probabilities that can be smoothed."""
+DIFFERENCES_ONLY: frozenset[PairLossName] = frozenset({"relativistic", "relativistic_tie", "wasserstein"})
+"""The losses that one number added to all scores does not change, so that only differences of scores mean something."""
+
+
+def build_pair_loss(name: PairLossName, smoothing: float = 0.0) -> PairLoss:
+    """The loss of a name, with its labels smoothed.
+
+    Args:
+        name: one of `PAIR_LOSSES`.
+        smoothing: how much of each label's probability is given to the other answer; in [0, 1/2).
+
+    Raises:
+        ValueError: where smoothing is out of range, or not 0 and the loss has no such probabilities.
+    """
+    if not 0 <= smoothing < 0.5:
+        raise ValueError(f"label smoothing should be at least 0 and below 0.5, not {smoothing}")
+    if smoothing == 0:
+        return PAIR_LOSSES[name]
+    if name not in SMOOTHABLE:
+        raise ValueError(f"label smoothing is for the losses {' and '.join(SMOOTHABLE)}; {name} cannot be smoothed")
+    smoothed: Callable[..., Array] = PAIR_LOSSES[name]
+    return functools.partial(smoothed, smoothing=smoothing)
 
 
 def pair_accuracy(real: Array, fake: Array) -> Array:

@@ -1,30 +1,135 @@
-"""What a generator is paid for a token: functions of the discriminator's logits there.
+"""What a generator is paid for a token, or for a whole text: functions of the discriminator's logits.
 
-Each is a function (scores float [B, T], mask bool [B, T], key) -> float32 [B, T], of which nothing counts outside the
-mask. `constant` and `random` are controls: their expected gradient is zero, so whatever gain they show was not
+Each is a function (judgement, key) -> float32 [R, T], of which nothing counts outside the mask. All are differentiable
+in the scores. `constant` and `random` are controls: their expected gradient is zero, so whatever gain they show was not
 adversarial.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.types import Array
 
-Reward = Callable[[Array, Array, Array], Array]
-RewardName = Literal["sigmoid", "logit", "constant", "random"]
+
+class Judgement(NamedTuple):
+    """The discriminator's logits at every token, or in one column (T = 1) for whole texts.
+
+    Attributes:
+        fake: float [R, T], of generated texts; where there are several a prompt, they are neighbours.
+        fake_mask: bool [R, T].
+        real: float [B, T], of the real batch.
+        real_mask: bool [B, T].
+    """
+
+    fake: Array
+    fake_mask: Array
+    real: Array
+    real_mask: Array
 
 
-def sigmoid(scores: Array, mask: Array, key: Array) -> Array:
+Reward = Callable[[Judgement, Array], Array]
+RewardName = Literal[
+    "sigmoid",
+    "logit",
+    "log_sigmoid",
+    "softplus",
+    "log_ratio",
+    "pair_probability",
+    "ranked",
+    "constant",
+    "random",
+]
+
+
+def sigmoid(judgement: Judgement, key: Array) -> Array:
     """2 sigma(score) - 1, between -1 and 1 (d'Autume et al. 2019, ScratchGAN)."""
-    return 2 * jax.nn.sigmoid(scores.astype(jnp.float32)) - 1
+    return 2 * jax.nn.sigmoid(judgement.fake.astype(jnp.float32)) - 1
 
 
-def logit(scores: Array, mask: Array, key: Array) -> Array:
-    """The score itself: the log-odds that the text so far is real."""
-    return scores.astype(jnp.float32)
+def logit(judgement: Judgement, key: Array) -> Array:
+    """The score itself, log D / (1 - D): the log-odds that the text so far is real."""
+    return judgement.fake.astype(jnp.float32)
+
+
+def log_sigmoid(judgement: Judgement, key: Array) -> Array:
+    """log D, never above 0: the log-probability that the text so far is real (Goodfellow et al. 2014)."""
+    return jax.nn.log_sigmoid(judgement.fake.astype(jnp.float32))
+
+
+def softplus(judgement: Judgement, key: Array) -> Array:
+    """-log(1 - D), never below 0 (Ho & Ermon 2016, GAIL): what the generator gains in the saturating game."""
+    return jax.nn.softplus(judgement.fake.astype(jnp.float32))
+
+
+def log_ratio(judgement: Judgement, key: Array) -> Array:
+    """The log-odds that this token gained, s_t - s_{t-1}, with 0 before the first.
+
+    Where s_t is the log-ratio of the two densities of the first t tokens, this is
+    log p_real(y_t | y_<t) / p_generator(y_t | y_<t). Over a text it sums to the last score.
+    """
+    scores = judgement.fake.astype(jnp.float32)
+    return scores - jnp.pad(scores[:, :-1], ((0, 0), (1, 0)))
+
+
+def pair_probability(judgement: Judgement, key: Array) -> Array:
+    """Mean over the real texts of sigma(fake - real): how often the text is taken for the more real one.
+
+    The probability of Bradley & Terry (1952), as `discrimination.relativistic` fits it. Compared are the scores at the
+    same position, of the real texts that have it; where none has it, all real scores that count.
+    """
+    fake, real = judgement.fake.astype(jnp.float32), judgement.real.astype(jnp.float32)
+
+    def mean_won(fake: Array, real: Array, mask: Array) -> Array:
+        """Over the real scores: float32 [R], float32 [N], bool [N] -> float32 [R]."""
+        won = jnp.where(mask, jax.nn.sigmoid(fake[:, None] - real), 0.0)
+        return won.sum(axis=1) / jnp.maximum(mask.sum(), 1)
+
+    # One position after another, and computed anew for the gradient: all real scores at all positions would be R T B T
+    # numbers.
+    @jax.checkpoint
+    def at(position: tuple[Array, Array, Array]) -> Array:
+        fake, here, here_mask = position
+        return jax.lax.cond(
+            here_mask.any(),
+            lambda: mean_won(fake, here, here_mask),
+            lambda: mean_won(fake, real.ravel(), judgement.real_mask.ravel()),
+        )
+
+    return jax.lax.map(at, (fake.T, real.T, judgement.real_mask.T)).T
+
+
+def ranked(sharpness: float = 1.0) -> Reward:
+    """log of a text's share among the real ones (Lin et al. 2017, RankGAN).
+
+    The share of a score s is exp(g s) / (exp(g s) + sum of exp(g r) over the scores r of the real texts), at the same
+    position. Where only some real texts have the position, they stand for all; where none has it, all real scores that
+    count do: a share does not rise merely because few real texts are as long. The paper ranks cosine similarities to
+    reference texts; here it is the discriminator's score.
+
+    Args:
+        sharpness: g, above 0.
+
+    Raises:
+        ValueError: where the sharpness is not above 0.
+    """
+    if not sharpness > 0:
+        raise ValueError(f"the sharpness of a ranking should be above 0, not {sharpness}")
+
+    def reward(judgement: Judgement, key: Array) -> Array:
+        mask = judgement.real_mask
+        real = jnp.where(mask, sharpness * judgement.real.astype(jnp.float32), -jnp.inf)
+        counts = mask.sum(axis=0)
+        here = jax.nn.logsumexp(real, axis=0) - jnp.log(jnp.maximum(counts, 1))
+        anywhere = jax.nn.logsumexp(real) - jnp.log(jnp.maximum(mask.sum(), 1))
+        texts = jnp.log(jnp.maximum(mask.any(axis=1).sum(), 1))
+        rivals = texts + jnp.where(counts > 0, here, anywhere)
+        return jax.nn.log_sigmoid(sharpness * judgement.fake.astype(jnp.float32) - rivals)
+
+    return reward
 
 
 def constant(discount: float) -> Reward:
@@ -37,23 +142,70 @@ def constant(discount: float) -> Reward:
         discount: the estimator's.
     """
 
-    def reward(scores: Array, mask: Array, key: Array) -> Array:
-        return jnp.where(is_last(mask), 1.0, 1.0 - discount).astype(jnp.float32)
+    def reward(judgement: Judgement, key: Array) -> Array:
+        return jnp.where(is_last(judgement.fake_mask), 1.0, 1.0 - discount).astype(jnp.float32)
 
     return reward
 
 
-def random(scores: Array, mask: Array, key: Array) -> Array:
+def random(judgement: Judgement, key: Array) -> Array:
     """Control: uniform noise between -1 and 1, drawn anew for every token."""
-    return jax.random.uniform(key, scores.shape, minval=-1.0, maxval=1.0)
+    return jax.random.uniform(key, judgement.fake.shape, jnp.float32, minval=-1.0, maxval=1.0)
 
 
-def build_reward(name: RewardName, discount: float) -> Reward:
-    """The reward of a name; `discount` is the estimator's."""
-    return {"sigmoid": sigmoid, "logit": logit, "constant": constant(discount), "random": random}[name]
+def relative(reward: Reward) -> Reward:
+    """Takes from each generated text's score the real batch's mean at the same position before paying for it.
+
+    The mean is over the real texts that have the position, and over all real scores that count where none has it.
+    Wanted where the pair loss fixes only differences (`discrimination.DIFFERENCES_ONLY`): the level of the logits then
+    means nothing, and where texts may end it would pay for or against length.
+    """
+
+    def relative_reward(judgement: Judgement, key: Array) -> Array:
+        level = _mean_by_position(judgement.real.astype(jnp.float32), judgement.real_mask)
+        return reward(judgement._replace(fake=judgement.fake.astype(jnp.float32) - level), key)
+
+    return relative_reward
+
+
+_OF_SCORES: dict[RewardName, Reward] = {
+    "sigmoid": sigmoid,
+    "logit": logit,
+    "log_sigmoid": log_sigmoid,
+    "softplus": softplus,
+    "log_ratio": log_ratio,
+}
+_relative = relative  # `build_reward` has an argument of that name
+
+
+def build_reward(name: RewardName, discount: float, relative: bool = False) -> Reward:
+    """The reward of a name.
+
+    Args:
+        name: of the reward.
+        discount: the estimator's.
+        relative: see the function `relative`. It changes neither `pair_probability` and `ranked`, which are made of
+            differences already, nor the controls.
+    """
+    if name in _OF_SCORES:
+        return _relative(_OF_SCORES[name]) if relative else _OF_SCORES[name]
+    others: dict[RewardName, Reward] = {
+        "pair_probability": pair_probability,
+        "ranked": ranked(),
+        "constant": constant(discount),
+        "random": random,
+    }
+    return others[name]
 
 
 def is_last(mask: Array) -> Array:
     """True at each row's last token: bool [B, T] -> bool [B, T]."""
     following = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
     return mask & ~following
+
+
+def _mean_by_position(values: Array, mask: Array) -> Array:
+    """Mean over the rows that have a position, float32 [B, T] -> [T]; over everything where none has it."""
+    counts = mask.sum(axis=0)
+    means = jnp.where(mask, values, 0.0).sum(axis=0) / jnp.maximum(counts, 1)
+    return jnp.where(counts > 0, means, masked_mean(values, mask))

@@ -1,0 +1,48 @@
+"""Regularisers of the discriminator: how steep its scores may be in the embeddings of the texts.
+
+Each takes `score`, which maps embeddings float [B, S, E] to one number a text, float [B], and in which no text depends
+on another. It may read a mask, as padding that does not change the score adds nothing to a gradient. All are
+differentiable a second time, with respect to the parameters inside `score`; each caller applies its own weight.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gptgan_jax.types import Array
+
+Score = Callable[[Array], Array]
+
+
+def gradient_norms_squared(score: Score, embeddings: Array) -> Array:
+    """Squared length of each text's gradient of its own score: float [B, S, E] -> float32 [B]."""
+    gradient = jax.grad(lambda x: score(x).sum())(embeddings)
+    return jnp.square(gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))).sum(axis=(1, 2))
+
+
+def zero_centred(score: Score, embeddings: Array) -> Array:
+    """Half the mean squared gradient (Mescheder et al. 2018): float [B, S, E] -> float32 [].
+
+    Of real texts it is R1, of generated ones R2; their weight is the paper's gamma.
+    """
+    return gradient_norms_squared(score, embeddings).mean() / 2
+
+
+def gradient_penalty(score: Score, real: Array, fake: Array, key: Array) -> Array:
+    """Mean squared distance of the gradient's length from 1, between real and generated texts (WGAN-GP).
+
+    The places are e real + (1 - e) fake with e uniform between 0 and 1, drawn for each text (Gulrajani et al. 2017).
+
+    Args:
+        score: of such a mixture; where lengths differ, it should count a position that either text has.
+        real, fake: float [B, S, E].
+        key: typed PRNG key.
+
+    Returns:
+        float32 [].
+    """
+    weight = jax.random.uniform(key, (real.shape[0], 1, 1), real.dtype)
+    squared = gradient_norms_squared(score, weight * real + (1 - weight) * fake)
+    # The square root has no finite derivative at 0, where a score that ignores its text begins.
+    return jnp.square(jnp.sqrt(squared + 1e-12) - 1).mean()
