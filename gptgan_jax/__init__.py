@@ -22,26 +22,43 @@ from gptgan_jax.models.generators import Generator, build_generator, parameter_c
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.objectives import discrimination, rewards
-from gptgan_jax.objectives.discrimination import non_saturating, relativistic
-from gptgan_jax.objectives.estimators import Estimator, reinforce
-from gptgan_jax.sampling import log_probs, sample
+from gptgan_jax.objectives.baselines import learned_value, leave_one_out, moving_average, no_baseline
+from gptgan_jax.objectives.discrimination import (
+    hinge,
+    non_saturating,
+    relativistic,
+    relativistic_tie,
+    wasserstein,
+)
+from gptgan_jax.objectives.estimators import Estimator, Experience, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.objectives.policy_gradients import grpo, maligan, ppo, reinforce, rloo, rollout, weighted_likelihood
+from gptgan_jax.objectives.relaxation import gumbel
+from gptgan_jax.objectives.self_play import spin
+from gptgan_jax.sampling import log_probs, resample, rollout_values, sample
+from gptgan_jax.training.game import Demonstrations, Game
 from gptgan_jax.training.gan import Gan, gan_from
 from gptgan_jax.types import Batch, GanState, Player, Sample, Scores, Vocabulary, unconditional_batch
 
 __all__ = [
     "Batch",
     "CnnConfig",
+    "Demonstrations",
     "Discriminator",
     "Estimator",
+    "Experience",
+    "Game",
     "Gan",
     "GanState",
     "Generator",
     "LinearConfig",
     "LstmConfig",
     "MlpConfig",
+    "Pathwise",
     "Player",
+    "PolicyGradient",
     "Sample",
     "Scores",
+    "SelfPlay",
     "TransformerConfig",
     "TransformerDiscriminatorConfig",
     "Vocabulary",
@@ -49,13 +66,30 @@ __all__ = [
     "build_generator",
     "discrimination",
     "gan_from",
+    "grpo",
+    "gumbel",
+    "hinge",
+    "learned_value",
+    "leave_one_out",
     "log_probs",
+    "maligan",
+    "moving_average",
+    "no_baseline",
     "non_saturating",
     "parameter_count",
+    "ppo",
     "reinforce",
     "relativistic",
+    "relativistic_tie",
+    "resample",
     "rewards",
+    "rloo",
+    "rollout",
+    "rollout_values",
     "sample",
     "share_trunk",
+    "spin",
     "unconditional_batch",
+    "wasserstein",
+    "weighted_likelihood",
 ]

@@ -9,13 +9,15 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from gptgan_jax.combinations import check_combination
 from gptgan_jax.data.corpora import DataConfig, GrammarData
 from gptgan_jax.data.tokenizers import TokenizerConfig, WordTokenizer
 from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import GeneratorConfig
 from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.objectives.discrimination import PairLossName
-from gptgan_jax.objectives.estimators import ReinforceConfig
+from gptgan_jax.objectives.estimator_configs import EstimatorConfig, ReinforceConfig
+from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import RewardName
 from gptgan_jax.optimizers import OptimizerConfig
 from gptgan_jax.schema import config_dataclass, key
@@ -30,12 +32,22 @@ class ObjectiveConfig:
     """What the two players learn from each other."""
 
     pair_loss: PairLossName = key("non_saturating", "the discriminator's loss")
+    label_smoothing: float = key(0.0, "probability moved from each label to the other", ge=0, lt=0.5)
     dense: bool = key(True, "judge and pay at every token; false: whole texts, paid at their last token")
-    reward: RewardName = key("sigmoid", "pay of the generator: 2 sigma(D) - 1, D, or a control without judgement")
-    estimator: ReinforceConfig = key(ReinforceConfig, "estimator of the generator's gradient")
+    reward: RewardName = key("sigmoid", "pay of the generator, from the discriminator's score; or a control without it")
+    estimator: EstimatorConfig = key(ReinforceConfig, "estimator of the generator's gradient")
     temperature: float = key(1.0, "temperature that the generator writes at while it trains", gt=0)
     entropy_weight: float = key(0.0, "bonus for next-token entropy, per nat", ge=0)
     kl_weight: float = key(0.0, "penalty on KL from the pre-trained generator, per nat", ge=0)
+    kl_estimator: KlEstimator = key("exact", "over the vocabulary, of written tokens (low variance), or in the reward")
+    r1_weight: float = key(0.0, "penalty on the score's squared gradient at real embeddings, halved", ge=0)
+    r2_weight: float = key(0.0, "the same at generated embeddings", ge=0)
+    gradient_penalty_weight: float = key(0.0, "penalty on a gradient norm other than 1 between the two", ge=0)
+    replay_size: int = key(0, "texts of earlier steps kept for the discriminator; 0 is none", ge=0)
+    replay_share: float = key(0.5, "share of its generated texts that is drawn from those", gt=0, lt=1)
+    demonstration_share: float = key(0.0, "share of real texts among those the generator learns from", ge=0, lt=1)
+    demonstration_reward: float = key(2.0, "what such a text is paid at its last token")
+    demonstration_steps: int | None = key(None, "steps in which the share falls to 0; default: all of the phase", ge=1)
 
 
 @config_dataclass
@@ -74,6 +86,8 @@ class AdversarialPhase:
     batch_size: int = key(64, "real texts a batch, and as many generated", ge=1)
     generator_optimizer: OptimizerConfig = key(lambda: OptimizerConfig(learning_rate=1e-4), "the generator's optimiser")
     discriminator_optimizer: OptimizerConfig = key(OptimizerConfig, "the discriminator's optimiser")
+    discriminator_updates: int = key(1, "updates of the discriminator for each of the generator, on fresh text", ge=1)
+    ema_decay: float = key(0.0, "of an average of the generator, which is then what is evaluated; 0: none", ge=0, lt=1)
     freeze_discriminator: bool = key(False, "control: the discriminator stays as the warm-up left it")
 
 
@@ -181,12 +195,7 @@ class Config:
             )
         if isinstance(self.discriminator, TransformerDiscriminatorConfig) and self.discriminator.from_generator:
             self._check_shared_trunk(self.discriminator)
-        objective = self.objective
-        if objective.reward == "constant" and not objective.dense and objective.estimator.discount < 1:
-            raise ValueError(
-                "objective.reward constant with dense false needs objective.estimator.discount 1: "
-                "a discounted end pays for short texts, which is no control"
-            )
+        check_combination(self)
         if not self.likelihood.steps and not self.adversarial.steps:
             raise ValueError("likelihood.steps and adversarial.steps are both 0: nothing would train the generator")
         return self

@@ -1,5 +1,7 @@
 """Optimisers by configuration: Optax's, composed."""
 
+import fnmatch
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -24,6 +26,7 @@ class OptimizerConfig:
     final_fraction: float = key(0.1, "where linear and cosine end, as a fraction of the peak", ge=0, le=1)
     clip_norm: float | None = key(1.0, "largest global norm of a gradient; null is off", gt=0)
     accumulate: int = key(1, "batches whose gradients are averaged for one update", ge=1)
+    frozen: tuple[str, ...] = key((), "parameters that stay as they are: patterns of paths, such as trunk/embedding/*")
 
     @model_validator(mode="after")
     def _check(self) -> "OptimizerConfig":
@@ -42,9 +45,35 @@ def build_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransf
             parts.append(optax.add_decayed_weights(config.weight_decay, _matrices))
     parts.append(optax.scale_by_learning_rate(_schedule(config, updates)))
     optimizer = optax.chain(*parts)
+    if config.frozen:
+        labels = {"learns": optimizer, "frozen": optax.set_to_zero()}
+        optimizer = optax.multi_transform(labels, lambda params: _labels(params, config.frozen))
     if config.accumulate > 1:
         return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
     return optimizer
+
+
+def unmatched(patterns: Sequence[str], params: optax.Params) -> list[str]:
+    """The patterns of `frozen` that no parameter's path matches."""
+    paths = parameter_paths(params)
+    return [pattern for pattern in patterns if not any(fnmatch.fnmatchcase(path, pattern) for path in paths)]
+
+
+def parameter_paths(params: optax.Params) -> list[str]:
+    """Every parameter's path: trunk/embedding/table."""
+    return [_path(path) for path, _ in jax.tree.leaves_with_path(params)]
+
+
+def _labels(params: optax.Params, patterns: Sequence[str]) -> optax.Params:
+    def label(path: tuple[Any, ...], _: jax.Array) -> str:
+        name = _path(path)
+        return "frozen" if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) else "learns"
+
+    return jax.tree.map_with_path(label, params)
+
+
+def _path(path: tuple[Any, ...]) -> str:
+    return "/".join(str(getattr(part, "key", part)) for part in path)
 
 
 def _schedule(config: OptimizerConfig, updates: int) -> optax.Schedule:

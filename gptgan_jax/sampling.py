@@ -5,6 +5,7 @@ log-probabilities; training relies on it. Prompt length, temperature, k and p ar
 nothing.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -83,7 +84,7 @@ def draw(key: Array, logits: Array) -> tuple[Array, Array]:
     return tokens, chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
-class _Written(NamedTuple):
+class _SoFar(NamedTuple):
     """What the decoding loop has written so far."""
 
     written: Array  # int32 [], tokens a row
@@ -119,15 +120,40 @@ def sample(
     Returns:
         Sample with [B, T] arrays. The loop stops as soon as every row has ended.
     """
-    vocabulary = generator.vocabulary
     batch = prompt.shape[0]
+    nothing = _SoFar(
+        written=jnp.int32(0),
+        ended=jnp.zeros(batch, bool),
+        last=jnp.zeros(batch, jnp.int32),
+        tokens=jnp.full((batch, length), generator.vocabulary.pad_id, jnp.int32),
+        mask=jnp.zeros((batch, length), bool),
+        log_probs=jnp.zeros((batch, length), jnp.float32),
+    )
+    logits, cache = generator.prefill(params, prompt, prompt_mask, length)
+    return _write_on(generator, params, key, nothing, logits, cache, temperature, top_k, top_p)
 
-    def emit(so_far: _Written, logits: Array) -> _Written:
+
+def _write_on(
+    generator: Generator,
+    params: Params,
+    key: Array,
+    so_far: _SoFar,
+    logits: Array,
+    cache: PyTree,
+    temperature: Array | float,
+    top_k: Array | int | None = None,
+    top_p: Array | float | None = None,
+) -> Sample:
+    """Goes on from what is written until every row has ended or is full; `logits` [B, V] are of the next token."""
+    vocabulary = generator.vocabulary
+    length = so_far.tokens.shape[1]
+
+    def emit(so_far: _SoFar, logits: Array) -> _SoFar:
         shaped = shape_logits(logits, temperature, top_k, top_p)
         token, log_prob = draw(jax.random.fold_in(key, so_far.written), shaped)
         token = jnp.where(so_far.ended, vocabulary.pad_id, token)
         ended = so_far.ended if vocabulary.eos_id is None else so_far.ended | (token == vocabulary.eos_id)
-        return _Written(
+        return _SoFar(
             written=so_far.written + 1,
             ended=ended,
             last=token,
@@ -136,25 +162,119 @@ def sample(
             log_probs=so_far.log_probs.at[:, so_far.written].set(jnp.where(so_far.ended, 0.0, log_prob)),
         )
 
-    def running(loop: tuple[_Written, PyTree]) -> Array:
+    def running(loop: tuple[_SoFar, PyTree]) -> Array:
         return (loop[0].written < length) & ~loop[0].ended.all()
 
-    def step(loop: tuple[_Written, PyTree]) -> tuple[_Written, PyTree]:
+    def step(loop: tuple[_SoFar, PyTree]) -> tuple[_SoFar, PyTree]:
         so_far, cache = loop
         logits, cache = generator.decode(params, cache, so_far.last)
         return emit(so_far, logits), cache
 
-    nothing = _Written(
-        written=jnp.int32(0),
-        ended=jnp.zeros(batch, bool),
-        last=jnp.zeros(batch, jnp.int32),
-        tokens=jnp.full((batch, length), vocabulary.pad_id, jnp.int32),
-        mask=jnp.zeros((batch, length), bool),
-        log_probs=jnp.zeros((batch, length), jnp.float32),
-    )
-    logits, cache = generator.prefill(params, prompt, prompt_mask, length)
-    end, _ = jax.lax.while_loop(running, step, (emit(nothing, logits), cache))
+    end, _ = jax.lax.while_loop(running, step, (emit(so_far, logits), cache))
     return Sample(end.tokens, end.mask, end.log_probs)
+
+
+def rollout_values(
+    generator: Generator,
+    params: Params,
+    key: Array,
+    prompt: Array,
+    prompt_mask: Array,
+    written: Sample,
+    count: int,
+    value: Callable[[Array, Array, Array], Array],
+    temperature: Array | float = 1.0,
+) -> Array:
+    """Value of having written each token: the mean over continuations that the generator writes from there.
+
+    The Monte-Carlo search of SeqGAN (Yu et al. 2017). The written text is decoded once; at each of its tokens the cache
+    is copied for the continuations, which are written and valued together, so that no prefix is read twice.
+
+    Args:
+        generator: who writes on.
+        params: its parameters.
+        key: PRNG key.
+        prompt, prompt_mask: [R, P], what the texts answer.
+        written: the R texts, T tokens long.
+        count: M, continuations of each prefix.
+        value: (key, tokens int32 [R*M, T], mask bool [R*M, T]) -> float32 [R*M], of whole texts; the M continuations of
+            a row are neighbours.
+        temperature: that the continuations are written at.
+
+    Returns:
+        float32 [R, T]: at t the mean value of texts that begin with the tokens up to and including t; at a text's last
+        token and after it, the value of the text itself.
+    """
+    rows, length = written.tokens.shape
+
+    def at(cache: PyTree, t: Array) -> tuple[PyTree, Array]:
+        key_write, key_value = jax.random.split(jax.random.fold_in(key, t))
+        logits, cache = generator.decode(params, cache, jnp.take(written.tokens, t, axis=1))
+        known = written.mask & (jnp.arange(length) <= t)
+        # Ended is who has no token after t: its continuation is the text itself.
+        branch = _SoFar(
+            written=t + 1,
+            ended=~jnp.take(written.mask, t + 1, axis=1),
+            last=jnp.take(written.tokens, t, axis=1),
+            tokens=jnp.where(known, written.tokens, generator.vocabulary.pad_id),
+            mask=known,
+            log_probs=jnp.zeros(written.mask.shape, jnp.float32),
+        )
+        repeated = jax.tree.map(lambda x: jnp.repeat(x, count, axis=0) if x.ndim else x, branch)
+        ends = _write_on(
+            generator,
+            params,
+            key_write,
+            repeated,
+            jnp.repeat(logits, count, axis=0),
+            generator.repeat(cache, count),
+            temperature,
+        )
+        return cache, value(key_value, ends.tokens, ends.mask).reshape(rows, count).mean(axis=1)
+
+    _, cache = generator.prefill(params, prompt, prompt_mask, length)
+    _, values = jax.lax.scan(at, cache, jnp.arange(length - 1))
+    # The text itself, as often as the others so that `value` has one shape.
+    texts = jnp.repeat(written.tokens, count, axis=0), jnp.repeat(written.mask, count, axis=0)
+    whole = value(jax.random.fold_in(key, length), *texts).reshape(rows, count).mean(axis=1)
+    return jnp.concatenate([values.T, whole[:, None]], axis=1)
+
+
+def resample(
+    generator: Generator,
+    params: Params,
+    energy: Callable[[Array, Array], Array],
+    key: Array,
+    prompt: Array,
+    prompt_mask: Array,
+    length: int,
+    candidates: int,
+    temperature: Array | float = 1.0,
+    top_k: Array | int | None = None,
+    top_p: Array | float | None = None,
+) -> Sample:
+    """Writes texts from the residual energy-based model p(x) exp(energy(x)) / Z (Deng et al. 2020).
+
+    Of `candidates` texts that the generator writes for each prompt, one is drawn in proportion to exp(energy): exact as
+    their number grows. With a discriminator's logit as energy, trained by cross-entropy against this generator, the
+    model is that of the data where the discriminator is right.
+
+    Args:
+        generator, params, key, prompt, prompt_mask, length, temperature, top_k, top_p: see `sample`.
+        energy: (tokens int32 [B*N, T], mask bool [B*N, T]) -> float32 [B*N]; the N candidates of a row are neighbours.
+        candidates: N, at least 1.
+
+    Returns:
+        Sample [B, T]; its log-probabilities are the generator's, not the model's.
+    """
+    rows = prompt.shape[0]
+    key_write, key_choose = jax.random.split(key)
+    prompts = jnp.repeat(prompt, candidates, axis=0), jnp.repeat(prompt_mask, candidates, axis=0)
+    written = sample(generator, params, key_write, *prompts, length, temperature, top_k, top_p)
+    energies = energy(written.tokens, written.mask).astype(jnp.float32).reshape(rows, candidates)
+    chosen, _ = draw(key_choose, energies)
+    index = jnp.arange(rows) * candidates + chosen
+    return jax.tree.map(lambda x: jnp.take(x, index, axis=0), written)
 
 
 def log_probs(

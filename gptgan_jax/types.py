@@ -97,10 +97,35 @@ class Scores(struct.PyTreeNode):
 
 
 class Player(struct.PyTreeNode):
-    """One network with its optimiser."""
+    """One network with its optimiser.
+
+    Attributes:
+        params: what learns.
+        opt_state: the optimiser's.
+        ema: an exponential moving average of the parameters, which is then what is evaluated and kept; None where there
+            is none.
+    """
 
     params: Params
     opt_state: PyTree
+    ema: Params | None = None
+
+    @property
+    def averaged(self) -> Params:
+        """The average where there is one, else the parameters."""
+        return self.params if self.ema is None else self.ema
+
+
+class Replay(struct.PyTreeNode):
+    """Generated texts of earlier steps, the oldest overwritten first.
+
+    Attributes:
+        texts: Batch of S rows.
+        written: int32 [], texts put in so far; those beyond the first S stand in place of older ones.
+    """
+
+    texts: Batch
+    written: Array
 
 
 class GanState(struct.PyTreeNode):
@@ -109,15 +134,20 @@ class GanState(struct.PyTreeNode):
     Attributes:
         step: int32 [], updates made since `init`.
         key: typed PRNG key []; never changes, each step folds its own number in.
+        begun: int32 [], the step at which this phase began.
         generator: Player.
         discriminator: Player.
         estimator: the estimator's own state, such as a moving-average baseline.
-        reference: the generator's parameters when this phase began, for the KL penalty; None where it has no weight.
+        reference: the generator's parameters when this phase began, for the KL penalty, or those of its opponent in
+            self-play; None where neither is used.
+        replay: texts of earlier steps for the discriminator; None where it sees fresh ones alone.
     """
 
     step: Array
     key: Array
+    begun: Array
     generator: Player
     discriminator: Player
     estimator: PyTree
     reference: Params | None
+    replay: Replay | None = None

@@ -13,7 +13,7 @@ from gptgan_jax.data.batches import Ragged, TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling import sample
-from gptgan_jax.types import Params
+from gptgan_jax.types import Params, Sample
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,20 @@ _SAMPLE_STREAM = 0x7E47
 class TextWriter:
     """Writes texts of up to `length` tokens; compiled once for all calls of one batch size and prompt width."""
 
-    def __init__(self, generator: Generator, tokenizer: AnyTokenizer, length: int, batch_size: int = 100) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        tokenizer: AnyTokenizer,
+        length: int,
+        batch_size: int = 100,
+        sampler: Callable[..., Sample] | None = None,
+    ) -> None:
+        """`sampler` takes what `sample` does after the generator, and its place."""
         self._generator = generator
         self._tokenizer = tokenizer
         self._length = length
         self._batch_size = batch_size
-        self._sample: Callable = jax.jit(partial(sample, generator), static_argnames="length")
+        self._sample: Callable = jax.jit(sampler or partial(sample, generator), static_argnames="length")
 
     def __call__(
         self, params: Params, seed: int, count: int, drawing: Drawing, prompts: Sequence[Sequence[int]] | None = None

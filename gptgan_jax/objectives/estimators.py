@@ -1,103 +1,88 @@
-"""Estimators of the generator's gradient from sampled text and its rewards.
+"""Estimators of the generator's gradient: what every one of them takes and gives.
 
-An estimator is a pair of pure functions. Its loss is a surrogate: only its gradient means something.
+There are three families, by the way that the judgement reaches the generator: `PolicyGradient` through the
+log-probabilities of what was written (`policy_gradients`), `Pathwise` through relaxed tokens (`relaxation`), and
+`SelfPlay` through log-probabilities alone, without any discriminator (`self_play`). A new estimator is a function that
+returns one of these tuples; docs/extending.md writes one.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-
-from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array, PyTree, Sample
 
-
-@config_dataclass
-class ReinforceConfig:
-    """`reinforce`."""
-
-    kind: Literal["reinforce"] = "reinforce"
-    discount: float = key(1.0, "how much of the following token's return a token is credited with", ge=0, le=1)
-    baseline_decay: float = key(0.9, "weight of the past in the moving-average baseline", ge=0, lt=1)
+Metrics = dict[str, Array]
 
 
-class SurrogateLoss(Protocol):
-    """(state, log_probs, sample, rewards) -> (loss float32 [], (new state, metrics)).
-
-    `log_probs` float32 [B, T] are the generator's, differentiable, of the sampled tokens; `rewards` float32 [B, T].
-    """
-
-    def __call__(
-        self, state: PyTree, log_probs: Array, sample: Sample, rewards: Array
-    ) -> tuple[Array, tuple[PyTree, dict[str, Array]]]: ...
-
-
-class Estimator(NamedTuple):
-    """How sampled text and its rewards become a gradient of the generator.
+class Experience(NamedTuple):
+    """What the generator wrote in a step, and what it is paid.
 
     Attributes:
-        init: () -> state, carried in `GanState.estimator`.
-        loss: see `SurrogateLoss`.
+        sample: R texts of T tokens, the N texts of a prompt being neighbours. Its `log_probs` are those of the
+            generator before this step's updates, without gradient.
+        rewards: float32 [R, T], paid at each token; at the last one alone where whole texts are judged. Where the
+            estimator asks for `rollouts`: the estimated value of having written each token.
+        hidden: float [R, T, D], the generator's hidden state that each token was drawn from, without gradient.
+        samples: N, texts a prompt.
     """
 
-    init: Callable[[], PyTree]
-    loss: SurrogateLoss
+    sample: Sample
+    rewards: Array
+    hidden: Array
+    samples: int
 
 
-class MovingAverage(NamedTuple):
-    """An exponential moving average with the bias of its start removed."""
+class PolicyGradient(NamedTuple):
+    """Score-function estimators: the gradient of log-probabilities, weighted by advantages.
 
-    total: Array
-    weight: Array
-
-    @classmethod
-    def zero(cls) -> "MovingAverage":
-        return cls(jnp.float32(0), jnp.float32(0))
-
-    def update(self, value: Array, decay: float) -> "MovingAverage":
-        return MovingAverage(decay * self.total + (1 - decay) * value, decay * self.weight + (1 - decay))
-
-    @property
-    def value(self) -> Array:
-        """The average so far; 0 before the first value."""
-        return self.total / jnp.maximum(self.weight, 1e-8)
-
-
-def discounted_returns(rewards: Array, mask: Array, discount: float) -> Array:
-    """R_t = r_t + discount * R_{t+1} over the tokens that count: float32 [B, T], bool [B, T] -> float32 [B, T]."""
-    rewards = jnp.where(mask, rewards, 0.0)
-
-    def step(following: Array, reward: Array) -> tuple[Array, Array]:
-        now = reward + discount * following
-        return now, now
-
-    _, returns = jax.lax.scan(step, jnp.zeros(rewards.shape[0], rewards.dtype), rewards.T, reverse=True)
-    return returns.T
-
-
-def reinforce(discount: float = 1.0, baseline_decay: float = 0.9) -> Estimator:
-    """REINFORCE (Williams 1992) with a reward at every token and a moving-average baseline.
-
-    The gradient is that of  -1/B sum_b sum_t log p(y_bt) (R_bt - baseline),  a sum over a text's tokens (never a mean
-    over padding) and a mean over texts. With discount = 1 its expectation is the exact gradient of the expected sum of
-    rewards. With discount < 1 it credits each token with a shortened future, as ScratchGAN does with .23: a bias that
-    buys variance. The baseline is the average return before this batch, so it changes the variance and not the mean.
-
-    Args:
-        discount: in [0, 1].
-        baseline_decay: weight of the past in the moving average, in [0, 1); 1 would never learn one.
+    Attributes:
+        init: width of the hidden states -> state, carried in `GanState.estimator`.
+        advantages: (state, Experience) -> (advantages float32 [R, T], new state, metrics); once a step.
+        loss: (log_probs float32 [R, T], Experience, advantages) -> float32 []: a surrogate of which only the gradient
+            means something, averaged over texts. `log_probs` are differentiable and 0 outside the mask.
+        samples: N, texts written for each prompt.
+        rollouts: continuations of every prefix whose judgement estimates the value of a token; 0 is none.
+        epochs: passes over the texts of a step.
+        minibatches: updates a pass.
     """
 
-    def loss(
-        state: MovingAverage, log_probs: Array, sample: Sample, rewards: Array
-    ) -> tuple[Array, tuple[MovingAverage, dict[str, Array]]]:
-        returns = discounted_returns(rewards, sample.mask, discount)
-        advantages = jax.lax.stop_gradient(jnp.where(sample.mask, returns - state.value, 0.0))
-        surrogate = -(advantages * jnp.where(sample.mask, log_probs, 0.0)).sum() / sample.mask.shape[0]
-        tokens = jnp.maximum(sample.mask.sum(), 1)
-        mean_return = returns.sum() / tokens
-        metrics = {"baseline": state.value, "advantage_rms": jnp.sqrt(jnp.square(advantages).sum() / tokens)}
-        return surrogate, (state.update(mean_return, baseline_decay), metrics)
+    init: Callable[[int], PyTree]
+    advantages: Callable[[PyTree, Experience], tuple[Array, PyTree, Metrics]]
+    loss: Callable[[Array, Experience, Array], Array]
+    samples: int = 1
+    rollouts: int = 0
+    epochs: int = 1
+    minibatches: int = 1
 
-    return Estimator(MovingAverage.zero, loss)
+
+class Pathwise(NamedTuple):
+    """Estimators that differentiate the judgement itself, through tokens made continuous.
+
+    Attributes:
+        init: width of the hidden states -> state.
+        relax: (state, key, logits float32 [R, T, V], tokens int32 [R, T]) -> float32 [R, T, V], what the discriminator
+            reads in place of the tokens that were drawn from those logits; differentiable in the logits.
+        advance: state -> (state of the next step, metrics).
+    """
+
+    init: Callable[[int], PyTree]
+    relax: Callable[[PyTree, Array, Array, Array], Array]
+    advance: Callable[[PyTree], tuple[PyTree, Metrics]]
+
+
+class SelfPlay(NamedTuple):
+    """Estimators without a discriminator: real text against text of an earlier generator, the reference.
+
+    Attributes:
+        init: width of the hidden states -> state.
+        loss: (real, reference's real, written, reference's written), log-probabilities float32 [B] of whole texts
+            -> (float32 [], metrics).
+        refresh: state -> (new state, bool []: whether the generator of now becomes the reference first).
+    """
+
+    init: Callable[[int], PyTree]
+    loss: Callable[[Array, Array, Array, Array], tuple[Array, Metrics]]
+    refresh: Callable[[PyTree], tuple[PyTree, Array]]
+
+
+Estimator = PolicyGradient | Pathwise | SelfPlay

@@ -1,9 +1,13 @@
 """Maximum likelihood, and the per-token quantities that the penalties on a generator are made of."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
 from gptgan_jax.types import Array
+
+KlEstimator = Literal["exact", "low_variance", "reward"]
 
 
 def token_log_probs(logits: Array, tokens: Array) -> Array:

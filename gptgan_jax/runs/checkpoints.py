@@ -4,6 +4,7 @@ Each phase keeps its latest few and its best by validation. Steps are global ove
 run is the one with the highest step.
 """
 
+import functools
 import json
 import logging
 import math
@@ -111,13 +112,18 @@ class Checkpoints:
         """
         return self._manager(saved.phase).restore(saved.step, args=ocp.args.StandardRestore(target))
 
-    def restore_generator(self, saved: Saved, target: Params) -> Params:
-        """The generator's parameters alone, in the structure and shardings of `target`.
+    def restore_part(self, saved: Saved, path: tuple[str, ...], target: Params) -> Params:
+        """One part of the state alone, in the structure and shardings of `target`.
+
+        Args:
+            saved: the checkpoint.
+            path: of the part, such as ("generator", "params").
+            target: arrays or shape structs.
 
         Raises:
             UserError: where the checkpoint can't be read.
         """
-        item = {"generator": {"params": target}}
+        item = functools.reduce(lambda inner, name: {name: inner}, reversed(path), target)
         try:
             arguments = ocp.args.PyTreeRestore(
                 item=item,
@@ -130,7 +136,7 @@ class Checkpoints:
                 f"checkpoint {self.folder / saved.phase / str(saved.step)} can't be read "
                 f"({' '.join(str(error).split())[:160]}); name another"
             ) from error
-        return restored["generator"]["params"]
+        return functools.reduce(lambda tree, name: tree[name], path, restored)
 
     def set_aside(self, saved: Saved) -> Path:
         """Moves a checkpoint that can't be read out of the way of a new one with its step, and says where to."""

@@ -152,15 +152,31 @@ def read_prompt(run: Writer, prompt: str) -> tuple[list[int], int]:
 
 
 def restore_generator(checkpoints: Checkpoints, saved: Saved, config: Config, generator: Generator) -> Params:
-    """The generator's parameters of a checkpoint, on the first device.
+    """The generator's parameters of a checkpoint, on the first device; their average where the phase keeps one.
 
     Raises:
         UserError: where it can't be read.
     """
+    part = "ema" if saved.phase == "adversarial" and config.adversarial.ema_decay else "params"
+    return checkpoints.restore_part(saved, ("generator", part), _on_first_device(generator_shapes(config, generator)))
+
+
+def restore_discriminator(
+    checkpoints: Checkpoints, saved: Saved, config: Config, discriminator: Discriminator
+) -> Params:
+    """The discriminator's parameters of a checkpoint, on the first device.
+
+    Raises:
+        UserError: where it can't be read.
+    """
+    batch = example_batch(config, Vocabulary(1), False)
+    shapes = jax.eval_shape(discriminator.init, jax.random.key(0), batch)
+    return checkpoints.restore_part(saved, ("discriminator", "params"), _on_first_device(shapes))
+
+
+def _on_first_device(shapes: Params) -> Params:
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = generator_shapes(config, generator)
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
-    return checkpoints.restore_generator(saved, target)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
 def generator_shapes(config: Config, generator: Generator) -> Params:

@@ -16,12 +16,12 @@ import optax
 
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
-from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_accuracy
-from gptgan_jax.objectives.estimators import Estimator, reinforce
-from gptgan_jax.objectives.likelihood import cross_entropy, entropy, kl_divergence, masked_mean, token_log_probs
-from gptgan_jax.objectives.rewards import Reward, is_last, sigmoid
-from gptgan_jax.sampling import sample, shape_logits
-from gptgan_jax.types import Array, Batch, GanState, Params, Player, Sample, Scores
+from gptgan_jax.objectives.estimators import PolicyGradient, SelfPlay
+from gptgan_jax.objectives.likelihood import cross_entropy
+from gptgan_jax.training.discriminating import answering, empty_replay, judge, remember, updated, write
+from gptgan_jax.training.game import Game
+from gptgan_jax.training.generating import pathwise_update, policy_update, self_play_step
+from gptgan_jax.types import Array, Batch, GanState, Params, Player, Vocabulary, unconditional_batch
 
 Metrics = dict[str, Array]
 Step = Callable[[GanState, Batch], tuple[GanState, Metrics]]
@@ -32,78 +32,59 @@ class Gan(NamedTuple):
 
     Attributes:
         init: (key, batch) -> GanState with new parameters.
-        begin: GanState -> GanState for a new phase: the same parameters, step and key; new optimiser states, estimator
-            state and reference.
+        begin: (GanState, batch=None) -> GanState for a new phase: the same parameters (the average where there is one),
+            step and key; new optimiser states, estimator state, reference, average and replay. A batch is needed for
+            its shapes, where there is a replay.
         likelihood_step: the generator learns the batch by maximum likelihood.
-        discriminator_step: the generator writes as many texts as the batch has; the discriminator learns to tell them
-            from the batch.
+        discriminator_step: the generator writes texts that answer the batch's prompts; the discriminator learns to tell
+            them from the batch.
         adversarial_step: the same, and the generator learns from the judgement of the discriminator as it was before
-            this step.
+            this step. With several discriminator updates it takes a batch of as many times the rows: the generator
+            answers every so manieth row, and the discriminator goes on with the others.
     """
 
     init: Callable[[Array, Batch], GanState]
-    begin: Callable[[GanState], GanState]
+    begin: Callable[..., GanState]
     likelihood_step: Step
     discriminator_step: Step
     adversarial_step: Step
 
 
-def gan_from(
-    generator: Generator,
-    discriminator: Discriminator,
-    *,
-    estimator: Estimator | None = None,
-    pair_loss: PairLoss = non_saturating,
-    reward: Reward = sigmoid,
-    relative_reward: bool = False,
-    dense: bool = True,
-    temperature: float = 1.0,
-    entropy_weight: float = 0.0,
-    kl_weight: float = 0.0,
-    generator_optimizer: optax.GradientTransformation | None = None,
-    discriminator_optimizer: optax.GradientTransformation | None = None,
-) -> Gan:
+def gan_from(generator: Generator, discriminator: Discriminator, **options: Any) -> Gan:
     """Puts the parts together.
 
     Args:
         generator, discriminator: the two players.
-        estimator: of the generator's gradient; default: `reinforce()`.
-        pair_loss: what the discriminator minimises.
-        reward: from the discriminator's logits.
-        relative_reward: take from each logit the real batch's mean at the same place first. Wanted where the pair loss
-            fixes only differences, as `relativistic` does: the level of the logits then means nothing, and where texts
-            may end it would pay for or against length.
-        dense: judge and pay at every token; otherwise judge whole texts and pay at their last token.
-        temperature: that the generator writes at while it trains; its gradient is of that same distribution.
-        entropy_weight: nats of next-token entropy, summed over a text, added to the generator's objective by this much.
-        kl_weight: weight of KL(generator || reference), summed over a text's tokens; the reference is the generator at
-            the beginning of the phase. The gradients of both terms are those at the prefixes that were written; how a
-            token changes the prefixes after it is left out.
-        generator_optimizer, discriminator_optimizer: default: Adam at 1e-3 and 1e-3.
+        options: the other attributes of `Game`: estimator, pair_loss, reward, dense, temperature, ...
 
     Raises:
-        ValueError: where the temperature is not above 0.
+        ValueError: where the parts do not go together.
+        TypeError: for an option that `Game` does not have.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature should be above 0 to train at, not {temperature}")
-    estimator = estimator or reinforce()
-    optimize_g = generator_optimizer or optax.adam(1e-3)
-    optimize_d = discriminator_optimizer or optax.adam(1e-3)
+    game = Game(generator, discriminator, **options)
+    game.check()
+    optimize_g, optimize_d = game.generator_optimizer, game.discriminator_optimizer
 
     def init(key: Array, batch: Batch) -> GanState:
         key_g, key_d, key_steps = jax.random.split(key, 3)
-        players = (Player(generator.init(key_g, batch), None), Player(discriminator.init(key_d, batch), None))
-        return begin(GanState(jnp.int32(0), key_steps, *players, estimator=None, reference=None))
+        player_g = Player(generator.init(key_g, batch), None)
+        player_d = Player(discriminator.init(key_d, batch), None)
+        start = jnp.int32(0)
+        return begin(GanState(start, key_steps, start, player_g, player_d, estimator=None, reference=None), batch)
 
-    def begin(state: GanState) -> GanState:
-        params_g, params_d = state.generator.params, state.discriminator.params
+    def begin(state: GanState, batch: Batch | None = None) -> GanState:
+        if game.replay_size and batch is None:
+            raise ValueError("a replay needs a batch for its shapes: begin(state, batch)")
+        params_g, params_d = state.generator.averaged, state.discriminator.params
         return GanState(
             step=state.step,
             key=state.key,
-            generator=Player(params_g, optimize_g.init(params_g)),
+            begun=jnp.copy(state.step),  # not the same buffer: both are donated
+            generator=Player(params_g, optimize_g.init(params_g), _copy(params_g) if game.ema_decay else None),
             discriminator=Player(params_d, optimize_d.init(params_d)),
-            estimator=estimator.init(),
-            reference=jax.tree.map(jnp.copy, params_g) if kl_weight else None,
+            estimator=game.estimator.init(_hidden_width(generator, params_g)),
+            reference=_copy(params_g) if game.needs_reference else None,
+            replay=None if batch is None or not game.replay_size else empty_replay(batch, game.replay_size),
         )
 
     def likelihood_step(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
@@ -114,107 +95,73 @@ def gan_from(
 
         loss, gradient = jax.value_and_grad(loss_of)(state.generator.params)
         metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
-        return state.replace(step=state.step + 1, generator=_update(optimize_g, state.generator, gradient)), metrics
+        return state.replace(step=state.step + 1, generator=updated(optimize_g, state.generator, gradient)), metrics
 
     def discriminator_step(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
-        key_sample, key_judge, _ = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
-        written = write(state, batch, key_sample)
-        gradient, _, metrics = judge(state, batch, written, key_judge)
-        player = _update(optimize_d, state.discriminator, gradient)
-        return state.replace(step=state.step + 1, discriminator=player), metrics
+        state, metrics = discriminator_update(state, batch, jax.random.fold_in(state.key, state.step))
+        return state.replace(step=state.step + 1), metrics
+
+    def discriminator_update(state: GanState, batch: Batch, key: Array) -> tuple[GanState, Metrics]:
+        key_sample, key_judge = jax.random.split(key)
+        written = write(game, state.generator.params, batch, key_sample)
+        verdict = judge(game, state, batch, written, key_judge)
+        player = updated(optimize_d, state.discriminator, verdict.gradient)
+        replay = None if state.replay is None else remember(state.replay, answering(batch, written))
+        return state.replace(discriminator=player, replay=replay), verdict.metrics
 
     def adversarial_step(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
-        key_sample, key_judge, key_reward = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
-        written = write(state, batch, key_sample)
-        gradient_d, scores, metrics_d = judge(state, batch, written, key_judge)
-        judged = scores.tokens if dense else jnp.broadcast_to(scores.sequence[:, None], written.mask.shape)
-        rewards = reward(judged, written.mask, key_reward)
-        if not dense:
-            rewards = rewards * is_last(written.mask)
-        gradient_g, (estimator_state, metrics_g) = jax.grad(generator_loss, has_aux=True)(
-            state.generator.params, state, batch, written, rewards
+        key_sample, key_judge, key_learn, key_more = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
+        if isinstance(game.estimator, SelfPlay):
+            state, metrics = self_play_step(game, game.estimator, state, batch, key_sample)
+            return _averaged(game, state.replace(step=state.step + 1)), metrics
+        first, others = _slices(batch, game.discriminator_updates)
+        before = state
+        written = write(game, state.generator.params, first, key_sample)
+        verdict = judge(game, state, first, written, key_judge)
+        learn: Any = policy_update if isinstance(game.estimator, PolicyGradient) else pathwise_update
+        player, estimator_state, metrics = learn(
+            game, game.estimator, state, first, written, verdict.judgement, key_learn
         )
-        metrics = metrics_d | metrics_g
-        return (
-            state.replace(
-                step=state.step + 1,
-                generator=_update(optimize_g, state.generator, gradient_g),
-                discriminator=_update(optimize_d, state.discriminator, gradient_d),
-                estimator=estimator_state,
-            ),
-            metrics | {"gradient_norm": optax.global_norm(gradient_g)},
+        state = state.replace(
+            discriminator=updated(optimize_d, state.discriminator, verdict.gradient),
+            replay=None if state.replay is None else remember(state.replay, answering(first, written)),
         )
+        if others is not None:
 
-    def write(state: GanState, batch: Batch, key: Array) -> Sample:
-        length = batch.target.shape[1]
-        return sample(generator, state.generator.params, key, batch.prompt, batch.prompt_mask, length, temperature)
+            def more(state: GanState, inputs: tuple[Batch, Array]) -> tuple[GanState, None]:
+                return discriminator_update(state, *inputs)[0], None
 
-    def judge(state: GanState, batch: Batch, written: Sample, key: Array) -> tuple[Params, Scores, Metrics]:
-        """The discriminator's gradient, and what the reward is made of: its scores, without dropout, of the texts."""
-        fakes = batch.replace(target=written.tokens, target_mask=written.mask)
-        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch, fakes)
-
-        def loss_of(params: Params) -> Array:
-            real, fake = _halves(discriminator.scores(params, both, key))
-            if dense:
-                return pair_loss(real.tokens, batch.target_mask, fake.tokens, written.mask)
-            whole = jnp.ones_like(real.sequence[:, None], dtype=bool)
-            return pair_loss(real.sequence[:, None], whole, fake.sequence[:, None], whole)
-
-        loss, gradient = jax.value_and_grad(loss_of)(state.discriminator.params)
-        real, fake = _halves(discriminator.scores(state.discriminator.params, both))
-        metrics = {
-            "discriminator_loss": loss,
-            "discriminator_accuracy": pair_accuracy(real.sequence, fake.sequence),
-            "discriminator_gradient_norm": optax.global_norm(gradient),
-            "length": written.mask.sum(axis=1).mean(),
-            "real_length": batch.target_mask.sum(axis=1).mean(),
-        }
-        if relative_reward:
-            fake = Scores(
-                tokens=fake.tokens - _mean_by_position(real.tokens, batch.target_mask),
-                sequence=fake.sequence - real.sequence.mean(),
-            )
-        return gradient, fake, metrics
-
-    def generator_loss(
-        params: Params, state: GanState, batch: Batch, written: Sample, rewards: Array
-    ) -> tuple[Array, tuple[Any, Metrics]]:
-        texts = batch.replace(target=written.tokens, target_mask=written.mask)
-        logits = shape_logits(generator.logits(params, texts), temperature)
-        log_probs = jnp.where(written.mask, token_log_probs(logits, written.tokens), 0.0)
-        loss, (estimator_state, metrics) = estimator.loss(state.estimator, log_probs, written, rewards)
-        count, tokens = written.mask.shape[0], written.mask.sum()
-        entropy_sum = jnp.where(written.mask, entropy(logits), 0.0).sum()
-        metrics |= {
-            "surrogate_loss": loss,
-            "reward": jnp.where(written.mask, rewards, 0.0).sum() / (tokens if dense else count),
-            "entropy": entropy_sum / tokens,
-        }
-        loss = loss - entropy_weight * entropy_sum / count
-        if kl_weight:
-            reference = shape_logits(generator.logits(state.reference, texts), temperature)
-            kl_sum = jnp.where(written.mask, kl_divergence(logits, reference), 0.0).sum()
-            metrics["kl"] = kl_sum / tokens
-            loss = loss + kl_weight * kl_sum / count
-        return loss, (estimator_state, metrics)
+            keys = jax.random.split(key_more, game.discriminator_updates - 1)
+            state, _ = jax.lax.scan(more, state, (others, keys))
+        state = state.replace(step=before.step + 1, generator=player, estimator=estimator_state)
+        return _averaged(game, state), verdict.metrics | metrics
 
     return Gan(init, begin, likelihood_step, discriminator_step, adversarial_step)
 
 
-def _update(optimizer: optax.GradientTransformation, player: Player, gradient: Params) -> Player:
-    updates, opt_state = optimizer.update(gradient, player.opt_state, player.params)
-    return Player(optax.apply_updates(player.params, updates), opt_state)
+def _averaged(game: Game, state: GanState) -> GanState:
+    """With the generator's average brought up to date; its decay is ramped up, so that the start does not linger."""
+    player = state.generator
+    if player.ema is None:
+        return state
+    made = (state.step - state.begun).astype(jnp.float32)
+    decay = jnp.minimum(game.ema_decay, made / (made + 9))
+    ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, player.ema, player.params)
+    return state.replace(generator=player.replace(ema=ema))
 
 
-def _halves(scores: Scores) -> tuple[Scores, Scores]:
-    """Scores of the real and of the generated half of one forward pass."""
-    half = scores.sequence.shape[0] // 2
-    return jax.tree.map(lambda x: x[:half], scores), jax.tree.map(lambda x: x[half:], scores)
+def _slices(batch: Batch, count: int) -> tuple[Batch, Batch | None]:
+    """Every count-th row, and the others as [count - 1, B, ...]; rows that lie on one device stay there."""
+    if count == 1:
+        return batch, None
+    split = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
+    return jax.tree.map(lambda x: x[0], split), jax.tree.map(lambda x: x[1:], split)
 
 
-def _mean_by_position(values: Array, mask: Array) -> Array:
-    """Mean over the rows that have a position, float32 [B, T] -> [T]; over everything where none has it."""
-    counts = mask.sum(axis=0)
-    means = jnp.where(mask, values, 0.0).sum(axis=0) / jnp.maximum(counts, 1)
-    return jnp.where(counts > 0, means, masked_mean(values, mask))
+def _hidden_width(generator: Generator, params: Params) -> int:
+    tiny = unconditional_batch(jnp.zeros((1, 1), jnp.int32), Vocabulary(generator.vocabulary.size))
+    return jax.eval_shape(generator.hidden, params, tiny).shape[-1]
+
+
+def _copy(params: Params) -> Params:
+    return jax.tree.map(jnp.copy, params)

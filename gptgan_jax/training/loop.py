@@ -18,6 +18,7 @@ from gptgan_jax.evaluation.likelihood import likelihood_of
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
 from gptgan_jax.models.generators import parameter_summary
+from gptgan_jax.optimizers import parameter_paths, unmatched
 from gptgan_jax.runs.checkpoints import METRIC, Checkpoints, restore_latest_readable, state_bytes
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
@@ -118,7 +119,8 @@ class _Run:
 
     def target(self, phase: Phase) -> GanState:
         """The phase's state as shape structs with shardings."""
-        shapes = jax.eval_shape(lambda key: self.gans[phase].begin(self.new_state(key)), jax.random.key(0))
+        example = self.experiment.example_batch()
+        shapes = jax.eval_shape(lambda key: self.gans[phase].begin(self.new_state(key), example), jax.random.key(0))
         return with_sharding(shapes, replicated(self.mesh))
 
     def begin(self, phase: Phase, state: GanState, checkpoints: Checkpoints) -> GanState:
@@ -130,7 +132,8 @@ class _Run:
             if isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
                 params = share_trunk(state.generator.params, state.discriminator.params)
                 state = state.replace(discriminator=state.discriminator.replace(params=params))
-        return jax.jit(self.gans[phase].begin, out_shardings=replicated(self.mesh))(state)
+        example = self.experiment.example_batch()
+        return jax.jit(self.gans[phase].begin, out_shardings=replicated(self.mesh))(state, example)
 
     def likelihood_generator(self, state: GanState, checkpoints: Checkpoints) -> Params:
         """The likelihood phase's generator that is best by validation and can be read; without that phase, a new one.
@@ -173,9 +176,27 @@ class _Run:
                 section = "adversarial" if phase == "continued" else phase
                 check_batch_size(f"{section}.batch_size", self.config.batch_size(phase), self.mesh)
         check_available(self.config.records)
+        self.check_frozen()
         largest = max(state_bytes(self.target(phase)) for phase in PHASES)
         # Of each phase the latest few, the best and one being written.
         check_disk(self.folder.path, largest * (self.config.checkpoints.keep + 2) * len(PHASES))
+
+    def check_frozen(self) -> None:
+        """Every pattern of parameters that stay as they are must name one."""
+        config, state = self.config, self.target("likelihood")
+        generator, discriminator = state.generator.params, state.discriminator.params
+        for key, optimizer, params in (
+            ("likelihood.optimizer", config.likelihood.optimizer, generator),
+            ("warmup.optimizer", config.warmup.optimizer, discriminator),
+            ("adversarial.generator_optimizer", config.adversarial.generator_optimizer, generator),
+            ("adversarial.discriminator_optimizer", config.adversarial.discriminator_optimizer, discriminator),
+        ):
+            for pattern in unmatched(optimizer.frozen, params):
+                paths = parameter_paths(params)
+                raise UserError(
+                    f"{key}.frozen {pattern!r} matches none of the {len(paths)} parameters, which are called such as "
+                    f"{paths[0]} or {paths[-1]}"
+                )
 
     def execute(self, checkpoints: Checkpoints, signals: StopSignals) -> None:
         restored = restore_latest_readable(checkpoints, self.target, self.say)
@@ -319,12 +340,12 @@ class _PhaseRun:
         run, step = self.run, int(state.step)
         evaluation = run.config.evaluation
         batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
-        nll = run.held_out(state.generator.params, batches).per_token()
+        nll = run.held_out(state.generator.averaged, batches).per_token()
         if nll.value is None or not math.isfinite(nll.value):
             raise self.not_finite(step, METRIC)
         error = nll.error or 0.0
         self.records.write(self.phase, step, {METRIC: nll.value, "valid_standard_error": error})
-        lines = run.shown_texts(state.generator.params)
+        lines = run.shown_texts(state.generator.averaged)
         self.records.samples(self.phase, step, lines)
         self.bar.message(
             f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token; writes: {lines[0]}"

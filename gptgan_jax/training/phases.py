@@ -1,21 +1,26 @@
 """From a configuration to the functional loop of each phase."""
 
+from typing import Any
+
 import optax
 
 from gptgan_jax.config import Config, Phase
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
-from gptgan_jax.objectives.discrimination import PAIR_LOSSES
-from gptgan_jax.objectives.estimators import reinforce
+from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, build_pair_loss
+from gptgan_jax.objectives.estimator_configs import build_estimator
+from gptgan_jax.objectives.estimators import PolicyGradient
 from gptgan_jax.objectives.rewards import build_reward
 from gptgan_jax.optimizers import build_optimizer
+from gptgan_jax.training.game import Demonstrations
 from gptgan_jax.training.gan import Gan, gan_from
 
 
 def build_gan(config: Config, phase: Phase, generator: Generator, discriminator: Discriminator) -> Gan:
     """The functional loop of one phase, with that phase's optimisers."""
-    objective = config.objective
+    objective, adversarial = config.objective, config.adversarial
     steps = config.steps(phase)
+    estimator = build_estimator(objective.estimator, steps)
     # Who does not learn in a phase has no optimiser state to carry and to save.
     generator_optimizer = discriminator_optimizer = optax.identity()
     if phase == "likelihood":
@@ -25,21 +30,52 @@ def build_gan(config: Config, phase: Phase, generator: Generator, discriminator:
     elif phase == "warmup":
         discriminator_optimizer = build_optimizer(config.warmup.optimizer, steps)
     else:
-        generator_optimizer = build_optimizer(config.adversarial.generator_optimizer, steps)
-        discriminator_optimizer = build_optimizer(config.adversarial.discriminator_optimizer, steps)
-        if config.adversarial.freeze_discriminator:
+        updates = estimator.epochs * estimator.minibatches if isinstance(estimator, PolicyGradient) else 1
+        generator_optimizer = build_optimizer(adversarial.generator_optimizer, steps * updates)
+        discriminator_optimizer = build_optimizer(
+            adversarial.discriminator_optimizer, steps * adversarial.discriminator_updates
+        )
+        if adversarial.freeze_discriminator:
             discriminator_optimizer = optax.set_to_zero()
+    adversarial_only: dict[str, Any] = {}
+    if phase == "adversarial":
+        adversarial_only = {
+            "kl_weight": objective.kl_weight,
+            "replay_size": objective.replay_size,
+            "demonstrations": _demonstrations(config),
+            "discriminator_updates": adversarial.discriminator_updates,
+            "ema_decay": adversarial.ema_decay,
+            "estimator": estimator,
+        }
+    elif isinstance(estimator, PolicyGradient):
+        # The discriminator warms up on as many texts a prompt as it will read.
+        adversarial_only = {"estimator": PolicyGradient(lambda width: None, *estimator[1:])}
     return gan_from(
         generator,
         discriminator,
-        estimator=reinforce(objective.estimator.discount, objective.estimator.baseline_decay),
-        pair_loss=PAIR_LOSSES[objective.pair_loss],
-        reward=build_reward(objective.reward, objective.estimator.discount),
-        relative_reward=objective.pair_loss == "relativistic",
+        pair_loss=build_pair_loss(objective.pair_loss, objective.label_smoothing),
+        reward=build_reward(
+            objective.reward,
+            getattr(objective.estimator, "discount", 1.0),
+            relative=objective.pair_loss in DIFFERENCES_ONLY,
+        ),
         dense=objective.dense,
         temperature=objective.temperature,
         entropy_weight=objective.entropy_weight,
-        kl_weight=objective.kl_weight if phase == "adversarial" else 0.0,
+        kl_estimator=objective.kl_estimator,
+        r1_weight=objective.r1_weight,
+        r2_weight=objective.r2_weight,
+        gradient_penalty_weight=objective.gradient_penalty_weight,
+        replay_share=objective.replay_share,
         generator_optimizer=generator_optimizer,
         discriminator_optimizer=discriminator_optimizer,
+        **adversarial_only,
     )
+
+
+def _demonstrations(config: Config) -> Demonstrations | None:
+    objective = config.objective
+    if not objective.demonstration_share:
+        return None
+    steps = objective.demonstration_steps or config.adversarial.steps
+    return Demonstrations(objective.demonstration_share, objective.demonstration_reward, steps)

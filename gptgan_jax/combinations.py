@@ -1,0 +1,161 @@
+"""Which choices of a config go together: every combination of the axes works, or is refused here with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gptgan_jax.objectives.discrimination import SMOOTHABLE
+from gptgan_jax.objectives.estimator_configs import (
+    CustomConfig,
+    GrpoConfig,
+    GumbelConfig,
+    MaliganConfig,
+    PpoConfig,
+    ReinforceConfig,
+    RolloutConfig,
+    SpinConfig,
+    WeightedLikelihoodConfig,
+    build_estimator,
+)
+from gptgan_jax.objectives.estimators import PolicyGradient, SelfPlay
+
+if TYPE_CHECKING:
+    from gptgan_jax.config import Config
+
+CONTROLS = ("constant", "random")
+# Losses whose scores are log-odds; those of the others are margins, of no scale that a probability could be read off.
+LOG_ODDS = ("non_saturating", "relativistic", "relativistic_tie")
+NEEDS_LOG_ODDS = ("sigmoid", "log_sigmoid", "softplus", "log_ratio", "pair_probability")
+
+
+def check_combination(config: Config) -> None:
+    """Raises ValueError with the first reason why the choices do not go together."""
+    for reason in _reasons(config):
+        raise ValueError(reason)
+
+
+def _reasons(config: Config) -> Iterator[str]:
+    yield from _reasons_of_judgement(config)
+    if isinstance(config.objective.estimator, SpinConfig):
+        yield from _reasons_of_self_play(config)
+    else:
+        yield from _reasons_of_estimator(config)
+    if isinstance(config.objective.estimator, CustomConfig):
+        yield from _reasons_of_custom(config, config.objective.estimator)
+    yield from _reasons_of_sizes(config)
+
+
+def _reasons_of_judgement(config: Config) -> Iterator[str]:
+    objective = config.objective
+    loss, reward = objective.pair_loss, objective.reward
+    if objective.label_smoothing and loss not in SMOOTHABLE:
+        yield f"objective.label_smoothing needs a loss of probabilities: {loss} has none; use {' or '.join(SMOOTHABLE)}"
+    if reward in NEEDS_LOG_ODDS and loss not in LOG_ODDS:
+        yield (
+            f"objective.reward {reward} reads the score as log-odds; with objective.pair_loss {loss} it is a margin: "
+            "use reward logit or ranked"
+        )
+    if reward == "log_ratio" and not objective.dense:
+        yield "objective.reward log_ratio is what a token adds, and with dense false it equals logit; use that"
+    spectral = config.discriminator.spectral_norm
+    if loss == "wasserstein" and not objective.gradient_penalty_weight and not spectral:
+        yield (
+            "objective.pair_loss wasserstein needs a discriminator of bounded slope: set "
+            "objective.gradient_penalty_weight (10 is usual) or discriminator.spectral_norm true"
+        )
+
+
+def _reasons_of_self_play(config: Config) -> Iterator[str]:
+    objective, adversarial = config.objective, config.adversarial
+    why = "an estimator by self-play has no discriminator: "
+    if config.warmup.steps:
+        yield f"{why}set warmup.steps to 0"
+    if adversarial.discriminator_updates > 1:
+        yield f"{why}adversarial.discriminator_updates should be 1"
+    if adversarial.freeze_discriminator:
+        yield f"{why}adversarial.freeze_discriminator should be false"
+    if objective.replay_size:
+        yield f"{why}objective.replay_size should be 0"
+    for name in ("r1_weight", "r2_weight", "gradient_penalty_weight", "label_smoothing"):
+        if getattr(objective, name):
+            yield f"{why}objective.{name} should be 0"
+    if objective.reward in CONTROLS:
+        yield f"{why}reward {objective.reward} would change nothing and is no control of it"
+    for name in ("kl_weight", "entropy_weight"):
+        if getattr(objective, name):
+            yield f"self-play is held by its own reference: objective.{name} should be 0"
+    if objective.demonstration_share:
+        yield "self-play learns from real text in every step: objective.demonstration_share should be 0"
+
+
+def _reasons_of_estimator(config: Config) -> Iterator[str]:
+    objective, estimator = config.objective, config.objective.estimator
+    loss, reward, dense = objective.pair_loss, objective.reward, objective.dense
+    discount = getattr(estimator, "discount", 1.0)
+    if reward == "constant" and not dense and discount < 1:
+        yield (
+            "objective.reward constant with dense false needs objective.estimator.discount 1: "
+            "a discounted end pays for short texts, which is no control"
+        )
+    if reward == "constant" and objective.demonstration_share:
+        yield "objective.reward constant is a control only without demonstrations; set demonstration_share to 0"
+    if isinstance(estimator, RolloutConfig | MaliganConfig | WeightedLikelihoodConfig) and dense:
+        yield f"objective.estimator {estimator.kind} judges whole texts; set objective.dense to false"
+    if isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig):
+        weight = "logit" if isinstance(estimator, MaliganConfig) else "log_sigmoid"
+        ratio = "D/(1 - D)" if isinstance(estimator, MaliganConfig) else "D"
+        if reward not in (weight, *CONTROLS):
+            yield f"objective.estimator {estimator.kind} weighs texts by {ratio}; set objective.reward to {weight}"
+        if loss != "non_saturating" or objective.label_smoothing:
+            yield (
+                f"objective.estimator {estimator.kind} needs D to be a probability: set objective.pair_loss to "
+                "non_saturating and label_smoothing to 0"
+            )
+        if objective.demonstration_share:
+            yield (
+                f"objective.estimator {estimator.kind} weighs what the generator wrote against each other; set "
+                "demonstration_share to 0"
+            )
+    if isinstance(estimator, PpoConfig | GrpoConfig) and estimator.ratio == "sequence" and dense:
+        yield "objective.estimator.ratio sequence pays whole texts; set objective.dense to false, or use ratio token"
+    if isinstance(estimator, GumbelConfig):
+        if objective.demonstration_share:
+            yield "objective.estimator gumbel has no rewards to give demonstrations; set demonstration_share to 0"
+        if objective.kl_weight and objective.kl_estimator == "reward":
+            yield "objective.estimator gumbel has no rewards; set objective.kl_estimator to exact or low_variance"
+    if isinstance(estimator, RolloutConfig) and objective.kl_weight and objective.kl_estimator == "reward":
+        yield (
+            "objective.estimator rollout takes values of tokens, not rewards that add up; "
+            "set objective.kl_estimator to exact or low_variance"
+        )
+
+
+def _reasons_of_custom(config: Config, estimator: CustomConfig) -> Iterator[str]:
+    objective = config.objective
+    built = build_estimator(estimator, 1)
+    if isinstance(built, SelfPlay):
+        yield from _reasons_of_self_play(config)
+    elif not isinstance(built, PolicyGradient):
+        if objective.demonstration_share or (objective.kl_weight and objective.kl_estimator == "reward"):
+            yield (
+                f"objective.estimator {estimator.factory} has no rewards: set objective.demonstration_share to 0 and "
+                "kl_estimator to exact or low_variance"
+            )
+    elif built.rollouts and objective.dense:
+        yield f"objective.estimator {estimator.factory} judges whole texts; set objective.dense to false"
+
+
+def _reasons_of_sizes(config: Config) -> Iterator[str]:
+    objective, estimator, adversarial = config.objective, config.objective.estimator, config.adversarial
+    texts = adversarial.batch_size * getattr(estimator, "samples", 1)
+    if objective.replay_size and objective.replay_size < max(texts, config.warmup.batch_size):
+        yield (
+            f"objective.replay_size {objective.replay_size} holds less than the {max(texts, config.warmup.batch_size)} "
+            "texts of a step; make it larger, or 0 for none"
+        )
+    if isinstance(estimator, PpoConfig | GrpoConfig) and texts % estimator.minibatches:
+        yield f"objective.estimator.minibatches {estimator.minibatches} does not divide the {texts} texts of a step"
+    alone = isinstance(estimator, ReinforceConfig | RolloutConfig | PpoConfig) and estimator.baseline == "leave_one_out"
+    if alone and texts < 2:
+        yield "objective.estimator.baseline leave_one_out needs adversarial.batch_size 2 or more"

@@ -1,0 +1,121 @@
+"""The residual model: the likelihood model's text, resampled by a discriminator that learned to tell it from real text.
+
+Deng et al. 2020 (https://arxiv.org/abs/2004.11714): q(x) = p(x) exp(s(x)) / Z, with the generator's p and the
+discriminator's logit s. Z is estimated from texts of p, so the likelihood is known up to that estimate. Only for
+text without prompts: Z is another for every prompt.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gptgan_jax.data.batches import Ragged
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.evaluation.likelihood import HeldOut
+from gptgan_jax.evaluation.texts import Drawing, TextWriter, Written
+from gptgan_jax.models.discriminators import Discriminator
+from gptgan_jax.models.generators import Generator
+from gptgan_jax.sampling import resample
+from gptgan_jax.types import Array, Params, Sample, unconditional_batch
+
+# Texts that Z is estimated from: its logarithm is then off by about 0.01 nats a text where exp(s) varies by its mean.
+TEXTS_FOR_Z = 8000
+# A stream of its own: the texts for Z are none of those that are judged.
+_Z_STREAM = 0x5A
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """Both players and their parameters."""
+
+    generator: Generator
+    params: Params
+    discriminator: Discriminator
+    judge: Params
+
+
+class ResidualModel:
+    """Writes texts of the residual model and tells their likelihood."""
+
+    def __init__(
+        self,
+        networks: Networks,
+        tokenizer: AnyTokenizer,
+        length: int,
+        candidates: int,
+        seed: int,
+        batch_size: int = 100,
+    ) -> None:
+        """`candidates` is the number of texts that each one is chosen from."""
+        self._networks = networks
+        self._seed = seed
+        self._length = length
+        self._batch_size = batch_size
+        energy = partial(energy_of, networks.discriminator, networks.generator)
+        self._energy: Callable[..., Array] = jax.jit(energy)
+        self._plain = TextWriter(networks.generator, tokenizer, length, batch_size)
+
+        def sampler(params: tuple[Params, Params], *arguments: Any, **options: Any) -> Sample:
+            key, prompt, prompt_mask = arguments
+            return resample(
+                networks.generator,
+                params[0],
+                partial(energy, params[1]),
+                key,
+                prompt,
+                prompt_mask,
+                candidates=candidates,
+                **options,
+            )
+
+        self._resampled = TextWriter(networks.generator, tokenizer, length, batch_size, sampler)
+        self._log_z: dict[Drawing, float] = {}
+
+    def write(self, count: int, drawing: Drawing) -> Written:
+        """`count` texts from the seed, and their log-probabilities; the proposals are drawn as `drawing` says."""
+        networks = self._networks
+        written = self._resampled((networks.params, networks.judge), self._seed, count, drawing)
+        gained = self._energies(written.tokens, written.mask) - self.log_z(drawing)
+        return replace(written, log_probs=written.log_probs + gained)
+
+    def likelihood(self, held_out: HeldOut, targets: Ragged, drawing: Drawing) -> HeldOut:
+        """The model's likelihood of texts.
+
+        Args:
+            held_out: the generator's likelihood of them, at the same drawing.
+            targets: the texts, in the same order.
+            drawing: how the proposals are drawn.
+        """
+        tokens = np.full((len(targets), self._length), self._networks.generator.vocabulary.pad_id, np.int32)
+        mask = np.arange(self._length) < np.diff(targets.offsets)[:, None]
+        tokens[mask] = targets.tokens
+        return HeldOut(held_out.nats - self._energies(tokens, mask) + self.log_z(drawing), held_out.tokens)
+
+    def log_z(self, drawing: Drawing) -> float:
+        """log of the mean of exp(s) over the generator's texts, nats a text."""
+        if drawing not in self._log_z:
+            written = self._plain(self._networks.params, self._seed + _Z_STREAM, TEXTS_FOR_Z, drawing)
+            energies = self._energies(written.tokens, written.mask)
+            self._log_z[drawing] = float(np.logaddexp.reduce(energies) - np.log(len(energies)))
+        return self._log_z[drawing]
+
+    def _energies(self, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """s of each text, float64 [N]."""
+        count = len(tokens)
+        rows = np.arange(-(-count // self._batch_size) * self._batch_size) % count
+        batches = rows.reshape(-1, self._batch_size)
+        found = [
+            self._energy(self._networks.judge, jnp.asarray(tokens[some]), jnp.asarray(mask[some])) for some in batches
+        ]
+        return np.concatenate([np.asarray(one, np.float64) for one in found])[:count]
+
+
+def energy_of(discriminator: Discriminator, generator: Generator, judge: Params, tokens: Array, mask: Array) -> Array:
+    """The discriminator's logit of whole texts without prompts: int32 [R, T], bool [R, T] -> float32 [R]."""
+    batch = unconditional_batch(tokens, generator.vocabulary).replace(target_mask=mask)
+    return discriminator.scores(judge, batch).sequence

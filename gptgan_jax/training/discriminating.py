@@ -1,0 +1,165 @@
+"""The discriminator's side of a step: its gradient, and its judgement of what the generator wrote."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gptgan_jax.objectives.discrimination import pair_accuracy
+from gptgan_jax.objectives.penalties import gradient_penalty, zero_centred
+from gptgan_jax.objectives.rewards import Judgement
+from gptgan_jax.sampling import sample
+from gptgan_jax.training.game import Game
+from gptgan_jax.types import Array, Batch, GanState, Params, Player, Replay, Sample, Scores
+
+Metrics = dict[str, Array]
+
+
+class Verdict(NamedTuple):
+    """What a discriminator makes of a batch and of texts that answer its prompts.
+
+    Attributes:
+        gradient: of its loss, by its parameters.
+        judgement: its scores without dropout, of which the reward is made.
+        metrics: float32 scalars.
+    """
+
+    gradient: Params
+    judgement: Judgement
+    metrics: Metrics
+
+
+def repeated(batch: Batch, count: int) -> Batch:
+    """Every row `count` times, neighbours together."""
+    return batch if count == 1 else jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), batch)
+
+
+def answering(batch: Batch, written: Sample) -> Batch:
+    """The texts in place of the batch's targets; R texts of B prompts are neighbours by prompt."""
+    prompts = repeated(batch, written.tokens.shape[0] // batch.target.shape[0])
+    return prompts.replace(target=written.tokens, target_mask=written.mask)
+
+
+def write(game: Game, params: Params, batch: Batch, key: Array) -> Sample:
+    """Texts that answer the batch's prompts, `game.samples` for each, neighbours together."""
+    prompts = repeated(batch, game.samples)
+    length = batch.target.shape[1]
+    return sample(game.generator, params, key, prompts.prompt, prompts.prompt_mask, length, game.temperature)
+
+
+def judged(game: Game, scores: Scores, mask: Array) -> tuple[Array, Array]:
+    """What of the scores counts, and its mask: of every token [R, T], or of whole texts [R, 1]."""
+    if game.dense:
+        return scores.tokens, mask
+    return scores.sequence[:, None], jnp.ones_like(scores.sequence[:, None], dtype=bool)
+
+
+def judgement_of(game: Game, real: Scores, batch: Batch, fake: Scores, fake_mask: Array) -> Judgement:
+    """The scores that count, of real and of generated texts."""
+    return Judgement(*judged(game, fake, fake_mask), *judged(game, real, batch.target_mask))
+
+
+def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array) -> Verdict:
+    """The discriminator reads real and generated text as one batch; it has not learnt from them yet."""
+    discriminator, params = game.discriminator, state.discriminator.params
+    key_dropout, key_replay, key_penalty = jax.random.split(key, 3)
+    fakes = answering(batch, written)
+    learnt = fakes if state.replay is None else _with_replay(game, state.replay, fakes, key_replay)
+
+    def loss_of(params: Params) -> Array:
+        real, fake = _split(discriminator.scores(params, _joined(batch, learnt), key_dropout), batch)
+        parts = judgement_of(game, real, batch, fake, learnt.target_mask)
+        samples = parts.fake.shape[0] // parts.real.shape[0]
+        pairs = jnp.repeat(parts.real, samples, axis=0), jnp.repeat(parts.real_mask, samples, axis=0)
+        return game.pair_loss(*pairs, parts.fake, parts.fake_mask) + _penalties(
+            game, params, batch, learnt, key_penalty
+        )
+
+    loss, gradient = jax.value_and_grad(loss_of)(params)
+    real, fake = _split(discriminator.scores(params, _joined(batch, fakes)), batch)
+    metrics = {
+        "discriminator_loss": loss,
+        "discriminator_accuracy": pair_accuracy(real.sequence, fake.sequence),
+        "discriminator_gradient_norm": optax.global_norm(gradient),
+        "length": written.mask.sum(axis=1).mean(),
+        "real_length": batch.target_mask.sum(axis=1).mean(),
+    }
+    return Verdict(gradient, judgement_of(game, real, batch, fake, written.mask), metrics)
+
+
+def updated(optimizer: optax.GradientTransformation, player: Player, gradient: Params) -> Player:
+    """The player after one update; its average is not touched."""
+    updates, opt_state = optimizer.update(gradient, player.opt_state, player.params)
+    return player.replace(params=optax.apply_updates(player.params, updates), opt_state=opt_state)
+
+
+# ---- replay
+
+
+def empty_replay(batch: Batch, size: int) -> Replay:
+    """Room for `size` texts of the batch's shapes."""
+    texts = jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), batch)
+    return Replay(texts, jnp.int32(0))
+
+
+def remember(replay: Replay, fakes: Batch) -> Replay:
+    """With the texts put in, in place of the oldest."""
+    size, rows = replay.texts.target.shape[0], fakes.target.shape[0]
+    slots = (replay.written + jnp.arange(rows)) % size
+    texts = jax.tree.map(lambda old, new: old.at[slots].set(new), replay.texts, fakes)
+    return Replay(texts, replay.written + rows)
+
+
+def _with_replay(game: Game, replay: Replay, fakes: Batch, key: Array) -> Batch:
+    """The texts, a share of them replaced by earlier ones; by none as long as there are none."""
+    key_rows, key_slots = jax.random.split(key)
+    size, rows = replay.texts.target.shape[0], fakes.target.shape[0]
+    slots = jax.random.randint(key_slots, (rows,), 0, jnp.clip(replay.written, 1, size))
+    old = (jax.random.uniform(key_rows, (rows,)) < game.replay_share) & (replay.written > 0)
+    return jax.tree.map(
+        lambda kept, new: jnp.where(old.reshape(-1, *[1] * (new.ndim - 1)), kept[slots], new), replay.texts, fakes
+    )
+
+
+# ---- inside
+
+
+def _joined(real: Batch, fakes: Batch) -> Batch:
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), real, fakes)
+
+
+def _split(scores: Scores, real: Batch) -> tuple[Scores, Scores]:
+    """Scores of the real and of the generated part of one forward pass."""
+    count = real.target.shape[0]
+    return jax.tree.map(lambda x: x[:count], scores), jax.tree.map(lambda x: x[count:], scores)
+
+
+def _penalties(game: Game, params: Params, real: Batch, fakes: Batch, key: Array) -> Array:
+    """R1, R2 and gradient penalty, weighted; without dropout, as a function of embeddings."""
+    discriminator = game.discriminator
+
+    def score(batch: Batch, embeddings: Array) -> Array:
+        scores = discriminator.judge(params, embeddings, batch)
+        if not game.dense:
+            return scores.sequence
+        return jnp.where(batch.target_mask, scores.tokens, 0.0).sum(axis=1) / jnp.maximum(
+            batch.target_mask.sum(axis=1), 1
+        )
+
+    total = jnp.float32(0)
+    if game.r1_weight:
+        embedded = discriminator.embed(params, real)
+        total += game.r1_weight * zero_centred(lambda x: score(real, x), embedded)
+    if game.r2_weight:
+        embedded = discriminator.embed(params, fakes)
+        total += game.r2_weight * zero_centred(lambda x: score(fakes, x), embedded)
+    if game.gradient_penalty_weight:
+        # Between a real text and the first one that was generated for its prompt, over the tokens that either has.
+        first = jax.tree.map(lambda x: x[:: fakes.target.shape[0] // real.target.shape[0]], fakes)
+        both = real.replace(
+            prompt_mask=real.prompt_mask | first.prompt_mask, target_mask=real.target_mask | first.target_mask
+        )
+        ends = discriminator.embed(params, real), discriminator.embed(params, first)
+        total += game.gradient_penalty_weight * gradient_penalty(lambda x: score(both, x), *ends, key)
+    return total

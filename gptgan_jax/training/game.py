@@ -1,0 +1,107 @@
+"""What two players play: the networks, the losses and the regularisers, checked against each other."""
+
+from typing import NamedTuple
+
+import optax
+
+from gptgan_jax.models.discriminators import Discriminator
+from gptgan_jax.models.generators import Generator
+from gptgan_jax.objectives.discrimination import PairLoss, non_saturating
+from gptgan_jax.objectives.estimators import Estimator, PolicyGradient, SelfPlay
+from gptgan_jax.objectives.likelihood import KlEstimator
+from gptgan_jax.objectives.policy_gradients import reinforce
+from gptgan_jax.objectives.rewards import Reward, sigmoid
+
+
+class Demonstrations(NamedTuple):
+    """Real texts among those that the generator learns from (TextGAIL, Wu et al. 2021).
+
+    Attributes:
+        share: of the texts of a step that are real ones, at first.
+        reward: paid at the last token of a real text.
+        steps: in which the share falls linearly to 0.
+    """
+
+    share: float
+    reward: float
+    steps: int
+
+
+class Game(NamedTuple):
+    """All that the steps are made of; each is a function of this and of a state.
+
+    Attributes:
+        generator, discriminator: the two players.
+        estimator: of the generator's gradient.
+        pair_loss: what the discriminator minimises.
+        reward: from the discriminator's logits. With a loss that fixes only differences, such as `relativistic`, it
+            should be `rewards.relative`: the level of the logits then means nothing, and where texts may end it would
+            pay for or against length.
+        dense: judge and pay at every token; otherwise judge whole texts and pay at their last token.
+        temperature: that the generator writes at while it trains; its gradient is of that same distribution.
+        entropy_weight: nats of next-token entropy, summed over a text, added to the generator's objective by this much.
+        kl_weight: weight of KL(generator || reference), summed over a text's tokens; the reference is the generator at
+            the beginning of the phase.
+        kl_estimator: `exact` sums over the vocabulary at the prefixes that were written, and leaves out how a token
+            changes the prefixes after it. `low_variance` is Schulman's ratio - 1 - log ratio of the tokens written; it
+            is never negative, and the gradient of its sample is in expectation that of KL(reference || generator) at
+            each prefix. `reward` takes log(generator / reference) of each token from its reward, which with discount 1
+            is exact for whole texts.
+        r1_weight, r2_weight: of half the squared gradient of the score by the embeddings of real and of generated
+            text (Mescheder et al. 2018).
+        gradient_penalty_weight: of (|gradient| - 1)^2 between real and generated embeddings (Gulrajani et al. 2017).
+        replay_size, replay_share: texts of earlier steps that are kept, and the share of the discriminator's generated
+            texts that is drawn from them.
+        demonstrations: real texts for the generator.
+        discriminator_updates: updates of the discriminator for each of the generator; the batch is that many times
+            as long.
+        ema_decay: of the average of the generator's parameters; 0 keeps none. It is ramped up from 0 at the start.
+        generator_optimizer, discriminator_optimizer: Optax's.
+    """
+
+    generator: Generator
+    discriminator: Discriminator
+    estimator: Estimator = reinforce()
+    pair_loss: PairLoss = non_saturating
+    reward: Reward = sigmoid
+    dense: bool = True
+    temperature: float = 1.0
+    entropy_weight: float = 0.0
+    kl_weight: float = 0.0
+    kl_estimator: KlEstimator = "exact"
+    r1_weight: float = 0.0
+    r2_weight: float = 0.0
+    gradient_penalty_weight: float = 0.0
+    replay_size: int = 0
+    replay_share: float = 0.5
+    demonstrations: Demonstrations | None = None
+    discriminator_updates: int = 1
+    ema_decay: float = 0.0
+    generator_optimizer: optax.GradientTransformation = optax.adam(1e-3)
+    discriminator_optimizer: optax.GradientTransformation = optax.adam(1e-3)
+
+    @property
+    def samples(self) -> int:
+        """Texts that the generator writes for each prompt."""
+        return self.estimator.samples if isinstance(self.estimator, PolicyGradient) else 1
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether an earlier generator is carried along."""
+        return bool(self.kl_weight) or isinstance(self.estimator, SelfPlay)
+
+    def check(self) -> None:
+        """Raises ValueError where the parts do not go together."""
+        if not self.temperature > 0:
+            raise ValueError(f"temperature should be above 0 to train at, not {self.temperature}")
+        policy = isinstance(self.estimator, PolicyGradient)
+        if isinstance(self.estimator, PolicyGradient) and self.estimator.rollouts and self.dense:
+            raise ValueError("rollouts judge whole texts; set dense to false")
+        if self.demonstrations is not None and not policy:
+            raise ValueError("demonstrations are texts with a reward; only policy gradients learn from those")
+        if self.kl_weight and self.kl_estimator == "reward" and not policy:
+            raise ValueError("kl_estimator reward needs an estimator with rewards, a policy gradient")
+        if isinstance(self.estimator, SelfPlay) and (self.kl_weight or self.entropy_weight):
+            raise ValueError("self-play has its own reference: kl_weight and entropy_weight should be 0")
+        if self.replay_size and not 0 < self.replay_share < 1:
+            raise ValueError(f"replay_share should be between 0 and 1, not {self.replay_share}")
