@@ -1,6 +1,7 @@
 """Sampling: the sampler writes from the distribution that it says, and says the same as the teacher-forced model."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from helpers import (
     texts_of,
 )
 
-from gptgan_jax import Batch, Sample, Vocabulary, log_probs, sample
+from gptgan_jax import Batch, Generator, Sample, Vocabulary, log_probs, resample, rollout_values, sample
 from gptgan_jax.sampling import draw, shape_logits
 
 ALL = {"temperature": 1.0, "top_k": 99, "top_p": 2.0}
@@ -242,3 +243,264 @@ def test_log_probs_are_0_outside_the_mask_and_minus_infinity_for_excluded_tokens
     assert (values[~mask] == 0).all()
     assert set(values[mask].tolist()) <= {0.0, -np.inf}
     assert np.isinf(values[mask]).any()
+
+
+# ---- the value of a prefix: rollouts
+
+TINY = Vocabulary(size=3, pad_id=0, bos_id=0, eos_id=1)  # the padding is a token like any other
+ENDLESS = Vocabulary(size=3, pad_id=0, bos_id=0, eos_id=None)
+KINDS = ["gpt2", "grouped_queries_scanned", "lstm", "encoder_decoder", "lstm_encoder_decoder"]
+SIZE = 3
+QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+jit = functools.partial(jax.jit, compiler_options=QUICK)
+
+
+def every_text(vocabulary: Vocabulary, length: int, prompts: int = 1) -> tuple[list[tuple[int, ...]], Batch]:
+    """All texts, each as an answer to all of so many prompts, neighbours by text."""
+    texts = list(texts_of(vocabulary, length))
+    tokens, mask = (jnp.repeat(x, prompts, axis=0) for x in as_arrays(texts, length, vocabulary.pad_id))
+    prompt = jnp.array([[0, 0, 2], [2, 0, 2]], jnp.int32)[:prompts]
+    prompt_mask = jnp.array([[False, True, True], [True, True, True]])[:prompts]
+    several = jnp.tile(prompt, (len(texts), 1)), jnp.tile(prompt_mask, (len(texts), 1))
+    return texts, Batch(*several, tokens, mask, jnp.full(len(tokens), -1, jnp.int32))
+
+
+def numbered(tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    """A number for each text: its tokens that count, one digit each."""
+    return ((jnp.where(mask, tokens, -1) + 1) * 4 ** jnp.arange(tokens.shape[1])).sum(axis=1)
+
+
+def values_of(
+    generator: Generator,
+    params: Any,
+    texts: Batch,
+    count: int,
+    value: Callable[..., jax.Array],
+    seed: int = 0,
+    **more: Any,
+) -> np.ndarray:
+    """Compiled rollouts of the texts."""
+    written = Sample(texts.target, texts.target_mask, jnp.full(texts.target.shape, jnp.nan))
+
+    @jit
+    def run(params: Any, key: jax.Array) -> jax.Array:
+        return rollout_values(generator, params, key, texts.prompt, texts.prompt_mask, written, count, value, **more)
+
+    return np.asarray(run(params, jax.random.key(seed)))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_prefix_is_worth_the_expected_value_of_the_texts_that_begin_with_it(name: str) -> None:
+    """Against sums over all texts, for two prompts, and with a value that only knows whole, well-formed texts."""
+    generator, params = generator_of(name, TINY)
+    count, temperature = 2000, 0.8
+    texts, every = every_text(TINY, SIZE, prompts=2)
+    rng = np.random.default_rng(0)
+    worth = rng.normal(0, 1, 4**SIZE).astype(np.float32)
+    numbers = np.asarray(numbered(every.target, every.target_mask))
+    possible = np.isin(np.arange(4**SIZE), numbers)
+    table = jnp.asarray(np.where(possible, worth, np.nan))
+
+    def value(key: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        padded_right = jnp.where(mask, 0, tokens).sum(axis=1) == 0
+        return jnp.where(padded_right, table[numbered(tokens, mask)], jnp.nan)
+
+    found = values_of(generator, params, every, count, value, temperature=temperature)
+    assert found.shape == (30, SIZE)
+    chances = np.exp(jit(lambda p: log_probs(generator, p, every, temperature).sum(axis=1))(params)).astype(float)
+    own = worth[numbers]
+    apart = 0.0
+    for row, text in enumerate(np.repeat(np.arange(15), 2)):
+        for t in range(SIZE):
+            if t >= len(texts[text]) - 1:
+                np.testing.assert_allclose(found[row, t], own[row], rtol=1e-5, atol=1e-6)
+                continue
+            same = [texts[x][: t + 1] == texts[text][: t + 1] and y % 2 == row % 2
+                    for y, x in enumerate(np.repeat(np.arange(15), 2))]  # fmt: skip
+            share = np.where(same, chances, 0)
+            share /= share.sum()
+            mean = (share * own).sum()
+            error = np.sqrt((share * np.square(own - mean)).sum() / count)
+            assert found[row, t] == pytest.approx(mean, abs=4 * error + 1e-5), (row, t)
+            apart = max(apart, abs(mean - own[same].mean()))
+    assert apart > 0.1
+
+
+def test_continuations_begin_with_the_tokens_that_were_written() -> None:
+    generator, params = generator_of("lstm", TINY)
+    _, every = every_text(TINY, SIZE)
+    count = 40
+    for kept in range(1, SIZE + 1):
+
+        def same(key: jax.Array, tokens: jax.Array, mask: jax.Array, kept: int = kept) -> jax.Array:
+            wanted, counted = (jnp.repeat(x[:, :kept], count, axis=0) for x in (every.target, every.target_mask))
+            equal = (tokens[:, :kept] == wanted) | ~counted
+            return (equal & (mask[:, :kept] == counted)).all(axis=1).astype(jnp.float32)
+
+        found = values_of(generator, params, every, count, same)
+        np.testing.assert_array_equal(found[:, kept - 1 :], 1)
+        assert kept == 1 or (found[:, : kept - 1] < 1).any(axis=0).all()
+
+
+def test_the_written_text_is_decoded_once_and_no_prefix_is_read_twice() -> None:
+    """Counted as the program runs: rows of each call of the network."""
+    generator, params = generator_of("lstm", ENDLESS)
+    length, rows, count = 5, 4, 3
+    calls: dict[str, list[int]] = {"prefill": [], "decode": []}
+
+    def counted(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            size = arguments[1].shape[0] if name == "prefill" else arguments[2].shape[0]
+            jax.debug.callback(lambda: calls[name].append(size))
+            return getattr(generator, name)(*arguments)
+
+        return call
+
+    counting = generator._replace(prefill=counted("prefill"), decode=counted("decode"))
+    texts = batch_of(prompts=(2,) * rows, targets=(length,) * rows, length=length, vocabulary=TINY)
+    written = Sample(texts.target, texts.target_mask, jnp.zeros((rows, length)))
+
+    def value(key: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        return tokens.sum(axis=1).astype(jnp.float32)
+
+    run = jit(
+        lambda p: rollout_values(counting, p, jax.random.key(0), texts.prompt, texts.prompt_mask, written, count, value)
+    )
+    jax.block_until_ready(run(params))
+    jax.effects_barrier()
+    assert calls["prefill"] == [rows]
+    assert calls["decode"].count(rows) == length - 1
+    # After t + 1 tokens the first of those that follow needs no decoding of its own.
+    assert calls["decode"].count(rows * count) == sum(length - 2 - t for t in range(length - 1))
+    assert len(calls["decode"]) == length - 1 + 6
+
+
+def test_rollouts_are_independent_over_rows_positions_and_continuations() -> None:
+    generator, params = generator_of("lstm", ENDLESS)
+    rows = 3000
+    texts = jax.tree.map(
+        lambda x: jnp.repeat(x, rows, axis=0),
+        batch_of(prompts=(2,), targets=(4,), vocabulary=ENDLESS),
+    )
+
+    def last(key: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        return (tokens[:, -1] == 2).astype(jnp.float32)
+
+    one, four = (values_of(generator, params, texts, count, last) for count in (1, 4))
+    assert set(np.unique(one)) == {0.0, 1.0}
+    for t in range(3):
+        assert 0.1 < one[:, t].mean() < 0.9
+        assert abs(np.corrcoef(one[:-1, t], one[1:, t])[0, 1]) < 4 / np.sqrt(rows)
+        assert abs(np.corrcoef(one[:, t], one[:, (t + 1) % 3])[0, 1]) < 4 / np.sqrt(rows)
+        # The mean of four independent ones has a quarter of the variance; the deviation of that is near 2.6 %.
+        assert four[:, t].var() / four[:, t].mean() / (1 - four[:, t].mean()) == pytest.approx(0.25, rel=0.11)
+    other = values_of(generator, params, texts, 1, last, seed=1)
+    assert (other[:, :3] != one[:, :3]).any(axis=0).all()
+
+
+def test_the_value_of_every_position_has_randomness_of_its_own() -> None:
+    generator, params = generator_of("lstm", TINY)
+    _, every = every_text(TINY, SIZE)
+
+    def noise(key: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        return jax.random.uniform(key, tokens.shape[:1])
+
+    assert len(np.unique(values_of(generator, params, every, 1, noise))) == 15 * SIZE
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_texts_of_one_token_need_no_rollouts(count: int) -> None:
+    generator, params = generator_of("lstm", TINY)
+    _, every = every_text(TINY, 1)
+
+    def value(key: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        return 10.0 * tokens[:, 0]
+
+    np.testing.assert_array_equal(values_of(generator, params, every, count, value), [[0], [10], [20]])
+
+
+# ---- the residual energy-based model
+
+
+def drawn_again(candidates: int, rows: int, energy: Callable[..., jax.Array], **more: Any) -> np.ndarray:
+    """Counts of all texts of at most two tokens, for each of two prompts in turn: [2, 7]."""
+    generator, params = generator_of("gpt2", TINY)
+    texts, every = every_text(TINY, 2, prompts=2)
+    prompts = jnp.tile(every.prompt[:2], (rows, 1)), jnp.tile(every.prompt_mask[:2], (rows, 1))
+
+    @jit
+    def run(params: Any) -> Sample:
+        return resample(generator, params, energy, jax.random.key(1), *prompts, 2, candidates, **more)
+
+    found = run(params)
+    assert found.tokens.shape == found.mask.shape == found.log_probs.shape == (2 * rows, 2)
+    batch = every.replace(prompt=prompts[0], prompt_mask=prompts[1], target=found.tokens, target_mask=found.mask,
+                          label=jnp.zeros(2 * rows, jnp.int32))  # fmt: skip
+    forced = jit(lambda p: log_probs(generator, p, batch, **more))(params)
+    np.testing.assert_allclose(found.log_probs, forced, rtol=1e-4, atol=1e-5)
+    numbers = np.asarray(numbered(found.tokens, found.mask))
+    order = np.asarray(numbered(every.target[::2], every.target_mask[::2])).tolist()
+    counts = np.array([[(numbers[start::2] == number).sum() for number in order] for start in (0, 1)])
+    assert counts.sum() == 2 * rows
+    assert len(texts) == len(order) == 7
+    return counts
+
+
+def chances_of_two_tokens(**more: Any) -> np.ndarray:
+    generator, params = generator_of("gpt2", TINY)
+    _, every = every_text(TINY, 2, prompts=2)
+    chances = np.exp(jit(lambda p: log_probs(generator, p, every, **more).sum(axis=1))(params))
+    return np.asarray(chances, float).reshape(7, 2).T
+
+
+ENERGIES = np.random.default_rng(3).normal(0, 1, 16).astype(np.float32)
+
+
+def table_energy(tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    return jnp.asarray(ENERGIES)[numbered(tokens, mask) % 16]
+
+
+def energies_in_order() -> np.ndarray:
+    _, every = every_text(TINY, 2)
+    return np.asarray(table_energy(every.target, every.target_mask), float)
+
+
+def test_with_many_candidates_a_text_is_drawn_by_its_chance_times_exp_of_its_energy() -> None:
+    counts, chances, energies = drawn_again(64, 800, table_energy), chances_of_two_tokens(), energies_in_order()
+    assert np.ptp(energies) > 1
+    for found, chance in zip(counts, chances, strict=True):
+        weights = chance * np.exp(energies)
+        assert_drawn_from(found, weights / weights.sum())
+    assert np.abs(chances[0] - chances[1]).max() > 0.05  # each prompt has its own distribution
+
+
+@pytest.mark.parametrize("candidates", [1, 2])
+def test_with_few_candidates_the_distribution_is_that_of_the_choice_among_them(candidates: int) -> None:
+    more = {"temperature": 0.7, "top_k": 2}
+    counts = drawn_again(candidates, 5000, table_energy, **more)
+    energies = np.exp(energies_in_order())
+    for found, chance in zip(counts, chances_of_two_tokens(**more), strict=True):
+        if candidates == 2:  # one of each pair of texts, by their energies
+            first = energies[:, None] / (energies[:, None] + energies[None, :])
+            pairs = chance[:, None] * chance[None, :]
+            expected = (pairs * first).sum(axis=1) + (pairs * (1 - first)).sum(axis=0)
+        else:
+            expected = chance
+        assert found[chance == 0].sum() == 0
+        assert_drawn_from(found, expected)
+
+
+def test_the_candidates_of_a_row_are_neighbours_and_rows_choose_for_themselves() -> None:
+    candidates, rows = 32, 200
+
+    def energy(tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        """Even rows want the token 0 first, odd ones 2."""
+        wanted = jnp.where((jnp.arange(tokens.shape[0]) // candidates) % 2 == 0, 0, 2)
+        return 50.0 * (tokens[:, 0] == wanted)
+
+    generator, params = generator_of("lstm", TINY)
+    prompt = jnp.zeros((rows, 1), jnp.int32)
+    run = jit(lambda p: resample(generator, p, energy, jax.random.key(0), prompt, prompt == 0, 2, candidates))
+    found = run(params)
+    np.testing.assert_array_equal(found.tokens[:, 0], np.tile([0, 2], rows // 2))
+    assert len(np.unique(np.asarray(found.tokens)[::2, 1])) > 1

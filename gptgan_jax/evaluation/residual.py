@@ -14,12 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gptgan_jax.combinations import LOG_ODDS
 from gptgan_jax.data.batches import Ragged
 from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.evaluation.texts import Drawing, TextWriter, Written
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
+from gptgan_jax.runs.checkpoints import Checkpoints, Saved
+from gptgan_jax.runs.experiment import Writer, build_networks, restore_discriminator, restore_generator
 from gptgan_jax.sampling import resample
 from gptgan_jax.types import Array, Params, Sample, unconditional_batch
 
@@ -31,12 +35,45 @@ _Z_STREAM = 0x5A
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """Both players and their parameters."""
+    """Both players and their parameters.
+
+    Attributes:
+        generator, params, discriminator, judge: the networks, each with its parameters.
+        constant: the control: every text has the same energy, and the model is the generator.
+    """
 
     generator: Generator
     params: Params
     discriminator: Discriminator
     judge: Params
+    constant: bool = False
+
+    @property
+    def both(self) -> tuple[Params, Params]:
+        """The generator's parameters and the discriminator's."""
+        return self.params, self.judge
+
+    def energy(self, judge: Params, tokens: Array, mask: Array) -> Array:
+        """The discriminator's logit of whole texts without prompts: int32 [R, T], bool [R, T] -> float32 [R]."""
+        if self.constant:
+            return jnp.zeros(tokens.shape[0])
+        batch = unconditional_batch(tokens, self.generator.vocabulary).replace(target_mask=mask)
+        return self.discriminator.scores(judge, batch).sequence
+
+
+def restore_networks(checkpoints: Checkpoints, saved: Saved, run: Writer) -> Networks:
+    """Both players of a checkpoint.
+
+    Raises:
+        UserError: where the checkpoint can't be read, or the discriminator's scores are no log-odds.
+    """
+    config, generator = run.config, run.generator
+    if config.objective.pair_loss not in LOG_ODDS:
+        raise UserError(f"a discriminator trained by {config.objective.pair_loss} gives no log-odds to resample by")
+    discriminator = build_networks(config, generator.vocabulary)[1]
+    params = restore_generator(checkpoints, saved, config, generator)
+    judge = restore_discriminator(checkpoints, saved, config, discriminator)
+    return Networks(generator, params, discriminator, judge, config.objective.reward == "constant")
 
 
 class ResidualModel:
@@ -56,30 +93,16 @@ class ResidualModel:
         self._seed = seed
         self._length = length
         self._batch_size = batch_size
-        energy = partial(energy_of, networks.discriminator, networks.generator)
-        self._energy: Callable[..., Array] = jax.jit(energy)
+        self._energy: Callable[..., Array] = jax.jit(networks.energy)
         self._plain = TextWriter(networks.generator, tokenizer, length, batch_size)
-
-        def sampler(params: tuple[Params, Params], *arguments: Any, **options: Any) -> Sample:
-            key, prompt, prompt_mask = arguments
-            return resample(
-                networks.generator,
-                params[0],
-                partial(energy, params[1]),
-                key,
-                prompt,
-                prompt_mask,
-                candidates=candidates,
-                **options,
-            )
-
+        sampler = resampler(networks, candidates)
         self._resampled = TextWriter(networks.generator, tokenizer, length, batch_size, sampler)
         self._log_z: dict[Drawing, float] = {}
 
     def write(self, count: int, drawing: Drawing) -> Written:
         """`count` texts from the seed, and their log-probabilities; the proposals are drawn as `drawing` says."""
         networks = self._networks
-        written = self._resampled((networks.params, networks.judge), self._seed, count, drawing)
+        written = self._resampled(networks.both, self._seed, count, drawing)
         gained = self._energies(written.tokens, written.mask) - self.log_z(drawing)
         return replace(written, log_probs=written.log_probs + gained)
 
@@ -115,7 +138,12 @@ class ResidualModel:
         return np.concatenate([np.asarray(one, np.float64) for one in found])[:count]
 
 
-def energy_of(discriminator: Discriminator, generator: Generator, judge: Params, tokens: Array, mask: Array) -> Array:
-    """The discriminator's logit of whole texts without prompts: int32 [R, T], bool [R, T] -> float32 [R]."""
-    batch = unconditional_batch(tokens, generator.vocabulary).replace(target_mask=mask)
-    return discriminator.scores(judge, batch).sequence
+def resampler(networks: Networks, candidates: int) -> Callable[..., Sample]:
+    """A sampler for `TextWriter` whose parameters are `networks.both`: it chooses each text from so many."""
+
+    def sampler(both: tuple[Params, Params], key: Array, prompt: Array, prompt_mask: Array, **options: Any) -> Sample:
+        params, judge = both
+        energy = partial(networks.energy, judge)
+        return resample(networks.generator, params, energy, key, prompt, prompt_mask, candidates=candidates, **options)
+
+    return sampler
