@@ -1,4 +1,4 @@
-"""The command line: train, sample, evaluate, report.
+"""The command line: train, compare, sample, evaluate, report.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
@@ -13,7 +13,7 @@ import sys
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gptgan_jax.config import Config, EmbedderName
 from gptgan_jax.errors import UserError
@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status is 0 for done, 1 for failed, 2 for bad input, 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if arguments[:1] == ["train"]:
-            return _train(arguments[1:])
+        if arguments and arguments[0] in _WITH_KEYS:
+            return _WITH_KEYS[arguments[0]](arguments[1:])
         options = _parser().parse_args(arguments)
         return options.command(options)
     except UserError as error:
@@ -49,8 +49,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="gptgan", description="GPT text GANs in JAX.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    # `main` hands train's arguments to `_train` itself: its overrides are keys of the config, not flags of a parser.
+    # `main` hands the arguments of these on by itself: their overrides are keys of the config, not flags of a parser.
     commands.add_parser("train", help="train the run that a config describes, or go on with it; train --help: all keys")
+    commands.add_parser("compare", help="train several adversarial methods from one likelihood training, and compare")
 
     run_help = "a run folder, such as runs/quickstart"
     sample = commands.add_parser("sample", help="write texts with a run's generator", allow_abbrev=False)
@@ -69,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--prompt", help="what each text begins with, or answers (default: nothing)")
     sample.add_argument("--seed", type=_number(int, 0), default=0, help="equal seeds write equal texts (default 0)")
     sample.add_argument("--checkpoint", default="best", help=_CHECKPOINT_HELP)
+    sample.add_argument(
+        "--resample",
+        type=_number(int, 2),
+        metavar="N",
+        help="choose each text out of N by the discriminator; of the warmed-up pair unless --checkpoint names another",
+    )
     sample.set_defaults(command=_sample)
 
     evaluate = commands.add_parser("evaluate", help="score a run, or a file of samples", allow_abbrev=False)
@@ -105,6 +112,24 @@ Trains the run that a config (a YAML file, such as configs/quickstart.yaml) desc
 with it. With --seeds N it trains N runs, NAME-seed0, NAME-seed1 and so on, one after another, and compares them in
 NAME-comparison. Every key below can be set on the command line, and overrides the file.
 """
+_COMPARE_HELP = """usage: gptgan compare FILE [--seeds N] [--key.path value ...]
+
+Trains several adversarial methods from one likelihood training and compares them with it, over seeds. FILE is YAML:
+
+  base: oracle_lstm.yaml          # a config, from FILE's folder: text, networks, likelihood training, evaluation
+  seeds: 3                        # default 1; from the base's seed on
+  set: {adversarial.steps: 200}   # keys of every run
+  arms:
+    reinforce: {}                 # the base's own method
+    seqgan: {preset: seqgan.yaml, set: {warmup.steps: 100}}    # another config's discriminator, objective, warmup and
+                                                               # adversarial sections, and keys over them
+    constant reward: {set: {objective.reward: constant}}       # a control
+
+NAME is FILE's name without its ending. For each seed it trains and sweeps runs/NAME/likelihood-seedK (with the
+continued likelihood training), and from its best runs/NAME/ARM-seedK for each arm; then runs/NAME/comparison has
+report.html, report.md and comparison.json, and the table is printed. The same command again goes on with what is not
+done yet. --key.path value sets a key of every run, over all files; gptgan train --help lists the keys.
+"""
 
 
 def _number(kind: Callable[[str], float], low: float, high: float = math.inf) -> Callable[[str], float]:
@@ -136,19 +161,59 @@ def _train(arguments: Sequence[str]) -> int:
     config = load_config(arguments[0], overrides)
     _configure_jax()
     if seeds is None:
-        status, folder = _train_one(config)
-        if status is None:
-            print(f"\nreport: {folder / 'report.html'}    more texts: gptgan sample {folder}")
-        return status or 0
+        return _to_its_end(lambda: _train_alone(config))
+    return _to_its_end(lambda: _train_seeds(config, seeds))
+
+
+def _to_its_end(work: Callable[[], int]) -> int:
+    """The exit status of work that trains; a signal or a loss that is not finite ends it."""
+    from gptgan_jax.training.loop import Interrupted, NotFinite
+
+    try:
+        return work()
+    except Interrupted as interruption:
+        _say(str(interruption))
+        return 130 if interruption.signal == signal.SIGINT else 0
+    except NotFinite as error:
+        print(f"gptgan: {error}", file=sys.stderr)
+        return 1
+
+
+def _train_alone(config: Config) -> int:
+    folder = _train_one(config)
+    print(f"\nreport: {folder / 'report.html'}    more texts: gptgan sample {folder}")
+    return 0
+
+
+def _train_seeds(config: Config, seeds: int) -> int:
     folders = []
     for seed in range(config.seed, config.seed + seeds):
         one = dataclasses.replace(config, name=f"{config.name}-seed{seed}", seed=seed)
         _say(f"seed {seed}: {one.name}")
-        status, folder = _train_one(one)
-        if status is not None:
-            return status
-        folders.append(folder)
-    return _compare(folders, Path(config.runs_folder) / f"{config.name}-comparison")
+        folders.append(_train_one(one))
+    return _compare_runs(folders, Path(config.runs_folder) / f"{config.name}-comparison")
+
+
+def _compare(arguments: Sequence[str]) -> int:
+    from gptgan_jax.comparing import compare, load_comparison
+
+    if "-h" in arguments or "--help" in arguments:
+        print(_COMPARE_HELP, end="")
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError("give a file first: gptgan compare FILE [--seeds N] [--key.path value ...]; see --help")
+    seeds, overrides = _seeds(arguments[1:])
+    comparison = load_comparison(arguments[0], seeds, overrides)
+    _configure_jax()
+
+    def work() -> int:
+        table, report, failed = compare(comparison, _say)
+        print(f"\n{table}\n\nreport: {report}")
+        for run, reason in failed.items():
+            print(f"gptgan: {run} failed: {reason}", file=sys.stderr)
+        return 1 if failed else 0
+
+    return _to_its_end(work)
 
 
 def _seeds(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
@@ -169,41 +234,26 @@ def _seeds(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
     return seeds, rest
 
 
-def _train_one(config: Config) -> tuple[int | None, Path]:
-    """Trains, judges and reports a run: its exit status where it did not come to its end, and its folder."""
-    from gptgan_jax.evaluation.final import evaluate_run
-    from gptgan_jax.reports.run import load_reported_run, write_run_report
+def _train_one(config: Config) -> Path:
+    """Trains, judges and reports a run, and prints what it writes and its scores; its folder."""
     from gptgan_jax.reports.tables import score_table
-    from gptgan_jax.runs.experiment import load_experiment
-    from gptgan_jax.runs.folder import RunFolder
+    from gptgan_jax.running import judge_run, train_run
     from gptgan_jax.runs.records import one_line
-    from gptgan_jax.training.loop import Interrupted, NotFinite, train
 
-    folder = RunFolder.of(config)
-    experiment = load_experiment(config, folder.read_tokenizer() if folder.check(config) else None)
-    for note in experiment.notes:
-        _say(f"note: {note}")
-    try:
-        train(experiment, folder, _say)
-    except Interrupted as interruption:
-        _say(str(interruption))
-        return (130 if interruption.signal == signal.SIGINT else 0), folder.path
-    except NotFinite as error:
-        print(f"gptgan: {error}", file=sys.stderr)
-        return 1, folder.path
-    outcome = evaluate_run(folder, _say, thorough=False)
-    write_run_report(load_reported_run(folder))
+    folder = train_run(config, _say)
+    outcome = judge_run(folder, _say)
     for name, texts in outcome.shown.items():
         print(f"\n{name}:")
         for text in texts[:5]:
             print(f"  {one_line(text)}")
     print(f"\n{score_table(outcome.scores)}")
-    return None, folder.path
+    return folder.path
 
 
 def _sample(options: argparse.Namespace) -> int:
     _configure_jax()
 
+    from gptgan_jax.evaluation.residual import resampler, restore_networks
     from gptgan_jax.evaluation.texts import Drawing, TextWriter
     from gptgan_jax.runs.checkpoints import Checkpoints
     from gptgan_jax.runs.experiment import load_writer, read_prompt, restore_generator
@@ -214,8 +264,17 @@ def _sample(options: argparse.Namespace) -> int:
     run = load_writer(folder)
     prompt, length = read_prompt(run, options.prompt or "")
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        params = restore_generator(checkpoints, checkpoints.choose(options.checkpoint), run.config, run.generator)
-    writer = TextWriter(run.generator, run.tokenizer, length)
+        params: Any
+        if options.resample is None:
+            params = restore_generator(checkpoints, checkpoints.choose(options.checkpoint), run.config, run.generator)
+            writer = TextWriter(run.generator, run.tokenizer, length)
+        else:
+            if prompt:
+                raise UserError("--resample chooses among whole texts; drop --prompt")
+            wanted = "warmup" if options.checkpoint == "best" else options.checkpoint
+            networks = restore_networks(checkpoints, checkpoints.choose(wanted), run)
+            params = networks.both
+            writer = TextWriter(run.generator, run.tokenizer, length, sampler=resampler(networks, options.resample))
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
     written = writer(params, options.seed, options.num, drawing, [prompt])
     for tokens, mask in zip(written.tokens, written.mask, strict=True):
@@ -280,12 +339,12 @@ def _report(options: argparse.Namespace) -> int:
     from gptgan_jax.runs.folder import RunFolder
 
     if len(options.runs) > 1:
-        return _compare(options.runs, options.out)
+        return _compare_runs(options.runs, options.out)
     print(f"report: {write_run_report(load_reported_run(RunFolder(options.runs[0])))}")
     return 0
 
 
-def _compare(folders: Sequence[Path], out: Path) -> int:
+def _compare_runs(folders: Sequence[Path], out: Path) -> int:
     from gptgan_jax.reports.comparison import write_comparison
     from gptgan_jax.reports.run import load_reported_run
     from gptgan_jax.runs.folder import RunFolder
@@ -293,6 +352,9 @@ def _compare(folders: Sequence[Path], out: Path) -> int:
     runs = [load_reported_run(RunFolder(folder)) for folder in folders]
     print(f"report: {write_comparison(runs, out)}")
     return 0
+
+
+_WITH_KEYS = {"train": _train, "compare": _compare}
 
 
 def _configure_jax() -> None:

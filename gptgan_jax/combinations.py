@@ -37,6 +37,7 @@ def check_combination(config: Config) -> None:
 
 def _reasons(config: Config) -> Iterator[str]:
     yield from _reasons_of_judgement(config)
+    yield from _reasons_of_residual(config)
     if isinstance(config.objective.estimator, SpinConfig):
         yield from _reasons_of_self_play(config)
     else:
@@ -64,6 +65,21 @@ def _reasons_of_judgement(config: Config) -> Iterator[str]:
             "objective.pair_loss wasserstein needs a discriminator of bounded slope: set "
             "objective.gradient_penalty_weight (10 is usual) or discriminator.spectral_norm true"
         )
+
+
+def _reasons_of_residual(config: Config) -> Iterator[str]:
+    objective = config.objective
+    if not objective.residual_candidates:
+        return
+    why = "objective.residual_candidates resamples by the discriminator's log-odds"
+    if config.warmup.steps == 0:
+        yield f"{why}: it needs one, set warmup.steps"
+    if objective.pair_loss not in ("non_saturating", "relativistic") or objective.label_smoothing:
+        yield f"{why}: set objective.pair_loss to non_saturating or relativistic, and label_smoothing to 0"
+    if objective.reward == "random":
+        yield "objective.residual_candidates has the constant reward for a control, not the random one"
+    if getattr(config.data, "prompt_column", None) is not None:
+        yield "objective.residual_candidates needs text without prompts: its normaliser is another for every prompt"
 
 
 def _reasons_of_self_play(config: Config) -> Iterator[str]:

@@ -47,6 +47,7 @@ class ObjectiveConfig:
     replay_share: float = key(0.5, "share of its generated texts that is drawn from those", gt=0, lt=1)
     demonstration_share: float = key(0.0, "share of real texts among those the generator learns from", ge=0, lt=1)
     demonstration_reward: float = key(2.0, "what such a text is paid at its last token")
+    residual_candidates: int = key(0, "also judge the residual model, each text chosen out of so many; 0: no", ge=0)
     demonstration_steps: int | None = key(None, "steps in which the share falls to 0; default: all of the phase", ge=1)
 
 
@@ -161,6 +162,10 @@ class Config:
     runs_folder: str = key("runs", "where run folders are made", min_length=1)
     seed: int = key(0, "of parameters, batches and samples", ge=0, lt=2**31)
     vocab_size: int | None = key(None, "the vocabulary both networks must have; default: the tokenizer's", ge=1)
+    start_from: str | None = key(
+        None, "a run folder whose generator (and tokenizer) this run starts from; default: new parameters", min_length=1
+    )
+    start_checkpoint: str = key("likelihood", "which of its checkpoints: best, last, a phase (its best) or a step")
     data: DataConfig = key(GrammarData, "where text comes from")
     tokenizer: TokenizerConfig = key(WordTokenizer, "how text becomes token ids; without effect on an oracle's ids")
     generator: GeneratorConfig = key(TransformerConfig, "who writes")
@@ -196,7 +201,8 @@ class Config:
         if isinstance(self.discriminator, TransformerDiscriminatorConfig) and self.discriminator.from_generator:
             self._check_shared_trunk(self.discriminator)
         check_combination(self)
-        if not self.likelihood.steps and not self.adversarial.steps:
+        resampled = self.start_from and self.objective.residual_candidates
+        if not self.likelihood.steps and not self.adversarial.steps and not resampled:
             raise ValueError("likelihood.steps and adversarial.steps are both 0: nothing would train the generator")
         return self
 
@@ -205,6 +211,11 @@ class Config:
         if phase == "continued" and self.continued.steps is None:
             return self.adversarial.steps
         return getattr(self, phase).steps
+
+    def rows(self, phase: Phase) -> int:
+        """Real texts that a step of a phase reads."""
+        updates = self.adversarial.discriminator_updates if phase == "adversarial" else 1
+        return updates * self.batch_size(phase)
 
     def batch_size(self, phase: Phase) -> int:
         """Texts a batch of a phase."""

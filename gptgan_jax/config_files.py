@@ -27,12 +27,37 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             impossible combination.
     """
     path = Path(path)
-    raw = _read_yaml(path)
-    for dotted, text in _pairs(overrides):
-        _override(raw, dotted, text)
+    raw = read_yaml(path)
+    override(raw, overrides)
     if not raw.get("name"):
         raw["name"] = path.stem
     return with_absolute_paths(config_from(raw, str(path)))
+
+
+def override(raw: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Sets keys of a raw configuration as the command line names them: `--key.path value` or `--key.path=value`.
+
+    Raises:
+        UserError: arguments that are no such pairs, or a path through a value.
+    """
+    for dotted, text in _pairs(overrides):
+        node, name, annotation = _place(raw, dotted, text, f"--{dotted}")
+        node[name] = _value(text, typing.get_origin(annotation) is tuple)
+
+
+def set_key(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    """Sets a key of a raw configuration to a value as YAML gives it; of a mapping each key, whatever else is there.
+
+    Raises:
+        UserError: a path through a value.
+    """
+    node, name, annotation = _place(raw, dotted, value, dotted)
+    if isinstance(value, Mapping) and value and _classes(annotation):
+        # The kind first, as a new one drops the old one's keys.
+        for inner in sorted(value, key=lambda inner: inner != "kind"):
+            set_key(raw, f"{dotted}.{inner}", value[inner])
+    else:
+        node[name] = value
 
 
 def config_from(raw: dict[str, Any], source: str = "config") -> Config:
@@ -52,15 +77,14 @@ def config_from(raw: dict[str, Any], source: str = "config") -> Config:
 def with_absolute_paths(config: Config) -> Config:
     """The configuration with its files named from the root, so that the run can be evaluated from any folder."""
 
+    def from_root(path: str) -> str:
+        return os.path.abspath(os.path.expanduser(path))
+
     def absolute(section: Any, *names: str) -> Any:
         paths = {name: getattr(section, name) for name in names}
         return dataclasses.replace(
             section,
-            **{
-                name: os.path.abspath(os.path.expanduser(path))
-                for name, path in paths.items()
-                if path is not None and "://" not in path
-            },
+            **{name: from_root(path) for name, path in paths.items() if path is not None and "://" not in path},
         )
 
     data, tokenizer = config.data, config.tokenizer
@@ -70,7 +94,8 @@ def with_absolute_paths(config: Config) -> Config:
         data = absolute(data, "path")
     if isinstance(tokenizer, FileTokenizer):
         tokenizer = absolute(tokenizer, "path")
-    return dataclasses.replace(config, data=data, tokenizer=tokenizer)
+    start_from = None if config.start_from is None else from_root(config.start_from)
+    return dataclasses.replace(config, data=data, tokenizer=tokenizer, start_from=start_from)
 
 
 def to_yaml(config: Config) -> str:
@@ -111,7 +136,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, not checked any further; an empty file is an empty one.
+
+    Raises:
+        UserError: a missing or malformed file, or one that holds something else.
+    """
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except FileNotFoundError:
@@ -147,26 +177,29 @@ def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield dotted.replace("-", "_"), text
 
 
-def _override(raw: dict[str, Any], dotted: str, text: str) -> None:
-    """Sets one key. A new `kind` of a section keeps, of the file's keys there, those that the new kind has too."""
+def _place(raw: dict[str, Any], dotted: str, value: Any, shown: str) -> tuple[dict[str, Any], str, Any]:
+    """Where a key of a raw configuration lies: its section, its name there and its annotation.
+
+    A new `kind` of a section keeps, of the section's keys, those that the new kind has too.
+    """
     *parents, last = dotted.split(".")
     node: Any = raw
     annotation: Any = Config
     for depth, name in enumerate(parents):
         annotation = _field_annotation(annotation, name, node)
         if annotation is not Any and not _classes(annotation):
-            raise UserError(f"--{dotted}: {'.'.join(parents[: depth + 1])} is a value, not a section")
+            raise UserError(f"{shown}: {'.'.join(parents[: depth + 1])} is a value, not a section")
         if node.get(name) is None:
             node[name] = {}
         node = node[name]
         if not isinstance(node, dict):
-            raise UserError(f"--{dotted}: {'.'.join(parents[: depth + 1])} is a value, not a section")
+            raise UserError(f"{shown}: {'.'.join(parents[: depth + 1])} is a value, not a section")
     if last == "kind":
         kinds = {_kind(cls): cls for cls in _classes(annotation)}
-        if text in kinds:
-            for name in [name for name in node if name not in _fields(kinds[text])]:
+        if isinstance(value, str) and value in kinds:
+            for name in [name for name in node if name not in _fields(kinds[value])]:
                 del node[name]
-    node[last] = _value(text, typing.get_origin(_field_annotation(annotation, last, node)) is tuple)
+    return node, last, _field_annotation(annotation, last, node)
 
 
 def _value(text: str, is_list: bool) -> Any:
@@ -300,14 +333,17 @@ def _describe(defaults: Any, path: str) -> Iterator[str]:
         default, sections = getattr(defaults, name), _classes(field.annotation)
         if not sections and field.annotation != Literal[default]:
             shown = yaml.safe_dump(_plain(default), default_flow_style=True).split("\n")[0]
-            yield f"  --{path}{name}  {_type_name(field.annotation)}, default {shown}: {field.description}"
+            given = "must be given" if field.is_required() else f"default {shown}"
+            yield f"  --{path}{name}  {_type_name(field.annotation)}, {given}: {field.description}"
         for section in sections:
             heading = f"{path}{name}"
             if len(sections) > 1:
                 chosen = " (the default)" if section is type(default) else ""
                 heading += f" with --{path}{name}.kind {_kind(section)}{chosen}"
             yield f"\n{heading}: {_summary(section)}"
-            yield from _describe(default if section is type(default) else section(), f"{path}{name}.")
+            required = [inner for inner, one in _fields(section).items() if one.is_required()]
+            example = default if section is type(default) else section(**dict.fromkeys(required, ""))
+            yield from _describe(example, f"{path}{name}.")
 
 
 def _summary(cls: type) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gptgan_jax.cli import main
+from gptgan_jax.comparing import KEYS
 from gptgan_jax.config_files import describe_keys
 
 REPOSITORY = Path(__file__).parents[1]
@@ -21,6 +22,13 @@ def test_help_of_train_says_how_it_is_used_and_gives_every_key(capsys) -> None:
     assert describe_keys() in text
 
 
+def test_help_of_compare_shows_a_whole_file(capsys) -> None:
+    assert main(["compare", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: gptgan compare FILE [--seeds N] [--key.path value ...]")
+    assert all(f"\n  {key}: " in text or f"\n  {key}:\n" in text for key in KEYS)
+
+
 def test_help_is_given_wherever_it_is_asked_for(capsys) -> None:
     assert main(["train", "no.yaml", "-h"]) == 0
     assert "--likelihood.steps  integer, default 1000: batches; 0 leaves the phase out" in capsys.readouterr().out
@@ -29,7 +37,7 @@ def test_help_is_given_wherever_it_is_asked_for(capsys) -> None:
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ([], ["train", "sample", "evaluate", "report"]),
+        ([], ["train", "compare", "sample", "evaluate", "report"]),
         (["sample"], ["--num", "--temperature", "--top-k", "--top-p", "--prompt", "--seed", "--checkpoint"]),
         (["evaluate"], ["run", "--sweep", "--samples", "--references", "--training", "--embedder"]),
         (["report"], ["run", "--out"]),

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gptgan_jax.comparing import load_comparison
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import config_from, describe_keys, difference, load_config, to_yaml, with_absolute_paths
 from gptgan_jax.data.corpora import GrammarData, HfData, OracleData, TextData
@@ -19,9 +20,12 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.running import train_run
+from gptgan_jax.runs.records import read_metrics
 
 REPOSITORY = Path(__file__).parents[1]
-OWN_CONFIGS = sorted(REPOSITORY.glob("configs/*.yaml"))
+COMPARISONS = sorted(REPOSITORY.glob("configs/compare_*.yaml"))
+OWN_CONFIGS = sorted(set(REPOSITORY.glob("configs/*.yaml")) - set(COMPARISONS))
 VARIANTS = [
     ("data", GrammarData),
     ("data", TextData),
@@ -185,6 +189,102 @@ def test_the_projects_own_configs_survive_being_written_and_read(path: Path, tmp
     (tmp_path / "other.yaml").write_text(to_yaml(config), encoding="utf-8")
     assert load_config(tmp_path / "other.yaml") == config
 
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_the_projects_own_comparisons_can_be_read(path: Path) -> None:
+    assert load_comparison(path).arms
+
+
+# ---- the published methods
+
+# Estimator, pair loss, reward, dense, and what else makes the method the paper's; None has no effect.
+METHODS: dict[str, tuple] = {
+    "seqgan": (
+        "rollout", "non_saturating", "sigmoid", False,
+        {"objective.estimator.rollouts": 16, "objective.estimator.baseline": "none", "discriminator.kind": "cnn"},
+    ),
+    "maligan": (
+        "maligan", "non_saturating", "logit", False,
+        {"objective.estimator.samples": 1, "objective.estimator.baseline": 1.0, "adversarial.batch_size": 64},
+    ),
+    "rankgan": (
+        "rollout", "relativistic", "ranked", False,
+        {"objective.estimator.rollouts": 16, "objective.estimator.baseline": "none", "discriminator.kind": "cnn"},
+    ),
+    "relgan": (
+        "gumbel", "relativistic", "log_sigmoid", False,
+        {"warmup.steps": 0, "adversarial.discriminator_updates": 5, "discriminator.kind": "cnn"},
+    ),
+    "scratchgan": (
+        "reinforce", "non_saturating", "sigmoid", True,
+        {"objective.estimator.discount": 0.23, "objective.estimator.baseline": "moving_average", "likelihood.steps": 0,
+         "warmup.steps": 0, "adversarial.batch_size": 512, "adversarial.generator_optimizer.beta1": 0.5},
+    ),
+    "textgail": (
+        "ppo", "relativistic", "pair_probability", False,
+        {"objective.estimator.ratio": "sequence", "objective.estimator.clip": 0.1, "objective.demonstration_share": 0.3,
+         "objective.demonstration_reward": 2.0},
+    ),
+    "gad": (
+        "grpo", "relativistic", "logit", False,
+        {"objective.estimator.samples": 8, "objective.temperature": 0.8, "objective.kl_weight": 0.001,
+         "objective.kl_estimator": "low_variance", "discriminator.from_generator": True},
+    ),
+    "spin": ("spin", None, None, None, {"objective.estimator.scale": 0.1, "warmup.steps": 0}),
+    "article_lstm": (
+        "reinforce", "non_saturating", "sigmoid", True,
+        {"vocab_size": 10000, "generator.kind": "lstm", "generator.layers": 6, "generator.encoder_layers": 6,
+         "generator.embedding": 512, "generator.hidden": 256, "discriminator.kind": "linear"},
+    ),
+    "article_transformer": (
+        "reinforce", "non_saturating", "sigmoid", True,
+        {"vocab_size": 10000, "generator.kind": "transformer", "generator.layers": 6, "generator.encoder_layers": 6,
+         "generator.width": 512, "discriminator.kind": "linear"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_preset_is_its_papers_method(name: str) -> None:
+    *axes, further = METHODS[name]
+    config = load_config(REPOSITORY / "configs" / f"{name}.yaml")
+    objective = config.objective
+    found = (objective.estimator.kind, objective.pair_loss, objective.reward, objective.dense)
+    assert [(value, right) for value, right in zip(found, axes, strict=True) if right not in (None, value)] == []
+    assert {key: value for key, value in leaves(config) if key in further} == further
+
+
+# Where a preset has them, and more of them than these.
+TINY_SIZES: dict[str, int] = {
+    "vocab_size": 20, "data.vocab_size": 20, "data.hidden": 4, "data.max_length": 4, "data.max_prompt_length": 4,
+    "data.train_size": 40, "data.valid_size": 8, "data.test_size": 8,
+    "generator.width": 4, "generator.heads": 1, "generator.mlp_width": 4, "generator.layers": 1,
+    "generator.embedding": 4, "generator.hidden": 4, "generator.encoder_layers": 1, "generator.max_positions": 16,
+    "discriminator.width": 4, "discriminator.heads": 1, "discriminator.layers": 1, "discriminator.max_positions": 16,
+    "discriminator.embedding": 4, "discriminator.filters": 2,
+    "objective.estimator.rollouts": 2, "objective.estimator.samples": 2, "objective.estimator.minibatches": 2,
+    "likelihood.steps": 0, "warmup.steps": 0, "adversarial.steps": 2, "adversarial.batch_size": 4,
+    "adversarial.discriminator_updates": 2, "adversarial.generator_optimizer.warmup_steps": 0,
+    "adversarial.discriminator_optimizer.warmup_steps": 0, "evaluation.batch_size": 8, "evaluation.shown": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_preset_trains_at_a_tiny_size(name: str, tmp_path: Path) -> None:
+    """Its adversarial phase; the others, and the judgement at the end, are the same for all methods."""
+    path = REPOSITORY / "configs" / f"{name}.yaml"
+    given = dict(leaves(load_config(path)))
+    keys: dict[str, Any] = {key: tiny for key, tiny in TINY_SIZES.items() if (given.get(key) or 0) > tiny}
+    keys |= {"runs_folder": tmp_path, "continued.steps": 0, "records.tensorboard": False, "evaluation.log_every": 1}
+    keys |= {"discriminator.widths": [1, 2]} if "discriminator.widths" in given else {}
+    config = load_config(path, [f"--{key}={value}" for key, value in keys.items()])
+    assert config.objective == dataclasses.replace(load_config(path).objective, estimator=config.objective.estimator)
+    folder = train_run(config, print)
+    steps = [line["step"] for line in read_metrics(folder.path) if "gradient_norm" in line]
+    assert steps == [1, 2]
+
+
+# ---- any config
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
 NUMBER = st.floats(1e-9, 1e9, allow_nan=False)

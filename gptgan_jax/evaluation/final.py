@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
 from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.batches import TokenisedSplit, evaluation_batches
 from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.baselines import own_columns, with_baselines
 from gptgan_jax.evaluation.divergences import LogProbs
 from gptgan_jax.evaluation.judge import Judge, judge_from
 from gptgan_jax.evaluation.likelihood import HeldOut, likelihood_of
+from gptgan_jax.evaluation.residual import ResidualModel, restore_networks
 from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Figure, table_of
 from gptgan_jax.evaluation.scores import (
     Ruler,
@@ -29,6 +32,7 @@ from gptgan_jax.runs.held_out import HeldOutText, load_held_out
 from gptgan_jax.types import Params
 
 BEST = "least validation loss of its phase"
+RESIDUAL = "residual"
 # From this share of held-out texts that stand in the training text on, the signatures say so.
 LABELLED_SHARE = 0.01
 
@@ -41,28 +45,46 @@ class Candidate:
         name: of its column.
         saved: where it lies.
         chosen: how it was chosen.
+        swept: the name of its column in a sweep; empty where it is left out of that.
     """
 
     name: str
     saved: Saved
     chosen: str
+    swept: str = ""
 
     def as_column(self) -> Column:
         return Column(self.name, f"{self.saved.phase}/{self.saved.step}", self.chosen)
 
 
-def candidates(checkpoints: Checkpoints) -> list[Candidate]:
+class Model(Protocol):
+    """What can be judged: it writes texts and knows their likelihood."""
+
+    def write(self, count: int, drawing: Drawing) -> Written:
+        """`count` texts from the run's seed."""
+        ...
+
+    def likelihood(self, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
+        """Likelihood of a split under the distribution that `drawing` draws from."""
+        ...
+
+
+def candidates(checkpoints: Checkpoints, residual_candidates: int = 0) -> list[Candidate]:
     """What a run is judged by: each phase's best by validation, and the adversarial phase's last where that is another.
 
-    The warm-up trains no generator and is left out.
+    The warm-up trains no generator; where residual candidates are asked for, its last checkpoint is the residual model.
     """
     found = []
     for phase, name in (("likelihood", "likelihood"), ("continued", "continued"), ("adversarial", "adversarial, best")):
         best = checkpoints.best(phase)  # type: ignore[arg-type]
         if best is not None:
-            found.append(Candidate(name, best, BEST))
+            found.append(Candidate(name, best, BEST, phase))
+    warm = [saved for saved in checkpoints.all() if saved.phase == "warmup"]
+    if residual_candidates and warm:
+        how = f"last of the warm-up, resampled from {residual_candidates} texts"
+        found.append(Candidate(RESIDUAL, warm[-1], how, RESIDUAL))
     adversarial = [saved for saved in checkpoints.all() if saved.phase == "adversarial"]
-    if adversarial and adversarial[-1] != found[-1].saved:
+    if adversarial and adversarial[-1] not in [one.saved for one in found]:
         found.append(Candidate("adversarial, last", adversarial[-1], "last of its phase"))
     return found
 
@@ -122,13 +144,23 @@ class Subject:
             self.say,
         )
 
-    def likelihood(self, params: Params, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
-        """Likelihood of a split under the distribution that `drawing` draws from."""
-        return self.likelihood_on(params, evaluation_batches(split, self.run.config.evaluation.batch_size), drawing)
+    def candidates(self, checkpoints: Checkpoints) -> list[Candidate]:
+        """What this run is judged by."""
+        return candidates(checkpoints, self.run.config.objective.residual_candidates)
 
-    def write(self, params: Params, count: int, drawing: Drawing) -> Written:
-        """Texts from the run's seed; they answer the references' prompts where there are any."""
-        return self.writer(params, self.run.config.seed, count, drawing, self.references.first_prompts(count))
+    def model(self, checkpoints: Checkpoints, candidate: Candidate) -> Model:
+        """The candidate, restored.
+
+        Raises:
+            UserError: where its checkpoint can't be read.
+        """
+        config = self.run.config
+        if candidate.name != RESIDUAL:
+            return GeneratorModel(self, restore_generator(checkpoints, candidate.saved, config, self.run.generator))
+        networks = restore_networks(checkpoints, candidate.saved, self.run)
+        sizes = (config.objective.residual_candidates, config.seed, config.evaluation.batch_size)
+        residual = ResidualModel(networks, self.run.tokenizer, config.data.max_length, *sizes)
+        return _Resampled(GeneratorModel(self, networks.params), residual)
 
     def source_of(self, texts: TextSet) -> np.ndarray | None:
         """Log-probabilities under the source of the data; None where that is not known.
@@ -140,10 +172,41 @@ class Subject:
         return source_log_probs(texts, self.text.source, self.run.tokenizer)
 
 
+@dataclass(frozen=True, eq=False)
+class GeneratorModel:
+    """A generator of the run; its texts answer the references' prompts where there are any."""
+
+    subject: Subject
+    params: Params
+
+    def write(self, count: int, drawing: Drawing) -> Written:
+        subject = self.subject
+        seed, prompts = subject.run.config.seed, subject.references.first_prompts(count)
+        return subject.writer(self.params, seed, count, drawing, prompts)
+
+    def likelihood(self, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
+        batches = evaluation_batches(split, self.subject.run.config.evaluation.batch_size)
+        return self.subject.likelihood_on(self.params, batches, drawing)
+
+
+@dataclass(frozen=True, eq=False)
+class _Resampled:
+    """The residual model of a generator and a discriminator."""
+
+    plain: GeneratorModel
+    residual: ResidualModel
+
+    def write(self, count: int, drawing: Drawing) -> Written:
+        return self.residual.write(count, drawing)
+
+    def likelihood(self, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
+        return self.residual.likelihood(self.plain.likelihood(split, drawing), split.targets, drawing)
+
+
 def evaluate_run(
     folder: RunFolder, say: Callable[[str], None], thorough: bool = True, embedder: EmbedderName | None = None
 ) -> Evaluation:
-    """Scores the run's checkpoints and real text, and writes evaluation.json.
+    """Scores the run's checkpoints and real text, and writes evaluation.json, with its baselines (`with_baselines`).
 
     Args:
         folder: of the run.
@@ -157,16 +220,20 @@ def evaluate_run(
     """
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         subject = Subject(folder, say, embedder)
-        chosen = candidates(checkpoints)
+        chosen = subject.candidates(checkpoints)
         if not chosen:
             raise UserError(f"{folder.path} has no checkpoint of a trained generator yet; train it further")
         earlier = Evaluation.load(folder.path)
-        same = earlier is not None and earlier.columns == [candidate.as_column() for candidate in chosen]
+        same = earlier is not None and own_columns(earlier) == [candidate.as_column() for candidate in chosen]
         if earlier is not None and same and not thorough:
-            return earlier
+            evaluation = with_baselines(earlier, folder, subject.run.config, say)
+            if evaluation != earlier:
+                evaluation.save(folder.path)
+            return evaluation
         evaluation = _evaluate(subject, checkpoints, chosen, thorough)
     if earlier is not None and same:
         evaluation = replace(evaluation, sweep=earlier.sweep)
+    evaluation = with_baselines(evaluation, folder, subject.run.config, say)
     evaluation.save(folder.path)
     return evaluation
 
@@ -192,10 +259,10 @@ class _Measure:
         if in_training >= LABELLED_SHARE:
             self.held_out_on += f", {100 * in_training:.0f} % OF THEM IN THE TRAINING TEXT"
 
-    def generator(self, params: Params) -> tuple[list[Figure], list[str]]:
-        """Of a generator, and a few of its texts."""
-        written = self.subject.write(params, self.count, self.drawing)
-        held_out = self.subject.likelihood(params, self.text.test, self.drawing)
+    def model(self, model: Model) -> tuple[list[Figure], list[str]]:
+        """Of a model, and a few of its texts."""
+        written = model.write(self.count, self.drawing)
+        held_out = model.likelihood(self.text.test, self.drawing)
         return self._figures(written.as_set(), held_out, written.log_probs), written.texts
 
     def real_text(self) -> list[Figure]:
@@ -235,11 +302,11 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
     for candidate in chosen:
         say(f"evaluating {candidate.name}: checkpoint {candidate.saved.phase}/{candidate.saved.step}")
         try:
-            params = restore_generator(checkpoints, candidate.saved, run.config, run.generator)
+            model = subject.model(checkpoints, candidate)
         except UserError as error:
             say(f"left out: {error}")
             continue
-        columns[candidate.name], texts[candidate.name] = measure.generator(params)
+        columns[candidate.name], texts[candidate.name] = measure.model(model)
         judged.append(candidate.as_column())
     if not judged:
         raise UserError(f"{subject.folder.path}: none of its checkpoints can be read")

@@ -220,7 +220,7 @@ def best_drawing(sweeps: Sequence[Sweep], combined: str) -> list[BestDrawing]:
         raise ValueError(f"nothing to choose by: of {len(sweeps)} runs not all, or none, measured {combined}")
     best = []
     for column in dict.fromkeys(cell.column for sweep in sweeps for cell in sweep.cells):
-        cells = [cell for sweep in sweeps if (cell := _chosen(sweep, combined, column))]
+        cells = [cell for sweep in sweeps if (cell := chosen_cell(sweep, combined, column))]
         if cells:
             temperature, top_p = (median(getattr(cell, name) for cell in cells) for name in ("temperature", "top_p"))
             valid = _over_runs([_finite(cell.valid, combined) for cell in cells], column)
@@ -287,7 +287,8 @@ def _why_nothing(axes: Axes, frontiers: Mapping[str, Sequence[np.ndarray]]) -> s
     return f"nothing to compare: no {axes.diversity} is reached by all runs ({lying})"
 
 
-def _chosen(sweep: Sweep, combined: str, column: str) -> Cell | None:
+def chosen_cell(sweep: Sweep, combined: str, column: str) -> Cell | None:
+    """The cell of a column that a combined figure chooses on validation text; None where it is finite in none."""
     cells = [cell for cell in sweep.cells if cell.column == column and _finite(cell.valid, combined).value is not None]
     return min(cells, key=lambda one: (one.valid[combined].value, abs(one.temperature - 1), -one.top_p), default=None)
 

@@ -63,11 +63,13 @@ class Column:
         name: such as "adversarial, best".
         checkpoint: "phase/step".
         chosen: how it was chosen, in words.
+        run: the folder of the run that its figures were copied from; empty where it is this run's own.
     """
 
     name: str
     checkpoint: str
     chosen: str
+    run: str = ""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -148,7 +150,7 @@ class Evaluation:
         """Writes FOLDER/evaluation.json, all or nothing. Infinite values are the strings "inf" and "-inf"."""
         path = folder / EVALUATION_FILE
         temporary = path.with_suffix(".tmp")
-        text = json.dumps(_without_infinities(dataclasses.asdict(self)), indent=1, allow_nan=False)
+        text = json.dumps(without_infinities(dataclasses.asdict(self)), indent=1, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(path)
         return path
@@ -192,9 +194,10 @@ def table_of(columns: Mapping[str, Sequence[Figure]]) -> list[Score]:
     return list(rows.values())
 
 
-def _without_infinities(value: Any) -> Any:
+def without_infinities(value: Any) -> Any:
+    """Plain data whose infinite numbers are strings, which JSON can hold."""
     if isinstance(value, dict):
-        return {name: _without_infinities(one) for name, one in value.items()}
+        return {name: without_infinities(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_infinities(one) for one in value]
+        return [without_infinities(one) for one in value]
     return str(value) if isinstance(value, float) and math.isinf(value) else value

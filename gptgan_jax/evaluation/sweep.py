@@ -14,21 +14,21 @@ from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.batches import TokenisedSplit
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.baselines import own_columns, with_baselines
 from gptgan_jax.evaluation.divergences import LogProbs, divergences
 from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums, share_of, sum_of_independent
-from gptgan_jax.evaluation.final import BEST, Candidate, Subject, candidates
+from gptgan_jax.evaluation.final import Model, Subject
 from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.evaluation.ngrams import bleu, words_of
 from gptgan_jax.evaluation.results import REAL, Axes, Cell, Evaluation, Figure, Sweep
 from gptgan_jax.evaluation.scores import Ruler, Source, frechet, lm_score, self_bleu_figures
 from gptgan_jax.evaluation.texts import Drawing, TextSet, Written
 from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import restore_generator
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.types import Params
 
 BLEU, SELF_BLEU, NLL, LM = "BLEU-4", "Self-BLEU-4", "held-out NLL", "LM score"
 FRECHET, JS, ORACLE, GRAMMATICAL = "Fréchet distance", "Jensen-Shannon divergence", "NLL_oracle", "grammatical"
+FORWARD, REVERSE = "forward KL", "reverse KL"
 ORACLE_SUM = "NLL_oracle + held-out NLL"
 
 
@@ -54,18 +54,17 @@ def sweep_run(folder: RunFolder, say: Callable[[str], None], embedder: EmbedderN
     assert evaluation is not None, "evaluate_run comes first"
     subject = Subject(folder, say, embedder)
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        judged = {column.checkpoint for column in evaluation.columns}
-        swept = [one for one in candidates(checkpoints) if one.chosen == BEST and one.as_column().checkpoint in judged]
-        params = {
-            one: restore_generator(checkpoints, one.saved, subject.run.config, subject.run.generator) for one in swept
-        }
-    evaluation = dataclasses.replace(evaluation, sweep=sweep(subject, params))
+        judged = own_columns(evaluation)
+        chosen = [one for one in subject.candidates(checkpoints) if one.swept and one.as_column() in judged]
+        models = {one.swept: subject.model(checkpoints, one) for one in chosen}
+    evaluation = dataclasses.replace(evaluation, sweep=sweep(subject, models))
+    evaluation = with_baselines(evaluation, folder, subject.run.config, say)
     evaluation.save(folder.path)
     return evaluation
 
 
-def sweep(subject: Subject, generators: dict[Candidate, Params]) -> Sweep:
-    """The grid over some generators of a run, and real text beside them.
+def sweep(subject: Subject, models: dict[str, Model]) -> Sweep:
+    """The grid over some models of a run, by the names of their columns, and real text beside them.
 
     Raises:
         UserError: where a set of held-out texts has fewer than 2.
@@ -78,15 +77,14 @@ def sweep(subject: Subject, generators: dict[Candidate, Params]) -> Sweep:
     test = _Side(subject.references, subject.reference_texts, subject.source_of(subject.reference_texts))
     cells: list[Cell] = []
     signatures: dict[str, str] = {}
-    for candidate, params in generators.items():
-        column = candidate.saved.phase
+    for column, model in models.items():
         for top_p in grid.top_p:
             for temperature in grid.temperatures:
                 drawing = Drawing(temperature, 0, top_p)
                 subject.say(f"sweep: {column}, {drawing}")
-                written = subject.write(params, 2 * count, drawing)
-                chosen_by = _figures_of(subject, params, drawing, written, slice(0, count), valid)
-                reported = _figures_of(subject, params, drawing, written, slice(count, None), test)
+                written = model.write(2 * count, drawing)
+                chosen_by = _figures_of(subject, model, drawing, written, slice(0, count), valid)
+                reported = _figures_of(subject, model, drawing, written, slice(count, None), test)
                 cells.append(Cell(column, temperature, top_p, _by_name(chosen_by), _by_name(reported)))
                 signatures |= {figure.name: figure.signature for figure in reported}
     # Real text: each side's texts scored against the other side's.
@@ -116,10 +114,10 @@ def _trade_offs(source: Source | None) -> tuple[list[Axes], dict[str, str]]:
 
 
 def _figures_of(
-    subject: Subject, params: Params, drawing: Drawing, written: Written, rows: slice, side: _Side
+    subject: Subject, model: Model, drawing: Drawing, written: Written, rows: slice, side: _Side
 ) -> list[Figure]:
-    """The figures of some of the texts that a generator wrote, and of its likelihood, against one side."""
-    held_out = subject.likelihood(params, side.split, drawing)
+    """The figures of some of the texts that a model wrote, and of its likelihood, against one side."""
+    held_out = model.likelihood(side.split, drawing)
     return _figures(subject, side, written.as_set().part(rows), held_out, written.log_probs[rows])
 
 
@@ -151,7 +149,11 @@ def _figures(
         figures.append(Figure(NLL, "nats/token", held_out.per_token(), f"{len(references)} texts", "lower"))
     assert log_probs is not None
     found = divergences(LogProbs(side.source, -held_out.nats), LogProbs(source_of_samples, log_probs))
-    figures.append(Figure(JS, "nats", found.jensen_shannon, against, "lower"))
+    figures += [
+        Figure(FORWARD, "nats/text", found.forward_kl, against, "lower"),
+        Figure(REVERSE, "nats/text", found.reverse_kl, drawn, "lower"),
+        Figure(JS, "nats", found.jensen_shannon, against, "lower"),
+    ]
     if isinstance(subject.text.source, Oracle):
         oracle, nll = ratio_of_sums(-source_of_samples, np.diff(samples.targets.offsets)), held_out.per_token()
         figures.append(Figure(ORACLE, "nats/token", oracle, drawn, "lower"))

@@ -108,9 +108,7 @@ class GumbelConfig:
     """Gumbel-softmax, the judgement differentiated through relaxed tokens (RelGAN, Nie et al. 2019)."""
 
     kind: Literal["gumbel"] = "gumbel"
-    straight_through: bool = key(
-        True, "the discriminator reads tokens, the gradient relaxed ones; false: both relaxed"
-    )
+    straight_through: bool = key(True, "the discriminator reads tokens, the gradient relaxed ones; false: both relaxed")
     temperature: float = key(1.0, "of the relaxation, at the start", gt=0)
     final_temperature: float = key(0.01, "at the end of the phase, reached exponentially", gt=0)
     draws: int = key(1, "of the noise for each text, averaged", ge=1)

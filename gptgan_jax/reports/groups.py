@@ -20,7 +20,10 @@ FREE: dict[str, Any] = {
     "records": RecordsConfig(),
     "checkpoints": CheckpointConfig(),
 }
-CONTROLS = {"objective.reward": ("constant", "random"), "adversarial.freeze_discriminator": (True,)}
+CONTROLS: dict[str, tuple[Any, ...]] = {
+    "objective.reward": ("constant", "random"),
+    "adversarial.freeze_discriminator": (True,),
+}
 LABEL_PARTS, LABEL_VALUE = 3, 40
 
 
@@ -56,9 +59,9 @@ def groups_of(runs: Sequence[ReportedRun]) -> list[Group]:
     """
     by_config: dict[Config, dict[Path, ReportedRun]] = {}
     for run in runs:
-        by_config.setdefault(dataclasses.replace(run.config, **FREE), {}).setdefault(run.folder.resolve(), run)
+        by_config.setdefault(without_free(run.config), {}).setdefault(run.folder.resolve(), run)
     configs = list(by_config)
-    candidates = [config for config in configs if not _controls(config)] or configs
+    candidates = [config for config in configs if not controls_of(config)] or configs
     base = min(candidates, key=lambda one: sum(len(difference(one, other)) for other in configs))
     labels = [_label(base, config) for config in configs]
     numbered = [
@@ -70,7 +73,14 @@ def groups_of(runs: Sequence[ReportedRun]) -> list[Group]:
     ]
 
 
-def _controls(config: Config) -> list[str]:
+def without_free(config: Config) -> Config:
+    """The configuration with what is free at its default; of the run that it starts from, the seed in the name too."""
+    start = config.start_from and config.start_from.removesuffix(f"-seed{config.seed}")
+    return dataclasses.replace(config, **FREE, start_from=start)
+
+
+def controls_of(config: Config) -> list[str]:
+    """The keys that make a configuration a control."""
     return [key for key, values in CONTROLS.items() if _value(config, key) in values]
 
 
@@ -83,7 +93,7 @@ def _label(base: Config, config: Config) -> str:
     # Of a section of another kind, all keys differ; the kind says it.
     kinds = {key.removesuffix("kind") for key in changes if key.endswith(".kind")}
     own = [key for key in changes if key.endswith(".kind") or not key.startswith(tuple(kinds))]
-    controls = _controls(config)
+    controls = controls_of(config)
     parts = [f"{key}: {_shown(_value(config, key))}" for key in dict.fromkeys([*controls, *own])]
     more = [f"{len(parts) - LABEL_PARTS} more"] if len(parts) > LABEL_PARTS else []
     return ("control: " if controls else "") + (", ".join([*parts[:LABEL_PARTS], *more]) or "base")

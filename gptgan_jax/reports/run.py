@@ -120,7 +120,10 @@ def quoted_folder(run: ReportedRun) -> str:
 
 def judged(evaluation: Evaluation) -> str:
     """One line: which checkpoints the columns are, and how each was chosen."""
-    return "; ".join(f"{one.name}: checkpoint {one.checkpoint} ({one.chosen})" for one in evaluation.columns)
+    return "; ".join(
+        f"{one.name}: checkpoint {one.checkpoint}{f' of {one.run}' * bool(one.run)} ({one.chosen})"
+        for one in evaluation.columns
+    )
 
 
 def frontier_blocks(sweeps: Mapping[str, Sequence[Sweep]], axes: Axes, number: int) -> list[Block]:

@@ -1,20 +1,27 @@
 """All that a configuration names, loaded: text, tokenizer, encoded splits and both networks. Nothing is written."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gptgan_jax.config import Config
+from gptgan_jax.config_files import difference
 from gptgan_jax.data.batches import TokenisedSplit, encode_split
 from gptgan_jax.data.corpora import Corpus, HfData, Split, load_corpus
-from gptgan_jax.data.tokenizers import AnyTokenizer, fit_tokenizer
+from gptgan_jax.data.oracle import Oracle
+from gptgan_jax.data.tokenizers import AnyTokenizer, FileTokenizer, IdTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import Discriminator, build_discriminator
 from gptgan_jax.models.generators import Generator, build_generator
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.types import Batch, Params, Vocabulary
+
+# What two generators may differ in and still have the same parameters.
+FREE_OF_NETWORK = ("dropout", "dtype", "remat")
 
 
 @dataclass(frozen=True)
@@ -24,10 +31,12 @@ class Experiment:
     Attributes:
         config: its configuration.
         corpus: its text.
-        tokenizer: fitted on the training split.
+        tokenizer: fitted on the training split, or that of the run that this one starts from.
         train, valid, test: the encoded splits; without test text of its own, test is valid.
         generator, discriminator: the networks, without parameters.
         notes: one line each on text that was skipped, cut off or unknown.
+        start: the generator's first parameters, on the host, where they are another run's; None for new ones, and for a
+            run that began earlier, which has them in its folder.
     """
 
     config: Config
@@ -39,6 +48,7 @@ class Experiment:
     generator: Generator
     discriminator: Discriminator
     notes: tuple[str, ...]
+    start: Params | None = None
 
     @property
     def conditional(self) -> bool:
@@ -55,14 +65,19 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
 
     Args:
         config: names it.
-        tokenizer: of a run that began earlier; by default one is fitted.
+        tokenizer: of a run that began earlier; by default it is that of the run that `start_from` names, or fitted.
 
     Raises:
-        UserError: whatever is wrong with the text, the tokenizer or the vocabulary.
+        UserError: whatever is wrong with the text, the tokenizer, the vocabulary, or the run that it starts from.
     """
+    start = None if config.start_from is None or tokenizer is not None else load_start(config)
     corpus = load_corpus(config.data)
-    tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus)
     notes = list(corpus.notes)
+    if start is not None:
+        _check_start(config, corpus, start)
+        tokenizer = start.tokenizer
+        notes.insert(0, f"the generator starts from {start.source}, and its tokenizer is taken")
+    tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus)
 
     def encoded(name: str, split: Split) -> TokenisedSplit:
         result = encode_split(split, tokenizer, config.data.max_length, config.data.max_prompt_length)
@@ -76,7 +91,8 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
     train, valid = encoded("train", corpus.train), encoded("valid", corpus.valid)
     test = valid if corpus.test is None else encoded("test", corpus.test)
     generator, discriminator = build_networks(config, tokenizer.vocabulary)
-    return Experiment(config, corpus, tokenizer, train, valid, test, generator, discriminator, tuple(notes))
+    params = None if start is None else start.params
+    return Experiment(config, corpus, tokenizer, train, valid, test, generator, discriminator, tuple(notes), params)
 
 
 def build_networks(config: Config, vocabulary: Vocabulary) -> tuple[Generator, Discriminator]:
@@ -125,6 +141,65 @@ def load_writer(folder: RunFolder) -> Writer:
     config = folder.read_config()
     tokenizer = folder.read_tokenizer()
     return Writer(config, tokenizer, build_networks(config, tokenizer.vocabulary)[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a run starts from, of another run.
+
+    Attributes:
+        tokenizer: its tokenizer.
+        params: its generator's parameters, as arrays on the host; the average where the checkpoint has one.
+        source: where they lie, in words.
+    """
+
+    tokenizer: AnyTokenizer
+    params: Params
+    source: str
+
+
+def load_start(config: Config) -> Start:
+    """Reads what `start_from` and `start_checkpoint` name.
+
+    Raises:
+        UserError: where there is no such run or no such checkpoint, or its generator is another network.
+    """
+    assert config.start_from is not None
+    folder = RunFolder(Path(config.start_from))
+    try:
+        run = load_writer(folder)
+        if changes := network_difference(run.config, config):
+            raise UserError(f"its generator is another network ({changes[0]}); set both alike")
+        with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+            saved = checkpoints.choose(config.start_checkpoint)
+            params = restore_generator(checkpoints, saved, run.config, run.generator)
+    except UserError as error:
+        raise UserError(f"start_from {folder.path}, start_checkpoint {config.start_checkpoint}: {error}") from None
+    return Start(
+        run.tokenizer, jax.tree.map(np.asarray, params), f"{folder.path}, checkpoint {saved.phase}/{saved.step}"
+    )
+
+
+def network_difference(one: Config, other: Config) -> list[str]:
+    """The keys, `generator.key: one -> other`, for which the other's generator can't take the one's parameters."""
+    lines = [line for line in difference(one, other) if line.startswith("generator.")]
+    return [line for line in lines if line.removeprefix("generator.").partition(":")[0] not in FREE_OF_NETWORK]
+
+
+def _check_start(config: Config, corpus: Corpus, start: Start) -> None:
+    """Raises UserError where the text is made of other tokens than the tokenizer's."""
+    ids = isinstance(corpus.source, Oracle)
+    if ids != isinstance(start.tokenizer, IdTokenizer):
+        words = ("token ids", "text") if ids else ("text", "token ids")
+        raise UserError(f"start_from: data is {words[0]}, and {config.start_from} learned {words[1]}; name another run")
+    if ids or isinstance(config.tokenizer, FileTokenizer):
+        own, theirs = fit_tokenizer(config.tokenizer, corpus).vocabulary, start.tokenizer.vocabulary
+        if own != theirs:
+            where = "data" if ids else "tokenizer.path"
+            raise UserError(
+                f"start_from: {where} has a vocabulary of {own.size}, {config.start_from} one of {theirs.size}"
+                f"{'' if own.size != theirs.size else ' with other special tokens'}; both must be the same"
+            )
 
 
 def read_prompt(run: Writer, prompt: str) -> tuple[list[int], int]:

@@ -12,14 +12,15 @@ from gptgan_jax.errors import UserError
 
 TEMPORARY_FILE = "config.yaml.tmp"
 HELD_OUT_FILE = "held_out.npz"
+START_FILE = "start.npz"
 # What may change between the beginning of a run and its resume: nothing of it reaches a parameter.
 FREE_KEYS = ("runs_folder:", "records.", "checkpoints.")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """config.yaml, tokenizer/, held_out.npz, checkpoints/, metrics.jsonl, tensorboard/, samples.txt,
-    evaluation.json, report.html, report.md and its pictures."""
+    """config.yaml, tokenizer/, held_out.npz, start.npz where it starts from another run, checkpoints/, metrics.jsonl,
+    training_time.json, tensorboard/, samples.txt, evaluation.json, report.html, report.md and its pictures."""
 
     path: Path
 
@@ -63,7 +64,7 @@ class RunFolder:
             raise UserError(f"{self.path}: {error.strerror}; choose another --name or --runs_folder") from None
         if self.config_file.name in there:
             return True
-        if there - {self.tokenizer.name, HELD_OUT_FILE, TEMPORARY_FILE}:
+        if there - {self.tokenizer.name, HELD_OUT_FILE, START_FILE, TEMPORARY_FILE}:
             raise UserError(f"{self.path} exists and is no run folder; choose another --name")
         return False
 

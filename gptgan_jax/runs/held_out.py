@@ -150,6 +150,26 @@ def check_same_text(folder: Path, experiment: Experiment) -> None:
         )
 
 
+def same_held_out(one: Path, other: Path) -> bool:
+    """Whether two run folders hold the same text to judge by, token for token, and the same source of it."""
+    held = []
+    for folder in (one, other):
+        try:
+            with np.load(folder / HELD_OUT_FILE, allow_pickle=False) as file:
+                arrays: dict[str, Any] = dict(file)
+            facts = json.loads(str(arrays.pop("facts")))
+        except (KeyError, ValueError, OSError):
+            return False
+        # How the tokenizer came about is noted, and does not matter.
+        held.append(({name: value for name, value in facts.items() if name != "notes"}, arrays))
+    (facts, arrays), (other_facts, others) = held
+    return (
+        facts == other_facts
+        and arrays.keys() == others.keys()
+        and all(np.array_equal(arrays[name], others[name]) for name in arrays)
+    )
+
+
 def text_hashes(texts: Iterable[str]) -> np.ndarray:
     """uint64 [N]: the first 8 bytes of each text's BLAKE2b."""
     digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)

@@ -24,13 +24,15 @@ from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
 from gptgan_jax.runs.held_out import check_same_text, held_out_of, save_held_out
 from gptgan_jax.runs.records import Records, check_available, read_metrics
+from gptgan_jax.runs.start import read_start, save_start
+from gptgan_jax.runs.timing import Stopwatch
 from gptgan_jax.training.alarms import active_alarms
 from gptgan_jax.training.gan import Gan, Metrics
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.training.progress import Progress
 from gptgan_jax.training.sharding import check_batch_size, data_mesh, put_batch, replicated, with_sharding
 from gptgan_jax.training.signals import StopSignals
-from gptgan_jax.types import Batch, GanState, Params
+from gptgan_jax.types import Batch, GanState, Params, Player
 
 BAR_FIGURES = {
     "loss": "loss",
@@ -77,9 +79,17 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
             folder.write_config(experiment.config)
         else:
             save_held_out(folder.path, held_out_of(experiment))
+            if experiment.start is not None:
+                save_start(folder.path, experiment.start)
             folder.create(experiment.config, experiment.tokenizer)
     with StopSignals() as signals, Checkpoints(folder.checkpoints, experiment.config.checkpoints.keep) as checkpoints:
         run.execute(checkpoints, signals)
+
+
+def check(experiment: Experiment, folder: RunFolder) -> None:
+    """Raises what `train` would before it writes anything."""
+    folder.check(experiment.config)
+    _Run(experiment, folder, lambda line: None).check_resources()
 
 
 class _Run:
@@ -117,6 +127,20 @@ class _Run:
     def new_state(self, key: jax.Array) -> GanState:
         return self.gans["likelihood"].init(key, self.experiment.example_batch())
 
+    def first_state(self) -> GanState:
+        """What the run begins with: new parameters, the generator's those of the run that it starts from if any."""
+        place = replicated(self.mesh)
+        state = jax.jit(self.new_state, out_shardings=place)(jax.random.key(self.config.seed))
+        if self.config.start_from is None:
+            return state
+        start = self.experiment.start
+        if start is None:
+            start = read_start(self.folder.path)
+        # Copied, as a step is given its state's arrays to write over.
+        params = jax.device_put(jax.tree.map(np.array, start), place)
+        state = state.replace(generator=Player(params, None))
+        return jax.jit(self.gans["likelihood"].begin, out_shardings=place)(state, self.experiment.example_batch())
+
     def target(self, phase: Phase) -> GanState:
         """The phase's state as shape structs with shardings."""
         example = self.experiment.example_batch()
@@ -136,14 +160,13 @@ class _Run:
         return jax.jit(self.gans[phase].begin, out_shardings=replicated(self.mesh))(state, example)
 
     def likelihood_generator(self, state: GanState, checkpoints: Checkpoints) -> Params:
-        """The likelihood phase's generator that is best by validation and can be read; without that phase, a new one.
+        """The likelihood phase's generator that is best by validation and can be read; without that phase, the first.
 
         Raises:
             UserError: where no checkpoint of the phase can be read and the state has gone on from its generator.
         """
         if not self.config.likelihood.steps:
-            key = jax.random.key(self.config.seed)
-            return jax.jit(self.new_state, out_shardings=replicated(self.mesh))(key).generator.params
+            return self.first_state().generator.params
         checkpoints.wait()
         for saved in checkpoints.ranked("likelihood"):
             if saved.step == int(state.step):
@@ -202,8 +225,7 @@ class _Run:
         restored = restore_latest_readable(checkpoints, self.target, self.say)
         if restored is None:
             phase: Phase = "likelihood"
-            key = jax.random.key(self.config.seed)
-            state = jax.jit(self.new_state, out_shardings=replicated(self.mesh))(key)
+            state = self.first_state()
         else:
             phase, state = restored
             if int(state.step) >= self.last_step(PHASES[-1]):
@@ -248,7 +270,9 @@ class _PhaseRun:
         self.checkpoints = checkpoints
         self.signals = signals
         self.first, self.last = run.first_step(phase), run.last_step(phase)
-        self.batch_size = run.config.batch_size(phase)
+        # Each of the discriminator's updates reads fresh text.
+        updates = run.config.adversarial.discriminator_updates if phase == "adversarial" else 1
+        self.batch_size = run.config.batch_size(phase) * updates
         step_of = {
             "likelihood": run.gans[phase].likelihood_step,
             "continued": run.gans[phase].likelihood_step,
@@ -266,6 +290,7 @@ class _PhaseRun:
         start = int(state.step)
         tokens = round(self.batch_size * len(run.experiment.train.targets.tokens) / len(run.experiment.train))
         pending: tuple[int, Metrics] | None = None
+        watch = Stopwatch(run.folder.path, self.phase, resumed=start > self.first, active=run.is_main)
         batches = self.batches(start)
         with Progress.open(self.phase, self.last - self.first, start - self.first, active=run.is_main) as self.bar:
             try:
@@ -281,6 +306,7 @@ class _PhaseRun:
                         pending = None
                         with self.bar.paused():
                             self.keep(state, self.evaluate(state) if due and self.phase != "warmup" else None)
+                            watch.save()
                     if stopping or (due and self.signals.received()):
                         self.stop(step)
             finally:

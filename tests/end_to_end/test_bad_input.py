@@ -47,7 +47,7 @@ text for an integer       | --likelihood.steps many  | likelihood.steps: should 
 a fraction for an integer | --seed 1.5               | seed: should be a valid integer
 text for a number         | --objective.temperature hot  | objective.temperature: should be a valid number
 text for true or false    | --objective.dense maybe  | objective.dense: should be a valid boolean
-none of the options       | --objective.pair_loss rel    | 'non_saturating' or 'relativistic', not 'rel'
+none of the options       | --objective.pair_loss rel    | objective.pair_loss: should be 'non_saturating', 'hinge', 'relativistic'
 null for a number         | --seed null              | seed: should be a valid integer, not None
 not a number              | --objective.temperature nan  | objective.temperature: should be a finite number
 infinity                  | --objective.kl_weight inf    | objective.kl_weight: should be a finite number
@@ -93,6 +93,16 @@ seeds of nothing          | --seeds                  | --seeds '' should be a wh
 half a seed               | --seeds=2.5              | --seeds '2.5' should be a whole number
 a runs folder in a file   | --runs_folder one.txt    | one.txt
 a runs folder too long    | --runs_folder {long}{long}   | xxx
+a start that is missing   | --start_from runs/none   | /runs/none is no run folder: it has no config.yaml
+a start too early         | --start_from runs/new    | holds no checkpoint yet; the first is saved after evaluation.every
+a start at no checkpoint  | --start_from runs/earlier --start_checkpoint 77 | no checkpoint '77'; give best, last, a phase, or
+a start without a phase   | --start_from runs/earlier --start_checkpoint adversarial | no checkpoint 'adversarial'
+a start of nothing        | --start_from ''          | start_from: string should have at least 1 character
+another network           | --start_from runs/earlier --generator.width 16 | another network (generator.width: 8 -> 16); set both alike
+another kind of network   | --start_from runs/earlier --generator.kind lstm | another network (generator.
+another size than started | --start_from runs/earlier --vocab_size 999  | vocab_size 999: the tokenizer has 18 tokens
+ids from a start of words | --start_from runs/earlier --data.kind oracle | data is token ids, and
+a start's tokenizer       | --start_from runs/earlier --tokenizer.kind file --tokenizer.path x.json | tokenizer.path has a vocabulary of 2,
 a run of another config   | --name earlier --seed 3  | holds a run of another config (seed: 0 -> 3); choose another --name
 a folder that is no run   | --name pictures          | runs/pictures exists and is no run folder; choose another --name
 a file in a run's place   | --name file.txt          | runs/file.txt: Not a directory; choose another --name
@@ -115,7 +125,49 @@ a list of configs         | - seed: 1\n                   | a config is a mappin
 a config not in UTF-8     | name: \xff\n                  | bad.yaml: not UTF-8 at byte 6
 a control character       | name: a\x07b\n                | bad.yaml: not valid YAML
 """
+# In place of a comparison's file; its base is tiny.yaml unless it says otherwise.
+COMPARISONS = """
+a key of nowhere          | arm: {a: }                    | bad.yaml: unknown key 'arm'; did you mean 'arms'?
+a config for a comparison | data: {kind: text}            | bad.yaml: unknown key 'data'; the keys here are base, seeds
+no arms                   | seeds: 2                      | bad.yaml: arms should be at least one
+a list of arms            | arms: [a, b]                  | bad.yaml: arms should be a mapping of names to values, not a list
+no base                   | base: null                    | bad.yaml: base should be a config file, such as
+a base that is missing    | {base: no.yaml, arms: {a: }}  | bad.yaml: base: no.yaml: no such config file
+a base that is none       | {base: one.txt, arms: {a: }}  | bad.yaml: base: one.txt: a config is a mapping
+half a seed               | {seeds: 1.5, arms: {a: }}     | bad.yaml: seeds 1.5 should be a whole number, at least 1
+no seeds                  | {seeds: 0, arms: {a: }}       | bad.yaml: seeds 0 should be a whole number
+true seeds                | {seeds: yes, arms: {a: }}     | bad.yaml: seeds True should be a whole number
+a key of no config        | {set: {warmup.stepz: 1}, arms: {a: }} | unknown key 'warmup.stepz'; did you mean 'warmup.steps'?
+a key through a value     | {set: {seed.x: 1}, arms: {a: }} | bad.yaml: base tiny.yaml: seed.x: seed is a value, not a section
+settings that are none    | {set: 3, arms: {a: }}         | bad.yaml: set should be a mapping of names to values, not a int
+nothing to start from     | {set: {likelihood.steps: 0}, arms: {a: }} | likelihood.steps is 0, and the arms would have nothing
+no temperature 1          | {set: {evaluation.sweep.temperatures: [0.5]}, arms: {a: }} | evaluation.sweep lacks temperature 1
+an arm that is a word     | {arms: {a: fast}}             | bad.yaml: arm a should be a mapping with preset, set, both or neither
+an arm's misspelt key     | {arms: {a: {presett: x}}}     | bad.yaml: arm a: unknown key 'presett'; did you mean 'preset'?
+a preset that is missing  | {arms: {a: {preset: no.yaml}}} | bad.yaml: arm a: preset: no.yaml: no such config file
+a preset of no name       | {arms: {a: {preset: 3}}}      | bad.yaml: arm a: preset should be a config file, not 3
+an arm's unknown key      | {arms: {a: {set: {objective.rewart: x}}}} | bad.yaml: arm a: unknown key 'objective.rewart'; did you mean
+an arm's unknown section  | {arms: {a: {set: {objectiv.reward: x}}}} | bad.yaml: arm a: unknown key 'objectiv'; did you mean 'objective'?
+an arm's wrong value      | {arms: {a: {set: {objective.temperature: hot}}}} | bad.yaml: arm a: objective.temperature: should be a
+an arm that can't be      | {arms: {a: {set: {objective.estimator.kind: rollout}}}} | bad.yaml: arm a: objective.estimator rollout judges
+an arm of other text      | {arms: {a: {set: {data.max_length: 5}}}} | bad.yaml: arm a: data.max_length is the same for all arms
+an arm of other training  | {arms: {a: {set: {likelihood.steps: 5}}}} | bad.yaml: arm a: likelihood.steps is the same for all arms
+an arm's key of no kind   | {arms: {a: {set: {objective.estimator: {baseline: none, kind: rloo}}}}} | bad.yaml: arm a: unknown key 'objective.estimator.baseline'
+an arm's own network      | {arms: {a: {set: {generator.width: 16}}}} | bad.yaml: arm a: its generator is another network
+an arm of no steps        | {arms: {a: {set: {adversarial.steps: 0}}}} | bad.yaml: arm a: adversarial.steps is 0
+an arm that freezes none  | {arms: {a: {set: {adversarial.generator_optimizer.frozen: [xyz]}}}} | bad.yaml: arm a: adversarial.generator_optimizer.frozen 'xyz' matches none
+two arms of one folder    | {arms: {a b: , A-B: }}        | bad.yaml: arm A-B: its folder would be a-b, as that of arm a b; rename one
+two arms of one label     | {arms: {x: {set: {objective.reward: constant}}, 'control: x': }} | as another arm; rename one
+an arm of no letters      | {arms: {'?': }}               | bad.yaml: arm ?: its name should hold a letter or a digit
+an arm called likelihood  | {arms: {Likelihood: }}        | bad.yaml: arm Likelihood: that is what the baselines are called
+a name of no folder       | {set: {name: a/b}, arms: {a: }} | name 'a/b' must be a plain folder name
+a comparison in a run     | {set: {name: earlier}, arms: {a: }} | runs/earlier is a run folder; choose another --name
+a run of another kind     | {set: {name: half}, arms: {a: }} | holds a run of another config
+"""  # noqa: E501
 COMMANDS = """
+no comparison             | compare                  | give a file first: gptgan compare FILE
+a missing comparison      | compare no.yaml          | no.yaml: no such config file
+a comparison of no seeds  | compare tiny.yaml --seeds 0 | --seeds '0' should be a whole number, at least 1
 no config                 | train                    | give a config first: gptgan train CONFIG
 an override for a config  | train --seed 1           | give a config first
 a config that is missing  | train no.yaml            | no.yaml: no such config file; the project's own are in configs/
@@ -189,6 +241,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "runs" / "pictures").mkdir()
     (folder / "runs" / "pictures" / "cat.jpg").write_bytes(b"cat")
     (folder / "runs" / "file.txt").write_bytes(b"words")
+    shutil.copytree(folder / "runs" / "new", folder / "runs" / "half" / "likelihood-seed0")
     return folder
 
 
@@ -248,6 +301,13 @@ def test_a_bad_key_in_a_config_is_refused(given: str, says: str, here: Path, cap
 def test_a_file_that_is_no_config_is_refused(given: str, says: str, here: Path, capsys) -> None:
     (here / "bad.yaml").write_bytes(given.encode().decode("unicode_escape").encode("latin-1"))
     assert_refused(["train", "bad.yaml"], says, here, capsys)
+
+
+@pytest.mark.parametrize(("given", "says"), table(COMPARISONS))
+def test_a_bad_comparison_is_refused(given: str, says: str, here: Path, capsys) -> None:
+    raw = {"base": "tiny.yaml"} | yaml.safe_load(given)
+    (here / "bad.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    assert_refused(["compare", "bad.yaml"], says, here, capsys)
 
 
 @pytest.mark.parametrize(("given", "says"), table(COMMANDS))

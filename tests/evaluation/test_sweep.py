@@ -15,7 +15,6 @@ from gptgan_jax.evaluation.results import REAL, Cell, Evaluation
 from gptgan_jax.evaluation.sweep import sweep_run
 from gptgan_jax.evaluation.texts import Drawing
 from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import restore_generator
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.training.loop import train
 
@@ -89,9 +88,9 @@ def test_the_figures_of_a_point_are_those_of_an_independent_computation(swept: S
     subject = Subject(swept.folder, silently)
     with Checkpoints(swept.folder.checkpoints, read_only=True) as checkpoints:
         best = next(one for one in candidates(checkpoints) if one.name == "adversarial, best")
-        params = restore_generator(checkpoints, best.saved, subject.run.config, subject.run.generator)
+        model = subject.model(checkpoints, best)
     drawing = Drawing(0.5)
-    written = subject.write(params, 40, drawing)
+    written = model.write(40, drawing)
     source = subject.text.source.log_prob(written.tokens) / 6
     (cell,) = [c for c in cells(swept) if (c.column, c.temperature, c.top_p) == ("adversarial", 0.5, 1.0)]
     for side, rows, split in (
@@ -99,7 +98,7 @@ def test_the_figures_of_a_point_are_those_of_an_independent_computation(swept: S
         (cell.test, slice(20, 40), subject.text.test),
     ):
         assert side["NLL_oracle"].value == pytest.approx(-np.mean(source[rows]), rel=1e-6)
-        nats = likelihood_of(subject.run.generator)(params, evaluation_batches(split, 10), drawing)
+        nats = likelihood_of(subject.run.generator)(model.params, evaluation_batches(split, 10), drawing)
         assert side["held-out NLL"].value == pytest.approx(nats.nats.sum() / nats.tokens.sum(), rel=1e-6)
         both = side["NLL_oracle"].value + side["held-out NLL"].value
         assert side["NLL_oracle + held-out NLL"].value == pytest.approx(both, rel=1e-9)

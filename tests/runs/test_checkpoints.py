@@ -12,11 +12,14 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.runs.checkpoints import Checkpoints, restore_latest_readable, state_bytes
 from gptgan_jax.types import GanState, Player
 
+PARAMS = ("generator", "params")
+
 
 def state_of(step: int) -> GanState:
     """A state of a few numbers that tell its step."""
     players = [Player({"w": jnp.full(5, 10 * step + i, jnp.float32)}, {"count": jnp.int32(step)}) for i in (1, 2)]
-    return GanState(jnp.int32(step), jax.random.key(step), *players, estimator=jnp.float32(step), reference=None)
+    key, number = jax.random.key(step), jnp.int32(step)
+    return GanState(number, key, number, *players, estimator=jnp.float32(step), reference=None)
 
 
 def target(phase: str = "likelihood") -> GanState:
@@ -65,7 +68,7 @@ def test_a_state_that_is_donated_right_after_is_saved_as_it_was(checkpoints: Che
         params = step(params)
     checkpoints.wait()
     with Checkpoints(checkpoints.folder, read_only=True) as reader:
-        assert set(np.unique(reader.restore_generator(reader.latest(), wide_shapes())["w"])) == {7}
+        assert set(np.unique(reader.restore_part(reader.latest(), PARAMS, wide_shapes())["w"])) == {7}
 
 
 def wide_shapes() -> dict[str, jax.ShapeDtypeStruct]:
@@ -76,7 +79,7 @@ def wide_shapes() -> dict[str, jax.ShapeDtypeStruct]:
 def test_the_generators_parameters_come_back_alone(checkpoints: Checkpoints) -> None:
     save(checkpoints, "likelihood", {3: 1.0})
     with Checkpoints(checkpoints.folder, read_only=True) as reader:
-        params = reader.restore_generator(reader.latest(), target().generator.params)
+        params = reader.restore_part(reader.latest(), PARAMS, target().generator.params)
     assert list(params) == ["w"]
     np.testing.assert_array_equal(params["w"], 31.0)
 
@@ -180,7 +183,7 @@ def test_a_generator_that_cannot_be_read_is_told_in_one_line(checkpoints: Checkp
     with Checkpoints(checkpoints.folder, read_only=True) as reader:
         latest, shapes = reader.latest(), target().generator.params
         with pytest.raises(UserError, match=r"^checkpoint \S+/likelihood/2 can't be read \([^\n]+\); name another"):
-            reader.restore_generator(latest, shapes)
+            reader.restore_part(latest, PARAMS, shapes)
 
 
 def test_reading_alone_writes_nothing(checkpoints: Checkpoints) -> None:

@@ -6,6 +6,7 @@ Whole runs are compared: every array of the last checkpoint bit by bit, and the 
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +23,10 @@ from tiny import tiny_config, tiny_experiment, write_config
 from gptgan_jax.cli import main
 from gptgan_jax.data.batches import batch_at
 from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import Experiment, load_experiment
+from gptgan_jax.runs.experiment import Experiment, load_experiment, load_start, load_writer, restore_generator
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import Records, read_metrics, read_samples
+from gptgan_jax.runs.timing import read_times
 from gptgan_jax.training import loop
 from gptgan_jax.training.loop import NotFinite, train
 from gptgan_jax.training.phases import build_gan
@@ -393,3 +395,132 @@ def test_the_library_loads_what_a_config_names_without_writing(tmp_path: Path) -
     before = sorted(tmp_path.rglob("*"))
     load_experiment(config)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+# ---- a run that starts from another
+
+
+SHORT_PHASES = ("continued", "warmup", "adversarial")
+
+
+class Started(NamedTuple):
+    """A run without a likelihood phase that starts from a copy of `whole`, and that copy."""
+
+    experiment: Experiment
+    folder: RunFolder
+    source: RunFolder
+
+
+def started_from(whole: Whole, parent: Path, **changes: Any) -> Started:
+    """Not trained yet."""
+    source = RunFolder(parent / "source")
+    shutil.copytree(whole.folder.path, source.path)
+    config = dataclasses.replace(
+        whole.experiment.config,
+        name="started",
+        runs_folder=str(parent),
+        start_from=str(source.path),
+        **{"likelihood": dataclasses.replace(whole.experiment.config.likelihood, steps=0)} | changes,
+    )
+    return Started(load_experiment(config), RunFolder.of(config), source)
+
+
+@pytest.fixture(scope="module")
+def started(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Started:
+    made = started_from(whole, tmp_path_factory.mktemp("started"))
+    train(made.experiment, made.folder, silently)
+    return made
+
+
+def best_of(folder: RunFolder, choice: str = "likelihood") -> dict[str, np.ndarray]:
+    run = load_writer(folder)
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        return raw(restore_generator(checkpoints, checkpoints.choose(choice), run.config, run.generator))
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(one[path].tobytes() == other[path].tobytes() for path in one)
+
+
+def test_it_starts_from_the_others_best_and_so_does_its_adversarial_phase(whole: Whole, started: Started) -> None:
+    """Its steps are 1-2 continued, 3-4 warm-up, 5-8 adversarial."""
+    best = best_of(whole.folder)
+    assert same(raw(started.experiment.start), best)
+    assert same(raw(state_at(started.experiment, started.folder, "4").generator.params), best)
+    assert not same(raw(state_at(started.experiment, started.folder, "2").generator.params), best)
+    assert not same(raw(state_at(started.experiment, started.folder, "8").generator.params), best)
+    assert started.experiment.tokenizer.vocabulary == whole.experiment.tokenizer.vocabulary
+
+
+def test_its_own_likelihood_training_goes_on_from_there(whole: Whole, tmp_path: Path) -> None:
+    still = dataclasses.replace(whole.experiment.config.likelihood.optimizer, learning_rate=1e-30)
+    phase = dataclasses.replace(whole.experiment.config.likelihood, steps=2, optimizer=still)
+    short = {name: dataclasses.replace(getattr(whole.experiment.config, name), steps=0) for name in SHORT_PHASES}
+    made = started_from(whole, tmp_path, likelihood=phase, start_checkpoint="last", **short)
+    train(made.experiment, made.folder, silently)
+    assert same(best_of(made.folder), best_of(whole.folder, "last"))
+    assert not same(best_of(made.folder), best_of(whole.folder))
+
+
+@pytest.mark.parametrize("at", [0, 1, 3, 7], ids=lambda at: f"after step {at}")
+def test_it_resumes_bit_identically_without_the_other_run(
+    whole: Whole, started: Started, at: int, tmp_path: Path
+) -> None:
+    made = started_from(whole, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        if at:
+            kill_at(patch, Records, "write", writing(at), True)
+        else:
+            kill_at(patch, Records, "open", lambda *arguments: True, False)
+        with pytest.raises(Killed):
+            train(made.experiment, made.folder, silently)
+    shutil.rmtree(made.source.path)
+    resumed = load_experiment(made.experiment.config, made.folder.read_tokenizer())
+    train(resumed, made.folder, silently)
+    assert_same_end(started.folder, made.folder, started.experiment)
+
+
+def test_its_tokenizer_is_that_of_the_other_though_its_text_is_another(whole: Whole, tmp_path: Path) -> None:
+    few = tmp_path / "few.txt"
+    few.write_text("two cats run\ntwo cats fly\n")
+    data = dataclasses.replace(whole.experiment.config.data, **dict.fromkeys(("train", "valid", "test"), str(few)))
+    experiment = started_from(whole, tmp_path, data=data).experiment
+    assert experiment.tokenizer.vocabulary == whole.experiment.tokenizer.vocabulary
+    assert experiment.tokenizer.encode("two cats run") == whole.experiment.tokenizer.encode("two cats run")
+    assert any("checkpoint likelihood/" in note for note in experiment.notes)
+
+
+def test_the_average_is_what_is_taken_where_the_other_keeps_one(whole: Whole, tmp_path: Path) -> None:
+    adversarial = dataclasses.replace(whole.experiment.config.adversarial, ema_decay=0.5, steps=2)
+    short = {name: dataclasses.replace(getattr(whole.experiment.config, name), steps=0) for name in SHORT_PHASES[:2]}
+    made = started_from(whole, tmp_path, adversarial=adversarial, **short)
+    train(made.experiment, made.folder, silently)
+    config = made.experiment.config
+    start = load_start(dataclasses.replace(config, start_from=str(made.folder.path), start_checkpoint="last"))
+    state = state_at(made.experiment, made.folder, "last")
+    assert same(raw(start.params), raw(state.generator.ema))
+    assert not same(raw(start.params), raw(state.generator.params))
+
+
+def test_the_time_of_each_phase_is_kept(started: Started) -> None:
+    times = read_times(started.folder.path)
+    assert list(times) == ["continued", "warmup", "adversarial"]
+    assert all(time.processor > 0 and time.wall > 0 for time in times.values())
+
+
+def test_each_update_of_the_discriminator_has_fresh_text(whole: Whole, tmp_path: Path) -> None:
+    """The generator answers as many texts as with one update."""
+    rows: list[int] = []
+    adversarial = dataclasses.replace(whole.experiment.config.adversarial, steps=1, discriminator_updates=3)
+    short = {name: dataclasses.replace(getattr(whole.experiment.config, name), steps=0) for name in SHORT_PHASES[:2]}
+    made = started_from(whole, tmp_path, adversarial=adversarial, **short)
+
+    def noting(*arguments: Any) -> Any:
+        batch = batch_at(*arguments)
+        rows.append(len(batch.target))
+        return batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "batch_at", noting)
+        train(made.experiment, made.folder, silently)
+    assert set(rows) == {3 * adversarial.batch_size}

@@ -1,0 +1,185 @@
+"""The report of a comparison: its table, the sweeps of all models in one picture, curves, samples and alarms."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gptgan_jax.config_files import difference, to_yaml
+from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.frontiers import dominance
+from gptgan_jax.evaluation.results import REAL, without_infinities
+from gptgan_jax.reports.arms_table import CONTINUED, LIKELIHOOD, ArmsTable, Model
+from gptgan_jax.reports.comparison import CURVES_FILE
+from gptgan_jax.reports.document import (
+    Block,
+    Bullets,
+    Code,
+    Heading,
+    Paragraph,
+    Picture,
+    Table,
+    to_markdown,
+    write_document,
+)
+from gptgan_jax.reports.figures import comparison_figure
+from gptgan_jax.reports.run import PICTURES, alarms_in, best_blocks, dominance_blocks, frontier_blocks
+from gptgan_jax.reports.tables import samples_table
+
+COMPARISON_FILE = "comparison.json"
+# Where an evaluation keeps the shown texts of a sweep's column.
+SHOWN = {
+    "likelihood": "likelihood",
+    "continued": "continued",
+    "adversarial": "adversarial, best",
+    "residual": "residual",
+}
+
+
+def write_arms(
+    models: Sequence[Model], seeds: Sequence[int], file: Path, folder: Path, failed: Mapping[str, str]
+) -> str:
+    """Writes report.html, report.md with its PNGs, and comparison.json into a folder.
+
+    Args:
+        models: the likelihood's first; every run has been swept.
+        seeds: of the comparison.
+        file: that describes it.
+        folder: made if there is none.
+        failed: by run why its training failed.
+
+    Returns: the main table as Markdown, for a terminal.
+
+    Raises:
+        UserError: where the folder can't be written.
+    """
+    measured = ArmsTable(models, tuple(seeds))
+    table = measured.table()
+    title = f"Comparison of {file.stem}"
+    blocks: list[Block] = [
+        Heading(title, level=1),
+        *([Bullets(tuple(f"FAILED: {run}: {why}" for run, why in failed.items()))] if failed else []),
+        table,
+        Bullets(tuple(_notes(measured))),
+        *_sweeps(measured),
+        *_curves(models),
+        *_samples(models),
+        *_alarms(models),
+        *_configuration(models),
+        Heading("Reproduce"),
+        Code(f"gptgan compare {shlex.quote(str(file))}", "sh"),
+    ]
+    write_document(folder, title, blocks, (CURVES_FILE, *PICTURES))
+    plain = {"file": str(file), **measured.plain(), "failed": dict(failed)}
+    try:
+        temporary = folder / f"{COMPARISON_FILE}.tmp"
+        text = json.dumps(without_infinities(plain), indent=1, allow_nan=False, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(folder / COMPARISON_FILE)
+    except OSError as error:
+        raise UserError(f"{folder}: {COMPARISON_FILE} can't be written ({error.strerror})") from None
+    return to_markdown([table]).rstrip("\n")
+
+
+def _notes(measured: ArmsTable) -> list[str]:
+    count, axes, sweep = len(measured.seeds), measured.axes, measured.any_sweep
+    means = (
+        f"Means over {count} seeds ± half the 95 % Student-t interval over seeds; real text ± its standard error."
+        if count > 1
+        else "One seed: ± is one standard error over texts, which knows nothing of the seeds."
+    )
+    figures = [name for name in measured.figures() if name in sweep.signatures]
+    otherwise = dict.fromkeys(measured.measured_otherwise)
+    return [
+        means,
+        "T=1: temperature 1 and no top-p. T chosen: the temperature (and top-p) of least "
+        f"{measured.combined} on validation text, each model's and seed's own. All figures are on test text.",
+        f"Against likelihood: the difference of {axes.quality} where {axes.diversity} is the same, on average over the "
+        "range that the frontiers of both reach in a seed; positive is better than any temperature of likelihood.",
+        f"{LIKELIHOOD} is what all others start from; {CONTINUED}, where there is one, goes on from there with real "
+        "text alone.",
+        "Processor seconds: mean over seeds, of all cores, of what comes after the likelihood training (of that "
+        "itself in its own row), with compilation and the validation on the way, without the evaluation; no GPU's "
+        "time. Updates are the generator's. Texts written in training are the generator's; continuations of their "
+        "prefixes, which rollouts need, are counted at their most.",
+        "Judged: " + "; ".join(_judged(model) for model in measured.models if model.runs) + ".",
+        *([f"Measured otherwise, and left out: {', '.join(otherwise)}."] if otherwise else []),
+        "Measured with: " + "; ".join(f"{name}: {sweep.signatures[name]}" for name in figures) + ".",
+    ]
+
+
+def _judged(model: Model) -> str:
+    """Which checkpoint of each seed stands in the table."""
+    name = SHOWN[model.column]
+    found = [column for run in model.runs.values() for column in run.evaluation.columns if column.name == name]
+    steps = ", ".join(dict.fromkeys(column.checkpoint for column in found))
+    return f"{model.label}: {steps}" + (f" ({found[0].chosen})" if found else "")
+
+
+def _sweeps(measured: ArmsTable) -> list[Block]:
+    sweeps = list(measured.sweeps.values())
+    blocks: list[Block] = [Heading("Sweeps of temperature and top-p")]
+    for number, axes in enumerate(measured.any_sweep.axes, 1):
+        blocks += frontier_blocks({"": sweeps}, axes, number)
+    others = [model.label for model in measured.models[1:]]
+    found = [dominance(sweeps, measured.axes, label, LIKELIHOOD) for label in others]
+    if found:
+        explained = (
+            "At single levels of diversity, which all seeds reach. A gap is positive where the first is better; its "
+            "interval is by bootstrap over seeds, of at least three."
+        )
+        blocks += [Heading("Quality at equal diversity", 3), Paragraph(explained), *dominance_blocks(found)]
+    return [*blocks, Heading("Best temperature", 3), *best_blocks(sweeps)]
+
+
+def _curves(models: Sequence[Model]) -> list[Block]:
+    # The continued likelihood is of the same runs as the likelihood.
+    records = {m.label: [run.records for run in m.runs.values()] for m in models if m.column != "continued" and m.runs}
+    figure = comparison_figure(records)
+    return [] if figure is None else [Heading("Curves"), Picture(CURVES_FILE, "Curves of all runs", figure)]
+
+
+def _samples(models: Sequence[Model]) -> list[Block]:
+    """Texts of each model's first seed."""
+    firsts = {model.label: next(iter(model.runs.items())) for model in models if model.runs}
+    columns = {model.label: SHOWN[model.column] for model in models}
+    shown = {label: texts for label, (_, run) in firsts.items() if (texts := run.evaluation.shown.get(columns[label]))}
+    if not shown:
+        return []
+    evaluation = next(iter(firsts.values()))[1].evaluation
+    if REAL in evaluation.shown:
+        shown[REAL] = evaluation.shown[REAL]
+    seeds = {seed for seed, _ in firsts.values()}
+    keys = "from equal keys" if len(seeds) == 1 else "from the seed of each run, so rows don't correspond"
+    line = Paragraph(f"Texts of each model's first seed, {keys}; real text has none.")
+    return [Heading("Samples"), line, samples_table(shown, evaluation.prompts)]
+
+
+def _alarms(models: Sequence[Model]) -> list[Block]:
+    lines = []
+    for model in models:
+        if model.column == "adversarial":
+            for seed, run in model.runs.items():
+                fired = [f"{model.label}, seed {seed}: {alarm}" for alarm in alarms_in(run.records)]
+                lines += fired or [f"{model.label}, seed {seed}: none fired"]
+    return [Heading("Alarms"), Bullets(tuple(lines))] if lines else []
+
+
+def _configuration(models: Sequence[Model]) -> list[Block]:
+    base = next(iter(models[0].runs.values()))
+    firsts = [(model.label, next(iter(model.runs.values())).config) for model in models[1:] if model.runs]
+    rows = [(label, line) for label, config in firsts for line in difference(base.config, config)]
+    folders = [
+        (model.label, ", ".join(str(run.folder) for run in model.runs.values()))
+        for model in models
+        if model.column != "continued"
+    ]
+    return [
+        Heading("Configuration"),
+        Paragraph(f"Of {base.folder}:"),
+        Code(to_yaml(base.config), "yaml"),
+        Paragraph("What the others have instead:"),
+        Table(("model", "key: there -> here"), tuple(rows)),
+        Paragraph("The run folders, each with a report of its own:"),
+        Table(("model", "folders"), tuple(folders)),
+    ]

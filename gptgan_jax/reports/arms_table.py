@@ -1,0 +1,271 @@
+"""The main table of a comparison: its models, what they were measured to be over seeds, and what they cost."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import Any
+
+from gptgan_jax.evaluation.estimates import Estimate
+from gptgan_jax.evaluation.frontiers import chosen_cell, dominance
+from gptgan_jax.evaluation.results import REAL, Axes, Cell, Sweep
+from gptgan_jax.evaluation.sweep import (
+    BLEU,
+    FORWARD,
+    FRECHET,
+    GRAMMATICAL,
+    JS,
+    NLL,
+    ORACLE,
+    ORACLE_SUM,
+    REVERSE,
+    SELF_BLEU,
+)
+from gptgan_jax.reports.costs import Cost, cost_of
+from gptgan_jax.reports.document import Table
+from gptgan_jax.reports.groups import controls_of, measured_with
+from gptgan_jax.reports.run import ReportedRun
+from gptgan_jax.reports.tables import decimals_of, number
+from gptgan_jax.runs.timing import read_times
+
+LIKELIHOOD, CONTINUED = "likelihood", "continued likelihood"
+# By what is known of the source of the data: the figures, how the table calls them, and which way is better.
+OF_ORACLE = {ORACLE: "NLL_oracle ↓", NLL: "held-out NLL ↓", ORACLE_SUM: "their sum ↓"}
+OF_GRAMMAR = {
+    NLL: "held-out NLL ↓",
+    FORWARD: "forward KL ↓",
+    REVERSE: "reverse KL ↓",
+    JS: "Jensen-Shannon ↓",
+    GRAMMATICAL: "grammatical ↑",
+}
+OF_TEXT = {NLL: "held-out NLL ↓", FRECHET: "Fréchet ↓", BLEU: "BLEU-4 ↑", SELF_BLEU: "Self-BLEU-4 ↓"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of the table.
+
+    Attributes:
+        label: what it is called.
+        column: of its runs' sweeps: "likelihood", "continued", "adversarial" or "residual".
+        runs: by seed; a seed that failed is missing.
+    """
+
+    label: str
+    column: str
+    runs: Mapping[int, ReportedRun]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over seeds.
+
+    Attributes:
+        value: the mean over the seeds that have one; infinite where one of them is; None where there is none.
+        error: half the width of its 95 % t-interval over seeds; with one seed, the standard error over texts.
+        by_seed: each seed's.
+    """
+
+    value: float | None
+    error: float | None
+    by_seed: tuple[Estimate, ...]
+
+    def shown(self, decimals: int, sign: bool = False) -> str:
+        """The value ± its error; how many seeds it is of, where not of all."""
+        known = sum(one.value is not None for one in self.by_seed)
+        error = "" if self.error is None else f" ± {number(self.error, decimals)}"
+        lacking = f" ({known} of {len(self.by_seed)} seeds)" if 0 < known < len(self.by_seed) else ""
+        return number(self.value, decimals, sign) + error + lacking
+
+
+def spread_of(estimates: Sequence[Estimate]) -> Spread:
+    """The mean over seeds with its uncertainty."""
+    values = [one.value for one in estimates if one.value is not None]
+    infinite = [value for value in values if math.isinf(value)]
+    if not values or infinite:
+        return Spread(infinite[0] if infinite else None, None, tuple(estimates))
+    if len(values) == 1:
+        return Spread(values[0], estimates[0].error if len(estimates) == 1 else None, tuple(estimates))
+    from scipy import stats  # imported late as it is slow
+
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return Spread(fmean(values), half, tuple(estimates))
+
+
+@dataclass(frozen=True)
+class ArmsTable:
+    """Models over seeds, measured alike.
+
+    Attributes:
+        models: the likelihood's first; each of its runs has a sweep.
+        seeds: of the comparison.
+    """
+
+    models: Sequence[Model]
+    seeds: tuple[int, ...]
+
+    @cached_property
+    def sweeps(self) -> dict[int, Sweep]:
+        """By seed, one sweep in which each model is a column; a model that was measured otherwise is left out."""
+        joined = {}
+        for seed in self.seeds:
+            first = self._sweep(self.models[0], seed)
+            assert first is not None, "likelihood training that failed leaves nothing to compare"
+            cells: list[Cell] = []
+            for model in self.models:
+                sweep = self._sweep(model, seed)
+                if sweep is not None and measured_with(sweep) == measured_with(first):
+                    own = (cell for cell in sweep.cells if cell.column == model.column)
+                    cells += [dataclasses.replace(cell, column=model.label) for cell in own]
+            cells += [cell for cell in first.cells if cell.column == REAL]
+            joined[seed] = dataclasses.replace(first, cells=cells)
+        return joined
+
+    @property
+    def measured_otherwise(self) -> list[str]:
+        """The labels of models that some seed's sweep leaves out, though their runs were swept."""
+        first = self.models[0]
+        return [
+            model.label
+            for model in self.models
+            for seed in self.seeds
+            if (sweep := self._sweep(model, seed)) is not None
+            and (of_first := self._sweep(first, seed)) is not None
+            and measured_with(sweep) != measured_with(of_first)
+        ]
+
+    @property
+    def any_sweep(self) -> Sweep:
+        return self.sweeps[self.seeds[0]]
+
+    @property
+    def combined(self) -> str:
+        """The figure that chooses a temperature."""
+        return next(iter(self.any_sweep.combined))
+
+    @property
+    def axes(self) -> Axes:
+        """Quality and diversity of the verdict."""
+        return self.any_sweep.axes[0]
+
+    def figures(self) -> dict[str, str]:
+        """What the table has columns of, with their heads. An infinite reverse KL says nothing but that it is."""
+        quality = self.axes.quality
+        figures = OF_ORACLE if quality == ORACLE else OF_GRAMMAR if quality == GRAMMATICAL else OF_TEXT
+        cells = [cell for sweep in self.sweeps.values() for cell in sweep.cells if cell.top_p == 1]
+        finite = all(math.isfinite(cell.test[REVERSE].value or 0) for cell in cells if REVERSE in cell.test)
+        return {name: head for name, head in figures.items() if name != REVERSE or finite}
+
+    def at_one(self, label: str, figure: str) -> Spread:
+        """A figure on test text of texts drawn at temperature 1."""
+        return spread_of([self._of(self._cell_at_one(label, seed), figure) for seed in self.seeds])
+
+    def at_chosen(self, label: str, figure: str) -> Spread:
+        """A figure on test text at the temperature and top-p that validation text chose, seed by seed."""
+        return spread_of([self._of(self._chosen(label, seed), figure) for seed in self.seeds])
+
+    def choices(self, label: str) -> list[Cell]:
+        """The cells that validation text chose, of the seeds that have one."""
+        return [cell for seed in self.seeds if (cell := self._chosen(label, seed)) is not None]
+
+    def gap(self, label: str) -> Spread:
+        """How much better than likelihood at equal diversity: within each seed, on average over what both reach."""
+        found = []
+        for seed in self.seeds:
+            area = dominance([self.sweeps[seed]], self.axes, label, LIKELIHOOD).area
+            found.append(Estimate(area.value))
+        return spread_of(found)
+
+    def cost(self, model: Model) -> tuple[Cost | None, Spread]:
+        """What a seed's training took, and its processor seconds over seeds."""
+        costs = {seed: cost_of(run.config, read_times(run.folder), model.column) for seed, run in model.runs.items()}
+        seconds = [costs[seed].processor_seconds if seed in costs else None for seed in self.seeds]
+        return next(iter(costs.values()), None), spread_of([Estimate(one) for one in seconds])
+
+    def table(self) -> Table:
+        """A row for each model, and one of real text."""
+        figures = self.figures()
+        labels = [model.label for model in self.models]
+        of_figures = [
+            *(self._column(f"{head}, T=1", [self.at_one(label, name) for label in labels], name)
+              for name, head in figures.items()),
+            ["T chosen", *map(self._choices_shown, labels), "–"],
+            *(self._column(f"{head}, T chosen", [self.at_chosen(label, name) for label in labels])
+              for name, head in figures.items()),
+        ]  # fmt: skip
+        gaps = [self.gap(label) for label in labels[1:]]
+        decimals = decimals_of([gap.value for gap in gaps], whole=False)
+        costs = [self.cost(model) for model in self.models]
+        short = {NLL: "NLL"}
+        head = f"{self.axes.quality} against likelihood at equal {short.get(self.axes.diversity, self.axes.diversity)}"
+        columns = [
+            ["model", *labels, REAL],
+            *of_figures,
+            [f"{head} (+: better)", "–", *(gap.shown(decimals, sign=True) for gap in gaps), "–"],
+            ["processor seconds", *(number(seconds.value, 1) for _, seconds in costs), "–"],
+            ["updates", *("–" if cost is None else f"{cost.updates:,}" for cost, _ in costs), "–"],
+            ["texts written", *("–" if cost is None else _texts_shown(cost) for cost, _ in costs), "–"],
+        ]
+        heads, *rows = zip(*columns, strict=True)
+        return Table(heads, tuple(rows), right=range(1, len(heads)))
+
+    def plain(self) -> dict[str, Any]:
+        """All of the table's figures, and each seed's, as plain data."""
+        return {
+            "seeds": list(self.seeds),
+            "chosen_by": self.combined,
+            "quality": dataclasses.asdict(self.axes),
+            "signatures": self.any_sweep.signatures,
+            "models": [self._plain(model) for model in self.models],
+        }
+
+    # ---- inside
+
+    def _plain(self, model: Model) -> dict[str, Any]:
+        cost, seconds = self.cost(model)
+        any_run = next(iter(model.runs.values()), None)
+        names = list(self.any_sweep.signatures)
+        return {
+            "model": model.label,
+            "controls": controls_of(any_run.config) if any_run and model.label not in (LIKELIHOOD, CONTINUED) else [],
+            "runs": {str(seed): str(run.folder) for seed, run in model.runs.items()},
+            "at_temperature_1": {name: dataclasses.asdict(self.at_one(model.label, name)) for name in names},
+            "at_chosen": {name: dataclasses.asdict(self.at_chosen(model.label, name)) for name in names},
+            "chosen": [{"temperature": one.temperature, "top_p": one.top_p} for one in self.choices(model.label)],
+            "against_likelihood": None if model is self.models[0] else dataclasses.asdict(self.gap(model.label)),
+            "processor_seconds": dataclasses.asdict(seconds),
+            "updates": cost and cost.updates,
+            "texts": cost and cost.texts,
+            "continuations": cost and cost.continuations,
+        }
+
+    def _sweep(self, model: Model, seed: int) -> Sweep | None:
+        return model.runs[seed].evaluation.sweep if seed in model.runs else None
+
+    def _cell_at_one(self, label: str, seed: int) -> Cell | None:
+        cells = self.sweeps[seed].cells
+        return next((c for c in cells if (c.column, c.temperature, c.top_p) == (label, 1.0, 1.0)), None)
+
+    def _chosen(self, label: str, seed: int) -> Cell | None:
+        return chosen_cell(self.sweeps[seed], self.combined, label)
+
+    def _of(self, cell: Cell | None, figure: str) -> Estimate:
+        return Estimate(None) if cell is None else cell.test.get(figure, Estimate(None))
+
+    def _column(self, head: str, spreads: Sequence[Spread], real: str | None = None) -> list[str]:
+        """A column of the table; its last cell is real text's figure, the same with every seed, where one is named."""
+        last = spread_of([self._of(self._cell_at_one(REAL, self.seeds[0]), real)] if real else [])
+        decimals = decimals_of([one.value for one in (*spreads, last)], whole=False)
+        return [head, *(one.shown(decimals) for one in (*spreads, last))]
+
+    def _choices_shown(self, label: str) -> str:
+        cells = self.choices(label)
+        drawings = sorted({(cell.temperature, cell.top_p) for cell in cells})
+        return ", ".join(f"{t:g}" if top_p == 1 else f"{t:g} top-p {top_p:g}" for t, top_p in drawings) or "–"
+
+
+def _texts_shown(cost: Cost) -> str:
+    more = f" + {cost.continuations:,} continuations" if cost.continuations else ""
+    return f"{cost.texts:,}{more}"

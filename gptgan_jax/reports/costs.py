@@ -1,0 +1,61 @@
+"""What it took to train a model: processor time as it was recorded, updates and texts as the configuration has them."""
+
+from dataclasses import dataclass
+
+from gptgan_jax.config import Config, Phase
+from gptgan_jax.objectives.estimator_configs import build_estimator
+from gptgan_jax.objectives.estimators import PolicyGradient
+from gptgan_jax.runs.timing import TrainingTime
+
+# The phases that made each column of a sweep, besides the likelihood training that all but the first start from.
+PHASES_OF: dict[str, tuple[Phase, ...]] = {
+    "likelihood": ("likelihood",),
+    "continued": ("continued",),
+    "adversarial": ("warmup", "adversarial"),
+    "residual": ("warmup",),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one model of one run, besides the likelihood training that it starts from.
+
+    Attributes:
+        processor_seconds: of all cores, with compilation and the validation on the way; None where not recorded.
+        updates: of the generator's parameters.
+        texts: written for the training.
+        continuations: of prefixes, written for the values of tokens.
+    """
+
+    processor_seconds: float | None
+    updates: int
+    texts: int
+    continuations: int
+
+
+def cost_of(config: Config, times: dict[str, TrainingTime], column: str) -> Cost:
+    """The cost of a column of a run's sweep.
+
+    Args:
+        config: of the run.
+        times: of its phases.
+        column: "likelihood", "continued", "adversarial" or "residual".
+    """
+    phases = [phase for phase in PHASES_OF[column] if config.steps(phase)]
+    known = [times[phase].processor for phase in phases if phase in times]
+    seconds = sum(known) if len(known) == len(phases) else None
+    if column in ("likelihood", "continued"):
+        return Cost(seconds, sum(map(config.steps, phases)) // config.likelihood.optimizer.accumulate, 0, 0)
+    adversarial, warmup = config.adversarial, config.warmup
+    steps = adversarial.steps if column == "adversarial" else 0
+    estimator = build_estimator(config.objective.estimator, adversarial.steps)
+    samples, rollouts, passes = 1, 0, 1
+    if isinstance(estimator, PolicyGradient):
+        samples, rollouts, passes = estimator.samples, estimator.rollouts, estimator.epochs * estimator.minibatches
+    a_step = adversarial.batch_size * samples
+    return Cost(
+        processor_seconds=seconds,
+        updates=steps * passes // adversarial.generator_optimizer.accumulate,
+        texts=steps * a_step * adversarial.discriminator_updates + warmup.steps * warmup.batch_size * samples,
+        continuations=steps * a_step * rollouts * (config.data.max_length - 1),
+    )

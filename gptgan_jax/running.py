@@ -1,0 +1,64 @@
+"""The steps that the commands `train` and `compare` share: a run trained, judged and reported."""
+
+from collections.abc import Callable
+
+from gptgan_jax.config import PHASES, Config
+from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.final import evaluate_run
+from gptgan_jax.evaluation.results import Evaluation
+from gptgan_jax.evaluation.sweep import sweep_run
+from gptgan_jax.reports.document import HTML_FILE
+from gptgan_jax.reports.run import load_reported_run, write_run_report
+from gptgan_jax.runs.checkpoints import Checkpoints
+from gptgan_jax.runs.experiment import load_experiment
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.training.loop import train
+
+Say = Callable[[str], None]
+
+
+def train_run(config: Config, say: Say) -> RunFolder:
+    """Trains the run that a config describes, or goes on with it; its folder.
+
+    Raises:
+        UserError, NotFinite, Interrupted: as `load_experiment` and `train` do.
+    """
+    folder = RunFolder.of(config)
+    experiment = load_experiment(config, folder.read_tokenizer() if folder.check(config) else None)
+    for note in experiment.notes:
+        say(f"note: {note}")
+    train(experiment, folder, say)
+    return folder
+
+
+def is_finished(folder: RunFolder, config: Config) -> bool:
+    """Whether the folder holds this very run, trained to its end.
+
+    Raises:
+        UserError: where it holds another.
+    """
+    if not folder.check(config):
+        return False
+    try:
+        with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+            latest = checkpoints.latest()
+    except UserError:  # damaged: to train it again sets that aside
+        return False
+    return latest is not None and latest.step >= sum(config.steps(phase) for phase in PHASES)
+
+
+def judge_run(folder: RunFolder, say: Say, sweep: bool = False) -> Evaluation:
+    """Judges a run as far as it has not been, and writes its report.
+
+    Args:
+        folder: of the run.
+        say: takes one line of news at a time.
+        sweep: also over temperature and top-p; then a report that still holds is not written anew.
+    """
+    before = Evaluation.load(folder.path) if sweep else None
+    evaluation = evaluate_run(folder, say, thorough=False)
+    if sweep and evaluation.sweep is None:
+        evaluation = sweep_run(folder, say)
+    if before is None or evaluation != before or not (folder.path / HTML_FILE).exists():
+        write_run_report(load_reported_run(folder))
+    return evaluation

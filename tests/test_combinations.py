@@ -1,0 +1,821 @@
+"""Every combination of a config's choices trains, or is refused with the keys to change.
+
+A choice is a value on each axis of `AXES`. What is allowed is said a second time here, in `RULES`, and compared with
+what `Config` accepts: a rule that is lost there or too strict makes a difference. All combinations of estimator, loss,
+reward and `dense` are then traced without being compiled. Of all axes together, rows are trained in which every two
+choices that go together meet (`pairwise_rows`); these run operation by operation, for compiling each would take
+minutes, with networks and sampler compiled once.
+"""
+
+import ast
+import functools
+import gc
+import itertools
+import random
+import re
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yaml
+from helpers import batch_of, padded, random_params
+
+from gptgan_jax import (
+    Batch,
+    Discriminator,
+    GanState,
+    Generator,
+    Vocabulary,
+    build_discriminator,
+    build_generator,
+    combinations,
+)
+from gptgan_jax.cli import main
+from gptgan_jax.config import Config
+from gptgan_jax.config_files import config_from, load_config
+from gptgan_jax.errors import UserError
+from gptgan_jax.training import discriminating
+from gptgan_jax.training.phases import build_gan
+
+# ---- the axes
+
+P, T, VOCABULARY = 2, 3, Vocabulary(5)
+BASELINES = ("moving_average", "learned", "leave_one_out", "none")
+# The options of each kind of estimator; the first of each is the usual one.
+ESTIMATORS: dict[str, dict[str, tuple]] = {
+    "reinforce": {"baseline": BASELINES, "discount": (1.0, 0.5)},
+    "rollout": {"baseline": BASELINES},
+    "rloo": {"samples": (2,), "discount": (1.0, 0.5)},
+    "ppo": {"baseline": BASELINES, "ratio": ("token", "sequence"), "discount": (1.0, 0.5)},
+    "grpo": {"samples": (2,), "deviation": (True, False), "ratio": ("token", "sequence"), "discount": (1.0, 0.5)},
+    "maligan": {"samples": (1, 2)},
+    "weighted_likelihood": {"samples": (1, 2)},
+    "gumbel": {"relaxation": ("straight_through", "soft", "averaged")},
+    "spin": {},
+    "custom": {"factory": ("reinforce", "gumbel", "spin")},
+}
+OPTIONS = ("baseline", "discount", "samples", "ratio", "deviation", "relaxation", "factory")
+LOSSES = ("non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein")
+REWARDS = (
+    "sigmoid", "logit", "log_sigmoid", "softplus", "log_ratio", "pair_probability", "ranked", "constant", "random",
+)  # fmt: skip
+TRANSFORMER = {"kind": "transformer", "layers": 1, "width": 4, "heads": 1, "max_positions": 8}
+LSTM = {"kind": "lstm", "embedding": 4, "hidden": 4}
+GENERATORS: dict[str, dict[str, Any]] = {
+    "transformer": TRANSFORMER,
+    "transformer_encoder_decoder": TRANSFORMER | {"encoder_layers": 1},
+    "lstm": LSTM,
+    "lstm_encoder_decoder": LSTM | {"encoder_layers": 1},
+}
+DISCRIMINATORS: dict[str, dict[str, Any]] = {
+    "linear": {"kind": "linear", "embedding": 4},
+    "mlp": {"kind": "mlp", "embedding": 4, "hidden": 4, "layers": 1},
+    "cnn": {"kind": "cnn", "embedding": 4, "widths": [1, 2], "filters": 2},
+    "transformer": TRANSFORMER,
+}
+# The first value of each regulariser is "without".
+REGULARISERS: dict[str, tuple] = {
+    "label_smoothing": (0.0, 0.1),
+    "entropy_weight": (0.0, 0.1),
+    "kl": ("none", "exact", "low_variance", "reward"),
+    "penalty": ("none", "r1_weight", "r2_weight", "gradient_penalty_weight"),
+    "replay_size": (0, 8),
+    "demonstration_share": (0.0, 0.5),
+    "discriminator_updates": (1, 2),
+    "ema_decay": (0.0, 0.9),
+    "frozen": ("nothing", "generator", "discriminator"),
+    "freeze_discriminator": (False, True),
+}
+Choice = dict[str, Any]
+
+
+def variants(kind: str) -> list[Choice]:
+    """The estimators of a kind: every combination of its options, the others None."""
+    of = ESTIMATORS[kind]
+    return [
+        {"estimator": kind, **dict.fromkeys(OPTIONS), **dict(zip(of, values, strict=True))}
+        for values in itertools.product(*of.values())
+    ]
+
+
+def unusual(variant: Choice) -> int:
+    """How many options of an estimator are not the first of their kind."""
+    return sum(variant[name] != values[0] for name, values in ESTIMATORS[variant["estimator"]].items())
+
+
+EVERY_ESTIMATOR = [variant for kind in ESTIMATORS for variant in variants(kind)]
+# Those of the rows: one's own estimator is the same function as its kind, and averaged draws are only traced.
+IN_ROWS = [v for v in EVERY_ESTIMATOR if v["factory"] in (None, "reinforce") and v["relaxation"] != "averaged"]
+AXES: dict[str, tuple] = {
+    "estimator": tuple(ESTIMATORS),
+    **{option: tuple(dict.fromkeys(v[option] for v in IN_ROWS if v[option] is not None)) for option in OPTIONS},
+    "pair_loss": LOSSES,
+    "reward": REWARDS,
+    "dense": (True, False),
+    "generator": tuple(GENERATORS),
+    "discriminator": tuple(DISCRIMINATORS),
+    "spectral_norm": (False, True),
+    "prompts": (False, True),
+    **REGULARISERS,
+}
+OBJECTIVE = (
+    "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "replay_size", "demonstration_share",
+    "residual_candidates",
+)  # fmt: skip
+ADVERSARIAL = ("discriminator_updates", "ema_decay", "freeze_discriminator")
+USUAL: dict[str, Any] = {
+    "dense": True, "generator": "lstm", "discriminator": "linear", "spectral_norm": False, "prompts": False,
+    "batch_size": 4, "warmup_steps": 0, "minibatches": 1, "residual_candidates": 0, "prompt_column": None,
+    **{name: values[0] for name, values in REGULARISERS.items()},
+}  # fmt: skip
+
+
+def choices(estimators: list[Choice]) -> list[Choice]:
+    """Estimators x losses x rewards x dense; Wasserstein's critic is given the norm that it needs."""
+    return [
+        {**USUAL, **estimator, "pair_loss": loss, "reward": reward, "dense": dense, "spectral_norm": loss == LOSSES[-1]}
+        for estimator, loss, reward, dense in itertools.product(estimators, LOSSES, REWARDS, (True, False))
+    ]
+
+
+# ---- what is allowed
+
+
+def self_play(c: Choice) -> bool:
+    return c["estimator"] == "spin" or (c["estimator"] == "custom" and c["factory"] == "spin")
+
+
+def pathwise(c: Choice) -> bool:
+    return c["estimator"] == "gumbel" or (c["estimator"] == "custom" and c["factory"] == "gumbel")
+
+
+def rollouts(c: Choice) -> bool:
+    return c["estimator"] == "rollout" or (c["estimator"] == "custom" and c["factory"] == "rollout")
+
+
+def likelihood_of_written(c: Choice) -> bool:
+    return c["estimator"] in ("maligan", "weighted_likelihood")
+
+
+def texts(c: Choice) -> int:
+    return c["batch_size"] * (c["samples"] or 1)
+
+
+class Rule(NamedTuple):
+    """What does not go together, why in plain words, and what the message must hold: keys, and what would be right."""
+
+    why: str
+    broken: Callable[[Choice], Any]
+    says: tuple[str, ...]
+
+
+RULES = (
+    Rule(
+        "a margin is no log-odds: no probability can be read off it",
+        lambda c: (
+            c["pair_loss"] in ("hinge", "wasserstein")
+            and c["reward"] in ("sigmoid", "log_sigmoid", "softplus", "log_ratio", "pair_probability")
+        ),
+        ("objective.reward", "objective.pair_loss", "use reward logit or ranked"),
+    ),
+    Rule(
+        "what a token adds is not asked where whole texts are judged",
+        lambda c: c["reward"] == "log_ratio" and not c["dense"],
+        ("objective.reward log_ratio", "dense false", "logit"),
+    ),
+    Rule(
+        "only labels that are probabilities can be smoothed",
+        lambda c: c["label_smoothing"] and c["pair_loss"] not in ("non_saturating", "relativistic"),
+        ("objective.label_smoothing", "use non_saturating or relativistic"),
+    ),
+    Rule(
+        "Wasserstein's critic needs a bounded slope",
+        lambda c: (
+            c["pair_loss"] == "wasserstein" and c["penalty"] != "gradient_penalty_weight" and not c["spectral_norm"]
+        ),
+        ("objective.pair_loss wasserstein", "objective.gradient_penalty_weight", "discriminator.spectral_norm true"),
+    ),
+    Rule(
+        "a rollout is a whole text",
+        lambda c: rollouts(c) and c["dense"],
+        ("objective.estimator", "set objective.dense to false"),
+    ),
+    Rule(
+        "the weight of a written text is one number",
+        lambda c: likelihood_of_written(c) and c["dense"],
+        ("objective.estimator", "set objective.dense to false"),
+    ),
+    Rule(
+        "MaliGAN's weight D/(1 - D) is the exponential of the logit",
+        lambda c: c["estimator"] == "maligan" and c["reward"] not in ("logit", "constant", "random"),
+        ("objective.estimator maligan", "set objective.reward to logit"),
+    ),
+    Rule(
+        "cooperative training's weight D is the exponential of log D",
+        lambda c: c["estimator"] == "weighted_likelihood" and c["reward"] not in ("log_sigmoid", "constant", "random"),
+        ("objective.estimator weighted_likelihood", "set objective.reward to log_sigmoid"),
+    ),
+    Rule(
+        "D is a probability under cross-entropy alone",
+        lambda c: likelihood_of_written(c) and c["pair_loss"] != "non_saturating",
+        ("objective.estimator", "set objective.pair_loss to non_saturating"),
+    ),
+    Rule(
+        "smoothed labels make D another probability",
+        lambda c: likelihood_of_written(c) and c["label_smoothing"],
+        ("objective.estimator", "label_smoothing to 0"),
+    ),
+    Rule(
+        "a real text has no weight among the written ones",
+        lambda c: likelihood_of_written(c) and c["demonstration_share"],
+        ("objective.estimator", "demonstration_share to 0"),
+    ),
+    Rule(
+        "the ratio of a whole text weighs the pay of a whole text",
+        lambda c: c["ratio"] == "sequence" and c["dense"],
+        ("objective.estimator.ratio sequence", "objective.dense to false", "ratio token"),
+    ),
+    Rule(
+        "a constant end that is discounted pays for short texts",
+        lambda c: c["reward"] == "constant" and not c["dense"] and c["discount"] == 0.5,
+        ("objective.reward constant", "dense false", "objective.estimator.discount 1"),
+    ),
+    Rule(
+        "real texts that are paid more than written ones are no control",
+        lambda c: c["reward"] == "constant" and c["demonstration_share"] and c["estimator"] != "spin",
+        ("objective.reward constant", "demonstration_share to 0"),
+    ),
+    Rule(
+        "what differentiates the judgement pays nothing, neither demonstrations",
+        lambda c: pathwise(c) and c["demonstration_share"],
+        ("objective", "demonstration_share to 0"),
+    ),
+    Rule(
+        "nor for the nearness to a reference",
+        lambda c: pathwise(c) and c["kl"] == "reward",
+        ("objective", "kl_estimator to exact or low_variance"),
+    ),
+    Rule(
+        "the values of rollouts are no rewards to take a penalty from",
+        lambda c: c["estimator"] == "rollout" and c["kl"] == "reward",
+        ("objective.estimator rollout", "objective.kl_estimator to exact or low_variance"),
+    ),
+    # Self-play has no discriminator, no rewards, and its own reference.
+    Rule("no discriminator: no warm-up", lambda c: self_play(c) and c["warmup_steps"], ("set warmup.steps to 0",)),
+    Rule(
+        "no discriminator: no updates of it",
+        lambda c: self_play(c) and c["discriminator_updates"] > 1,
+        ("adversarial.discriminator_updates should be 1",),
+    ),
+    Rule(
+        "no discriminator: none to freeze",
+        lambda c: self_play(c) and c["freeze_discriminator"],
+        ("adversarial.freeze_discriminator should be false",),
+    ),
+    Rule(
+        "no discriminator: no replay for it",
+        lambda c: self_play(c) and c["replay_size"],
+        ("objective.replay_size should be 0",),
+    ),
+    *(
+        Rule(
+            f"no discriminator: no {name} of it",
+            lambda c, name=name: self_play(c) and c["penalty"] == name,  # type: ignore[misc]
+            (f"objective.{name} should be 0",),
+        )
+        for name in ("r1_weight", "r2_weight", "gradient_penalty_weight")
+    ),
+    Rule(
+        "no discriminator: no labels",
+        lambda c: self_play(c) and c["label_smoothing"],
+        ("objective.label_smoothing should be 0",),
+    ),
+    Rule(
+        "no discriminator: no control of its reward",
+        lambda c: self_play(c) and c["reward"] in ("constant", "random"),
+        ("reward", "no control"),
+    ),
+    Rule("its own reference", lambda c: self_play(c) and c["kl"] != "none", ("objective.kl_weight should be 0",)),
+    Rule(
+        "its own reference, against entropy too",
+        lambda c: self_play(c) and c["entropy_weight"],
+        ("objective.entropy_weight should be 0",),
+    ),
+    Rule(
+        "real text in every step",
+        lambda c: self_play(c) and c["demonstration_share"],
+        ("objective.demonstration_share should be 0",),
+    ),
+    # The discriminator as the energy of a residual model.
+    Rule(
+        "an energy is that of a discriminator against the generator after likelihood training",
+        lambda c: c["residual_candidates"] and not c["warmup_steps"],
+        ("objective.residual_candidates", "set warmup.steps"),
+    ),
+    Rule(
+        "an energy is a logit of unsmoothed labels",
+        lambda c: (
+            c["residual_candidates"]
+            and (c["pair_loss"] not in ("non_saturating", "relativistic") or c["label_smoothing"])
+        ),
+        ("objective.residual_candidates", "non_saturating or relativistic", "label_smoothing to 0"),
+    ),
+    Rule(
+        "an energy is no noise",
+        lambda c: c["residual_candidates"] and c["reward"] == "random",
+        ("objective.residual_candidates", "constant reward"),
+    ),
+    Rule(
+        "an energy is normalised over all texts, not those of a prompt",
+        lambda c: c["residual_candidates"] and c["prompt_column"],
+        ("objective.residual_candidates", "without prompts"),
+    ),
+    # Sizes.
+    Rule(
+        "a replay holds a step's texts",
+        lambda c: 0 < c["replay_size"] < texts(c),
+        ("objective.replay_size", "make it larger, or 0"),
+    ),
+    Rule(
+        "minibatches are alike",
+        lambda c: texts(c) % c["minibatches"],
+        ("objective.estimator", "minibatches", "does not divide"),
+    ),
+    Rule(
+        "one text has no others",
+        lambda c: c["baseline"] == "leave_one_out" and texts(c) < 2,
+        ("objective.estimator.baseline leave_one_out", "adversarial.batch_size 2 or more"),
+    ),
+)
+
+
+def broken(choice: Choice) -> list[Rule]:
+    """The rules that a choice breaks; where the choice is not complete, those that it breaks whatever comes."""
+
+    def breaks(rule: Rule) -> bool:
+        try:
+            return bool(rule.broken(choice))
+        except KeyError:  # asks for what is not chosen yet
+            return False
+
+    return [rule for rule in RULES if breaks(rule)]
+
+
+# Choices that no axis has, or that matter to a rule alone.
+SPECIAL: list[Choice] = [
+    *(
+        {**USUAL, **EVERY_ESTIMATOR[0], "pair_loss": "wasserstein", "reward": "logit", "penalty": penalty}
+        for penalty in REGULARISERS["penalty"]
+    ),
+    *({**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "warmup_steps": 2} for v in EVERY_ESTIMATOR[-4:]),
+    *(
+        {**USUAL, **variants("custom")[0], "factory": name, "pair_loss": LOSSES[0], "reward": "logit", "dense": dense}
+        for name in ("reinforce", "rollout")
+        for dense in (True, False)
+    ),
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, **sizes}
+        for v in EVERY_ESTIMATOR
+        for sizes in (
+            {"replay_size": 3}, {"replay_size": 4}, {"replay_size": 7}, {"replay_size": 8}, {"batch_size": 1},
+        )
+        if v["estimator"] not in ("maligan", "weighted_likelihood", "spin", "custom")
+    ),
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, "minibatches": minibatches}
+        for v in [*variants("ppo"), *variants("grpo")]
+        for minibatches in (2, 3)
+    ),
+    *(
+        {
+            **USUAL, **EVERY_ESTIMATOR[0], "pair_loss": loss, "reward": reward, "label_smoothing": smoothing,
+            "prompt_column": prompts, "residual_candidates": 4, "warmup_steps": steps,
+        }
+        for loss, reward, steps, prompts, smoothing in itertools.product(
+            LOSSES[:4], ("logit", "constant", "random"), (2, 0), (None, "asked"), (0.0, 0.1)
+        )
+    ),
+
+]  # fmt: skip
+OWN_SIZES: list[Choice] = [
+    {**USUAL, **variants("custom")[0], "pair_loss": LOSSES[0], "reward": "logit", **own}
+    for own in (
+        {"factory": "ppo", "minibatches": 2},
+        {"factory": "ppo", "minibatches": 3},
+        {"factory": "rloo", "samples": 2, "replay_size": 8},
+        {"factory": "rloo", "samples": 2, "replay_size": 4},
+    )
+]
+REGULARISED: list[Choice] = [
+    {**choice, name: value}
+    for choice in choices([v for v in EVERY_ESTIMATOR if unusual(v) == 0 or v["estimator"] == "custom"])
+    if choice["reward"] in ("logit", "log_sigmoid", "constant") and choice["pair_loss"] in LOSSES[::2]
+    for name, values in REGULARISERS.items()
+    for value in values[1:]
+]
+
+
+# ---- from a choice to a config
+
+
+def as_keys(c: Choice) -> dict[str, Any]:
+    """The keys of a config that make a choice, by their dotted names."""
+    options = {name: c[name] for name in OPTIONS if c[name] is not None and name not in ("relaxation", "factory")}
+    if c["estimator"] in ("ppo", "grpo") or c["minibatches"] > 1:
+        options |= {"epochs": 1, "minibatches": c["minibatches"]}
+    if c["estimator"] == "rollout":
+        options["rollouts"] = 2
+    if c["estimator"] == "custom":
+        options = {"factory": f"gptgan_jax:{c['factory']}", "options": options}
+    elif c["relaxation"]:
+        options = {"straight_through": c["relaxation"] != "soft", "draws": 2 if c["relaxation"] == "averaged" else 1}
+    kl = {} if c["kl"] == "none" else {"kl_weight": 0.1, "kl_estimator": c["kl"]}
+    penalty = {} if c["penalty"] == "none" else {c["penalty"]: 0.5}
+    hub = {"kind": "hf", "path": "some/set", "prompt_column": c["prompt_column"]} if c["prompt_column"] else {}
+    sections: dict[str, dict[str, Any]] = {
+        "data": {"max_length": T, "max_prompt_length": P} | hub,
+        "generator": GENERATORS[c["generator"]],
+        "discriminator": DISCRIMINATORS[c["discriminator"]] | {"spectral_norm": c["spectral_norm"]},
+        "objective": {name: c[name] for name in OBJECTIVE} | kl | penalty,
+        "objective.estimator": {"kind": c["estimator"]} | options,
+        "warmup": {"steps": c["warmup_steps"], "batch_size": c["batch_size"]},
+        "adversarial": {"batch_size": c["batch_size"]} | {name: c[name] for name in ADVERSARIAL},
+    }
+    for player in ("generator", "discriminator"):
+        frozen = {"frozen": ["*embedding*"]} if c["frozen"] == player else {}
+        sections[f"adversarial.{player}_optimizer"] = {"kind": "sgd", "learning_rate": 0.1, "clip_norm": None} | frozen
+    return {f"{section}.{name}": value for section, keys in sections.items() for name, value in keys.items()}
+
+
+def as_tree(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested, as a YAML file has them."""
+    tree: dict[str, Any] = {}
+    for dotted, value in keys.items():
+        *sections, name = dotted.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[name] = value
+    return tree
+
+
+def as_config(choice: Choice) -> Config:
+    return config_from(as_tree(as_keys(choice)) | {"name": "x"})
+
+
+def refusal(choice: Choice) -> str | None:
+    """What a config with the choice is refused with."""
+    try:
+        as_config(choice)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def shown(choice: Choice) -> str:
+    return ", ".join(f"{k}={v}" for k, v in choice.items() if v is not None and USUAL.get(k) != v)
+
+
+def disagreement(choice: Choice) -> str | None:
+    """How the rules and `Config` differ on a choice."""
+    rules, says = broken(choice), refusal(choice)
+    if says is None:
+        return f"accepted, but {rules[0].why}: {shown(choice)}" if rules else None
+    if not rules:
+        return f"refused for no reason: {shown(choice)}: {says}"
+    if "\n" in says or not any(all(part in says for part in rule.says) for rule in rules):
+        return f"refused without its reason ({rules[0].why}): {shown(choice)}: {says}"
+    return None
+
+
+# ---- (a) what is allowed and what is refused
+
+
+def test_every_combination_of_estimator_loss_reward_and_dense_is_accepted_or_refused_as_the_rules_say() -> None:
+    assert [text for choice in choices(EVERY_ESTIMATOR) if (text := disagreement(choice))] == []
+
+
+def test_so_is_each_with_a_regulariser() -> None:
+    assert [text for choice in REGULARISED if (text := disagreement(choice))] == []
+
+
+def test_so_are_sizes_and_estimators_of_ones_own() -> None:
+    assert [text for choice in SPECIAL if (text := disagreement(choice))] == []
+
+
+def test_an_estimator_of_ones_own_is_held_to_the_sizes_that_it_asks_for() -> None:
+    """Minibatches that do not divide the texts would end in a traceback."""
+    assert [text for choice in OWN_SIZES if (text := disagreement(choice))] == []
+
+
+def alone() -> dict[str, Choice]:
+    """For each rule a choice that it alone refuses, by the rule's reason."""
+    found: dict[str, Choice] = {}
+    for choice in itertools.chain(SPECIAL, choices(EVERY_ESTIMATOR), REGULARISED):
+        if len(rules := broken(choice)) == 1:
+            found.setdefault(rules[0].why, choice)
+    return found
+
+
+def test_each_rule_refuses_something_that_no_other_does() -> None:
+    assert [rule.why for rule in RULES if rule.why not in alone()] == []
+
+
+def test_no_refusal_of_the_config_is_without_a_choice_that_meets_it() -> None:
+    """Each `yield` of combinations.py, its f-string made a pattern."""
+    said = {says for choice in (*SPECIAL, *choices(EVERY_ESTIMATOR), *REGULARISED) if (says := refusal(choice))}
+
+    def pattern(node: ast.expr) -> str:
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        return ".*".join(re.escape(str(part.value)) if isinstance(part, ast.Constant) else "" for part in parts)
+
+    tree = ast.parse(Path(combinations.__file__).read_text(encoding="utf-8"))
+    patterns = [pattern(node.value) for node in ast.walk(tree) if isinstance(node, ast.Yield) and node.value]
+    assert len(patterns) >= 28
+    assert [each for each in patterns if not any(re.search(each, says) for says in said)] == []
+
+
+def on_the_command_line(choice: Choice, folder: Path) -> tuple[Path, list[str]]:
+    """A file with what has no override, and the overrides."""
+    keys = as_keys(choice)
+    in_file = {name: value for name, value in keys.items() if isinstance(value, dict)}
+    in_file |= {name: value for name, value in keys.items() if name.startswith("objective.estimator.") and in_file}
+    path = folder / "x.yaml"
+    path.write_text(yaml.safe_dump(as_tree(in_file)), encoding="utf-8")
+    rest = {name: value for name, value in keys.items() if name not in in_file}
+    return path, [
+        part for name, value in rest.items() for part in (f"--{name}", yaml.safe_dump(value, width=999).split("\n")[0])
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.why.replace(" ", "-"))
+def test_each_refusal_is_one_line_that_names_the_keys_to_change(rule: Rule, tmp_path: Path) -> None:
+    path, overrides = on_the_command_line(alone()[rule.why], tmp_path)
+    with pytest.raises(UserError) as caught:
+        load_config(path, overrides)
+    says = str(caught.value)
+    assert says.startswith(f"{path}: ")
+    assert "\n" not in says
+    assert [part for part in rule.says if part not in says] == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ("--objective.pair_loss hinge", "objective.reward sigmoid reads the score as log-odds"),
+        ("--objective.estimator.kind rollout", "objective.estimator rollout judges whole texts; set objective.dense"),
+        ("--objective.estimator.kind maligan --objective.dense false", "set objective.reward to logit"),
+        ("--objective.estimator.kind spin", "an estimator by self-play has no discriminator: set warmup.steps to 0"),
+        ("--objective.replay_size 9", "objective.replay_size 9 holds less than the 64 texts of a step"),
+        (
+            "--objective.estimator.kind custom --objective.estimator.factory gptgan_jax:gumbel "
+            "--objective.demonstration_share .5",
+            "objective.estimator gptgan_jax:gumbel has no rewards",
+        ),
+    ],
+)
+def test_the_command_line_refuses_with_status_2_and_writes_nothing(
+    overrides: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "x.yaml").write_text(f"runs_folder: {tmp_path}/runs\n", encoding="utf-8")
+    assert main(["train", str(tmp_path / "x.yaml"), *shlex.split(overrides)]) == 2
+    printed, errors = capsys.readouterr()
+    assert printed == ""
+    assert len(errors.splitlines()) == 1
+    assert says in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
+
+
+# ---- (b) what is allowed trains
+
+
+@functools.cache
+def generator_of(section: Any) -> Generator:
+    """The generator of a section, its functions compiled once for all choices."""
+    g = build_generator(section, VOCABULARY)
+    prefill = jax.jit(g.prefill, static_argnums=3)
+    decode, logits, hidden = (jax.jit(function) for function in (g.decode, g.logits, g.hidden))
+    return g._replace(init=any_params(g.init, 1), prefill=prefill, decode=decode, logits=logits, hidden=hidden)
+
+
+@functools.cache
+def discriminator_of(section: Any) -> Discriminator:
+    """The same of a discriminator."""
+    d = build_discriminator(section, VOCABULARY)
+    scores, embed, judge = (jax.jit(function) for function in (d.scores, d.embed, d.judge))
+    return d._replace(init=any_params(d.init, 2), scores=scores, embed=embed, judge=judge)
+
+
+def any_params(init: Any, seed: int) -> Any:
+    """In place of an `init`, which would have to be compiled."""
+    shapes = jax.eval_shape(init, jax.random.key(0), batch_for(USUAL))
+    return lambda key, batch: random_params(shapes, seed)
+
+
+@pytest.fixture
+def no_garbage() -> Iterator[None]:
+    """No search for garbage: it would go through the objects of all traced programs again and again."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def traced_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sampler, which does not depend on the objective, is traced once."""
+    monkeypatch.setattr(discriminating, "sample", jax.jit(discriminating.sample, static_argnums=(0, 5)))
+
+
+@pytest.fixture
+def loops_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops outside of compiled functions go step by step; JAX would compile each anew whenever it comes to it."""
+    scan, while_loop = jax.lax.scan, jax.lax.while_loop
+
+    def traced(*values: Any) -> bool:
+        return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values))
+
+    def scan_in_python(f: Any, carry: Any, xs: Any, reverse: bool = False, **options: Any) -> Any:
+        if traced(carry, xs):
+            return scan(f, carry, xs, reverse=reverse, **options)
+        indices = range(len(jax.tree.leaves(xs)[0]))
+        ys = {}
+        for i in reversed(indices) if reverse else indices:
+            carry, ys[i] = f(carry, jax.tree.map(lambda x, i=i: x[i], xs))
+        return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *(ys[i] for i in indices))
+
+    def while_in_python(goes_on: Any, f: Any, carry: Any) -> Any:
+        if traced(carry):
+            return while_loop(goes_on, f, carry)
+        while goes_on(carry):
+            carry = f(carry)
+        return carry
+
+    monkeypatch.setattr(jax.lax, "scan", scan_in_python)
+    monkeypatch.setattr(jax.lax, "while_loop", while_in_python)
+
+
+def batch_for(choice: Choice) -> Batch:
+    """Texts of one to three tokens for each update of the discriminator; with prompts, or with BOS and padding.
+
+    Two where the generator writes two each, else four: one shape the less to compile.
+    """
+    count = choice["discriminator_updates"] * (2 if choice.get("samples") == 2 else 4)
+    prompts = (2, 1, 2, 1) if choice["prompts"] else (1, 1, 1, 1)
+    batch = batch_of((prompts * 2)[:count], ((2, 3, 1, 3) * 2)[:count], T, VOCABULARY)
+    if choice["prompts"]:
+        return batch
+    return padded(batch.replace(prompt=jnp.full_like(batch.prompt, VOCABULARY.bos_id)), left=P - 1, filler=3)
+
+
+def gan_for(choice: Choice) -> Any:
+    config = as_config(choice)
+    return build_gan(config, "adversarial", generator_of(config.generator), discriminator_of(config.discriminator))
+
+
+def test_every_allowed_combination_of_estimator_loss_reward_and_dense_can_be_traced(
+    no_garbage: None, traced_sampler: None
+) -> None:
+    """A step gives a state of the same arrays, or it would be compiled anew at every step, and scalars."""
+    # Options one at a time, the baselines of REINFORCE; one's own estimator is here the same function as its kind.
+    estimators = [
+        v
+        for v in EVERY_ESTIMATOR
+        if unusual(v) == 0
+        or (
+            unusual(v) == 1
+            and v["discount"] != 0.5
+            and (v["estimator"] == "reinforce" or v["baseline"] in (None, BASELINES[0]))
+        )
+        if v["estimator"] != "custom"
+    ]
+    allowed = [choice for choice in choices(estimators) if not broken(choice)]
+    batch = batch_for(USUAL)
+    assert len(allowed) > 800
+    for choice in allowed:
+        gan = gan_for(choice)
+        state = jax.eval_shape(gan.init, jax.random.key(0), batch)
+        after, metrics = jax.eval_shape(gan.adversarial_step, state, batch)
+        assert jax.tree.map(kind_of, after) == jax.tree.map(kind_of, state), shown(choice)
+        assert {(m.shape, str(m.dtype)) for m in metrics.values()} == {((), "float32")}, shown(choice)
+
+
+def meetings(row: Choice) -> set[tuple]:
+    """Every two choices of a row, but for options that its estimator does not have."""
+    chosen = [(axis, row[axis]) for axis in AXES if axis in row and row[axis] is not None]
+    return set(itertools.combinations(chosen, 2))
+
+
+def allowed_values(row: Choice, axis: str) -> list[Any]:
+    """What an axis can be, given the rest of the row."""
+    if axis == "estimator" or axis in OPTIONS:
+        fitting = [v for v in IN_ROWS if all(row.get(name, value) == value for name, value in v.items())]
+        values = tuple(dict.fromkeys(v[axis] for v in fitting))
+    else:
+        values = AXES[axis]
+    return [value for value in values if not broken(row | {axis: value})]
+
+
+def completed(row: Choice, missing: Collection[tuple], order: list[str]) -> Choice | None:
+    """The row with all axes chosen in this order, each to hold the most missing meetings; None where nothing fits."""
+    rest = [axis for axis in order if axis not in row]
+    if not rest:
+        return row
+    values = allowed_values(row, rest[0])
+    chosen = [(axis, value) for axis, value in row.items() if axis in AXES]
+
+    def worth(value: Any) -> int:
+        new = (rest[0], value)
+        return sum((other, new) in missing or (new, other) in missing for other in chosen)
+
+    for value in sorted(values, key=worth, reverse=True):
+        if (found := completed(row | {rest[0]: value}, missing, order)) is not None:
+            return found
+    return None
+
+
+@functools.cache
+def pairwise_rows() -> tuple[list[Choice], set[tuple]]:
+    """Rows in which every two choices meet that can, and the pairs that cannot."""
+    rng, rows, impossible = random.Random(0), [], set()
+    # The axes that rules tie to each other come first, so that what cannot be is seen early.
+    tied = ["pair_loss", "reward", "dense", "spectral_norm", "penalty", "label_smoothing"]
+    free = [axis for axis in AXES if axis not in ("estimator", *OPTIONS, *tied)]
+    pairs = [
+        pair
+        for a, b in itertools.combinations(AXES, 2)
+        for pair in itertools.product([(a, v) for v in AXES[a]], [(b, v) for v in AXES[b]])
+    ]
+    sizes = {name: value for name, value in USUAL.items() if name not in AXES}
+    # Those of the largest axes first: the others find a place beside them.
+    missing = dict.fromkeys(sorted(pairs, key=lambda pair: -len(AXES[pair[0][0]]) * len(AXES[pair[1][0]])))
+    for pair in list(missing):
+        if pair not in missing:
+            continue
+        found = []
+        for _ in range(6):
+            order = ["estimator", *OPTIONS, *rng.sample(tied, len(tied)), *rng.sample(free, len(free))]
+            row = completed(sizes | dict(pair), missing.keys(), order)
+            if row is None:
+                impossible.add(pair)
+                break
+            found.append(row)
+        else:
+            best = max(found, key=lambda row: len(meetings(row) & missing.keys()))
+            rows.append(best)
+            for met in meetings(best):
+                missing.pop(met, None)
+            missing.pop(pair, None)
+    return rows, impossible
+
+
+def test_the_rows_hold_every_two_choices_that_can_meet() -> None:
+    """What no row holds is what no allowed row can: it is refused whatever else is chosen."""
+    rows, impossible = pairwise_rows()
+    assert [shown(row) for row in rows if broken(row)] == []
+    met = set().union(*(meetings(row) for row in rows))
+    assert not met & impossible
+    for a, b in itertools.combinations(AXES, 2):
+        for pair in itertools.product([(a, v) for v in AXES[a]], [(b, v) for v in AXES[b]]):
+            assert pair in met or pair in impossible
+
+
+def test_the_rows_train(no_garbage: None, loops_in_python: None) -> None:
+    """Two steps: the state stays as it is made and finite, who is frozen stays, and a metric is a finite number."""
+    for row in pairwise_rows()[0]:
+        gan, batch = gan_for(row), batch_for(row)
+        before = state = gan.init(jax.random.key(1), batch)
+        for _ in range(2):
+            state, metrics = gan.adversarial_step(state, batch)
+        assert jax.tree.map(kind_of, state) == jax.tree.map(kind_of, before), shown(row)
+        numbers = jax.tree.leaves((state.replace(key=None), metrics))
+        assert all(np.isfinite(x).all() for x in numbers), shown(row)
+        assert int(state.step) == 2
+        assert_frozen(row, before, state)
+
+
+def kind_of(x: jax.Array) -> tuple:
+    return x.shape, str(x.dtype)
+
+
+def assert_frozen(row: Choice, before: GanState, after: GanState) -> None:
+    """Embeddings, or all of the discriminator, stay where the row says so; else the discriminator's embeddings move."""
+    for player in ("generator", "discriminator"):
+        old, new = (getattr(state, player).params for state in (before, after))
+        moved = {
+            jax.tree_util.keystr(path): bool((x != y).any())
+            for (path, x), y in zip(jax.tree.leaves_with_path(old), jax.tree.leaves(new), strict=True)
+        }
+        embeddings = {path for path in moved if "embedding" in path}
+        assert embeddings
+        if player == "discriminator" and (row["freeze_discriminator"] or self_play(row)):
+            assert not any(moved.values()), shown(row)
+        elif row["frozen"] == player:
+            assert not any(moved[path] for path in embeddings), shown(row)
+        elif player == "discriminator":
+            assert all(moved[path] for path in embeddings), shown(row)
