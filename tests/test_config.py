@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -20,12 +20,14 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.objectives.estimator_configs import CustomConfig, EstimatorConfig
 from gptgan_jax.running import train_run
 from gptgan_jax.runs.records import read_metrics
 
 REPOSITORY = Path(__file__).parents[1]
 COMPARISONS = sorted(REPOSITORY.glob("configs/compare_*.yaml"))
 OWN_CONFIGS = sorted(set(REPOSITORY.glob("configs/*.yaml")) - set(COMPARISONS))
+ESTIMATORS = [cls for cls in get_args(get_args(EstimatorConfig)[0]) if cls is not CustomConfig]  # it has no default
 VARIANTS = [
     ("data", GrammarData),
     ("data", TextData),
@@ -40,6 +42,7 @@ VARIANTS = [
     ("discriminator", MlpConfig),
     ("discriminator", CnnConfig),
     ("discriminator", TransformerDiscriminatorConfig),
+    *(("objective.estimator", estimator) for estimator in ESTIMATORS),
 ]
 
 
@@ -348,7 +351,7 @@ def help_lines() -> list[tuple[str, str, str, str]]:
     return re.findall(r"^  --(\S+)  (.+?), default (.*?): (.+)$", describe_keys(), re.MULTILINE)
 
 
-def undescribed(config: Config) -> list[tuple[str, Any]]:
+def undescribed(config: Any, path: str = "") -> list[tuple[str, Any]]:
     """The keys, with their values, of which the help has no line with type, default and meaning."""
     lines = {(key, default) for key, kind, default, meaning in help_lines() if kind and meaning}
 
@@ -356,13 +359,13 @@ def undescribed(config: Config) -> list[tuple[str, Any]]:
         value = list(value) if isinstance(value, tuple) else value
         return yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
 
-    return [(key, value) for key, value in leaves(config) if (key, shown(value)) not in lines]
+    return [(key, value) for key, value in leaves(config, path) if (key, shown(value)) not in lines]
 
 
 @pytest.mark.parametrize(("section", "variant"), VARIANTS, ids=lambda part: getattr(part, "__name__", part))
 def test_help_gives_every_key_of_every_kind_with_its_type_default_and_meaning(section: str, variant: type) -> None:
-    missing = [(k, v) for k, v in undescribed(Config(name="x", **{section: variant()})) if k.startswith(section)]
-    assert [(k, v) for k, v in missing if not k.endswith("kind")] == []
+    missing = undescribed(variant(), f"{section}.")
+    assert [(k, v) for k, v in missing if k != f"{section}.kind"] == []
     assert f"with --{section}.kind {variant().kind}" in describe_keys()
 
 
@@ -373,8 +376,15 @@ def test_help_gives_every_key_with_the_default_that_a_run_without_it_has() -> No
 
 
 def test_help_has_a_line_for_no_key_that_does_not_exist() -> None:
-    known = {key for section, variant in VARIANTS for key, _ in leaves(Config(name="x", **{section: variant()}))}
-    assert {key for key, *_ in help_lines()} <= known
+    known = {key for section, variant in VARIANTS for key, _ in leaves(variant(), f"{section}.")}
+    own = {f"objective.estimator.{field.name}" for field in dataclasses.fields(CustomConfig)}
+    assert {key for key, *_ in help_lines()} <= known | own | {key for key, _ in leaves(Config())}
+
+
+def test_help_says_what_has_no_default() -> None:
+    assert re.findall(r"^  --(\S+)  \w+, must be given: ", describe_keys(), re.MULTILINE) == [
+        "objective.estimator.factory"
+    ]
 
 
 def test_help_says_which_kind_is_the_default() -> None:
@@ -383,6 +393,7 @@ def test_help_says_which_kind_is_the_default() -> None:
         ("tokenizer.kind", "word"),
         ("generator.kind", "transformer"),
         ("discriminator.kind", "cnn"),
+        ("objective.estimator.kind", "reinforce"),
     ]
 
 

@@ -23,7 +23,7 @@ class Experience(NamedTuple):
         rewards: float32 [R, T], paid at each token; at the last one alone where whole texts are judged. Where the
             estimator asks for `rollouts`: the estimated value of having written each token.
         hidden: float [R, T, D], the generator's hidden state that each token was drawn from, without gradient.
-        samples: N, texts a prompt.
+        samples: N, texts a prompt. In `loss` with several minibatches, the rows are some of these in any order.
     """
 
     sample: Sample

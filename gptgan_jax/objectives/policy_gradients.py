@@ -44,7 +44,8 @@ def clipped_surrogate(clip: float, ratio: Ratio = "token") -> Callable[[Array, E
         moved = jnp.where(mask, log_probs - experience.sample.log_probs, 0.0)
         if ratio == "sequence":
             moved, advantages, mask = moved.sum(axis=1, keepdims=True), advantages[:, :1], mask[:, :1]
-        ratios = jnp.exp(moved)
+        # The bound keeps the exponential finite; infinity times a gradient of 0 would be no number.
+        ratios = jnp.exp(jnp.clip(moved, -60, 60))
         worse = jnp.minimum(ratios * advantages, jnp.clip(ratios, 1 - clip, 1 + clip) * advantages)
         return -jnp.where(mask, worse, 0.0).sum() / mask.shape[0]
 
@@ -144,7 +145,9 @@ def grpo(
         mean = jnp.repeat(groups.mean(axis=1), samples)[:, None]
         advantages = returns - mean
         if deviation:
-            advantages = advantages / (jnp.repeat(groups.std(axis=1), samples)[:, None] + 1e-6)
+            deviations = jnp.repeat(groups.std(axis=1), samples)[:, None]
+            # Of equal returns a rounded mean leaves a deviation of its own, which would make advantages of nothing.
+            advantages = jnp.where(deviations > 1e-5 * jnp.abs(mean), advantages / (deviations + 1e-6), 0.0)
         if length_normalised:
             advantages = advantages / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
         return advantages, None, {"baseline": groups.mean(), "group_deviation": groups.std(axis=1).mean()}

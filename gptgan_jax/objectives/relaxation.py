@@ -43,7 +43,7 @@ def gumbel(temperature: float | Schedule = 1.0, straight_through: bool = True, d
         if not straight_through:
             return soft
         hard = jax.nn.one_hot(tokens, logits.shape[-1], dtype=soft.dtype)
-        return hard + soft - jax.lax.stop_gradient(soft)
+        return hard + (soft - jax.lax.stop_gradient(soft))  # in this order: exactly the tokens
 
     def advance(step: Array) -> tuple[Array, Metrics]:
         return step + 1, {"relaxation_temperature": jnp.asarray(schedule(step), jnp.float32)}

@@ -106,8 +106,9 @@ def empty_replay(batch: Batch, size: int) -> Replay:
 def remember(replay: Replay, fakes: Batch) -> Replay:
     """With the texts put in, in place of the oldest."""
     size, rows = replay.texts.target.shape[0], fakes.target.shape[0]
-    slots = (replay.written + jnp.arange(rows)) % size
-    texts = jax.tree.map(lambda old, new: old.at[slots].set(new), replay.texts, fakes)
+    places = jnp.arange(rows)[-size:]  # of more texts than there is room for, the last
+    slots = (replay.written + places) % size
+    texts = jax.tree.map(lambda old, new: old.at[slots].set(new[places]), replay.texts, fakes)
     return Replay(texts, replay.written + rows)
 
 
@@ -160,6 +161,13 @@ def _penalties(game: Game, params: Params, real: Batch, fakes: Batch, key: Array
         both = real.replace(
             prompt_mask=real.prompt_mask | first.prompt_mask, target_mask=real.target_mask | first.target_mask
         )
-        ends = discriminator.embed(params, real), discriminator.embed(params, first)
+        # What stands after a text's end must not count where the other goes on.
+        ends = (_inside(real, discriminator.embed(params, real)), _inside(first, discriminator.embed(params, first)))
         total += game.gradient_penalty_weight * gradient_penalty(lambda x: score(both, x), *ends, key)
     return total
+
+
+def _inside(batch: Batch, embeddings: Array) -> Array:
+    """The embeddings of tokens that count; 0 for the others."""
+    mask = jnp.concatenate([batch.prompt_mask, batch.target_mask], axis=1)
+    return jnp.where(mask[..., None], embeddings, 0)

@@ -101,6 +101,9 @@ class Game(NamedTuple):
             raise ValueError("demonstrations are texts with a reward; only policy gradients learn from those")
         if self.kl_weight and self.kl_estimator == "reward" and not policy:
             raise ValueError("kl_estimator reward needs an estimator with rewards, a policy gradient")
+        rollouts = isinstance(self.estimator, PolicyGradient) and self.estimator.rollouts
+        if self.kl_weight and self.kl_estimator == "reward" and rollouts:
+            raise ValueError("rollouts take values of tokens, not rewards that add up; use another kl_estimator")
         if isinstance(self.estimator, SelfPlay) and (self.kl_weight or self.entropy_weight):
             raise ValueError("self-play has its own reference: kl_weight and entropy_weight should be 0")
         if self.replay_size and not 0 < self.replay_share < 1:

@@ -36,9 +36,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_table_and_the_sweep_have_a_column_of_their_own_for_it(run: Path) -> None:
     assert main(["evaluate", str(run), "--sweep"]) == 0
     evaluation = Evaluation.load(run)
-    assert evaluation is not None and evaluation.sweep is not None
+    assert evaluation is not None
+    assert evaluation.sweep is not None
     (column,) = [column for column in evaluation.columns if column.name == "residual"]
-    assert column.checkpoint.startswith("warmup/") and "3 texts" in column.chosen
+    assert column.checkpoint.startswith("warmup/")
+    assert "3 texts" in column.chosen
     assert {"likelihood", "continued", "adversarial", "residual"} <= {cell.column for cell in evaluation.sweep.cells}
     found = nll(evaluation)
     assert found["residual"] != pytest.approx(found["likelihood"], abs=1e-4)
@@ -75,4 +77,5 @@ def test_bad_options_are_refused_in_one_line(run, capsys, options: list[str], wh
     capsys.readouterr()
     assert main(["sample", str(run), *options]) == 2
     error = capsys.readouterr().err
-    assert why in error and error.count("\n") == 1
+    assert why in error
+    assert error.count("\n") == 1

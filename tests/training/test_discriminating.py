@@ -167,7 +167,10 @@ def test_a_penalty_adds_its_own_gradient_to_the_discriminators(kind: str, dense:
 
     def penalty(params: Any) -> jax.Array:
         if kind == "gradient_penalty":
-            a, b = SMOOTH.embed(params, BATCH), SMOOTH.embed(params, first)
+            a, b = (
+                SMOOTH.embed(params, one) * jnp.concatenate([one.prompt_mask, one.target_mask], axis=1)[..., None]
+                for one in (BATCH, first)
+            )
             either = BATCH.replace(target_mask=BATCH.target_mask | first.target_mask)
             squared = steepness(params, either, share * a + (1 - share) * b, dense)
             return jnp.square(jnp.sqrt(squared + 1e-12) - 1).mean()
