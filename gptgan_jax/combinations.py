@@ -9,16 +9,12 @@ from gptgan_jax.objectives.discrimination import SMOOTHABLE
 from gptgan_jax.objectives.estimator_configs import (
     CustomConfig,
     GrpoConfig,
-    GumbelConfig,
     MaliganConfig,
     PpoConfig,
-    ReinforceConfig,
-    RolloutConfig,
-    SpinConfig,
     WeightedLikelihoodConfig,
     build_estimator,
 )
-from gptgan_jax.objectives.estimators import PolicyGradient, SelfPlay
+from gptgan_jax.objectives.estimators import Pathwise, PolicyGradient, SelfPlay
 
 if TYPE_CHECKING:
     from gptgan_jax.config import Config
@@ -36,15 +32,15 @@ def check_combination(config: Config) -> None:
 
 
 def _reasons(config: Config) -> Iterator[str]:
+    estimator = build_estimator(config.objective.estimator, 1)
+    if isinstance(estimator, SelfPlay):
+        yield from _reasons_of_self_play(config)
     yield from _reasons_of_judgement(config)
     yield from _reasons_of_residual(config)
-    if isinstance(config.objective.estimator, SpinConfig):
-        yield from _reasons_of_self_play(config)
-    else:
+    if not isinstance(estimator, SelfPlay):
         yield from _reasons_of_estimator(config)
-    if isinstance(config.objective.estimator, CustomConfig):
-        yield from _reasons_of_custom(config, config.objective.estimator)
-    yield from _reasons_of_sizes(config)
+        yield from _reasons_of_family(config, estimator)
+        yield from _reasons_of_sizes(config, estimator)
 
 
 def _reasons_of_judgement(config: Config) -> Iterator[str]:
@@ -87,6 +83,10 @@ def _reasons_of_self_play(config: Config) -> Iterator[str]:
     why = "an estimator by self-play has no discriminator: "
     if config.warmup.steps:
         yield f"{why}set warmup.steps to 0"
+    if objective.pair_loss == "wasserstein":
+        yield f"{why}objective.pair_loss should be non_saturating"
+    if objective.residual_candidates:
+        yield f"{why}objective.residual_candidates should be 0"
     if adversarial.discriminator_updates > 1:
         yield f"{why}adversarial.discriminator_updates should be 1"
     if adversarial.freeze_discriminator:
@@ -114,9 +114,9 @@ def _reasons_of_estimator(config: Config) -> Iterator[str]:
             "objective.reward constant with dense false needs objective.estimator.discount 1: "
             "a discounted end pays for short texts, which is no control"
         )
-    if reward == "constant" and objective.demonstration_share:
-        yield "objective.reward constant is a control only without demonstrations; set demonstration_share to 0"
-    if isinstance(estimator, RolloutConfig | MaliganConfig | WeightedLikelihoodConfig) and dense:
+    if reward in CONTROLS and objective.demonstration_share:
+        yield f"objective.reward {reward} is a control only without demonstrations; set demonstration_share to 0"
+    if isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig) and dense:
         yield f"objective.estimator {estimator.kind} judges whole texts; set objective.dense to false"
     if isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig):
         weight = "logit" if isinstance(estimator, MaliganConfig) else "log_sigmoid"
@@ -135,43 +135,41 @@ def _reasons_of_estimator(config: Config) -> Iterator[str]:
             )
     if isinstance(estimator, PpoConfig | GrpoConfig) and estimator.ratio == "sequence" and dense:
         yield "objective.estimator.ratio sequence pays whole texts; set objective.dense to false, or use ratio token"
-    if isinstance(estimator, GumbelConfig):
-        if objective.demonstration_share:
-            yield "objective.estimator gumbel has no rewards to give demonstrations; set demonstration_share to 0"
-        if objective.kl_weight and objective.kl_estimator == "reward":
-            yield "objective.estimator gumbel has no rewards; set objective.kl_estimator to exact or low_variance"
-    if isinstance(estimator, RolloutConfig) and objective.kl_weight and objective.kl_estimator == "reward":
-        yield (
-            "objective.estimator rollout takes values of tokens, not rewards that add up; "
-            "set objective.kl_estimator to exact or low_variance"
-        )
 
 
-def _reasons_of_custom(config: Config, estimator: CustomConfig) -> Iterator[str]:
+def _reasons_of_family(config: Config, estimator: PolicyGradient | Pathwise) -> Iterator[str]:
     objective = config.objective
-    built = build_estimator(estimator, 1)
-    if isinstance(built, SelfPlay):
-        yield from _reasons_of_self_play(config)
-    elif not isinstance(built, PolicyGradient):
-        if objective.demonstration_share or (objective.kl_weight and objective.kl_estimator == "reward"):
+    kind = objective.estimator.kind
+    named = objective.estimator.factory if isinstance(objective.estimator, CustomConfig) else kind
+    if isinstance(estimator, Pathwise):
+        if objective.demonstration_share:
+            yield f"objective.estimator {named} has no rewards to give demonstrations; set demonstration_share to 0"
+        if objective.kl_weight and objective.kl_estimator == "reward":
+            yield f"objective.estimator {named} has no rewards; set objective.kl_estimator to exact or low_variance"
+    elif estimator.rollouts:
+        if objective.dense:
+            yield f"objective.estimator {named} judges whole texts; set objective.dense to false"
+        if objective.kl_weight and objective.kl_estimator == "reward":
             yield (
-                f"objective.estimator {estimator.factory} has no rewards: set objective.demonstration_share to 0 and "
-                "kl_estimator to exact or low_variance"
+                f"objective.estimator {named} takes values of tokens, not rewards that add up; "
+                "set objective.kl_estimator to exact or low_variance"
             )
-    elif built.rollouts and objective.dense:
-        yield f"objective.estimator {estimator.factory} judges whole texts; set objective.dense to false"
 
 
-def _reasons_of_sizes(config: Config) -> Iterator[str]:
-    objective, estimator, adversarial = config.objective, config.objective.estimator, config.adversarial
-    texts = adversarial.batch_size * getattr(estimator, "samples", 1)
+def _reasons_of_sizes(config: Config, estimator: PolicyGradient | Pathwise) -> Iterator[str]:
+    objective, adversarial = config.objective, config.adversarial
+    texts = adversarial.batch_size * (1 if isinstance(estimator, Pathwise) else estimator.samples)
     if objective.replay_size and objective.replay_size < max(texts, config.warmup.batch_size):
         yield (
             f"objective.replay_size {objective.replay_size} holds less than the {max(texts, config.warmup.batch_size)} "
             "texts of a step; make it larger, or 0 for none"
         )
-    if isinstance(estimator, PpoConfig | GrpoConfig) and texts % estimator.minibatches:
+    if isinstance(estimator, PolicyGradient) and texts % estimator.minibatches:
         yield f"objective.estimator.minibatches {estimator.minibatches} does not divide the {texts} texts of a step"
-    alone = isinstance(estimator, ReinforceConfig | RolloutConfig | PpoConfig) and estimator.baseline == "leave_one_out"
-    if alone and texts < 2:
+    if texts < 2 and isinstance(objective.estimator, MaliganConfig | WeightedLikelihoodConfig):
+        yield (
+            f"objective.estimator {objective.estimator.kind} weighs texts against each other: it needs "
+            "adversarial.batch_size 2 or more"
+        )
+    if texts < 2 and getattr(objective.estimator, "baseline", None) == "leave_one_out":
         yield "objective.estimator.baseline leave_one_out needs adversarial.batch_size 2 or more"

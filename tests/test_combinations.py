@@ -196,7 +196,10 @@ RULES = (
     Rule(
         "Wasserstein's critic needs a bounded slope",
         lambda c: (
-            c["pair_loss"] == "wasserstein" and c["penalty"] != "gradient_penalty_weight" and not c["spectral_norm"]
+            c["pair_loss"] == "wasserstein"
+            and c["penalty"] != "gradient_penalty_weight"
+            and not c["spectral_norm"]
+            and not self_play(c)
         ),
         ("objective.pair_loss wasserstein", "objective.gradient_penalty_weight", "discriminator.spectral_norm true"),
     ),
@@ -247,8 +250,8 @@ RULES = (
     ),
     Rule(
         "real texts that are paid more than written ones are no control",
-        lambda c: c["reward"] == "constant" and c["demonstration_share"] and c["estimator"] != "spin",
-        ("objective.reward constant", "demonstration_share to 0"),
+        lambda c: c["reward"] in ("constant", "random") and c["demonstration_share"] and not self_play(c),
+        ("objective.reward", "a control only without demonstrations", "demonstration_share to 0"),
     ),
     Rule(
         "what differentiates the judgement pays nothing, neither demonstrations",
@@ -262,10 +265,20 @@ RULES = (
     ),
     Rule(
         "the values of rollouts are no rewards to take a penalty from",
-        lambda c: c["estimator"] == "rollout" and c["kl"] == "reward",
-        ("objective.estimator rollout", "objective.kl_estimator to exact or low_variance"),
+        lambda c: rollouts(c) and c["kl"] == "reward",
+        ("objective.estimator", "objective.kl_estimator to exact or low_variance"),
     ),
     # Self-play has no discriminator, no rewards, and its own reference.
+    Rule(
+        "no discriminator: no critic",
+        lambda c: self_play(c) and c["pair_loss"] == "wasserstein",
+        ("objective.pair_loss should be non_saturating",),
+    ),
+    Rule(
+        "no discriminator: no energy",
+        lambda c: self_play(c) and c["residual_candidates"],
+        ("objective.residual_candidates should be 0",),
+    ),
     Rule("no discriminator: no warm-up", lambda c: self_play(c) and c["warmup_steps"], ("set warmup.steps to 0",)),
     Rule(
         "no discriminator: no updates of it",
@@ -314,7 +327,7 @@ RULES = (
     # The discriminator as the energy of a residual model.
     Rule(
         "an energy is that of a discriminator against the generator after likelihood training",
-        lambda c: c["residual_candidates"] and not c["warmup_steps"],
+        lambda c: c["residual_candidates"] and not c["warmup_steps"] and not self_play(c),
         ("objective.residual_candidates", "set warmup.steps"),
     ),
     Rule(
@@ -350,6 +363,11 @@ RULES = (
         "one text has no others",
         lambda c: c["baseline"] == "leave_one_out" and texts(c) < 2,
         ("objective.estimator.baseline leave_one_out", "adversarial.batch_size 2 or more"),
+    ),
+    Rule(
+        "one text has none to be weighed against",
+        lambda c: likelihood_of_written(c) and texts(c) < 2,
+        ("objective.estimator", "weighs texts against each other", "adversarial.batch_size 2 or more"),
     ),
 )
 
@@ -400,7 +418,17 @@ SPECIAL: list[Choice] = [
             LOSSES[:4], ("logit", "constant", "random"), (2, 0), (None, "asked"), (0.0, 0.1)
         )
     ),
-
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": reward, "dense": False, "batch_size": size}
+        for kind, reward in (("maligan", "logit"), ("weighted_likelihood", "log_sigmoid"))
+        for v in variants(kind)
+        for size in (1, 2)
+    ),
+    *(
+        {**USUAL, **variants("spin")[0], "pair_loss": loss, "reward": "logit", "residual_candidates": candidates}
+        for loss in LOSSES
+        for candidates in (0, 4)
+    ),
 ]  # fmt: skip
 OWN_SIZES: list[Choice] = [
     {**USUAL, **variants("custom")[0], "pair_loss": LOSSES[0], "reward": "logit", **own}
