@@ -213,7 +213,7 @@ class Config:
         return getattr(self, phase).steps
 
     def rows(self, phase: Phase) -> int:
-        """Real texts that a step of a phase reads."""
+        """Real texts that a step of a phase reads; each of the discriminator's updates reads fresh ones."""
         updates = self.adversarial.discriminator_updates if phase == "adversarial" else 1
         return updates * self.batch_size(phase)
 

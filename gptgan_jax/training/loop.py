@@ -270,9 +270,7 @@ class _PhaseRun:
         self.checkpoints = checkpoints
         self.signals = signals
         self.first, self.last = run.first_step(phase), run.last_step(phase)
-        # Each of the discriminator's updates reads fresh text.
-        updates = run.config.adversarial.discriminator_updates if phase == "adversarial" else 1
-        self.batch_size = run.config.batch_size(phase) * updates
+        self.rows = run.config.rows(phase)
         step_of = {
             "likelihood": run.gans[phase].likelihood_step,
             "continued": run.gans[phase].likelihood_step,
@@ -288,7 +286,7 @@ class _PhaseRun:
         """Makes the steps from the state's to the phase's last."""
         run, every = self.run, self.run.config.evaluation.every
         start = int(state.step)
-        tokens = round(self.batch_size * len(run.experiment.train.targets.tokens) / len(run.experiment.train))
+        tokens = round(self.rows * len(run.experiment.train.targets.tokens) / len(run.experiment.train))
         pending: tuple[int, Metrics] | None = None
         watch = Stopwatch(run.folder.path, self.phase, resumed=start > self.first, active=run.is_main)
         batches = self.batches(start)
@@ -319,9 +317,7 @@ class _PhaseRun:
         seed = int(np.random.SeedSequence([run.config.seed, PHASES.index(self.phase)]).generate_state(1)[0])
 
         def make(position: int) -> Batch:
-            return batch_at(
-                run.experiment.train, seed, position, self.batch_size, jax.process_index(), jax.process_count()
-            )
+            return batch_at(run.experiment.train, seed, position, self.rows, jax.process_index(), jax.process_count())
 
         return prefetch(make, step - self.first, partial(put_batch, mesh=run.mesh))
 
