@@ -55,6 +55,11 @@ def _reasons_of_judgement(config: Config) -> Iterator[str]:
         )
     if reward == "log_ratio" and not objective.dense:
         yield "objective.reward log_ratio is what a token adds, and with dense false it equals logit; use that"
+    if objective.language_model_weight and config.discriminator.kind != "transformer":
+        yield (
+            f"objective.language_model_weight needs discriminator.kind transformer: {config.discriminator.kind} "
+            "predicts no next token; set the weight to 0"
+        )
     spectral = config.discriminator.spectral_norm
     if loss == "wasserstein" and not objective.gradient_penalty_weight and not spectral:
         yield (
@@ -93,7 +98,13 @@ def _reasons_of_self_play(config: Config) -> Iterator[str]:
         yield f"{why}adversarial.freeze_discriminator should be false"
     if objective.replay_size:
         yield f"{why}objective.replay_size should be 0"
-    for name in ("r1_weight", "r2_weight", "gradient_penalty_weight", "label_smoothing"):
+    for name in (
+        "r1_weight",
+        "r2_weight",
+        "gradient_penalty_weight",
+        "language_model_weight",
+        "label_smoothing",
+    ):
         if getattr(objective, name):
             yield f"{why}objective.{name} should be 0"
     if objective.reward in CONTROLS:

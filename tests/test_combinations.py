@@ -84,6 +84,7 @@ REGULARISERS: dict[str, tuple] = {
     "entropy_weight": (0.0, 0.1),
     "kl": ("none", "exact", "low_variance", "reward"),
     "penalty": ("none", "r1_weight", "r2_weight", "gradient_penalty_weight"),
+    "language_model_weight": (0.0, 0.5),
     "replay_size": (0, 8),
     "demonstration_share": (0.0, 0.5),
     "discriminator_updates": (1, 2),
@@ -124,8 +125,8 @@ AXES: dict[str, tuple] = {
     **REGULARISERS,
 }
 OBJECTIVE = (
-    "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "replay_size", "demonstration_share",
-    "residual_candidates",
+    "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "language_model_weight", "replay_size",
+    "demonstration_share", "residual_candidates",
 )  # fmt: skip
 ADVERSARIAL = ("discriminator_updates", "ema_decay", "freeze_discriminator")
 USUAL: dict[str, Any] = {
@@ -192,6 +193,11 @@ RULES = (
         "only labels that are probabilities can be smoothed",
         lambda c: c["label_smoothing"] and c["pair_loss"] not in ("non_saturating", "relativistic"),
         ("objective.label_smoothing", "use non_saturating or relativistic"),
+    ),
+    Rule(
+        "only a Transformer predicts what comes next",
+        lambda c: c["language_model_weight"] and c["discriminator"] != "transformer",
+        ("objective.language_model_weight", "discriminator.kind transformer", "set the weight to 0"),
     ),
     Rule(
         "Wasserstein's critic needs a bounded slope",
@@ -302,6 +308,11 @@ RULES = (
             (f"objective.{name} should be 0",),
         )
         for name in ("r1_weight", "r2_weight", "gradient_penalty_weight")
+    ),
+    Rule(
+        "no discriminator: nothing that predicts",
+        lambda c: self_play(c) and c["language_model_weight"],
+        ("objective.language_model_weight should be 0",),
     ),
     Rule(
         "no discriminator: no labels",
@@ -423,6 +434,12 @@ SPECIAL: list[Choice] = [
         for kind, reward in (("maligan", "logit"), ("weighted_likelihood", "log_sigmoid"))
         for v in variants(kind)
         for size in (1, 2)
+    ),
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "discriminator": d, "language_model_weight": weight}
+        for v in (*variants("spin"), *EVERY_ESTIMATOR[:1])
+        for d in DISCRIMINATORS
+        for weight in (0.0, 0.5)
     ),
     *(
         {**USUAL, **variants("spin")[0], "pair_loss": loss, "reward": "logit", "residual_candidates": candidates}

@@ -105,6 +105,12 @@ class Judge(Protocol):
     def __call__(self, params: Params, embeddings: Array, batch: Batch, dropout_key: Array | None = None) -> Scores: ...
 
 
+class NextLogits(Protocol):
+    """(params, batch, dropout_key) -> float32 [B, T, V], logits of each target token, given the text before it."""
+
+    def __call__(self, params: Params, batch: Batch, dropout_key: Array | None = None) -> Array: ...
+
+
 class Discriminator(NamedTuple):
     """A judge of texts.
 
@@ -114,6 +120,8 @@ class Discriminator(NamedTuple):
         embed, judge: the two halves of `scores`, apart for relaxed tokens and for gradients with respect to embeddings;
             see `Embed` and `Judge`.
         config: what it was built from.
+        next_logits: what its Transformer takes to come next, by its own embeddings; None where it has none. See
+            `NextLogits`.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -121,6 +129,7 @@ class Discriminator(NamedTuple):
     embed: Embed
     judge: Judge
     config: DiscriminatorConfig
+    next_logits: NextLogits | None = None
 
 
 def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary) -> Discriminator:
@@ -154,7 +163,17 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary) -> 
     def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
         return judge(params, embed(params, batch), batch, dropout_key)
 
-    return Discriminator(init, scores, embed, judge, config)
+    def next_logits(params: Params, batch: Batch, dropout_key: Array | None = None) -> Array:
+        if config.spectral_norm:
+            params = spectrally_normalised(params)
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
+        tokens, length = jnp.concatenate([batch.prompt, batch.target], axis=1), batch.target.shape[1]
+        variables = {"params": params}
+        logits: Any = module.apply(variables, tokens, mask_of(batch), length, rngs=rngs, method="next_logits")
+        return logits
+
+    predicts = isinstance(config, TransformerDiscriminatorConfig)
+    return Discriminator(init, scores, embed, judge, config, next_logits if predicts else None)
 
 
 def share_trunk(generator_params: Params, discriminator_params: Params) -> Params:
@@ -321,6 +340,10 @@ class _Transformer(_Network):
 
     def judge(self, x: Array, mask: Array) -> Array:
         return self.head(self.trunk.read(x, mask))
+
+    def next_logits(self, tokens: Array, mask: Array, length: int) -> Array:
+        hidden = self.trunk(tokens, mask)[:, -length - 1 : -1]
+        return self.trunk.embedding.logits(hidden)
 
 
 _MODULES: dict[type, Callable[..., nn.Module]] = {

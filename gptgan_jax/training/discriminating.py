@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gptgan_jax.objectives.discrimination import pair_accuracy
+from gptgan_jax.objectives.likelihood import cross_entropy
 from gptgan_jax.objectives.penalties import gradient_penalty, zero_centred
 from gptgan_jax.objectives.rewards import Judgement
 from gptgan_jax.sampling import sample
@@ -67,19 +68,24 @@ def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array
     fakes = answering(batch, written)
     learnt = fakes if state.replay is None else _with_replay(game, state.replay, fakes, key_replay)
 
-    def loss_of(params: Params) -> Array:
+    def loss_of(params: Params) -> tuple[Array, Metrics]:
         real, fake = _split(discriminator.scores(params, _joined(batch, learnt), key_dropout), batch)
         parts = judgement_of(game, real, batch, fake, learnt.target_mask)
         samples = parts.fake.shape[0] // parts.real.shape[0]
         pairs = jnp.repeat(parts.real, samples, axis=0), jnp.repeat(parts.real_mask, samples, axis=0)
-        return game.pair_loss(*pairs, parts.fake, parts.fake_mask) + _penalties(
-            game, params, batch, learnt, key_penalty
-        )
+        loss = game.pair_loss(*pairs, parts.fake, parts.fake_mask)
+        loss += _penalties(game, params, batch, learnt, key_penalty)
+        if not game.language_model_weight or discriminator.next_logits is None:
+            return loss, {"discriminator_loss": loss}
+        logits = discriminator.next_logits(params, batch, key_dropout)
+        language = cross_entropy(logits, batch.target, batch.target_mask)
+        found = {"discriminator_loss": loss, "discriminator_next_token_loss": language}
+        return loss + game.language_model_weight * language, found
 
-    loss, gradient = jax.value_and_grad(loss_of)(params)
+    gradient, losses = jax.grad(loss_of, has_aux=True)(params)
     real, fake = _split(discriminator.scores(params, _joined(batch, fakes)), batch)
     metrics = {
-        "discriminator_loss": loss,
+        **losses,
         "discriminator_accuracy": pair_accuracy(real.sequence, fake.sequence),
         "discriminator_gradient_norm": optax.global_norm(gradient),
         "length": written.mask.sum(axis=1).mean(),

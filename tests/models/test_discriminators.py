@@ -167,6 +167,32 @@ def test_a_discriminator_can_start_from_the_generators_transformer() -> None:
         share_trunk(params_g, jax.eval_shape(wider.init, jax.random.key(0), batch_of()))
 
 
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_the_next_token_is_predicted_as_by_a_generator_of_the_same_transformer(scan_layers: bool) -> None:
+    sizes: dict[str, Any] = {
+        "layers": 2, "width": 8, "heads": 2, "max_positions": 16, "positions": "rotary", "scan_layers": scan_layers,
+    }  # fmt: skip
+    generator = build_generator(TransformerConfig(**sizes), VOCABULARY)
+    discriminator = build_discriminator(TransformerDiscriminatorConfig(**sizes), VOCABULARY)
+    params_g, params_d = (
+        random_params(jax.eval_shape(x.init, jax.random.key(0), batch_of()), seed)
+        for seed, x in enumerate((generator, discriminator))
+    )
+    batch = batch_of()
+    assert discriminator.next_logits is not None
+    logits = discriminator.next_logits(share_trunk(params_g, params_d), batch)
+    expected = generator.logits(params_g, batch)
+    assert logits.shape == (*batch.target.shape, VOCABULARY.size)
+    inside = np.asarray(batch.target_mask)
+    np.testing.assert_allclose(np.asarray(logits)[inside], np.asarray(expected)[inside], **CLOSE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_transformer_predicts_the_next_token(kind: str) -> None:
+    predicts = build_discriminator(KINDS[kind], VOCABULARY).next_logits is not None
+    assert predicts == isinstance(KINDS[kind], TransformerDiscriminatorConfig)
+
+
 def test_a_discriminator_with_an_encoder_is_refused() -> None:
     with pytest.raises(ValueError, match="encoder_layers must be 0"):
         TransformerDiscriminatorConfig(encoder_layers=1)

@@ -19,6 +19,7 @@ from gptgan_jax import (
     MlpConfig,
     Player,
     Scores,
+    TransformerDiscriminatorConfig,
     build_discriminator,
     gan_from,
     moving_average,
@@ -186,6 +187,42 @@ def test_a_penalty_adds_its_own_gradient_to_the_discriminators(kind: str, dense:
     assert float(metrics["discriminator_loss"]) == pytest.approx(float(jit(loss)(params)), rel=1e-4)
     alone = moved_by(lambda p: non_saturating_by_hand(p, BATCH, fake, dense, SMOOTH), params)
     assert_trees_differ(alone, after.discriminator.params)
+
+
+# ---- the auxiliary objective
+
+
+def test_the_discriminators_own_next_token_loss_on_real_text_is_added() -> None:
+    """By the weight, to what its gradient is of; its loss as recorded is without it."""
+    sizes: dict[str, Any] = {"layers": 1, "width": 4, "heads": 1, "max_positions": 16}
+    judge = build_discriminator(TransformerDiscriminatorConfig(**sizes), VOCABULARY)
+    weight = 0.7
+    gan = gan_of(judge, language_model_weight=weight, dense=False)
+    state = state_of(gan)
+    fake = answers_by_hand(keys_by_hand(state)[0], state.generator.params, BATCH)
+
+    def next_token_loss(params: Any) -> jax.Array:
+        assert judge.next_logits is not None
+        log_probs = jax.nn.log_softmax(judge.next_logits(params, BATCH))
+        chosen = jnp.take_along_axis(log_probs, BATCH.target[..., None], axis=-1)[..., 0]
+        return -jnp.where(BATCH.target_mask, chosen, 0.0).sum() / BATCH.target_mask.sum()
+
+    def pair(params: Any) -> jax.Array:
+        return non_saturating_by_hand(params, BATCH, fake, dense=False, judge=judge)
+
+    after, metrics = stepped(gan, state)
+    params = state.discriminator.params
+    expected = moved_by(lambda p: pair(p) + weight * next_token_loss(p), params)
+    assert_trees_close(after.discriminator.params, expected, rtol=1e-4, atol=1e-5)
+    assert_trees_differ(moved_by(pair, params), after.discriminator.params)
+    assert float(metrics["discriminator_loss"]) == pytest.approx(float(jit(pair)(params)), rel=1e-4)
+    found = float(metrics["discriminator_next_token_loss"])
+    assert found == pytest.approx(float(jit(next_token_loss)(params)), rel=1e-4)
+
+
+def test_a_discriminator_that_predicts_nothing_has_no_such_objective() -> None:
+    with pytest.raises(ValueError, match="language_model_weight needs a Transformer"):
+        gan_of(language_model_weight=0.5)
 
 
 # ---- several texts a prompt
