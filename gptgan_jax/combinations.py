@@ -80,7 +80,10 @@ def _reasons_of_residual(config: Config) -> Iterator[str]:
     if objective.reward == "random":
         yield "objective.residual_candidates has the constant reward for a control, not the random one"
     if getattr(config.data, "prompt_column", None) is not None:
-        yield "objective.residual_candidates needs text without prompts: its normaliser is another for every prompt"
+        yield (
+            "objective.residual_candidates needs text without prompts, as its normaliser is another for every prompt; "
+            "set it to 0"
+        )
 
 
 def _reasons_of_self_play(config: Config) -> Iterator[str]:

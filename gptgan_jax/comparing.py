@@ -54,9 +54,12 @@ class Arm:
         return f"control: {self.name}" if control else self.name
 
     @property
-    def column(self) -> str:
-        """Which column of its evaluation stands for it."""
-        return "adversarial" if self.config.adversarial.steps else RESIDUAL
+    def columns(self) -> dict[str, str]:
+        """The columns of its evaluation that stand for it, by what the report calls them."""
+        if not self.config.adversarial.steps:
+            return {self.label: RESIDUAL}
+        both = {f"{self.label}, resampling instead": RESIDUAL} if self.config.objective.residual_candidates else {}
+        return {self.label: "adversarial"} | both
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,7 @@ def _base_of(whole: Config, path: Path) -> Config:
         whole,
         runs_folder=str(Path(whole.runs_folder) / whole.name),
         continued=dataclasses.replace(whole.continued, steps=whole.steps("continued")),
+        objective=dataclasses.replace(whole.objective, residual_candidates=0),
         warmup=dataclasses.replace(whole.warmup, steps=0),
         adversarial=dataclasses.replace(whole.adversarial, steps=0),
     )
@@ -282,7 +286,11 @@ def compare(comparison: Comparison, say: Say) -> tuple[str, Path, dict[str, str]
     models = [Model(LIKELIHOOD, LIKELIHOOD, base)]
     if comparison.base.steps("continued"):
         models.append(Model(CONTINUED, "continued", base))
-    models += [Model(arm.label, arm.column, judged.get(arm.label, {})) for arm in comparison.arms]
+    models += [
+        Model(label, column, judged.get(arm.label, {}))
+        for arm in comparison.arms
+        for label, column in arm.columns.items()
+    ]
     out = comparison.folder / "comparison"
     table = write_arms(models, comparison.seeds, comparison.file, out, failed)
     return table, out / "report.html", failed

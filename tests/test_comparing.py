@@ -47,10 +47,14 @@ GRAMMAR: dict[str, Any] = {
 ARMS: dict[str, Any] = {
     "reinforce": {},
     "Logit, as a preset!": {"preset": "sub/preset.yaml", "set": {"adversarial.steps": 3}},
-    "constant": {"set": {"objective": {"reward": "constant"}}},
+    "constant": {"set": {"objective": {"reward": "constant", "residual_candidates": 2}}},
 }
 SLUGS = ("reinforce", "logit-as-a-preset", "constant")
-LABELS = ["likelihood", "continued likelihood", "reinforce", "Logit, as a preset!", "control: constant", "real text"]
+CONSTANT = "control: constant"
+RESAMPLED = "control: constant, resampling instead"
+LABELS = [
+    "likelihood", "continued likelihood", "reinforce", "Logit, as a preset!", CONSTANT, RESAMPLED, "real text",
+]  # fmt: skip
 
 
 def write_comparison(folder: Path, **changes: Any) -> Path:
@@ -90,6 +94,14 @@ def test_the_base_is_likelihood_training_that_goes_on_for_as_long_as_its_adversa
     assert [config.steps(phase) for phase in phases] == [4, 2, 0, 0]
     assert (config.name, config.seed) == ("likelihood-seed1", 1)
     assert Path(config.runs_folder).name == "both"
+
+
+def test_the_base_has_no_discriminator_to_resample_by(tmp_path: Path) -> None:
+    """Though every arm is to be judged so."""
+    keys = {"adversarial.steps": 2, "warmup.steps": 1, "objective.residual_candidates": 4}
+    comparison = load_comparison(write_comparison(tmp_path, set=keys, arms={"reinforce": {}}))
+    assert comparison.base_config(0).objective.residual_candidates == 0
+    assert config_of(comparison, "reinforce", 0).objective.residual_candidates == 4
 
 
 def test_an_arm_starts_its_adversarial_phase_from_the_likelihood_run_of_its_seed(loaded: Comparison) -> None:
@@ -198,10 +210,10 @@ def test_the_figures_are_those_of_the_sweeps_of_the_runs(compared: Compared) -> 
 def test_what_the_training_took_is_told(compared: Compared) -> None:
     models = {model["model"]: model for model in compared.plain()["models"]}
     expected = {"likelihood": (4, 0), "continued likelihood": (2, 0), "reinforce": (2, 8 + 16)}
-    expected |= {"Logit, as a preset!": (3, 8 + 24), "control: constant": (2, 8 + 16)}
+    expected |= {"Logit, as a preset!": (3, 8 + 24), CONSTANT: (2, 8 + 16), RESAMPLED: (0, 8)}
     assert {name: (model["updates"], model["texts"]) for name, model in models.items()} == expected
     assert all(model["processor_seconds"]["value"] > 0 for model in models.values())
-    assert [name for name, model in models.items() if model["controls"]] == ["control: constant"]
+    assert [name for name, model in models.items() if model["controls"]] == [CONSTANT, RESAMPLED]
 
 
 def test_every_arm_starts_from_the_best_likelihood_checkpoint_of_its_seed(compared: Compared) -> None:
@@ -304,7 +316,8 @@ def test_the_runs_can_be_compared_by_report_too_seeds_of_an_arm_as_one_group(
     runs = [str(compared.folder / f"{slug}-seed{seed}") for slug in SLUGS[::2] for seed in (0, 1)]
     assert main(["report", *runs, "--out", str(tmp_path / "out")]) == 0
     what = rows_of((tmp_path / "out" / "report.md").read_text())[2:4]
-    assert [row[:3] for row in what] == [["base", "2", "0, 1"], ["control: objective.reward: constant", "2", "0, 1"]]
+    control = "control: objective.reward: constant, objective.residual\\_candidates: 2"
+    assert [row[:3] for row in what] == [["base", "2", "0, 1"], [control, "2", "0, 1"]]
 
 
 def test_a_runs_config_can_be_trained_by_itself(compared: Compared, tmp_path: Path) -> None:

@@ -133,8 +133,9 @@ def _sweeps(measured: ArmsTable) -> list[Block]:
 
 
 def _curves(models: Sequence[Model]) -> list[Block]:
-    # The continued likelihood is of the same runs as the likelihood.
-    records = {m.label: [run.records for run in m.runs.values()] for m in models if m.column != "continued" and m.runs}
+    # Several models may be of the same runs, as continued likelihood is of the likelihood's: the first has the curves.
+    first = {id(model.runs): model for model in reversed(models)}
+    records = {m.label: [run.records for run in m.runs.values()] for m in models if m.runs and first[id(m.runs)] is m}
     figure = comparison_figure(records)
     return [] if figure is None else [Heading("Curves"), Picture(CURVES_FILE, "Curves of all runs", figure)]
 
