@@ -1,4 +1,4 @@
-"""Several seeds at once or in turn: the quickstart's likelihood step, vmapped over seeds and one seed after another.
+"""Several seeds at once or in turn: the likelihood step of configs/dense_reinforce.yaml, vmapped and one by one.
 
     python benchmarks/seeds.py --seeds 5
 
