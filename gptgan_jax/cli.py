@@ -262,6 +262,8 @@ def _sample(options: argparse.Namespace) -> int:
 
     folder = RunFolder(options.run)
     run = load_writer(folder)
+    if options.resample is not None and run.conditional:
+        raise UserError("--resample is for runs without prompts; drop it")
     prompt, length = read_prompt(run, options.prompt or "")
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         params: Any
@@ -271,8 +273,15 @@ def _sample(options: argparse.Namespace) -> int:
         else:
             if prompt:
                 raise UserError("--resample chooses among whole texts; drop --prompt")
-            wanted = "warmup" if options.checkpoint == "best" else options.checkpoint
-            networks = restore_networks(checkpoints, checkpoints.choose(wanted), run)
+            if not run.config.warmup.steps:
+                raise UserError("--resample needs a run with a warm-up (warmup.steps), to judge by its discriminator")
+            saved = checkpoints.choose("warmup" if options.checkpoint == "best" else options.checkpoint)
+            if saved.phase in ("likelihood", "continued"):
+                raise UserError(
+                    f"--resample: the discriminator of checkpoint {saved.phase}/{saved.step} has learned nothing yet; "
+                    "drop --checkpoint"
+                )
+            networks = restore_networks(checkpoints, saved, run)
             params = networks.both
             writer = TextWriter(run.generator, run.tokenizer, length, sampler=resampler(networks, options.resample))
     drawing = Drawing(options.temperature, options.top_k, options.top_p)

@@ -55,11 +55,8 @@ def _reasons_of_judgement(config: Config) -> Iterator[str]:
         )
     if reward == "log_ratio" and not objective.dense:
         yield "objective.reward log_ratio is what a token adds, and with dense false it equals logit; use that"
-    if objective.language_model_weight and config.discriminator.kind != "transformer":
-        yield (
-            f"objective.language_model_weight needs discriminator.kind transformer: {config.discriminator.kind} "
-            "predicts no next token; set the weight to 0"
-        )
+    if objective.next_token_weight:
+        yield from _reasons_of_next_token(config)
     spectral = config.discriminator.spectral_norm
     if loss == "wasserstein" and not objective.gradient_penalty_weight and not spectral:
         yield (
@@ -68,17 +65,38 @@ def _reasons_of_judgement(config: Config) -> Iterator[str]:
         )
 
 
+def _reasons_of_next_token(config: Config) -> Iterator[str]:
+    discriminator = config.discriminator
+    if discriminator.kind != "transformer":
+        yield (
+            f"objective.next_token_weight needs discriminator.kind transformer: {discriminator.kind} "
+            "predicts no next token; set the weight to 0"
+        )
+        return
+    why = "objective.next_token_weight predicts by the input embeddings: set"
+    if not discriminator.tied_embeddings:
+        yield f"{why} discriminator.tied_embeddings to true"
+    if discriminator.from_generator and not getattr(config.generator, "tied_embeddings", True):
+        yield f"{why} generator.tied_embeddings to true, as discriminator.from_generator has no other output layer"
+
+
 def _reasons_of_residual(config: Config) -> Iterator[str]:
     objective = config.objective
     if not objective.residual_candidates:
         return
     why = "objective.residual_candidates resamples by the discriminator's log-odds"
     if config.warmup.steps == 0:
-        yield f"{why}: it needs one, set warmup.steps"
+        yield f"{why}: it needs one, set warmup.steps, or residual_candidates to 0"
     if objective.pair_loss not in ("non_saturating", "relativistic") or objective.label_smoothing:
-        yield f"{why}: set objective.pair_loss to non_saturating or relativistic, and label_smoothing to 0"
+        yield (
+            f"{why}: set objective.pair_loss to non_saturating or relativistic and label_smoothing to 0, or "
+            "residual_candidates to 0"
+        )
     if objective.reward == "random":
-        yield "objective.residual_candidates has the constant reward for a control, not the random one"
+        yield (
+            "objective.residual_candidates has the constant reward for a control, not the random one; set reward to "
+            "constant, or residual_candidates to 0"
+        )
     if getattr(config.data, "prompt_column", None) is not None:
         yield (
             "objective.residual_candidates needs text without prompts, as its normaliser is another for every prompt; "
@@ -105,7 +123,7 @@ def _reasons_of_self_play(config: Config) -> Iterator[str]:
         "r1_weight",
         "r2_weight",
         "gradient_penalty_weight",
-        "language_model_weight",
+        "next_token_weight",
         "label_smoothing",
     ):
         if getattr(objective, name):

@@ -144,8 +144,9 @@ def load_comparison(path: str | Path, seeds: int | None = None, overrides: Seque
             raw_config |= {key: _own(preset[key]) for key in METHOD if key in preset}
         config = built(raw_config, [everywhere, arm.get("set") or {}], where)
         made = Arm(str(name), slug, _arm_of(config, base, where))
-        if made.label in [other.label for other in found.values()]:
-            raise UserError(f"{where}: the report would call it {made.label}, as another arm; rename one")
+        for label in made.columns:
+            if label in [taken for other in found.values() for taken in other.columns]:
+                raise UserError(f"{where}: the report would call it {label}, as another arm; rename one")
         found[slug] = made
     first = base.seed
     count = given if seeds is None else seeds

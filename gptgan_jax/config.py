@@ -43,7 +43,7 @@ class ObjectiveConfig:
     r1_weight: float = key(0.0, "penalty on the score's squared gradient at real embeddings, halved", ge=0)
     r2_weight: float = key(0.0, "the same at generated embeddings", ge=0)
     gradient_penalty_weight: float = key(0.0, "penalty on a gradient norm other than 1 between the two", ge=0)
-    language_model_weight: float = key(0.0, "on the discriminator's own next-token loss on real text", ge=0)
+    next_token_weight: float = key(0.0, "on the discriminator's own next-token loss on real text", ge=0)
     replay_size: int = key(0, "texts of earlier steps kept for the discriminator; 0 is none", ge=0)
     replay_share: float = key(0.5, "share of its generated texts that is drawn from those", gt=0, lt=1)
     demonstration_share: float = key(0.0, "share of real texts among those the generator learns from", ge=0, lt=1)

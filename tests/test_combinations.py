@@ -84,7 +84,7 @@ REGULARISERS: dict[str, tuple] = {
     "entropy_weight": (0.0, 0.1),
     "kl": ("none", "exact", "low_variance", "reward"),
     "penalty": ("none", "r1_weight", "r2_weight", "gradient_penalty_weight"),
-    "language_model_weight": (0.0, 0.5),
+    "next_token_weight": (0.0, 0.5),
     "replay_size": (0, 8),
     "demonstration_share": (0.0, 0.5),
     "discriminator_updates": (1, 2),
@@ -125,7 +125,7 @@ AXES: dict[str, tuple] = {
     **REGULARISERS,
 }
 OBJECTIVE = (
-    "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "language_model_weight", "replay_size",
+    "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "next_token_weight", "replay_size",
     "demonstration_share", "residual_candidates",
 )  # fmt: skip
 ADVERSARIAL = ("discriminator_updates", "ema_decay", "freeze_discriminator")
@@ -196,8 +196,8 @@ RULES = (
     ),
     Rule(
         "only a Transformer predicts what comes next",
-        lambda c: c["language_model_weight"] and c["discriminator"] != "transformer",
-        ("objective.language_model_weight", "discriminator.kind transformer", "set the weight to 0"),
+        lambda c: c["next_token_weight"] and c["discriminator"] != "transformer",
+        ("objective.next_token_weight", "discriminator.kind transformer", "set the weight to 0"),
     ),
     Rule(
         "Wasserstein's critic needs a bounded slope",
@@ -311,8 +311,8 @@ RULES = (
     ),
     Rule(
         "no discriminator: nothing that predicts",
-        lambda c: self_play(c) and c["language_model_weight"],
-        ("objective.language_model_weight should be 0",),
+        lambda c: self_play(c) and c["next_token_weight"],
+        ("objective.next_token_weight should be 0",),
     ),
     Rule(
         "no discriminator: no labels",
@@ -436,7 +436,7 @@ SPECIAL: list[Choice] = [
         for size in (1, 2)
     ),
     *(
-        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "discriminator": d, "language_model_weight": weight}
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "discriminator": d, "next_token_weight": weight}
         for v in (*variants("spin"), *EVERY_ESTIMATOR[:1])
         for d in DISCRIMINATORS
         for weight in (0.0, 0.5)

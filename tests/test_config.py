@@ -236,7 +236,7 @@ METHODS: dict[str, tuple] = {
     "recommended": (
         "reinforce", "non_saturating", "logit", False,
         {"objective.estimator.discount": 1.0, "objective.estimator.baseline": "leave_one_out",
-         "objective.kl_weight": 1.0, "objective.kl_estimator": "reward", "objective.language_model_weight": 1.0,
+         "objective.kl_weight": 1.0, "objective.kl_estimator": "reward", "objective.next_token_weight": 1.0,
          "objective.residual_candidates": 8},
     ),
     "spin": ("spin", None, None, None, {"objective.estimator.scale": 0.1, "warmup.steps": 0}),

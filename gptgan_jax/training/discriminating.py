@@ -75,12 +75,12 @@ def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array
         pairs = jnp.repeat(parts.real, samples, axis=0), jnp.repeat(parts.real_mask, samples, axis=0)
         loss = game.pair_loss(*pairs, parts.fake, parts.fake_mask)
         loss += _penalties(game, params, batch, learnt, key_penalty)
-        if not game.language_model_weight or discriminator.next_logits is None:
+        if not game.next_token_weight or discriminator.next_logits is None:
             return loss, {"discriminator_loss": loss}
         logits = discriminator.next_logits(params, batch, key_dropout)
         language = cross_entropy(logits, batch.target, batch.target_mask)
         found = {"discriminator_loss": loss, "discriminator_next_token_loss": language}
-        return loss + game.language_model_weight * language, found
+        return loss + game.next_token_weight * language, found
 
     gradient, losses = jax.grad(loss_of, has_aux=True)(params)
     real, fake = _split(discriminator.scores(params, _joined(batch, fakes)), batch)

@@ -50,7 +50,7 @@ class Game(NamedTuple):
         r1_weight, r2_weight: of half the squared gradient of the score by the embeddings of real and of generated
             text (Mescheder et al. 2018).
         gradient_penalty_weight: of (|gradient| - 1)^2 between real and generated embeddings (Gulrajani et al. 2017).
-        language_model_weight: of the discriminator's own next-token cross-entropy on real text, nats a token, added to
+        next_token_weight: of the discriminator's own next-token cross-entropy on real text, nats a token, added to
             its loss: an auxiliary objective (Radford et al. 2018), by which it knows the language sooner than one bit a
             text could tell it. Needs a Transformer.
         replay_size, replay_share: texts of earlier steps that are kept, and the share of the discriminator's generated
@@ -75,7 +75,7 @@ class Game(NamedTuple):
     r1_weight: float = 0.0
     r2_weight: float = 0.0
     gradient_penalty_weight: float = 0.0
-    language_model_weight: float = 0.0
+    next_token_weight: float = 0.0
     replay_size: int = 0
     replay_share: float = 0.5
     demonstrations: Demonstrations | None = None
@@ -110,7 +110,7 @@ class Game(NamedTuple):
             raise ValueError("rollouts take values of tokens, not rewards that add up; use another kl_estimator")
         if isinstance(self.estimator, SelfPlay) and (self.kl_weight or self.entropy_weight):
             raise ValueError("self-play has its own reference: kl_weight and entropy_weight should be 0")
-        if self.language_model_weight and self.discriminator.next_logits is None:
-            raise ValueError("language_model_weight needs a Transformer discriminator: others predict no next token")
+        if self.next_token_weight and self.discriminator.next_logits is None:
+            raise ValueError("next_token_weight needs a Transformer discriminator: others predict no next token")
         if self.replay_size and not 0 < self.replay_share < 1:
             raise ValueError(f"replay_share should be between 0 and 1, not {self.replay_share}")

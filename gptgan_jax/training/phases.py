@@ -66,7 +66,7 @@ def build_gan(config: Config, phase: Phase, generator: Generator, discriminator:
         r1_weight=objective.r1_weight,
         r2_weight=objective.r2_weight,
         gradient_penalty_weight=objective.gradient_penalty_weight,
-        language_model_weight=objective.language_model_weight,
+        next_token_weight=objective.next_token_weight,
         replay_share=objective.replay_share,
         generator_optimizer=generator_optimizer,
         discriminator_optimizer=discriminator_optimizer,

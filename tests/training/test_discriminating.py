@@ -197,7 +197,7 @@ def test_the_discriminators_own_next_token_loss_on_real_text_is_added() -> None:
     sizes: dict[str, Any] = {"layers": 1, "width": 4, "heads": 1, "max_positions": 16}
     judge = build_discriminator(TransformerDiscriminatorConfig(**sizes), VOCABULARY)
     weight = 0.7
-    gan = gan_of(judge, language_model_weight=weight, dense=False)
+    gan = gan_of(judge, next_token_weight=weight, dense=False)
     state = state_of(gan)
     fake = answers_by_hand(keys_by_hand(state)[0], state.generator.params, BATCH)
 
@@ -221,8 +221,8 @@ def test_the_discriminators_own_next_token_loss_on_real_text_is_added() -> None:
 
 
 def test_a_discriminator_that_predicts_nothing_has_no_such_objective() -> None:
-    with pytest.raises(ValueError, match="language_model_weight needs a Transformer"):
-        gan_of(language_model_weight=0.5)
+    with pytest.raises(ValueError, match="next_token_weight needs a Transformer"):
+        gan_of(next_token_weight=0.5)
 
 
 # ---- several texts a prompt
