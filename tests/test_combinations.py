@@ -132,6 +132,7 @@ ADVERSARIAL = ("discriminator_updates", "ema_decay", "freeze_discriminator")
 USUAL: dict[str, Any] = {
     "dense": True, "generator": "lstm", "discriminator": "linear", "spectral_norm": False, "prompts": False,
     "batch_size": 4, "warmup_steps": 0, "minibatches": 1, "residual_candidates": 0, "prompt_column": None,
+    "untied": None,
     **{name: values[0] for name, values in REGULARISERS.items()},
 }  # fmt: skip
 
@@ -198,6 +199,16 @@ RULES = (
         "only a Transformer predicts what comes next",
         lambda c: c["next_token_weight"] and c["discriminator"] != "transformer",
         ("objective.next_token_weight", "discriminator.kind transformer", "set the weight to 0"),
+    ),
+    Rule(
+        "it predicts by the embeddings that it reads with",
+        lambda c: c["next_token_weight"] and c["discriminator"] == "transformer" and c["untied"] == "discriminator",
+        ("objective.next_token_weight", "set discriminator.tied_embeddings to true"),
+    ),
+    Rule(
+        "a generator's own output layer does not come with its Transformer",
+        lambda c: c["next_token_weight"] and c["discriminator"] == "transformer" and c["untied"] == "generator",
+        ("objective.next_token_weight", "set generator.tied_embeddings to true"),
     ),
     Rule(
         "Wasserstein's critic needs a bounded slope",
@@ -442,6 +453,14 @@ SPECIAL: list[Choice] = [
         for weight in (0.0, 0.5)
     ),
     *(
+        {
+            **USUAL, **EVERY_ESTIMATOR[0], "pair_loss": LOSSES[0], "reward": "logit", "generator": "transformer",
+            "discriminator": "transformer", "next_token_weight": weight, "untied": untied,
+        }
+        for weight in (0.0, 0.5)
+        for untied in (None, "discriminator", "generator")
+    ),
+    *(
         {**USUAL, **variants("spin")[0], "pair_loss": loss, "reward": "logit", "residual_candidates": candidates}
         for loss in LOSSES
         for candidates in (0, 4)
@@ -482,10 +501,15 @@ def as_keys(c: Choice) -> dict[str, Any]:
     kl = {} if c["kl"] == "none" else {"kl_weight": 0.1, "kl_estimator": c["kl"]}
     penalty = {} if c["penalty"] == "none" else {c["penalty"]: 0.5}
     hub = {"kind": "hf", "path": "some/set", "prompt_column": c["prompt_column"]} if c["prompt_column"] else {}
+    untied = {"tied_embeddings": False}
+    from_generator = {"from_generator": True} if c["untied"] == "generator" else {}
     sections: dict[str, dict[str, Any]] = {
         "data": {"max_length": T, "max_prompt_length": P} | hub,
-        "generator": GENERATORS[c["generator"]],
-        "discriminator": DISCRIMINATORS[c["discriminator"]] | {"spectral_norm": c["spectral_norm"]},
+        "generator": GENERATORS[c["generator"]] | (untied if c["untied"] == "generator" else {}),
+        "discriminator": DISCRIMINATORS[c["discriminator"]]
+        | {"spectral_norm": c["spectral_norm"]}
+        | from_generator
+        | (untied if c["untied"] == "discriminator" else {}),
         "objective": {name: c[name] for name in OBJECTIVE} | kl | penalty,
         "objective.estimator": {"kind": c["estimator"]} | options,
         "warmup": {"steps": c["warmup_steps"], "batch_size": c["batch_size"]},
