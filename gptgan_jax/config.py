@@ -20,6 +20,7 @@ from gptgan_jax.objectives.estimator_configs import EstimatorConfig, ReinforceCo
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import RewardName
 from gptgan_jax.optimizers import OptimizerConfig
+from gptgan_jax.partitioning import MeshConfig
 from gptgan_jax.schema import config_dataclass, key
 
 Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
@@ -177,6 +178,7 @@ class Config:
     warmup: WarmupPhase = key(WarmupPhase, "phase 3")
     adversarial: AdversarialPhase = key(AdversarialPhase, "phase 4")
     evaluation: EvaluationConfig = key(EvaluationConfig, "what is measured")
+    mesh: MeshConfig = key(MeshConfig, "how devices share the work")
     checkpoints: CheckpointConfig = key(CheckpointConfig, "what is kept")
     records: RecordsConfig = key(RecordsConfig, "what is written down")
 

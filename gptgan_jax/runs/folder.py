@@ -13,8 +13,9 @@ from gptgan_jax.errors import UserError
 TEMPORARY_FILE = "config.yaml.tmp"
 HELD_OUT_FILE = "held_out.npz"
 START_FILE = "start.npz"
-# What may change between the beginning of a run and its resume: nothing of it reaches a parameter.
-FREE_KEYS = ("runs_folder:", "records.", "checkpoints.")
+# What may change between the beginning of a run and its resume: nothing of it reaches a parameter, but that other
+# devices round otherwise.
+FREE_KEYS = ("runs_folder:", "records.", "checkpoints.", "mesh.")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ checkpoint is all that a resume needs. Metrics of a step are read after the next
 
 import math
 from collections.abc import Callable, Generator, Mapping
-from functools import partial
 
 import jax
 import numpy as np
@@ -30,7 +29,7 @@ from gptgan_jax.training.alarms import active_alarms
 from gptgan_jax.training.gan import Gan, Metrics
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.training.progress import Progress
-from gptgan_jax.training.sharding import check_batch_size, data_mesh, put_batch, replicated, with_sharding
+from gptgan_jax.training.sharding import Placement
 from gptgan_jax.training.signals import StopSignals
 from gptgan_jax.types import Batch, GanState, Params, Player
 
@@ -100,11 +99,11 @@ class _Run:
         self.config = experiment.config
         self.folder = folder
         self.say = say
-        self.mesh = data_mesh()
+        self.placement = Placement.of(self.config.mesh)
         self.is_main = jax.process_index() == 0
-        self.gans: dict[Phase, Gan] = {
-            phase: build_gan(self.config, phase, experiment.generator, experiment.discriminator) for phase in PHASES
-        }
+        players, axis_name = (experiment.generator, experiment.discriminator), self.placement.axis_name
+        self.gans: dict[Phase, Gan] = {phase: build_gan(self.config, phase, *players, axis_name) for phase in PHASES}
+        self.example = jax.tree.map(np.asarray, experiment.example_batch())
         evaluation = self.config.evaluation
         self.held_out = likelihood_of(experiment.generator)
         self.drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
@@ -125,27 +124,26 @@ class _Run:
     # ---- states
 
     def new_state(self, key: jax.Array) -> GanState:
-        return self.gans["likelihood"].init(key, self.experiment.example_batch())
+        return self.gans["likelihood"].init(key, self.example)
 
     def first_state(self) -> GanState:
         """What the run begins with: new parameters, the generator's those of the run that it starts from if any."""
-        place = replicated(self.mesh)
-        state = jax.jit(self.new_state, out_shardings=place)(jax.random.key(self.config.seed))
+        state = self.placement.born(self.new_state, jax.random.key(self.config.seed))
         if self.config.start_from is None:
             return state
         start = self.experiment.start
         if start is None:
             start = read_start(self.folder.path)
         # Copied, as a step is given its state's arrays to write over.
-        params = jax.device_put(jax.tree.map(np.array, start), place)
+        params = jax.device_put(jax.tree.map(np.array, start), self.placement.shardings(start))
         state = state.replace(generator=Player(params, None))
-        return jax.jit(self.gans["likelihood"].begin, out_shardings=place)(state, self.experiment.example_batch())
+        return self.placement.born(self.gans["likelihood"].begin, state, self.example)
 
     def target(self, phase: Phase) -> GanState:
         """The phase's state as shape structs with shardings."""
-        example = self.experiment.example_batch()
-        shapes = jax.eval_shape(lambda key: self.gans[phase].begin(self.new_state(key), example), jax.random.key(0))
-        return with_sharding(shapes, replicated(self.mesh))
+        begun = self.gans[phase].begin
+        shapes = jax.eval_shape(lambda key: begun(self.new_state(key), self.example), jax.random.key(0))
+        return self.placement.target(shapes)
 
     def begin(self, phase: Phase, state: GanState, checkpoints: Checkpoints) -> GanState:
         """The state that a phase starts from: new optimisers; until the warm-up, the best generator by likelihood."""
@@ -156,8 +154,7 @@ class _Run:
             if isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
                 params = share_trunk(state.generator.params, state.discriminator.params)
                 state = state.replace(discriminator=state.discriminator.replace(params=params))
-        example = self.experiment.example_batch()
-        return jax.jit(self.gans[phase].begin, out_shardings=replicated(self.mesh))(state, example)
+        return self.placement.born(self.gans[phase].begin, state, self.example)
 
     def likelihood_generator(self, state: GanState, checkpoints: Checkpoints) -> Params:
         """The likelihood phase's generator that is best by validation and can be read; without that phase, the first.
@@ -197,7 +194,7 @@ class _Run:
         for phase in PHASES:
             if self.config.steps(phase):
                 section = "adversarial" if phase == "continued" else phase
-                check_batch_size(f"{section}.batch_size", self.config.batch_size(phase), self.mesh)
+                self.placement.check_batch_size(f"{section}.batch_size", self.config.batch_size(phase))
         check_available(self.config.records)
         self.check_frozen()
         largest = max(state_bytes(self.target(phase)) for phase in PHASES)
@@ -254,7 +251,7 @@ class _Run:
             self.say(f"{role}: {network.kind}, {parameter_summary(params)}")
         self.say(
             f"text: {len(experiment.train):,} for training, {len(experiment.valid):,} for validation, "
-            f"vocabulary {experiment.generator.vocabulary.size:,}; {self.mesh.size} {jax.default_backend()} device(s)"
+            f"vocabulary {experiment.generator.vocabulary.size:,}; {self.placement}"
         )
 
 
@@ -277,7 +274,7 @@ class _PhaseRun:
             "warmup": run.gans[phase].discriminator_step,
             "adversarial": run.gans[phase].adversarial_step,
         }
-        self.step = jax.jit(step_of[phase], donate_argnums=0)
+        self.step = run.placement.compiled(step_of[phase], run.target(phase))
         earlier = read_metrics(run.folder.path) if phase == "adversarial" else []
         self.lines = [line for line in earlier if line["phase"] == phase and "discriminator_accuracy" in line]
         self.alarms = set(active_alarms(self.lines))
@@ -319,7 +316,7 @@ class _PhaseRun:
         def make(position: int) -> Batch:
             return batch_at(run.experiment.train, seed, position, self.rows, jax.process_index(), jax.process_count())
 
-        return prefetch(make, step - self.first, partial(put_batch, mesh=run.mesh))
+        return prefetch(make, step - self.first, run.placement.put)
 
     def read(self, step: int, metrics: Metrics, tokens: int) -> None:
         """Looks at a step's metrics: records some, stops at those that are not finite."""
