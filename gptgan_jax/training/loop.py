@@ -15,6 +15,7 @@ from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.likelihood import likelihood_of
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
+from gptgan_jax.hosts import is_main, wait_for_all
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
 from gptgan_jax.models.generators import parameter_summary
 from gptgan_jax.optimizers import parameter_paths, unmatched
@@ -72,6 +73,7 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
     run = _Run(experiment, folder, say)
     resuming = folder.check(experiment.config)
     run.check_resources()
+    wait_for_all("checked")  # before one of them makes the folder
     if run.is_main:
         if resuming:
             check_same_text(folder.path, experiment)
@@ -81,6 +83,7 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
             if experiment.start is not None:
                 save_start(folder.path, experiment.start)
             folder.create(experiment.config, experiment.tokenizer)
+    wait_for_all("made")
     with StopSignals() as signals, Checkpoints(folder.checkpoints, experiment.config.checkpoints.keep) as checkpoints:
         run.execute(checkpoints, signals)
 
@@ -100,7 +103,7 @@ class _Run:
         self.folder = folder
         self.say = say
         self.placement = Placement.of(self.config.mesh)
-        self.is_main = jax.process_index() == 0
+        self.is_main = is_main()
         players, axis_name = (experiment.generator, experiment.discriminator), self.placement.axis_name
         self.gans: dict[Phase, Gan] = {phase: build_gan(self.config, phase, *players, axis_name) for phase in PHASES}
         self.example = jax.tree.map(np.asarray, experiment.example_batch())
@@ -313,8 +316,10 @@ class _PhaseRun:
         run = self.run
         seed = int(np.random.SeedSequence([run.config.seed, PHASES.index(self.phase)]).generate_state(1)[0])
 
+        share = run.placement.share(self.rows)
+
         def make(position: int) -> Batch:
-            return batch_at(run.experiment.train, seed, position, self.rows, jax.process_index(), jax.process_count())
+            return batch_at(run.experiment.train, seed, position, self.rows, *share)
 
         return prefetch(make, step - self.first, run.placement.put)
 

@@ -31,8 +31,6 @@ class Placement:
     @classmethod
     def of(cls, config: MeshConfig) -> "Placement":
         """Raises UserError where there are not as many devices as it asks for."""
-        if config.backend == "pmap" and jax.process_count() > 1:
-            raise UserError("mesh.backend pmap is for one process; with several use jit")
         return cls(build_mesh(config), config.backend)
 
     def __str__(self) -> str:
@@ -70,11 +68,23 @@ class Placement:
         with jax.set_mesh(self.mesh):
             return jax.jit(make, out_shardings=shardings)(*arguments)
 
+    def share(self, rows: int) -> tuple[int, int]:
+        """Which share of a batch this process is to read, and of how many: (index, count).
+
+        Processes whose devices work on the same texts have the same share.
+        """
+        starts: dict[int, set[int]] = {}
+        places: dict[Any, Any] = dict(rows_sharding(self.mesh).devices_indices_map((rows,)))
+        for device, index in places.items():
+            starts.setdefault(device.process_index, set()).add(index[0].start or 0)
+        shares = sorted({tuple(sorted(of_process)) for of_process in starts.values()})
+        return shares.index(tuple(sorted(starts[jax.process_index()]))), len(shares)
+
     def put(self, batch: Batch) -> Batch:
-        """This process's rows of a batch (NumPy) as global arrays, split by rows."""
+        """This process's share of a batch (NumPy) as global arrays, split by rows."""
         place = rows_sharding(self.mesh)
         if self.backend == "pmap":
-            count = self.mesh.size
+            count = len(self.mesh.local_devices)
             batch = jax.tree.map(lambda rows: rows.reshape(count, -1, *rows.shape[1:]), batch)
         return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(place, np.asarray(rows)), batch)
 

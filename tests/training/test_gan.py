@@ -381,8 +381,8 @@ def test_what_stands_after_the_end_of_a_text_changes_nothing(family: str, monkey
     def step(state: GanState, filler: jax.Array) -> Any:
         """With the filler in the padding of what was written, and in that of the real batch."""
 
-        def filled(*arguments: Any) -> Sample:
-            written = clean(*arguments)
+        def filled(*arguments: Any, **options: Any) -> Sample:
+            written = clean(*arguments, **options)
             return written.replace(
                 tokens=jnp.where(written.mask, written.tokens, filler),
                 log_probs=jnp.where(written.mask, written.log_probs, filler * 1.0),
