@@ -97,7 +97,7 @@ class Checkpoints:
             found = everything[-1]
         elif wanted in PHASES:
             found = self.best(wanted)
-        elif wanted.isdecimal():
+        elif wanted.isdecimal() and len(wanted) < 19:  # Python reads no more than 4,300 digits
             found = next((saved for saved in reversed(everything) if saved.step == int(wanted)), None)
         if found is None:
             there = ", ".join(f"{saved.phase}/{saved.step}" for saved in everything)

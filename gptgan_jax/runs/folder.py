@@ -81,14 +81,14 @@ class RunFolder:
         temporary.replace(self.config_file)
 
     def read_config(self) -> Config:
-        """The run's configuration.
+        """The run's configuration. The folder may be somebody else's: no code that it names is run.
 
         Raises:
             UserError: where the folder is no run folder.
         """
         if not self.config_file.is_file():
             raise UserError(f"{self.path} is no run folder: it has no config.yaml; give one that `gptgan train` made")
-        return load_config(self.config_file)
+        return load_config(self.config_file, run_code=False)
 
     def read_tokenizer(self) -> AnyTokenizer:
         """The run's tokenizer."""

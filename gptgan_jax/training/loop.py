@@ -29,6 +29,7 @@ from gptgan_jax.runs.timing import Stopwatch
 from gptgan_jax.training.alarms import active_alarms
 from gptgan_jax.training.gan import Gan, Metrics
 from gptgan_jax.training.phases import build_gan
+from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.progress import Progress
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.training.signals import StopSignals
@@ -234,14 +235,17 @@ class _Run:
                 self.say(f"resuming {self.folder.path} in phase {phase} at step {int(state.step)}")
         self.summarise(state)
         resumed_at = None if restored is None else int(state.step)
-        with Records.open(self.folder.path, self.config.records, resumed_at, self.is_main) as records:
+        with (
+            Records.open(self.folder.path, self.config.records, resumed_at, self.is_main) as records,
+            Profiler(self.folder.path, self.config.records.profile, self.is_main) as profiler,
+        ):
             for current in PHASES[PHASES.index(phase) :]:
                 first, last = self.first_step(current), self.last_step(current)
                 if first == last or int(state.step) >= last:
                     continue
                 if current != phase or restored is None:
                     state = self.begin(current, state, checkpoints)
-                state = _PhaseRun(self, current, records, checkpoints, signals).execute(state)
+                state = _PhaseRun(self, current, records, checkpoints, signals, profiler).execute(state)
                 phase = current
         checkpoints.wait()
 
@@ -262,13 +266,20 @@ class _PhaseRun:
     """One phase of a run."""
 
     def __init__(
-        self, run: _Run, phase: Phase, records: Records, checkpoints: Checkpoints, signals: StopSignals
+        self,
+        run: _Run,
+        phase: Phase,
+        records: Records,
+        checkpoints: Checkpoints,
+        signals: StopSignals,
+        profiler: Profiler,
     ) -> None:
         self.run = run
         self.phase: Phase = phase
         self.records = records
         self.checkpoints = checkpoints
         self.signals = signals
+        self.profiler = profiler
         self.first, self.last = run.first_step(phase), run.last_step(phase)
         self.rows = run.config.rows(phase)
         step_of = {
@@ -293,7 +304,10 @@ class _PhaseRun:
         with Progress.open(self.phase, self.last - self.first, start - self.first, active=run.is_main) as self.bar:
             try:
                 for step in range(start + 1, self.last + 1):
-                    state, metrics = self.step(state, next(batches))
+                    batch = next(batches)
+                    with self.profiler.step(step):
+                        state, metrics = self.step(state, batch)
+                    self.profiler.made(step, metrics)
                     if pending is not None:
                         self.read(*pending, tokens)
                     pending = (step, metrics)
