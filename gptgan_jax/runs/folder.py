@@ -14,7 +14,7 @@ TEMPORARY_FILE = "config.yaml.tmp"
 HELD_OUT_FILE = "held_out.npz"
 START_FILE = "start.npz"
 # What may change between the beginning of a run and its resume: nothing of it reaches a parameter.
-FREE_KEYS = ("runs_folder:", "records.", "checkpoints.")
+FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:")
 
 
 @dataclass(frozen=True)
