@@ -35,6 +35,7 @@ def all_finite(tree: Any) -> Array:
 
 def _guarded(step: Step) -> Step:
     def guarded(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
+        assert state.skipped is not None
         after, metrics = step(state, batch)
         # One answer for all arrays, so that the two players can't come apart.
         good = all_finite((metrics, after))
