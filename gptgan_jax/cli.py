@@ -112,7 +112,9 @@ _TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--profile A:B] [--key.p
 Trains the run that a config (a YAML file, such as configs/quickstart.yaml) describes; the same command again goes on
 with it. With --seeds N it trains N runs, NAME-seed0, NAME-seed1 and so on, one after another, and compares them in
 NAME-comparison. --profile A:B writes an XProf trace of the global steps A to B into the run's folder `profile` (the key
-records.profile), and doesn't make it another run. Every key below can be set on the command line, and overrides the file.
+records.profile), and doesn't make it another run. --distributed, the same command in every process, joins several
+processes: on a TPU pod and under SLURM without more, elsewhere with HOST:PORT,COUNT,INDEX (of process 0; how many; which
+one this is). Every key below can be set on the command line, and overrides the file.
 """
 _COMPARE_HELP = """usage: gptgan compare FILE [--seeds N] [--key.path value ...]
 
@@ -161,9 +163,17 @@ def _train(arguments: Sequence[str]) -> int:
         raise UserError("give a config first: gptgan train CONFIG [--key.path value ...]; some are in configs/")
     seeds, overrides = _seeds(arguments[1:])
     profiled, overrides = _profile(overrides)
+    distributed, overrides = _distributed(overrides)
     config = load_config(arguments[0], [*overrides, *profiled])
     _check_profile(config)
     _configure_jax()
+    if distributed is not None:
+        from gptgan_jax.hosts import connect
+
+        if seeds is not None:
+            raise UserError("--seeds trains one run after another; start it without --distributed")
+        connect(distributed or None)
+        return _to_its_end(lambda: _train_together(config))
     if seeds is None:
         return _to_its_end(lambda: _train_alone(config))
     return _to_its_end(lambda: _train_seeds(config, seeds))
@@ -171,6 +181,7 @@ def _train(arguments: Sequence[str]) -> int:
 
 def _to_its_end(work: Callable[[], int]) -> int:
     """The exit status of work that trains; a signal or a loss that is not finite ends it."""
+    from gptgan_jax.hosts import failure_among_many, leave
     from gptgan_jax.training.loop import Interrupted, NotFinite
 
     try:
@@ -181,11 +192,28 @@ def _to_its_end(work: Callable[[], int]) -> int:
     except NotFinite as error:
         print(f"gptgan: {error}", file=sys.stderr)
         return 1
+    except Exception as error:
+        line = failure_among_many(error)
+        if line is None:
+            raise
+        print(f"gptgan: {line}", file=sys.stderr)
+        leave(2 if isinstance(error, UserError) else 1)
 
 
 def _train_alone(config: Config) -> int:
     folder = _train_one(config)
     print(f"\nreport: {folder / 'report.html'}    more texts: gptgan sample {folder}")
+    return 0
+
+
+def _train_together(config: Config) -> int:
+    """In each of several processes; only one speaks, and judging is for a process of its own."""
+    from gptgan_jax.hosts import is_main
+    from gptgan_jax.running import train_run
+
+    folder = train_run(config, _say if is_main() else lambda line: None)
+    if is_main():
+        print(f"trained: {folder.path}    judge it in one process: gptgan evaluate {folder.path}")
     return 0
 
 
@@ -263,12 +291,30 @@ def _profile(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return found, rest
 
 
+def _distributed(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The address behind --distributed (empty where there is none; None without the flag), and the other arguments."""
+    rest, given = [], list(arguments)
+    found: str | None = None
+    while given:
+        argument = given.pop(0)
+        flag, _, text = argument.partition("=")
+        if flag != "--distributed":
+            rest.append(argument)
+            continue
+        found = text
+        if not text and given and not given[0].startswith("--"):
+            found = given.pop(0)
+    return found, rest
+
+
 def _check_profile(config: Config) -> None:
     """Raises UserError where the steps to be traced are none of the run's."""
     steps = sum(config.steps(phase) for phase in PHASES)
     if config.records.profile and config.records.profile[1] > steps:
         first, last = config.records.profile
-        raise UserError(f"records.profile: steps {first} to {last}, of a run of {steps}; the phases' steps are counted on")
+        raise UserError(
+            f"records.profile: steps {first} to {last}, of a run of {steps}; the phases' steps are counted on"
+        )
 
 
 def _train_one(config: Config) -> Path:

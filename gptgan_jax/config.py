@@ -177,6 +177,9 @@ class Config:
         None, "a run folder whose generator (and tokenizer) this run starts from; default: new parameters", min_length=1
     )
     start_checkpoint: str = key("likelihood", "which of its checkpoints: best, last, a phase (its best) or a step")
+    max_skips: int = key(
+        10, "steps in a row that are left out as their loss, gradient or result is not finite; then the run stops", ge=0
+    )
     data: DataConfig = key(GrammarData, "where text comes from")
     tokenizer: TokenizerConfig = key(WordTokenizer, "how text becomes token ids; without effect on an oracle's ids")
     generator: GeneratorConfig = key(TransformerConfig, "who writes")

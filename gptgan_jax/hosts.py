@@ -6,7 +6,7 @@ JAX's distributed runtime connects them; every process then runs the same progra
 import os
 import re
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -70,27 +70,26 @@ def to_host(x: Any) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
-def lost_contact(error: BaseException) -> str | None:
-    """What to tell a user whose run ended with this error because another process ended; None where it did not."""
-    text = " ".join(str(error).split())
-    signs = (
-        "Gloo",
-        "Connection reset",
-        "Connection closed",
-        "unhealthy",
-        "heartbeat",
-        "coordination service",
-        "Barrier",
-    )
-    if jax.process_count() == 1 or not any(sign in text for sign in signs):
+def failure_among_many(error: Exception) -> str | None:
+    """What to tell of an error in one of several processes; None where this is the only one.
+
+    The others can't go on without it, and notice that it has ended by what JAX tells them.
+    """
+    if jax.process_count() == 1:
         return None
-    return (
-        f"process {jax.process_index()} of {jax.process_count()} lost contact with another one ({text[:160]}); "
-        "start all of them again with the same command to go on from the last checkpoint"
-    )
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text
+    where = f"process {jax.process_index()} of {jax.process_count()}"
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return (
+            f"{where} lost contact with another one, or its devices failed ({text[:200]}); the same command in all "
+            "processes goes on from the last checkpoint"
+        )
+    return f"{where} failed: {type(error).__name__}: {text[:400]}"
 
 
-def leave(status: int) -> None:
+def leave(status: int) -> NoReturn:
     """Ends this process at once, without the farewell to the others that would wait for those that are gone."""
     sys.stdout.flush()
     sys.stderr.flush()

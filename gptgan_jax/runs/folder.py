@@ -15,7 +15,7 @@ HELD_OUT_FILE = "held_out.npz"
 START_FILE = "start.npz"
 # What may change between the beginning of a run and its resume: nothing of it reaches a parameter, but that other
 # devices round otherwise.
-FREE_KEYS = ("runs_folder:", "records.", "checkpoints.", "mesh.")
+FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "mesh.")
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ def gan_from(generator: Generator, discriminator: Discriminator, **options: Any)
             estimator=game.estimator.init(_hidden_width(generator, params_g)),
             reference=_copy(params_g) if game.needs_reference else None,
             replay=None if batch is None or not game.replay_size else empty_replay(batch, game.replay_size),
+            skipped=jnp.int32(0),
         )
 
     def likelihood_step(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:

@@ -33,6 +33,7 @@ from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.progress import Progress
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.training.signals import StopSignals
+from gptgan_jax.training.skipping import SKIPPED, skipping
 from gptgan_jax.types import Batch, GanState, Params, Player
 
 BAR_FIGURES = {
@@ -46,7 +47,7 @@ BAR_FIGURES = {
 
 
 class NotFinite(RuntimeError):
-    """A loss or a gradient was NaN or infinite; the message names the step, the phase and the last good checkpoint."""
+    """Numbers were NaN or infinite too often; the message names the step, the phase and the last good checkpoint."""
 
 
 class Interrupted(BaseException):
@@ -68,7 +69,7 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
     Raises:
         UserError: before anything is written, where the folder holds another run, the disk is too small or a batch
             can't be split over the devices.
-        NotFinite: a loss or a gradient was NaN or infinite.
+        NotFinite: more than `max_skips` steps in a row, or validation, came to NaN or infinity.
         Interrupted: SIGINT or SIGTERM came; the run is saved.
     """
     run = _Run(experiment, folder, say)
@@ -106,7 +107,9 @@ class _Run:
         self.placement = Placement.of(self.config.mesh)
         self.is_main = is_main()
         players, axis_name = (experiment.generator, experiment.discriminator), self.placement.axis_name
-        self.gans: dict[Phase, Gan] = {phase: build_gan(self.config, phase, *players, axis_name) for phase in PHASES}
+        self.gans: dict[Phase, Gan] = {
+            phase: skipping(build_gan(self.config, phase, *players, axis_name)) for phase in PHASES
+        }
         self.example = jax.tree.map(np.asarray, experiment.example_batch())
         evaluation = self.config.evaluation
         self.held_out = likelihood_of(experiment.generator)
@@ -290,7 +293,11 @@ class _PhaseRun:
         }
         self.step = run.placement.compiled(step_of[phase], run.target(phase))
         earlier = read_metrics(run.folder.path) if phase == "adversarial" else []
-        self.lines = [line for line in earlier if line["phase"] == phase and "discriminator_accuracy" in line]
+        self.lines = [
+            line
+            for line in earlier
+            if line["phase"] == phase and "discriminator_accuracy" in line and SKIPPED not in line
+        ]
         self.alarms = set(active_alarms(self.lines))
 
     def execute(self, state: GanState) -> GanState:
@@ -338,23 +345,34 @@ class _PhaseRun:
         return prefetch(make, step - self.first, run.placement.put)
 
     def read(self, step: int, metrics: Metrics, tokens: int) -> None:
-        """Looks at a step's metrics: records some, stops at those that are not finite."""
+        """Looks at a step's metrics: records some, and all of a step that was left out."""
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        wrong = [name for name, value in values.items() if not math.isfinite(value)]
-        if wrong:
-            raise self.not_finite(step, " and ".join(wrong))
+        skipped = int(values.pop(SKIPPED))
+        if skipped:
+            self.skip(step, values, skipped)
         figures = {short: values[name] for name, short in BAR_FIGURES.items() if name in values}
         self.bar.update(step - self.first, tokens, figures)
-        if (step - self.first) % self.run.config.evaluation.log_every == 0 or step == self.last:
+        logged = (step - self.first) % self.run.config.evaluation.log_every == 0 or step == self.last
+        if logged and not skipped:
             self.watch(step, self.records.write(self.phase, step, values))
 
-    def not_finite(self, step: int, what: str) -> NotFinite:
+    def skip(self, step: int, values: Mapping[str, float], skipped: int) -> None:
+        """Tells of a step that was left out, the `skipped`-th in a row; too many, or all of a phase, are an error."""
+        what = " and ".join(name for name, value in values.items() if not math.isfinite(value)) or "the updated state"
+        most = self.run.config.max_skips
+        if skipped > most or skipped == self.last - self.first:
+            before = f", after {skipped - 1} skipped steps" if skipped > 1 else ""
+            raise self.not_finite(step, what, before, ", or raise max_skips and go on")
+        self.records.write(self.phase, step, {**values, SKIPPED: skipped})
+        self.bar.message(f"step {step} skipped: {what} not finite; {skipped} in a row, max_skips is {most}")
+
+    def not_finite(self, step: int, what: str, before: str = "", way_out: str = "") -> NotFinite:
         self.checkpoints.wait()
         good = self.checkpoints.latest()
         back = f"the last good checkpoint is {good.phase}/{good.step}" if good else "no checkpoint was saved yet"
         return NotFinite(
-            f"{what} not finite at step {step} (phase {self.phase}); {back}; "
-            "lower the learning rate or clip_norm and start anew under another --name"
+            f"{what} not finite at step {step} (phase {self.phase}{before}); {back}; "
+            f"lower the learning rate or clip_norm and start anew under another --name{way_out}"
         )
 
     def watch(self, step: int, values: Mapping[str, float | None]) -> None:
