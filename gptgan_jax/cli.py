@@ -113,7 +113,7 @@ Trains the run that a config (a YAML file, such as configs/quickstart.yaml) desc
 with it. With --seeds N it trains N runs, NAME-seed0, NAME-seed1 and so on, one after another, and compares them in
 NAME-comparison. --profile A:B writes an XProf trace of the global steps A to B into the run's folder `profile` (the key
 records.profile), and doesn't make it another run. --distributed, the same command in every process, joins several
-processes: on a TPU pod and under SLURM without more, elsewhere with HOST:PORT,COUNT,INDEX (of process 0; how many; which
+processes: on a TPU pod and under SLURM as it is, elsewhere with HOST:PORT,COUNT,INDEX (of process 0; how many; which
 one this is). Every key below can be set on the command line, and overrides the file.
 """
 _COMPARE_HELP = """usage: gptgan compare FILE [--seeds N] [--key.path value ...]
@@ -172,7 +172,7 @@ def _train(arguments: Sequence[str]) -> int:
 
         if seeds is not None:
             raise UserError("--seeds trains one run after another; start it without --distributed")
-        connect(distributed or None)
+        connect(distributed or None, config.mesh.heartbeat_seconds)
         return _to_its_end(lambda: _train_together(config))
     if seeds is None:
         return _to_its_end(lambda: _train_alone(config))
@@ -208,9 +208,13 @@ def _train_alone(config: Config) -> int:
 
 def _train_together(config: Config) -> int:
     """In each of several processes; only one speaks, and judging is for a process of its own."""
-    from gptgan_jax.hosts import is_main
+    from gptgan_jax.hosts import is_main, who_is_here
     from gptgan_jax.running import train_run
 
+    _say(
+        f"{who_is_here()}; if another one ends, so does this one, within {config.mesh.heartbeat_seconds} seconds, and "
+        "the same command in all of them goes on from the last checkpoint"
+    )
     folder = train_run(config, _say if is_main() else lambda line: None)
     if is_main():
         print(f"trained: {folder.path}    judge it in one process: gptgan evaluate {folder.path}")
