@@ -180,8 +180,9 @@ def _train(arguments: Sequence[str]) -> int:
 
 
 def _to_its_end(work: Callable[[], int]) -> int:
-    """The exit status of work that trains; a signal or a loss that is not finite ends it."""
+    """The exit status of work that trains; a signal, losses that are not finite or a full disk end it."""
     from gptgan_jax.hosts import failure_among_many, leave
+    from gptgan_jax.runs.full_disk import NotWritten
     from gptgan_jax.training.loop import Interrupted, NotFinite
 
     try:
@@ -189,7 +190,7 @@ def _to_its_end(work: Callable[[], int]) -> int:
     except Interrupted as interruption:
         _say(str(interruption))
         return 130 if interruption.signal == signal.SIGINT else 0
-    except NotFinite as error:
+    except (NotFinite, NotWritten) as error:
         print(f"gptgan: {error}", file=sys.stderr)
         return 1
     except Exception as error:

@@ -116,7 +116,8 @@ def with_absolute_paths(config: Config) -> Config:
     if isinstance(tokenizer, FileTokenizer):
         tokenizer = absolute(tokenizer, "path")
     start_from = None if config.start_from is None else from_root(config.start_from)
-    return dataclasses.replace(config, data=data, tokenizer=tokenizer, start_from=start_from)
+    checkpoints = absolute(config.checkpoints, "folder")
+    return dataclasses.replace(config, data=data, tokenizer=tokenizer, start_from=start_from, checkpoints=checkpoints)
 
 
 def to_yaml(config: Config) -> str:

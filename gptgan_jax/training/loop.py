@@ -6,6 +6,7 @@ checkpoint is all that a resume needs. Metrics of a step are read after the next
 
 import math
 from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -22,7 +23,9 @@ from gptgan_jax.optimizers import parameter_paths, unmatched
 from gptgan_jax.runs.checkpoints import METRIC, Checkpoints, restore_latest_readable, state_bytes
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
+from gptgan_jax.runs.full_disk import telling_of_full_disk
 from gptgan_jax.runs.held_out import check_same_text, held_out_of, save_held_out
+from gptgan_jax.runs.lock import locked
 from gptgan_jax.runs.records import Records, check_available, read_metrics
 from gptgan_jax.runs.start import read_start, save_start
 from gptgan_jax.runs.timing import Stopwatch
@@ -67,27 +70,36 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
         say: takes one line of news at a time.
 
     Raises:
-        UserError: before anything is written, where the folder holds another run, the disk is too small or a batch
-            can't be split over the devices.
+        UserError: before anything is written, where the folder holds another run or is in use by a live one, the disk
+            is too small or a batch can't be split over the devices.
         NotFinite: more than `max_skips` steps in a row, or validation, came to NaN or infinity.
+        NotWritten: the disk is full.
         Interrupted: SIGINT or SIGTERM came; the run is saved.
     """
     run = _Run(experiment, folder, say)
-    resuming = folder.check(experiment.config)
+    folder.check(experiment.config)
     run.check_resources()
     wait_for_all("checked")  # before one of them makes the folder
-    if run.is_main:
-        if resuming:
-            check_same_text(folder.path, experiment)
-            folder.write_config(experiment.config)
-        else:
-            save_held_out(folder.path, held_out_of(experiment))
-            if experiment.start is not None:
-                save_start(folder.path, experiment.start)
-            folder.create(experiment.config, experiment.tokenizer)
-    wait_for_all("made")
-    with StopSignals() as signals, Checkpoints(folder.checkpoints, experiment.config.checkpoints.keep) as checkpoints:
-        run.execute(checkpoints, signals)
+    with telling_of_full_disk(folder), locked(folder.path, say, run.is_main):
+        if run.is_main:
+            _prepare(experiment, folder)
+        wait_for_all("made")
+        keep = experiment.config.checkpoints.keep
+        checkpoints = Checkpoints(folder.checkpoints_of(experiment.config), keep)
+        with StopSignals(jax.process_count()) as signals, checkpoints:
+            run.execute(checkpoints, signals)
+
+
+def _prepare(experiment: Experiment, folder: RunFolder) -> None:
+    """Makes the run folder, or brings that of the same run up to date."""
+    if folder.check(experiment.config):
+        check_same_text(folder.path, experiment)
+        folder.write_config(experiment.config)
+        return
+    save_held_out(folder.path, held_out_of(experiment))
+    if experiment.start is not None:
+        save_start(folder.path, experiment.start)
+    folder.create(experiment.config, experiment.tokenizer)
 
 
 def check(experiment: Experiment, folder: RunFolder) -> None:
@@ -206,7 +218,12 @@ class _Run:
         self.check_frozen()
         largest = max(state_bytes(self.target(phase)) for phase in PHASES)
         # Of each phase the latest few, the best and one being written.
-        check_disk(self.folder.path, largest * (self.config.checkpoints.keep + 2) * len(PHASES))
+        needed = largest * (self.config.checkpoints.keep + 2) * len(PHASES)
+        where = self.folder.checkpoints_of(self.config)
+        if isinstance(where, Path):
+            check_disk(where, needed)
+        if self.config.checkpoints.folder is not None:
+            check_disk(self.folder.path, 0)
 
     def check_frozen(self) -> None:
         """Every pattern of parameters that stay as they are must name one."""
@@ -319,14 +336,14 @@ class _PhaseRun:
                         self.read(*pending, tokens)
                     pending = (step, metrics)
                     due = step == self.last or (step - self.first) % every == 0
-                    stopping = self.signals.received()
+                    stopping = self.signals.received(step)
                     if due or stopping:
                         self.read(*pending, tokens)
                         pending = None
                         with self.bar.paused():
                             self.keep(state, self.evaluate(state) if due and self.phase != "warmup" else None)
                             watch.save()
-                    if stopping or (due and self.signals.received()):
+                    if stopping or (due and self.signals.received(step)):
                         self.stop(step)
             finally:
                 batches.close()
