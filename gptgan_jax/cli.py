@@ -112,7 +112,7 @@ _TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--profile A:B] [--key.p
 Trains the run that a config (a YAML file, such as configs/quickstart.yaml) describes; the same command again goes on
 with it. With --seeds N it trains N runs, NAME-seed0, NAME-seed1 and so on, one after another, and compares them in
 NAME-comparison. --profile A:B writes an XProf trace of the global steps A to B into the run's folder `profile` (the key
-records.profile), and doesn't make it another run. Every key below can be set on the command line, and overrides the file.
+records.profile), and doesn't make it another run. Every key below can be set on the command line, over the file.
 """
 _COMPARE_HELP = """usage: gptgan compare FILE [--seeds N] [--key.path value ...]
 
@@ -268,7 +268,9 @@ def _check_profile(config: Config) -> None:
     steps = sum(config.steps(phase) for phase in PHASES)
     if config.records.profile and config.records.profile[1] > steps:
         first, last = config.records.profile
-        raise UserError(f"records.profile: steps {first} to {last}, of a run of {steps}; the phases' steps are counted on")
+        raise UserError(
+            f"records.profile: steps {first} to {last}, of a run of {steps}; the phases' steps are counted on"
+        )
 
 
 def _train_one(config: Config) -> Path:
