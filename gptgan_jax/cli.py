@@ -107,14 +107,14 @@ _CHECKPOINT_HELP = (
     "best (default: least validation loss in the last phase that trained the generator), last, "
     "likelihood or adversarial (that phase's best), or a step number"
 )
-_TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--profile A:B] [--key.path value ...]
+_TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--profile A:B] [--distributed [ADDRESS]] [--key.path value ...]
 
 Trains the run that a config (a YAML file, such as configs/quickstart.yaml) describes; the same command again goes on
 with it. With --seeds N it trains N runs, NAME-seed0, NAME-seed1 and so on, one after another, and compares them in
 NAME-comparison. --profile A:B writes an XProf trace of the global steps A to B into the run's folder `profile` (the key
 records.profile), and doesn't make it another run. --distributed, the same command in every process, joins several
 processes: on a TPU pod and under SLURM as it is, elsewhere with HOST:PORT,COUNT,INDEX (of process 0; how many; which
-one this is). Every key below can be set on the command line, and overrides the file.
+one this is). Every key below can be set on the command line, over the file.
 """
 _COMPARE_HELP = """usage: gptgan compare FILE [--seeds N] [--key.path value ...]
 
