@@ -1,4 +1,4 @@
-"""The command line: train, compare, sample, evaluate, report.
+"""The command line: train, compare, sample, evaluate, report, compile.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     # `main` hands the arguments of these on by itself: their overrides are keys of the config, not flags of a parser.
     commands.add_parser("train", help="train the run that a config describes, or go on with it; train --help: all keys")
     commands.add_parser("compare", help="train several adversarial methods from one likelihood training, and compare")
+    commands.add_parser("compile", help="compile a run for TPUs that need not be there: memory, FLOP, step time")
 
     run_help = "a run folder, such as runs/quickstart"
     sample = commands.add_parser("sample", help="write texts with a run's generator", allow_abbrev=False)
@@ -129,6 +130,17 @@ NAME is FILE's name without its ending. For each seed it trains and sweeps runs/
 continued likelihood training), and from its best runs/NAME/ARM-seedK for each arm; then runs/NAME/comparison has
 report.html, report.md and comparison.json, and the table is printed. The same command again goes on with what is not
 done yet. --key.path value sets a key of every run, over all files; gptgan train --help lists the keys.
+"""
+_COMPILE_HELP = """usage: gptgan compile CONFIG --topology CHIP:SHAPE [--topology ...] [--key.path value ...]
+
+Lowers and compiles every step of the run and its sampler for a slice of TPUs, without any TPU, and prints for each
+device: memory by what it holds and what HBM allows, FLOP, collectives and their bytes, and the time of a step at the
+chip's published figures. With several topologies it also prints their times side by side. Text is read only where the
+config gives no vocab_size. It needs TPU's compiler: pip install "jax[tpu]".
+
+CHIP is v5e, v5p or v6e and SHAPE the chips along each dimension: v5e:2x4 is what is rented as v5litepod-8, v5e:16x16 is
+v5litepod-256, v5p:2x4x4 is v5p-64 (64 TensorCores on 32 chips). Keys are those of gptgan train --help; mesh.data,
+mesh.fsdp and mesh.tensor say how the chips share the work. The exit status is 1 where a program does not fit.
 """
 
 
@@ -216,18 +228,66 @@ def _compare(arguments: Sequence[str]) -> int:
     return _to_its_end(work)
 
 
+def _compile(arguments: Sequence[str]) -> int:
+    import jax
+
+    from gptgan_jax.config_files import load_config
+
+    if "-h" in arguments or "--help" in arguments:
+        print(_COMPILE_HELP, end="")
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError("give a config first: gptgan compile CONFIG --topology v5e:2x4; see --help")
+    names, overrides = _flag("--topology", arguments[1:])
+    if not names:
+        raise UserError("--topology is missing: for which TPUs? Such as --topology v5e:2x4; see --help")
+    config = load_config(arguments[0], overrides)
+    # Whatever chips this machine has are left alone.
+    jax.config.update("jax_platforms", "cpu")
+
+    from gptgan_jax.compiling.chips import load_slice
+    from gptgan_jax.compiling.programs import Compiler, load_players
+    from gptgan_jax.compiling.tables import Outlook, outlook_table, scaling_table
+
+    slices = [load_slice(name) for name in names]
+    players = load_players(config)
+    compilers = [Compiler(config, players, chips) for chips in slices]
+    outlooks = []
+    for chips, compiler in zip(slices, compilers, strict=True):
+        programs = []
+        for phase in compiler.names:
+            _say(f"compiling {phase} for {chips.name}")
+            programs.append(compiler.program(phase))
+        outlook = Outlook(chips, dict(compiler.mesh.shape), tuple(programs))
+        print(outlook_table(outlook), flush=True)
+        for line in outlook.misfits:
+            print(f"gptgan: {arguments[0]} does not fit {chips.name}: {line}", file=sys.stderr)
+        print(flush=True)
+        outlooks.append(outlook)
+    if len(outlooks) > 1:
+        print(scaling_table(outlooks))
+    return 1 if any(outlook.misfits for outlook in outlooks) else 0
+
+
+def _flag(flag: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The values that a flag is given with, and the other arguments."""
+    values, rest, given = [], [], list(arguments)
+    while given:
+        name, equals, text = given.pop(0).partition("=")
+        if name != flag:
+            rest.append(name + equals + text)
+        elif equals or given:
+            values.append(text if equals else given.pop(0))
+        else:
+            raise UserError(f"{flag} needs a value")
+    return values, rest
+
+
 def _seeds(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
     """The number behind --seeds, and the other arguments."""
-    rest: list[str] = []
+    values, rest = _flag("--seeds", arguments)
     seeds: int | None = None
-    given = list(arguments)
-    while given:
-        flag, equals, text = given.pop(0).partition("=")
-        if flag != "--seeds":
-            rest.append(flag + equals + text)
-            continue
-        if not equals:
-            text = given.pop(0) if given else ""
+    for text in values:
         if not text.isdecimal() or int(text) < 1:
             raise UserError(f"--seeds {text!r} should be a whole number, at least 1")
         seeds = int(text)
@@ -363,7 +423,7 @@ def _compare_runs(folders: Sequence[Path], out: Path) -> int:
     return 0
 
 
-_WITH_KEYS = {"train": _train, "compare": _compare}
+_WITH_KEYS = {"train": _train, "compare": _compare, "compile": _compile}
 
 
 def _configure_jax() -> None:
