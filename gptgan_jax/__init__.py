@@ -37,6 +37,7 @@ from gptgan_jax.objectives.self_play import spin
 from gptgan_jax.sampling import log_probs, resample, rollout_values, sample
 from gptgan_jax.training.game import Demonstrations, Game
 from gptgan_jax.training.gan import Gan, gan_from
+from gptgan_jax.training.skipping import skipping
 from gptgan_jax.types import Batch, GanState, Player, Sample, Scores, Vocabulary, unconditional_batch
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "rollout_values",
     "sample",
     "share_trunk",
+    "skipping",
     "spin",
     "unconditional_batch",
     "wasserstein",

@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import math
 import os
+import re
 import signal
 import sys
 import typing
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gptgan_jax.config import Config, EmbedderName
+from gptgan_jax.config import MOST_SEEDS, PHASES, Config, EmbedderName
 from gptgan_jax.errors import UserError
 
 
@@ -107,11 +108,14 @@ _CHECKPOINT_HELP = (
     "best (default: least validation loss in the last phase that trained the generator), last, "
     "likelihood or adversarial (that phase's best), or a step number"
 )
-_TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--key.path value ...]
+_TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--profile A:B] [--key.path value ...]
 
 Trains the run that a config (a YAML file, such as configs/quickstart.yaml) describes; the same command again goes on
 with it. With --seeds N it trains N runs, NAME-seed0, NAME-seed1 and so on, one after another, and compares them in
-NAME-comparison. Every key below can be set on the command line, and overrides the file.
+NAME-comparison. --profile A:B writes an XProf trace of the global steps A to B into the run's folder `profile` (the key
+records.profile), and doesn't make it another run. --distributed, the same command in every process, joins several
+processes: on a TPU pod and under SLURM without more, elsewhere with HOST:PORT,COUNT,INDEX (of process 0; how many; which
+one this is). Every key below can be set on the command line, and overrides the file.
 """
 _COMPARE_HELP = """usage: gptgan compare FILE [--seeds N] [--key.path value ...]
 
@@ -130,17 +134,6 @@ NAME is FILE's name without its ending. For each seed it trains and sweeps runs/
 continued likelihood training), and from its best runs/NAME/ARM-seedK for each arm; then runs/NAME/comparison has
 report.html, report.md and comparison.json, and the table is printed. The same command again goes on with what is not
 done yet. --key.path value sets a key of every run, over all files; gptgan train --help lists the keys.
-"""
-_COMPILE_HELP = """usage: gptgan compile CONFIG --topology CHIP:SHAPE [--topology ...] [--key.path value ...]
-
-Lowers and compiles every step of the run and its sampler for a slice of TPUs, without any TPU, and prints for each
-device: memory by what it holds and what HBM allows, FLOP, collectives and their bytes, and the time of a step at the
-chip's published figures. With several topologies it also prints their times side by side. Text is read only where the
-config gives no vocab_size. It needs TPU's compiler: pip install "jax[tpu]".
-
-CHIP is v5e, v5p or v6e and SHAPE the chips along each dimension: v5e:2x4 is what is rented as v5litepod-8, v5e:16x16 is
-v5litepod-256, v5p:2x4x4 is v5p-64 (64 TensorCores on 32 chips). Keys are those of gptgan train --help; mesh.data,
-mesh.fsdp and mesh.tensor say how the chips share the work. The exit status is 1 where a program does not fit.
 """
 
 
@@ -170,8 +163,18 @@ def _train(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         raise UserError("give a config first: gptgan train CONFIG [--key.path value ...]; some are in configs/")
     seeds, overrides = _seeds(arguments[1:])
-    config = load_config(arguments[0], overrides)
+    profiled, overrides = _profile(overrides)
+    distributed, overrides = _distributed(overrides)
+    config = load_config(arguments[0], [*overrides, *profiled])
+    _check_profile(config)
     _configure_jax()
+    if distributed is not None:
+        from gptgan_jax.hosts import connect
+
+        if seeds is not None:
+            raise UserError("--seeds trains one run after another; start it without --distributed")
+        connect(distributed or None)
+        return _to_its_end(lambda: _train_together(config))
     if seeds is None:
         return _to_its_end(lambda: _train_alone(config))
     return _to_its_end(lambda: _train_seeds(config, seeds))
@@ -179,6 +182,7 @@ def _train(arguments: Sequence[str]) -> int:
 
 def _to_its_end(work: Callable[[], int]) -> int:
     """The exit status of work that trains; a signal or a loss that is not finite ends it."""
+    from gptgan_jax.hosts import failure_among_many, leave
     from gptgan_jax.training.loop import Interrupted, NotFinite
 
     try:
@@ -189,11 +193,28 @@ def _to_its_end(work: Callable[[], int]) -> int:
     except NotFinite as error:
         print(f"gptgan: {error}", file=sys.stderr)
         return 1
+    except Exception as error:
+        line = failure_among_many(error)
+        if line is None:
+            raise
+        print(f"gptgan: {line}", file=sys.stderr)
+        leave(2 if isinstance(error, UserError) else 1)
 
 
 def _train_alone(config: Config) -> int:
     folder = _train_one(config)
     print(f"\nreport: {folder / 'report.html'}    more texts: gptgan sample {folder}")
+    return 0
+
+
+def _train_together(config: Config) -> int:
+    """In each of several processes; only one speaks, and judging is for a process of its own."""
+    from gptgan_jax.hosts import is_main
+    from gptgan_jax.running import train_run
+
+    folder = train_run(config, _say if is_main() else lambda line: None)
+    if is_main():
+        print(f"trained: {folder.path}    judge it in one process: gptgan evaluate {folder.path}")
     return 0
 
 
@@ -228,70 +249,73 @@ def _compare(arguments: Sequence[str]) -> int:
     return _to_its_end(work)
 
 
-def _compile(arguments: Sequence[str]) -> int:
-    import jax
-
-    from gptgan_jax.config_files import load_config
-
-    if "-h" in arguments or "--help" in arguments:
-        print(_COMPILE_HELP, end="")
-        return 0
-    if not arguments or arguments[0].startswith("-"):
-        raise UserError("give a config first: gptgan compile CONFIG --topology v5e:2x4; see --help")
-    names, overrides = _flag("--topology", arguments[1:])
-    if not names:
-        raise UserError("--topology is missing: for which TPUs? Such as --topology v5e:2x4; see --help")
-    config = load_config(arguments[0], overrides)
-    # Whatever chips this machine has are left alone.
-    jax.config.update("jax_platforms", "cpu")
-
-    from gptgan_jax.compiling.chips import load_slice
-    from gptgan_jax.compiling.programs import Compiler, load_players
-    from gptgan_jax.compiling.tables import Outlook, outlook_table, scaling_table
-
-    slices = [load_slice(name) for name in names]
-    players = load_players(config)
-    compilers = [Compiler(config, players, chips) for chips in slices]
-    outlooks = []
-    for chips, compiler in zip(slices, compilers, strict=True):
-        programs = []
-        for phase in compiler.names:
-            _say(f"compiling {phase} for {chips.name}")
-            programs.append(compiler.program(phase))
-        outlook = Outlook(chips, dict(compiler.mesh.shape), tuple(programs))
-        print(outlook_table(outlook), flush=True)
-        for line in outlook.misfits:
-            print(f"gptgan: {arguments[0]} does not fit {chips.name}: {line}", file=sys.stderr)
-        print(flush=True)
-        outlooks.append(outlook)
-    if len(outlooks) > 1:
-        print(scaling_table(outlooks))
-    return 1 if any(outlook.misfits for outlook in outlooks) else 0
-
-
-def _flag(flag: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The values that a flag is given with, and the other arguments."""
-    values, rest, given = [], [], list(arguments)
-    while given:
-        name, equals, text = given.pop(0).partition("=")
-        if name != flag:
-            rest.append(name + equals + text)
-        elif equals or given:
-            values.append(text if equals else given.pop(0))
-        else:
-            raise UserError(f"{flag} needs a value")
-    return values, rest
-
-
 def _seeds(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
     """The number behind --seeds, and the other arguments."""
-    values, rest = _flag("--seeds", arguments)
+    rest: list[str] = []
     seeds: int | None = None
-    for text in values:
-        if not text.isdecimal() or int(text) < 1:
-            raise UserError(f"--seeds {text!r} should be a whole number, at least 1")
-        seeds = int(text)
+    given = list(arguments)
+    while given:
+        flag, equals, text = given.pop(0).partition("=")
+        if flag != "--seeds":
+            rest.append(flag + equals + text)
+            continue
+        if not equals:
+            text = given.pop(0) if given else ""
+        seeds = _whole(text)
+        if seeds is None or seeds > MOST_SEEDS:
+            raise UserError(f"--seeds {text[:40]!r} should be a whole number, at least 1 and at most {MOST_SEEDS}")
     return seeds, rest
+
+
+def _whole(text: str) -> int | None:
+    """The whole number above 0 that a text is; None for anything else. Python reads no more than 4,300 digits."""
+    return int(text) or None if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def _profile(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What --profile A:B says as a key of the config, and the other arguments."""
+    rest, given = [], list(arguments)
+    found: list[str] = []
+    while given:
+        flag, equals, text = given.pop(0).partition("=")
+        if flag != "--profile":
+            rest.append(flag + equals + text)
+            continue
+        if not equals:
+            text = given.pop(0) if given else ""
+        first, last = map(_whole, text.partition(":")[::2])
+        if first is None or last is None or first > last:
+            raise UserError(
+                f"--profile {text[:40]!r} should be two global steps, such as 100:110, the first and the last"
+            )
+        found = ["--records.profile", f"[{first}, {last}]"]
+    return found, rest
+
+
+def _distributed(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The address behind --distributed (empty where there is none; None without the flag), and the other arguments."""
+    rest, given = [], list(arguments)
+    found: str | None = None
+    while given:
+        argument = given.pop(0)
+        flag, _, text = argument.partition("=")
+        if flag != "--distributed":
+            rest.append(argument)
+            continue
+        found = text
+        if not text and given and not given[0].startswith("--"):
+            found = given.pop(0)
+    return found, rest
+
+
+def _check_profile(config: Config) -> None:
+    """Raises UserError where the steps to be traced are none of the run's."""
+    steps = sum(config.steps(phase) for phase in PHASES)
+    if config.records.profile and config.records.profile[1] > steps:
+        first, last = config.records.profile
+        raise UserError(
+            f"records.profile: steps {first} to {last}, of a run of {steps}; the phases' steps are counted on"
+        )
 
 
 def _train_one(config: Config) -> Path:
@@ -421,6 +445,12 @@ def _compare_runs(folders: Sequence[Path], out: Path) -> int:
     runs = [load_reported_run(RunFolder(folder)) for folder in folders]
     print(f"report: {write_comparison(runs, out)}")
     return 0
+
+
+def _compile(arguments: Sequence[str]) -> int:
+    from gptgan_jax.compiling.command import run
+
+    return run(arguments, _say)
 
 
 _WITH_KEYS = {"train": _train, "compare": _compare, "compile": _compile}

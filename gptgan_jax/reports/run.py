@@ -21,6 +21,7 @@ from gptgan_jax.reports.frontiers import frontier_figure
 from gptgan_jax.reports.tables import area_table, best_table, dominance_table, samples_table, table_of_scores
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import read_metrics
+from gptgan_jax.training.skipping import SKIPPED
 
 LOSS_FILE, DISCRIMINATOR_FILE = "loss.png", "discriminator.png"
 PICTURES = (LOSS_FILE, DISCRIMINATOR_FILE, "frontier-[0-9].png")
@@ -62,8 +63,17 @@ class Alarm:
 
 
 def alarms_in(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
-    """The alarms among the records that `read_metrics` gives."""
-    return [Alarm(str(r["phase"]), int(r["step"]), str(r["alarm"])) for r in records if "alarm" in r]
+    """The alarms among the records that `read_metrics` gives, and one for each phase with steps that were left out."""
+    skips: dict[str, list[int]] = {}
+    found = []
+    for record in records:
+        if "alarm" in record:
+            found.append(Alarm(str(record["phase"]), int(record["step"]), str(record["alarm"])))
+        elif SKIPPED in record:
+            skips.setdefault(str(record["phase"]), []).append(int(record["step"]))
+    for phase, steps in skips.items():
+        found.append(Alarm(phase, steps[0], f"{len(steps)} step(s) from here on were skipped: not finite"))
+    return sorted(found, key=lambda alarm: alarm.step)
 
 
 def load_reported_run(folder: RunFolder) -> ReportedRun:

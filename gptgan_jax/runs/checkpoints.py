@@ -1,28 +1,43 @@
-"""Checkpoints of a run: Orbax, asynchronous, one folder a phase.
+"""Checkpoints of a run: Orbax, asynchronous, one folder a phase; local or remote (gs://BUCKET/...).
 
 Each phase keeps its latest few and its best by validation. Steps are global over phases, so the latest checkpoint of a
-run is the one with the highest step.
+run is the one with the highest step. A step is written under a temporary name, with the checksums of its files, and
+comes to be by one rename: there is no instant at which it is there and could not be checked.
 """
 
 import functools
 import json
 import logging
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.errors import UserError
+from gptgan_jax.runs.checksums import damage
+from gptgan_jax.runs.sealing import METADATA_FILE, SEALED, sealed_path_class
 from gptgan_jax.types import GanState, Params
 
 METRIC = "valid_nats_per_token"
+TRASH = "deleted"
+
+
+class NotSaved(OSError):
+    """A checkpoint could not be written; the message says why."""
+
+
+class Damaged(Exception):
+    """A checkpoint is not what was written; the message names the file."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +50,26 @@ class Saved:
 
 
 class Checkpoints:
-    """The checkpoints under RUN/checkpoints. A context manager: leaving it waits for the last save."""
+    """The checkpoints in a folder, such as RUN/checkpoints. A context manager: leaving it waits for the last save.
 
-    def __init__(self, folder: Path, keep: int = 2, read_only: bool = False) -> None:
-        # Orbax warns of every save that carries no metric, which is every save at a signal.
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        self.folder = folder.absolute()
-        self._keep = keep
+    With several processes all of them open it and call its methods alike; the first one writes. A reader is on its own.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], keep: int = 2, read_only: bool = False) -> None:
+        # Orbax warns of every save that carries no metric, which is every save at a signal, and of errors we tell of.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        self.folder = absolute(folder)
         self._read_only = read_only
         self._managers: dict[Phase, ocp.CheckpointManager] = {}
-        self.damaged: list[tuple[Saved, str, Path]] = []
+        self._policy = preservation_policy.AnyPreservationPolicy(
+            [
+                preservation_policy.LatestN(keep),
+                preservation_policy.BestN(
+                    get_metric_fn=_value_of, reverse=True, n=1, keep_checkpoints_without_metrics=False
+                ),
+            ]
+        )
+        self.damaged: list[tuple[Saved, str, epath.Path]] = []
 
     def all(self) -> list[Saved]:
         """Every checkpoint, by step."""
@@ -72,12 +97,23 @@ class Checkpoints:
         return sorted((saved for saved in self.all() if saved.phase == phase), key=rank)
 
     def save(self, phase: Phase, state: GanState, valid_nats: float | None) -> None:
-        """Starts to write the state, whose arrays may be donated to the next step right after."""
+        """Starts to write the state, whose arrays may be donated to the next step right after.
+
+        Raises:
+            NotSaved: this one, or the one before it, can't be written.
+        """
+        self.wait()
         metrics = None if valid_nats is None else {METRIC: valid_nats}
         if jax.default_backend() == "cpu":
             # There a copy to the host may be a view, and the next step writes over the donated state.
             state = jax.tree.map(jnp.copy, state)
-        self._manager(phase).save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics)
+        arguments = ocp.args.StandardSave(state)
+        try:
+            manager = self._manager(phase)
+            self._empty_trash(phase)
+            manager.save(int(state.step), args=arguments, metrics=metrics, custom_metadata={SEALED: True})
+        except Exception as error:
+            raise NotSaved(f"{self.folder / phase / str(int(state.step))}: {_reason(error)}") from error
 
     def choose(self, wanted: str) -> Saved:
         """The checkpoint that a user names: `best`, `last`, a phase (its best) or a step.
@@ -97,7 +133,7 @@ class Checkpoints:
             found = everything[-1]
         elif wanted in PHASES:
             found = self.best(wanted)
-        elif wanted.isdecimal():
+        elif wanted.isdecimal() and len(wanted) < 19:  # Python reads no more than 4,300 digits
             found = next((saved for saved in reversed(everything) if saved.step == int(wanted)), None)
         if found is None:
             there = ", ".join(f"{saved.phase}/{saved.step}" for saved in everything)
@@ -108,8 +144,10 @@ class Checkpoints:
         """The state as it was, in the structure and shardings of `target` (arrays or shape structs).
 
         Raises:
+            Damaged: a file is not as it was written.
             Exception: whatever Orbax finds wrong with it.
         """
+        self._verify(saved)
         return self._manager(saved.phase).restore(saved.step, args=ocp.args.StandardRestore(target))
 
     def restore_part(self, saved: Saved, path: tuple[str, ...], target: Params) -> Params:
@@ -125,6 +163,7 @@ class Checkpoints:
         """
         item = functools.reduce(lambda inner, name: {name: inner}, reversed(path), target)
         try:
+            self._verify(saved)
             arguments = ocp.args.PyTreeRestore(
                 item=item,
                 restore_args=ocp.checkpoint_utils.construct_restore_args(item),
@@ -134,63 +173,123 @@ class Checkpoints:
         except Exception as error:
             raise UserError(
                 f"checkpoint {self.folder / saved.phase / str(saved.step)} can't be read "
-                f"({' '.join(str(error).split())[:160]}); name another"
+                f"({_reason(error)}); name another"
             ) from error
         return functools.reduce(lambda tree, name: tree[name], path, restored)
 
-    def set_aside(self, saved: Saved) -> Path:
+    def prune(self) -> None:
+        """Removes what the rule of what is kept leaves out: a run that was killed may have left one more."""
+        for phase in dict.fromkeys(saved.phase for saved in self.all()):
+            saved_here = [saved for saved in self.all() if saved.phase == phase]
+            infos: list[Any] = [
+                SimpleNamespace(
+                    step=saved.step,
+                    time=None,
+                    metrics=None if saved.valid_nats is None else {METRIC: saved.valid_nats},
+                )
+                for saved in saved_here
+            ]
+            kept = self._policy.should_preserve(infos, context=preservation_policy.PreservationContext())
+            for saved, keep in zip(saved_here, kept, strict=True):
+                if not keep:
+                    self._manager(phase).delete(saved.step)
+            self._empty_trash(phase)
+
+    def set_aside(self, saved: Saved) -> epath.Path:
         """Moves a checkpoint that can't be read out of the way of a new one with its step, and says where to."""
         aside = self.folder / "unreadable" / f"{saved.phase}-{saved.step}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
         number = 1
         while aside.exists():
-            aside, number = aside.with_name(f"{saved.phase}-{saved.step}-{number}"), number + 1
-        (self.folder / saved.phase / str(saved.step)).rename(aside)
+            aside, number = aside.parent / f"{saved.phase}-{saved.step}-{number}", number + 1
+        self._together("checkpoint about to be set aside")
+        if jax.process_index() == 0:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / saved.phase / str(saved.step)).rename(aside)
+        self._together("checkpoint set aside")
         if saved.phase in self._managers:
             self._managers.pop(saved.phase).close()
         return aside
 
     def wait(self) -> None:
-        """Returns when everything that was saved is on disk."""
-        for manager in self._managers.values():
-            manager.wait_until_finished()
+        """Returns when everything that was saved is on disk.
+
+        Raises:
+            NotSaved: it can't be written. Once: the save that failed is then given up.
+        """
+        for phase, manager in list(self._managers.items()):
+            try:
+                manager.wait_until_finished()
+            except Exception as error:
+                # A manager raises the same error for ever; the next one begins from what is on the disk.
+                self._managers.pop(phase)
+                raise NotSaved(f"{self.folder / phase}: {_reason(error)}") from error
 
     def close(self) -> None:
-        for manager in self._managers.values():
+        """Waits for the last save; raises as `wait` does."""
+        self.wait()
+        for phase, manager in self._managers.items():
             manager.close()
+            self._empty_trash(phase)
         self._managers.clear()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except NotSaved:
+            if kind is None:  # otherwise what went wrong first is told
+                raise
 
-    def _check_metrics(self, phase: Phase) -> None:
+    def _together(self, name: str) -> None:
+        """Where several processes write, waits for all of them."""
+        if not self._read_only and jax.process_count() > 1:
+            multihost_utils.sync_global_devices(name)
+
+    def _verify(self, saved: Saved) -> None:
+        """Raises Damaged where a file of the checkpoint is not what was written."""
+        if self._read_only or jax.process_count() == 1:
+            problem = _problem(self.folder / saved.phase / str(saved.step))
+        else:  # one reads it all, and all do the same
+            problem = _problem(self.folder / saved.phase / str(saved.step)) if jax.process_index() == 0 else None
+            if int(multihost_utils.broadcast_one_to_all(jnp.int32(problem is not None))):
+                problem = problem or "it is damaged, as the first process found"
+        if problem:
+            raise Damaged(problem)
+
+    def _check_small_files(self, phase: Phase) -> None:
         """Orbax reads every checkpoint's metrics when it opens a folder, and one damaged file would fail them all."""
-        for file in sorted((self.folder / phase).glob("*/metrics/metrics")):
-            try:
-                json.loads(file.read_text(encoding="utf-8"))
-            except ValueError:
-                saved = Saved(phase, int(file.parts[-3]), None)
-                if self._read_only:
-                    raise UserError(
-                        f"{file} is damaged; `gptgan train` on this run sets its checkpoint aside"
-                    ) from None
-                self.damaged.append((saved, "its metrics file is damaged", self.set_aside(saved)))
+        for folder in sorted((self.folder / phase).iterdir(), key=lambda path: path.name):
+            if not folder.name.isdecimal():
+                continue
+            problem = _problem(folder, within="metrics/")
+            if problem and self._read_only:
+                raise UserError(
+                    f"checkpoint {folder} is damaged: {problem}; `gptgan train` on this run sets it aside"
+                ) from None
+            if problem:
+                saved = Saved(phase, int(folder.name), None)
+                self.damaged.append((saved, problem, self.set_aside(saved)))
+
+    def _empty_trash(self, phase: Phase) -> None:
+        """Checkpoints are deleted by a rename, so that none is ever half there, and the renamed ones here."""
+        if not self._read_only and jax.process_index() == 0:
+            (self.folder / phase / TRASH).rmtree(missing_ok=True)
 
     def _manager(self, phase: Phase) -> ocp.CheckpointManager:
         if phase not in self._managers:
-            self._check_metrics(phase)
-            latest = preservation_policy.LatestN(self._keep)
-            best = preservation_policy.BestN(
-                get_metric_fn=_value_of, reverse=True, n=1, keep_checkpoints_without_metrics=False
-            )
+            if (self.folder / phase).is_dir():
+                self._check_small_files(phase)
+                self._empty_trash(phase)
             options = ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.AnyPreservationPolicy([latest, best]),
+                preservation_policy=self._policy,
                 best_fn=_value_of,
                 best_mode="min",
                 read_only=self._read_only,
+                cleanup_tmp_directories=not self._read_only,
+                temporary_path_class=sealed_path_class(self.folder),
+                todelete_subdir=TRASH,
             )
             self._managers[phase] = ocp.CheckpointManager(self.folder / phase, options=options)
         return self._managers[phase]
@@ -212,11 +311,12 @@ def restore_latest_readable(
         try:
             state = checkpoints.restore(saved, target_of(saved.phase))
         except Exception as error:
-            unreadable.append((saved, " ".join(str(error).split())[:160]))
+            unreadable.append((saved, _reason(error)))
             continue
         damaged = [*checkpoints.damaged, *((bad, reason, checkpoints.set_aside(bad)) for bad, reason in unreadable)]
         for bad, reason, aside in damaged:
             say(f"checkpoint {bad.phase}/{bad.step} can't be read ({reason}); moved to {aside}, using the one before")
+        checkpoints.prune()
         return saved.phase, state
     reasons = [reason for _, reason in unreadable] + [reason for _, reason, _ in checkpoints.damaged]
     if reasons:
@@ -234,6 +334,41 @@ def state_bytes(state: Any) -> int:
 
 def _value_of(metrics: Any) -> float:
     return metrics[METRIC]
+
+
+def absolute(folder: str | os.PathLike[str]) -> epath.Path:
+    """A folder, local ones from the root."""
+    name = os.fspath(folder)
+    return epath.Path(name if is_remote(name) else os.path.abspath(name))
+
+
+def is_remote(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is in a bucket: gs://..."""
+    return "://" in os.fspath(folder)
+
+
+def _problem(folder: epath.Path, within: str = "") -> str | None:
+    """What is wrong with a checkpoint's files, or with those whose path begins with `within`; None where nothing is."""
+    try:
+        return damage(folder, within)
+    except FileNotFoundError:
+        pass
+    # Checkpoints of earlier versions have no checksums. Those of this one say of themselves that they have.
+    try:
+        metadata = json.loads((folder / METADATA_FILE).read_text())
+        if (metadata.get("custom_metadata") or {}).get(SEALED):
+            return "its checksums are missing"
+        metrics = folder / "metrics" / "metrics"
+        if metrics.exists():
+            json.loads(metrics.read_text())
+    except (OSError, ValueError, AttributeError):
+        return f"{METADATA_FILE} or metrics/metrics is damaged or missing"
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    """An error in one short line."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _metric(manager: ocp.CheckpointManager, step: int) -> float | None:

@@ -6,7 +6,6 @@ checkpoint is all that a resume needs. Metrics of a step are read after the next
 
 import math
 from collections.abc import Callable, Generator, Mapping
-from functools import partial
 
 import jax
 import numpy as np
@@ -16,6 +15,7 @@ from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.likelihood import likelihood_of
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
+from gptgan_jax.hosts import is_main, wait_for_all
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
 from gptgan_jax.models.generators import parameter_summary
 from gptgan_jax.optimizers import parameter_paths, unmatched
@@ -29,9 +29,11 @@ from gptgan_jax.runs.timing import Stopwatch
 from gptgan_jax.training.alarms import active_alarms
 from gptgan_jax.training.gan import Gan, Metrics
 from gptgan_jax.training.phases import build_gan
+from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.progress import Progress
-from gptgan_jax.training.sharding import check_batch_size, data_mesh, put_batch, replicated, with_sharding
+from gptgan_jax.training.sharding import Placement
 from gptgan_jax.training.signals import StopSignals
+from gptgan_jax.training.skipping import SKIPPED, skipping
 from gptgan_jax.types import Batch, GanState, Params, Player
 
 BAR_FIGURES = {
@@ -45,7 +47,7 @@ BAR_FIGURES = {
 
 
 class NotFinite(RuntimeError):
-    """A loss or a gradient was NaN or infinite; the message names the step, the phase and the last good checkpoint."""
+    """Numbers were NaN or infinite too often; the message names the step, the phase and the last good checkpoint."""
 
 
 class Interrupted(BaseException):
@@ -67,12 +69,13 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
     Raises:
         UserError: before anything is written, where the folder holds another run, the disk is too small or a batch
             can't be split over the devices.
-        NotFinite: a loss or a gradient was NaN or infinite.
+        NotFinite: more than `max_skips` steps in a row, or validation, came to NaN or infinity.
         Interrupted: SIGINT or SIGTERM came; the run is saved.
     """
     run = _Run(experiment, folder, say)
     resuming = folder.check(experiment.config)
     run.check_resources()
+    wait_for_all("checked")  # before one of them makes the folder
     if run.is_main:
         if resuming:
             check_same_text(folder.path, experiment)
@@ -82,6 +85,7 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
             if experiment.start is not None:
                 save_start(folder.path, experiment.start)
             folder.create(experiment.config, experiment.tokenizer)
+    wait_for_all("made")
     with StopSignals() as signals, Checkpoints(folder.checkpoints, experiment.config.checkpoints.keep) as checkpoints:
         run.execute(checkpoints, signals)
 
@@ -100,11 +104,13 @@ class _Run:
         self.config = experiment.config
         self.folder = folder
         self.say = say
-        self.mesh = data_mesh()
-        self.is_main = jax.process_index() == 0
+        self.placement = Placement.of(self.config.mesh)
+        self.is_main = is_main()
+        players, axis_name = (experiment.generator, experiment.discriminator), self.placement.axis_name
         self.gans: dict[Phase, Gan] = {
-            phase: build_gan(self.config, phase, experiment.generator, experiment.discriminator) for phase in PHASES
+            phase: skipping(build_gan(self.config, phase, *players, axis_name)) for phase in PHASES
         }
+        self.example = jax.tree.map(np.asarray, experiment.example_batch())
         evaluation = self.config.evaluation
         self.held_out = likelihood_of(experiment.generator)
         self.drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
@@ -125,27 +131,26 @@ class _Run:
     # ---- states
 
     def new_state(self, key: jax.Array) -> GanState:
-        return self.gans["likelihood"].init(key, self.experiment.example_batch())
+        return self.gans["likelihood"].init(key, self.example)
 
     def first_state(self) -> GanState:
         """What the run begins with: new parameters, the generator's those of the run that it starts from if any."""
-        place = replicated(self.mesh)
-        state = jax.jit(self.new_state, out_shardings=place)(jax.random.key(self.config.seed))
+        state = self.placement.born(self.new_state, jax.random.key(self.config.seed))
         if self.config.start_from is None:
             return state
         start = self.experiment.start
         if start is None:
             start = read_start(self.folder.path)
         # Copied, as a step is given its state's arrays to write over.
-        params = jax.device_put(jax.tree.map(np.array, start), place)
+        params = jax.device_put(jax.tree.map(np.array, start), self.placement.shardings(start))
         state = state.replace(generator=Player(params, None))
-        return jax.jit(self.gans["likelihood"].begin, out_shardings=place)(state, self.experiment.example_batch())
+        return self.placement.born(self.gans["likelihood"].begin, state, self.example)
 
     def target(self, phase: Phase) -> GanState:
         """The phase's state as shape structs with shardings."""
-        example = self.experiment.example_batch()
-        shapes = jax.eval_shape(lambda key: self.gans[phase].begin(self.new_state(key), example), jax.random.key(0))
-        return with_sharding(shapes, replicated(self.mesh))
+        begun = self.gans[phase].begin
+        shapes = jax.eval_shape(lambda key: begun(self.new_state(key), self.example), jax.random.key(0))
+        return self.placement.target(shapes)
 
     def begin(self, phase: Phase, state: GanState, checkpoints: Checkpoints) -> GanState:
         """The state that a phase starts from: new optimisers; until the warm-up, the best generator by likelihood."""
@@ -156,8 +161,7 @@ class _Run:
             if isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
                 params = share_trunk(state.generator.params, state.discriminator.params)
                 state = state.replace(discriminator=state.discriminator.replace(params=params))
-        example = self.experiment.example_batch()
-        return jax.jit(self.gans[phase].begin, out_shardings=replicated(self.mesh))(state, example)
+        return self.placement.born(self.gans[phase].begin, state, self.example)
 
     def likelihood_generator(self, state: GanState, checkpoints: Checkpoints) -> Params:
         """The likelihood phase's generator that is best by validation and can be read; without that phase, the first.
@@ -197,7 +201,7 @@ class _Run:
         for phase in PHASES:
             if self.config.steps(phase):
                 section = "adversarial" if phase == "continued" else phase
-                check_batch_size(f"{section}.batch_size", self.config.batch_size(phase), self.mesh)
+                self.placement.check_batch_size(f"{section}.batch_size", self.config.batch_size(phase))
         check_available(self.config.records)
         self.check_frozen()
         largest = max(state_bytes(self.target(phase)) for phase in PHASES)
@@ -234,14 +238,17 @@ class _Run:
                 self.say(f"resuming {self.folder.path} in phase {phase} at step {int(state.step)}")
         self.summarise(state)
         resumed_at = None if restored is None else int(state.step)
-        with Records.open(self.folder.path, self.config.records, resumed_at, self.is_main) as records:
+        with (
+            Records.open(self.folder.path, self.config.records, resumed_at, self.is_main) as records,
+            Profiler(self.folder.path, self.config.records.profile, self.is_main) as profiler,
+        ):
             for current in PHASES[PHASES.index(phase) :]:
                 first, last = self.first_step(current), self.last_step(current)
                 if first == last or int(state.step) >= last:
                     continue
                 if current != phase or restored is None:
                     state = self.begin(current, state, checkpoints)
-                state = _PhaseRun(self, current, records, checkpoints, signals).execute(state)
+                state = _PhaseRun(self, current, records, checkpoints, signals, profiler).execute(state)
                 phase = current
         checkpoints.wait()
 
@@ -254,7 +261,7 @@ class _Run:
             self.say(f"{role}: {network.kind}, {parameter_summary(params)}")
         self.say(
             f"text: {len(experiment.train):,} for training, {len(experiment.valid):,} for validation, "
-            f"vocabulary {experiment.generator.vocabulary.size:,}; {self.mesh.size} {jax.default_backend()} device(s)"
+            f"vocabulary {experiment.generator.vocabulary.size:,}; {self.placement}"
         )
 
 
@@ -262,13 +269,20 @@ class _PhaseRun:
     """One phase of a run."""
 
     def __init__(
-        self, run: _Run, phase: Phase, records: Records, checkpoints: Checkpoints, signals: StopSignals
+        self,
+        run: _Run,
+        phase: Phase,
+        records: Records,
+        checkpoints: Checkpoints,
+        signals: StopSignals,
+        profiler: Profiler,
     ) -> None:
         self.run = run
         self.phase: Phase = phase
         self.records = records
         self.checkpoints = checkpoints
         self.signals = signals
+        self.profiler = profiler
         self.first, self.last = run.first_step(phase), run.last_step(phase)
         self.rows = run.config.rows(phase)
         step_of = {
@@ -277,9 +291,13 @@ class _PhaseRun:
             "warmup": run.gans[phase].discriminator_step,
             "adversarial": run.gans[phase].adversarial_step,
         }
-        self.step = jax.jit(step_of[phase], donate_argnums=0)
+        self.step = run.placement.compiled(step_of[phase], run.target(phase))
         earlier = read_metrics(run.folder.path) if phase == "adversarial" else []
-        self.lines = [line for line in earlier if line["phase"] == phase and "discriminator_accuracy" in line]
+        self.lines = [
+            line
+            for line in earlier
+            if line["phase"] == phase and "discriminator_accuracy" in line and SKIPPED not in line
+        ]
         self.alarms = set(active_alarms(self.lines))
 
     def execute(self, state: GanState) -> GanState:
@@ -293,7 +311,10 @@ class _PhaseRun:
         with Progress.open(self.phase, self.last - self.first, start - self.first, active=run.is_main) as self.bar:
             try:
                 for step in range(start + 1, self.last + 1):
-                    state, metrics = self.step(state, next(batches))
+                    batch = next(batches)
+                    with self.profiler.step(step):
+                        state, metrics = self.step(state, batch)
+                    self.profiler.made(step, metrics)
                     if pending is not None:
                         self.read(*pending, tokens)
                     pending = (step, metrics)
@@ -316,29 +337,42 @@ class _PhaseRun:
         run = self.run
         seed = int(np.random.SeedSequence([run.config.seed, PHASES.index(self.phase)]).generate_state(1)[0])
 
-        def make(position: int) -> Batch:
-            return batch_at(run.experiment.train, seed, position, self.rows, jax.process_index(), jax.process_count())
+        share = run.placement.share(self.rows)
 
-        return prefetch(make, step - self.first, partial(put_batch, mesh=run.mesh))
+        def make(position: int) -> Batch:
+            return batch_at(run.experiment.train, seed, position, self.rows, *share)
+
+        return prefetch(make, step - self.first, run.placement.put)
 
     def read(self, step: int, metrics: Metrics, tokens: int) -> None:
-        """Looks at a step's metrics: records some, stops at those that are not finite."""
+        """Looks at a step's metrics: records some, and all of a step that was left out."""
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        wrong = [name for name, value in values.items() if not math.isfinite(value)]
-        if wrong:
-            raise self.not_finite(step, " and ".join(wrong))
+        skipped = int(values.pop(SKIPPED))
+        if skipped:
+            self.skip(step, values, skipped)
         figures = {short: values[name] for name, short in BAR_FIGURES.items() if name in values}
         self.bar.update(step - self.first, tokens, figures)
-        if (step - self.first) % self.run.config.evaluation.log_every == 0 or step == self.last:
+        logged = (step - self.first) % self.run.config.evaluation.log_every == 0 or step == self.last
+        if logged and not skipped:
             self.watch(step, self.records.write(self.phase, step, values))
 
-    def not_finite(self, step: int, what: str) -> NotFinite:
+    def skip(self, step: int, values: Mapping[str, float], skipped: int) -> None:
+        """Tells of a step that was left out, the `skipped`-th in a row; too many, or all of a phase, are an error."""
+        what = " and ".join(name for name, value in values.items() if not math.isfinite(value)) or "the updated state"
+        most = self.run.config.max_skips
+        if skipped > most or skipped == self.last - self.first:
+            before = f", after {skipped - 1} skipped steps" if skipped > 1 else ""
+            raise self.not_finite(step, what, before, ", or raise max_skips and go on")
+        self.records.write(self.phase, step, {**values, SKIPPED: skipped})
+        self.bar.message(f"step {step} skipped: {what} not finite; {skipped} in a row, max_skips is {most}")
+
+    def not_finite(self, step: int, what: str, before: str = "", way_out: str = "") -> NotFinite:
         self.checkpoints.wait()
         good = self.checkpoints.latest()
         back = f"the last good checkpoint is {good.phase}/{good.step}" if good else "no checkpoint was saved yet"
         return NotFinite(
-            f"{what} not finite at step {step} (phase {self.phase}); {back}; "
-            "lower the learning rate or clip_norm and start anew under another --name"
+            f"{what} not finite at step {step} (phase {self.phase}{before}); {back}; "
+            f"lower the learning rate or clip_norm and start anew under another --name{way_out}"
         )
 
     def watch(self, step: int, values: Mapping[str, float | None]) -> None:

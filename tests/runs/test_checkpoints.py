@@ -1,5 +1,11 @@
 """Checkpoints: the best and the latest stay, names find them, and what cannot be read is set aside."""
 
+import json
+import os
+import re
+import resource
+import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +15,14 @@ import numpy as np
 import pytest
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.runs.checkpoints import Checkpoints, restore_latest_readable, state_bytes
+from gptgan_jax.runs.checkpoints import (
+    Checkpoints,
+    Damaged,
+    NotSaved,
+    Saved,
+    restore_latest_readable,
+    state_bytes,
+)
 from gptgan_jax.types import GanState, Player
 
 PARAMS = ("generator", "params")
@@ -186,12 +199,131 @@ def test_a_generator_that_cannot_be_read_is_told_in_one_line(checkpoints: Checkp
             reader.restore_part(latest, PARAMS, shapes)
 
 
+# ---- damage
+
+
+def flip(path: Path) -> None:
+    """One bit, in the middle of the file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+HARMS = {"flip": flip, "cut": cut, "unlink": Path.unlink}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_no_harm_to_any_file_of_a_checkpoint_goes_unnoticed(checkpoints: Checkpoints, harm: str) -> None:
+    """Each is found and named, both by who goes on with the run and by who only reads it, or does no harm to what is
+    read: Orbax's own note of when the step was written is in no checksum."""
+    save(checkpoints, "likelihood", {3: 1.0})
+    step = Path(checkpoints.folder) / "likelihood" / "3"
+    files = [path for path in sorted(step.rglob("*")) if path.is_file()]
+    assert len(files) > 10
+    unnamed = []
+    for file in files:
+        name, before = str(file.relative_to(step)), file.read_bytes()
+        HARMS[harm](file)
+        found = {}
+        for how in ("state", "part"):
+            with Checkpoints(checkpoints.folder, read_only=True) as reader:
+                try:
+                    if how == "state":
+                        restored = reader.restore(reader.latest(), target()).generator.params["w"]
+                    else:
+                        restored = reader.restore_part(reader.latest(), PARAMS, target().generator.params)["w"]
+                except Exception as error:
+                    found[how] = str(error)
+                    assert how == "state" or isinstance(error, UserError)
+                else:
+                    np.testing.assert_array_equal(restored, 31.0)
+                    assert reader.latest().valid_nats == 1.0
+        if not all(name in message for message in found.values()) or len(found) < 2:
+            unnamed.append(name)
+        file.write_bytes(before)
+    assert set(unnamed) <= {"_CHECKPOINT_METADATA", "checksums.json", "commit_success.txt"}
+
+
+def test_a_flipped_bit_makes_a_run_go_on_from_the_checkpoint_before(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: 3.0, 2: 0.5})
+    flip(largest_file(checkpoints, "likelihood", 2))
+    heard: list[str] = []
+    _, state = restore_latest_readable(checkpoints, target, heard.append)
+    assert int(state.step) == 1
+    assert re.match(r"checkpoint likelihood/2 can't be read \(default/\S+ has changed since it was written\)", heard[0])
+
+
+def largest_file(checkpoints: Checkpoints, phase: str, step: int) -> Path:
+    files = (Path(checkpoints.folder) / phase / str(step) / "default").rglob("*")
+    return max((path for path in files if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def test_a_half_deleted_checkpoint_is_not_taken_for_one_without_checksums(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: 3.0, 2: 0.5})
+    step = Path(checkpoints.folder) / "likelihood" / "2"
+    (step / "checksums.json").unlink()
+    with pytest.raises(Damaged, match="its checksums are missing"):
+        checkpoints.restore(checkpoints.latest(), target())
+    (step / "_CHECKPOINT_METADATA").unlink()
+    with Checkpoints(checkpoints.folder) as again:
+        _, state = restore_latest_readable(again, target, lambda line: None)
+    assert int(state.step) == 1
+
+
+def test_a_checkpoint_of_a_version_without_checksums_is_read(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {2: 0.5})
+    step = Path(checkpoints.folder) / "likelihood" / "2"
+    (step / "checksums.json").unlink()
+    metadata = json.loads((step / "_CHECKPOINT_METADATA").read_text())
+    (step / "_CHECKPOINT_METADATA").write_text(json.dumps(metadata | {"custom_metadata": {}}))
+    with Checkpoints(checkpoints.folder, read_only=True) as reader:
+        assert int(reader.restore(reader.latest(), target()).step) == 2
+
+
+def test_what_a_kill_left_over_is_removed_when_the_run_goes_on(checkpoints: Checkpoints) -> None:
+    """A save that was not finished, one that should have been deleted, and one that was being deleted."""
+    save(checkpoints, "likelihood", {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5})
+    folder = Path(checkpoints.folder) / "likelihood"
+    shutil.copytree(folder / "4", folder / "5.orbax-checkpoint-tmp")
+    shutil.copytree(folder / "3", folder / "deleted" / "1")
+    with Checkpoints(checkpoints.folder, keep=1) as again:
+        restore_latest_readable(again, target, lambda line: None)
+        assert sorted(path.name for path in folder.iterdir()) == ["2", "4"]
+
+
+def test_a_full_disk_is_told_once_and_the_checkpoint_before_stays_the_latest(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk, which does not let bytes be written either."""
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        save(checkpoints, "likelihood", {1: 3.0})
+        big = state_of(2)
+        rng = np.random.default_rng(0)
+        big = big.replace(generator=Player({"w": jnp.asarray(rng.normal(size=40_000), jnp.float32)}, None))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        try:
+            with pytest.raises(NotSaved, match="likelihood"):
+                save(checkpoints, "likelihood", {})
+                checkpoints.save("likelihood", big, 1.0)
+                checkpoints.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, before)
+        assert checkpoints.latest() == Saved("likelihood", 1, 3.0)
+        checkpoints.save("likelihood", big, 1.0)
+    assert names(Checkpoints(tmp_path / "checkpoints", read_only=True)) == ["likelihood/1", "likelihood/2"]
+
+
 def test_reading_alone_writes_nothing(checkpoints: Checkpoints) -> None:
     save(checkpoints, "likelihood", {1: 3.0, 2: 0.5})
-    before = sorted((path, path.stat().st_mtime_ns) for path in checkpoints.folder.rglob("*"))
+    before = sorted((path, path.stat().st_mtime_ns) for path in Path(checkpoints.folder).rglob("*"))
     with Checkpoints(checkpoints.folder, read_only=True) as reader:
         reader.restore(reader.choose("best"), target())
-    assert before == sorted((path, path.stat().st_mtime_ns) for path in checkpoints.folder.rglob("*"))
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in Path(checkpoints.folder).rglob("*"))
 
 
 def test_the_size_of_a_state_counts_each_array_in_bytes() -> None:

@@ -22,6 +22,7 @@ from tiny import tiny_config, tiny_experiment, write_config
 
 from gptgan_jax.cli import main
 from gptgan_jax.data.batches import batch_at
+from gptgan_jax.reports.run import alarms_in
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import Experiment, load_experiment, load_start, load_writer, restore_generator
 from gptgan_jax.runs.folder import RunFolder
@@ -345,28 +346,93 @@ def test_an_alarm_is_recorded_once_when_it_begins_in_the_order_of_its_finding(
 # ---- what goes wrong
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(
-    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    """The fourth batch's loss is made NaN; the third step's arrays are fine, and the second's are the last saved."""
-    config = write_config(tmp_path, {"data.train": whole.experiment.config.data.train})
+SPOILT = (11, 12, 13)
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, phase: str, bad: tuple[int, ...]) -> None:
+    """Makes the loss and the parameters of some steps of a phase NaN."""
+    name = {"likelihood": "likelihood_step", "warmup": "discriminator_step", "adversarial": "adversarial_step"}[phase]
     real = loop.build_gan
 
-    def poisoned(config: Any, phase: str, *networks: Any) -> Any:
-        gan = real(config, phase, *networks)
+    def poisoned(config: Any, which: str, *networks: Any) -> Any:
+        gan = real(config, which, *networks)
+        step = getattr(gan, name)
 
-        def step(state: GanState, batch: Any) -> Any:
-            after, metrics = gan.likelihood_step(state, batch)
-            return after, metrics | {"loss": jnp.where(state.step == 3, jnp.nan, metrics["loss"])}
+        def broken(state: GanState, batch: Any) -> Any:
+            after, metrics = step(state, batch)
+            factor = jnp.where(jnp.isin(state.step + 1, jnp.array(bad)), jnp.nan, 1.0)
+            after = after.replace(generator=jax.tree.map(lambda x: (factor * x).astype(x.dtype), after.generator))
+            loss = "discriminator_loss" if "discriminator_loss" in metrics else "loss"
+            return after, metrics | {loss: factor * metrics[loss]}
 
-        return gan._replace(likelihood_step=step)
+        return gan._replace(**{name: broken}) if which == phase else gan
 
     monkeypatch.setattr(loop, "build_gan", poisoned)
-    assert main(["train", str(config)]) == 1
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("gptgan: loss not finite at step 4 (phase likelihood); the last good checkpoint is")
-    assert "likelihood/2; lower the learning rate" in last
-    assert [line["step"] for line in read_metrics(tmp_path / "runs" / "tiny") if "loss" in line] == [1, 2, 3]
+
+
+def test_steps_that_go_wrong_are_skipped_told_of_and_recorded(
+    whole: Whole, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    poison(monkeypatch, "adversarial", SPOILT)
+    experiment, folder = beside(whole, tmp_path)
+    config = dataclasses.replace(experiment.config.evaluation, log_every=100)
+    experiment = dataclasses.replace(experiment, config=dataclasses.replace(experiment.config, evaluation=config))
+    train(experiment, folder, silently)
+    said = capsys.readouterr().err
+    for count, step in enumerate(SPOILT, start=1):
+        assert f"step {step} skipped: discriminator_loss not finite; {count} in a row, max_skips is 10" in said
+    lines = [line for line in read_metrics(folder.path) if "discriminator_loss" in line]
+    skips = [(line["step"], line["skipped"], line["discriminator_loss"]) for line in lines if "skipped" in line]
+    assert skips == [(11, 1, None), (12, 2, None), (13, 3, None)], "each, whatever log_every is"
+    end = state_at(experiment, folder, "last")
+    assert (int(end.step), int(end.skipped)) == (14, 0)
+    assert all(np.isfinite(array).all() for array in raw(end.generator).values())
+    assert [str(alarm) for alarm in alarms_in(read_metrics(folder.path))] == [
+        "adversarial, step 11: 3 step(s) from here on were skipped: not finite"
+    ]
+
+
+def test_a_run_killed_between_skipped_steps_ends_like_one_that_was_not(whole: Whole, tmp_path, monkeypatch) -> None:
+    """Step 12 is saved amid three skipped ones: the count, too, goes on from there."""
+    poison(monkeypatch, "adversarial", SPOILT)
+    for name in ("killed", "whole"):
+        experiment, folder = beside(whole, tmp_path / name)
+        if name == "killed":
+            with pytest.MonkeyPatch.context() as patch:
+                kill_at(patch, Records, "write", writing(13), True)
+                with pytest.raises(Killed):
+                    train(experiment, folder, silently)
+            assert state_at(experiment, folder, "last").skipped == 2
+        train(experiment, folder, silently)
+    assert_same_end(beside(whole, tmp_path / "whole")[1], beside(whole, tmp_path / "killed")[1], experiment)
+
+
+def test_too_many_skipped_steps_in_a_row_stop_the_run_and_name_the_last_good_checkpoint(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Raising the bound, which is no other run, goes on from there."""
+    keys = SHORT | {"data.train": whole.experiment.config.data.train}
+    config = write_config(tmp_path, keys | {"max_skips": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        poison(patch, "likelihood", (4, 5))
+        assert main(["train", str(config)]) == 1
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith(
+            "gptgan: loss not finite at step 5 (phase likelihood, after 1 skipped steps); the last good checkpoint is"
+        )
+        assert "likelihood/4; lower the learning rate" in last
+        assert last.endswith("or raise max_skips and go on")
+        experiment, folder = tiny_experiment(tmp_path, keys)
+        train(experiment, folder, silently)
+    assert [line["step"] for line in read_metrics(folder.path) if "skipped" in line] == [4, 5]
+    assert state_at(experiment, folder, "last").step == 6
+
+
+def test_a_phase_of_which_no_step_could_be_made_is_an_error(whole: Whole, tmp_path: Path, monkeypatch) -> None:
+    poison(monkeypatch, "warmup", (9, 10))
+    experiment, folder = beside(whole, tmp_path)
+    with pytest.raises(NotFinite, match=r"discriminator_loss not finite at step 10 \(phase warmup, after 1 skipped"):
+        train(experiment, folder, silently)
 
 
 @pytest.mark.parametrize("steps", [1, 6], ids=["in the last step", "on the way"])
