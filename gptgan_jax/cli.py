@@ -1,4 +1,4 @@
-"""The command line: train, compare, sample, evaluate, report.
+"""The command line: train, compare, sample, evaluate, report, compile.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     # `main` hands the arguments of these on by itself: their overrides are keys of the config, not flags of a parser.
     commands.add_parser("train", help="train the run that a config describes, or go on with it; train --help: all keys")
     commands.add_parser("compare", help="train several adversarial methods from one likelihood training, and compare")
+    commands.add_parser("compile", help="compile a run for TPUs that need not be there: memory, FLOP, step time")
 
     run_help = "a run folder, such as runs/quickstart"
     sample = commands.add_parser("sample", help="write texts with a run's generator", allow_abbrev=False)
@@ -451,7 +452,13 @@ def _compare_runs(folders: Sequence[Path], out: Path) -> int:
     return 0
 
 
-_WITH_KEYS = {"train": _train, "compare": _compare}
+def _compile(arguments: Sequence[str]) -> int:
+    from gptgan_jax.compiling.command import run
+
+    return run(arguments, _say)
+
+
+_WITH_KEYS = {"train": _train, "compare": _compare, "compile": _compile}
 
 
 def _configure_jax() -> None:
