@@ -79,13 +79,17 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
     run = _Run(experiment, folder, say)
     folder.check(experiment.config)
     run.check_resources()
+    start = run.read_start()
     wait_for_all("checked")  # before one of them makes the folder
     with telling_of_full_disk(folder), locked(folder.path, say, run.is_main):
+        folder_of_checkpoints = folder.checkpoints_of(experiment.config)
+        if start is not None:
+            save_start(folder_of_checkpoints, start)
+            del start
         if run.is_main:
             _prepare(experiment, folder)
         wait_for_all("made")
-        keep = experiment.config.checkpoints.keep
-        checkpoints = Checkpoints(folder.checkpoints_of(experiment.config), keep)
+        checkpoints = Checkpoints(folder_of_checkpoints, experiment.config.checkpoints.keep)
         with StopSignals(jax.process_count()) as signals, checkpoints:
             run.execute(checkpoints, signals)
 
@@ -97,8 +101,6 @@ def _prepare(experiment: Experiment, folder: RunFolder) -> None:
         folder.write_config(experiment.config)
         return
     save_held_out(folder.path, held_out_of(experiment))
-    if experiment.start is not None:
-        save_start(folder.path, experiment.start)
     folder.create(experiment.config, experiment.tokenizer)
 
 
@@ -150,13 +152,15 @@ class _Run:
         state = self.placement.born(self.new_state, jax.random.key(self.config.seed))
         if self.config.start_from is None:
             return state
-        start = self.experiment.start
-        if start is None:
-            start = read_start(self.folder.path)
-        # Copied, as a step is given its state's arrays to write over.
-        params = jax.device_put(jax.tree.map(np.array, start), self.placement.shardings(start))
+        params = read_start(self.folder.checkpoints_of(self.config), state.generator.params)
         state = state.replace(generator=Player(params, None))
         return self.placement.born(self.gans["likelihood"].begin, state, self.example)
+
+    def read_start(self) -> Params | None:
+        """The other run's generator where this one is about to start from it, split over the devices."""
+        if self.experiment.start is None:
+            return None
+        return self.experiment.start.params(self.target("likelihood").generator.params)
 
     def target(self, phase: Phase) -> GanState:
         """The phase's state as shape structs with shardings."""

@@ -511,7 +511,7 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 def test_it_starts_from_the_others_best_and_so_does_its_adversarial_phase(whole: Whole, started: Started) -> None:
     """Its steps are 1-2 continued, 3-4 warm-up, 5-8 adversarial."""
     best = best_of(whole.folder)
-    assert same(raw(started.experiment.start), best)
+    assert same(raw(started.experiment.start.params()), best)
     assert same(raw(state_at(started.experiment, started.folder, "4").generator.params), best)
     assert not same(raw(state_at(started.experiment, started.folder, "2").generator.params), best)
     assert not same(raw(state_at(started.experiment, started.folder, "8").generator.params), best)
@@ -564,8 +564,8 @@ def test_the_average_is_what_is_taken_where_the_other_keeps_one(whole: Whole, tm
     config = made.experiment.config
     start = load_start(dataclasses.replace(config, start_from=str(made.folder.path), start_checkpoint="last"))
     state = state_at(made.experiment, made.folder, "last")
-    assert same(raw(start.params), raw(state.generator.ema))
-    assert not same(raw(start.params), raw(state.generator.params))
+    assert same(raw(start.params()), raw(state.generator.ema))
+    assert not same(raw(start.params()), raw(state.generator.params))
 
 
 def test_the_time_of_each_phase_is_kept(started: Started) -> None:
