@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import math
 import os
+import re
 import signal
 import sys
 import typing
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gptgan_jax.config import Config, EmbedderName
+from gptgan_jax.config import MOST_SEEDS, PHASES, Config, EmbedderName
 from gptgan_jax.errors import UserError
 
 
@@ -106,11 +107,14 @@ _CHECKPOINT_HELP = (
     "best (default: least validation loss in the last phase that trained the generator), last, "
     "likelihood or adversarial (that phase's best), or a step number"
 )
-_TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--key.path value ...]
+_TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--profile A:B] [--key.path value ...]
 
 Trains the run that a config (a YAML file, such as configs/quickstart.yaml) describes; the same command again goes on
 with it. With --seeds N it trains N runs, NAME-seed0, NAME-seed1 and so on, one after another, and compares them in
-NAME-comparison. Every key below can be set on the command line, and overrides the file.
+NAME-comparison. --profile A:B writes an XProf trace of the global steps A to B into the run's folder `profile` (the key
+records.profile), and doesn't make it another run. --distributed, the same command in every process, joins several
+processes: on a TPU pod and under SLURM as it is, elsewhere with HOST:PORT,COUNT,INDEX (of process 0; how many; which
+one this is). Every key below can be set on the command line, and overrides the file.
 """
 _COMPARE_HELP = """usage: gptgan compare FILE [--seeds N] [--key.path value ...]
 
@@ -158,8 +162,18 @@ def _train(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         raise UserError("give a config first: gptgan train CONFIG [--key.path value ...]; some are in configs/")
     seeds, overrides = _seeds(arguments[1:])
-    config = load_config(arguments[0], overrides)
+    profiled, overrides = _profile(overrides)
+    distributed, overrides = _distributed(overrides)
+    config = load_config(arguments[0], [*overrides, *profiled])
+    _check_profile(config)
     _configure_jax()
+    if distributed is not None:
+        from gptgan_jax.hosts import connect
+
+        if seeds is not None:
+            raise UserError("--seeds trains one run after another; start it without --distributed")
+        connect(distributed or None, config.mesh.heartbeat_seconds)
+        return _to_its_end(lambda: _train_together(config))
     if seeds is None:
         return _to_its_end(lambda: _train_alone(config))
     return _to_its_end(lambda: _train_seeds(config, seeds))
@@ -167,6 +181,9 @@ def _train(arguments: Sequence[str]) -> int:
 
 def _to_its_end(work: Callable[[], int]) -> int:
     """The exit status of work that trains; a signal, losses that are not finite or a full disk end it."""
+    import jax
+
+    from gptgan_jax.hosts import failure_among_many, leave
     from gptgan_jax.runs.full_disk import NotWritten
     from gptgan_jax.training.loop import Interrupted, NotFinite
 
@@ -175,14 +192,40 @@ def _to_its_end(work: Callable[[], int]) -> int:
     except Interrupted as interruption:
         _say(str(interruption))
         return 130 if interruption.signal == signal.SIGINT else 0
-    except (NotFinite, NotWritten) as error:
+    except NotFinite as error:
         print(f"gptgan: {error}", file=sys.stderr)
         return 1
+    except NotWritten as error:
+        print(f"gptgan: {error}", file=sys.stderr)
+        if jax.process_count() > 1:  # the others wait for this one in vain
+            leave(1)
+        return 1
+    except Exception as error:
+        line = failure_among_many(error)
+        if line is None:
+            raise
+        print(f"gptgan: {line}", file=sys.stderr)
+        leave(2 if isinstance(error, UserError) else 1)
 
 
 def _train_alone(config: Config) -> int:
     folder = _train_one(config)
     print(f"\nreport: {folder / 'report.html'}    more texts: gptgan sample {folder}")
+    return 0
+
+
+def _train_together(config: Config) -> int:
+    """In each of several processes; only one speaks, and judging is for a process of its own."""
+    from gptgan_jax.hosts import is_main, who_is_here
+    from gptgan_jax.running import train_run
+
+    _say(
+        f"{who_is_here()}; if another one ends, so does this one, within {config.mesh.heartbeat_seconds} seconds, and "
+        "the same command in all of them goes on from the last checkpoint"
+    )
+    folder = train_run(config, _say if is_main() else lambda line: None)
+    if is_main():
+        print(f"trained: {folder.path}    judge it in one process: gptgan evaluate {folder.path}")
     return 0
 
 
@@ -229,10 +272,61 @@ def _seeds(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
             continue
         if not equals:
             text = given.pop(0) if given else ""
-        if not text.isdecimal() or int(text) < 1:
-            raise UserError(f"--seeds {text!r} should be a whole number, at least 1")
-        seeds = int(text)
+        seeds = _whole(text)
+        if seeds is None or seeds > MOST_SEEDS:
+            raise UserError(f"--seeds {text[:40]!r} should be a whole number, at least 1 and at most {MOST_SEEDS}")
     return seeds, rest
+
+
+def _whole(text: str) -> int | None:
+    """The whole number above 0 that a text is; None for anything else. Python reads no more than 4,300 digits."""
+    return int(text) or None if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def _profile(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What --profile A:B says as a key of the config, and the other arguments."""
+    rest, given = [], list(arguments)
+    found: list[str] = []
+    while given:
+        flag, equals, text = given.pop(0).partition("=")
+        if flag != "--profile":
+            rest.append(flag + equals + text)
+            continue
+        if not equals:
+            text = given.pop(0) if given else ""
+        first, last = map(_whole, text.partition(":")[::2])
+        if first is None or last is None or first > last:
+            raise UserError(
+                f"--profile {text[:40]!r} should be two global steps, such as 100:110, the first and the last"
+            )
+        found = ["--records.profile", f"[{first}, {last}]"]
+    return found, rest
+
+
+def _distributed(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The address behind --distributed (empty where there is none; None without the flag), and the other arguments."""
+    rest, given = [], list(arguments)
+    found: str | None = None
+    while given:
+        argument = given.pop(0)
+        flag, _, text = argument.partition("=")
+        if flag != "--distributed":
+            rest.append(argument)
+            continue
+        found = text
+        if not text and given and not given[0].startswith("--"):
+            found = given.pop(0)
+    return found, rest
+
+
+def _check_profile(config: Config) -> None:
+    """Raises UserError where the steps to be traced are none of the run's."""
+    steps = sum(config.steps(phase) for phase in PHASES)
+    if config.records.profile and config.records.profile[1] > steps:
+        first, last = config.records.profile
+        raise UserError(
+            f"records.profile: steps {first} to {last}, of a run of {steps}; the phases' steps are counted on"
+        )
 
 
 def _train_one(config: Config) -> Path:

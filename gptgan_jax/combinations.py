@@ -14,7 +14,7 @@ from gptgan_jax.objectives.estimator_configs import (
     WeightedLikelihoodConfig,
     build_estimator,
 )
-from gptgan_jax.objectives.estimators import Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.objectives.estimators import Estimator, Pathwise, PolicyGradient, SelfPlay
 
 if TYPE_CHECKING:
     from gptgan_jax.config import Config
@@ -26,18 +26,36 @@ NEEDS_LOG_ODDS = ("sigmoid", "log_sigmoid", "softplus", "log_ratio", "pair_proba
 
 
 def check_combination(config: Config) -> None:
-    """Raises ValueError with the first reason why the choices do not go together."""
-    for reason in _reasons(config):
+    """Raises ValueError with the first reason why the choices do not go together.
+
+    An estimator of the user's own is code, and to read a configuration runs none: see `check_custom_estimator`.
+    """
+    custom = isinstance(config.objective.estimator, CustomConfig)
+    for reason in _reasons(config, None if custom else build_estimator(config.objective.estimator, 1)):
         raise ValueError(reason)
 
 
-def _reasons(config: Config) -> Iterator[str]:
-    estimator = build_estimator(config.objective.estimator, 1)
+def check_custom_estimator(config: Config) -> None:
+    """Imports and builds an estimator of the user's own where the choices name one, and checks what goes with it.
+
+    This runs the code that the configuration names. So it is for configurations that the user trains with, and not
+    for those that lie in a run folder, which may be somebody else's.
+
+    Raises:
+        ValueError: the first reason why it can't be had, or why the choices do not go together.
+    """
+    if isinstance(config.objective.estimator, CustomConfig):
+        for reason in _reasons(config, build_estimator(config.objective.estimator, 1)):
+            raise ValueError(reason)
+
+
+def _reasons(config: Config, estimator: Estimator | None) -> Iterator[str]:
+    """Why the choices do not go together, with an estimator; None for one that is not known."""
     if isinstance(estimator, SelfPlay):
         yield from _reasons_of_self_play(config)
     yield from _reasons_of_judgement(config)
     yield from _reasons_of_residual(config)
-    if not isinstance(estimator, SelfPlay):
+    if estimator is not None and not isinstance(estimator, SelfPlay):
         yield from _reasons_of_estimator(config)
         yield from _reasons_of_family(config, estimator)
         yield from _reasons_of_sizes(config, estimator)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptgan_jax.config import Config
+from gptgan_jax.config import MOST_SEEDS, Config
 from gptgan_jax.config_files import config_from, override, read_yaml, set_key, with_absolute_paths
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import RESIDUAL
@@ -108,8 +108,8 @@ def load_comparison(path: str | Path, seeds: int | None = None, overrides: Seque
     if not isinstance(raw.get("base"), str):
         raise UserError(f"{path}: base should be a config file, such as oracle_lstm.yaml, not {raw.get('base')!r}")
     given, everywhere, arms = raw.get("seeds", 1), _mapping(raw, "set", f"{path}: "), _mapping(raw, "arms", f"{path}: ")
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise UserError(f"{path}: seeds {given!r} should be a whole number, at least 1")
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST_SEEDS:
+        raise UserError(f"{path}: seeds {given!r} should be a whole number, at least 1 and at most {MOST_SEEDS}")
     if not arms:
         raise UserError(f"{path}: arms should be at least one, a line each, such as `reinforce: {{}}`")
 

@@ -20,9 +20,12 @@ from gptgan_jax.objectives.estimator_configs import EstimatorConfig, ReinforceCo
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import RewardName
 from gptgan_jax.optimizers import OptimizerConfig
+from gptgan_jax.partitioning import MeshConfig
 from gptgan_jax.schema import config_dataclass, key
 
 Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
+# Of one config or comparison: as many runs are trained one after another.
+MOST_SEEDS = 1000
 EmbedderName = Literal["language_model", "minilm"]
 PHASES: tuple[Phase, ...] = ("likelihood", "continued", "warmup", "adversarial")
 
@@ -156,6 +159,13 @@ class RecordsConfig:
 
     tensorboard: bool = key(True, "write TensorBoard events into the run folder")
     wandb_project: str | None = key(None, "Weights & Biases project; None is off", min_length=1)
+    profile: tuple[int, ...] = key((), "first and last global step of an XProf trace in RUN/profile; []: none")
+
+    @model_validator(mode="after")
+    def _check(self) -> "RecordsConfig":
+        if self.profile and (len(self.profile) != 2 or not 1 <= self.profile[0] <= self.profile[1]):
+            raise ValueError(f"profile {list(self.profile)} should be two global steps, the first and the last, from 1")
+        return self
 
 
 @config_dataclass
@@ -183,6 +193,7 @@ class Config:
     warmup: WarmupPhase = key(WarmupPhase, "phase 3")
     adversarial: AdversarialPhase = key(AdversarialPhase, "phase 4")
     evaluation: EvaluationConfig = key(EvaluationConfig, "what is measured")
+    mesh: MeshConfig = key(MeshConfig, "how devices share the work")
     checkpoints: CheckpointConfig = key(CheckpointConfig, "what is kept")
     records: RecordsConfig = key(RecordsConfig, "what is written down")
 

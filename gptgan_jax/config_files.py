@@ -12,15 +12,25 @@ from typing import Annotated, Any, Literal, Union
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from gptgan_jax.combinations import check_custom_estimator
 from gptgan_jax.config import Config
 from gptgan_jax.data.corpora import SPLITS, HfData, OracleData, TextData
 from gptgan_jax.data.readers import FILE_FORMATS
 from gptgan_jax.data.tokenizers import FileTokenizer
 from gptgan_jax.errors import UserError
 
+# More values than any configuration has; of anchors in anchors a few lines can make more than a memory holds.
+LARGEST = 10_000
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), run_code: bool = True) -> Config:
     """Reads a YAML file, applies overrides `--key.path value` or `--key.path=value`, and checks everything.
+
+    Args:
+        path: of the file.
+        overrides: over what it says.
+        run_code: import the module that `objective.estimator.factory` names, if it does, to check it too. Not for a
+            file that the user hasn't chosen to train with, such as that of a run folder.
 
     Raises:
         UserError: a missing or malformed file, an unknown key (with the nearest right one), a wrong value or an
@@ -31,7 +41,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     override(raw, overrides)
     if not raw.get("name"):
         raw["name"] = path.stem
-    return with_absolute_paths(config_from(raw, str(path)))
+    return with_absolute_paths(config_from(raw, str(path), run_code))
 
 
 def override(raw: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -60,18 +70,29 @@ def set_key(raw: dict[str, Any], dotted: str, value: Any) -> None:
         node[name] = value
 
 
-def config_from(raw: dict[str, Any], source: str = "config") -> Config:
+def config_from(raw: dict[str, Any], source: str = "config", run_code: bool = True) -> Config:
     """The configuration that nested dictionaries describe; missing keys take their defaults.
+
+    Args:
+        raw: the dictionaries.
+        source: where they come from, for messages.
+        run_code: see `load_config`.
 
     Raises:
         UserError: naming `source` and the key.
     """
     try:
-        return TypeAdapter(Config).validate_python(_checked_keys(raw, Config, ""))
+        config = TypeAdapter(Config).validate_python(_checked_keys(raw, Config, ""))
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     except ValidationError as error:
         raise UserError(f"{source}: {_one_line(error)}") from None
+    try:
+        if run_code:
+            check_custom_estimator(config)
+    except ValueError as error:
+        raise UserError(f"{source}: {' '.join(str(error).split())}") from None
+    return config
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -154,13 +175,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path}{line}: {error.problem or 'not valid YAML'}") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply; give a YAML file like those in configs/") from None
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if _size(raw) > LARGEST:
+        raise UserError(f"{path}: an anchor (&name) holds itself, or too much; write it out")
     if raw is None:
         return {}
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a config is a mapping of keys to values, not a {type(raw).__name__}")
     return raw
+
+
+def _size(tree: Any) -> int:
+    """How many values a tree has, each anchor counted wherever it stands; more than `LARGEST` are not counted on."""
+    count, waiting = 0, [tree]
+    while waiting and count <= LARGEST:
+        node = waiting.pop()
+        count += 1
+        waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return count
 
 
 def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:

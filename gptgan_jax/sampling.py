@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from gptgan_jax.inverse_cdf import draw_tokens
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.likelihood import token_log_probs
+from gptgan_jax.rows import ALL_ROWS, Rows
 from gptgan_jax.types import Array, Batch, Params, PyTree, Sample
 
 
@@ -69,17 +70,18 @@ def _nucleus_threshold(probs: Array, top_p: Array | float) -> Array:
     return jnp.minimum(jax.lax.bitcast_convert_type(low, jnp.float32), most)
 
 
-def draw(key: Array, logits: Array) -> tuple[Array, Array]:
+def draw(key: Array, logits: Array, rows: Rows = ALL_ROWS) -> tuple[Array, Array]:
     """Draws one token a row in proportion to softmax(logits).
 
     Args:
         key: PRNG key.
         logits: float32 [B, V]; -inf is never drawn.
+        rows: where these B are a device's share of more.
 
     Returns:
         tokens int32 [B] and their log-probabilities float32 [B].
     """
-    tokens = draw_tokens(jax.random.uniform(key, (2, logits.shape[0])), logits)
+    tokens = draw_tokens(rows.uniform(key, (2, logits.shape[0]), axis=1), logits)
     chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
     return tokens, chosen - jax.nn.logsumexp(logits, axis=-1)
 
@@ -105,6 +107,7 @@ def sample(
     temperature: Array | float = 1.0,
     top_k: Array | int | None = None,
     top_p: Array | float | None = None,
+    rows: Rows = ALL_ROWS,
 ) -> Sample:
     """Writes one text a row, ending at EOS or at `length` tokens. Pure; wrap in `jax.jit` with `length` static.
 
@@ -116,6 +119,7 @@ def sample(
         prompt_mask: bool [B, P].
         length: target length T in tokens.
         temperature, top_k, top_p: see `shape_logits`.
+        rows: where these are a device's share of more: they are then written as they would be among all.
 
     Returns:
         Sample with [B, T] arrays. The loop stops as soon as every row has ended.
@@ -130,7 +134,7 @@ def sample(
         log_probs=jnp.zeros((batch, length), jnp.float32),
     )
     logits, cache = generator.prefill(params, prompt, prompt_mask, length)
-    return _write_on(generator, params, key, nothing, logits, cache, temperature, top_k, top_p)
+    return _write_on(generator, params, key, nothing, logits, cache, temperature, top_k, top_p, rows)
 
 
 def _write_on(
@@ -143,6 +147,7 @@ def _write_on(
     temperature: Array | float,
     top_k: Array | int | None = None,
     top_p: Array | float | None = None,
+    rows: Rows = ALL_ROWS,
 ) -> Sample:
     """Goes on from what is written until every row has ended or is full; `logits` [B, V] are of the next token."""
     vocabulary = generator.vocabulary
@@ -150,7 +155,7 @@ def _write_on(
 
     def emit(so_far: _SoFar, logits: Array) -> _SoFar:
         shaped = shape_logits(logits, temperature, top_k, top_p)
-        token, log_prob = draw(jax.random.fold_in(key, so_far.written), shaped)
+        token, log_prob = draw(jax.random.fold_in(key, so_far.written), shaped, rows)
         token = jnp.where(so_far.ended, vocabulary.pad_id, token)
         ended = so_far.ended if vocabulary.eos_id is None else so_far.ended | (token == vocabulary.eos_id)
         return _SoFar(
@@ -184,6 +189,7 @@ def rollout_values(
     count: int,
     value: Callable[[Array, Array, Array], Array],
     temperature: Array | float = 1.0,
+    rows: Rows = ALL_ROWS,
 ) -> Array:
     """Value of having written each token: the mean over continuations that the generator writes from there.
 
@@ -200,12 +206,13 @@ def rollout_values(
         value: (key, tokens int32 [R*M, T], mask bool [R*M, T]) -> float32 [R*M], of whole texts; the M continuations of
             a row are neighbours.
         temperature: that the continuations are written at.
+        rows: where these R are a device's share of more.
 
     Returns:
         float32 [R, T]: at t the mean value of texts that begin with the tokens up to and including t; at a text's last
         token and after it, the value of the text itself.
     """
-    rows, length = written.tokens.shape
+    count_texts, length = written.tokens.shape
 
     def at(cache: PyTree, t: Array) -> tuple[PyTree, Array]:
         key_write, key_value = jax.random.split(jax.random.fold_in(key, t))
@@ -229,14 +236,15 @@ def rollout_values(
             jnp.repeat(logits, count, axis=0),
             generator.repeat(cache, count),
             temperature,
+            rows=rows,
         )
-        return cache, value(key_value, ends.tokens, ends.mask).reshape(rows, count).mean(axis=1)
+        return cache, value(key_value, ends.tokens, ends.mask).reshape(count_texts, count).mean(axis=1)
 
     _, cache = generator.prefill(params, prompt, prompt_mask, length)
     _, values = jax.lax.scan(at, cache, jnp.arange(length - 1))
     # The text itself, as often as the others so that `value` has one shape.
     texts = jnp.repeat(written.tokens, count, axis=0), jnp.repeat(written.mask, count, axis=0)
-    whole = value(jax.random.fold_in(key, length), *texts).reshape(rows, count).mean(axis=1)
+    whole = value(jax.random.fold_in(key, length), *texts).reshape(count_texts, count).mean(axis=1)
     return jnp.concatenate([values.T, whole[:, None]], axis=1)
 
 

@@ -698,7 +698,9 @@ def no_garbage() -> Iterator[None]:
 @pytest.fixture
 def traced_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sampler, which does not depend on the objective, is traced once."""
-    monkeypatch.setattr(discriminating, "sample", jax.jit(discriminating.sample, static_argnums=(0, 5)))
+    monkeypatch.setattr(
+        discriminating, "sample", jax.jit(discriminating.sample, static_argnums=(0, 5), static_argnames="rows")
+    )
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from gptgan_jax.data.boundaries import SPLITS_FILE, STATE_FILE, check_folder, check_not_a_builder
 from gptgan_jax.errors import UserError
 
 FILE_FORMATS = ("json", "csv", "parquet")
@@ -96,7 +97,7 @@ class Table:
 
 
 def open_hf(where: str, path: str, name: str | None, split: str | None, which: str, streaming: bool) -> Any:
-    """Opens a set with the `datasets` library.
+    """Opens a set with the `datasets` library, which runs no code of a set: releases 4 and later know none.
 
     Args:
         where: see above.
@@ -110,10 +111,15 @@ def open_hf(where: str, path: str, name: str | None, split: str | None, which: s
         datasets.Dataset, or datasets.IterableDataset where it streams.
 
     Raises:
-        UserError: no such set, split or file, no network, or a file that cannot be parsed.
+        UserError: no such set, split or file, no network, a file that cannot be parsed, or a folder that names files
+            outside of itself.
     """
     import datasets
 
+    if path not in FILE_FORMATS:
+        check_not_a_builder("data.path", path)
+    if os.path.isdir(path):
+        check_folder(where, path)
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
@@ -122,7 +128,7 @@ def open_hf(where: str, path: str, name: str | None, split: str | None, which: s
                 raise UserError(f"data.{which}: no {path} file named; give a file or a glob")
             files = [split] if "://" in split else matching_files(f"data.{which}", split)
             return datasets.load_dataset(path, data_files={"train": files}, split="train", streaming=streaming)
-        if os.path.isdir(path) and {"state.json", "dataset_dict.json"} & set(os.listdir(path)):
+        if os.path.isdir(path) and {STATE_FILE, SPLITS_FILE} & set(os.listdir(path)):
             return _saved_split(where, datasets.load_from_disk(path), split)
         return datasets.load_dataset(path, name, split=split or "train", streaming=streaming)
     except UserError:

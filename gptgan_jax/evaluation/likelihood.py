@@ -9,6 +9,7 @@ import numpy as np
 
 from gptgan_jax.evaluation.estimates import Estimate, ratio_of_sums
 from gptgan_jax.evaluation.texts import Drawing
+from gptgan_jax.hosts import to_host
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling import log_probs
 from gptgan_jax.types import Array, Batch, Params
@@ -44,8 +45,8 @@ def likelihood_of(generator: Generator) -> Callable[..., HeldOut]:
 
     def evaluate(params: Params, batches: Iterable[Batch], drawing: Drawing = Drawing()) -> HeldOut:  # noqa: B008
         sums = [text_sums(params, batch, drawing.temperature, drawing.options()) for batch in batches]
-        nats = np.concatenate([np.asarray(nats, np.float64) for nats, _ in sums])
-        tokens = np.concatenate([np.asarray(tokens) for _, tokens in sums])
+        nats = np.concatenate([to_host(nats).astype(np.float64) for nats, _ in sums])
+        tokens = np.concatenate([to_host(tokens) for _, tokens in sums])
         return HeldOut(nats[tokens > 0], tokens[tokens > 0])
 
     return evaluate

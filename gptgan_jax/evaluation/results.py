@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.estimates import Estimate
+from gptgan_jax.whole_files import write_whole
 
 EVALUATION_FILE = "evaluation.json"
 REAL = "real text"
@@ -149,10 +150,8 @@ class Evaluation:
     def save(self, folder: Path) -> Path:
         """Writes FOLDER/evaluation.json, all or nothing. Infinite values are the strings "inf" and "-inf"."""
         path = folder / EVALUATION_FILE
-        temporary = path.with_suffix(".tmp")
         text = json.dumps(without_infinities(dataclasses.asdict(self)), indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, f"{text}\n".encode())
         return path
 
     @classmethod

@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gptgan_jax.data.batches import Ragged, TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.hosts import to_host
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling import sample
 from gptgan_jax.types import Params, Sample
@@ -124,15 +124,15 @@ class TextWriter:
             written = self._sample(
                 params,
                 jax.random.fold_in(key, start // self._batch_size),
-                jnp.asarray(prompt[rows]),
-                jnp.asarray(prompt_mask[rows]),
+                prompt[rows],
+                prompt_mask[rows],
                 length=self._length,
                 temperature=drawing.temperature,
                 **drawing.options(),
             )
-            tokens.append(np.asarray(written.tokens))
-            masks.append(np.asarray(written.mask))
-            nats.append(np.asarray(written.log_probs, np.float64).sum(axis=1))
+            tokens.append(to_host(written.tokens))
+            masks.append(to_host(written.mask))
+            nats.append(to_host(written.log_probs).astype(np.float64).sum(axis=1))
         all_tokens, all_masks = np.concatenate(tokens)[:count], np.concatenate(masks)[:count]
         texts = [self._tokenizer.decode(row[mask].tolist()) for row, mask in zip(all_tokens, all_masks, strict=True)]
         return Written(texts, all_tokens, all_masks, np.concatenate(nats)[:count])

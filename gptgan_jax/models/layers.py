@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from gptgan_jax.partitioning import constrain
 from gptgan_jax.types import Array
 
 Initializer = Callable[..., Array]
@@ -50,7 +51,8 @@ class Embedding(nn.Module):
 
     def __call__(self, tokens: Array) -> Array:
         """int32 [...] -> [..., width]."""
-        return jnp.take(self.table, tokens, axis=0).astype(DTYPES[self.dtype])
+        # A table that is split by width is put together first: rows and width can't both be split over one axis.
+        return jnp.take(constrain(self.table, "vocabulary", None), tokens, axis=0).astype(DTYPES[self.dtype])
 
     def relaxed(self, weights: Array) -> Array:
         """Mixtures of embeddings: float [..., vocab_size], how much of each token -> [..., width]."""
@@ -68,7 +70,8 @@ def output_logits(hidden: Array, kernel: Array, dtype: str) -> Array:
     compute = DTYPES[dtype]
     flat = hidden.reshape(-1, hidden.shape[-1]).astype(compute)
     logits = jnp.matmul(flat, kernel.astype(compute), preferred_element_type=jnp.float32)
-    return logits.reshape(*hidden.shape[:-1], kernel.shape[-1])
+    logits = logits.reshape(*hidden.shape[:-1], kernel.shape[-1])
+    return constrain(logits, "rows", *[None] * (logits.ndim - 2), "vocabulary")
 
 
 class OutputHead(nn.Module):

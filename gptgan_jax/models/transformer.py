@@ -16,6 +16,7 @@ from flax import struct
 from pydantic import model_validator
 
 from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, Norm, Projection, positions_of
+from gptgan_jax.partitioning import constrain
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array
 
@@ -160,7 +161,7 @@ class Attention(nn.Module):
         kv_heads, group, head = cfg.key_value_heads, cfg.group, cfg.head_size
         batch, length, _ = x.shape
         qkv = Projection(kv_heads * (group + 2) * head, cfg.qkv_bias, cfg.dtype, name="qkv")(x)
-        qkv = qkv.reshape(batch, length, kv_heads, group + 2, head)
+        qkv = constrain(qkv.reshape(batch, length, kv_heads, group + 2, head), "rows", None, "heads", None, None)
         queries, keys, values = qkv[:, :, :, :group], qkv[:, :, :, group], qkv[:, :, :, group + 1]
         if cfg.qk_norm:
             queries = Norm("rms", cfg.norm_eps, name="query_norm")(queries)
@@ -188,11 +189,11 @@ class CrossAttention(nn.Module):
         kv_heads, group, head = cfg.key_value_heads, cfg.group, cfg.head_size
         batch, length, _ = x.shape
         queries = Projection(cfg.heads * head, cfg.qkv_bias, cfg.dtype, name="query")(x)
-        queries = queries.reshape(batch, length, kv_heads, group, head)
+        queries = constrain(queries.reshape(batch, length, kv_heads, group, head), "rows", None, "heads", None, None)
         if step.context is not None:
             slots = step.context.shape[1]
             kv = Projection(2 * kv_heads * head, cfg.qkv_bias, cfg.dtype, name="key_value")(step.context)
-            kv = kv.reshape(batch, slots, kv_heads, 2, head)
+            kv = constrain(kv.reshape(batch, slots, kv_heads, 2, head), "rows", None, "heads", None, None)
             keys, values = kv[..., 0, :], kv[..., 1, :]
             if cache is not None:
                 cache = cache | {"cross_key": keys, "cross_value": values}
@@ -221,6 +222,7 @@ class MLP(nn.Module):
             y = gate * Projection(hidden, cfg.bias, cfg.dtype, name="up")(x)
         else:
             y = activation(Projection(hidden, cfg.bias, cfg.dtype, name="up")(x))
+        y = constrain(y, "rows", None, "hidden")
         return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="down")(y)
 
 
@@ -244,7 +246,8 @@ class Block(nn.Module):
                 Norm(cfg.norm, cfg.norm_eps, name="cross_norm")(x), cache, step
             )
             x = x + drop(y)
-        return x + drop(MLP(cfg, self.depth, name="mlp")(Norm(cfg.norm, cfg.norm_eps, name="mlp_norm")(x))), cache
+        x = x + drop(MLP(cfg, self.depth, name="mlp")(Norm(cfg.norm, cfg.norm_eps, name="mlp_norm")(x)))
+        return constrain(x, "rows", None, None), cache
 
 
 class Stack(nn.Module):
@@ -306,7 +309,7 @@ class Trunk(nn.Module):
         """Token embeddings [B, T, D] with their positions, int32 [B, T], -> [B, T, D]."""
         if self.config.positions == "learned":
             x = x + jnp.take(self.position_table, positions, axis=0, mode="clip").astype(x.dtype)
-        return self.drop(x)
+        return constrain(self.drop(x), "rows", None, None)
 
     def __call__(
         self, tokens: Array, mask: Array, context: Array | None = None, context_mask: Array | None = None
@@ -342,7 +345,8 @@ class Trunk(nn.Module):
 
         def empty(size: int) -> Array:
             lead = (cfg.layers,) if cfg.scan_layers else ()
-            return jnp.zeros((*lead, batch, size, kv_heads, head), DTYPES[cfg.dtype])
+            zeros = jnp.zeros((*lead, batch, size, kv_heads, head), DTYPES[cfg.dtype])
+            return constrain(zeros, *[None] * len(lead), "rows", None, "heads", None)
 
         layer = {"key": empty(slots), "value": empty(slots)}
         if context is not None:

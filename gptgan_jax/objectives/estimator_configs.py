@@ -198,8 +198,8 @@ def _custom(config: CustomConfig) -> Estimator:
     module_name, _, name = config.factory.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"factory {config.factory!r} should be module:function and importable: {error}") from None
+    except Exception as error:  # the module is the user's, and may raise anything
+        raise ValueError(f"factory {config.factory!r} should be module:function and importable: {error}") from error
     try:
         built = factory(**config.options)
     except Exception as error:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.rows import ALL_ROWS, Rows
 from gptgan_jax.types import Array
 
 Score = Callable[[Array], Array]
@@ -29,7 +30,7 @@ def zero_centred(score: Score, embeddings: Array) -> Array:
     return gradient_norms_squared(score, embeddings).mean() / 2
 
 
-def gradient_penalty(score: Score, real: Array, fake: Array, key: Array) -> Array:
+def gradient_penalty(score: Score, real: Array, fake: Array, key: Array, rows: Rows = ALL_ROWS) -> Array:
     """Mean squared distance of the gradient's length from 1, between real and generated texts (WGAN-GP).
 
     The places are e real + (1 - e) fake with e uniform between 0 and 1, drawn for each text (Gulrajani et al. 2017).
@@ -38,11 +39,12 @@ def gradient_penalty(score: Score, real: Array, fake: Array, key: Array) -> Arra
         score: of such a mixture; where lengths differ, it should count a position that either text has.
         real, fake: float [B, S, E].
         key: typed PRNG key.
+        rows: where these are a device's share of more.
 
     Returns:
         float32 [].
     """
-    weight = jax.random.uniform(key, (real.shape[0], 1, 1), real.dtype)
+    weight = rows.uniform(key, (real.shape[0], 1, 1), dtype=real.dtype)
     squared = gradient_norms_squared(score, weight * real + (1 - weight) * fake)
     # The square root has no finite derivative at 0, where a score that ignores its text begins.
     return jnp.square(jnp.sqrt(squared + 1e-12) - 1).mean()

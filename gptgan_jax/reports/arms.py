@@ -25,6 +25,7 @@ from gptgan_jax.reports.document import (
 from gptgan_jax.reports.figures import comparison_figure
 from gptgan_jax.reports.run import PICTURES, alarms_in, best_blocks, dominance_blocks, frontier_blocks
 from gptgan_jax.reports.tables import samples_table
+from gptgan_jax.whole_files import write_whole
 
 COMPARISON_FILE = "comparison.json"
 # Where an evaluation keeps the shown texts of a sweep's column.
@@ -72,10 +73,8 @@ def write_arms(
     write_document(folder, title, blocks, (CURVES_FILE, *PICTURES))
     plain = {"file": str(file), **measured.plain(), "failed": dict(failed)}
     try:
-        temporary = folder / f"{COMPARISON_FILE}.tmp"
         text = json.dumps(without_infinities(plain), indent=1, allow_nan=False, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(folder / COMPARISON_FILE)
+        write_whole(folder / COMPARISON_FILE, f"{text}\n".encode())
     except OSError as error:
         raise UserError(f"{folder}: {COMPARISON_FILE} can't be written ({error.strerror})") from None
     return to_markdown([table]).rstrip("\n")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.records import one_line
+from gptgan_jax.whole_files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,9 +167,7 @@ def write_document(folder: Path, title: str, blocks: Sequence[Block], pictures: 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            temporary = folder / f"{name}.tmp"
-            temporary.write_bytes(content)
-            temporary.replace(folder / name)
+            write_whole(folder / name, content)
         for stale in {path for pattern in pictures for path in folder.glob(pattern)}:
             if stale.name not in files:
                 stale.unlink()

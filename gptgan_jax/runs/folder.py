@@ -17,8 +17,9 @@ TEMPORARY_FILE = "config.yaml.tmp"
 HELD_OUT_FILE = "held_out.npz"
 START_FILE = "start.npz"
 LOCK_FILE = "lock"
-# What may change between the beginning of a run and its resume: nothing of it reaches a parameter.
-FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:")
+# What may change between the beginning of a run and its resume: nothing of it reaches a parameter, but that other
+# devices round otherwise.
+FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "mesh.")
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,14 @@ class RunFolder:
         temporary.replace(self.config_file)
 
     def read_config(self) -> Config:
-        """The run's configuration.
+        """The run's configuration. The folder may be somebody else's: no code that it names is run.
 
         Raises:
             UserError: where the folder is no run folder.
         """
         if not self.config_file.is_file():
             raise UserError(f"{self.path} is no run folder: it has no config.yaml; give one that `gptgan train` made")
-        return load_config(self.config_file)
+        return load_config(self.config_file, run_code=False)
 
     def read_tokenizer(self) -> AnyTokenizer:
         """The run's tokenizer."""

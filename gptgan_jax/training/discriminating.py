@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gptgan_jax.objectives.discrimination import pair_accuracy
-from gptgan_jax.objectives.likelihood import cross_entropy
+from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
 from gptgan_jax.objectives.penalties import gradient_penalty, zero_centred
 from gptgan_jax.objectives.rewards import Judgement
 from gptgan_jax.sampling import sample
@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         gradient: of its loss, by its parameters.
-        judgement: its scores without dropout, of which the reward is made.
+        judgement: its scores without dropout, of which the reward is made; those of all devices' rows.
         metrics: float32 scalars.
     """
 
@@ -46,7 +46,15 @@ def write(game: Game, params: Params, batch: Batch, key: Array) -> Sample:
     """Texts that answer the batch's prompts, `game.samples` for each, neighbours together."""
     prompts = repeated(batch, game.samples)
     length = batch.target.shape[1]
-    return sample(game.generator, params, key, prompts.prompt, prompts.prompt_mask, length, game.temperature)
+    return sample(
+        game.generator, params, key, prompts.prompt, prompts.prompt_mask, length, game.temperature, rows=game.rows
+    )
+
+
+def next_token_nats(game: Game, logits: Array, batch: Batch) -> Array:
+    """Mean negative log-likelihood in nats a token, over all rows: float [B, T, V] -> float32 []."""
+    nats = game.rows.gathered(-token_log_probs(logits, batch.target))
+    return masked_mean(nats, game.rows.gathered(batch.target_mask))
 
 
 def judged(game: Game, scores: Scores, mask: Array) -> tuple[Array, Array]:
@@ -57,16 +65,19 @@ def judged(game: Game, scores: Scores, mask: Array) -> tuple[Array, Array]:
 
 
 def judgement_of(game: Game, real: Scores, batch: Batch, fake: Scores, fake_mask: Array) -> Judgement:
-    """The scores that count, of real and of generated texts."""
-    return Judgement(*judged(game, fake, fake_mask), *judged(game, real, batch.target_mask))
+    """The scores that count, of real and of generated texts in all rows."""
+    return game.rows.gathered(Judgement(*judged(game, fake, fake_mask), *judged(game, real, batch.target_mask)))
 
 
 def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array) -> Verdict:
     """The discriminator reads real and generated text as one batch; it has not learnt from them yet."""
-    discriminator, params = game.discriminator, state.discriminator.params
+    discriminator, params, rows = game.discriminator, state.discriminator.params, game.rows
     key_dropout, key_replay, key_penalty = jax.random.split(key, 3)
+    key_dropout = rows.own_key(key_dropout)
     fakes = answering(batch, written)
-    learnt = fakes if state.replay is None else _with_replay(game, state.replay, fakes, key_replay)
+    learnt = fakes
+    if state.replay is not None:
+        learnt = rows.own(_with_replay(game, state.replay, rows.gathered(fakes), key_replay))
 
     def loss_of(params: Params) -> tuple[Array, Metrics]:
         real, fake = _split(discriminator.scores(params, _joined(batch, learnt), key_dropout), batch)
@@ -78,18 +89,18 @@ def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array
         if not game.next_token_weight or discriminator.next_logits is None:
             return loss, {"discriminator_loss": loss}
         logits = discriminator.next_logits(params, batch, key_dropout)
-        language = cross_entropy(logits, batch.target, batch.target_mask)
+        language = next_token_nats(game, logits, batch)
         found = {"discriminator_loss": loss, "discriminator_next_token_loss": language}
         return loss + game.next_token_weight * language, found
 
-    gradient, losses = jax.grad(loss_of, has_aux=True)(params)
+    gradient, losses = rows.mean(jax.grad(loss_of, has_aux=True)(params))
     real, fake = _split(discriminator.scores(params, _joined(batch, fakes)), batch)
     metrics = {
         **losses,
-        "discriminator_accuracy": pair_accuracy(real.sequence, fake.sequence),
+        "discriminator_accuracy": pair_accuracy(*rows.gathered((real.sequence, fake.sequence))),
         "discriminator_gradient_norm": optax.global_norm(gradient),
-        "length": written.mask.sum(axis=1).mean(),
-        "real_length": batch.target_mask.sum(axis=1).mean(),
+        "length": rows.gathered(written.mask.sum(axis=1)).mean(),
+        "real_length": rows.gathered(batch.target_mask.sum(axis=1)).mean(),
     }
     return Verdict(gradient, judgement_of(game, real, batch, fake, written.mask), metrics)
 
@@ -169,7 +180,7 @@ def _penalties(game: Game, params: Params, real: Batch, fakes: Batch, key: Array
         )
         # What stands after a text's end must not count where the other goes on.
         ends = (_inside(real, discriminator.embed(params, real)), _inside(first, discriminator.embed(params, first)))
-        total += game.gradient_penalty_weight * gradient_penalty(lambda x: score(both, x), *ends, key)
+        total += game.gradient_penalty_weight * gradient_penalty(lambda x: score(both, x), *ends, key, game.rows)
     return total
 
 

@@ -11,6 +11,7 @@ from gptgan_jax.objectives.estimators import Estimator, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.policy_gradients import reinforce
 from gptgan_jax.objectives.rewards import Reward, sigmoid
+from gptgan_jax.rows import Rows
 
 
 class Demonstrations(NamedTuple):
@@ -60,6 +61,8 @@ class Game(NamedTuple):
             as long.
         ema_decay: of the average of the generator's parameters; 0 keeps none. It is ramped up from 0 at the start.
         generator_optimizer, discriminator_optimizer: Optax's.
+        axis_name: of the devices that share the rows of a batch, where a step runs under `jax.pmap` or `jax.shard_map`
+            (with check_vma=False); None under `jax.jit`, whose program sees all rows. See `rows.Rows`.
     """
 
     generator: Generator
@@ -83,6 +86,12 @@ class Game(NamedTuple):
     ema_decay: float = 0.0
     generator_optimizer: optax.GradientTransformation = optax.adam(1e-3)
     discriminator_optimizer: optax.GradientTransformation = optax.adam(1e-3)
+    axis_name: str | None = None
+
+    @property
+    def rows(self) -> Rows:
+        """How a program's rows are part of the batch."""
+        return Rows(self.axis_name)
 
     @property
     def samples(self) -> int:

@@ -17,8 +17,7 @@ import optax
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.estimators import PolicyGradient, SelfPlay
-from gptgan_jax.objectives.likelihood import cross_entropy
-from gptgan_jax.training.discriminating import answering, empty_replay, judge, remember, updated, write
+from gptgan_jax.training.discriminating import answering, empty_replay, judge, next_token_nats, remember, updated, write
 from gptgan_jax.training.game import Game
 from gptgan_jax.training.generating import pathwise_update, policy_update, self_play_step
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, Vocabulary, unconditional_batch
@@ -89,12 +88,13 @@ def gan_from(generator: Generator, discriminator: Discriminator, **options: Any)
         )
 
     def likelihood_step(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
-        dropout_key = jax.random.fold_in(state.key, state.step)
+        dropout_key = game.rows.own_key(jax.random.fold_in(state.key, state.step))
 
         def loss_of(params: Params) -> Array:
-            return cross_entropy(generator.logits(params, batch, dropout_key), batch.target, batch.target_mask)
+            return next_token_nats(game, generator.logits(params, batch, dropout_key), batch)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.generator.params)
+        gradient = game.rows.mean(gradient)
         metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
         return state.replace(step=state.step + 1, generator=updated(optimize_g, state.generator, gradient)), metrics
 
@@ -107,7 +107,7 @@ def gan_from(generator: Generator, discriminator: Discriminator, **options: Any)
         written = write(game, state.generator.params, batch, key_sample)
         verdict = judge(game, state, batch, written, key_judge)
         player = updated(optimize_d, state.discriminator, verdict.gradient)
-        replay = None if state.replay is None else remember(state.replay, answering(batch, written))
+        replay = None if state.replay is None else remember(state.replay, game.rows.gathered(answering(batch, written)))
         return state.replace(discriminator=player, replay=replay), verdict.metrics
 
     def adversarial_step(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
@@ -125,7 +125,9 @@ def gan_from(generator: Generator, discriminator: Discriminator, **options: Any)
         )
         state = state.replace(
             discriminator=updated(optimize_d, state.discriminator, verdict.gradient),
-            replay=None if state.replay is None else remember(state.replay, answering(first, written)),
+            replay=None
+            if state.replay is None
+            else remember(state.replay, game.rows.gathered(answering(first, written))),
         )
         if others is not None:
 

@@ -29,37 +29,45 @@ def policy_update(
     judgement: Judgement,
     key: Array,
 ) -> Update:
-    """The generator learns from rewards: (player, estimator's state, metrics)."""
+    """The generator learns from rewards: (player, estimator's state, metrics).
+
+    Rewards, advantages and losses are of all rows; networks run on this program's own.
+    """
     key_reward, key_rollout, key_rows, key_order = jax.random.split(key, 4)
-    params = state.generator.params
+    params, rows = state.generator.params, game.rows
     rewards = game.reward(judgement, key_reward)
     if estimator.rollouts:
-        rewards = _rollout_rewards(game, estimator.rollouts, state, batch, written, judgement, key_rollout)
-    elif not game.dense:
+        rewards = rows.gathered(
+            _rollout_rewards(game, estimator.rollouts, state, batch, written, judgement, key_rollout)
+        )
+    batch, written = rows.gathered((batch, written))
+    if not estimator.rollouts and not game.dense:
         rewards = rewards * is_last(written.mask)
     paid = jnp.where(written.mask, rewards, 0.0).sum()
     paid /= written.mask.sum() if game.dense or estimator.rollouts else written.mask.shape[0]
     if game.demonstrations is not None:
         written, rewards, share = _with_demonstrations(game, state, estimator, batch, written, rewards, key_rows)
     texts = answering(batch, written)
-    was = jax.lax.stop_gradient(log_probs(game.generator, params, texts, game.temperature))
+    own = rows.own(texts)
+    was = jax.lax.stop_gradient(rows.gathered(log_probs(game.generator, params, own, game.temperature)))
     if game.kl_weight and game.kl_estimator == "reward":
-        reference = log_probs(game.generator, state.reference, texts, game.temperature)
+        reference = rows.gathered(log_probs(game.generator, state.reference, own, game.temperature))
         rewards = rewards - game.kl_weight * jnp.where(written.mask, was - reference, 0.0)
-    hidden = jax.lax.stop_gradient(game.generator.hidden(params, texts))
+    hidden = jax.lax.stop_gradient(rows.gathered(game.generator.hidden(params, own)))
     experience = Experience(written.replace(log_probs=was), rewards, hidden, game.samples)
     advantages, estimator_state, metrics = estimator.advantages(state.estimator, experience)
     advantages = jax.lax.stop_gradient(advantages)
 
     def loss_of(params: Params, part: Experience, advantages: Array, texts: Batch) -> tuple[Array, Metrics]:
-        logits = shape_logits(game.generator.logits(params, texts), game.temperature)
-        chosen = jnp.where(texts.target_mask, token_log_probs(logits, texts.target), 0.0)
-        surrogate = estimator.loss(chosen, part, advantages)
-        extra, metrics = _regularised(game, state.reference, logits, chosen, texts)
+        own = rows.own(texts)
+        logits = shape_logits(game.generator.logits(params, own), game.temperature)
+        chosen = jnp.where(own.target_mask, token_log_probs(logits, own.target), 0.0)
+        surrogate = estimator.loss(rows.gathered(chosen), part, advantages)
+        extra, metrics = _regularised(game, state.reference, logits, chosen, own)
         return surrogate + extra, metrics | {"surrogate_loss": surrogate}
 
     def update(player: Player, part: Experience, advantages: Array, texts: Batch) -> tuple[Player, Metrics]:
-        gradient, found = jax.grad(loss_of, has_aux=True)(player.params, part, advantages, texts)
+        gradient, found = rows.mean(jax.grad(loss_of, has_aux=True)(player.params, part, advantages, texts))
         return updated(game.generator_optimizer, player, gradient), found | {
             "gradient_norm": optax.global_norm(gradient)
         }
@@ -68,8 +76,8 @@ def policy_update(
     if estimator.epochs * estimator.minibatches == 1:
         player, found = update(player, experience, advantages, texts)
     else:
-        rows = written.mask.shape[0]
-        orders = jax.vmap(lambda key: jax.random.permutation(key, rows))(
+        count = written.mask.shape[0]
+        orders = jax.vmap(lambda key: jax.random.permutation(key, count))(
             jax.random.split(key_order, estimator.epochs)
         ).reshape(estimator.epochs * estimator.minibatches, -1)
         arrays = experience.sample, rewards, hidden, advantages, texts
@@ -89,15 +97,16 @@ def policy_update(
 def _rollout_rewards(
     game: Game, rollouts: int, state: GanState, batch: Batch, written: Sample, judgement: Judgement, key: Array
 ) -> Array:
-    """The value of each token by the judgement of texts that go on from it."""
+    """The value of each token by the judgement of texts that go on from it; of this program's own rows."""
     prompts = repeated(batch, game.samples)
     continued = repeated(prompts, rollouts)
 
     def value(key: Array, tokens: Array, mask: Array) -> Array:
         texts = continued.replace(target=tokens, target_mask=mask)
         scores = game.discriminator.scores(state.discriminator.params, texts).sequence[:, None]
+        scores = game.rows.gathered(scores)
         of_texts = judgement._replace(fake=scores, fake_mask=jnp.ones_like(scores, dtype=bool))
-        return game.reward(of_texts, key)[:, 0]
+        return game.rows.own(game.reward(of_texts, key)[:, 0])
 
     return rollout_values(
         game.generator,
@@ -109,6 +118,7 @@ def _rollout_rewards(
         rollouts,
         value,
         game.temperature,
+        game.rows,
     )
 
 
@@ -146,15 +156,16 @@ def pathwise_update(
 ) -> Update:
     """The generator follows the gradient of the discriminator's own judgement of relaxed texts."""
     key_relax, key_reward = jax.random.split(key)
-    texts = answering(batch, written)
+    rows, texts = game.rows, answering(batch, written)
+    key_relax = rows.own_key(key_relax)
 
     def loss_of(params: Params) -> tuple[Array, Metrics]:
         logits = shape_logits(game.generator.logits(params, texts), game.temperature)
         weights = estimator.relax(state.estimator, key_relax, logits, texts.target)
         discriminator, judge = game.discriminator, state.discriminator.params
         scores: Scores = discriminator.judge(judge, discriminator.embed(judge, texts, weights), texts)
-        mask = texts.target_mask if game.dense else judgement.fake_mask
-        fake = scores.tokens if game.dense else scores.sequence[:, None]
+        mask = judgement.fake_mask
+        fake = rows.gathered(scores.tokens if game.dense else scores.sequence[:, None])
         rewards = game.reward(judgement._replace(fake=fake), key_reward)
         paid = jnp.where(mask, rewards, 0.0).sum()
         loss = -paid / mask.shape[0]
@@ -162,7 +173,7 @@ def pathwise_update(
         extra, metrics = _regularised(game, state.reference, logits, chosen, texts)
         return loss + extra, metrics | {"surrogate_loss": loss, "reward": paid / mask.sum()}
 
-    gradient, metrics = jax.grad(loss_of, has_aux=True)(state.generator.params)
+    gradient, metrics = rows.mean(jax.grad(loss_of, has_aux=True)(state.generator.params))
     estimator_state, more = estimator.advance(state.estimator)
     metrics |= more | {"gradient_norm": optax.global_norm(gradient)}
     return updated(game.generator_optimizer, state.generator, gradient), estimator_state, metrics
@@ -181,7 +192,7 @@ def self_play_step(
     texts = answering(batch, written)
 
     def of_texts(params: Params, texts: Batch) -> Array:
-        return log_probs(game.generator, params, texts, game.temperature).sum(axis=1)
+        return game.rows.gathered(log_probs(game.generator, params, texts, game.temperature).sum(axis=1))
 
     of_reference = of_texts(reference, batch), of_texts(reference, texts)
 
@@ -189,11 +200,12 @@ def self_play_step(
         return estimator.loss(of_texts(params, batch), of_reference[0], of_texts(params, texts), of_reference[1])
 
     (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.generator.params)
+    gradient = game.rows.mean(gradient)
     metrics |= {
         "loss": loss,
         "gradient_norm": optax.global_norm(gradient),
-        "length": written.mask.sum(axis=1).mean(),
-        "real_length": batch.target_mask.sum(axis=1).mean(),
+        "length": game.rows.gathered(written.mask.sum(axis=1)).mean(),
+        "real_length": game.rows.gathered(batch.target_mask.sum(axis=1)).mean(),
     }
     player = updated(game.generator_optimizer, state.generator, gradient)
     return state.replace(generator=player, estimator=estimator_state, reference=reference), metrics
@@ -206,14 +218,14 @@ def _regularised(
     game: Game, reference: Params | None, logits: Array, chosen: Array, texts: Batch
 ) -> tuple[Array, Metrics]:
     """Entropy bonus and KL penalty as an addition to the loss, sums over a text's tokens averaged over texts."""
-    mask = texts.target_mask
+    mask = game.rows.gathered(texts.target_mask)
     count, tokens = mask.shape[0], jnp.maximum(mask.sum(), 1)
-    entropy_sum = jnp.where(mask, entropy(logits), 0.0).sum()
+    entropy_sum = jnp.where(mask, game.rows.gathered(entropy(logits)), 0.0).sum()
     metrics = {"entropy": entropy_sum / tokens}
     extra = -game.entropy_weight * entropy_sum / count
     if game.kl_weight:
         reference_logits = shape_logits(game.generator.logits(reference, texts), game.temperature)
-        kl = _KL[game.kl_estimator](logits, reference_logits, chosen, texts.target)
+        kl = game.rows.gathered(_KL[game.kl_estimator](logits, reference_logits, chosen, texts.target))
         kl_sum = jnp.where(mask, kl, 0.0).sum()
         metrics["kl"] = kl_sum / tokens
         if game.kl_estimator != "reward":

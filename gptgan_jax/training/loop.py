@@ -6,7 +6,6 @@ checkpoint is all that a resume needs. Metrics of a step are read after the next
 
 import math
 from collections.abc import Callable, Generator, Mapping
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,6 +16,7 @@ from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.likelihood import likelihood_of
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
+from gptgan_jax.hosts import is_main, wait_for_all
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
 from gptgan_jax.models.generators import parameter_summary
 from gptgan_jax.optimizers import parameter_paths, unmatched
@@ -32,8 +32,9 @@ from gptgan_jax.runs.timing import Stopwatch
 from gptgan_jax.training.alarms import active_alarms
 from gptgan_jax.training.gan import Gan, Metrics
 from gptgan_jax.training.phases import build_gan
+from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.progress import Progress
-from gptgan_jax.training.sharding import check_batch_size, data_mesh, put_batch, replicated, with_sharding
+from gptgan_jax.training.sharding import Placement
 from gptgan_jax.training.signals import StopSignals
 from gptgan_jax.training.skipping import SKIPPED, skipping
 from gptgan_jax.types import Batch, GanState, Params, Player
@@ -78,9 +79,11 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
     run = _Run(experiment, folder, say)
     folder.check(experiment.config)
     run.check_resources()
+    wait_for_all("checked")  # before one of them makes the folder
     with telling_of_full_disk(folder), locked(folder.path, say, run.is_main):
         if run.is_main:
             _prepare(experiment, folder)
+        wait_for_all("made")
         keep = experiment.config.checkpoints.keep
         checkpoints = Checkpoints(folder.checkpoints_of(experiment.config), keep)
         with StopSignals(jax.process_count()) as signals, checkpoints:
@@ -113,12 +116,13 @@ class _Run:
         self.config = experiment.config
         self.folder = folder
         self.say = say
-        self.mesh = data_mesh()
-        self.is_main = jax.process_index() == 0
+        self.placement = Placement.of(self.config.mesh)
+        self.is_main = is_main()
+        players, axis_name = (experiment.generator, experiment.discriminator), self.placement.axis_name
         self.gans: dict[Phase, Gan] = {
-            phase: skipping(build_gan(self.config, phase, experiment.generator, experiment.discriminator))
-            for phase in PHASES
+            phase: skipping(build_gan(self.config, phase, *players, axis_name)) for phase in PHASES
         }
+        self.example = jax.tree.map(np.asarray, experiment.example_batch())
         evaluation = self.config.evaluation
         self.held_out = likelihood_of(experiment.generator)
         self.drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
@@ -139,27 +143,26 @@ class _Run:
     # ---- states
 
     def new_state(self, key: jax.Array) -> GanState:
-        return self.gans["likelihood"].init(key, self.experiment.example_batch())
+        return self.gans["likelihood"].init(key, self.example)
 
     def first_state(self) -> GanState:
         """What the run begins with: new parameters, the generator's those of the run that it starts from if any."""
-        place = replicated(self.mesh)
-        state = jax.jit(self.new_state, out_shardings=place)(jax.random.key(self.config.seed))
+        state = self.placement.born(self.new_state, jax.random.key(self.config.seed))
         if self.config.start_from is None:
             return state
         start = self.experiment.start
         if start is None:
             start = read_start(self.folder.path)
         # Copied, as a step is given its state's arrays to write over.
-        params = jax.device_put(jax.tree.map(np.array, start), place)
+        params = jax.device_put(jax.tree.map(np.array, start), self.placement.shardings(start))
         state = state.replace(generator=Player(params, None))
-        return jax.jit(self.gans["likelihood"].begin, out_shardings=place)(state, self.experiment.example_batch())
+        return self.placement.born(self.gans["likelihood"].begin, state, self.example)
 
     def target(self, phase: Phase) -> GanState:
         """The phase's state as shape structs with shardings."""
-        example = self.experiment.example_batch()
-        shapes = jax.eval_shape(lambda key: self.gans[phase].begin(self.new_state(key), example), jax.random.key(0))
-        return with_sharding(shapes, replicated(self.mesh))
+        begun = self.gans[phase].begin
+        shapes = jax.eval_shape(lambda key: begun(self.new_state(key), self.example), jax.random.key(0))
+        return self.placement.target(shapes)
 
     def begin(self, phase: Phase, state: GanState, checkpoints: Checkpoints) -> GanState:
         """The state that a phase starts from: new optimisers; until the warm-up, the best generator by likelihood."""
@@ -170,8 +173,7 @@ class _Run:
             if isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
                 params = share_trunk(state.generator.params, state.discriminator.params)
                 state = state.replace(discriminator=state.discriminator.replace(params=params))
-        example = self.experiment.example_batch()
-        return jax.jit(self.gans[phase].begin, out_shardings=replicated(self.mesh))(state, example)
+        return self.placement.born(self.gans[phase].begin, state, self.example)
 
     def likelihood_generator(self, state: GanState, checkpoints: Checkpoints) -> Params:
         """The likelihood phase's generator that is best by validation and can be read; without that phase, the first.
@@ -211,7 +213,7 @@ class _Run:
         for phase in PHASES:
             if self.config.steps(phase):
                 section = "adversarial" if phase == "continued" else phase
-                check_batch_size(f"{section}.batch_size", self.config.batch_size(phase), self.mesh)
+                self.placement.check_batch_size(f"{section}.batch_size", self.config.batch_size(phase))
         check_available(self.config.records)
         self.check_frozen()
         largest = max(state_bytes(self.target(phase)) for phase in PHASES)
@@ -253,14 +255,17 @@ class _Run:
                 self.say(f"resuming {self.folder.path} in phase {phase} at step {int(state.step)}")
         self.summarise(state)
         resumed_at = None if restored is None else int(state.step)
-        with Records.open(self.folder.path, self.config.records, resumed_at, self.is_main) as records:
+        with (
+            Records.open(self.folder.path, self.config.records, resumed_at, self.is_main) as records,
+            Profiler(self.folder.path, self.config.records.profile, self.is_main) as profiler,
+        ):
             for current in PHASES[PHASES.index(phase) :]:
                 first, last = self.first_step(current), self.last_step(current)
                 if first == last or int(state.step) >= last:
                     continue
                 if current != phase or restored is None:
                     state = self.begin(current, state, checkpoints)
-                state = _PhaseRun(self, current, records, checkpoints, signals).execute(state)
+                state = _PhaseRun(self, current, records, checkpoints, signals, profiler).execute(state)
                 phase = current
         checkpoints.wait()
 
@@ -273,7 +278,7 @@ class _Run:
             self.say(f"{role}: {network.kind}, {parameter_summary(params)}")
         self.say(
             f"text: {len(experiment.train):,} for training, {len(experiment.valid):,} for validation, "
-            f"vocabulary {experiment.generator.vocabulary.size:,}; {self.mesh.size} {jax.default_backend()} device(s)"
+            f"vocabulary {experiment.generator.vocabulary.size:,}; {self.placement}"
         )
 
 
@@ -281,13 +286,20 @@ class _PhaseRun:
     """One phase of a run."""
 
     def __init__(
-        self, run: _Run, phase: Phase, records: Records, checkpoints: Checkpoints, signals: StopSignals
+        self,
+        run: _Run,
+        phase: Phase,
+        records: Records,
+        checkpoints: Checkpoints,
+        signals: StopSignals,
+        profiler: Profiler,
     ) -> None:
         self.run = run
         self.phase: Phase = phase
         self.records = records
         self.checkpoints = checkpoints
         self.signals = signals
+        self.profiler = profiler
         self.first, self.last = run.first_step(phase), run.last_step(phase)
         self.rows = run.config.rows(phase)
         step_of = {
@@ -296,7 +308,7 @@ class _PhaseRun:
             "warmup": run.gans[phase].discriminator_step,
             "adversarial": run.gans[phase].adversarial_step,
         }
-        self.step = jax.jit(step_of[phase], donate_argnums=0)
+        self.step = run.placement.compiled(step_of[phase], run.target(phase))
         earlier = read_metrics(run.folder.path) if phase == "adversarial" else []
         self.lines = [
             line
@@ -316,7 +328,10 @@ class _PhaseRun:
         with Progress.open(self.phase, self.last - self.first, start - self.first, active=run.is_main) as self.bar:
             try:
                 for step in range(start + 1, self.last + 1):
-                    state, metrics = self.step(state, next(batches))
+                    batch = next(batches)
+                    with self.profiler.step(step):
+                        state, metrics = self.step(state, batch)
+                    self.profiler.made(step, metrics)
                     if pending is not None:
                         self.read(*pending, tokens)
                     pending = (step, metrics)
@@ -339,10 +354,12 @@ class _PhaseRun:
         run = self.run
         seed = int(np.random.SeedSequence([run.config.seed, PHASES.index(self.phase)]).generate_state(1)[0])
 
-        def make(position: int) -> Batch:
-            return batch_at(run.experiment.train, seed, position, self.rows, jax.process_index(), jax.process_count())
+        share = run.placement.share(self.rows)
 
-        return prefetch(make, step - self.first, partial(put_batch, mesh=run.mesh))
+        def make(position: int) -> Batch:
+            return batch_at(run.experiment.train, seed, position, self.rows, *share)
+
+        return prefetch(make, step - self.first, run.placement.put)
 
     def read(self, step: int, metrics: Metrics, tokens: int) -> None:
         """Looks at a step's metrics: records some, and all of a step that was left out."""

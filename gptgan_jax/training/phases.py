@@ -16,8 +16,10 @@ from gptgan_jax.training.game import Demonstrations
 from gptgan_jax.training.gan import Gan, gan_from
 
 
-def build_gan(config: Config, phase: Phase, generator: Generator, discriminator: Discriminator) -> Gan:
-    """The functional loop of one phase, with that phase's optimisers."""
+def build_gan(
+    config: Config, phase: Phase, generator: Generator, discriminator: Discriminator, axis_name: str | None = None
+) -> Gan:
+    """The functional loop of one phase, with that phase's optimisers; see `Game.axis_name`."""
     objective, adversarial = config.objective, config.adversarial
     steps = config.steps(phase)
     estimator = build_estimator(objective.estimator, steps)
@@ -70,6 +72,7 @@ def build_gan(config: Config, phase: Phase, generator: Generator, discriminator:
         replay_share=objective.replay_share,
         generator_optimizer=generator_optimizer,
         discriminator_optimizer=discriminator_optimizer,
+        axis_name=axis_name,
         **adversarial_only,
     )
 

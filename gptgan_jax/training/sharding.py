@@ -1,36 +1,107 @@
-"""Which device holds what: one mesh over all devices, batches split over it, the state on every one."""
+"""Where state and batches lie, and how a pure step is compiled for all devices: by `jax.jit` over a mesh, or `pmap`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gptgan_jax.errors import UserError
+from gptgan_jax.partitioning import MeshConfig, build_mesh, row_shares, rows_sharding, state_shardings
 from gptgan_jax.types import Batch, PyTree
 
-
-def data_mesh() -> jax.sharding.Mesh:
-    """All devices of all processes along the one axis `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+PMAP_AXIS = "devices"
+"""What a step under `pmap` calls the axis of the devices."""
 
 
-def check_batch_size(key: str, batch_size: int, mesh: jax.sharding.Mesh) -> None:
-    """Raises UserError where a batch can't be split evenly over the devices."""
-    if batch_size % mesh.size:
-        nearest = -(-batch_size // mesh.size) * mesh.size
-        raise UserError(f"{key} {batch_size} is not a multiple of the {mesh.size} devices; try {nearest}")
+@dataclass(frozen=True)
+class Placement:
+    """The devices of a run.
 
+    Attributes:
+        mesh: all of them, with the axes of `partitioning.MESH_AXES`.
+        backend: `jit` or `pmap`.
+    """
 
-def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """The whole array on every device."""
-    return NamedSharding(mesh, PartitionSpec())
+    mesh: Mesh
+    backend: str = "jit"
 
+    @classmethod
+    def of(cls, config: MeshConfig) -> "Placement":
+        """Raises UserError where there are not as many devices as it asks for."""
+        return cls(build_mesh(config), config.backend)
 
-def put_batch(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
-    """This process's rows of a batch (NumPy) as global arrays, split by rows over the mesh."""
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
-    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch)
+    def __str__(self) -> str:
+        sizes = [f"{name} {size}" for name, size in self.mesh.shape.items() if size > 1]
+        split = f" ({' x '.join(sizes)}, {self.backend})" if sizes else ""
+        return f"{self.mesh.size} {self.mesh.devices.flat[0].platform} device(s){split}"
 
+    @property
+    def axis_name(self) -> str | None:
+        """What a step is to call the axis of its devices; see `Game.axis_name`."""
+        return PMAP_AXIS if self.backend == "pmap" else None
 
-def with_sharding(shapes: PyTree, sharding: NamedSharding) -> PyTree:
-    """Shape structs that say where each array shall live; a target to restore into."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    def check_batch_size(self, key: str, batch_size: int) -> None:
+        """Raises UserError where a batch can't be split evenly over the devices."""
+        shares = row_shares(self.mesh)
+        if batch_size % shares:
+            nearest = -(-batch_size // shares) * shares
+            raise UserError(
+                f"{key} {batch_size} is not a multiple of the {shares} devices that share it; try {nearest}"
+            )
+
+    def shardings(self, state: PyTree) -> PyTree:
+        """Where each array of a state (or of shape structs) lies."""
+        return state_shardings(state, self.mesh)
+
+    def target(self, shapes: PyTree) -> PyTree:
+        """Shape structs that say where each array shall live; what a checkpoint is restored into."""
+        return jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, self.shardings(shapes)
+        )
+
+    def born(self, make: Callable[..., PyTree], *arguments: Any) -> PyTree:
+        """What a pure function makes, each array of it made where it lies."""
+        shardings = self.shardings(jax.eval_shape(make, *arguments))
+        with jax.set_mesh(self.mesh):
+            return jax.jit(make, out_shardings=shardings)(*arguments)
+
+    def share(self, rows: int) -> tuple[int, int]:
+        """Which share of a batch this process is to read, and of how many: (index, count).
+
+        Processes whose devices work on the same texts have the same share.
+        """
+        starts: dict[int, set[int]] = {}
+        places: dict[Any, Any] = dict(rows_sharding(self.mesh).devices_indices_map((rows,)))
+        for device, index in places.items():
+            starts.setdefault(device.process_index, set()).add(index[0].start or 0)
+        shares = sorted({tuple(sorted(of_process)) for of_process in starts.values()})
+        return shares.index(tuple(sorted(starts[jax.process_index()]))), len(shares)
+
+    def put(self, batch: Batch) -> Batch:
+        """This process's share of a batch (NumPy) as global arrays, split by rows."""
+        place = rows_sharding(self.mesh)
+        if self.backend == "pmap":
+            count = len(self.mesh.local_devices)
+            batch = jax.tree.map(lambda rows: rows.reshape(count, -1, *rows.shape[1:]), batch)
+        return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(place, np.asarray(rows)), batch)
+
+    def compiled(self, step: Callable[[PyTree, Batch], tuple[PyTree, PyTree]], state: PyTree) -> Callable[..., Any]:
+        """A step (state, batch) -> (state, metrics) for all devices; it takes what `put` gives and donates the state.
+
+        Args:
+            step: the pure step; under pmap made with `axis_name`.
+            state: arrays or shape structs, to say where the new one lies.
+        """
+        if self.backend == "pmap":
+            return jax.pmap(step, PMAP_AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0)
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        jitted = jax.jit(step, donate_argnums=0, out_shardings=(self.shardings(state), everywhere))
+
+        def run(state: PyTree, batch: Batch) -> tuple[PyTree, PyTree]:
+            with jax.set_mesh(self.mesh):
+                return jitted(state, batch)
+
+        return run

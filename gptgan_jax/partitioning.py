@@ -1,0 +1,178 @@
+"""Which part of an array lies on which device: one table from the names of dimensions to the axes of a mesh.
+
+A mesh has the axes `data` (copies of the players, each with its share of the texts), `fsdp` (the same, and the players'
+own arrays are split over it: fully sharded data parallelism, Rajbhandari et al. 2020) and `tensor` (each text is worked
+on by several devices, which split heads, hidden units and vocabulary: Shoeybi et al. 2019). Parameters, optimiser
+moments, averages and references have the same names at the end of their paths, so one table serves them all. A
+dimension that an axis does not divide evenly is not split by it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from pydantic import model_validator
+
+from gptgan_jax.errors import UserError
+from gptgan_jax.schema import config_dataclass, key
+from gptgan_jax.types import Array, PyTree
+
+DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
+MESH_AXES = (DATA, FSDP, TENSOR)
+
+# From what a dimension holds to the mesh axes that split it.
+AXES_OF: dict[str | None, tuple[str, ...]] = {
+    "rows": (DATA, FSDP),  # texts
+    "width": (FSDP,),  # of a weight; activations keep theirs whole
+    "heads": (TENSOR,),
+    "hidden": (TENSOR,),  # units inside an MLP
+    "vocabulary": (TENSOR,),
+    None: (),
+}
+
+# From the last two names of a path to what the array's last dimensions hold; those before, such as the layers of a
+# scanned stack, are not split. All other arrays lie on every device.
+DIMENSIONS: dict[tuple[str, str], tuple[str | None, ...]] = {
+    ("embedding", "table"): ("vocabulary", "width"),
+    ("trunk", "positions"): (None, "width"),
+    ("qkv", "kernel"): ("width", "heads"),
+    ("qkv", "bias"): ("heads",),
+    ("query", "kernel"): ("width", "heads"),
+    ("query", "bias"): ("heads",),
+    ("key_value", "kernel"): ("width", "heads"),
+    ("key_value", "bias"): ("heads",),
+    ("out", "kernel"): ("heads", "width"),
+    ("gate", "kernel"): ("width", "hidden"),
+    ("gate", "bias"): ("hidden",),
+    ("up", "kernel"): ("width", "hidden"),
+    ("up", "bias"): ("hidden",),
+    ("down", "kernel"): ("hidden", "width"),
+    ("head", "kernel"): ("width", "vocabulary"),
+    ("head", "bias"): ("vocabulary",),
+    ("inputs", "kernel"): ("width", None),
+}
+OTHER_KERNELS: tuple[str | None, ...] = ("width", None)
+"""Of the convolutions and fully connected layers of the small discriminators."""
+
+
+@config_dataclass
+class MeshConfig:
+    """How the devices of all processes share the work. Their product is the number of devices."""
+
+    data: int = key(-1, "copies of the players, each with its share of the texts; -1: as many as fit", ge=-1)
+    fsdp: int = key(
+        1, "the same, and parameters and optimiser states are split over these devices; -1: the rest", ge=-1
+    )
+    tensor: int = key(1, "devices that share each text, splitting heads, hidden units and vocabulary", ge=1)
+    heartbeat_seconds: int = key(60, "with several processes: one that is silent for so long stops the others", ge=10)
+    backend: Literal["jit", "pmap"] = key("jit", "pmap: one program a device, which has its own texts; data alone")
+
+    @model_validator(mode="after")
+    def _check(self) -> "MeshConfig":
+        if 0 in (self.data, self.fsdp) or self.data == self.fsdp == -1:
+            raise ValueError(
+                f"data {self.data} and fsdp {self.fsdp}: each is at least 1, or one of them -1 for the rest"
+            )
+        if self.backend == "pmap" and (self.fsdp != 1 or self.tensor != 1):
+            raise ValueError("backend pmap copies the players to every device: set fsdp and tensor to 1, or use jit")
+        return self
+
+
+def build_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh of a configuration.
+
+    Args:
+        config: its sizes.
+        devices: what it is made of; default: all devices of all processes.
+
+    Raises:
+        UserError: where the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = {DATA: config.data, FSDP: config.fsdp, TENSOR: config.tensor}
+    rest, left = divmod(len(devices), math.prod(size for size in sizes.values() if size > 0))
+    wildcard = -1 in sizes.values()
+    shape = tuple(rest if size == -1 else size for size in sizes.values())
+    if left or not rest or (not wildcard and rest != 1):
+        asked = " x ".join(f"{name} {size}" for name, size in sizes.items())
+        raise UserError(f"mesh: {asked} does not fit {len(devices)} device(s); the product must be their number")
+    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices)
+
+
+def spec_of(path: tuple[Any, ...], shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
+    """How an array of a state is split.
+
+    Args:
+        path: its place in the tree, as `jax.tree_util` gives it.
+        shape: its dimensions.
+        mesh: with the axes `MESH_AXES`.
+    """
+    names = [str(getattr(part, "key", getattr(part, "name", ""))) for part in path]
+    last = tuple(names[-2:])
+    if len(last) < 2:
+        return PartitionSpec()
+    dimensions = DIMENSIONS.get((last[0], last[1]))
+    if dimensions is None and last[1] == "kernel" and "score" not in last:
+        dimensions = OTHER_KERNELS
+    if dimensions is None or len(shape) < len(dimensions):
+        return PartitionSpec()
+    leading = (None,) * (len(shape) - len(dimensions))
+    return PartitionSpec(*_fitting((*leading, *dimensions), shape, dict(mesh.shape)))
+
+
+def state_shardings(state: PyTree, mesh: Mesh) -> PyTree:
+    """A NamedSharding for every array of a state (or of a part of one), by `spec_of`.
+
+    Args:
+        state: arrays or shape structs.
+        mesh: with the axes `MESH_AXES`.
+    """
+    return jax.tree.map_with_path(lambda path, x: NamedSharding(mesh, spec_of(path, x.shape, mesh)), state)
+
+
+def rows_sharding(mesh: Mesh) -> NamedSharding:
+    """Of the arrays of a batch: their rows over `data` and `fsdp`."""
+    return NamedSharding(mesh, PartitionSpec(AXES_OF["rows"]))
+
+
+def row_shares(mesh: Mesh) -> int:
+    """How many shares the rows of a batch are split into."""
+    return math.prod(mesh.shape[axis] for axis in AXES_OF["rows"])
+
+
+def constrain(x: Array, *dimensions: str | None) -> Array:
+    """Says how an activation is split over the mesh of the surrounding `jax.set_mesh`; without one, nothing.
+
+    Inside `pmap` and `shard_map`, where each device runs a program of its own, it does nothing either.
+
+    Args:
+        x: the activation.
+        dimensions: what each of its dimensions holds, a key of `AXES_OF`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    sizes = {
+        name: size
+        for name, size, kind in zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
+        if kind == AxisType.Auto
+    }
+    if set(MESH_AXES) - set(sizes) or math.prod(sizes.values()) == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*_fitting(dimensions, x.shape, sizes)))
+
+
+def _fitting(
+    dimensions: Sequence[str | None], shape: Sequence[int], sizes: dict[str, int]
+) -> list[tuple[str, ...] | None]:
+    """For each dimension the mesh axes that split it evenly, one after the other; None for none."""
+    split: list[tuple[str, ...] | None] = []
+    for name, size in zip(dimensions, shape, strict=True):
+        chosen: list[str] = []
+        parts = 1
+        for axis in AXES_OF[name]:
+            if size % (parts * sizes[axis]) == 0:
+                chosen.append(axis)
+                parts *= sizes[axis]
+        split.append(tuple(chosen) or None)
+    return split

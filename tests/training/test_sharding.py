@@ -1,0 +1,320 @@
+"""The same update on one device, on eight under jit with any mesh, and on eight programs under pmap and shard_map."""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import VOCABULARY, assert_trees_close, assert_trees_differ, batch_of, random_params
+from jax.sharding import PartitionSpec as P
+
+from gptgan_jax import (
+    Batch,
+    CnnConfig,
+    Demonstrations,
+    Gan,
+    GanState,
+    LinearConfig,
+    LstmConfig,
+    Player,
+    TransformerConfig,
+    TransformerDiscriminatorConfig,
+    build_discriminator,
+    build_generator,
+    gan_from,
+    grpo,
+    gumbel,
+    learned_value,
+    maligan,
+    ppo,
+    reinforce,
+    relativistic,
+    rewards,
+    rloo,
+    rollout,
+    spin,
+)
+from gptgan_jax.errors import UserError
+from gptgan_jax.objectives.discrimination import relativistic_tie, wasserstein
+from gptgan_jax.partitioning import MeshConfig, build_mesh, spec_of, state_shardings
+from gptgan_jax.training.sharding import PMAP_AXIS, Placement
+
+SIZES: dict[str, Any] = {"layers": 1, "width": 8, "heads": 4, "kv_heads": 2, "max_positions": 16}
+OPTIMIZERS: dict[str, Any] = {
+    "generator_optimizer": optax.sgd(0.1),
+    "discriminator_optimizer": optax.sgd(0.5),
+}
+MESHES = {
+    "data": {"data": 8},
+    "fsdp": {"data": 1, "fsdp": 8},
+    "tensor": {"data": 4, "tensor": 2},
+    "mixed": {"data": 2, "fsdp": 2, "tensor": 2},
+}
+
+
+@functools.cache
+def players(dropout: float) -> dict[str, Any]:
+    return {
+        "gpt": build_generator(TransformerConfig(**SIZES, dropout=dropout), VOCABULARY),
+        "lstm": build_generator(LstmConfig(embedding=8, hidden=8, dropout=dropout), VOCABULARY),
+        "twin": build_discriminator(TransformerDiscriminatorConfig(**SIZES, dropout=dropout), VOCABULARY),
+        "cnn": build_discriminator(CnnConfig(embedding=8, widths=(1, 2), filters=8, dropout=dropout), VOCABULARY),
+        "linear": build_discriminator(LinearConfig(embedding=8), VOCABULARY),
+    }
+
+
+def methods(axis_name: str | None, dropout: float = 0.0) -> dict[str, Gan]:
+    """Every part of a step that looks at more than one row."""
+    of = players(dropout)
+    with_axis = functools.partial(gan_from, axis_name=axis_name, **OPTIMIZERS)
+    whole = functools.partial(with_axis, dense=False)
+    return {
+        "dense, learned value, KL, entropy, next token, R1, R2": with_axis(
+            of["gpt"], of["twin"], estimator=reinforce(0.5, learned_value()), kl_weight=0.3, entropy_weight=0.2,
+            next_token_weight=0.5, r1_weight=0.1, r2_weight=0.2,
+        ),
+        "relative reward, KL in the reward, leave one out": whole(
+            of["gpt"], of["cnn"], estimator=rloo(2), pair_loss=relativistic, reward=rewards.relative(rewards.logit),
+            kl_weight=0.4, kl_estimator="reward", temperature=0.7,
+        ),
+        "groups, minibatches, replay, average, demonstrations, updates": whole(
+            of["gpt"], of["linear"], estimator=grpo(2, minibatches=2), discriminator_updates=2, replay_size=32,
+            ema_decay=0.9, demonstrations=Demonstrations(0.5, 1.0, 10),
+        ),
+        "epochs, ties, rank": whole(
+            of["lstm"], of["cnn"], estimator=ppo(epochs=2, ratio="sequence"), pair_loss=relativistic_tie,
+            reward=rewards.ranked(),
+        ),
+        "rollouts, pair probability": whole(
+            of["lstm"], of["linear"], estimator=rollout(2), reward=rewards.pair_probability
+        ),
+        "weights of the batch, random reward": whole(
+            of["lstm"], of["linear"], estimator=maligan(), reward=rewards.random
+        ),
+        "gradient penalty": with_axis(
+            of["lstm"], of["cnn"], pair_loss=wasserstein, reward=rewards.logit, gradient_penalty_weight=0.3,
+            estimator=reinforce(0.9),
+        ),
+        "self-play": with_axis(of["gpt"], of["linear"], estimator=spin(refresh_every=2)),
+        "relaxed": with_axis(of["gpt"], of["cnn"], estimator=gumbel(0.7)),
+    }  # fmt: skip
+
+
+DRAWS_TOO_MANY_NUMBERS = ("relaxed",)
+"""Whose noise is a device's own under pmap; under jit it is not."""
+
+
+def state_of(gan: Gan, batch: Batch) -> GanState:
+    """A state at step 5 and away from its reference."""
+    shapes = jax.eval_shape(gan.init, jax.random.key(0), batch)
+    player_g = Player(random_params(shapes.generator.params, seed=1), None)
+    player_d = Player(random_params(shapes.discriminator.params, seed=2), None)
+    state = gan.begin(
+        shapes.replace(step=jnp.int32(5), key=jax.random.key(3), generator=player_g, discriminator=player_d), batch
+    )
+    return state if state.reference is None else state.replace(reference=random_params(state.reference, seed=7))
+
+
+def batch_for_eight() -> Batch:
+    return batch_of(prompts=(2, 3, 1, 2) * 8, targets=(4, 2, 3, 4, 1, 4, 4, 2) * 4, seed=4)
+
+
+# What runs is tiny: compile quickly.
+QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
+
+def after(step: Callable, state: GanState, batch: Batch) -> Any:
+    return jax.device_get(without_key(jax.jit(step, compiler_options=QUICK)(state, batch)))
+
+
+def without_key(result: Any) -> Any:
+    state, metrics = result
+    return state.replace(key=None), metrics
+
+
+def close(many: Any, one: Any, what: str) -> None:
+    try:
+        assert_trees_close(many, one, rtol=1e-3, atol=2e-5)
+    except AssertionError as error:
+        raise AssertionError(f"{what}: {error}") from None
+
+
+def under_jit(shard: int, shards: int) -> None:
+    """In a process with eight devices: every method with dropout, on one device and on a mesh."""
+    assert jax.device_count() == 8
+    batch = batch_for_eight()
+    for number, (name, gan) in enumerate(methods(None, dropout=0.3).items()):
+        if number % shards != shard:
+            continue
+        state = state_of(gan, batch)
+        one = after(gan.adversarial_step, state, batch)
+        assert_trees_differ(one[0].generator.params, state.generator.params)
+        # Each method on one mesh, and the first one on all.
+        for mesh_name in MESHES if number == 0 else [list(MESHES)[number % len(MESHES)]]:
+            placement = Placement(build_mesh(MeshConfig(**MESHES[mesh_name])))
+            spread = jax.device_put(state, placement.shardings(state))
+            with jax.set_mesh(placement.mesh):
+                place = (placement.shardings(state), jax.NamedSharding(placement.mesh, P()))
+                step = jax.jit(gan.adversarial_step, out_shardings=place, compiler_options=QUICK)
+                many = step(spread, placement.put(batch))
+            assert jax.tree.leaves(many[0].generator.params)[0].sharding.device_set == set(jax.devices())
+            close(jax.device_get(without_key(many)), one, f"{name}, {mesh_name}")
+
+
+def under_shard_map(shard: int, shards: int) -> None:
+    """In a process with eight devices: every method without dropout, as user code would run it, and under pmap."""
+    batch = batch_for_eight()
+    mesh = jax.make_mesh((8,), ("mine",), axis_types=(jax.sharding.AxisType.Auto,))
+    alone, apart = methods(None), methods("mine")
+    for number, name in enumerate(alone):
+        if number % shards != shard or name in DRAWS_TOO_MANY_NUMBERS:
+            continue
+        state = state_of(alone[name], batch)
+        for step in ("likelihood_step", "discriminator_step", "adversarial_step")[0 if number == 0 else 2 :]:
+            one = after(getattr(alone[name], step), state, batch)
+            mapped = jax.shard_map(
+                getattr(apart[name], step), mesh=mesh, in_specs=(P(), P("mine")), out_specs=P(), check_vma=False
+            )
+            close(after(mapped, state, batch), one, f"{name}, {step} under shard_map")
+    if shard == 0:
+        pmapped(batch)
+
+
+def pmapped(batch: Batch) -> None:
+    """Two steps of the program's own pmap backend, whose state is donated."""
+    name = "groups, minibatches, replay, average, demonstrations, updates"
+    placement = Placement(build_mesh(MeshConfig()), "pmap")
+    state = state_of(methods(None)[name], batch)
+    one, _ = methods(None)[name].adversarial_step(state, batch)
+    one = jax.device_get(without_key(methods(None)[name].adversarial_step(one, batch)))
+    step = placement.compiled(methods(PMAP_AXIS)[name].adversarial_step, state)
+    many = jax.device_put(state, placement.shardings(state))
+    for _ in range(2):
+        many, metrics = step(many, placement.put(batch))
+    close(jax.device_get(without_key((many, metrics))), one, "pmap")
+
+
+def in_eight_devices(work: str) -> None:
+    """Runs a function of this file in a process of its own."""
+    here = Path(__file__).resolve()
+    paths = [str(here.parents[2]), str(here.parents[1]), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    # Eight devices that share two cores may begin independent collectives in different orders, and then all of them
+    # wait for ever; the second flag keeps one order. Real devices have no such trouble.
+    flags = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_cpu_enable_concurrency_optimized_scheduler=false",
+        "JAX_PLATFORMS": "cpu",
+    }
+    environment = os.environ | flags | {"PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", f"import test_sharding; test_sharding.{work}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("shard", range(2))
+def test_every_mesh_gives_the_update_of_one_device_dropout_included(shard: int) -> None:
+    in_eight_devices(f"under_jit({shard}, 2)")
+
+
+@pytest.mark.parametrize("shard", range(2))
+def test_pmap_and_shard_map_give_the_update_of_one_device(shard: int) -> None:
+    in_eight_devices(f"under_shard_map({shard}, 2)")
+
+
+# ---- the table and the mesh
+
+
+def abstract(**sizes: int) -> Any:
+    return jax.sharding.AbstractMesh((1, 1, 1) if not sizes else tuple(sizes.values()), ("data", "fsdp", "tensor"))
+
+
+def specs_of(config: Any, mesh: Any) -> dict[str, Any]:
+    """Of a whole state with Adam's moments, by path."""
+    generator = build_generator(config, VOCABULARY)
+    judge = build_discriminator(TransformerDiscriminatorConfig(**SIZES), VOCABULARY)
+    gan = gan_from(generator, judge, kl_weight=0.1, ema_decay=0.9)
+    batch = batch_of()
+    state = jax.eval_shape(lambda: gan.begin(gan.init(jax.random.key(0), batch), batch))
+    shardings = state_shardings(state, mesh)
+    return {jax.tree_util.keystr(path): x.spec for path, x in jax.tree.leaves_with_path(shardings)}
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_parameters_moments_average_and_reference_of_both_players_are_split_alike(scanned: bool) -> None:
+    specs = specs_of(TransformerConfig(**SIZES, scan_layers=scanned), abstract(data=1, fsdp=2, tensor=2))
+    lead = (None,) if scanned else ()
+    name = "['blocks']" if scanned else "['block_0']"
+    up = f"['trunk']['decoder']{name}['mlp']['up']['kernel']"
+    assert len([path for path in specs if path.endswith(up)]) == (5 if scanned else 8)
+    for path, spec in specs.items():
+        if path.endswith(up):
+            assert spec == P(*lead, ("fsdp",), ("tensor",)), path
+        if path.endswith(up.replace("['mlp']['up']", "['attention']['out']")):
+            assert spec == P(*lead, ("tensor",), ("fsdp",)), path
+        if path.endswith("['scale']") or ".step" in path or "count" in path:
+            assert spec == P(), path
+
+
+def test_the_largest_arrays_are_all_split_and_by_no_axis_that_does_not_divide_them() -> None:
+    """Vocabulary 7 is odd: the table is split by its width alone."""
+    specs = specs_of(TransformerConfig(**SIZES), abstract(data=1, fsdp=4, tensor=2))
+    assert {spec for path, spec in specs.items() if path.endswith("['embedding']['table']")} == {P(None, ("fsdp",))}
+    mesh = abstract(data=1, fsdp=3, tensor=5)
+    assert set(specs_of(TransformerConfig(**SIZES), mesh).values()) <= {P(), P(None, None), P(None)}
+
+
+def test_a_kernel_that_the_table_does_not_name_is_split_by_its_width() -> None:
+    path = (jax.tree_util.DictKey("hidden_0"), jax.tree_util.DictKey("kernel"))
+    assert spec_of(path, (8, 6), abstract(data=2, fsdp=4, tensor=1)) == P(("fsdp",), None)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [
+        ({}, (8, 1, 1)),
+        ({"fsdp": 4}, (2, 4, 1)),
+        ({"data": 1, "fsdp": -1, "tensor": 2}, (1, 4, 2)),
+        ({"data": 2, "fsdp": 2, "tensor": 2}, (2, 2, 2)),
+    ],
+)
+def test_a_mesh_has_all_devices(sizes: dict[str, int], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(jax, "make_mesh", lambda shape, names, **_: made.append((shape, names)))
+    build_mesh(MeshConfig(**sizes), list(range(8)))
+    assert made == [(shape, ("data", "fsdp", "tensor"))]
+
+
+@pytest.mark.parametrize("sizes", [{"data": 3}, {"fsdp": 16}, {"data": 2, "fsdp": 2}, {"tensor": 3}])
+def test_sizes_that_do_not_fit_the_devices_are_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=r"mesh: .* does not fit 8 device\(s\)"):
+        build_mesh(MeshConfig(**sizes), list(range(8)))
+
+
+@pytest.mark.parametrize(
+    "keys", [{"data": 0}, {"data": -1, "fsdp": -1}, {"backend": "pmap", "fsdp": 2}, {"backend": "pmap", "tensor": 2}]
+)
+def test_a_mesh_that_makes_no_sense_is_refused(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="fsdp"):
+        MeshConfig(**keys)
+
+
+def test_rows_that_can_not_be_split_are_refused_with_the_next_number_that_can() -> None:
+    placement = Placement(abstract(data=2, fsdp=2, tensor=2))
+    placement.check_batch_size("likelihood.batch_size", 8)
+    with pytest.raises(UserError, match=r"likelihood.batch_size 6 is not a multiple of the 4 devices.*try 8"):
+        placement.check_batch_size("likelihood.batch_size", 6)
+
+
+def test_a_state_is_made_where_it_lies() -> None:
+    gan = methods(None)["self-play"]
+    placement = Placement(build_mesh(MeshConfig()))
+    state = placement.born(gan.init, jax.random.key(0), batch_of())
+    assert jax.tree.leaves(jax.tree.map(lambda x, place: x.sharding == place, state, placement.shardings(state)))
+    np.testing.assert_array_equal(state.step, 0)
