@@ -182,6 +182,8 @@ def _train(arguments: Sequence[str]) -> int:
 
 def _to_its_end(work: Callable[[], int]) -> int:
     """The exit status of work that trains; a signal, losses that are not finite or a full disk end it."""
+    import jax
+
     from gptgan_jax.hosts import failure_among_many, leave
     from gptgan_jax.runs.full_disk import NotWritten
     from gptgan_jax.training.loop import Interrupted, NotFinite
@@ -191,8 +193,13 @@ def _to_its_end(work: Callable[[], int]) -> int:
     except Interrupted as interruption:
         _say(str(interruption))
         return 130 if interruption.signal == signal.SIGINT else 0
-    except (NotFinite, NotWritten) as error:
+    except NotFinite as error:
         print(f"gptgan: {error}", file=sys.stderr)
+        return 1
+    except NotWritten as error:
+        print(f"gptgan: {error}", file=sys.stderr)
+        if jax.process_count() > 1:  # the others wait for this one in vain
+            leave(1)
         return 1
     except Exception as error:
         line = failure_among_many(error)

@@ -26,7 +26,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.checksums import damage
-from gptgan_jax.runs.sealing import METADATA_FILE, SEALED, sealed_path_class
+from gptgan_jax.runs.sealing import COMPLETE_FILE, METADATA_FILE, SEALED, sealed_path_class
 from gptgan_jax.types import GanState, Params
 
 METRIC = "valid_nats_per_token"
@@ -337,6 +337,17 @@ def state_bytes(state: Any) -> int:
 
 def _value_of(metrics: Any) -> float:
     return metrics[METRIC]
+
+
+def finished_steps(folder: str | os.PathLike[str]) -> list[tuple[int, Phase]]:
+    """Step and phase of every checkpoint that was written to its end, by step: by their names alone, without Orbax."""
+    found = []
+    for phase in PHASES:
+        place = absolute(folder) / phase
+        names = [path.name for path in place.iterdir()] if place.is_dir() else []
+        # Where there is no rename, a step has its last name from the beginning.
+        found += [(int(n), phase) for n in names if n.isdecimal() and (place / n / COMPLETE_FILE).exists()]
+    return sorted(found, key=lambda pair: pair[0])
 
 
 def absolute(folder: str | os.PathLike[str]) -> epath.Path:

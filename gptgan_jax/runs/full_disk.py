@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.runs.checkpoints import FULL, Checkpoints, NotSaved
+from gptgan_jax.runs.checkpoints import FULL, NotSaved, finished_steps
 from gptgan_jax.runs.folder import RunFolder
 
 
@@ -52,8 +52,7 @@ def _quieten() -> None:
 def last_good(folder: RunFolder) -> str:
     """The latest checkpoint of a run, in words."""
     try:
-        with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-            good = checkpoints.latest()
+        steps = finished_steps(folder.checkpoints)
     except (OSError, UserError):
-        good = None
-    return f"the last good checkpoint is {good.phase}/{good.step}" if good else "no checkpoint was saved yet"
+        steps = []
+    return f"the last good checkpoint is {steps[-1][1]}/{steps[-1][0]}" if steps else "no checkpoint was saved yet"
