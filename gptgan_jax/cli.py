@@ -19,6 +19,10 @@ from typing import Any, NoReturn
 from gptgan_jax.config import MOST_SEEDS, PHASES, Config, EmbedderName
 from gptgan_jax.errors import UserError
 
+# Of one call; they are held in memory.
+MOST_TEXTS = 1_000_000
+LARGEST_INT = 2**31 - 1
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status is 0 for done, 1 for failed, 2 for bad input, 130 for Ctrl-C."""
@@ -58,10 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     run_help = "a run folder, such as runs/quickstart"
     sample = commands.add_parser("sample", help="write texts with a run's generator", allow_abbrev=False)
     sample.add_argument("run", type=Path, help=run_help)
-    sample.add_argument("--num", type=_number(int, 1), default=10, help="how many texts (default 10)")
+    sample.add_argument("--num", type=_number(int, 1, MOST_TEXTS), default=10, help="how many texts (default 10)")
     sample.add_argument("--temperature", type=_number(float, 0), default=1.0, help="0 is greedy (default 1.0)")
     sample.add_argument(
-        "--top-k", type=_number(int, 0), default=0, help="draw from the k likeliest tokens (default 0: off)"
+        "--top-k",
+        type=_number(int, 0, LARGEST_INT),
+        default=0,
+        help="draw from the k likeliest tokens (default 0: off)",
     )
     sample.add_argument(
         "--top-p",
@@ -70,11 +77,13 @@ def _parser() -> argparse.ArgumentParser:
         help="draw from the likeliest tokens that make up this probability (default 1: off)",
     )
     sample.add_argument("--prompt", help="what each text begins with, or answers (default: nothing)")
-    sample.add_argument("--seed", type=_number(int, 0), default=0, help="equal seeds write equal texts (default 0)")
+    sample.add_argument(
+        "--seed", type=_number(int, 0, LARGEST_INT), default=0, help="equal seeds write equal texts (default 0)"
+    )
     sample.add_argument("--checkpoint", default="best", help=_CHECKPOINT_HELP)
     sample.add_argument(
         "--resample",
-        type=_number(int, 2),
+        type=_number(int, 2, MOST_TEXTS),
         metavar="N",
         help="choose each text out of N by the discriminator; of the warmed-up pair unless --checkpoint names another",
     )
@@ -93,13 +102,15 @@ def _parser() -> argparse.ArgumentParser:
         choices=typing.get_args(EmbedderName),
         help="what turns texts into vectors (default: evaluation.embedder of the run; language_model)",
     )
-    evaluate.add_argument("--seed", type=_number(int, 0), help="with --samples: of splits and judges (default 0)")
+    evaluate.add_argument(
+        "--seed", type=_number(int, 0, LARGEST_INT), help="with --samples: of splits and judges (default 0)"
+    )
     evaluate.add_argument("--out", type=Path, help="with --samples: a folder for evaluation.json (default: none)")
     evaluate.set_defaults(command=_evaluate)
 
     report = commands.add_parser("report", help="write report.html and report.md of one run, or compare several")
     report.add_argument("runs", type=Path, nargs="+", metavar="run", help=run_help)
-    report.add_argument("--out", type=Path, default=Path("report"), help="folder of a comparison (default: report)")
+    report.add_argument("--out", type=Path, help="folder of a comparison (default: report)")
     report.set_defaults(command=_report)
     return parser
 
@@ -146,9 +157,9 @@ def _number(kind: Callable[[str], float], low: float, high: float = math.inf) ->
         except ValueError:
             value = math.nan
         if not low <= value <= high or math.isinf(value):
-            most = "" if math.isinf(high) else f", at most {high:g}"
+            most = "" if math.isinf(high) else f", at most {high}"
             noun = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{text!r} should be {noun}, at least {low:g}{most}")
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} should be {noun}, at least {low:g}{most}")
         return value
 
     return parse
@@ -422,6 +433,8 @@ def _evaluate_files(options: argparse.Namespace) -> int:
         raise UserError("--samples needs --references FILE: held-out real text, a text a line")
     if options.sweep:
         raise UserError("--sweep needs a run: a file of samples has no temperature to change")
+    if options.out is not None:
+        _check_folder("--out", options.out)
     outcome = evaluate_files(
         options.samples,
         options.references,
@@ -439,12 +452,21 @@ def _evaluate_files(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_folder(flag: str, folder: Path) -> None:
+    """Raises UserError where a folder can neither be written to nor be made."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"{flag} {folder}: {existing} is no folder that can be written; give another")
+
+
 def _report(options: argparse.Namespace) -> int:
     from gptgan_jax.reports.run import load_reported_run, write_run_report
     from gptgan_jax.runs.folder import RunFolder
 
     if len(options.runs) > 1:
-        return _compare_runs(options.runs, options.out)
+        return _compare_runs(options.runs, options.out or Path("report"))
+    if options.out is not None:
+        raise UserError("--out is for a comparison of several runs; the report of one lies in its folder")
     print(f"report: {write_run_report(load_reported_run(RunFolder(options.runs[0])))}")
     return 0
 

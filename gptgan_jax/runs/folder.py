@@ -120,7 +120,7 @@ class RunFolder:
         Raises:
             UserError: where the folder is no run folder.
         """
-        if not self.config_file.is_file():
+        if not os.path.isfile(self.config_file):  # unlike Path.is_file, not of a name that is too long
             raise UserError(f"{self.path} is no run folder: it has no config.yaml; give one that `gptgan train` made")
         return load_config(self.config_file, run_code=False)
 
