@@ -27,11 +27,11 @@ KEYS: dict[str, Any] = {
     "likelihood.optimizer.accumulate": 2,
     "likelihood.optimizer.schedule": "cosine",
     "continued.steps": 8,
-    "continued.learning_rate": 0.5,  # too high, so that its best is not its latest
+    "continued.learning_rate": 3.0,  # too high, so that its best is not its latest
     "warmup.steps": 10,
     "adversarial.steps": 12,
     "adversarial.ema_decay": 0.9,
-    "adversarial.generator_optimizer.learning_rate": 0.01,
+    "adversarial.generator_optimizer.learning_rate": 0.1,
     "generator.dropout": 0.1,
     "objective.replay_size": 12,
     "objective.kl_weight": 0.1,

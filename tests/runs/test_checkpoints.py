@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.checkpoints import (
@@ -321,6 +322,16 @@ def test_a_full_disk_is_told_once_and_the_checkpoint_before_stays_the_latest(tmp
         assert checkpoints.latest() == Saved("likelihood", 1, 3.0)
         checkpoints.save("likelihood", big, 1.0)
     assert names(Checkpoints(tmp_path / "checkpoints", read_only=True)) == ["likelihood/1", "likelihood/2"]
+
+
+def test_a_folder_may_be_an_epath_and_a_remote_one_stays_as_it_is_named(tmp_path: Path) -> None:
+    with Checkpoints(epath.Path(tmp_path) / "checkpoints") as checkpoints:
+        save(checkpoints, "likelihood", {1: 3.0, 2: 0.5})
+        cut_short(checkpoints, "likelihood", 2)
+        _, state = restore_latest_readable(checkpoints, target, lambda line: None)
+    assert int(state.step) == 1
+    assert [path.name for path in (tmp_path / "checkpoints" / "unreadable").iterdir()] == ["likelihood-2"]
+    assert str(Checkpoints("gs://bucket/runs/tiny").folder) == "gs://bucket/runs/tiny"
 
 
 def test_reading_alone_writes_nothing(checkpoints: Checkpoints) -> None:
