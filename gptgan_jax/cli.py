@@ -197,7 +197,7 @@ def _to_its_end(work: Callable[[], int]) -> int:
 
     from gptgan_jax.hosts import failure_among_many, leave
     from gptgan_jax.runs.full_disk import NotWritten
-    from gptgan_jax.training.loop import Interrupted, NotFinite
+    from gptgan_jax.training.phase_run import Interrupted, NotFinite
 
     try:
         return work()

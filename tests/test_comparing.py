@@ -24,7 +24,7 @@ from gptgan_jax.runs.experiment import load_writer, restore_generator
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.runs.start import read_start
-from gptgan_jax.training.loop import NotFinite
+from gptgan_jax.training.phase_run import NotFinite
 
 GRAMMAR: dict[str, Any] = {
     "data.kind": "grammar",
