@@ -182,7 +182,7 @@ def _step(body: list[str], index: int) -> int:
 
 def _constant(lines: list[str], name: str) -> int | None:
     for line in lines:
-        found = re.match(rf"(?:ROOT )?%{re.escape(name)} = s(?:8|16|32|64)\[\]\S* constant\((-?\d+)\)", line)
+        found = re.match(rf"(?:ROOT )?%{re.escape(name)} = [su](?:8|16|32|64)\[\]\S* constant\((-?\d+)\)", line)
         if found:
             return int(found[1])
     return None

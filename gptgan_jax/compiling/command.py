@@ -47,6 +47,8 @@ def _compile(config: Config, names: Sequence[str], say: Callable[[str], None]) -
 
     # Whatever chips this machine has are left alone.
     jax.config.update("jax_platforms", "cpu")
+    # What was compiled without a device can be kept there, but not read again.
+    jax.config.update("jax_enable_compilation_cache", False)
 
     from gptgan_jax.compiling.chips import load_slice
     from gptgan_jax.compiling.programs import Compiler, load_players

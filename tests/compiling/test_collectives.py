@@ -96,20 +96,20 @@ TPU = """
   ROOT %d = f32[8,4]{1,0} dynamic-slice(%r, %i, %j), dynamic_slice_sizes={8,4}
 }
 
-%condition (s: (s32[], bf16[8,16])) -> pred[] {
-  %limit = s32[]{:T(128)} constant(12)
-  %s = (s32[]{:T(128)}, bf16[8,16]{1,0}) parameter(0)
-  %i = s32[]{:T(128)} get-tuple-element(%s), index=0
+%condition (s: (u32[], bf16[8,16])) -> pred[] {
+  %limit = u32[]{:T(128)} constant(12)
+  %s = (u32[]{:T(128)}, bf16[8,16]{1,0}) parameter(0)
+  %i = u32[]{:T(128)} get-tuple-element(%s), index=0
   ROOT %lt = pred[]{:T(512)} compare(%i, %limit), direction=LT
 }
 
-%body (s: (s32[], bf16[8,16])) -> (s32[], bf16[8,16]) {
-  %two = s32[]{:T(128)} constant(2)
-  %next = s32[]{:T(128)} add(%i.2, %two)
+%body (s: (u32[], bf16[8,16])) -> (u32[], bf16[8,16]) {
+  %two = u32[]{:T(128)} constant(2)
+  %next = u32[]{:T(128)} add(%i.2, %two)
   %f.1 = bf16[32,16]{1,0} fusion(%x), kind=kCustom, calls=%start
   %f.2 = bf16[32,16]{1,0} fusion(%x), kind=kOutput, calls=%beside
   %f.3 = bf16[32,16]{1,0} fusion(%x), kind=kCustom, calls=%done
-  ROOT %t = (s32[]{:T(128)}, bf16[8,16]{1,0}) tuple(%next, %x)
+  ROOT %t = (u32[]{:T(128)}, bf16[8,16]{1,0}) tuple(%next, %x)
 }
 
 ENTRY %main (x: bf16[8,16]) -> bf16[8,16] {
