@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[1]
 def test_help_of_train_says_how_it_is_used_and_gives_every_key(capsys) -> None:
     assert main(["train", "--help"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("usage: gptgan train CONFIG [--seeds N] [--profile A:B] [--key.path value ...]")
+    assert text.startswith("usage: gptgan train CONFIG [--seeds N] [--profile A:B] [--distributed [ADDRESS]] [--key.path value ...]")
     assert describe_keys() in text
 
 
