@@ -157,6 +157,34 @@ def test_masks_are_true_on_the_tokens_and_padding_is_on_the_outside(
             assert (tuple(target[b][:length]), tuple(prompt[b][start + 1 :])) in pairs
 
 
+@given(texts_strategy, st.booleans(), st.integers(1, 10))
+def test_the_target_mask_covers_the_end_of_text_and_nothing_after_it(
+    texts: list[str], conditional: bool, max_length: int
+) -> None:
+    split = encode_split(Split(texts, texts if conditional else None), TOKENIZER, max_length, 3)
+    (batch,) = evaluation_batches(split, len(texts))
+    for text, target, mask in zip(texts, np.asarray(batch.target), np.asarray(batch.target_mask), strict=True):
+        words = len(text.split())
+        assert mask.sum() == min(words + 1, max_length)
+        assert (target == EOS).sum() == (words < max_length)
+        if words < max_length:
+            assert target[words] == EOS
+            assert mask[words]
+        assert not mask[words + 1 :].any()
+
+
+@given(texts_strategy, st.booleans(), st.integers(1, 9), st.integers(1, 6), st.integers(1, 20))
+def test_a_texts_row_is_the_same_in_any_company(
+    texts: list[str], conditional: bool, max_length: int, longest: int, size: int
+) -> None:
+    split = encode_split(Split(texts, texts[::-1] if conditional else None), TOKENIZER, max_length, longest)
+    alone = [fields(batch) for batch in evaluation_batches(split, 1)]
+    together = [fields(batch) for batch in evaluation_batches(split, size)]
+    for i, row in enumerate(alone):
+        for one, many in zip(row, together[i // size], strict=True):
+            np.testing.assert_array_equal(one[0], many[i % size])
+
+
 def test_a_conditional_batch_by_hand() -> None:
     split = encode_split(Split(["w1 w2", "w3"], ["w4", "w5 w6 w7"], np.array([1, -1])), TOKENIZER, 3, 2)
     batch = next(evaluation_batches(split, 2))
@@ -196,6 +224,22 @@ def test_every_epoch_holds_each_document_once(count: int, size: int) -> None:
     epochs = 3
     stream = [row for position in range(-(-epochs * count // size)) for row in rows(batch_at(split, 1, position, size))]
     for epoch in range(epochs):
+        assert sorted(stream[epoch * count : (epoch + 1) * count]) == list(range(count))
+
+
+@given(st.integers(1, 25), st.integers(1, 5), st.integers(1, 4), st.integers(0, 12), st.integers(1, 4))
+def test_epochs_stay_whole_over_processes_and_a_resume_on_others(
+    count: int, each: int, processes: int, stopped: int, later: int
+) -> None:
+    """A run is stopped at a position and goes on, in a new program, on another number of processes."""
+    size = each * processes * later
+    stream: list[int] = []
+    for position in range(-(-3 * count // size) + 1):
+        if position == stopped:
+            batches._permutation.cache_clear()
+        over = processes if position < stopped else later
+        stream += [row for k in range(over) for row in rows(batch_at(numbered(count), 5, position, size, k, over))]
+    for epoch in range(3):
         assert sorted(stream[epoch * count : (epoch + 1) * count]) == list(range(count))
 
 
