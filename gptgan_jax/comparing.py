@@ -24,7 +24,8 @@ from gptgan_jax.reports.run import load_reported_run
 from gptgan_jax.running import Say, is_finished, judge_run, train_run
 from gptgan_jax.runs.experiment import build_networks, load_experiment, network_difference
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.training.loop import NotFinite, check
+from gptgan_jax.training.loop import check
+from gptgan_jax.training.phase_run import NotFinite
 
 KEYS = ("base", "seeds", "set", "arms")
 ARM_KEYS = ("preset", "set")

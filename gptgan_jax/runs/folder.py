@@ -12,10 +12,10 @@ from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference, load_config, to_yaml
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.runs.start import START
 
 TEMPORARY_FILE = "config.yaml.tmp"
 HELD_OUT_FILE = "held_out.npz"
-START_FILE = "start.npz"
 LOCK_FILE = "lock"
 # What may change between the beginning of a run and its resume: nothing of it reaches a parameter, but that other
 # devices round otherwise.
@@ -24,7 +24,7 @@ FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "mes
 
 @dataclass(frozen=True)
 class RunFolder:
-    """config.yaml, tokenizer/, held_out.npz, start.npz where it starts from another run, checkpoints/, metrics.jsonl,
+    """config.yaml, tokenizer/, held_out.npz, checkpoints/ (with start/ where it starts from another), metrics.jsonl,
     training_time.json, tensorboard/, samples.txt, evaluation.json, report.html, report.md and its pictures, lock."""
 
     path: Path
@@ -74,7 +74,7 @@ class RunFolder:
             return
         folder = self.checkpoints_of(config)
         try:
-            occupied = folder.is_dir() and any(folder.iterdir())
+            occupied = _occupied(folder)
         except Exception as error:  # whatever the libraries for buckets raise
             reason = " ".join(str(error).split())[:160]
             raise UserError(
@@ -96,7 +96,10 @@ class RunFolder:
             raise UserError(f"{self.path}: {error.strerror}; choose another --name or --runs_folder") from None
         if self.config_file.name in there:
             return True
-        if there - {self.tokenizer.name, HELD_OUT_FILE, START_FILE, LOCK_FILE, TEMPORARY_FILE}:
+        half_made = {self.tokenizer.name, HELD_OUT_FILE, LOCK_FILE, TEMPORARY_FILE}
+        if not _occupied(self.path / "checkpoints"):
+            half_made.add("checkpoints")
+        if there - half_made:
             raise UserError(f"{self.path} exists and is no run folder; choose another --name")
         return False
 
@@ -117,13 +120,18 @@ class RunFolder:
         Raises:
             UserError: where the folder is no run folder.
         """
-        if not self.config_file.is_file():
+        if not os.path.isfile(self.config_file):  # unlike Path.is_file, not of a name that is too long
             raise UserError(f"{self.path} is no run folder: it has no config.yaml; give one that `gptgan train` made")
         return load_config(self.config_file, run_code=False)
 
     def read_tokenizer(self) -> AnyTokenizer:
         """The run's tokenizer."""
         return load_tokenizer(self.tokenizer)
+
+
+def _occupied(checkpoints: Path | epath.Path) -> bool:
+    """Whether a folder holds more than what a run that was cut short at its beginning leaves there."""
+    return checkpoints.is_dir() and any(not entry.name.startswith(START) for entry in checkpoints.iterdir())
 
 
 def check_disk(folder: Path, needed_bytes: int) -> None:

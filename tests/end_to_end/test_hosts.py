@@ -17,7 +17,7 @@ from tiny import tiny_experiment, write_config
 
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.records import read_metrics
-from gptgan_jax.training.loop import _Run
+from gptgan_jax.training.run import Run
 from gptgan_jax.types import GanState
 
 HEARTBEAT_SECONDS = 10
@@ -83,7 +83,7 @@ def folder(tmp_path: Path) -> Path:
 def last_state(folder: Path) -> GanState:
     """The last checkpoint of the folder's run, on this process's one device."""
     experiment, run_folder = tiny_experiment(folder, KEYS)
-    run = _Run(experiment, run_folder, lambda line: None)
+    run = Run(experiment, run_folder, lambda line: None)
     with Checkpoints(run_folder.checkpoints, read_only=True) as checkpoints:
         saved = checkpoints.choose("last")
         assert saved.step == STEPS

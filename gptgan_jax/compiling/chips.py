@@ -1,0 +1,139 @@
+"""TPU chips by their published figures, and slices of them that exist only as a description.
+
+A topology is named as libtpu does, by the chip and the shape of the slice: v5e:2x4 is what Google Cloud rents out as
+v5litepod-8, and v5p:2x4x4 as v5p-64, whose 64 counts TensorCores, two a chip.
+"""
+
+import importlib.util
+import math
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gptgan_jax.errors import UserError
+
+INSTALL = 'pip install "jax[tpu]"'
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One TPU chip.
+
+    Attributes:
+        name: as topologies name it.
+        peak: bfloat16 matrix FLOP a second; float32 products run at it too, as XLA rounds their operands by default.
+        hbm: bytes of high-bandwidth memory.
+        usable: bytes of it that the compiler gives a program.
+        hbm_bandwidth: bytes a second between it and the cores.
+        link_bandwidth: bytes a second over one inter-chip link, in one direction.
+        dimensions: of the torus; a chip has two links along each.
+        wraps_at: along a dimension of this many chips, or of a multiple of it, the last chip is linked to the first.
+    """
+
+    name: str
+    peak: float
+    hbm: float
+    usable: float
+    hbm_bandwidth: float
+    link_bandwidth: float
+    dimensions: int
+    wraps_at: int
+
+    @property
+    def ici_bandwidth(self) -> float:
+        """Bytes a second that leave the chip over all of its links together."""
+        return 2 * self.dimensions * self.link_bandwidth
+
+
+# Peak, HBM and its bandwidth, and the inter-chip bandwidth are those of https://cloud.google.com/tpu/docs/v5e, /v5p and
+# /v6e (read in 2026). They give the inter-chip bandwidth of a chip in both directions together, 400, 1200 and 800 GB/s;
+# a link carries that over (2 directions x 2 links x dimensions). A dimension of v5e and v6e wraps where it is 16 chips
+# long, one of v5p where it is a multiple of 4. `usable` is not published: it is what libtpu 0.0.42 names when a program
+# is too large.
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        Chip("v5e", 197e12, 16 * 2**30, 15.75 * 2**30, 819e9, 50e9, 2, 16),
+        Chip("v5p", 459e12, 95 * 2**30, 95.74 * 2**30, 2765e9, 100e9, 3, 4),
+        Chip("v6e", 918e12, 32 * 2**30, 31.25 * 2**30, 1638e9, 100e9, 2, 16),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """Chips linked to each other.
+
+    Attributes:
+        name: such as v5e:16x16.
+        chip: of which kind they are.
+        shape: chips along each dimension.
+        devices: JAX devices to compile for; nothing can run on them. One a chip.
+    """
+
+    name: str
+    chip: Chip
+    shape: tuple[int, ...]
+    devices: list[Any]
+
+    def coordinates(self) -> np.ndarray:
+        """Where each device is: int [N, 3]."""
+        return np.array([device.coords for device in self.devices])
+
+
+def parse_topology(name: str) -> tuple[Chip, tuple[int, ...]]:
+    """The chip and the shape that a topology's name says.
+
+    Raises:
+        UserError: a name that is none, a chip that is not in the table, or a shape of the wrong dimension.
+    """
+    found = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", name)
+    if found is None:
+        raise UserError(f"--topology {name!r} should be CHIP:SHAPE, such as v5e:2x4 (8 chips) or v5p:2x4x4 (32 chips)")
+    chip = CHIPS.get(found[1])
+    if chip is None:
+        raise UserError(f"--topology {name}: the chips are {', '.join(CHIPS)}, not {found[1]!r}")
+    shape = tuple(int(size) for size in found[2].split("x"))
+    if len(shape) != chip.dimensions or min(shape) < 1:
+        example = "x".join(["4"] * chip.dimensions)
+        raise UserError(f"--topology {name}: a slice of {chip.name} has {chip.dimensions} sizes: {chip.name}:{example}")
+    return chip, shape
+
+
+def load_slice(name: str) -> Slice:
+    """The slice of that name, from libtpu; no TPU is needed.
+
+    Raises:
+        UserError: a wrong name, a shape that is not made, or no libtpu.
+    """
+    chip, shape = parse_topology(name)
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(f"compiling for a TPU needs its compiler, libtpu: {INSTALL}")
+    # libtpu looks for the TPU of the machine that it is on, and complains at length where there is none.
+    for variable, value in _NOWHERE.items():
+        os.environ.setdefault(variable, value)
+    from jax.experimental import topologies
+
+    # By default a slice is made of hosts of four chips; fewer are part of one host.
+    bounds = {} if math.prod(shape) >= 4 else {"chips_per_host_bounds": (*shape, *[1] * (3 - len(shape)))}
+    try:
+        devices = topologies.get_topology_desc(name, platform="tpu", **bounds).devices
+    except Exception as error:
+        reason = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
+        raise UserError(f"--topology {name}: libtpu refuses it: {reason}") from None
+    if len(devices) != math.prod(shape):
+        raise UserError(f"--topology {name}: libtpu makes {len(devices)} devices of {math.prod(shape)} chips")
+    return Slice(name, chip, shape, list(devices))
+
+
+_NOWHERE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_MIN_LOG_LEVEL": "3",
+    # It lets one process at a time have the chips; who only compiles takes none.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}

@@ -1,0 +1,200 @@
+"""The arithmetic of one pass through a network, from its configuration.
+
+Counted are matrix products, two FLOP a multiply-add; norms, activations and softmax are left out. Two figures: `model`
+is what the mathematics needs, so causal attention counts the lower triangle alone, T(T + 1)/2 of its T x T pairs;
+`performed` is what the program does, which computes the whole square and masks it.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+from gptgan_jax.models.discriminators import (
+    CnnConfig,
+    DiscriminatorConfig,
+    LinearConfig,
+    MlpConfig,
+    TransformerDiscriminatorConfig,
+)
+from gptgan_jax.models.generators import GeneratorConfig
+from gptgan_jax.models.lstm import LstmConfig
+from gptgan_jax.models.transformer import TransformerConfig
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a computation costs, over all devices.
+
+    Attributes:
+        model: FLOP that the mathematics needs.
+        performed: FLOP that the program does.
+        recomputed: FLOP, of those performed, that a backward pass does again where activations are not kept; until a
+            backward pass is counted, what it would do again.
+        weights: bytes of weights that have to be read, in the dtype they are multiplied in.
+        cache: bytes of keys and values, or of LSTM states, that have to be read.
+    """
+
+    model: float = 0.0
+    performed: float = 0.0
+    recomputed: float = 0.0
+    weights: float = 0.0
+    cache: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(*(a + b for a, b in zip(self._figures(), other._figures(), strict=True)))
+
+    def __mul__(self, factor: float) -> "Work":
+        return Work(*(factor * figure for figure in self._figures()))
+
+    __rmul__ = __mul__
+
+    def with_backward(self) -> "Work":
+        """The same pass and the gradient of it: two more products for each, and what is computed again."""
+        passes = 3 + (1 if self.recomputed else 0)
+        return Work(3 * self.model, 3 * self.performed + self.recomputed, self.recomputed, passes * self.weights)
+
+    def with_input_gradient(self) -> "Work":
+        """The same pass and its gradient by the input alone: one more product for each."""
+        passes = 2 + (1 if self.recomputed else 0)
+        return Work(2 * self.model, 2 * self.performed + self.recomputed, self.recomputed, passes * self.weights)
+
+    def _figures(self) -> tuple[float, ...]:
+        return self.model, self.performed, self.recomputed, self.weights, self.cache
+
+
+def generator_forward(config: GeneratorConfig, vocab_size: int, rows: int, prompt: int, target: int) -> Work:
+    """Teacher-forced logits of `rows` texts of `target` tokens after `prompt` tokens."""
+    if isinstance(config, LstmConfig):
+        encoded = _lstm(config, rows, prompt) if config.encoder_layers else Work()
+        read = target if config.encoder_layers else prompt + target - 1
+        return encoded + _lstm(config, rows, read) + _product(rows * target, config.hidden, vocab_size, config.dtype)
+    head = _product(rows * target, config.width, vocab_size, config.dtype)
+    if config.encoder_layers:
+        encoder = _blocks(config, config.encoder_layers, rows, prompt, prompt, causal=False)
+        return encoder + _blocks(config, config.layers, rows, target, target, context=prompt) + head
+    length = prompt + target - 1
+    return _blocks(config, config.layers, rows, length, length) + head
+
+
+def generator_writing(config: GeneratorConfig, vocab_size: int, rows: int, prompt: int, target: int) -> Work:
+    """Sampling of `rows` texts to their full length: one prefill, target - 1 steps on the cache, target draws."""
+    head = _product(rows, config.hidden if isinstance(config, LstmConfig) else config.width, vocab_size, config.dtype)
+    if isinstance(config, LstmConfig):
+        encoded = _lstm(config, rows, prompt) if config.encoder_layers else Work()
+        step = _lstm(config, rows, 1) + Work(cache=8.0 * rows * config.hidden * config.layers)
+        start = encoded + _lstm(config, rows, 1 if config.encoder_layers else prompt)
+        return start + head + (target - 1) * (step + head)
+    if config.encoder_layers:
+        start = _blocks(config, config.encoder_layers, rows, prompt, prompt, causal=False)
+        start += _blocks(config, config.layers, rows, 1, target, context=prompt)
+        first, slots, context = 1, target, prompt
+    else:
+        first, slots, context = prompt, prompt + target - 1, 0
+        start = _blocks(config, config.layers, rows, prompt, slots)
+    return (
+        start
+        + head
+        + sum(
+            (
+                _blocks(config, config.layers, rows, 1, slots, filled=first + step, context=context, cached=True) + head
+                for step in range(1, target)
+            ),
+            Work(),
+        )
+    )
+
+
+def discriminator_forward(config: DiscriminatorConfig, rows: int, length: int) -> Work:
+    """Prefix scores of `rows` texts of `length` tokens, prompts included."""
+    tokens = rows * length
+    if isinstance(config, LinearConfig):
+        return _product(tokens, config.embedding, 1, "float32")
+    if isinstance(config, MlpConfig):
+        widths = [config.embedding, *[config.hidden] * config.layers]
+        hidden = (_product(tokens, *pair, config.dtype) for pair in itertools.pairwise(widths))
+        return sum(hidden, _product(tokens, config.hidden, 1, "float32"))
+    if isinstance(config, CnnConfig):
+        filters = (_product(tokens, width * config.embedding, config.filters, config.dtype) for width in config.widths)
+        return sum(filters, _product(tokens, len(config.widths) * config.filters, 1, "float32"))
+    return _blocks(config, config.layers, rows, length, length) + _product(tokens, config.width, 1, "float32")
+
+
+def discriminator_next_tokens(
+    config: TransformerDiscriminatorConfig, vocab_size: int, rows: int, length: int, target: int
+) -> Work:
+    """Next-token logits of a Transformer discriminator."""
+    trunk = _blocks(config, config.layers, rows, length, length)
+    return trunk + _product(rows * target, config.width, vocab_size, config.dtype)
+
+
+def relaxed_embedding(config: DiscriminatorConfig, vocab_size: int, rows: int, target: int) -> Work:
+    """Embeddings of relaxed tokens: mixtures over the vocabulary."""
+    width = config.width if isinstance(config, TransformerConfig) else config.embedding
+    return _product(rows * target, vocab_size, width, config.dtype)
+
+
+def _product(rows: int, inner: int, outer: int, dtype: str) -> Work:
+    """[rows, inner] @ weights [inner, outer]."""
+    flops = 2.0 * rows * inner * outer
+    return Work(flops, flops, weights=float(inner * outer * _BYTES[dtype]))
+
+
+def _lstm(config: LstmConfig, rows: int, tokens: int) -> Work:
+    """All layers of an encoder or of a decoder, without the head."""
+    total = Work()
+    for layer in range(config.layers):
+        inputs = config.embedding if layer == 0 else config.hidden
+        total += _product(rows * tokens, inputs, 4 * config.hidden, config.dtype)
+        # The recurrent weights are read again for every token.
+        total += tokens * _product(rows, config.hidden, 4 * config.hidden, config.dtype)
+    return total
+
+
+def _blocks(
+    config: TransformerConfig,
+    layers: int,
+    rows: int,
+    new: int,
+    slots: int,
+    filled: int | None = None,
+    context: int = 0,
+    causal: bool = True,
+    cached: bool = False,
+) -> Work:
+    """Blocks that read `new` tokens a row and attend to `slots` places.
+
+    Args:
+        config: of the network.
+        layers: how many blocks.
+        rows: texts.
+        new: tokens of each that go through the blocks.
+        slots: places that the program attends to.
+        filled: places that hold a token after a decoding step; None for whole texts, from their first token on.
+        context: tokens of an encoder that cross-attention sees; 0 for none.
+        causal: whether a token sees only those before it.
+        cached: whether the keys and values of the context are there already.
+    """
+    width, heads, kv_heads, head = config.width, config.heads, config.key_value_heads, config.head_size
+    matrices = 3 if config.activation == "swiglu" else 2
+    block = _product(rows * new, width, kv_heads * (config.group + 2) * head, config.dtype)
+    block += _product(rows * new, heads * head, width, config.dtype)
+    block += matrices * _product(rows * new, width, config.mlp_size, config.dtype)
+    pairs = new * filled if filled is not None else (new * (new + 1) // 2 if causal else new * slots)
+    block += _attention(config, rows * pairs, rows * new * slots)
+    if context:
+        block += _product(rows * new, width, heads * head, config.dtype)
+        block += _product(rows * new, heads * head, width, config.dtype)
+        block += _attention(config, rows * new * context, rows * new * context)
+        if not cached:
+            block += _product(rows * context, width, 2 * kv_heads * head, config.dtype)
+    cache = 2.0 * rows * (slots + context) * kv_heads * head * _BYTES[config.dtype] if filled is not None else 0.0
+    recomputed = block.performed if config.remat else 0.0
+    return layers * Work(block.model, block.performed, recomputed, block.weights, cache)
+
+
+def _attention(config: TransformerConfig, pairs: float, performed: float) -> Work:
+    """Scores and mixtures of so many pairs of a query and a key."""
+    of_a_pair = 4.0 * config.heads * config.head_size
+    return Work(of_a_pair * pairs, of_a_pair * performed)
+
+
+_BYTES = {"float32": 4, "bfloat16": 2}

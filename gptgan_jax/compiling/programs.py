@@ -1,0 +1,333 @@
+"""Every step of a run and its sampler, compiled for chips that need not be there; nothing is executed.
+
+What a program needs is read from its shapes (`jax.eval_shape`) and from the compiler's own account of its memory.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gptgan_jax.compiling.chips import Slice
+from gptgan_jax.compiling.collectives import Collective, collectives_of
+from gptgan_jax.compiling.work import Parts, sampler_work, step_work
+from gptgan_jax.config import PHASES, Config, Phase
+from gptgan_jax.data.corpora import HfData
+from gptgan_jax.errors import UserError
+from gptgan_jax.models.discriminators import Discriminator
+from gptgan_jax.models.generators import Generator
+from gptgan_jax.objectives.likelihood import token_log_probs
+from gptgan_jax.partitioning import build_mesh, row_shares, rows_sharding, state_shardings
+from gptgan_jax.runs.experiment import build_networks, example_batch, load_experiment
+from gptgan_jax.sampling import sample
+from gptgan_jax.training.gan import Gan
+from gptgan_jax.training.phases import build_gan
+from gptgan_jax.training.sharding import Placement
+from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Vocabulary
+
+SAMPLER = "sampler"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device.
+
+    Attributes:
+        parameters: of both players, with the reference and the average where there are any; in the sampler of the
+            generator alone.
+        optimizer: moments of both.
+        other: batch, replay, estimator's state, keys.
+        activations: of the temporaries, what the larger player's forward pass keeps for its backward pass, at most:
+            counted before the compiler fuses and computes again, with rows split and nothing else.
+        temporaries: everything that lives only within the step, by the compiler's account.
+        outputs: results that do not take the place of an argument.
+        code: the program itself.
+        waiting: what stays on the device and is no argument of the program.
+    """
+
+    parameters: float
+    optimizer: float
+    other: float
+    activations: float
+    temporaries: float
+    outputs: float
+    code: float
+    waiting: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        held = self.parameters + self.optimizer + self.other + self.waiting
+        return held + self.temporaries + self.outputs + self.code
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that was compiled.
+
+    Attributes:
+        name: likelihood, continued, warmup, adversarial or sampler.
+        memory: on one device; None where the compiler found that it does not fit.
+        parts: what it computes, over all devices.
+        collectives: what it sends.
+        optimizer_traffic: bytes over all devices that optimisers have to read and write.
+        too_large: the compiler's words where it does not fit.
+    """
+
+    name: str
+    memory: Memory | None
+    parts: Parts
+    collectives: tuple[Collective, ...] = ()
+    optimizer_traffic: float = 0.0
+    too_large: str = ""
+
+
+@dataclass(frozen=True)
+class Players:
+    """Both networks and the shapes of their texts, without parameters and without text.
+
+    Attributes:
+        generator, discriminator: the networks.
+        example: a batch of one text, for its shapes.
+    """
+
+    generator: Generator
+    discriminator: Discriminator
+    example: Batch
+
+
+def load_players(config: Config) -> Players:
+    """The networks of a configuration: its text is read only where it does not give vocab_size.
+
+    Raises:
+        UserError: what `load_experiment` raises.
+    """
+    if config.vocab_size is None:
+        experiment = load_experiment(config)
+        return Players(experiment.generator, experiment.discriminator, experiment.example_batch())
+    conditional = isinstance(config.data, HfData) and config.data.prompt_column is not None
+    vocabulary = Vocabulary(config.vocab_size)
+    return Players(*build_networks(config, vocabulary), example_batch(config, vocabulary, conditional))
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What of `Memory` is known without the compiler."""
+
+    parameters: float
+    optimizer: float = 0.0
+    activations: float = 0.0
+    waiting: float = 0.0
+
+
+class Compiler:
+    """Compiles the programs of a run for one slice."""
+
+    def __init__(self, config: Config, players: Players, chips: Slice) -> None:
+        """Raises UserError where the mesh is not of this slice or a batch can't be split over it."""
+        if config.mesh.backend == "pmap":
+            raise UserError("mesh.backend pmap can't be compiled ahead of its devices; set --mesh.backend jit")
+        self.config, self.players = config, players
+        self.mesh = build_mesh(config.mesh, chips.devices)
+        self.placement = Placement(self.mesh)
+        self.prompt, self.target = players.example.prompt.shape[1], players.example.target.shape[1]
+        self.phases = [phase for phase in PHASES if config.steps(phase)]
+        for phase in self.phases:
+            section = "adversarial" if phase == "continued" else phase
+            self.placement.check_batch_size(f"{section}.batch_size", config.batch_size(phase))
+        self.states = {phase: self.state(phase) for phase in self.phases}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the programs, in the order of the run."""
+        return (*self.phases, SAMPLER)
+
+    def program(self, name: str) -> Program:
+        """Compiles one of them."""
+        return next((self.step(phase) for phase in self.phases if phase == name), None) or self.sampler()
+
+    # ---- steps
+
+    def gan(self, phase: Phase) -> Gan:
+        """The functional loop of a phase."""
+        return build_gan(self.config, phase, self.players.generator, self.players.discriminator)
+
+    def state(self, phase: Phase) -> GanState:
+        """The phase's state, as shape structs that say where each array lies."""
+        first, gan = self.gan("likelihood"), self.gan(phase)
+
+        def begun(key: Array) -> GanState:
+            return gan.begin(first.init(key, self.players.example), self.players.example)
+
+        return self.placed(jax.eval_shape(begun, jax.random.key(0)))
+
+    def step(self, phase: Phase) -> Program:
+        """Compiles the step of a phase."""
+        gan, state, batch = self.gan(phase), self.states[phase], self.batch(self.config.rows(phase))
+        function = {
+            "likelihood": gan.likelihood_step,
+            "continued": gan.likelihood_step,
+            "warmup": gan.discriminator_step,
+            "adversarial": gan.adversarial_step,
+        }[phase]
+        everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
+        shardings = jax.tree.map(lambda x: x.sharding, state), everywhere
+        jitted = jax.jit(function, donate_argnums=0, out_shardings=shardings)
+        held = _Held(
+            parameters=sum(map(_parameters, (state.generator, state.discriminator))) + _on_a_device(state.reference),
+            optimizer=_on_a_device((state.generator.opt_state, state.discriminator.opt_state)),
+            activations=self.activations(phase),
+        )
+        parts = step_work(self.config, phase, self.players.generator.vocabulary.size, self.prompt)
+        return self.compiled(phase, jitted, (state, batch), held, parts, self.optimizer_traffic(phase))
+
+    def optimizer_traffic(self, phase: Phase) -> float:
+        """Bytes over all devices: weights, moments and gradient of who learns read, the first two written."""
+        state = self.states[phase]
+        learners = [] if phase == "warmup" else [state.generator]
+        if phase in ("warmup", "adversarial"):
+            learners.append(state.discriminator)
+        return sum(3 * _whole(player.params) + 2 * _whole(player.opt_state) for player in learners)
+
+    # ---- the sampler
+
+    def sampler(self) -> Program:
+        """Compiles what writes texts to be looked at, evaluation.batch_size of them, beside the largest state."""
+        shares = row_shares(self.mesh)
+        rows = -(-self.config.evaluation.batch_size // shares) * shares
+        params = self.states[self.phases[-1]].generator.params
+        batch = self.batch(rows)
+        drawing = self.config.evaluation
+        options: dict[str, Any] = {"top_k": jnp.int32(drawing.top_k)} if drawing.top_k else {}
+        options |= {"top_p": jnp.float32(drawing.top_p)} if drawing.top_p < 1 else {}
+        write = partial(sample, self.players.generator)
+
+        def written(params: Params, key: Array, prompt: Array, mask: Array, temperature: Array) -> Any:
+            return write(params, key, prompt, mask, self.target, temperature, **options)
+
+        jitted = jax.jit(written, out_shardings=rows_sharding(self.mesh))
+        everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
+        key = jax.eval_shape(lambda: jax.random.key(0)).update(sharding=everywhere)
+        temperature = jax.ShapeDtypeStruct((), jnp.float32, sharding=everywhere)
+        arguments = (params, key, batch.prompt, batch.prompt_mask, temperature)
+        parameters = _on_a_device(params)
+        largest = max(_on_a_device(state) for state in self.states.values())
+        held = _Held(parameters=parameters, waiting=largest - parameters)
+        parts = sampler_work(self.config, self.players.generator.vocabulary.size, self.prompt, rows)
+        return self.compiled(SAMPLER, jitted, arguments, held, parts, 0.0)
+
+    # ---- what both share
+
+    def compiled(
+        self,
+        name: str,
+        jitted: Any,
+        arguments: tuple[PyTree, ...],
+        held: "_Held",
+        parts: Parts,
+        optimizer_traffic: float,
+    ) -> Program:
+        """Lowers and compiles; `held` says what is known without the compiler."""
+        try:
+            with jax.set_mesh(self.mesh):
+                compiled = jitted.lower(*arguments).compile()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return Program(name, None, parts, too_large=_too_large(str(error)))
+        stats = compiled.memory_analysis()
+        # The compiler pads small arrays, and does not see what passes through a step unchanged.
+        arguments_size = max(_on_a_device(arguments), float(stats.argument_size_in_bytes))
+        memory = Memory(
+            parameters=held.parameters,
+            optimizer=held.optimizer,
+            other=arguments_size - held.parameters - held.optimizer,
+            activations=min(held.activations, stats.temp_size_in_bytes),
+            temporaries=stats.temp_size_in_bytes,
+            outputs=stats.output_size_in_bytes - stats.alias_size_in_bytes,
+            code=stats.generated_code_size_in_bytes,
+            waiting=held.waiting,
+        )
+        collectives = collectives_of(compiled.as_text(), self.mesh.size, self.target - 1)
+        return Program(name, memory, parts, tuple(collectives), optimizer_traffic)
+
+    def batch(self, rows: int) -> Batch:
+        """Shape structs of a batch of so many texts, split by rows."""
+        place = rows_sharding(self.mesh)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=place), self.players.example
+        )
+
+    def placed(self, shapes: PyTree) -> PyTree:
+        """The shape structs, saying where each array lies."""
+        return jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            shapes,
+            state_shardings(shapes, self.mesh),
+        )
+
+    def activations(self, phase: Phase) -> float:
+        """Bytes on a device that the backward pass of the larger player needs of the forward pass."""
+        generator, discriminator = self.players.generator, self.players.discriminator
+        state, rows = self.states[phase], self.config.batch_size(phase)
+        samples = getattr(self.config.objective.estimator, "samples", 1)
+
+        def log_probs(params: Params, batch: Batch) -> Array:
+            return token_log_probs(generator.logits(params, batch), batch.target)
+
+        def scores(params: Params, batch: Batch) -> Array:
+            return discriminator.scores(params, batch).sequence
+
+        passes: list[tuple[Callable[[Params, Batch], Array], Player, int]] = []
+        if phase in ("likelihood", "continued"):
+            passes.append((log_probs, state.generator, rows))
+        else:
+            passes.append((scores, state.discriminator, rows * (1 + samples)))
+            if phase == "adversarial":
+                passes.append((log_probs, state.generator, rows * samples))
+        return max(self.kept(*one) for one in passes)
+
+    def kept(self, function: Callable[[Params, Batch], Array], player: Player, rows: int) -> float:
+        """Bytes on a device that grow with the rows of a batch, of all that a gradient keeps."""
+
+        def gradient_of(params: Params, batch: Batch) -> PyTree:
+            return jax.vjp(lambda p: function(p, batch), params)[1]
+
+        def residuals(rows: int) -> float:
+            return _whole(jax.eval_shape(gradient_of, player.params, self.batch(rows)))
+
+        return (residuals(2) - residuals(1)) * rows / row_shares(self.mesh)
+
+
+def _parameters(player: Player) -> float:
+    return _on_a_device((player.params, player.ema))
+
+
+def _whole(tree: PyTree) -> float:
+    """Bytes of all arrays together."""
+    return float(sum(x.size * _item_bytes(x) for x in jax.tree.leaves(tree)))
+
+
+def _on_a_device(tree: PyTree) -> float:
+    """Bytes of the part of all arrays that lies on one device."""
+    total = 0.0
+    for x in jax.tree.leaves(tree):
+        size = 1
+        for length in x.sharding.shard_shape(x.shape):
+            size *= length
+        total += size * _item_bytes(x)
+    return total
+
+
+def _item_bytes(x: Any) -> int:
+    return 8 if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize
+
+
+def _too_large(message: str) -> str:
+    """The compiler's complaint as one line."""
+    found = re.search(r"Used \S+ of \S+ hbm\.|the total memory required .*?\)\.", message)
+    return found[0] if found else message.splitlines()[0]

@@ -1,0 +1,103 @@
+"""How long a program would take at a chip's published figures, if nothing else held it up.
+
+Each part takes as long as its arithmetic or its reading of weights, keys and values from HBM, whichever is longer;
+collectives take as long as their bytes on the links that they can use. Perfectly overlapped, the step takes the longer
+of the two sums; not overlapped at all, both together. Not counted: latencies, activations that pass through HBM,
+dispatch, data from the host. So it is a bound from below, and truth is slower.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gptgan_jax.compiling.chips import Slice
+from gptgan_jax.compiling.collectives import Collective
+from gptgan_jax.compiling.networks import Work
+from gptgan_jax.compiling.programs import Program
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Seconds, on every device alike.
+
+    Attributes:
+        compute: of all matrix products at the chip's peak.
+        memory: of reading weights, caches and optimiser states at the bandwidth of HBM.
+        working: of the parts, each the longer of its two.
+        communication: of all collectives, one after the other.
+        model_flops: of the mathematics, on one device.
+        performed_flops: of the program, on one device.
+    """
+
+    compute: float
+    memory: float
+    working: float
+    communication: float
+    model_flops: float
+    performed_flops: float
+
+    @property
+    def overlapped(self) -> float:
+        """The step, where communication hides behind work or the other way round."""
+        return max(self.working, self.communication)
+
+    @property
+    def in_turn(self) -> float:
+        """The step, where nothing overlaps."""
+        return self.working + self.communication
+
+    @property
+    def communication_share(self) -> float:
+        """Of the step in which nothing overlaps."""
+        return self.communication / self.in_turn if self.in_turn else 0.0
+
+
+def roofline(program: Program, chips: Slice, tensor: int) -> Roofline:
+    """The times of a program.
+
+    Args:
+        program: compiled.
+        chips: that it was compiled for.
+        tensor: devices that share each text; each reads its part of every weight.
+    """
+    chip, devices = chips.chip, len(chips.devices)
+
+    def arithmetic(work: Work) -> float:
+        return work.performed / devices / chip.peak
+
+    def reading(work: Work) -> float:
+        return (work.weights / tensor + work.cache / devices) / chip.hbm_bandwidth
+
+    parts = program.parts.values()
+    optimizers = program.optimizer_traffic / devices / chip.hbm_bandwidth
+    coordinates = chips.coordinates()
+    return Roofline(
+        compute=sum(map(arithmetic, parts)),
+        memory=sum(map(reading, parts)) + optimizers,
+        working=sum(max(arithmetic(work), reading(work)) for work in parts) + optimizers,
+        communication=sum(one.total / bandwidth(one, chips, coordinates) for one in program.collectives),
+        model_flops=sum(work.model for work in parts) / devices,
+        performed_flops=sum(work.performed for work in parts) / devices,
+    )
+
+
+def bandwidth(collective: Collective, chips: Slice, coordinates: np.ndarray) -> float:
+    """Bytes a second that a chip can send in a collective: over the links along the dimensions that its group spans.
+
+    Along a dimension that its group spans from end to end and that wraps around, both links carry; else the data of
+    both directions pass a line, at half the rate.
+
+    Args:
+        collective: what is sent.
+        chips: the slice.
+        coordinates: of its devices, int [N, 3].
+    """
+    chip = chips.chip
+    group = coordinates[collective.groups[0]]
+    links = 0.0
+    for dimension, size in enumerate(chips.shape):
+        spanned = len(np.unique(group[:, dimension]))
+        if spanned > 1:
+            ring = spanned == size and size % chip.wraps_at == 0
+            links += 2.0 if ring else 1.0
+    return max(links, 1.0) * chip.link_bandwidth

@@ -1,0 +1,135 @@
+"""The arithmetic of a step, part by part: which network reads which texts how often."""
+
+from gptgan_jax.compiling.networks import (
+    Work,
+    discriminator_forward,
+    discriminator_next_tokens,
+    generator_forward,
+    generator_writing,
+    relaxed_embedding,
+)
+from gptgan_jax.config import Config, Phase
+from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
+from gptgan_jax.objectives.estimator_configs import build_estimator
+from gptgan_jax.objectives.estimators import PolicyGradient, SelfPlay
+
+Parts = dict[str, Work]
+
+
+def step_work(config: Config, phase: Phase, vocab_size: int, prompt: int) -> Parts:
+    """What one step of a phase does, over all devices, by part.
+
+    Texts are taken at their full length, as the arrays are. Not counted: optimisers, which multiply no matrices, and
+    power iterations of spectral normalisation.
+
+    Args:
+        config: of the run.
+        phase: whose step.
+        vocab_size: V.
+        prompt: P, tokens of a prompt, BOS included.
+    """
+    return _Step(config, phase, vocab_size, prompt).parts()
+
+
+def sampler_work(config: Config, vocab_size: int, prompt: int, rows: int) -> Parts:
+    """What it takes to write `rows` texts of the full length, over all devices."""
+    return {"writing": generator_writing(config.generator, vocab_size, rows, prompt, config.data.max_length)}
+
+
+class _Step:
+    """The sizes of a step, so that its parts need not pass them around."""
+
+    def __init__(self, config: Config, phase: Phase, vocab_size: int, prompt: int) -> None:
+        self.config, self.phase, self.vocab_size, self.prompt = config, phase, vocab_size, prompt
+        self.target = config.data.max_length
+        self.rows = config.batch_size(phase)
+        self.estimator = build_estimator(config.objective.estimator, config.steps(phase))
+        self.samples = self.estimator.samples if isinstance(self.estimator, PolicyGradient) else 1
+        self.fakes = self.rows * self.samples
+
+    def parts(self) -> Parts:
+        if self.phase in ("likelihood", "continued"):
+            return {"G forward and backward": self.generator(self.rows).with_backward()}
+        if self.phase == "warmup":
+            return self.discriminating(1)
+        if isinstance(self.estimator, SelfPlay):
+            return {
+                "writing": self.writing(),
+                "reference log-probs": self.generator(self.rows + self.fakes),
+                "G forward and backward": self.generator(self.rows + self.fakes).with_backward(),
+            }
+        return self.discriminating(self.config.adversarial.discriminator_updates) | self.generating()
+
+    # ---- the two sides
+
+    def discriminating(self, updates: int) -> Parts:
+        """Texts are written, and D learns from them and judges them, so many times."""
+        objective = self.config.objective
+        real, fake = self.discriminator(self.rows), self.discriminator(self.fakes)
+        parts = {
+            "writing": updates * self.writing(),
+            "D(real) forward and backward": updates * real.with_backward(),
+            "D(fake) forward and backward": updates * fake.with_backward(),
+            "D judges": updates * (real + fake),
+        }
+        # A penalty is a gradient by the embeddings, itself differentiated: three times a pass and that gradient.
+        penalised = self.rows * bool(objective.r1_weight) + self.fakes * bool(objective.r2_weight)
+        penalised += self.rows * bool(objective.gradient_penalty_weight)
+        if penalised:
+            parts["penalties"] = updates * 3 * self.discriminator(penalised).with_input_gradient()
+        judge = self.config.discriminator
+        if objective.next_token_weight and isinstance(judge, TransformerDiscriminatorConfig):
+            length = self.prompt + self.target
+            work = discriminator_next_tokens(judge, self.vocab_size, self.rows, length, self.target)
+            parts["D's next tokens"] = updates * work.with_backward()
+        return parts
+
+    def generating(self) -> Parts:
+        """G learns from the judgement."""
+        objective, estimator = self.config.objective, self.estimator
+        forward = self.generator(self.fakes)
+        epochs = estimator.epochs if isinstance(estimator, PolicyGradient) else 1
+        parts: Parts = {}
+        if isinstance(estimator, PolicyGradient):
+            if self.needs_log_probs():
+                parts["G log-probs"] = forward
+            if getattr(objective.estimator, "baseline", None) == "learned":
+                parts["G hidden states"] = forward
+            if estimator.rollouts:
+                parts |= self.rollouts(estimator.rollouts)
+        else:
+            relaxed = relaxed_embedding(self.config.discriminator, self.vocab_size, self.fakes, self.target)
+            parts["D by relaxed tokens"] = (self.discriminator(self.fakes) + relaxed).with_input_gradient()
+        parts["G forward and backward"] = epochs * forward.with_backward()
+        if objective.kl_weight:
+            # With the penalty in the reward the reference is read once more, before the updates.
+            parts["reference"] = (epochs + (objective.kl_estimator == "reward")) * forward
+        return parts
+
+    def needs_log_probs(self) -> bool:
+        """Whether the log-probabilities before the updates are used; what is not, XLA leaves out."""
+        return hasattr(self.config.objective.estimator, "clip") or (
+            bool(self.config.objective.kl_weight) and self.config.objective.kl_estimator == "reward"
+        )
+
+    def rollouts(self, count: int) -> Parts:
+        """Every prefix is continued `count` times, and each continuation judged."""
+        rows = self.fakes * count
+        network, vocab_size, whole = self.config.generator, self.vocab_size, self.prompt
+        steps = generator_writing(network, vocab_size, rows, whole, self.target)
+        start = generator_writing(network, vocab_size, rows, whole, 1)
+        # From prefixes of 1 to T - 1 tokens: T - 2 decoding steps for the first, none for the last.
+        continuing = max(self.target - 2, 0) / 2 * (steps + -1.0 * start)
+        known = generator_writing(network, vocab_size, self.fakes, whole, self.target)
+        return {"rollouts written": continuing + known, "D judges rollouts": self.target * self.discriminator(rows)}
+
+    # ---- one pass
+
+    def generator(self, rows: int) -> Work:
+        return generator_forward(self.config.generator, self.vocab_size, rows, self.prompt, self.target)
+
+    def writing(self) -> Work:
+        return generator_writing(self.config.generator, self.vocab_size, self.fakes, self.prompt, self.target)
+
+    def discriminator(self, rows: int) -> Work:
+        return discriminator_forward(self.config.discriminator, rows, self.prompt + self.target)

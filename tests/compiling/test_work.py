@@ -1,0 +1,139 @@
+"""FLOP by formula against XLA's count of programs that it sees whole: nothing scanned, nothing computed twice."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from tiny import tiny_config
+
+from gptgan_jax import Vocabulary, build_discriminator, build_generator
+from gptgan_jax.compiling.networks import discriminator_forward, generator_forward, generator_writing
+from gptgan_jax.compiling.work import step_work
+from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.lstm import LstmConfig
+from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.runs.experiment import build_networks, example_batch
+from gptgan_jax.training.phases import build_gan
+from gptgan_jax.types import Batch
+
+ROWS, PROMPT, TARGET, VOCABULARY = 4, 6, 10, Vocabulary(384)
+SIZES: dict[str, Any] = {"layers": 2, "width": 128, "heads": 4, "max_positions": 32}
+LLAMA: dict[str, Any] = {"kv_heads": 2, "mlp_width": 200, "activation": "swiglu", "norm": "rms", "positions": "rotary"}
+GENERATORS: dict[str, TransformerConfig | LstmConfig] = {
+    "gpt2": TransformerConfig(**SIZES),
+    "llama": TransformerConfig(**SIZES, **LLAMA, tied_embeddings=False),
+    "encoder_decoder": TransformerConfig(**SIZES, encoder_layers=1),
+}
+DISCRIMINATORS: dict[str, Any] = {
+    "mlp": MlpConfig(embedding=128, hidden=256),
+    "cnn": CnnConfig(embedding=128, filters=128),
+    "transformer": TransformerDiscriminatorConfig(**SIZES),
+}
+
+
+def batch() -> Batch:
+    return Batch(
+        jnp.ones((ROWS, PROMPT), jnp.int32),
+        jnp.ones((ROWS, PROMPT), bool),
+        jnp.ones((ROWS, TARGET), jnp.int32),
+        jnp.ones((ROWS, TARGET), bool),
+        jnp.zeros(ROWS, jnp.int32),
+    )
+
+
+def counted(function: Any, *arguments: Any) -> float:
+    """XLA's count, without what is no matrix product: it counts a multiply-add as two, as the formula does."""
+    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_forward_pass_of_a_generator(name: str) -> None:
+    generator = build_generator(GENERATORS[name], VOCABULARY)
+    params = jax.eval_shape(generator.init, jax.random.key(0), batch())
+    expected = generator_forward(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
+    assert counted(generator.logits, params, batch()) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_writing_is_a_prefill_and_a_step_for_each_token_but_the_first(name: str) -> None:
+    generator = build_generator(GENERATORS[name], VOCABULARY)
+    params = jax.eval_shape(generator.init, jax.random.key(0), batch())
+    prefill = jax.eval_shape(lambda p: generator.prefill(p, batch().prompt, batch().prompt_mask, TARGET), params)
+    tokens = jnp.ones(ROWS, jnp.int32)
+    start = counted(lambda p: generator.prefill(p, batch().prompt, batch().prompt_mask, TARGET), params)
+    step = counted(generator.decode, params, prefill[1], tokens)
+    expected = generator_writing(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
+    assert start + (TARGET - 1) * step == pytest.approx(expected, rel=0.08)
+
+
+def test_an_lstm_step_by_step() -> None:
+    # Teacher forcing scans over time, so XLA's count is compared where a step stands alone.
+    generator = build_generator(LstmConfig(layers=2, embedding=96, hidden=128), VOCABULARY)
+    params = jax.eval_shape(generator.init, jax.random.key(0), batch())
+    cache = jax.eval_shape(lambda p: generator.prefill(p, batch().prompt, batch().prompt_mask, TARGET), params)[1]
+    step = counted(generator.decode, params, cache, jnp.ones(ROWS, jnp.int32))
+    forward = generator_forward(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
+    written = generator_writing(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
+    unread = (PROMPT - 1) * 2 * ROWS * generator.config.hidden * VOCABULARY.size  # logits within the prompt
+    assert step * (PROMPT + TARGET - 1) - unread == pytest.approx(forward, rel=0.05)
+    assert written == forward
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_a_forward_pass_of_a_discriminator(name: str) -> None:
+    discriminator = build_discriminator(DISCRIMINATORS[name], VOCABULARY)
+    params = jax.eval_shape(discriminator.init, jax.random.key(0), batch())
+    embeddings = jnp.zeros((ROWS, PROMPT + TARGET, 128))
+    expected = discriminator_forward(discriminator.config, ROWS, PROMPT + TARGET).performed
+    # The rest are running sums and maxima, and the score.
+    assert counted(discriminator.judge, params, embeddings, batch()) == pytest.approx(expected, rel=0.1)
+
+
+def test_a_linear_discriminator_multiplies_each_embedding_once() -> None:
+    # XLA's count is mostly of the running mean, which is no product.
+    assert discriminator_forward(LinearConfig(embedding=128), 3, 5).performed == 2 * 3 * 5 * 128
+
+
+def test_a_causal_token_sees_half_of_what_the_program_computes() -> None:
+    work = discriminator_forward(DISCRIMINATORS["transformer"], 1, 16)
+    attention = 2 * 4 * 128  # layers, two products of a multiply-add, width
+    assert work.performed - work.model == attention * (16 * 16 - 16 * 17 / 2)
+
+
+def test_remat_computes_the_blocks_again_and_the_head_not() -> None:
+    plain, again = (TransformerConfig(**SIZES, remat=remat) for remat in (False, True))
+    forward = generator_forward(plain, VOCABULARY.size, ROWS, PROMPT, TARGET)
+    head = 2 * ROWS * TARGET * 128 * VOCABULARY.size
+    kept = forward.with_backward()
+    recomputed = generator_forward(again, VOCABULARY.size, ROWS, PROMPT, TARGET).with_backward()
+    assert kept.performed == 3 * forward.performed
+    assert recomputed.performed - kept.performed == forward.performed - head
+    assert recomputed.model == kept.model
+
+
+@pytest.mark.parametrize("phase", ["likelihood", "warmup", "adversarial"])
+def test_a_step_is_the_sum_of_its_parts(tmp_path: Path, phase: Any) -> None:
+    network = {f"generator.{key}": value for key, value in SIZES.items()}
+    judge = {f"discriminator.{key}": value for key, value in SIZES.items()}
+    overrides = network | judge | {"discriminator.kind": "transformer", "discriminator.embedding": None}
+    overrides |= {"objective.dense": False, "objective.estimator": {"kind": "grpo", "samples": 2}}
+    overrides |= {"objective.kl_weight": 0.1, "objective.kl_estimator": "low_variance", "data.max_length": 12}
+    config = tiny_config(tmp_path, overrides)
+    players = build_networks(config, VOCABULARY)
+    gan, example = build_gan(config, phase, *players), example_batch(config, VOCABULARY, False)
+    first = build_gan(config, "likelihood", *players)
+    state = jax.eval_shape(lambda key: gan.begin(first.init(key, example), example), jax.random.key(0))
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.batch_size(phase), *x.shape[1:]), x.dtype), example)
+    step = {"likelihood": gan.likelihood_step, "warmup": gan.discriminator_step}.get(phase, gan.adversarial_step)
+    parts = step_work(config, phase, VOCABULARY.size, 1)
+    written = parts.pop("writing", None)
+    expected = sum(work.performed for work in parts.values())
+    if written is not None:
+        # Of the loop over tokens XLA counts one turn.
+        samples = 2 * config.batch_size(phase)
+        expected += 2 * generator_writing(config.generator, VOCABULARY.size, samples, 1, 2).performed / 2
+    # Optimisers and softmaxes are in XLA's count alone; what it finds computed twice, here the forward pass that gives
+    # both the log-probabilities of before and the loss, it merges.
+    assert counted(step, state, rows) == pytest.approx(expected, rel=0.25 if phase == "adversarial" else 0.12)
