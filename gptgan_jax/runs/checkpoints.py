@@ -345,8 +345,10 @@ def finished_steps(folder: str | os.PathLike[str]) -> list[tuple[int, Phase]]:
     for phase in PHASES:
         place = absolute(folder) / phase
         names = [path.name for path in place.iterdir()] if place.is_dir() else []
-        # Where there is no rename, a step has its last name from the beginning.
-        found += [(int(n), phase) for n in names if n.isdecimal() and (place / n / COMPLETE_FILE).exists()]
+        steps = [int(name) for name in names if name.isdecimal()]
+        if is_remote(folder):  # where there is no rename, a step has its last name from the beginning
+            steps = [step for step in steps if (place / str(step) / COMPLETE_FILE).exists()]
+        found += [(step, phase) for step in steps]
     return sorted(found, key=lambda pair: pair[0])
 
 
