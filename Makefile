@@ -4,13 +4,16 @@ CONFIG ?= configs/quickstart.yaml
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: train test lint format clean
+.PHONY: train test torture lint format clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py $(CONFIG) $(ARGS)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+
+torture: $(VENV)/.installed
+	$(BIN)/python -m pytest -m torture tests/end_to_end/test_torture.py $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

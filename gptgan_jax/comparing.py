@@ -24,7 +24,8 @@ from gptgan_jax.reports.run import load_reported_run
 from gptgan_jax.running import Say, is_finished, judge_run, train_run
 from gptgan_jax.runs.experiment import build_networks, load_experiment, network_difference
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.training.loop import NotFinite, check
+from gptgan_jax.training.loop import check
+from gptgan_jax.training.phase_run import NotFinite
 
 KEYS = ("base", "seeds", "set", "arms")
 ARM_KEYS = ("preset", "set")
@@ -165,6 +166,10 @@ def _base_of(whole: Config, path: Path) -> Config:
     return dataclasses.replace(
         whole,
         runs_folder=str(Path(whole.runs_folder) / whole.name),
+        checkpoints=dataclasses.replace(
+            whole.checkpoints,
+            folder=whole.checkpoints.folder and os.path.join(whole.checkpoints.folder, whole.name),
+        ),
         continued=dataclasses.replace(whole.continued, steps=whole.steps("continued")),
         objective=dataclasses.replace(whole.objective, residual_candidates=0),
         warmup=dataclasses.replace(whole.warmup, steps=0),
@@ -181,6 +186,7 @@ def _arm_of(config: Config, base: Config, where: str) -> Config:
     return dataclasses.replace(
         config,
         runs_folder=base.runs_folder,
+        checkpoints=base.checkpoints,
         start_from=str(Path(base.runs_folder) / BASE_SLUG),
         start_checkpoint="likelihood",
         likelihood=dataclasses.replace(config.likelihood, steps=0),

@@ -148,6 +148,9 @@ class CheckpointConfig:
     """What is kept of each phase, besides its best by validation."""
 
     keep: int = key(2, "latest checkpoints kept of each phase", ge=1)
+    folder: str | None = key(
+        None, "where they lie, under the run's name, also gs://BUCKET/...; default: in the run folder", min_length=1
+    )
 
 
 @config_dataclass

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import os
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from gptgan_jax.errors import UserError
 
 # More values than any configuration has; of anchors in anchors a few lines can make more than a memory holds.
 LARGEST = 10_000
+# Characters of a wrong value in a message.
+LONGEST_SHOWN = 120
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), run_code: bool = True) -> Config:
@@ -116,7 +119,8 @@ def with_absolute_paths(config: Config) -> Config:
     if isinstance(tokenizer, FileTokenizer):
         tokenizer = absolute(tokenizer, "path")
     start_from = None if config.start_from is None else from_root(config.start_from)
-    return dataclasses.replace(config, data=data, tokenizer=tokenizer, start_from=start_from)
+    checkpoints = absolute(config.checkpoints, "folder")
+    return dataclasses.replace(config, data=data, tokenizer=tokenizer, start_from=start_from, checkpoints=checkpoints)
 
 
 def to_yaml(config: Config) -> str:
@@ -203,7 +207,7 @@ def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
     while rest:
         flag = rest.pop(0)
         if not flag.startswith("--") or len(flag) < 3:
-            raise UserError(f"unexpected argument {flag!r}: overrides are written --key.path value")
+            raise UserError(f"unexpected argument {_brief(flag)}: overrides are written --key.path value")
         dotted, equals, text = flag[2:].partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):
@@ -245,7 +249,7 @@ def _value(text: str, is_list: bool) -> Any:
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError:
-            raise UserError(f"{text!r} is not a list; write [1, 2, 3]") from None
+            raise UserError(f"{_brief(text)} is not a list; write [1, 2, 3]") from None
     return text
 
 
@@ -264,7 +268,7 @@ def _checked_keys(raw: Any, annotation: Any, path: str) -> dict[str, Any]:
     for name, value in raw.items():
         full = f"{path}{name}"
         if name not in fields:
-            raise UserError(f"unknown key {full!r}{_nearest(str(name), fields, path)}")
+            raise UserError(f"unknown key {_brief(full)}{_nearest(str(name), fields, path)}")
         if _classes(fields[name].annotation):
             if value is None:
                 value = {}
@@ -274,6 +278,8 @@ def _checked_keys(raw: Any, annotation: Any, path: str) -> dict[str, Any]:
         elif isinstance(value, bool) and "bool" not in str(fields[name].annotation):
             # YAML's "yes" and "on" are truth values, which would pass as the number 1.
             raise UserError(f"{full} should be {_type_name(fields[name].annotation)}, not {str(value).lower()}")
+        elif isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
+            raise UserError(f"{full} {_brief(value)} holds a character that no file has in its name; take it out")
         checked[name] = value
     return checked
 
@@ -293,7 +299,7 @@ def _chosen(annotation: Any, raw: Mapping[str, Any], path: str) -> type:
     kinds = {_kind(cls): cls for cls in classes}
     kind = raw.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        raise UserError(f"{path}kind is {kind!r}; choose one of {', '.join(kinds)}")
+        raise UserError(f"{path}kind is {_brief(kind)}; choose one of {', '.join(kinds)}")
     return kinds[kind]
 
 
@@ -309,13 +315,36 @@ def _one_line(error: ValidationError) -> str:
     """Pydantic's first complaint: key, what is wrong, what it got."""
     details = error.errors(include_url=False)
     first = details[0]
-    kinds = {_kind(cls) for field in _fields(Config).values() for cls in _classes(field.annotation)}
-    path = ".".join(str(part) for i, part in enumerate(first["loc"]) if not (i == 1 and part in kinds))
+    path = _dotted(first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    got = "" if first["type"] in ("value_error", "missing") else f", not {first['input']!r}"
+    got = "" if first["type"] in ("value_error", "missing") else f", not {_brief(first['input'])}"
     more = f" (and {len(details) - 1} more mistakes)" if len(details) > 1 else ""
     return f"{path + ': ' if path else ''}{message.removeprefix('input ')}{got}{more}"
+
+
+def _dotted(location: Sequence[str | int]) -> str:
+    """Pydantic's place of a mistake as a key: after a section of several kinds it has the kind, which is in no key."""
+    parts: list[str] = []
+    annotation: Any = Config
+    for part in location:
+        classes = _classes(annotation)
+        chosen = [cls for cls in classes if _kind(cls) == part]
+        if len(classes) > 1 and chosen:
+            annotation = chosen[0]
+        else:
+            parts.append(str(part))
+            annotation = _field_annotation(annotation, str(part), {})
+    return ".".join(parts)
+
+
+def _brief(value: Any) -> str:
+    """A value as Python writes it, its middle left out where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}…{text[-LONGEST_SHOWN // 2 :]}"
 
 
 # ---- the shape of the configuration

@@ -13,17 +13,16 @@ import numpy as np
 
 from gptgan_jax.errors import UserError
 
-HEARTBEAT_SECONDS = 60
-"""After so long without a sign of life of a process, the others stop."""
 ADDRESS = re.compile(r"(.+:\d+),(\d+),(\d+)")
 
 
-def connect(address: str | None = None) -> None:
+def connect(address: str | None, heartbeat_seconds: int) -> None:
     """Joins the other processes of the run; to be called before anything else of JAX.
 
     Args:
         address: HOST:PORT,COUNT,INDEX: where process 0 can be reached, how many processes there are, and which one this
             is; None where the surroundings tell: Cloud TPU, SLURM, Kubernetes, Open MPI.
+        heartbeat_seconds: after so long without a sign of life of a process, JAX ends the others.
 
     Raises:
         UserError: an address of another form, or processes that can't be found.
@@ -38,7 +37,7 @@ def connect(address: str | None = None) -> None:
             )
         arguments = {"coordinator_address": form[1], "num_processes": int(form[2]), "process_id": int(form[3])}
     try:
-        jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=heartbeat_seconds)
     except (ValueError, RuntimeError) as error:
         hint = "" if address else "; where no cluster tells it, give --distributed HOST:PORT,COUNT,INDEX"
         raise UserError(f"--distributed: {' '.join(str(error).split())[:200]}{hint}") from error
@@ -47,6 +46,12 @@ def connect(address: str | None = None) -> None:
 def is_main() -> bool:
     """Whether this is the process that writes records and speaks."""
     return jax.process_index() == 0
+
+
+def who_is_here() -> str:
+    """This process and its devices, in words."""
+    mine, everyones = jax.local_device_count(), jax.device_count()
+    return f"process {jax.process_index()} of {jax.process_count()} with {mine} of {everyones} devices"
 
 
 def wait_for_all(name: str) -> None:

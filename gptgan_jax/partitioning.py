@@ -66,6 +66,7 @@ class MeshConfig:
         1, "the same, and parameters and optimiser states are split over these devices; -1: the rest", ge=-1
     )
     tensor: int = key(1, "devices that share each text, splitting heads, hidden units and vocabulary", ge=1)
+    heartbeat_seconds: int = key(60, "with several processes: one that is silent for so long stops the others", ge=10)
     backend: Literal["jit", "pmap"] = key("jit", "pmap: one program a device, which has its own texts; data alone")
 
     @model_validator(mode="after")

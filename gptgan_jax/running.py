@@ -1,12 +1,14 @@
 """The steps that the commands `train` and `compare` share: a run trained, judged and reported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from gptgan_jax.config import PHASES, Config
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import evaluate_run
 from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.evaluation.sweep import sweep_run
+from gptgan_jax.reports.comparison import write_comparison
 from gptgan_jax.reports.document import HTML_FILE
 from gptgan_jax.reports.run import load_reported_run, write_run_report
 from gptgan_jax.runs.checkpoints import Checkpoints
@@ -62,3 +64,8 @@ def judge_run(folder: RunFolder, say: Say, sweep: bool = False) -> Evaluation:
     if before is None or evaluation != before or not (folder.path / HTML_FILE).exists():
         write_run_report(load_reported_run(folder))
     return evaluation
+
+
+def compare_runs(folders: Sequence[Path], out: Path) -> Path:
+    """Writes the comparison of several runs into a folder; the path of its report."""
+    return write_comparison([load_reported_run(RunFolder(folder)) for folder in folders], out)

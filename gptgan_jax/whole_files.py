@@ -13,6 +13,5 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.unlink(missing_ok=True)
-    with temporary.open("xb") as file:
-        file.write(content)
+    temporary.write_bytes(content)
     temporary.replace(path)

@@ -5,7 +5,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hypothesis import settings
+
 sys.path.insert(0, str(Path(__file__).parent))  # for `tiny`, whatever pytest's import mode
+
+# The same examples every time: a test that fails here fails everywhere.
+settings.register_profile("stable", derandomize=True, deadline=None)
+settings.load_profile("stable")
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "gptgan_jax_tests_xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -18,7 +18,9 @@ REPOSITORY = Path(__file__).parents[1]
 def test_help_of_train_says_how_it_is_used_and_gives_every_key(capsys) -> None:
     assert main(["train", "--help"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("usage: gptgan train CONFIG [--seeds N] [--key.path value ...]")
+    assert text.startswith(
+        "usage: gptgan train CONFIG [--seeds N] [--profile A:B] [--distributed [ADDRESS]] [--key.path value ...]"
+    )
     assert describe_keys() in text
 
 
@@ -68,7 +70,9 @@ def test_a_reader_that_has_seen_enough_ends_it_without_a_word() -> None:
 
 def test_compiled_programs_are_kept_between_runs(tmp_path: Path) -> None:
     """Where the user has not chosen a place; JAX reads the choice from the environment only when it is imported."""
-    program = "import gptgan_jax.cli as c; c._configure_jax(); import jax; print(jax.config.jax_compilation_cache_dir)"
+    program = (
+        "import gptgan_jax.terminal as t; t.configure_jax(); import jax; print(jax.config.jax_compilation_cache_dir)"
+    )
     chosen = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
     done = subprocess.run(
         [sys.executable, "-c", program],

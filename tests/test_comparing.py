@@ -24,7 +24,7 @@ from gptgan_jax.runs.experiment import load_writer, restore_generator
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.runs.start import read_start
-from gptgan_jax.training.loop import NotFinite
+from gptgan_jax.training.phase_run import NotFinite
 
 GRAMMAR: dict[str, Any] = {
     "data.kind": "grammar",
@@ -225,7 +225,7 @@ def test_every_arm_starts_from_the_best_likelihood_checkpoint_of_its_seed(compar
             best = restore_generator(checkpoints, checkpoints.best("likelihood"), run.config, run.generator)
         for slug in SLUGS:
             arm = RunFolder(compared.folder / f"{slug}-seed{seed}")
-            assert_same_arrays(read_start(arm.path), best)
+            assert_same_arrays(read_start(arm.checkpoints, best), best)
             config = arm.read_config()
             with Checkpoints(arm.checkpoints, read_only=True) as checkpoints:
                 # The warm-up trains the discriminator alone.

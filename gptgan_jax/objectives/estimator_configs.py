@@ -131,6 +131,10 @@ class CustomConfig:
     factory: str = key(..., "module:function that returns an estimator; the module must be importable")
     options: dict[str, Any] = key(dict, "keyword arguments of the function")
 
+    def __hash__(self) -> int:
+        # A dict has no hash; equal sections have equal factories.
+        return hash(self.factory)
+
 
 EstimatorConfig = Annotated[
     ReinforceConfig

@@ -5,6 +5,7 @@ run is the one with the highest step. A step is written under a temporary name, 
 comes to be by one rename: there is no instant at which it is there and could not be checked.
 """
 
+import errno
 import functools
 import json
 import logging
@@ -25,10 +26,12 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.checksums import damage
-from gptgan_jax.runs.sealing import METADATA_FILE, SEALED, sealed_path_class
+from gptgan_jax.runs.sealing import COMPLETE_FILE, METADATA_FILE, SEALED, sealed_path_class
 from gptgan_jax.types import GanState, Params
 
 METRIC = "valid_nats_per_token"
+# Full, over quota, over the limit of a file's size, broken, mounted read-only: nothing that the program did.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 TRASH = "deleted"
 
 
@@ -113,7 +116,7 @@ class Checkpoints:
             self._empty_trash(phase)
             manager.save(int(state.step), args=arguments, metrics=metrics, custom_metadata={SEALED: True})
         except Exception as error:
-            raise NotSaved(f"{self.folder / phase / str(int(state.step))}: {_reason(error)}") from error
+            raise NotSaved(f"checkpoint {self.folder / phase / str(int(state.step))}: {_cause(error)}") from error
 
     def choose(self, wanted: str) -> Saved:
         """The checkpoint that a user names: `best`, `last`, a phase (its best) or a step.
@@ -222,7 +225,7 @@ class Checkpoints:
             except Exception as error:
                 # A manager raises the same error for ever; the next one begins from what is on the disk.
                 self._managers.pop(phase)
-                raise NotSaved(f"{self.folder / phase}: {_reason(error)}") from error
+                raise NotSaved(f"the latest checkpoint of {self.folder / phase}: {_cause(error)}") from error
 
     def close(self) -> None:
         """Waits for the last save; raises as `wait` does."""
@@ -336,6 +339,17 @@ def _value_of(metrics: Any) -> float:
     return metrics[METRIC]
 
 
+def finished_steps(folder: str | os.PathLike[str]) -> list[tuple[int, Phase]]:
+    """Step and phase of every checkpoint that was written to its end, by step: by their names alone, without Orbax."""
+    found = []
+    for phase in PHASES:
+        place = absolute(folder) / phase
+        names = [path.name for path in place.iterdir()] if place.is_dir() else []
+        # Where there is no rename, a step has its last name from the beginning.
+        found += [(int(n), phase) for n in names if n.isdecimal() and (place / n / COMPLETE_FILE).exists()]
+    return sorted(found, key=lambda pair: pair[0])
+
+
 def absolute(folder: str | os.PathLike[str]) -> epath.Path:
     """A folder, local ones from the root."""
     name = os.fspath(folder)
@@ -369,6 +383,16 @@ def _problem(folder: epath.Path, within: str = "") -> str | None:
 def _reason(error: BaseException) -> str:
     """An error in one short line."""
     return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def _cause(error: BaseException) -> str:
+    """What the operating system said where it was that, through all the libraries between; else the error's own words.
+
+    Orbax and TensorStore put its words into longer ones of their own, and not always its number.
+    """
+    said = f"{error!r} {error.__cause__!r} {error.__context__!r}"
+    known = (os.strerror(number) for number in FULL)
+    return next((words for words in known if words in said), _reason(error))
 
 
 def _metric(manager: ocp.CheckpointManager, step: int) -> float | None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference
@@ -35,8 +34,8 @@ class Experiment:
         train, valid, test: the encoded splits; without test text of its own, test is valid.
         generator, discriminator: the networks, without parameters.
         notes: one line each on text that was skipped, cut off or unknown.
-        start: the generator's first parameters, on the host, where they are another run's; None for new ones, and for a
-            run that began earlier, which has them in its folder.
+        start: where the generator's first parameters come from, where they are another run's; None for new ones, and
+            for a run that began earlier, which has them in its folder.
     """
 
     config: Config
@@ -48,7 +47,7 @@ class Experiment:
     generator: Generator
     discriminator: Discriminator
     notes: tuple[str, ...]
-    start: Params | None = None
+    start: "Start | None" = None
 
     @property
     def conditional(self) -> bool:
@@ -91,8 +90,7 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
     train, valid = encoded("train", corpus.train), encoded("valid", corpus.valid)
     test = valid if corpus.test is None else encoded("test", corpus.test)
     generator, discriminator = build_networks(config, tokenizer.vocabulary)
-    params = None if start is None else start.params
-    return Experiment(config, corpus, tokenizer, train, valid, test, generator, discriminator, tuple(notes), params)
+    return Experiment(config, corpus, tokenizer, train, valid, test, generator, discriminator, tuple(notes), start)
 
 
 def build_networks(config: Config, vocabulary: Vocabulary) -> tuple[Generator, Discriminator]:
@@ -149,13 +147,35 @@ class Start:
 
     Attributes:
         tokenizer: its tokenizer.
-        params: its generator's parameters, as arrays on the host; the average where the checkpoint has one.
-        source: where they lie, in words.
+        folder: its folder.
+        run: what it takes to read it.
+        saved: the checkpoint that is taken.
     """
 
     tokenizer: AnyTokenizer
-    params: Params
-    source: str
+    folder: RunFolder
+    run: "Writer"
+    saved: Saved
+
+    @property
+    def source(self) -> str:
+        """Where its parameters lie, in words."""
+        return f"{self.folder.path}, checkpoint {self.saved.phase}/{self.saved.step}"
+
+    def params(self, target: Params | None = None) -> Params:
+        """Its generator's parameters; the average where the checkpoint has one.
+
+        Args:
+            target: shape structs that say where each shall live; by default the first device.
+
+        Raises:
+            UserError: where they can't be read.
+        """
+        try:
+            with Checkpoints(self.folder.checkpoints, read_only=True) as checkpoints:
+                return restore_generator(checkpoints, self.saved, self.run.config, self.run.generator, target)
+        except UserError as error:
+            raise UserError(f"start_from {self.source}: {error}") from None
 
 
 def load_start(config: Config) -> Start:
@@ -172,12 +192,9 @@ def load_start(config: Config) -> Start:
             raise UserError(f"its generator is another network ({changes[0]}); set both alike")
         with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
             saved = checkpoints.choose(config.start_checkpoint)
-            params = restore_generator(checkpoints, saved, run.config, run.generator)
     except UserError as error:
         raise UserError(f"start_from {folder.path}, start_checkpoint {config.start_checkpoint}: {error}") from None
-    return Start(
-        run.tokenizer, jax.tree.map(np.asarray, params), f"{folder.path}, checkpoint {saved.phase}/{saved.step}"
-    )
+    return Start(run.tokenizer, folder, run, saved)
 
 
 def network_difference(one: Config, other: Config) -> list[str]:
@@ -226,14 +243,24 @@ def read_prompt(run: Writer, prompt: str) -> tuple[list[int], int]:
     return ids, data.max_length if run.conditional else data.max_length - len(ids)
 
 
-def restore_generator(checkpoints: Checkpoints, saved: Saved, config: Config, generator: Generator) -> Params:
-    """The generator's parameters of a checkpoint, on the first device; their average where the phase keeps one.
+def restore_generator(
+    checkpoints: Checkpoints, saved: Saved, config: Config, generator: Generator, target: Params | None = None
+) -> Params:
+    """The generator's parameters of a checkpoint; their average where the phase keeps one.
+
+    Args:
+        checkpoints: of a run.
+        saved: the one of them.
+        config: of the run.
+        generator: of the run.
+        target: shape structs that say where each shall live; by default this process's first device.
 
     Raises:
         UserError: where it can't be read.
     """
     part = "ema" if saved.phase == "adversarial" and config.adversarial.ema_decay else "params"
-    return checkpoints.restore_part(saved, ("generator", part), _on_first_device(generator_shapes(config, generator)))
+    target = _on_first_device(generator_shapes(config, generator)) if target is None else target
+    return checkpoints.restore_part(saved, ("generator", part), target)
 
 
 def restore_discriminator(
@@ -250,7 +277,7 @@ def restore_discriminator(
 
 
 def _on_first_device(shapes: Params) -> Params:
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 

@@ -1,18 +1,22 @@
 """The run folder: where each thing a run leaves behind lies, and whose run it is."""
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from etils import epath
+
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference, load_config, to_yaml
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.runs.start import START
 
 TEMPORARY_FILE = "config.yaml.tmp"
 HELD_OUT_FILE = "held_out.npz"
-START_FILE = "start.npz"
+LOCK_FILE = "lock"
 # What may change between the beginning of a run and its resume: nothing of it reaches a parameter, but that other
 # devices round otherwise.
 FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "mesh.")
@@ -20,8 +24,8 @@ FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "mes
 
 @dataclass(frozen=True)
 class RunFolder:
-    """config.yaml, tokenizer/, held_out.npz, start.npz where it starts from another run, checkpoints/, metrics.jsonl,
-    training_time.json, tensorboard/, samples.txt, evaluation.json, report.html, report.md and its pictures."""
+    """config.yaml, tokenizer/, held_out.npz, checkpoints/ (with start/ where it starts from another), metrics.jsonl,
+    training_time.json, tensorboard/, samples.txt, evaluation.json, report.html, report.md and its pictures, lock."""
 
     path: Path
 
@@ -34,8 +38,16 @@ class RunFolder:
         return self.path / "tokenizer"
 
     @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+    def checkpoints(self) -> Path | epath.Path:
+        """Where its checkpoints lie by its config.yaml; an epath where that is remote."""
+        return self.checkpoints_of(self.read_config()) if self.config_file.is_file() else self.path / "checkpoints"
+
+    def checkpoints_of(self, config: Config) -> Path | epath.Path:
+        """Where the checkpoints of a run with this configuration would lie."""
+        folder = config.checkpoints.folder
+        if folder is None:
+            return self.path / "checkpoints"
+        return epath.Path(folder) / config.name if "://" in folder else Path(folder) / config.name
 
     @classmethod
     def of(cls, config: Config) -> "RunFolder":
@@ -48,12 +60,31 @@ class RunFolder:
             UserError: where it holds another run, naming what differs, or something that is no run.
         """
         if not self._exists():
+            self._check_checkpoints(config)
             return False
         changes = [line for line in difference(self.read_config(), config) if not line.startswith(FREE_KEYS)]
         if changes:
             shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
             raise UserError(f"{self.path} holds a run of another config ({shown}); choose another --name or remove it")
         return True
+
+    def _check_checkpoints(self, config: Config) -> None:
+        """A new run must not find the checkpoints of another, where they don't lie in the run folder."""
+        if config.checkpoints.folder is None:
+            return
+        folder = self.checkpoints_of(config)
+        try:
+            occupied = _occupied(folder)
+        except Exception as error:  # whatever the libraries for buckets raise
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"checkpoints.folder {config.checkpoints.folder} can't be reached ({reason}); "
+                "a bucket needs its package, such as gcsfs, and credentials"
+            ) from None
+        if occupied:
+            raise UserError(
+                f"{folder} holds the checkpoints of another run; choose another --name or --checkpoints.folder"
+            )
 
     def _exists(self) -> bool:
         """Whether there is a run; a folder with text and tokenizer but no config is one whose making was cut short."""
@@ -65,7 +96,10 @@ class RunFolder:
             raise UserError(f"{self.path}: {error.strerror}; choose another --name or --runs_folder") from None
         if self.config_file.name in there:
             return True
-        if there - {self.tokenizer.name, HELD_OUT_FILE, START_FILE, TEMPORARY_FILE}:
+        half_made = {self.tokenizer.name, HELD_OUT_FILE, LOCK_FILE, TEMPORARY_FILE}
+        if not _occupied(self.path / "checkpoints"):
+            half_made.add("checkpoints")
+        if there - half_made:
             raise UserError(f"{self.path} exists and is no run folder; choose another --name")
         return False
 
@@ -86,13 +120,18 @@ class RunFolder:
         Raises:
             UserError: where the folder is no run folder.
         """
-        if not self.config_file.is_file():
+        if not os.path.isfile(self.config_file):  # unlike Path.is_file, not of a name that is too long
             raise UserError(f"{self.path} is no run folder: it has no config.yaml; give one that `gptgan train` made")
         return load_config(self.config_file, run_code=False)
 
     def read_tokenizer(self) -> AnyTokenizer:
         """The run's tokenizer."""
         return load_tokenizer(self.tokenizer)
+
+
+def _occupied(checkpoints: Path | epath.Path) -> bool:
+    """Whether a folder holds more than what a run that was cut short at its beginning leaves there."""
+    return checkpoints.is_dir() and any(not entry.name.startswith(START) for entry in checkpoints.iterdir())
 
 
 def check_disk(folder: Path, needed_bytes: int) -> None:
@@ -112,10 +151,19 @@ def check_disk(folder: Path, needed_bytes: int) -> None:
         raise UserError(
             f"{folder} can't be made: {existing} is no folder that can be written; choose another runs_folder"
         )
-    taken = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    free = shutil.disk_usage(existing).free + taken
+    free = shutil.disk_usage(existing).free + _taken(folder)
     if free < needed_bytes:
         raise UserError(
             f"{folder}: the checkpoints need up to {needed_bytes / 1e6:,.0f} MB, "
             f"the disk has {free / 1e6:,.0f} MB free; make room, choose another runs_folder, or lower checkpoints.keep"
         )
+
+
+def _taken(folder: Path) -> int:
+    """Bytes of the files in a folder; one that goes meanwhile, as those of a live run do, counts nothing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(parent) / name).stat().st_size
+    return total

@@ -9,6 +9,8 @@ from gptgan_jax.runs.checksums import write_checksums
 
 # Orbax writes the time of the rename into it, so it changes after the checksums were taken.
 METADATA_FILE = "_CHECKPOINT_METADATA"
+# What it writes last of all.
+COMPLETE_FILE = atomicity.COMMIT_SUCCESS_FILE
 # What a step's own metadata says of it: that it has checksums, so that to lack them is damage.
 SEALED = "checksums"
 

@@ -1,36 +1,50 @@
-"""The parameters that a run starts from, kept in its own folder, so that it does not need the other run any more."""
+"""The parameters that a run starts from, kept beside its checkpoints, so that it does not need the other run any more.
 
-from pathlib import Path
+Each process writes and reads what its own devices hold: no host ever has the whole of a large model.
+"""
 
-import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.runs.folder import START_FILE
 from gptgan_jax.types import Params
 
+START = "start"
 
-def save_start(folder: Path, params: Params) -> None:
-    """Writes start.npz into a run folder, which is made if there is none.
+
+def save_start(checkpoints: epath.PathLike, params: Params) -> None:
+    """Writes the folder `start`, all or nothing; to be called by every process of the run.
 
     Args:
-        folder: of the run that starts from the parameters.
-        params: nested dictionaries of arrays on the host.
+        checkpoints: the folder of the run's checkpoints; made if there is none.
+        params: arrays, however they are split over devices.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / START_FILE, **flatten_dict(params, sep="/"))
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(_folder(checkpoints), params, force=True)
 
 
-def read_start(folder: Path) -> Params:
+def read_start(checkpoints: epath.PathLike, target: Params) -> Params:
     """Reads what `save_start` wrote.
+
+    Args:
+        checkpoints: the folder of the run's checkpoints.
+        target: arrays or shape structs, in whose structure and shardings it comes.
 
     Raises:
         UserError: where it is missing or damaged.
     """
-    path = folder / START_FILE
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), target)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return unflatten_dict(dict(file), sep="/")
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(_folder(checkpoints), target)
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path} can't be read ({reason}): what this run starts from; choose another --name") from error
+        raise UserError(
+            f"{_folder(checkpoints)} can't be read ({reason}): what this run starts from; choose another --name"
+        ) from error
+
+
+def _folder(checkpoints: epath.PathLike) -> epath.Path:
+    path = epath.Path(checkpoints)
+    return (path if "://" in str(path) else path.absolute()) / START

@@ -15,8 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 import yaml
+from reported import evaluation
 from tiny import tiny_experiment, write_config
 
 from gptgan_jax.cli import main
@@ -82,6 +84,60 @@ a seed no key can hold    | --data.kind oracle --data.seed {nines} | data.seed
 a tokenizer missing       | --tokenizer.kind file --tokenizer.path no.json  | no.json: no such file; tokenizer.path should name
 a tokenizer that is none  | --tokenizer.kind file --tokenizer.path one.txt  | one.txt: not a tokenizer.json
 a tokenizer of other text | --tokenizer.kind file --tokenizer.path x.json   | data.train
+an integer of any size     | --seed {many}            | seed:
+digits of another script   | --likelihood.steps ३x    | likelihood.steps: should be a valid integer
+a key in wide letters      | --ｓｅｅｄ 3                 | unknown key 'ｓｅｅｄ'
+a dash that is none        | –seed 3                  | unexpected argument '–seed'
+a flag of arrows           | --→ x                    | unknown key '→'
+UTF-16 text                | --data.train utf16.txt   | utf16.txt, line 1: not UTF-8 (byte 0xff at position 1)
+a picture as text          | --data.train png.txt     | png.txt, line 1: not UTF-8 (byte 0x89 at position 1)
+a byte order mark alone    | --data.train mark.txt    | mark.txt is empty
+a text through a file      | --data.train one.txt/x   | data.train: no such file: /
+a text in a circle         | --data.train loop.txt    | data.train: no such file: /
+a pipe as text             | --data.train pipe        | data.train: no such file: /
+a text of a long name      | --data.train {long}{long} | data.train: no such file: /
+a glob over folders        | --data.train r*s         | data.train: no file matches /
+a text file in no home     | --data.train ~nobody9/x  | data.train: no such file: /
+a row without its text     | --data.kind hf --data.train gaps.json  | row 2: column text holds None, which is not a string
+a text that is a number    | --data.kind hf --data.train numbers.json | row 1: column text holds 1, which is not a string
+a prompt that is a list    | --data.kind hf --data.train lists.json --data.prompt_column ask | row 1: column ask holds ['x']
+a label that is a fraction | --data.kind hf --data.train labels.json --data.label_column half | row 1: label 0.5 is neither a string nor a whole number
+a label that is a list     | --data.kind hf --data.train labels.json --data.label_column list | row 1: label ['x'] is neither
+a label that is absent     | --data.kind hf --data.train labels.json --data.label_column kind | no column kind; there are: text
+labels that are all empty  | --data.kind hf --data.train labels.json --data.label_column nothing | no row of it has a label
+a label not trained on     | --data.kind hf --data.train labels.json --data.label_column is --data.valid other.json | row 1: label 'z' is none of the training labels: a, b
+half a row of json         | --data.kind hf --data.train half.json  | half.json of json: cannot be read (
+json in no UTF             | --data.kind hf --data.train latin.txt  | latin.txt
+rows without text          | --data.kind hf --data.train blank.json | no document in it; column text should hold text
+a parquet file that isn't  | --data.kind hf --data.path parquet --data.train one.txt | one.txt
+a csv file of nothing      | --data.kind hf --data.path csv --data.train void.txt | void.txt
+a csv file of no column    | --data.kind hf --data.path csv --data.train rows.csv | no column text; there are: a, b
+a format that is not read  | --data.kind hf --data.path pandas | data.path: pandas is a format, not a data set
+a file as a set            | --data.kind hf --data.path one.txt | one.txt
+an empty folder as a set   | --data.kind hf --data.path runs/pictures | runs/pictures
+a set's name of no one     | --data.kind hf --data.path no/such/set | no/such/set
+an oracle that is a text   | --data.kind oracle --data.path one.txt  | one.txt: not an .npz file of plain arrays
+an oracle that is a folder | --data.kind oracle --data.path runs     | runs: no such file; an oracle is an .npz file
+an oracle of other arrays  | --data.kind oracle --data.path other.npz | other.npz: array 'embedding' is missing
+an oracle of whole numbers | --data.kind oracle --data.path whole.npz | whole.npz: lacks the arrays W_input
+half a tokenizer           | --tokenizer.kind file --tokenizer.path half.json | half.json: not a tokenizer.json
+a tokenizer without an end | --tokenizer.kind file --tokenizer.path endless.json | endless.json: no end-of-text token
+a tokenizer in a folder    | --tokenizer.kind file --tokenizer.path runs | runs: no such file; tokenizer.path should name
+a vocabulary of too little | --tokenizer.kind bpe --tokenizer.vocab_size 100 | tokenizer.vocab_size: should be greater than or equal to 260
+seeds beyond counting      | --seeds 99999999999999999999 | --seeds '99999999999999999999' should be a whole number, at least 1 and at most 1000
+seeds of any size          | --seeds {many}           | should be a whole number
+seeds of another script    | --seeds ३                | --seeds '३' should be a whole number
+a profile of nothing       | --profile                | --profile '' should be two global steps, such as 100:110
+a profile of one step      | --profile 3              | --profile '3' should be two global steps
+a profile backwards        | --profile 5:3            | --profile '5:3' should be two global steps
+a profile from 0           | --profile 0:3            | --profile '0:3' should be two global steps
+a profile of words         | --profile=a:b            | --profile 'a:b' should be two global steps
+a profile of three         | --profile 1:2:3          | --profile '1:2:3' should be two global steps
+a profile of any size      | --profile 1:{many}       | should be two global steps
+a profile after the end    | --profile 3:99           | records.profile: steps 3 to 99, of a run of 14
+a profile of one number    | --records.profile [3]    | records: profile [3] should be two global steps
+a start that is a file     | --start_from one.txt     | one.txt is no run folder
+a start at any step        | --start_from runs/earlier --start_checkpoint {many} | no checkpoint '999
 a baseline of no update   | --continued.steps 1 --likelihood.optimizer.accumulate 2 | continued.steps 1 (adversarial.steps where it is null)
 a baseline of no rate     | --continued.learning_rate 0 | continued.learning_rate: should be greater than 0
 a greedy sweep            | --evaluation.sweep.temperatures [0.0,1.0] | evaluation.sweep: temperatures should be at least one number, all above 0
@@ -112,6 +168,12 @@ IN_FILE = """
 a section of nowhere      | {optimizer.lr: 1}        | unknown key 'optimizer'
 a list for a section      | {warmup.steps: null, warmup.batch_size: null, warmup: [1]} | warmup is a section with keys of its own, not a list
 a number for text         | {name: 5}                | name: should be a valid string, not 5
+not a number in YAML      | {objective.temperature: .nan} | objective.temperature: should be a finite number, not nan
+infinity in YAML          | {objective.kl_weight: -.inf}  | objective.kl_weight: should be a finite number, not -inf
+a fraction for a count    | {likelihood.steps: 2.5}  | likelihood.steps: should be a valid integer, got a number with a fractional part
+a day for a name          | {name: 2026-01-02}       | name: should be a valid string
+a wrong value of any size | {likelihood.steps: {manyx}} | …
+a section for a number    | {seed: null, likelihood.steps: null, likelihood: {steps: {a: 1}}} | likelihood.steps: should be a valid integer
 true for an integer       | {warmup.steps: true}     | warmup.steps should be integer, not true
 """  # noqa: E501
 # In place of tiny.yaml, with escapes.
@@ -119,6 +181,17 @@ WHOLE_FILE = r"""
 malformed YAML            | seed: 1\nname: [1\nx: y\n     | bad.yaml, line 3:
 a tab                     | data:\n\tkind: text\n         | bad.yaml, line 2: found character '\t' that cannot start
 a key twice               | seed: 1\nname: x\nseed: 2\n   | bad.yaml, line 3: key 'seed' is given twice
+a key twice in a section  | data: {kind: text, train: a, kind: hf}\n | bad.yaml, line 1: key 'kind' is given twice
+a section in itself       | data: &d {kind: text, train: *d}\n | bad.yaml: an anchor (&name) holds itself
+a list without end        | {deep}                        | bad.yaml: nested too deeply
+an anchor of nowhere      | data: *d\n                    | bad.yaml, line 1: found undefined alias 'd'
+a NUL in a path           | data: {kind: text, train: "~a\\0b"}\n | data.train '~a\x00b' holds a character
+half a character          | name: "\\ud800"\n             | name '\ud800' holds a character
+a tag of Python's         | name: !!python/name:os.system\n | could not determine a constructor for the tag
+UTF-16                    | \xff\xfen\x00a\x00              | bad.yaml: not UTF-8 at byte 0
+two documents             | seed: 1\n---\nseed: 2\n        | bad.yaml, line 2: but found another document
+an archive as config      | PK\x03\x04\x00\x00               | bad.yaml: not valid YAML
+text and no key           | just a text\n                 | a config is a mapping of keys to values, not a str
 a list as key             | ? [a, b]\n: 1\n               | bad.yaml, line 1
 a day that does not exist | name: 2026-02-30\n            | bad.yaml
 a list of configs         | - seed: 1\n                   | a config is a mapping of keys to values, not a list
@@ -135,6 +208,15 @@ no base                   | base: null                    | bad.yaml: base shoul
 a base that is missing    | {base: no.yaml, arms: {a: }}  | bad.yaml: base: no.yaml: no such config file
 a base that is none       | {base: one.txt, arms: {a: }}  | bad.yaml: base: one.txt: a config is a mapping
 half a seed               | {seeds: 1.5, arms: {a: }}     | bad.yaml: seeds 1.5 should be a whole number, at least 1
+seeds beyond counting     | {seeds: 1001, arms: {a: }}    | bad.yaml: seeds 1001 should be a whole number, at least 1 and at most 1000
+an arm in itself          | {arms: {a: {set: [1]}}}       | bad.yaml: arm a: set should be a mapping of names to values, not a list
+arms that are a number    | {arms: 3}                     | bad.yaml: arms should be a mapping of names to values, not a int
+a base that is a number   | {base: 3, arms: {a: }}        | bad.yaml: base should be a config file, such as oracle_lstm.yaml, not 3
+a base that is a folder   | {base: runs, arms: {a: }}     | bad.yaml: base: runs: Is a directory; give a YAML file
+a base in no UTF          | {base: latin.txt, arms: {a: }} | bad.yaml: base: latin.txt: not UTF-8
+a preset that is a list   | {arms: {a: {preset: [x]}}}    | bad.yaml: arm a: preset should be a config file, not ['x']
+an arm of nan             | {arms: {a: {set: {objective.kl_weight: .nan}}}} | bad.yaml: arm a: objective.kl_weight: should be a finite number
+an arm's file of no code  | {arms: {a: {set: {objective.estimator: {kind: custom, factory: nowhere_at_all:x}}}}} | bad.yaml: arm a: factory 'nowhere_at_all:x' should be module:function and importable
 no seeds                  | {seeds: 0, arms: {a: }}       | bad.yaml: seeds 0 should be a whole number
 true seeds                | {seeds: yes, arms: {a: }}     | bad.yaml: seeds True should be a whole number
 a key of no config        | {set: {warmup.stepz: 1}, arms: {a: }} | unknown key 'warmup.stepz'; did you mean 'warmup.steps'?
@@ -198,9 +280,92 @@ too much mass             | sample runs/earlier --top-p 1.1       | --top-p: '1.
 fewer than no tokens      | sample runs/earlier --top-k -1        | --top-k: '-1' should be a whole number
 a seed below 0            | sample runs/earlier --seed -1         | --seed: '-1' should be a whole number
 an option of nowhere      | sample runs/earlier --nmu 3           | unrecognized arguments: --nmu 3
+a seed no key can hold    | sample runs/earlier --seed {nines}    | --seed: '
+texts beyond counting     | sample runs/earlier --num {nines}     | --num: '
+tokens beyond counting    | sample runs/earlier --top-k {nines}   | --top-k: '
+an infinite temperature   | sample runs/earlier --temperature 1e999 | --temperature: '1e999' should be a number
+a step of any size        | sample runs/earlier --checkpoint {many} | no checkpoint '999
+a step below 0            | sample runs/earlier --checkpoint=-1   | no checkpoint '-1'
+a checkpoint of another place | sample runs/earlier --checkpoint ../likelihood | no checkpoint '../likelihood'
+a prompt that rings       | sample runs/earlier --prompt 'two \x07cats' | the tokenizer doesn't know '\\x07cats'
+a prompt of an escape     | sample runs/earlier --prompt '\x1b[2J' | the tokenizer doesn't know '\\x1b[2J'
+a prompt of an end        | sample runs/earlier --prompt 'two <eos> cats' | the tokenizer doesn't know '<eos>'
+a prompt of any length    | sample runs/earlier --prompt '{words}' | tokens; this run takes at most 5
+a file as a run           | sample tiny.yaml                      | tiny.yaml is no run folder: it has no config.yaml
+the folder of all runs    | evaluate runs                         | runs is no run folder
+nowhere as a run          | sample ''                             | . is no run folder
+a run of a long name      | sample {long}{long}                   | xxx
+to resample out of one    | sample runs/earlier --resample 1      | --resample: '1' should be a whole number, at least 2
+to resample out of half   | sample runs/earlier --resample 2.5    | --resample: '2.5' should be a whole number
+to resample out of words  | sample runs/earlier --resample many   | --resample: 'many' should be a whole number
+to resample a prompt      | sample runs/earlier --resample 2 --prompt two | --resample chooses among whole texts; drop --prompt
+to resample too early     | sample runs/earlier --resample 2      | no checkpoint 'warmup'
+to resample untrained     | sample runs/earlier --resample 2 --checkpoint likelihood | the discriminator of checkpoint likelihood/0 has learned nothing
+evaluate nothing          | evaluate                              | give a run folder, or --samples FILE --references FILE
+evaluate two things       | evaluate runs/earlier --samples s.txt | give a run folder, or --samples FILE
+references alone          | evaluate --references r.txt           | give a run folder, or --samples FILE
+samples alone             | evaluate --samples s.txt              | --samples needs --references FILE
+samples that are missing  | evaluate --samples no.txt --references r.txt | --samples: no such file: no.txt
+samples of nothing        | evaluate --samples void.txt --references r.txt | --samples: void.txt is empty
+samples of blank lines    | evaluate --samples blank.txt --references r.txt | --samples: blank.txt is empty
+samples in no UTF         | evaluate --samples latin.txt --references r.txt | latin.txt, line 3: not UTF-8
+a picture as samples      | evaluate --samples png.txt --references r.txt | png.txt, line 1: not UTF-8
+a folder as samples       | evaluate --samples runs --references r.txt | --samples: runs is a folder
+one sample                | evaluate --samples one.txt --references r.txt | --samples: one.txt has 1 text; at least 2 are needed
+one reference             | evaluate --samples s.txt --references one.txt | --references: one.txt has 1 text; at least 6 are needed
+references missing        | evaluate --samples s.txt --references no.txt | --references: no such file: no.txt
+training text missing     | evaluate --samples s.txt --references r.txt --training no.txt | --training: no such file: no.txt
+samples of other words    | evaluate --samples digits.txt --references r.txt | samples and references must be spelt by one tokenizer
+references trained on     | evaluate --samples s.txt --references r.txt --training r.txt | references must be held-out text
+a sweep of a file         | evaluate --samples s.txt --references r.txt --sweep | --sweep needs a run
+results into a file       | evaluate --samples s.txt --references r.txt --out one.txt | --out one.txt
+an embedder of no one     | evaluate runs/earlier --embedder bert | --embedder: invalid choice: 'bert'
+a seed for a run          | evaluate runs/earlier --seed 1        | --seed goes with --samples
+a folder for a run        | evaluate runs/earlier --out x         | --out goes with --samples
+a seed of any size        | evaluate --samples s.txt --references r.txt --seed {nines} | --seed: '
+a report into a file      | report runs/judged runs/judged --out one.txt | one.txt
+a report beside its run   | report runs/judged --out x            | --out is for a comparison of several runs
 no run to sample          | sample                                | required: run
 a misspelt command        | trian tiny.yaml                       | 'trian'
 no command                |                                       | required: COMMAND
+"""  # noqa: E501
+# What becomes of a file of runs/earlier or runs/judged, and what is asked then.
+DAMAGE = """
+an empty config           | earlier/config.yaml       | empty  | sample runs/earlier    | runs/earlier
+a config of noise         | earlier/config.yaml       | noise  | sample runs/earlier    | runs/earlier/config.yaml: not UTF-8
+a folder for a config     | earlier/config.yaml       | folder | sample runs/earlier    | runs/earlier is no run folder: it has no config.yaml
+a config of another key   | earlier/config.yaml       | {stepz: 3} | sample runs/earlier | runs/earlier/config.yaml: unknown key 'stepz'
+a config of another width | earlier/config.yaml       | generator.width=16 | sample runs/earlier | checkpoint
+a config of more words    | earlier/config.yaml       | vocab_size=19 | sample runs/earlier | vocab_size 19: the tokenizer has 18 tokens
+no tokenizer              | earlier/tokenizer/tokenizer.json | gone   | sample runs/earlier | tokenizer/tokenizer.json: no such file
+half a tokenizer          | earlier/tokenizer/tokenizer.json | half   | sample runs/earlier | tokenizer/tokenizer.json: not a tokenizer.json
+a tokenizer of noise      | earlier/tokenizer/tokenizer.json | noise  | sample runs/earlier | tokenizer/tokenizer.json: not a tokenizer.json
+another tokenizer         | earlier/tokenizer/tokenizer.json | x.json | sample runs/earlier | tokenizer
+a tokenizer of wild names | earlier/tokenizer/tokenizer_config.json | {a: 1} | sample runs/earlier | tokenizer_config.json: not a JSON file
+half a list of names      | earlier/tokenizer/tokenizer_config.json | half | sample runs/earlier | tokenizer_config.json: not a JSON file
+names of noise            | earlier/tokenizer/tokenizer_config.json | noise | sample runs/earlier | tokenizer_config.json: not a JSON file
+no checkpoints            | earlier/checkpoints       | gone   | sample runs/earlier    | holds no checkpoint yet
+a file for checkpoints    | earlier/checkpoints       | noise  | sample runs/earlier    | holds no checkpoint yet
+half a checkpoint         | earlier/checkpoints       | halved | sample runs/earlier    | checkpoint
+an empty checkpoint       | earlier/checkpoints       | emptied | sample runs/earlier   | checkpoint
+a checkpoint of noise     | earlier/checkpoints       | noised | sample runs/earlier    | checkpoint
+metrics of noise          | earlier/checkpoints/likelihood/0/metrics/metrics | noise | sample runs/earlier | metrics is damaged
+no held-out text          | earlier/held_out.npz      | gone   | evaluate runs/earlier  | held_out.npz is missing
+half a held-out text      | earlier/held_out.npz      | half   | evaluate runs/earlier  | held_out.npz is damaged
+no held-out text at all   | earlier/held_out.npz      | empty  | evaluate runs/earlier  | held_out.npz is damaged
+held-out text of noise    | earlier/held_out.npz      | noise  | evaluate runs/earlier  | held_out.npz is damaged
+half an evaluation        | judged/evaluation.json    | half   | report runs/judged     | evaluation.json is damaged
+an evaluation of noise    | judged/evaluation.json    | noise  | report runs/judged     | evaluation.json is damaged
+an evaluation of nothing  | judged/evaluation.json    | empty  | report runs/judged     | evaluation.json is damaged
+another's evaluation      | judged/evaluation.json    | {a: 1} | report runs/judged     | evaluation.json is damaged
+a folder for an evaluation | judged/evaluation.json   | folder | report runs/judged     | evaluation.json is damaged
+one damaged of two        | judged/evaluation.json    | half   | report runs/earlier runs/judged --out runs/x | runs/
+to go on without a text   | earlier/held_out.npz      | gone   | train tiny.yaml --name earlier | held_out.npz is missing
+to go on with half a text | earlier/held_out.npz      | half   | train tiny.yaml --name earlier | held_out.npz is damaged
+to go on without words    | earlier/tokenizer/tokenizer.json | gone | train tiny.yaml --name earlier | tokenizer/tokenizer.json: no such file
+to go on with half words  | earlier/tokenizer/tokenizer.json | half | train tiny.yaml --name earlier | not a tokenizer.json
+to start from half        | earlier/checkpoints       | halved | train tiny.yaml --start_from runs/earlier | start_from
+to start from noise       | earlier/tokenizer/tokenizer.json | noise | train tiny.yaml --start_from runs/earlier | start_from
 """  # noqa: E501
 UNKNOWS_ALL = (
     b'{"version":"1.0","model":{"type":"BPE","vocab":{"</s>":0,"#":1},"merges":[]},"added_tokens":[],'
@@ -213,12 +378,44 @@ BAD_FILES = {
     "one.txt": b"a b c\n",
     "rows.json": b'{"text": "a b"}\n{"text": "c d"}\n',
     "x.json": UNKNOWS_ALL,
+    "utf16.txt": "two cats\n".encode("utf-16"),
+    "png.txt": b"\x89PNG\r\n\x1a\n\x00\x00",
+    "mark.txt": b"\xef\xbb\xbf",
+    "gaps.json": b'{"text": "a b"}\n{"said": "c d"}\n',
+    "numbers.json": b'{"text": 1}\n{"text": 2}\n',
+    "lists.json": b'{"text": "a b", "ask": ["x"]}\n' * 9,
+    "labels.json": b'{"text": "a b", "half": 0.5, "list": ["x"], "nothing": null, "is": "a"}\n' * 9
+    + b'{"text": "c d", "half": 0.5, "list": ["x"], "nothing": null, "is": "b"}\n',
+    "other.json": b'{"text": "a b", "is": "z"}\n' * 9,
+    "rows.csv": b"a,b\n1,2\n",
+    "half.json": b'{"text": "a b"}\n{"text": "c d',
+    "blank.json": b'{"text": ""}\n{"text": "  "}\n',
+    "endless.json": UNKNOWS_ALL.replace(b"</s>", b"stop"),
+    "s.txt": b"two cats run\ncats sleep here\n",
+    "r.txt": b"".join(b"two cats run here %d\ncats sleep\n" % i for i in range(9)),
+    "digits.txt": b"17 18 19\n20 21\n",
 }
+
+
+FILLED = {
+    "{long}": 201 * "x",
+    "{nines}": 30 * "9",
+    "{many}": 5000 * "9",
+    "{manyx}": 5000 * "x",
+    "{words}": 5000 * "two ",
+    "{deep}": 5000 * "[",
+}
+
+
+def filled(text: str) -> str:
+    for name, value in FILLED.items():
+        text = text.replace(name, value)
+    return text
 
 
 def table(text: str) -> list:
     rows = [[cell.strip() for cell in line.split(" | ")] for line in text.strip("\n").split("\n")]
-    return [pytest.param(given, says, id=name.replace(" ", "-")) for name, given, says in rows]
+    return [pytest.param(*cells, id=name.replace(" ", "-")) for name, *cells in rows]
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +424,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     for name, content in BAD_FILES.items():
         (folder / name).write_bytes(content)
+    np.savez(folder / "other.npz", other=np.zeros((3, 2), np.float32))
+    np.savez(folder / "whole.npz", embedding=np.zeros((3, 2), np.int32))
     experiment, _ = tiny_experiment(folder)
     write_config(folder, {"runs_folder": "runs"})
     for name in ("new", "earlier"):
@@ -242,6 +441,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "runs" / "pictures" / "cat.jpg").write_bytes(b"cat")
     (folder / "runs" / "file.txt").write_bytes(b"words")
     shutil.copytree(folder / "runs" / "new", folder / "runs" / "half" / "likelihood-seed0")
+    shutil.copytree(folder / "runs" / "new", folder / "runs" / "judged")
+    evaluation().save(folder / "runs" / "judged")
     return folder
 
 
@@ -250,6 +451,8 @@ def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of `home` to stand in."""
     folder = tmp_path / "here"
     shutil.copytree(home, folder)
+    (folder / "loop.txt").symlink_to("loop.txt")
+    os.mkfifo(folder / "pipe")
     monkeypatch.chdir(folder)
     return folder
 
@@ -257,7 +460,10 @@ def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
     """Every path under a folder, with the time of its last change and what it holds."""
     return {
-        str(path): (path.stat().st_mtime_ns, "" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest())
+        str(path): (
+            path.lstat().st_mtime_ns,
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not path.is_symlink() else "",
+        )
         for path in [folder, *folder.rglob("*")]
     }
 
@@ -287,19 +493,18 @@ def assert_one_line(errors: str, says: str) -> None:
 
 @pytest.mark.parametrize(("given", "says"), table(OVERRIDES))
 def test_a_bad_override_or_what_it_names_is_refused(given: str, says: str, here: Path, capsys) -> None:
-    given = given.replace("{long}", 201 * "x").replace("{nines}", 30 * "9")
-    assert_refused(["train", "tiny.yaml", *shlex.split(given)], says, here, capsys)
+    assert_refused(["train", "tiny.yaml", *shlex.split(filled(given))], says, here, capsys)
 
 
 @pytest.mark.parametrize(("given", "says"), table(IN_FILE))
 def test_a_bad_key_in_a_config_is_refused(given: str, says: str, here: Path, capsys) -> None:
-    write_config(here, {"runs_folder": "runs"} | yaml.safe_load(given))
+    write_config(here, {"runs_folder": "runs"} | yaml.safe_load(filled(given)))
     assert_refused(["train", "tiny.yaml"], says, here, capsys)
 
 
 @pytest.mark.parametrize(("given", "says"), table(WHOLE_FILE))
 def test_a_file_that_is_no_config_is_refused(given: str, says: str, here: Path, capsys) -> None:
-    (here / "bad.yaml").write_bytes(given.encode().decode("unicode_escape").encode("latin-1"))
+    (here / "bad.yaml").write_bytes(filled(given).encode().decode("unicode_escape").encode("latin-1"))
     assert_refused(["train", "bad.yaml"], says, here, capsys)
 
 
@@ -312,6 +517,42 @@ def test_a_bad_comparison_is_refused(given: str, says: str, here: Path, capsys) 
 
 @pytest.mark.parametrize(("given", "says"), table(COMMANDS))
 def test_a_bad_command_line_is_refused(given: str, says: str, here: Path, capsys) -> None:
+    assert_refused(shlex.split(filled(given)), says, here, capsys)
+
+
+def damage(path: Path, how: str) -> None:
+    """Makes a file, or what is in a folder, other than it was."""
+    for file in [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]:
+        content = file.read_bytes()
+        if how in ("half", "halved"):
+            file.write_bytes(content[: len(content) // 2])
+        elif how in ("empty", "emptied"):
+            file.write_bytes(b"")
+        elif how == "noised":
+            file.write_bytes(bytes(255 - byte for byte in content))
+    if how in ("gone", "noise", "folder"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if how == "noise":
+            path.write_bytes(b"\xff\x00\xfe noise")
+        elif how == "folder":
+            path.mkdir()
+    elif how.endswith(".json"):
+        shutil.copyfile(how, path)
+    elif how.startswith("{"):
+        path.write_text(how)
+    elif "=" in how:
+        key, _, value = how.partition("=")
+        node = tree = yaml.safe_load(path.read_text())
+        *parents, last = key.split(".")
+        for name in parents:
+            node = node[name]
+        node[last] = int(value)
+        path.write_text(yaml.safe_dump(tree))
+
+
+@pytest.mark.parametrize(("file", "how", "given", "says"), table(DAMAGE))
+def test_a_damaged_run_is_refused(file: str, how: str, given: str, says: str, here: Path, capsys) -> None:
+    damage(here / "runs" / file, how)
     assert_refused(shlex.split(given), says, here, capsys)
 
 

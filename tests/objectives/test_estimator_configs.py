@@ -283,6 +283,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = "an_estimator_of_mine"
     (tmp_path / f"{name}.py").write_text(MODULE)
     (tmp_path / "broken_estimator.py").write_text("import a_module_that_is_nowhere\n")
+    (tmp_path / "misspelt_estimator.py").write_text("def mine(:\n")
     monkeypatch.syspath_prepend(tmp_path)
     return name
 
@@ -303,6 +304,8 @@ def test_a_factory_of_the_users_builds_the_estimator_with_its_options(module: st
         (":mine", {}, "should be module:function"),
         ("", {}, "should be module:function"),
         ("broken_estimator:mine", {}, "importable.*a_module_that_is_nowhere"),
+        ("misspelt_estimator:mine", {}, "misspelt_estimator:mine.*importable.*syntax"),
+        (".relative:mine", {}, "should be module:function"),
         ("an_estimator_of_mine:mine", {}, "failed: .*samples"),
         ("an_estimator_of_mine:mine", {"samples": 2, "other": 1}, "failed: .*other"),
         ("an_estimator_of_mine:failing", {}, "an_estimator_of_mine:failing.*failed: no such thing"),
@@ -314,3 +317,11 @@ def test_a_factory_of_the_users_builds_the_estimator_with_its_options(module: st
 def test_a_factory_that_will_not_do_is_refused_by_name(factory: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_estimator(CustomConfig(factory=factory, options=options), STEPS)
+
+
+def test_a_section_with_options_has_a_hash_like_all_others() -> None:
+    """Runs are grouped by their configurations; options are a dict, which has none of its own."""
+    one, same, other = (CustomConfig(factory="a:b", options={"c": [value]}) for value in (1, 1, 2))
+    assert hash(one) == hash(same)
+    assert {one: 1} == {same: 1}
+    assert one != other

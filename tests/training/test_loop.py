@@ -28,8 +28,10 @@ from gptgan_jax.runs.experiment import Experiment, load_experiment, load_start, 
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import Records, read_metrics, read_samples
 from gptgan_jax.runs.timing import read_times
-from gptgan_jax.training import loop
-from gptgan_jax.training.loop import NotFinite, train
+from gptgan_jax.training import phase_run
+from gptgan_jax.training import run as training_run
+from gptgan_jax.training.loop import train
+from gptgan_jax.training.phase_run import NotFinite
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.types import GanState
 
@@ -103,7 +105,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
     experiment, folder = tiny_experiment(tmp_path_factory.mktemp("whole"), KEYS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "batch_at", noting)
+        patch.setattr(phase_run, "batch_at", noting)
         train(experiment, folder, silently)
     return Whole(experiment, folder, firsts)
 
@@ -326,8 +328,8 @@ def test_validation_on_the_way_scores_as_many_texts_as_max_texts(tmp_path: Path)
     experiment, folder = tiny_experiment(tmp_path, SHORT | keys)
     train(experiment, folder, silently)
     params = state_at(experiment, folder, "last").generator.params
-    batch = jax.tree.map(lambda x: x[:3], next(loop.evaluation_batches(experiment.valid, 8)))
-    expected = loop.likelihood_of(experiment.generator)(params, [batch]).per_token().value
+    batch = jax.tree.map(lambda x: x[:3], next(phase_run.evaluation_batches(experiment.valid, 8)))
+    expected = training_run.likelihood_of(experiment.generator)(params, [batch]).per_token().value
     assert read_metrics(folder.path)[-1]["valid_nats_per_token"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -335,7 +337,7 @@ def test_an_alarm_is_recorded_once_when_it_begins_in_the_order_of_its_finding(
     whole: Whole, tmp_path, monkeypatch
 ) -> None:
     names = [f"alarm {i}" for i in range(9)]
-    monkeypatch.setattr(loop, "active_alarms", lambda lines: {n: f"{n}!" for n in names if len(lines) >= 2})
+    monkeypatch.setattr(phase_run, "active_alarms", lambda lines: {n: f"{n}!" for n in names if len(lines) >= 2})
     experiment, folder = beside(whole, tmp_path)
     train(experiment, folder, silently)
     alarms = [(line["phase"], line["step"], line["alarm"]) for line in read_metrics(folder.path) if "alarm" in line]
@@ -352,7 +354,7 @@ SPOILT = (11, 12, 13)
 def poison(monkeypatch: pytest.MonkeyPatch, phase: str, bad: tuple[int, ...]) -> None:
     """Makes the loss and the parameters of some steps of a phase NaN."""
     name = {"likelihood": "likelihood_step", "warmup": "discriminator_step", "adversarial": "adversarial_step"}[phase]
-    real = loop.build_gan
+    real = training_run.build_gan
 
     def poisoned(config: Any, which: str, *networks: Any) -> Any:
         gan = real(config, which, *networks)
@@ -367,7 +369,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, phase: str, bad: tuple[int, ...]) ->
 
         return gan._replace(**{name: broken}) if which == phase else gan
 
-    monkeypatch.setattr(loop, "build_gan", poisoned)
+    monkeypatch.setattr(training_run, "build_gan", poisoned)
 
 
 def test_steps_that_go_wrong_are_skipped_told_of_and_recorded(
@@ -511,7 +513,7 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 def test_it_starts_from_the_others_best_and_so_does_its_adversarial_phase(whole: Whole, started: Started) -> None:
     """Its steps are 1-2 continued, 3-4 warm-up, 5-8 adversarial."""
     best = best_of(whole.folder)
-    assert same(raw(started.experiment.start), best)
+    assert same(raw(started.experiment.start.params()), best)
     assert same(raw(state_at(started.experiment, started.folder, "4").generator.params), best)
     assert not same(raw(state_at(started.experiment, started.folder, "2").generator.params), best)
     assert not same(raw(state_at(started.experiment, started.folder, "8").generator.params), best)
@@ -564,8 +566,8 @@ def test_the_average_is_what_is_taken_where_the_other_keeps_one(whole: Whole, tm
     config = made.experiment.config
     start = load_start(dataclasses.replace(config, start_from=str(made.folder.path), start_checkpoint="last"))
     state = state_at(made.experiment, made.folder, "last")
-    assert same(raw(start.params), raw(state.generator.ema))
-    assert not same(raw(start.params), raw(state.generator.params))
+    assert same(raw(start.params()), raw(state.generator.ema))
+    assert not same(raw(start.params()), raw(state.generator.params))
 
 
 def test_the_time_of_each_phase_is_kept(started: Started) -> None:
@@ -587,6 +589,6 @@ def test_each_update_of_the_discriminator_has_fresh_text(whole: Whole, tmp_path:
         return batch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "batch_at", noting)
+        patch.setattr(phase_run, "batch_at", noting)
         train(made.experiment, made.folder, silently)
     assert set(rows) == {3 * adversarial.batch_size}

@@ -1,0 +1,54 @@
+"""A run folder belongs to one live run: the kernel holds the lock, and frees it however the run ends."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from gptgan_jax.errors import UserError
+from gptgan_jax.runs.folder import LOCK_FILE
+
+
+@contextlib.contextmanager
+def locked(folder: Path, say: Callable[[str], None], active: bool = True) -> Iterator[None]:
+    """While this context lasts, no other live process of this machine (or of this shared disk) can lock the folder.
+
+    The file RUN/lock stays behind; it is the open lock on it that counts, which goes when its process does, even by
+    SIGKILL. Of a run of several processes the first one locks. Checkpoints elsewhere, such as in a bucket, are covered
+    by their run folder's lock.
+
+    Args:
+        folder: of the run; made if there is none.
+        say: takes a warning where the disk can't lock.
+        active: whether this process locks.
+
+    Raises:
+        UserError: another live run has it.
+    """
+    if not active:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_FILE
+    # Not inherited by programs that are started from here, which might outlive the run.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+                raise UserError(
+                    f"{folder} is in use by a live run ({holder}); wait for it, stop it, or choose another --name"
+                ) from None
+            say(f"warning: {path} can't be locked ({error.strerror}); let no other run use this folder")
+        else:
+            with contextlib.suppress(OSError):  # the name is for people; a full disk is told of elsewhere
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

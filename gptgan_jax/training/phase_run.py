@@ -1,0 +1,194 @@
+"""One phase of a run: batches in, steps, records and checkpoints out. Metrics are read one step late."""
+
+import math
+from collections.abc import Generator, Mapping
+
+import jax
+import numpy as np
+
+from gptgan_jax.config import PHASES, Phase
+from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
+from gptgan_jax.runs.checkpoints import METRIC, Checkpoints
+from gptgan_jax.runs.records import Records, read_metrics
+from gptgan_jax.runs.timing import Stopwatch
+from gptgan_jax.training.alarms import active_alarms
+from gptgan_jax.training.gan import Metrics
+from gptgan_jax.training.profiling import Profiler
+from gptgan_jax.training.progress import Progress
+from gptgan_jax.training.run import Run
+from gptgan_jax.training.signals import StopSignals
+from gptgan_jax.training.skipping import SKIPPED
+from gptgan_jax.types import Batch, GanState
+
+BAR_FIGURES = {
+    "loss": "loss",
+    "discriminator_loss": "D loss",
+    "discriminator_accuracy": "D accuracy",
+    "reward": "reward",
+    "entropy": "entropy",
+    "kl": "KL",
+}
+
+
+class NotFinite(RuntimeError):
+    """Numbers were NaN or infinite too often; the message names the step, the phase and the last good checkpoint."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop; everything is saved. `signal` is its number."""
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+class PhaseRun:
+    """One phase of a run."""
+
+    def __init__(
+        self,
+        run: Run,
+        phase: Phase,
+        records: Records,
+        checkpoints: Checkpoints,
+        signals: StopSignals,
+        profiler: Profiler,
+    ) -> None:
+        self.run = run
+        self.phase: Phase = phase
+        self.records = records
+        self.checkpoints = checkpoints
+        self.signals = signals
+        self.profiler = profiler
+        self.first, self.last = run.first_step(phase), run.last_step(phase)
+        self.rows = run.config.rows(phase)
+        step_of = {
+            "likelihood": run.gans[phase].likelihood_step,
+            "continued": run.gans[phase].likelihood_step,
+            "warmup": run.gans[phase].discriminator_step,
+            "adversarial": run.gans[phase].adversarial_step,
+        }
+        self.step = run.placement.compiled(step_of[phase], run.target(phase))
+        earlier = read_metrics(run.folder.path) if phase == "adversarial" else []
+        self.lines = [
+            line
+            for line in earlier
+            if line["phase"] == phase and "discriminator_accuracy" in line and SKIPPED not in line
+        ]
+        self.alarms = set(active_alarms(self.lines))
+
+    def execute(self, state: GanState) -> GanState:
+        """Makes the steps from the state's to the phase's last."""
+        run, every = self.run, self.run.config.evaluation.every
+        start = int(state.step)
+        tokens = round(self.rows * len(run.experiment.train.targets.tokens) / len(run.experiment.train))
+        pending: tuple[int, Metrics] | None = None
+        watch = Stopwatch(run.folder.path, self.phase, resumed=start > self.first, active=run.is_main)
+        batches = self.batches(start)
+        with Progress.open(self.phase, self.last - self.first, start - self.first, active=run.is_main) as self.bar:
+            try:
+                for step in range(start + 1, self.last + 1):
+                    batch = next(batches)
+                    with self.profiler.step(step):
+                        state, metrics = self.step(state, batch)
+                    self.profiler.made(step, metrics)
+                    if pending is not None:
+                        self.read(*pending, tokens)
+                    pending = (step, metrics)
+                    due = step == self.last or (step - self.first) % every == 0
+                    stopping = self.signals.received(step)
+                    if due or stopping:
+                        self.read(*pending, tokens)
+                        pending = None
+                        with self.bar.paused():
+                            self.keep(state, self.evaluate(state) if due and self.phase != "warmup" else None)
+                            watch.save()
+                    if stopping or (due and self.signals.received(step)):
+                        self.stop(step)
+            finally:
+                batches.close()
+        return state
+
+    def batches(self, step: int) -> Generator[Batch, None, None]:
+        """This process's share of the phase's batches, on the devices, from global step `step` on."""
+        run = self.run
+        seed = int(np.random.SeedSequence([run.config.seed, PHASES.index(self.phase)]).generate_state(1)[0])
+
+        share = run.placement.share(self.rows)
+
+        def make(position: int) -> Batch:
+            return batch_at(run.experiment.train, seed, position, self.rows, *share)
+
+        return prefetch(make, step - self.first, run.placement.put)
+
+    def read(self, step: int, metrics: Metrics, tokens: int) -> None:
+        """Looks at a step's metrics: records some, and all of a step that was left out."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        skipped = int(values.pop(SKIPPED))
+        if skipped:
+            self.skip(step, values, skipped)
+        figures = {short: values[name] for name, short in BAR_FIGURES.items() if name in values}
+        self.bar.update(step - self.first, tokens, figures)
+        logged = (step - self.first) % self.run.config.evaluation.log_every == 0 or step == self.last
+        if logged and not skipped:
+            self.watch(step, self.records.write(self.phase, step, values))
+
+    def skip(self, step: int, values: Mapping[str, float], skipped: int) -> None:
+        """Tells of a step that was left out, the `skipped`-th in a row; too many, or all of a phase, are an error."""
+        what = " and ".join(name for name, value in values.items() if not math.isfinite(value)) or "the updated state"
+        most = self.run.config.max_skips
+        if skipped > most or skipped == self.last - self.first:
+            before = f", after {skipped - 1} skipped steps" if skipped > 1 else ""
+            raise self.not_finite(step, what, before, ", or raise max_skips and go on")
+        self.records.write(self.phase, step, {**values, SKIPPED: skipped})
+        self.bar.message(f"step {step} skipped: {what} not finite; {skipped} in a row, max_skips is {most}")
+
+    def not_finite(self, step: int, what: str, before: str = "", way_out: str = "") -> NotFinite:
+        self.checkpoints.wait()
+        good = self.checkpoints.latest()
+        back = f"the last good checkpoint is {good.phase}/{good.step}" if good else "no checkpoint was saved yet"
+        return NotFinite(
+            f"{what} not finite at step {step} (phase {self.phase}{before}); {back}; "
+            f"lower the learning rate or clip_norm and start anew under another --name{way_out}"
+        )
+
+    def watch(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Raises an alarm when it begins to hold, judged by the figures as they were recorded."""
+        if self.phase != "adversarial":
+            return
+        self.lines.append({"step": step, **values})
+        active = active_alarms(self.lines)
+        for name in [name for name in active if name not in self.alarms]:
+            self.records.alarm(self.phase, step, active[name])
+            self.bar.message(f"ALARM at step {step}: {active[name]}")
+        self.alarms = set(active)
+
+    def keep(self, state: GanState, valid_nats: float | None) -> None:
+        """Saves a checkpoint, once the records that a resume would trim to it are on the disk."""
+        self.records.flush()
+        self.checkpoints.save(self.phase, state, valid_nats)
+
+    def evaluate(self, state: GanState) -> float:
+        """Validation loss and sample texts into the records; the loss, in nats a token."""
+        run, step = self.run, int(state.step)
+        evaluation = run.config.evaluation
+        batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
+        nll = run.held_out(state.generator.averaged, batches).per_token()
+        if nll.value is None or not math.isfinite(nll.value):
+            raise self.not_finite(step, METRIC)
+        error = nll.error or 0.0
+        self.records.write(self.phase, step, {METRIC: nll.value, "valid_standard_error": error})
+        lines = run.shown_texts(state.generator.averaged)
+        self.records.samples(self.phase, step, lines)
+        self.bar.message(
+            f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token; writes: {lines[0]}"
+        )
+        return nll.value
+
+    def stop(self, step: int) -> None:
+        self.checkpoints.wait()
+        raise Interrupted(
+            self.signals.number,
+            f"stopped by {self.signals.name} at step {step}; saved in {self.run.folder.path}; "
+            "the same command goes on from here",
+        )

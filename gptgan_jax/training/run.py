@@ -1,0 +1,175 @@
+"""A run while it trains: what stays the same through its phases, and the state that each of them starts from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from gptgan_jax.config import PHASES, Phase
+from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.likelihood import likelihood_of
+from gptgan_jax.evaluation.texts import Drawing, TextWriter
+from gptgan_jax.hosts import is_main
+from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
+from gptgan_jax.models.generators import parameter_summary
+from gptgan_jax.optimizers import parameter_paths, unmatched
+from gptgan_jax.runs.checkpoints import Checkpoints, state_bytes
+from gptgan_jax.runs.experiment import Experiment
+from gptgan_jax.runs.folder import RunFolder, check_disk
+from gptgan_jax.runs.records import check_available
+from gptgan_jax.runs.start import read_start
+from gptgan_jax.training.gan import Gan
+from gptgan_jax.training.phases import build_gan
+from gptgan_jax.training.sharding import Placement
+from gptgan_jax.training.skipping import skipping
+from gptgan_jax.types import GanState, Params, Player
+
+
+class Run:
+    """The constants of a run, so that its phases need not pass them around."""
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, say: Callable[[str], None]) -> None:
+        self.experiment = experiment
+        self.config = experiment.config
+        self.folder = folder
+        self.say = say
+        self.placement = Placement.of(self.config.mesh)
+        self.is_main = is_main()
+        players, axis_name = (experiment.generator, experiment.discriminator), self.placement.axis_name
+        self.gans: dict[Phase, Gan] = {
+            phase: skipping(build_gan(self.config, phase, *players, axis_name)) for phase in PHASES
+        }
+        self.example = jax.tree.map(np.asarray, experiment.example_batch())
+        evaluation = self.config.evaluation
+        self.held_out = likelihood_of(experiment.generator)
+        self.drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
+        self.writer = TextWriter(
+            experiment.generator, experiment.tokenizer, self.config.data.max_length, evaluation.shown
+        )
+        self.prompts = experiment.valid.first_prompts(evaluation.shown)
+
+    # ---- the phases' places on the axis of global steps
+
+    def first_step(self, phase: Phase) -> int:
+        """Global steps made before the phase."""
+        return sum(self.config.steps(earlier) for earlier in PHASES[: PHASES.index(phase)])
+
+    def last_step(self, phase: Phase) -> int:
+        return self.first_step(phase) + self.config.steps(phase)
+
+    # ---- states
+
+    def new_state(self, key: jax.Array) -> GanState:
+        return self.gans["likelihood"].init(key, self.example)
+
+    def first_state(self) -> GanState:
+        """What the run begins with: new parameters, the generator's those of the run that it starts from if any."""
+        state = self.placement.born(self.new_state, jax.random.key(self.config.seed))
+        if self.config.start_from is None:
+            return state
+        params = read_start(self.folder.checkpoints_of(self.config), state.generator.params)
+        state = state.replace(generator=Player(params, None))
+        return self.placement.born(self.gans["likelihood"].begin, state, self.example)
+
+    def read_start(self) -> Params | None:
+        """The other run's generator where this one is about to start from it, split over the devices."""
+        if self.experiment.start is None:
+            return None
+        return self.experiment.start.params(self.target("likelihood").generator.params)
+
+    def target(self, phase: Phase) -> GanState:
+        """The phase's state as shape structs with shardings."""
+        begun = self.gans[phase].begin
+        shapes = jax.eval_shape(lambda key: begun(self.new_state(key), self.example), jax.random.key(0))
+        return self.placement.target(shapes)
+
+    def begin(self, phase: Phase, state: GanState, checkpoints: Checkpoints) -> GanState:
+        """The state that a phase starts from: new optimisers; until the warm-up, the best generator by likelihood."""
+        if phase != "likelihood" and int(state.step) <= self.last_step("continued"):
+            params = self.likelihood_generator(state, checkpoints)
+            state = state.replace(generator=state.generator.replace(params=params))
+            judge = self.config.discriminator
+            if isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
+                params = share_trunk(state.generator.params, state.discriminator.params)
+                state = state.replace(discriminator=state.discriminator.replace(params=params))
+        return self.placement.born(self.gans[phase].begin, state, self.example)
+
+    def likelihood_generator(self, state: GanState, checkpoints: Checkpoints) -> Params:
+        """The likelihood phase's generator that is best by validation and can be read; without that phase, the first.
+
+        Raises:
+            UserError: where no checkpoint of the phase can be read and the state has gone on from its generator.
+        """
+        if not self.config.likelihood.steps:
+            return self.first_state().generator.params
+        checkpoints.wait()
+        for saved in checkpoints.ranked("likelihood"):
+            if saved.step == int(state.step):
+                return state.generator.params
+            try:
+                params = checkpoints.restore(saved, self.target("likelihood")).generator.params
+            except Exception as error:
+                self.say(f"warning: the likelihood checkpoint of step {saved.step} can't be read ({error}); passing on")
+                continue
+            self.say(f"taking the generator of the best likelihood checkpoint, step {saved.step}")
+            return params
+        if int(state.step) == self.last_step("likelihood"):
+            return state.generator.params
+        raise UserError(f"{checkpoints.folder}: no likelihood checkpoint can be read; start anew under another --name")
+
+    def shown_texts(self, params: Params) -> list[str]:
+        """The lines of samples.txt: the same prompts and keys whenever it is asked."""
+        count = self.config.evaluation.shown
+        written = self.writer(params, self.config.seed, count, self.drawing, self.prompts)
+        if self.prompts is None:
+            return written.texts
+        decoded = [self.experiment.tokenizer.decode(self.prompts[i % len(self.prompts)]) for i in range(count)]
+        return [f"{prompt} -> {text}" for prompt, text in zip(decoded, written.texts, strict=True)]
+
+    # ---- the run
+
+    def check_resources(self) -> None:
+        for phase in PHASES:
+            if self.config.steps(phase):
+                section = "adversarial" if phase == "continued" else phase
+                self.placement.check_batch_size(f"{section}.batch_size", self.config.batch_size(phase))
+        check_available(self.config.records)
+        self.check_frozen()
+        largest = max(state_bytes(self.target(phase)) for phase in PHASES)
+        # Of each phase the latest few, the best and one being written.
+        needed = largest * (self.config.checkpoints.keep + 2) * len(PHASES)
+        where = self.folder.checkpoints_of(self.config)
+        if isinstance(where, Path):
+            check_disk(where, needed)
+        if self.config.checkpoints.folder is not None:
+            check_disk(self.folder.path, 0)
+
+    def check_frozen(self) -> None:
+        """Every pattern of parameters that stay as they are must name one."""
+        config, state = self.config, self.target("likelihood")
+        generator, discriminator = state.generator.params, state.discriminator.params
+        for key, optimizer, params in (
+            ("likelihood.optimizer", config.likelihood.optimizer, generator),
+            ("warmup.optimizer", config.warmup.optimizer, discriminator),
+            ("adversarial.generator_optimizer", config.adversarial.generator_optimizer, generator),
+            ("adversarial.discriminator_optimizer", config.adversarial.discriminator_optimizer, discriminator),
+        ):
+            for pattern in unmatched(optimizer.frozen, params):
+                paths = parameter_paths(params)
+                raise UserError(
+                    f"{key}.frozen {pattern!r} matches none of the {len(paths)} parameters, which are called such as "
+                    f"{paths[0]} or {paths[-1]}"
+                )
+
+    def summarise(self, state: GanState) -> None:
+        experiment = self.experiment
+        for role, network, params in (
+            ("generator", self.config.generator, state.generator.params),
+            ("discriminator", self.config.discriminator, state.discriminator.params),
+        ):
+            self.say(f"{role}: {network.kind}, {parameter_summary(params)}")
+        self.say(
+            f"text: {len(experiment.train):,} for training, {len(experiment.valid):,} for validation, "
+            f"vocabulary {experiment.generator.vocabulary.size:,}; {self.placement}"
+        )

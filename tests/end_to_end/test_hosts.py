@@ -1,0 +1,131 @@
+"""Real processes on this machine train one run together, lose one of them, and go on in other numbers."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tiny import tiny_experiment, write_config
+
+from gptgan_jax.runs.checkpoints import Checkpoints
+from gptgan_jax.runs.records import read_metrics
+from gptgan_jax.training.run import Run
+from gptgan_jax.types import GanState
+
+HEARTBEAT_SECONDS = 10
+# Long enough in each phase to be stopped in the midst of it; all that is averaged over devices is on.
+KEYS: dict[str, Any] = {
+    "generator.dropout": 0.1,
+    "adversarial.ema_decay": 0.9,
+    "objective.replay_size": 16,
+    "objective.kl_weight": 0.1,
+    "likelihood.steps": 6,
+    "continued.steps": 4,
+    "warmup.steps": 30,
+    "adversarial.steps": 10,
+    "evaluation.every": 2,
+    "mesh.heartbeat_seconds": HEARTBEAT_SECONDS,
+}
+STEPS = 50
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+ORDERED = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+
+
+class Process:
+    """`gptgan train` in a process with so many simulated devices; what it says goes to a file."""
+
+    def __init__(self, folder: Path, devices: int, *flags: str, number: int = 0) -> None:
+        self.log = folder / f"{time.monotonic_ns()}-{number}.log"
+        xla = f"--xla_force_host_platform_device_count={devices} {QUICK} {ORDERED}"
+        paths = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
+        environment = os.environ | {"XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+        command = [sys.executable, "-m", "gptgan_jax", "train", str(folder / "tiny.yaml"), *flags]
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for(self, text: str) -> None:
+        limit = time.monotonic() + 240
+        while text not in self.said:
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < limit, self.said
+            time.sleep(0.05)
+
+    def end(self) -> int:
+        return self.process.wait(timeout=300)
+
+
+def together(folder: Path, devices: int, *flags: str) -> list[Process]:
+    """Two processes of one run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [Process(folder, devices, "--distributed", f"127.0.0.1:{port},2,{i}", *flags, number=i) for i in range(2)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_config(tmp_path, KEYS)
+    return tmp_path
+
+
+def last_state(folder: Path) -> GanState:
+    """The last checkpoint of the folder's run, on this process's one device."""
+    experiment, run_folder = tiny_experiment(folder, KEYS)
+    run = Run(experiment, run_folder, lambda line: None)
+    with Checkpoints(run_folder.checkpoints, read_only=True) as checkpoints:
+        saved = checkpoints.choose("last")
+        assert saved.step == STEPS
+        return checkpoints.restore(saved, run.target(saved.phase))
+
+
+def test_a_pair_that_loses_one_ends_and_its_run_goes_on_with_one_process_and_with_two(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Four devices, then one, then two, with other meshes; it ends where a run on one device ends."""
+    alone = tmp_path_factory.mktemp("alone")
+    write_config(alone, KEYS)
+    undisturbed = Process(alone, 1)
+
+    pair = together(folder, 2, "--mesh.fsdp", "2")
+    pair[0].wait_for("warmup  1/30")
+    pair[1].process.send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    assert pair[0].end() != 0
+    assert time.monotonic() - killed < HEARTBEAT_SECONDS + 40
+    assert re.search("lost contact with another one|another task died", pair[0].said), pair[0].said
+    assert "if another one ends, so does this one" in pair[0].said
+
+    one = Process(folder, 1)
+    one.wait_for("adversarial step 44")
+    one.process.send_signal(signal.SIGTERM)
+    assert one.end() == 0
+    assert "resuming" in one.said
+    assert "the same command goes on from here" in one.said
+
+    pair = together(folder, 1, "--mesh.fsdp", "2")
+    assert [process.end() for process in pair] == [0, 0], pair[0].said + pair[1].said
+    assert "resuming" in pair[0].said
+    assert "step" not in pair[1].said.replace("[Gloo]", ""), "only one of them speaks"
+
+    assert undisturbed.end() == 0, undisturbed.said
+    ours, theirs = last_state(folder), last_state(alone)
+    for mine, other in zip(
+        jax.tree.leaves(ours.replace(key=None)), jax.tree.leaves(theirs.replace(key=None)), strict=True
+    ):
+        np.testing.assert_allclose(mine, other, rtol=2e-3, atol=2e-4)
+    steps = [
+        [(line["phase"], line["step"]) for line in read_metrics(each / "runs" / "tiny")] for each in (folder, alone)
+    ]
+    assert steps[0] == steps[1]
