@@ -256,7 +256,7 @@ def _report(options: argparse.Namespace) -> int:
 def _compile(arguments: Sequence[str]) -> int:
     from gptgan_jax.compiling.command import run
 
-    return run(arguments, say)
+    return run(arguments)
 
 
 def _train(arguments: Sequence[str]) -> int:

@@ -1,11 +1,12 @@
 """The command `gptgan compile`."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import load_config
 from gptgan_jax.errors import UserError
+from gptgan_jax.terminal import say
 
 HELP = """usage: gptgan compile CONFIG --topology CHIP:SHAPE [--topology ...] [--key.path value ...]
 
@@ -20,7 +21,7 @@ mesh.fsdp and mesh.tensor say how the chips share the work. The exit status is 1
 """
 
 
-def run(arguments: Sequence[str], say: Callable[[str], None]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """The command with its arguments; 0 where all programs fit, 1 where one does not.
 
     Raises:
@@ -35,13 +36,13 @@ def run(arguments: Sequence[str], say: Callable[[str], None]) -> int:
     if not names:
         raise UserError("--topology is missing: for which TPUs? Such as --topology v5e:2x4; see --help")
     config = load_config(arguments[0], overrides)
-    misfits = _compile(config, names, say)
+    misfits = _compile(config, names)
     for line in misfits:
         print(f"gptgan: {arguments[0]} does not fit {line}", file=sys.stderr)
     return 1 if misfits else 0
 
 
-def _compile(config: Config, names: Sequence[str], say: Callable[[str], None]) -> list[str]:
+def _compile(config: Config, names: Sequence[str]) -> list[str]:
     """Prints the tables; one line for each program that does not fit."""
     import jax
 
