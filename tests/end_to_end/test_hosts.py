@@ -30,11 +30,11 @@ KEYS: dict[str, Any] = {
     "likelihood.steps": 6,
     "continued.steps": 4,
     "warmup.steps": 30,
-    "adversarial.steps": 10,
+    "adversarial.steps": 30,
     "evaluation.every": 2,
     "mesh.heartbeat_seconds": HEARTBEAT_SECONDS,
 }
-STEPS = 50
+STEPS = 70
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 ORDERED = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
@@ -93,7 +93,10 @@ def last_state(folder: Path) -> GanState:
 def test_a_pair_that_loses_one_ends_and_its_run_goes_on_with_one_process_and_with_two(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Four devices, then one, then two, with other meshes; it ends where a run on one device ends."""
+    """Four devices, then one, then two, with other meshes; it ends where a run on one device ends.
+
+    Three of the four ends come from outside: SIGKILL, SIGTERM, and SIGTERM to one of two.
+    """
     alone = tmp_path_factory.mktemp("alone")
     write_config(alone, KEYS)
     undisturbed = Process(alone, 1)
@@ -113,6 +116,12 @@ def test_a_pair_that_loses_one_ends_and_its_run_goes_on_with_one_process_and_wit
     assert one.end() == 0
     assert "resuming" in one.said
     assert "the same command goes on from here" in one.said
+
+    preempted = together(folder, 1)
+    preempted[0].wait_for("adversarial step 50")
+    preempted[1].process.send_signal(signal.SIGTERM)
+    assert [process.end() for process in preempted] == [0, 0], preempted[0].said + preempted[1].said
+    assert "the same command goes on from here" in preempted[0].said
 
     pair = together(folder, 1, "--mesh.fsdp", "2")
     assert [process.end() for process in pair] == [0, 0], pair[0].said + pair[1].said
