@@ -13,6 +13,8 @@ from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.hosts import is_main
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
 from gptgan_jax.models.generators import parameter_summary
+from gptgan_jax.objectives.estimator_configs import build_estimator
+from gptgan_jax.objectives.estimators import PolicyGradient
 from gptgan_jax.optimizers import parameter_paths, unmatched
 from gptgan_jax.runs.checkpoints import Checkpoints, state_bytes
 from gptgan_jax.runs.experiment import Experiment
@@ -134,6 +136,7 @@ class Run:
             if self.config.steps(phase):
                 section = "adversarial" if phase == "continued" else phase
                 self.placement.check_batch_size(f"{section}.batch_size", self.config.batch_size(phase))
+        self.check_minibatches()
         check_available(self.config.records)
         self.check_frozen()
         largest = max(state_bytes(self.target(phase)) for phase in PHASES)
@@ -144,6 +147,15 @@ class Run:
             check_disk(where, needed)
         if self.config.checkpoints.folder is not None:
             check_disk(self.folder.path, 0)
+
+    def check_minibatches(self) -> None:
+        """Under pmap each device has its share of every minibatch."""
+        estimator = build_estimator(self.config.objective.estimator, 1)
+        if self.placement.axis_name is None or not isinstance(estimator, PolicyGradient):
+            return
+        if self.config.steps("adversarial"):
+            rows = self.config.batch_size("adversarial") * estimator.samples // estimator.minibatches
+            self.placement.check_batch_size("a minibatch of adversarial.batch_size * samples / minibatches =", rows)
 
     def check_frozen(self) -> None:
         """Every pattern of parameters that stay as they are must name one."""

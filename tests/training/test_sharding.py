@@ -15,6 +15,7 @@ import optax
 import pytest
 from helpers import VOCABULARY, assert_trees_close, assert_trees_differ, batch_of, random_params
 from jax.sharding import PartitionSpec as P
+from tiny import tiny_experiment
 
 from gptgan_jax import (
     Batch,
@@ -45,6 +46,7 @@ from gptgan_jax import (
 from gptgan_jax.errors import UserError
 from gptgan_jax.objectives.discrimination import relativistic_tie, wasserstein
 from gptgan_jax.partitioning import MeshConfig, build_mesh, spec_of, state_shardings
+from gptgan_jax.training.run import Run
 from gptgan_jax.training.sharding import PMAP_AXIS, Placement
 
 SIZES: dict[str, Any] = {"layers": 1, "width": 8, "heads": 4, "kv_heads": 2, "max_positions": 16}
@@ -318,3 +320,13 @@ def test_a_state_is_made_where_it_lies() -> None:
     state = placement.born(gan.init, jax.random.key(0), batch_of())
     assert jax.tree.leaves(jax.tree.map(lambda x, place: x.sharding == place, state, placement.shardings(state)))
     np.testing.assert_array_equal(state.step, 0)
+
+
+def test_under_pmap_every_minibatch_must_be_split_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two texts a minibatch on four devices would end in a traceback."""
+    keys = {"objective.estimator.kind": "ppo", "objective.estimator.minibatches": 4, "mesh.backend": "pmap"}
+    experiment, folder = tiny_experiment(tmp_path, keys)
+    monkeypatch.setattr(Placement, "of", lambda config: Placement(abstract(data=4, fsdp=1, tensor=1), config.backend))
+    with pytest.raises(UserError, match=r"minibatch of adversarial.batch_size.* 2 is not a multiple of the 4 devices"):
+        Run(experiment, folder, lambda line: None).check_resources()
+    assert not folder.path.exists()
