@@ -5,8 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gptgan_jax.errors import UserError
-
 
 def say(line: str) -> None:
     """A line of news, on standard error: standard output has the results alone."""
@@ -29,13 +27,10 @@ def taken(arguments: Sequence[str], flag: str, optional: bool = False) -> tuple[
     Args:
         arguments: such as --seeds 3 --name x.
         flag: such as --seeds; its value stands behind it or after "=". The last one counts.
-        optional: it may stand without a value, which is then empty.
+        optional: it may stand without a value before another flag.
 
     Returns:
-        the value, None without the flag; what is left.
-
-    Raises:
-        UserError: where the value is missing.
+        the value, empty where it is missing, None without the flag; what is left.
     """
     rest, given = [], list(arguments)
     value: str | None = None
@@ -48,8 +43,6 @@ def taken(arguments: Sequence[str], flag: str, optional: bool = False) -> tuple[
             value = text
         elif given and not (optional and given[0].startswith("--")):
             value = given.pop(0)
-        elif optional:
-            value = ""
         else:
-            raise UserError(f"{flag} needs a value; see --help")
+            value = ""
     return value, rest

@@ -40,7 +40,8 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
         Interrupted: SIGINT or SIGTERM came; the run is saved.
     """
     run = Run(experiment, folder, say)
-    folder.check(experiment.config)
+    if folder.check(experiment.config) and run.is_main:
+        check_same_text(folder.path, experiment)
     run.check_resources()
     start = run.read_start()
     wait_for_all("checked")  # before one of them makes the folder
@@ -60,7 +61,6 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
 def _prepare(experiment: Experiment, folder: RunFolder) -> None:
     """Makes the run folder, or brings that of the same run up to date."""
     if folder.check(experiment.config):
-        check_same_text(folder.path, experiment)
         folder.write_config(experiment.config)
         return
     save_held_out(folder.path, held_out_of(experiment))

@@ -349,7 +349,7 @@ a file for checkpoints    | earlier/checkpoints       | noise  | sample runs/ear
 half a checkpoint         | earlier/checkpoints       | halved | sample runs/earlier    | checkpoint
 an empty checkpoint       | earlier/checkpoints       | emptied | sample runs/earlier   | checkpoint
 a checkpoint of noise     | earlier/checkpoints       | noised | sample runs/earlier    | checkpoint
-metrics of noise          | earlier/checkpoints/likelihood/0/metrics/metrics | noise | sample runs/earlier | metrics is damaged
+metrics of noise          | earlier/checkpoints/likelihood/0/metrics/metrics | noise | sample runs/earlier | is damaged: metrics/metrics has
 no held-out text          | earlier/held_out.npz      | gone   | evaluate runs/earlier  | held_out.npz is missing
 half a held-out text      | earlier/held_out.npz      | half   | evaluate runs/earlier  | held_out.npz is damaged
 no held-out text at all   | earlier/held_out.npz      | empty  | evaluate runs/earlier  | held_out.npz is damaged
@@ -589,7 +589,7 @@ def test_a_batch_that_eight_devices_cannot_share_is_refused(here: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert_one_line(done.stderr, "warmup.batch_size 12 is not a multiple of the 8 devices; try 16")
+    assert_one_line(done.stderr, "warmup.batch_size 12 is not a multiple of the 8 devices that share it; try 16")
     assert snapshot(here) == before
 
 
