@@ -201,7 +201,7 @@ def test_draw_never_draws_a_token_of_minus_infinity(
     logits[24:32, :-1] = -np.inf
     logits[:, 100] = np.where(np.isinf(logits).all(axis=1), 0, logits[:, 100])
     if uniform is not None:
-        monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, uniform, jnp.float32))
+        monkeypatch.setattr(jax.random, "uniform", lambda key, shape, dtype: jnp.full(shape, uniform, dtype))
     tokens, log_prob = draw(jax.random.key(0), jnp.asarray(logits))
     assert np.isfinite(logits[np.arange(512), np.asarray(tokens)]).all()
     assert np.isfinite(log_prob).all()

@@ -28,7 +28,6 @@ from gptgan_jax.data.oracle import load_oracle
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.runs.held_out import load_held_out
-from gptgan_jax.runs.start import read_start
 from gptgan_jax.types import Vocabulary
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +76,8 @@ def _offences_of(node: ast.AST, file: str) -> Iterator[str]:
     keywords = {keyword.arg: keyword.value for keyword in node.keywords}
     if "trust_remote_code" in keywords:
         yield "trusts remote code"
-    if name in FORBIDDEN_CALLS and owner not in ("re", "model", "lowered"):
+    method_of_something = name == "compile" and isinstance(node.func, ast.Attribute)  # a pattern, or a program of JAX
+    if name in FORBIDDEN_CALLS and owner not in ("re", "model") and not method_of_something:
         yield f"calls {name}"
     if name == "import_module" and not any(file.endswith(f) and name == n for f, n in ALLOWED_IMPORTS):
         yield "imports a module by a name that is not written there"
@@ -183,7 +183,6 @@ def malicious(mark: Path) -> np.ndarray:
 
 READERS = {
     "oracle.npz": lambda path: load_oracle(path),
-    "start.npz": lambda path: read_start(path.parent),
     "held_out.npz": lambda path: load_held_out(path.parent, Vocabulary(9)),
 }
 

@@ -102,7 +102,7 @@ def test_a_pair_that_loses_one_ends_and_its_run_goes_on_with_one_process_and_wit
     undisturbed = Process(alone, 1)
 
     pair = together(folder, 2, "--mesh.fsdp", "2")
-    pair[0].wait_for("warmup  1/30")
+    pair[0].wait_for("warmup  ")
     pair[1].process.send_signal(signal.SIGKILL)
     killed = time.monotonic()
     assert pair[0].end() != 0
