@@ -21,7 +21,7 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.likelihood import token_log_probs
-from gptgan_jax.partitioning import build_mesh, row_shares, rows_sharding, state_shardings
+from gptgan_jax.partitioning import build_mesh, row_shares, rows_sharding
 from gptgan_jax.runs.experiment import build_networks, example_batch, load_experiment
 from gptgan_jax.sampling import sample
 from gptgan_jax.training.gan import Gan
@@ -163,7 +163,7 @@ class Compiler:
         def begun(key: Array) -> GanState:
             return gan.begin(first.init(key, self.players.example), self.players.example)
 
-        return self.placed(jax.eval_shape(begun, jax.random.key(0)))
+        return self.placement.target(jax.eval_shape(begun, jax.random.key(0)))
 
     def step(self, phase: Phase) -> Program:
         """Compiles the step of a phase."""
@@ -260,14 +260,6 @@ class Compiler:
         place = rows_sharding(self.mesh)
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=place), self.players.example
-        )
-
-    def placed(self, shapes: PyTree) -> PyTree:
-        """The shape structs, saying where each array lies."""
-        return jax.tree.map(
-            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-            shapes,
-            state_shardings(shapes, self.mesh),
         )
 
     def activations(self, phase: Phase) -> float:

@@ -25,6 +25,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.errors import UserError
+from gptgan_jax.hosts import wait_for_all
 from gptgan_jax.runs.checksums import damage
 from gptgan_jax.runs.sealing import COMPLETE_FILE, METADATA_FILE, SEALED, sealed_path_class
 from gptgan_jax.types import GanState, Params
@@ -247,8 +248,8 @@ class Checkpoints:
 
     def _together(self, name: str) -> None:
         """Where several processes write, waits for all of them."""
-        if not self._read_only and jax.process_count() > 1:
-            multihost_utils.sync_global_devices(name)
+        if not self._read_only:
+            wait_for_all(name)
 
     def _verify(self, saved: Saved) -> None:
         """Raises Damaged where a file of the checkpoint is not what was written."""

@@ -8,9 +8,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from gptgan_jax.errors import UserError
+from gptgan_jax.runs.checkpoints import absolute
+from gptgan_jax.runs.folder import START
 from gptgan_jax.types import Params
-
-START = "start"
 
 
 def save_start(checkpoints: epath.PathLike, params: Params) -> None:
@@ -46,5 +46,4 @@ def read_start(checkpoints: epath.PathLike, target: Params) -> Params:
 
 
 def _folder(checkpoints: epath.PathLike) -> epath.Path:
-    path = epath.Path(checkpoints)
-    return (path if "://" in str(path) else path.absolute()) / START
+    return absolute(checkpoints) / START
