@@ -25,8 +25,9 @@ from gptgan_jax.partitioning import build_mesh, row_shares, rows_sharding
 from gptgan_jax.runs.experiment import build_networks, example_batch, load_experiment
 from gptgan_jax.sampling import sample
 from gptgan_jax.training.gan import Gan
-from gptgan_jax.training.phases import build_gan
+from gptgan_jax.training.phases import build_gan, check_batch_sizes, step_of
 from gptgan_jax.training.sharding import Placement
+from gptgan_jax.training.skipping import skipping
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Vocabulary
 
 SAMPLER = "sampler"
@@ -136,9 +137,7 @@ class Compiler:
         self.placement = Placement(self.mesh)
         self.prompt, self.target = players.example.prompt.shape[1], players.example.target.shape[1]
         self.phases = [phase for phase in PHASES if config.steps(phase)]
-        for phase in self.phases:
-            section = "adversarial" if phase == "continued" else phase
-            self.placement.check_batch_size(f"{section}.batch_size", config.batch_size(phase))
+        check_batch_sizes(config, self.placement)
         self.states = {phase: self.state(phase) for phase in self.phases}
 
     @property
@@ -153,8 +152,8 @@ class Compiler:
     # ---- steps
 
     def gan(self, phase: Phase) -> Gan:
-        """The functional loop of a phase."""
-        return build_gan(self.config, phase, self.players.generator, self.players.discriminator)
+        """The functional loop of a phase, guarded as a run's own is: the guard holds a second state."""
+        return skipping(build_gan(self.config, phase, self.players.generator, self.players.discriminator))
 
     def state(self, phase: Phase) -> GanState:
         """The phase's state, as shape structs that say where each array lies."""
@@ -168,15 +167,9 @@ class Compiler:
     def step(self, phase: Phase) -> Program:
         """Compiles the step of a phase."""
         gan, state, batch = self.gan(phase), self.states[phase], self.batch(self.config.rows(phase))
-        function = {
-            "likelihood": gan.likelihood_step,
-            "continued": gan.likelihood_step,
-            "warmup": gan.discriminator_step,
-            "adversarial": gan.adversarial_step,
-        }[phase]
         everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         shardings = jax.tree.map(lambda x: x.sharding, state), everywhere
-        jitted = jax.jit(function, donate_argnums=0, out_shardings=shardings)
+        jitted = jax.jit(step_of(gan, phase), donate_argnums=0, out_shardings=shardings)
         held = _Held(
             parameters=sum(map(_parameters, (state.generator, state.discriminator))) + _on_a_device(state.reference),
             optimizer=_on_a_device((state.generator.opt_state, state.discriminator.opt_state)),

@@ -13,6 +13,7 @@ from gptgan_jax.runs.records import Records, read_metrics
 from gptgan_jax.runs.timing import Stopwatch
 from gptgan_jax.training.alarms import active_alarms
 from gptgan_jax.training.gan import Metrics
+from gptgan_jax.training.phases import step_of
 from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.progress import Progress
 from gptgan_jax.training.run import Run
@@ -62,13 +63,7 @@ class PhaseRun:
         self.profiler = profiler
         self.first, self.last = run.first_step(phase), run.last_step(phase)
         self.rows = run.config.rows(phase)
-        step_of = {
-            "likelihood": run.gans[phase].likelihood_step,
-            "continued": run.gans[phase].likelihood_step,
-            "warmup": run.gans[phase].discriminator_step,
-            "adversarial": run.gans[phase].adversarial_step,
-        }
-        self.step = run.placement.compiled(step_of[phase], run.target(phase))
+        self.step = run.placement.compiled(step_of(run.gans[phase], phase), run.target(phase))
         earlier = read_metrics(run.folder.path) if phase == "adversarial" else []
         self.lines = [
             line

@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from gptgan_jax.config import Config, Phase
+from gptgan_jax.config import PHASES, Config, Phase
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, build_pair_loss
@@ -13,7 +13,8 @@ from gptgan_jax.objectives.estimators import PolicyGradient
 from gptgan_jax.objectives.rewards import build_reward
 from gptgan_jax.optimizers import build_optimizer
 from gptgan_jax.training.game import Demonstrations
-from gptgan_jax.training.gan import Gan, gan_from
+from gptgan_jax.training.gan import Gan, Step, gan_from
+from gptgan_jax.training.sharding import Placement
 
 
 def build_gan(
@@ -75,6 +76,25 @@ def build_gan(
         axis_name=axis_name,
         **adversarial_only,
     )
+
+
+def step_of(gan: Gan, phase: Phase) -> Step:
+    """Which of its steps a phase repeats."""
+    steps: dict[Phase, Step] = {
+        "likelihood": gan.likelihood_step,
+        "continued": gan.likelihood_step,
+        "warmup": gan.discriminator_step,
+        "adversarial": gan.adversarial_step,
+    }
+    return steps[phase]
+
+
+def check_batch_sizes(config: Config, placement: Placement) -> None:
+    """Raises UserError where the batch of a phase that is run can't be split evenly over the devices."""
+    for phase in PHASES:
+        if config.steps(phase):
+            section = "adversarial" if phase == "continued" else phase
+            placement.check_batch_size(f"{section}.batch_size", config.batch_size(phase))
 
 
 def _demonstrations(config: Config) -> Demonstrations | None:

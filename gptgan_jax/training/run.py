@@ -22,7 +22,7 @@ from gptgan_jax.runs.folder import RunFolder, check_disk
 from gptgan_jax.runs.records import check_available
 from gptgan_jax.runs.start import read_start
 from gptgan_jax.training.gan import Gan
-from gptgan_jax.training.phases import build_gan
+from gptgan_jax.training.phases import build_gan, check_batch_sizes
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.training.skipping import skipping
 from gptgan_jax.types import GanState, Params, Player
@@ -132,10 +132,7 @@ class Run:
     # ---- the run
 
     def check_resources(self) -> None:
-        for phase in PHASES:
-            if self.config.steps(phase):
-                section = "adversarial" if phase == "continued" else phase
-                self.placement.check_batch_size(f"{section}.batch_size", self.config.batch_size(phase))
+        check_batch_sizes(self.config, self.placement)
         self.check_minibatches()
         check_available(self.config.records)
         self.check_frozen()
