@@ -21,28 +21,33 @@ def configure_jax() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def taken(arguments: Sequence[str], flag: str, optional: bool = False) -> tuple[str | None, list[str]]:
-    """The value of a flag among arguments that are keys of a config, and the other arguments.
+def values_of(arguments: Sequence[str], flag: str, optional: bool = False) -> tuple[list[str], list[str]]:
+    """The values of a flag among arguments that are keys of a config, and the other arguments.
 
     Args:
         arguments: such as --seeds 3 --name x.
-        flag: such as --seeds; its value stands behind it or after "=". The last one counts.
+        flag: such as --seeds; its value stands behind it or after "=".
         optional: it may stand without a value before another flag.
 
     Returns:
-        the value, empty where it is missing, None without the flag; what is left.
+        its value each time that it is given, empty where that is missing; what is left.
     """
-    rest, given = [], list(arguments)
-    value: str | None = None
+    values, rest, given = [], [], list(arguments)
     while given:
         argument = given.pop(0)
         name, equals, text = argument.partition("=")
         if name != flag:
             rest.append(argument)
         elif equals:
-            value = text
+            values.append(text)
         elif given and not (optional and given[0].startswith("--")):
-            value = given.pop(0)
+            values.append(given.pop(0))
         else:
-            value = ""
-    return value, rest
+            values.append("")
+    return values, rest
+
+
+def taken(arguments: Sequence[str], flag: str, optional: bool = False) -> tuple[str | None, list[str]]:
+    """The last value of a flag that counts once, None without it, and the other arguments; see `values_of`."""
+    values, rest = values_of(arguments, flag, optional)
+    return (values[-1] if values else None), rest

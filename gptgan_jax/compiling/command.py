@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import load_config
 from gptgan_jax.errors import UserError
-from gptgan_jax.terminal import say
+from gptgan_jax.terminal import say, values_of
 
 HELP = """usage: gptgan compile CONFIG --topology CHIP:SHAPE [--topology ...] [--key.path value ...]
 
@@ -32,9 +32,11 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     if not arguments or arguments[0].startswith("-"):
         raise UserError("give a config first: gptgan compile CONFIG --topology v5e:2x4; see --help")
-    names, overrides = _topologies(arguments[1:])
+    names, overrides = values_of(arguments[1:], "--topology")
     if not names:
         raise UserError("--topology is missing: for which TPUs? Such as --topology v5e:2x4; see --help")
+    if not all(names):
+        raise UserError("--topology needs a slice, such as v5e:2x4")
     config = load_config(arguments[0], overrides)
     misfits = _compile(config, names)
     for line in misfits:
@@ -69,17 +71,3 @@ def _compile(config: Config, names: Sequence[str]) -> list[str]:
     if len(outlooks) > 1:
         print(scaling_table(outlooks) + "\n", flush=True)
     return [f"{outlook.chips.name}: {line}" for outlook in outlooks for line in outlook.misfits]
-
-
-def _topologies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What --topology names, and the other arguments."""
-    names, rest, given = [], [], list(arguments)
-    while given:
-        flag, equals, text = given.pop(0).partition("=")
-        if flag != "--topology":
-            rest.append(flag + equals + text)
-        elif equals or given:
-            names.append(text if equals else given.pop(0))
-        else:
-            raise UserError("--topology needs a slice, such as v5e:2x4")
-    return names, rest
