@@ -92,8 +92,9 @@ class Cache(struct.PyTreeNode):
     """Keys and values of a decoding in progress.
 
     Attributes:
-        layers: per decoder layer {"key", "value"} of [B, S, K, E] (and {"cross_key", "cross_value"} of [B, P, K, E]);
-            with scan_layers one such dict with a leading layer axis.
+        layers: per decoder layer {"key", "value"} of [B, K, S, E] (and {"cross_key", "cross_value"} of [B, K, P, E]);
+            with scan_layers one such dict with a leading layer axis. Heads come before slots, as the products of
+            attention want them: otherwise every decoded token would cost a transpose of the whole cache.
         mask: bool [B, S], the slots that hold a token.
         index: int32 [], the next slot to write.
         context_mask: bool [B, P], which prompt tokens the cross-attention sees; None without an encoder.
@@ -123,7 +124,7 @@ class _Step(struct.PyTreeNode):
     context_mask: Array | None  # bool [B, P]
 
 
-def attend(queries_BTKGE: Array, keys_BSKE: Array, values_BSKE: Array, mask_BTS: Array) -> Array:
+def attend(queries_BTKGE: Array, keys_BKSE: Array, values_BKSE: Array, mask_BTS: Array) -> Array:
     """Grouped-query scaled dot-product attention with the softmax in float32.
 
     A row of the mask without any slot gives the mean of the values rather than NaN; such rows are padding.
@@ -132,10 +133,10 @@ def attend(queries_BTKGE: Array, keys_BSKE: Array, values_BSKE: Array, mask_BTS:
         [B, T, K, G, E].
     """
     scale = queries_BTKGE.shape[-1] ** -0.5
-    scores = jnp.einsum("btkge,bske->bkgts", queries_BTKGE * scale, keys_BSKE, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("btkge,bkse->bkgts", queries_BTKGE * scale, keys_BKSE, preferred_element_type=jnp.float32)
     scores = jnp.where(mask_BTS[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(values_BSKE.dtype)
-    return jnp.einsum("bkgts,bske->btkge", weights, values_BSKE)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values_BKSE.dtype)
+    return jnp.einsum("bkgts,bkse->btkge", weights, values_BKSE)
 
 
 def rotate(x: Array, positions: Array, theta: float) -> Array:
@@ -169,9 +170,10 @@ class Attention(nn.Module):
         if cfg.positions == "rotary":
             queries = rotate(queries, step.positions, cfg.rope_theta)
             keys = rotate(keys, step.positions, cfg.rope_theta)
+        keys, values = keys.swapaxes(1, 2), values.swapaxes(1, 2)
         if cache is not None:
-            keys = jax.lax.dynamic_update_slice_in_dim(cache["key"], keys, step.index, axis=1)
-            values = jax.lax.dynamic_update_slice_in_dim(cache["value"], values, step.index, axis=1)
+            keys = jax.lax.dynamic_update_slice_in_dim(cache["key"], keys, step.index, axis=2)
+            values = jax.lax.dynamic_update_slice_in_dim(cache["value"], values, step.index, axis=2)
             cache = cache | {"key": keys, "value": values}
         mixed = attend(queries, keys, values, step.mask).reshape(batch, length, cfg.heads * head)
         return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="out")(mixed), cache
@@ -194,7 +196,7 @@ class CrossAttention(nn.Module):
             slots = step.context.shape[1]
             kv = Projection(2 * kv_heads * head, cfg.qkv_bias, cfg.dtype, name="key_value")(step.context)
             kv = constrain(kv.reshape(batch, slots, kv_heads, 2, head), "rows", None, "heads", None, None)
-            keys, values = kv[..., 0, :], kv[..., 1, :]
+            keys, values = kv[..., 0, :].swapaxes(1, 2), kv[..., 1, :].swapaxes(1, 2)
             if cache is not None:
                 cache = cache | {"cross_key": keys, "cross_value": values}
         else:
@@ -345,8 +347,8 @@ class Trunk(nn.Module):
 
         def empty(size: int) -> Array:
             lead = (cfg.layers,) if cfg.scan_layers else ()
-            zeros = jnp.zeros((*lead, batch, size, kv_heads, head), DTYPES[cfg.dtype])
-            return constrain(zeros, *[None] * len(lead), "rows", None, "heads", None)
+            zeros = jnp.zeros((*lead, batch, kv_heads, size, head), DTYPES[cfg.dtype])
+            return constrain(zeros, *[None] * len(lead), "rows", "heads", None, None)
 
         layer = {"key": empty(slots), "value": empty(slots)}
         if context is not None:
