@@ -70,8 +70,9 @@ class _Step:
             "writing": updates * self.writing(),
             "D(real) forward and backward": updates * real.with_backward(),
             "D(fake) forward and backward": updates * fake.with_backward(),
-            "D judges": updates * (real + fake),
         }
+        if getattr(self.config.discriminator, "dropout", 0.0) or objective.replay_size:
+            parts["D judges"] = updates * (real + fake)  # otherwise by the pass that it learns from
         # A penalty is a gradient by the embeddings, itself differentiated: three times a pass and that gradient.
         penalised = self.rows * bool(objective.r1_weight) + self.fakes * bool(objective.r2_weight)
         penalised += self.rows * bool(objective.gradient_penalty_weight)

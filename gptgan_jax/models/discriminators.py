@@ -131,6 +131,11 @@ class Discriminator(NamedTuple):
     config: DiscriminatorConfig
     next_logits: NextLogits | None = None
 
+    @property
+    def drops(self) -> bool:
+        """Whether a dropout key changes its scores."""
+        return getattr(self.config, "dropout", 0.0) > 0
+
 
 def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary) -> Discriminator:
     """The discriminator that a configuration describes."""

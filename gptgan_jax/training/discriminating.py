@@ -79,22 +79,27 @@ def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array
     if state.replay is not None:
         learnt = rows.own(_with_replay(game, state.replay, rows.gathered(fakes), key_replay))
 
-    def loss_of(params: Params) -> tuple[Array, Metrics]:
-        real, fake = _split(discriminator.scores(params, _joined(batch, learnt), key_dropout), batch)
+    def loss_of(params: Params) -> tuple[Array, tuple[Metrics, Scores]]:
+        scores = discriminator.scores(params, _joined(batch, learnt), key_dropout)
+        real, fake = _split(scores, batch)
         parts = judgement_of(game, real, batch, fake, learnt.target_mask)
         samples = parts.fake.shape[0] // parts.real.shape[0]
         pairs = jnp.repeat(parts.real, samples, axis=0), jnp.repeat(parts.real_mask, samples, axis=0)
         loss = game.pair_loss(*pairs, parts.fake, parts.fake_mask)
         loss += _penalties(game, params, batch, learnt, key_penalty)
         if not game.next_token_weight or discriminator.next_logits is None:
-            return loss, {"discriminator_loss": loss}
+            return loss, ({"discriminator_loss": loss}, scores)
         logits = discriminator.next_logits(params, batch, key_dropout)
         language = next_token_nats(game, logits, batch)
         found = {"discriminator_loss": loss, "discriminator_next_token_loss": language}
-        return loss + game.next_token_weight * language, found
+        return loss + game.next_token_weight * language, (found, scores)
 
-    gradient, losses = rows.mean(jax.grad(loss_of, has_aux=True)(params))
-    real, fake = _split(discriminator.scores(params, _joined(batch, fakes)), batch)
+    gradient, (losses, scores) = jax.grad(loss_of, has_aux=True)(params)
+    gradient, losses = rows.mean((gradient, losses))
+    if discriminator.drops or state.replay is not None:
+        # Otherwise the pass that it learns by is its judgement already, and need not be made twice.
+        scores = discriminator.scores(params, _joined(batch, fakes))
+    real, fake = _split(scores, batch)
     metrics = {
         **losses,
         "discriminator_accuracy": pair_accuracy(*rows.gathered((real.sequence, fake.sequence))),
