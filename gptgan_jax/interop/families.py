@@ -56,13 +56,13 @@ class Network:
     def check(self, config: Any) -> None:
         """Raises UserError where a generator with that configuration can't take this network's parameters."""
         if not isinstance(config, TransformerConfig):
-            raise UserError(f"generator.kind is {config.kind}, {self.source} is of a transformer; drop the key")
+            raise UserError(f"generator.kind is {config.kind}, {CONFIG_FILE} is of a transformer; drop the key")
         names = [field.name for field in dataclasses.fields(self.config) if field.name not in FREE]
         for name in (*names, "key_value_heads", "head_size", "mlp_size"):
             mine, theirs = getattr(config, name), getattr(self.config, name)
             shorter = name == "max_positions" and config.positions == "rotary" and mine < theirs
             if mine != theirs and not shorter:
-                raise UserError(f"generator.{name} is {mine}, {self.source} says {theirs}; drop the key")
+                raise UserError(f"generator.{name} is {mine}, {CONFIG_FILE} says {theirs}; drop the key")
 
 
 def read_network(folder: Path) -> Network:

@@ -1,13 +1,15 @@
 """What `init_from` names: a run, the folder of a Hugging Face model, or a model of the hub, which is downloaded."""
 
+import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gptgan_jax.data.tokenizers import SPECIALS_FILE, TOKENIZER_FILE
 from gptgan_jax.errors import UserError
-from gptgan_jax.interop.families import CONFIG_FILE
+from gptgan_jax.interop.families import CONFIG_FILE, read_network
 from gptgan_jax.interop.weights import INDEX_FILE
 
 FOLDER, HUB = "hf:", "hub:"
@@ -41,12 +43,31 @@ def model_folder(init_from: str, files: Sequence[str] = FILES) -> Path:
     return Path(_downloaded(name, revision or None, files))
 
 
-def absolute(init_from: str) -> str:
-    """The same, a folder from the root."""
+def from_the_root(init_from: str) -> str:
+    """The same, a folder of it by its absolute path."""
     if init_from.startswith(HUB):
         return init_from
     prefix = FOLDER if init_from.startswith(FOLDER) else ""
     return prefix + os.path.abspath(os.path.expanduser(init_from.removeprefix(prefix)))
+
+
+def with_network(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A raw configuration whose `init_from` names a model has that model's network, where it gives no key of its own.
+
+    Raises:
+        UserError: no such model, or one that is not read here.
+    """
+    source, given = raw.get("init_from"), raw.get("generator") or {}
+    if not isinstance(source, str) or not is_model(source) or not isinstance(given, Mapping):
+        return raw
+    kind = given.get("kind", "transformer")
+    if kind != "transformer":
+        raise UserError(f"generator.kind is {repr(kind)[:80]}, and init_from names a transformer; drop the key")
+    try:
+        network = read_network(model_folder(source, (CONFIG_FILE,)))
+    except UserError as error:
+        raise UserError(f"init_from: {error}") from None
+    return {**raw, "generator": {**dataclasses.asdict(network.config), **given}}
 
 
 def _downloaded(name: str, revision: str | None, files: Sequence[str]) -> str:

@@ -10,7 +10,14 @@ import numpy as np
 import tokenizers
 from tokenizers import processors
 
-from gptgan_jax.data.tokenizers import SPECIALS_FILE, TOKENIZER_FILE, AnyTokenizer, Tokenizer, read_tokenizer
+from gptgan_jax.data.tokenizers import (
+    PADDED_SIZE,
+    SPECIALS_FILE,
+    TOKENIZER_FILE,
+    AnyTokenizer,
+    Tokenizer,
+    read_tokenizer,
+)
 from gptgan_jax.errors import UserError
 from gptgan_jax.hosts import to_host
 from gptgan_jax.interop.families import CONFIG_FILE, Network, config_json, family_of, read_network
@@ -165,6 +172,7 @@ def _save_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int) -> None:
         "padding_side": "left",
         "model_max_length": longest,
     }
+    names.pop(PADDED_SIZE, None)  # config.json says it
     _write_json(folder / SPECIALS_FILE, names | usual)
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop.layouts import Index, Shape
 
-WHOLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 * 10**9
 # What numbers a network's weights may be; the others mean a quantisation that only its own program can undo.
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -74,16 +74,16 @@ class Weights:
         index = self.folder / INDEX_FILE
         if index.is_file():
             return self._checked(index)
-        if (self.folder / WHOLE_FILE).is_file():
-            self._open(WHOLE_FILE)
-            return dict.fromkeys(self._files[WHOLE_FILE].keys(), WHOLE_FILE)
+        if (self.folder / WEIGHTS_FILE).is_file():
+            self._open(WEIGHTS_FILE)
+            return dict.fromkeys(self._files[WEIGHTS_FILE].keys(), WEIGHTS_FILE)
         pickled = sorted(path.name for path in self.folder.glob("*.bin"))
         if pickled:
             raise UserError(
                 f"{self.folder} has {pickled[0]}, a pickle, which is never read as it can run code, and no "
-                f"{WHOLE_FILE}; save it as safetensors"
+                f"{WEIGHTS_FILE}; save it as safetensors"
             )
-        raise UserError(f"{self.folder} has neither {WHOLE_FILE} nor {INDEX_FILE}")
+        raise UserError(f"{self.folder} has neither {WEIGHTS_FILE} nor {INDEX_FILE}")
 
     def _checked(self, index: Path) -> dict[str, str]:
         try:
@@ -142,7 +142,7 @@ def write_weights(folder: Path, parameters: Iterable[Parameter], shard_bytes: in
         if shards[-1] and _bytes([*shards[-1], parameter]) > shard_bytes:
             shards.append([])
         shards[-1].append(parameter)
-    names = [WHOLE_FILE]
+    names = [WEIGHTS_FILE]
     if len(shards) > 1:
         names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
     file_of: dict[str, str] = {}

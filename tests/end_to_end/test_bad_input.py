@@ -18,10 +18,13 @@ import jax
 import numpy as np
 import pytest
 import yaml
+from hf_folders import write_model
 from reported import evaluation
 from tiny import tiny_experiment, write_config
 
+from gptgan_jax import TransformerConfig
 from gptgan_jax.cli import main
+from gptgan_jax.interop.weights import WEIGHTS_FILE
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import held_out_of, save_held_out
@@ -136,8 +139,8 @@ a profile of three         | --profile 1:2:3          | --profile '1:2:3' should
 a profile of any size      | --profile 1:{many}       | should be two global steps
 a profile after the end    | --profile 3:99           | records.profile: steps 3 to 99, of a run of 14
 a profile of one number    | --records.profile [3]    | records: profile [3] should be two global steps
-a start that is a file     | --start_from one.txt     | one.txt is no run folder
-a start at any step        | --start_from runs/earlier --start_checkpoint {many} | no checkpoint '999
+a start that is a file     | --init_from one.txt     | one.txt is no run folder
+a start at any step        | --init_from runs/earlier --init_checkpoint {many} | no checkpoint '999
 a baseline of no update   | --continued.steps 1 --likelihood.optimizer.accumulate 2 | continued.steps 1 (adversarial.steps where it is null)
 a baseline of no rate     | --continued.learning_rate 0 | continued.learning_rate: should be greater than 0
 a greedy sweep            | --evaluation.sweep.temperatures [0.0,1.0] | evaluation.sweep: temperatures should be at least one number, all above 0
@@ -149,16 +152,26 @@ seeds of nothing          | --seeds                  | --seeds '' should be a wh
 half a seed               | --seeds=2.5              | --seeds '2.5' should be a whole number
 a runs folder in a file   | --runs_folder one.txt    | one.txt
 a runs folder too long    | --runs_folder {long}{long}   | xxx
-a start that is missing   | --start_from runs/none   | /runs/none is no run folder: it has no config.yaml
-a start too early         | --start_from runs/new    | holds no checkpoint yet; the first is saved after evaluation.every
-a start at no checkpoint  | --start_from runs/earlier --start_checkpoint 77 | no checkpoint '77'; give best, last, a phase, or
-a start without a phase   | --start_from runs/earlier --start_checkpoint adversarial | no checkpoint 'adversarial'
-a start of nothing        | --start_from ''          | start_from: string should have at least 1 character
-another network           | --start_from runs/earlier --generator.width 16 | another network (generator.width: 8 -> 16); set both alike
-another kind of network   | --start_from runs/earlier --generator.kind lstm | another network (generator.
-another size than started | --start_from runs/earlier --vocab_size 999  | vocab_size 999: the tokenizer has 18 tokens
-ids from a start of words | --start_from runs/earlier --data.kind oracle | data is token ids, and
-a start's tokenizer       | --start_from runs/earlier --tokenizer.kind file --tokenizer.path x.json | tokenizer.path has a vocabulary of 2,
+a start that is missing   | --init_from runs/none   | /runs/none is no run folder: it has no config.yaml
+a start too early         | --init_from runs/new    | holds no checkpoint yet; the first is saved after evaluation.every
+a start at no checkpoint  | --init_from runs/earlier --init_checkpoint 77 | no checkpoint '77'; give best, last, a phase, or
+a start without a phase   | --init_from runs/earlier --init_checkpoint adversarial | no checkpoint 'adversarial'
+a model that is missing   | --init_from hf:no      | init_from: no is no folder; hf:FOLDER should name one
+a model of a file         | --init_from hf:one.txt | init_from: one.txt is no folder
+a model of a run          | --init_from hf:runs/earlier | init_from: runs/earlier/config.json: no such file
+a model of a long name    | --init_from hf:{long}{long} | is no folder
+a model of noise          | --init_from hf:noise   | init_from: noise/config.json: not a JSON file
+a model of another kind   | --init_from hf:bert    | init_from: bert/config.json: model_type is 'bert'; what is read is gpt2
+a model of a pickle       | --init_from hf:pickled --generator.width 12 | generator.width is 12, config.json says 8; drop the key
+a model without weights   | --init_from hf:pickled --generator.heads 2 --generator.layers 1 --generator.max_positions 16 | has pytorch_model.bin, a pickle, which is never read
+a model without a network | --init_from hub:no-such/model | init_from: model no-such/model can't be fetched from the hub
+a model of no name        | --init_from hub:       | init_from: '' is no name of a model
+a start of nothing        | --init_from ''          | init_from: string should have at least 1 character
+another network           | --init_from runs/earlier --generator.width 16 | another network (generator.width: 8 -> 16); set both alike
+another kind of network   | --init_from runs/earlier --generator.kind lstm | another network (generator.
+another size than started | --init_from runs/earlier --vocab_size 999  | vocab_size 999: the tokenizer has 18 tokens
+ids from a start of words | --init_from runs/earlier --data.kind oracle | data is token ids, and
+a start's tokenizer       | --init_from runs/earlier --tokenizer.kind file --tokenizer.path x.json | tokenizer.path has a vocabulary of 2,
 a run of another config   | --name earlier --seed 3  | holds a run of another config (seed: 0 -> 3); choose another --name
 a folder that is no run   | --name pictures          | runs/pictures exists and is no run folder; choose another --name
 a file in a run's place   | --name file.txt          | runs/file.txt: Not a directory; choose another --name
@@ -364,8 +377,8 @@ to go on without a text   | earlier/held_out.npz      | gone   | train tiny.yaml
 to go on with half a text | earlier/held_out.npz      | half   | train tiny.yaml --name earlier | held_out.npz is damaged
 to go on without words    | earlier/tokenizer/tokenizer.json | gone | train tiny.yaml --name earlier | tokenizer/tokenizer.json: no such file
 to go on with half words  | earlier/tokenizer/tokenizer.json | half | train tiny.yaml --name earlier | not a tokenizer.json
-to start from half        | earlier/checkpoints       | halved | train tiny.yaml --start_from runs/earlier | start_from
-to start from noise       | earlier/tokenizer/tokenizer.json | noise | train tiny.yaml --start_from runs/earlier | start_from
+to start from half        | earlier/checkpoints       | halved | train tiny.yaml --init_from runs/earlier | init_from
+to start from noise       | earlier/tokenizer/tokenizer.json | noise | train tiny.yaml --init_from runs/earlier | init_from
 """  # noqa: E501
 UNKNOWS_ALL = (
     b'{"version":"1.0","model":{"type":"BPE","vocab":{"</s>":0,"#":1},"merges":[]},"added_tokens":[],'
@@ -428,6 +441,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "whole.npz", embedding=np.zeros((3, 2), np.int32))
     experiment, _ = tiny_experiment(folder)
     write_config(folder, {"runs_folder": "runs"})
+    write_model(folder / "pickled", TransformerConfig(layers=1, width=8, heads=2, max_positions=16))
+    (folder / "pickled" / WEIGHTS_FILE).rename(folder / "pickled" / "pytorch_model.bin")
+    for name, content in (("noise", b"\xff"), ("bert", b'{"model_type": "bert"}')):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_bytes(content)
     for name in ("new", "earlier"):
         run = RunFolder(folder / "runs" / name)
         save_held_out(run.path, held_out_of(experiment))
