@@ -20,7 +20,7 @@ import pytest
 import yaml
 from hf_folders import write_model
 from reported import evaluation
-from tiny import tiny_experiment, write_config
+from tiny import TINY, tiny_config, tiny_experiment, write_config
 
 from gptgan_jax import TransformerConfig
 from gptgan_jax.cli import main
@@ -338,6 +338,18 @@ a folder for a run        | evaluate runs/earlier --out x         | --out goes w
 a seed of any size        | evaluate --samples s.txt --references r.txt --seed {nines} | --seed: '
 a report into a file      | report runs/judged runs/judged --out one.txt | one.txt
 a report beside its run   | report runs/judged --out x            | --out is for a comparison of several runs
+export of nothing         | export runs/missing --to hf           | runs/missing is no run folder: it has no config.yaml
+export to nowhere         | export runs/earlier                   | required: --to
+export to another program | export runs/earlier --to onnx         | --to: invalid choice: 'onnx'
+export too early          | export runs/new --to hf               | holds no checkpoint yet; the first is saved after evaluation.every
+export of no checkpoint   | export runs/earlier --to hf --checkpoint 77 | no checkpoint '77'; give best, last, a phase, or
+export over a file        | export runs/earlier --to hf --out one.txt | one.txt exists; name another folder with --out, or remove it
+export over a folder      | export runs/earlier --to hf --out runs | runs exists; name another folder with --out, or remove it
+export over a link        | export runs/earlier --to hf --out loop.txt | loop.txt exists; name another folder with --out
+export into a file        | export runs/earlier --to hf --out one.txt/x | one.txt/x can't be written (Not a directory)
+export to a long name     | export runs/earlier --to hf --out {long}{long} | can't be written (File name too long)
+export of another network | export runs/lstm --to hf              | runs/lstm --to hf: generator.kind lstm is none that Hugging Face folders hold
+no run to export          | export --to hf                        | required: run
 no run to sample          | sample                                | required: run
 a misspelt command        | trian tiny.yaml                       | 'trian'
 no command                |                                       | required: COMMAND
@@ -362,6 +374,8 @@ a file for checkpoints    | earlier/checkpoints       | noise  | sample runs/ear
 half a checkpoint         | earlier/checkpoints       | halved | sample runs/earlier    | checkpoint
 an empty checkpoint       | earlier/checkpoints       | emptied | sample runs/earlier   | checkpoint
 a checkpoint of noise     | earlier/checkpoints       | noised | sample runs/earlier    | checkpoint
+to export half            | earlier/checkpoints       | halved | export runs/earlier --to hf | checkpoint
+to export without scores  | earlier/evaluation.json   | {a: 1} | export runs/earlier --to hf | evaluation.json is damaged
 metrics of noise          | earlier/checkpoints/likelihood/0/metrics/metrics | noise | sample runs/earlier | is damaged: metrics/metrics has
 no held-out text          | earlier/held_out.npz      | gone   | evaluate runs/earlier  | held_out.npz is missing
 half a held-out text      | earlier/held_out.npz      | half   | evaluate runs/earlier  | held_out.npz is damaged
@@ -455,6 +469,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gan = build_gan(experiment.config, "likelihood", experiment.generator, experiment.discriminator)
     with Checkpoints(run.checkpoints) as checkpoints:
         checkpoints.save("likelihood", jax.jit(gan.init)(jax.random.key(0), experiment.example_batch()), 2.0)
+    lstm = tiny_config(
+        folder, {name: None for name in TINY if name.startswith("generator.")} | {"generator.kind": "lstm"}
+    )
+    (folder / "runs" / "lstm").mkdir()
+    RunFolder(folder / "runs" / "lstm").create(lstm, experiment.tokenizer)
+    write_config(folder, {"runs_folder": "runs"})
     (folder / "runs" / "pictures").mkdir()
     (folder / "runs" / "pictures" / "cat.jpg").write_bytes(b"cat")
     (folder / "runs" / "file.txt").write_bytes(b"words")

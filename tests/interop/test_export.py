@@ -21,14 +21,22 @@ from gptgan_jax.runs.folder import RunFolder
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_tiny(tmp_path_factory.mktemp("exported"), {"likelihood.steps": 40, "adversarial.steps": 2})
+    return train_tiny(
+        tmp_path_factory.mktemp("exported"), {"likelihood.steps": 40, "adversarial.steps": 2, "evaluation.every": 1000}
+    )
 
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keys = {"norm": "rms", "positions": "rotary", "activation": "swiglu", "bias": False, "qkv_bias": False}
     changes = {f"generator.{name}": value for name, value in keys.items()} | {"generator.tied_embeddings": False}
-    short = {"likelihood.steps": 40, "adversarial.steps": 0, "warmup.steps": 0, "continued.steps": 0}
+    short = {
+        "evaluation.every": 1000,
+        "likelihood.steps": 40,
+        "adversarial.steps": 0,
+        "warmup.steps": 0,
+        "continued.steps": 0,
+    }
     return train_tiny(tmp_path_factory.mktemp("llama"), changes | short)
 
 
