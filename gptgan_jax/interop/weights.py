@@ -29,18 +29,15 @@ class Weights:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[str, Any] = {}
+        self._tensors: dict[str, dict[str, tuple[Shape, str]]] = {}  # by file and name: shape and type
+        self._opened: tuple[str, Any] | None = None
         self._file_of = self._index()
-        for file in dict.fromkeys(self._file_of.values()):
-            self._open(file)
 
     def __enter__(self) -> "Weights":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            file.__exit__(None, None, None)
-        self._files.clear()
+        self._close()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,15 +54,17 @@ class Weights:
         Raises:
             UserError: where it holds no floating-point numbers.
         """
-        tensor = self._files[self._file_of[name]].get_slice(name)
-        if tensor.get_dtype() not in FLOATS:
-            raise UserError(f"{self.file_of(name)}: {name} is {tensor.get_dtype()}; only {', '.join(FLOATS)} are read")
-        return tuple(tensor.get_shape())
+        shape, dtype = self._tensors[self._file_of[name]][name]
+        if dtype not in FLOATS:
+            raise UserError(f"{self.file_of(name)}: {name} is {dtype}; only {', '.join(FLOATS)} are read")
+        return shape
 
     def read(self, name: str, index: Index) -> np.ndarray:
         """A part of a tensor, in the type that it has there."""
         try:
-            return self._files[self._file_of[name]].get_slice(name)[index]
+            return self._open(self._file_of[name]).get_slice(name)[index]
+        except UserError:
+            raise
         except Exception as error:  # of the library's own kind, or the operating system's
             raise UserError(f"{self.file_of(name)}: {name} can't be read ({_reason(error)})") from error
 
@@ -75,8 +74,7 @@ class Weights:
         if index.is_file():
             return self._checked(index)
         if (self.folder / WEIGHTS_FILE).is_file():
-            self._open(WEIGHTS_FILE)
-            return dict.fromkeys(self._files[WEIGHTS_FILE].keys(), WEIGHTS_FILE)
+            return dict.fromkeys(self._look_through(WEIGHTS_FILE), WEIGHTS_FILE)
         pickled = sorted(path.name for path in self.folder.glob("*.bin"))
         if pickled:
             raise UserError(
@@ -97,20 +95,34 @@ class Weights:
                 raise UserError(f"{index}: {file!r} is no safetensors file of this folder")
             if not (self.folder / file).is_file():
                 raise UserError(f"{self.folder / file}: no such file, though {INDEX_FILE} names it")
-        for file in dict(pairs).values():
-            self._open(file)
+        for file in dict.fromkeys(file for _, file in pairs):
+            self._look_through(file)
         for name, file in pairs:
-            if name not in self._files[file].keys():  # noqa: SIM118  (an open file is no mapping)
+            if name not in self._tensors[file]:
                 raise UserError(f"{self.folder / file}: tensor {name} is missing, though {INDEX_FILE} places it there")
         return dict(pairs)
 
-    def _open(self, file: str) -> None:
-        if file in self._files:
-            return
+    def _look_through(self, file: str) -> dict[str, tuple[Shape, str]]:
+        opened = self._open(file)
+        slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118  (it is no mapping)
+        self._tensors[file] = {name: (tuple(one.get_shape()), one.get_dtype()) for name, one in slices.items()}
+        return self._tensors[file]
+
+    def _open(self, file: str) -> Any:
+        """The file, the one before it closed: what was read of a mapped file counts as memory until then."""
+        if self._opened is not None and self._opened[0] == file:
+            return self._opened[1]
+        self._close()
         try:
-            self._files[file] = safe_open(self.folder / file, framework="np")
+            self._opened = (file, safe_open(self.folder / file, framework="np"))
         except Exception as error:
             raise UserError(f"{self.folder / file}: no whole safetensors file ({_reason(error)})") from error
+        return self._opened[1]
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened[1].__exit__(None, None, None)
+        self._opened = None
 
 
 @dataclass(frozen=True)
