@@ -1,4 +1,4 @@
-"""The command line: train, compare, sample, evaluate, report, compile.
+"""The command line: train, compare, sample, evaluate, export, report, compile.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
@@ -105,6 +105,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--out", type=Path, help="with --samples: a folder for evaluation.json (default: none)")
     evaluate.set_defaults(command=_evaluate)
+
+    export = commands.add_parser("export", help="write a run's generator as other programs read it", allow_abbrev=False)
+    export.add_argument("run", type=Path, help=run_help)
+    export.add_argument(
+        "--to",
+        choices=("hf", "stablehlo", "savedmodel"),
+        required=True,
+        help="hf: a Hugging Face folder; stablehlo: the sampler by jax.export; savedmodel: the same for TensorFlow",
+    )
+    export.add_argument("--out", type=Path, help="a folder that is not there yet (default: RUN/export/FORMAT)")
+    export.add_argument("--checkpoint", default="best", help=_CHECKPOINT_HELP)
+    export.set_defaults(command=_export)
 
     report = commands.add_parser("report", help="write report.html and report.md of one run, or compare several")
     report.add_argument("runs", type=Path, nargs="+", metavar="run", help=run_help)
@@ -250,6 +262,16 @@ def _report(options: argparse.Namespace) -> int:
     if options.out is not None:
         raise UserError("--out is for a comparison of several runs; the report of one lies in its folder")
     print(f"report: {write_run_report(load_reported_run(RunFolder(options.runs[0])))}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    configure_jax()
+
+    from gptgan_jax.interop.export import export_run
+    from gptgan_jax.runs.folder import RunFolder
+
+    print(f"exported: {export_run(RunFolder(options.run), options.to, options.out, options.checkpoint)}")
     return 0
 
 

@@ -86,7 +86,7 @@ class Comparison:
 
     def arm_config(self, arm: Arm, seed: int) -> Config:
         start = os.path.abspath(RunFolder.of(self.base_config(seed)).path)
-        return dataclasses.replace(arm.config, name=f"{arm.slug}-seed{seed}", seed=seed, start_from=start)
+        return dataclasses.replace(arm.config, name=f"{arm.slug}-seed{seed}", seed=seed, init_from=start)
 
 
 # ---- FILE
@@ -187,8 +187,8 @@ def _arm_of(config: Config, base: Config, where: str) -> Config:
         config,
         runs_folder=base.runs_folder,
         checkpoints=base.checkpoints,
-        start_from=str(Path(base.runs_folder) / BASE_SLUG),
-        start_checkpoint="likelihood",
+        init_from=str(Path(base.runs_folder) / BASE_SLUG),
+        init_checkpoint="likelihood",
         likelihood=dataclasses.replace(config.likelihood, steps=0),
         continued=dataclasses.replace(config.continued, steps=0),
     )

@@ -12,6 +12,7 @@ from pydantic import model_validator
 from gptgan_jax.combinations import check_combination
 from gptgan_jax.data.corpora import DataConfig, GrammarData
 from gptgan_jax.data.tokenizers import TokenizerConfig, WordTokenizer
+from gptgan_jax.interop.hub import is_model
 from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import GeneratorConfig
 from gptgan_jax.models.transformer import TransformerConfig
@@ -176,10 +177,13 @@ class Config:
     runs_folder: str = key("runs", "where run folders are made", min_length=1)
     seed: int = key(0, "of parameters, batches and samples", ge=0, lt=2**31)
     vocab_size: int | None = key(None, "the vocabulary both networks must have; default: the tokenizer's", ge=1)
-    start_from: str | None = key(
-        None, "a run folder whose generator (and tokenizer) this run starts from; default: new parameters", min_length=1
+    init_from: str | None = key(
+        None,
+        "whose generator and tokenizer this run starts from: a run folder, hf:FOLDER of a Hugging Face model, or "
+        "hub:NAME[@REVISION]; of a model, keys of generator left out are those of its config.json; default: of none",
+        min_length=1,
     )
-    start_checkpoint: str = key("likelihood", "which of its checkpoints: best, last, a phase (its best) or a step")
+    init_checkpoint: str = key("likelihood", "which checkpoint of a run: best, last, a phase (its best) or a step")
     max_skips: int = key(
         10, "steps in a row that are left out as their loss, gradient or result is not finite; then the run stops", ge=0
     )
@@ -218,8 +222,12 @@ class Config:
             )
         if isinstance(self.discriminator, TransformerDiscriminatorConfig) and self.discriminator.from_generator:
             self._check_shared_trunk(self.discriminator)
+        if is_model(self.init_from) and self.init_checkpoint != "likelihood":
+            raise ValueError(
+                f"init_checkpoint {self.init_checkpoint} is of a run, and init_from names a model; drop the key"
+            )
         check_combination(self)
-        resampled = self.start_from and self.objective.residual_candidates
+        resampled = self.init_from and self.objective.residual_candidates
         if not self.likelihood.steps and not self.adversarial.steps and not resampled:
             raise ValueError("likelihood.steps and adversarial.steps are both 0: nothing would train the generator")
         return self

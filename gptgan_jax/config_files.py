@@ -19,9 +19,12 @@ from gptgan_jax.data.corpora import SPLITS, HfData, OracleData, TextData
 from gptgan_jax.data.readers import FILE_FORMATS
 from gptgan_jax.data.tokenizers import FileTokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.interop.hub import from_the_root, with_network
 
 # More values than any configuration has; of anchors in anchors a few lines can make more than a memory holds.
 LARGEST = 10_000
+# Top-level keys that had another name in earlier versions, whose run folders still have it.
+RENAMED = {"start_from": "init_from", "start_checkpoint": "init_checkpoint"}
 # Characters of a wrong value in a message.
 LONGEST_SHOWN = 120
 
@@ -32,8 +35,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), run_code: bool 
     Args:
         path: of the file.
         overrides: over what it says.
-        run_code: import the module that `objective.estimator.factory` names, if it does, to check it too. Not for a
-            file that the user hasn't chosen to train with, such as that of a run folder.
+        run_code: import the module that `objective.estimator.factory` names, if it does, to check it too, and look
+            into the model that `init_from` names. Not for a file that the user hasn't chosen to train with, such as
+            that of a run folder.
 
     Raises:
         UserError: a missing or malformed file, an unknown key (with the nearest right one), a wrong value or an
@@ -85,7 +89,8 @@ def config_from(raw: dict[str, Any], source: str = "config", run_code: bool = Tr
         UserError: naming `source` and the key.
     """
     try:
-        config = TypeAdapter(Config).validate_python(_checked_keys(raw, Config, ""))
+        whole = with_network(raw) if run_code else _renamed(raw)
+        config = TypeAdapter(Config).validate_python(_checked_keys(whole, Config, ""))
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     except ValidationError as error:
@@ -118,9 +123,9 @@ def with_absolute_paths(config: Config) -> Config:
         data = absolute(data, "path")
     if isinstance(tokenizer, FileTokenizer):
         tokenizer = absolute(tokenizer, "path")
-    start_from = None if config.start_from is None else from_root(config.start_from)
+    init_from = None if config.init_from is None else from_the_root(config.init_from)
     checkpoints = absolute(config.checkpoints, "folder")
-    return dataclasses.replace(config, data=data, tokenizer=tokenizer, start_from=start_from, checkpoints=checkpoints)
+    return dataclasses.replace(config, data=data, tokenizer=tokenizer, init_from=init_from, checkpoints=checkpoints)
 
 
 def to_yaml(config: Config) -> str:
@@ -254,6 +259,11 @@ def _value(text: str, is_list: bool) -> Any:
 
 
 # ---- checking
+
+
+def _renamed(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a run folder of an earlier version under their present names."""
+    return {RENAMED.get(name, name): value for name, value in raw.items()}
 
 
 def _checked_keys(raw: Any, annotation: Any, path: str) -> dict[str, Any]:

@@ -108,8 +108,8 @@ def test_an_arm_starts_its_adversarial_phase_from_the_likelihood_run_of_its_seed
     config = config_of(loaded, "reinforce", 1)
     phases = ("likelihood", "continued", "warmup", "adversarial")
     assert [config.steps(phase) for phase in phases] == [0, 0, 1, 2]
-    assert config.start_from == str(RunFolder.of(loaded.base_config(1)).path)
-    assert (config.start_checkpoint, config.seed, config.name) == ("likelihood", 1, "reinforce-seed1")
+    assert config.init_from == str(RunFolder.of(loaded.base_config(1)).path)
+    assert (config.init_checkpoint, config.seed, config.name) == ("likelihood", 1, "reinforce-seed1")
 
 
 def test_a_preset_gives_its_method_alone_and_keys_that_are_set_win_over_it(loaded: Comparison) -> None:

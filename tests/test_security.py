@@ -291,7 +291,7 @@ def test_a_run_folder_is_read_without_the_module_and_the_files_that_its_config_n
 
 
 def test_to_start_from_a_run_does_not_run_its_module(foreign: Path, mark: Path, trained: Path) -> None:
-    keys = {"data.train": str(trained.parents[1] / "markup.txt"), "start_from": str(foreign), "warmup.steps": 0}
+    keys = {"data.train": str(trained.parents[1] / "markup.txt"), "init_from": str(foreign), "warmup.steps": 0}
     keys |= {"adversarial.steps": 0, "likelihood.steps": 2, "continued.steps": 0, "evaluation.every": 1000}
     write_config(foreign.parent, keys)
     assert main(["train", str(foreign.parent / "tiny.yaml")]) == 0

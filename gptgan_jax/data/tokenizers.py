@@ -4,6 +4,7 @@ Everything that touches characters is done by Hugging Face `tokenizers`; this fi
 Special tokens never come out of encoding a text, not even where the text spells "<eos>".
 """
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ from gptgan_jax.types import Vocabulary
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 TOKENIZER_FILE, SPECIALS_FILE, IDS_FILE = "tokenizer.json", "tokenizer_config.json", "ids.json"
+# In tokenizer_config.json: how many ids a vocabulary has of which not all are tokens; see `Tokenizer.padded`.
+PADDED_SIZE = "padded_vocab_size"
 # What the tokens are called in published files, the surest name first.
 USUAL_NAMES = {
     "pad": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
@@ -97,11 +100,17 @@ class Tokenizer:
             if i == self.unk_id or i in self._special
         ]
 
+    def padded(self, size: int) -> "Tokenizer":
+        """The same with so many ids: networks often have more than their tokenizer, to a round number."""
+        return dataclasses.replace(self, vocabulary=dataclasses.replace(self.vocabulary, size=size))
+
     def save(self, folder: str | Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json (the names of the special tokens) into a folder."""
         roles = {"pad": self.vocabulary.pad_id, "bos": self.vocabulary.bos_id, "eos": self.vocabulary.eos_id}
         ids = {role: i for role, i in (roles | {"unk": self.unk_id}).items() if i is not None}
-        names = {f"{role}_token": self.backend.id_to_token(i) for role, i in ids.items()}
+        names: dict[str, Any] = {f"{role}_token": self.backend.id_to_token(i) for role, i in ids.items()}
+        if self.vocabulary.size != _size(self.backend):
+            names[PADDED_SIZE] = self.vocabulary.size
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.backend.save(str(Path(folder) / TOKENIZER_FILE))
         (Path(folder) / SPECIALS_FILE).write_text(json.dumps(names, indent=1, ensure_ascii=False), "utf-8")
@@ -232,10 +241,16 @@ def _wrap(backend: tokenizers.Tokenizer, names: dict[str, Any], where: str) -> T
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
-    size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+    size = names.get(PADDED_SIZE, _size(backend))
+    if isinstance(size, bool) or not isinstance(size, int) or not _size(backend) <= size < 2**31:
+        raise UserError(f"{where}: {PADDED_SIZE} {repr(size)[:40]} should be a whole number, at least {_size(backend)}")
     vocabulary = Vocabulary(size, eos if pad is None else pad, eos if bos is None else bos, eos)
     unk = special("unk")  # GPT-2's files call the end of text unknown too, though no byte is unknown to them
     return Tokenizer(backend, vocabulary, None if unk in (pad, bos, eos) else unk)
+
+
+def _size(backend: tokenizers.Tokenizer) -> int:
+    return max(backend.get_vocab(with_added_tokens=True).values()) + 1
 
 
 def _fit_words(config: WordTokenizer, corpus: Corpus) -> Tokenizer:

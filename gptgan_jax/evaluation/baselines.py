@@ -1,7 +1,7 @@
 """The baselines of a run that took its generator from another: that run's own figures, copied.
 
-A run with `start_from` and no likelihood phase has no likelihood column to be compared with; the run that it started
-from has. Where both were judged by the same text and in the same way, those columns are as good here.
+A run with `init_from` another run and no likelihood phase has no likelihood column to be compared with; the run that it
+started from has. Where both were judged by the same text and in the same way, those columns are as good here.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Score, Sweep
+from gptgan_jax.interop.hub import is_model
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import same_held_out
 
@@ -35,9 +36,9 @@ def with_baselines(evaluation: Evaluation, folder: RunFolder, config: Config, sa
         config: of the run.
         say: takes one line of news at a time.
     """
-    if config.start_from is None or config.likelihood.steps:
+    if config.init_from is None or config.likelihood.steps or is_model(config.init_from):
         return evaluation
-    source = RunFolder(Path(config.start_from))
+    source = RunFolder(Path(config.init_from))
     notes = [note for note in evaluation.notes if not note.startswith(NOTE)]
     try:
         theirs, there = _comparable(folder, config, source)
@@ -59,7 +60,7 @@ def with_baselines(evaluation: Evaluation, folder: RunFolder, config: Config, sa
     parts = "figures and sweep" if evaluation.sweep is not None and swept is not evaluation.sweep else "figures"
     note = (
         f"{NOTE}{' and '.join(names)}: {parts} copied from {source.path}, which this run started from (its checkpoint "
-        f"{config.start_checkpoint}); judged by the same held-out text and settings."
+        f"{config.init_checkpoint}); judged by the same held-out text and settings."
     )
     # Texts in one row of the samples come from equal keys.
     shown = {name: theirs.shown[name] for name in names if name in theirs.shown and there.seed == config.seed}

@@ -11,11 +11,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 from pydantic import model_validator
 
 from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, Norm, Projection, positions_of
+from gptgan_jax.models.rotary import RopeScaling, frequencies, rotate
 from gptgan_jax.partitioning import constrain
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array
@@ -46,6 +48,11 @@ class TransformerConfig:
     positions: Literal["learned", "rotary"] = key("learned", "learned or rotary position embeddings")
     max_positions: int = key(256, "longest prompt plus target, in tokens", ge=2)
     rope_theta: float = key(10000.0, "base of the rotary wavelengths", gt=0)
+    rope_scaling: RopeScaling = key("none", "slower rotation for longer contexts, as in Llama 3.1 to 3.3")
+    rope_factor: float = key(8.0, "with llama3: how much slower the slow pairs of features turn", ge=1)
+    rope_low_turns: float = key(1.0, "with llama3: slow is what turns no oftener in rope_original_positions", gt=0)
+    rope_high_turns: float = key(4.0, "with llama3: what turns as often as this or oftener stays as it is", gt=0)
+    rope_original_positions: int = key(8192, "with llama3: the context before it was made longer, in tokens", ge=1)
     qkv_bias: bool = key(True, "bias on queries, keys and values")
     bias: bool = key(True, "bias on the other projections")
     qk_norm: bool = key(False, "RMSNorm on each query and key head (Qwen3)")
@@ -75,6 +82,12 @@ class TransformerConfig:
         """F."""
         return self.mlp_width or 4 * self.width
 
+    @property
+    def frequencies(self) -> np.ndarray:
+        """Of the rotary positions, float32 [E/2]."""
+        scaling = (self.rope_scaling, self.rope_factor, self.rope_low_turns, self.rope_high_turns)
+        return frequencies(self.head_size, self.rope_theta, *scaling, self.rope_original_positions)
+
     @model_validator(mode="after")
     def _check(self) -> "TransformerConfig":
         if self.head_width is None and self.width % self.heads:
@@ -85,6 +98,12 @@ class TransformerConfig:
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
         if self.positions == "rotary" and self.head_size % 2:
             raise ValueError("rotary positions need an even head width")
+        if self.rope_scaling != "none" and self.positions != "rotary":
+            raise ValueError(f"rope_scaling {self.rope_scaling} needs positions rotary, not {self.positions}")
+        if self.rope_low_turns >= self.rope_high_turns:
+            raise ValueError(
+                f"rope_low_turns {self.rope_low_turns} is not less than rope_high_turns {self.rope_high_turns}"
+            )
         return self
 
 
@@ -139,17 +158,6 @@ def attend(queries_BTKGE: Array, keys_BKSE: Array, values_BKSE: Array, mask_BTS:
     return jnp.einsum("bkgts,bkse->btkge", weights, values_BKSE)
 
 
-def rotate(x: Array, positions: Array, theta: float) -> Array:
-    """Rotary position embedding (Su et al. 2021), halves rotated as in Llama. x [B, T, ..., E], positions [B, T]."""
-    half = x.shape[-1] // 2
-    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions[..., None].astype(jnp.float32) * frequencies
-    angles = angles.reshape(*positions.shape, *[1] * (x.ndim - 3), half)
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
 class Attention(nn.Module):
     """Self-attention; with a cache it writes the new keys and values there and attends to all slots."""
 
@@ -168,8 +176,8 @@ class Attention(nn.Module):
             queries = Norm("rms", cfg.norm_eps, name="query_norm")(queries)
             keys = Norm("rms", cfg.norm_eps, name="key_norm")(keys)
         if cfg.positions == "rotary":
-            queries = rotate(queries, step.positions, cfg.rope_theta)
-            keys = rotate(keys, step.positions, cfg.rope_theta)
+            queries = rotate(queries, step.positions, cfg.frequencies)
+            keys = rotate(keys, step.positions, cfg.frequencies)
         keys, values = keys.swapaxes(1, 2), values.swapaxes(1, 2)
         if cache is not None:
             keys = jax.lax.dynamic_update_slice_in_dim(cache["key"], keys, step.index, axis=2)

@@ -75,8 +75,8 @@ def groups_of(runs: Sequence[ReportedRun]) -> list[Group]:
 
 def without_free(config: Config) -> Config:
     """The configuration with what is free at its default; of the run that it starts from, the seed in the name too."""
-    start = config.start_from and config.start_from.removesuffix(f"-seed{config.seed}")
-    return dataclasses.replace(config, **FREE, start_from=start)
+    start = config.init_from and config.init_from.removesuffix(f"-seed{config.seed}")
+    return dataclasses.replace(config, **FREE, init_from=start)
 
 
 def controls_of(config: Config) -> list[str]:

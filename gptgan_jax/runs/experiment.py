@@ -1,5 +1,6 @@
 """All that a configuration names, loaded: text, tokenizer, encoded splits and both networks. Nothing is written."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from gptgan_jax.data.corpora import Corpus, HfData, Split, load_corpus
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.data.tokenizers import AnyTokenizer, FileTokenizer, IdTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.interop.hub import is_model, model_folder
+from gptgan_jax.interop.huggingface import open_model
 from gptgan_jax.models.discriminators import Discriminator, build_discriminator
 from gptgan_jax.models.generators import Generator, build_generator
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
@@ -30,12 +33,12 @@ class Experiment:
     Attributes:
         config: its configuration.
         corpus: its text.
-        tokenizer: fitted on the training split, or that of the run that this one starts from.
+        tokenizer: fitted on the training split, or that of the run or model that this one starts from.
         train, valid, test: the encoded splits; without test text of its own, test is valid.
         generator, discriminator: the networks, without parameters.
         notes: one line each on text that was skipped, cut off or unknown.
-        start: where the generator's first parameters come from, where they are another run's; None for new ones, and
-            for a run that began earlier, which has them in its folder.
+        start: where the generator's first parameters come from, where they are another's; None for new ones, and for
+            a run that began earlier, which has them in its folder.
     """
 
     config: Config
@@ -64,12 +67,12 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
 
     Args:
         config: names it.
-        tokenizer: of a run that began earlier; by default it is that of the run that `start_from` names, or fitted.
+        tokenizer: of a run that began earlier; by default it is that of what `init_from` names, or fitted.
 
     Raises:
-        UserError: whatever is wrong with the text, the tokenizer, the vocabulary, or the run that it starts from.
+        UserError: whatever is wrong with the text, the tokenizer, the vocabulary, or what it starts from.
     """
-    start = None if config.start_from is None or tokenizer is not None else load_start(config)
+    start = None if config.init_from is None or tokenizer is not None else load_start(config)
     corpus = load_corpus(config.data)
     notes = list(corpus.notes)
     if start is not None:
@@ -143,27 +146,22 @@ def load_writer(folder: RunFolder) -> Writer:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a run starts from, of another run.
+    """What a run starts from: the generator of another run, or a model.
 
     Attributes:
         tokenizer: its tokenizer.
-        folder: its folder.
-        run: what it takes to read it.
-        saved: the checkpoint that is taken.
+        source: where its parameters lie, in words.
+        shapes: of its parameters.
+        read: (shape structs that say where each shall live) -> its parameters.
     """
 
     tokenizer: AnyTokenizer
-    folder: RunFolder
-    run: "Writer"
-    saved: Saved
-
-    @property
-    def source(self) -> str:
-        """Where its parameters lie, in words."""
-        return f"{self.folder.path}, checkpoint {self.saved.phase}/{self.saved.step}"
+    source: str
+    shapes: Params
+    read: Callable[[Params], Params]
 
     def params(self, target: Params | None = None) -> Params:
-        """Its generator's parameters; the average where the checkpoint has one.
+        """Its parameters.
 
         Args:
             target: shape structs that say where each shall live; by default the first device.
@@ -172,29 +170,52 @@ class Start:
             UserError: where they can't be read.
         """
         try:
-            with Checkpoints(self.folder.checkpoints, read_only=True) as checkpoints:
-                return restore_generator(checkpoints, self.saved, self.run.config, self.run.generator, target)
+            return self.read(_on_first_device(self.shapes) if target is None else target)
         except UserError as error:
-            raise UserError(f"start_from {self.source}: {error}") from None
+            raise UserError(f"init_from {self.source}: {error}") from None
 
 
 def load_start(config: Config) -> Start:
-    """Reads what `start_from` and `start_checkpoint` name.
+    """What `init_from` (and `init_checkpoint`) names.
 
     Raises:
-        UserError: where there is no such run or no such checkpoint, or its generator is another network.
+        UserError: where there is no such run, checkpoint or model, or its generator is another network.
     """
-    assert config.start_from is not None
-    folder = RunFolder(Path(config.start_from))
+    assert config.init_from is not None
+    return _start_from_model(config) if is_model(config.init_from) else _start_from_run(config, Path(config.init_from))
+
+
+def _start_from_run(config: Config, path: Path) -> Start:
+    """The average of the parameters is taken where the checkpoint has one."""
+    folder = RunFolder(path)
     try:
         run = load_writer(folder)
         if changes := network_difference(run.config, config):
             raise UserError(f"its generator is another network ({changes[0]}); set both alike")
         with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-            saved = checkpoints.choose(config.start_checkpoint)
+            saved = checkpoints.choose(config.init_checkpoint)
     except UserError as error:
-        raise UserError(f"start_from {folder.path}, start_checkpoint {config.start_checkpoint}: {error}") from None
-    return Start(run.tokenizer, folder, run, saved)
+        raise UserError(f"init_from {path}, init_checkpoint {config.init_checkpoint}: {error}") from None
+
+    def read(target: Params) -> Params:
+        with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+            return restore_generator(checkpoints, saved, run.config, run.generator, target)
+
+    source = f"{path}, checkpoint {saved.phase}/{saved.step}"
+    return Start(run.tokenizer, source, generator_shapes(run.config, run.generator), read)
+
+
+def _start_from_model(config: Config) -> Start:
+    assert config.init_from is not None
+    try:
+        model = open_model(model_folder(config.init_from))
+        model.network.check(config.generator)
+        generator, _ = build_networks(config, model.tokenizer.vocabulary)
+        shapes = generator_shapes(config, generator)
+        model.check(shapes)
+    except UserError as error:
+        raise UserError(f"init_from {config.init_from}: {error}") from None
+    return Start(model.tokenizer, config.init_from, shapes, model.params)
 
 
 def network_difference(one: Config, other: Config) -> list[str]:
@@ -208,13 +229,13 @@ def _check_start(config: Config, corpus: Corpus, start: Start) -> None:
     ids = isinstance(corpus.source, Oracle)
     if ids != isinstance(start.tokenizer, IdTokenizer):
         words = ("token ids", "text") if ids else ("text", "token ids")
-        raise UserError(f"start_from: data is {words[0]}, and {config.start_from} learned {words[1]}; name another run")
+        raise UserError(f"init_from: data is {words[0]}, and {config.init_from} learned {words[1]}; name another run")
     if ids or isinstance(config.tokenizer, FileTokenizer):
         own, theirs = fit_tokenizer(config.tokenizer, corpus).vocabulary, start.tokenizer.vocabulary
         if own != theirs:
             where = "data" if ids else "tokenizer.path"
             raise UserError(
-                f"start_from: {where} has a vocabulary of {own.size}, {config.start_from} one of {theirs.size}"
+                f"init_from: {where} has a vocabulary of {own.size}, {config.init_from} one of {theirs.size}"
                 f"{'' if own.size != theirs.size else ' with other special tokens'}; both must be the same"
             )
 

@@ -16,7 +16,7 @@ from gptgan_jax.errors import UserError
 TEMPORARY_FILE = "config.yaml.tmp"
 HELD_OUT_FILE = "held_out.npz"
 LOCK_FILE = "lock"
-# Beside the checkpoints: what the run starts from, of another run.
+# Beside the checkpoints: what the run starts from, of another run or a model.
 START = "start"
 # What may change between the beginning of a run and its resume: nothing of it reaches a parameter, but that other
 # devices round otherwise.

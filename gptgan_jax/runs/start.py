@@ -1,4 +1,4 @@
-"""The parameters that a run starts from, kept beside its checkpoints, so that it does not need the other run any more.
+"""The parameters that a run starts from, kept beside its checkpoints, so that it needs the other run or model no more.
 
 Each process writes and reads what its own devices hold: no host ever has the whole of a large model.
 """

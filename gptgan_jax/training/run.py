@@ -66,16 +66,16 @@ class Run:
         return self.gans["likelihood"].init(key, self.example)
 
     def first_state(self) -> GanState:
-        """What the run begins with: new parameters, the generator's those of the run that it starts from if any."""
+        """What the run begins with: new parameters, the generator's those of what it starts from if anything."""
         state = self.placement.born(self.new_state, jax.random.key(self.config.seed))
-        if self.config.start_from is None:
+        if self.config.init_from is None:
             return state
         params = read_start(self.folder.checkpoints_of(self.config), state.generator.params)
         state = state.replace(generator=Player(params, None))
         return self.placement.born(self.gans["likelihood"].begin, state, self.example)
 
     def read_start(self) -> Params | None:
-        """The other run's generator where this one is about to start from it, split over the devices."""
+        """The generator that this run is about to start from, if it is another's, split over the devices."""
         if self.experiment.start is None:
             return None
         return self.experiment.start.params(self.target("likelihood").generator.params)

@@ -18,10 +18,13 @@ import jax
 import numpy as np
 import pytest
 import yaml
+from hf_folders import write_model
 from reported import evaluation
-from tiny import tiny_experiment, write_config
+from tiny import TINY, tiny_config, tiny_experiment, write_config
 
+from gptgan_jax import TransformerConfig
 from gptgan_jax.cli import main
+from gptgan_jax.interop.weights import WEIGHTS_FILE
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import held_out_of, save_held_out
@@ -136,8 +139,8 @@ a profile of three         | --profile 1:2:3          | --profile '1:2:3' should
 a profile of any size      | --profile 1:{many}       | should be two global steps
 a profile after the end    | --profile 3:99           | records.profile: steps 3 to 99, of a run of 14
 a profile of one number    | --records.profile [3]    | records: profile [3] should be two global steps
-a start that is a file     | --start_from one.txt     | one.txt is no run folder
-a start at any step        | --start_from runs/earlier --start_checkpoint {many} | no checkpoint '999
+a start that is a file     | --init_from one.txt     | one.txt is no run folder
+a start at any step        | --init_from runs/earlier --init_checkpoint {many} | no checkpoint '999
 a baseline of no update   | --continued.steps 1 --likelihood.optimizer.accumulate 2 | continued.steps 1 (adversarial.steps where it is null)
 a baseline of no rate     | --continued.learning_rate 0 | continued.learning_rate: should be greater than 0
 a greedy sweep            | --evaluation.sweep.temperatures [0.0,1.0] | evaluation.sweep: temperatures should be at least one number, all above 0
@@ -149,16 +152,26 @@ seeds of nothing          | --seeds                  | --seeds '' should be a wh
 half a seed               | --seeds=2.5              | --seeds '2.5' should be a whole number
 a runs folder in a file   | --runs_folder one.txt    | one.txt
 a runs folder too long    | --runs_folder {long}{long}   | xxx
-a start that is missing   | --start_from runs/none   | /runs/none is no run folder: it has no config.yaml
-a start too early         | --start_from runs/new    | holds no checkpoint yet; the first is saved after evaluation.every
-a start at no checkpoint  | --start_from runs/earlier --start_checkpoint 77 | no checkpoint '77'; give best, last, a phase, or
-a start without a phase   | --start_from runs/earlier --start_checkpoint adversarial | no checkpoint 'adversarial'
-a start of nothing        | --start_from ''          | start_from: string should have at least 1 character
-another network           | --start_from runs/earlier --generator.width 16 | another network (generator.width: 8 -> 16); set both alike
-another kind of network   | --start_from runs/earlier --generator.kind lstm | another network (generator.
-another size than started | --start_from runs/earlier --vocab_size 999  | vocab_size 999: the tokenizer has 18 tokens
-ids from a start of words | --start_from runs/earlier --data.kind oracle | data is token ids, and
-a start's tokenizer       | --start_from runs/earlier --tokenizer.kind file --tokenizer.path x.json | tokenizer.path has a vocabulary of 2,
+a start that is missing   | --init_from runs/none   | /runs/none is no run folder: it has no config.yaml
+a start too early         | --init_from runs/new    | holds no checkpoint yet; the first is saved after evaluation.every
+a start at no checkpoint  | --init_from runs/earlier --init_checkpoint 77 | no checkpoint '77'; give best, last, a phase, or
+a start without a phase   | --init_from runs/earlier --init_checkpoint adversarial | no checkpoint 'adversarial'
+a model that is missing   | --init_from hf:no      | init_from: no is no folder; hf:FOLDER should name one
+a model of a file         | --init_from hf:one.txt | init_from: one.txt is no folder
+a model of a run          | --init_from hf:runs/earlier | init_from: runs/earlier/config.json: no such file
+a model of a long name    | --init_from hf:{long}{long} | is no folder
+a model of noise          | --init_from hf:noise   | init_from: noise/config.json: not a JSON file
+a model of another kind   | --init_from hf:bert    | init_from: bert/config.json: model_type is 'bert'; what is read is gpt2
+a model of a pickle       | --init_from hf:pickled --generator.width 12 | generator.width is 12, config.json says 8; drop the key
+a model without weights   | --init_from hf:pickled --generator.heads 2 --generator.layers 1 --generator.max_positions 16 | has pytorch_model.bin, a pickle, which is never read
+a model without a network | --init_from hub:no-such/model | init_from: model no-such/model can't be fetched from the hub
+a model of no name        | --init_from hub:       | init_from: '' is no name of a model
+a start of nothing        | --init_from ''          | init_from: string should have at least 1 character
+another network           | --init_from runs/earlier --generator.width 16 | another network (generator.width: 8 -> 16); set both alike
+another kind of network   | --init_from runs/earlier --generator.kind lstm | another network (generator.
+another size than started | --init_from runs/earlier --vocab_size 999  | vocab_size 999: the tokenizer has 18 tokens
+ids from a start of words | --init_from runs/earlier --data.kind oracle | data is token ids, and
+a start's tokenizer       | --init_from runs/earlier --tokenizer.kind file --tokenizer.path x.json | tokenizer.path has a vocabulary of 2,
 a run of another config   | --name earlier --seed 3  | holds a run of another config (seed: 0 -> 3); choose another --name
 a folder that is no run   | --name pictures          | runs/pictures exists and is no run folder; choose another --name
 a file in a run's place   | --name file.txt          | runs/file.txt: Not a directory; choose another --name
@@ -325,6 +338,18 @@ a folder for a run        | evaluate runs/earlier --out x         | --out goes w
 a seed of any size        | evaluate --samples s.txt --references r.txt --seed {nines} | --seed: '
 a report into a file      | report runs/judged runs/judged --out one.txt | one.txt
 a report beside its run   | report runs/judged --out x            | --out is for a comparison of several runs
+export of nothing         | export runs/missing --to hf           | runs/missing is no run folder: it has no config.yaml
+export to nowhere         | export runs/earlier                   | required: --to
+export to another program | export runs/earlier --to onnx         | --to: invalid choice: 'onnx'
+export too early          | export runs/new --to hf               | holds no checkpoint yet; the first is saved after evaluation.every
+export of no checkpoint   | export runs/earlier --to hf --checkpoint 77 | no checkpoint '77'; give best, last, a phase, or
+export over a file        | export runs/earlier --to hf --out one.txt | one.txt exists; name another folder with --out, or remove it
+export over a folder      | export runs/earlier --to hf --out runs | runs exists; name another folder with --out, or remove it
+export over a link        | export runs/earlier --to hf --out loop.txt | loop.txt exists; name another folder with --out
+export into a file        | export runs/earlier --to hf --out one.txt/x | one.txt/x can't be written (Not a directory)
+export to a long name     | export runs/earlier --to hf --out {long}{long} | can't be written (File name too long)
+export of another network | export runs/lstm --to hf              | runs/lstm --to hf: generator.kind lstm is none that Hugging Face folders hold
+no run to export          | export --to hf                        | required: run
 no run to sample          | sample                                | required: run
 a misspelt command        | trian tiny.yaml                       | 'trian'
 no command                |                                       | required: COMMAND
@@ -349,6 +374,8 @@ a file for checkpoints    | earlier/checkpoints       | noise  | sample runs/ear
 half a checkpoint         | earlier/checkpoints       | halved | sample runs/earlier    | checkpoint
 an empty checkpoint       | earlier/checkpoints       | emptied | sample runs/earlier   | checkpoint
 a checkpoint of noise     | earlier/checkpoints       | noised | sample runs/earlier    | checkpoint
+to export half            | earlier/checkpoints       | halved | export runs/earlier --to hf | checkpoint
+to export without scores  | earlier/evaluation.json   | {a: 1} | export runs/earlier --to hf | evaluation.json is damaged
 metrics of noise          | earlier/checkpoints/likelihood/0/metrics/metrics | noise | sample runs/earlier | is damaged: metrics/metrics has
 no held-out text          | earlier/held_out.npz      | gone   | evaluate runs/earlier  | held_out.npz is missing
 half a held-out text      | earlier/held_out.npz      | half   | evaluate runs/earlier  | held_out.npz is damaged
@@ -364,8 +391,8 @@ to go on without a text   | earlier/held_out.npz      | gone   | train tiny.yaml
 to go on with half a text | earlier/held_out.npz      | half   | train tiny.yaml --name earlier | held_out.npz is damaged
 to go on without words    | earlier/tokenizer/tokenizer.json | gone | train tiny.yaml --name earlier | tokenizer/tokenizer.json: no such file
 to go on with half words  | earlier/tokenizer/tokenizer.json | half | train tiny.yaml --name earlier | not a tokenizer.json
-to start from half        | earlier/checkpoints       | halved | train tiny.yaml --start_from runs/earlier | start_from
-to start from noise       | earlier/tokenizer/tokenizer.json | noise | train tiny.yaml --start_from runs/earlier | start_from
+to start from half        | earlier/checkpoints       | halved | train tiny.yaml --init_from runs/earlier | init_from
+to start from noise       | earlier/tokenizer/tokenizer.json | noise | train tiny.yaml --init_from runs/earlier | init_from
 """  # noqa: E501
 UNKNOWS_ALL = (
     b'{"version":"1.0","model":{"type":"BPE","vocab":{"</s>":0,"#":1},"merges":[]},"added_tokens":[],'
@@ -428,6 +455,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "whole.npz", embedding=np.zeros((3, 2), np.int32))
     experiment, _ = tiny_experiment(folder)
     write_config(folder, {"runs_folder": "runs"})
+    write_model(folder / "pickled", TransformerConfig(layers=1, width=8, heads=2, max_positions=16))
+    (folder / "pickled" / WEIGHTS_FILE).rename(folder / "pickled" / "pytorch_model.bin")
+    for name, content in (("noise", b"\xff"), ("bert", b'{"model_type": "bert"}')):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_bytes(content)
     for name in ("new", "earlier"):
         run = RunFolder(folder / "runs" / name)
         save_held_out(run.path, held_out_of(experiment))
@@ -437,6 +469,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gan = build_gan(experiment.config, "likelihood", experiment.generator, experiment.discriminator)
     with Checkpoints(run.checkpoints) as checkpoints:
         checkpoints.save("likelihood", jax.jit(gan.init)(jax.random.key(0), experiment.example_batch()), 2.0)
+    lstm = tiny_config(
+        folder, {name: None for name in TINY if name.startswith("generator.")} | {"generator.kind": "lstm"}
+    )
+    (folder / "runs" / "lstm").mkdir()
+    RunFolder(folder / "runs" / "lstm").create(lstm, experiment.tokenizer)
+    write_config(folder, {"runs_folder": "runs"})
     (folder / "runs" / "pictures").mkdir()
     (folder / "runs" / "pictures" / "cat.jpg").write_bytes(b"cat")
     (folder / "runs" / "file.txt").write_bytes(b"words")

@@ -37,7 +37,7 @@ def settled(tmp_path: Path, source: Evaluation | None = None, **keys: Any) -> tu
     """An arm's evaluation with what it has of a likelihood run's, and what was said."""
     source = source or evaluation(sweep=sweep(0.0, ["likelihood", "continued"]))
     base = make_run(tmp_path, "base", source, last=0)
-    keys = {"start_from": str(base.folder), "likelihood": LikelihoodPhase(steps=0)} | keys
+    keys = {"init_from": str(base.folder), "likelihood": LikelihoodPhase(steps=0)} | keys
     arm = make_run(tmp_path, "arm", own_evaluation(), last=0, **keys)
     hold_out(base.folder, notes="fitted")
     hold_out(arm.folder, notes="taken")
@@ -140,6 +140,6 @@ def test_without_a_run_to_compare_with_a_note_says_why(tmp_path: Path, change: A
     assert says in said[0]
 
 
-@pytest.mark.parametrize("keys", [{"start_from": None}, {"likelihood": LikelihoodPhase(steps=5)}])
+@pytest.mark.parametrize("keys", [{"init_from": None}, {"likelihood": LikelihoodPhase(steps=5)}])
 def test_a_run_with_likelihood_training_of_its_own_has_its_own_baseline(tmp_path: Path, keys: dict[str, Any]) -> None:
     assert settled(tmp_path, **keys) == (own_evaluation(), [])

@@ -10,7 +10,8 @@ from helpers import GENERATORS, VOCABULARY, assert_trees_close, batch_of, build
 from scipy.special import erf
 
 from gptgan_jax import TransformerConfig
-from gptgan_jax.models.transformer import Trunk, attend, rotate
+from gptgan_jax.models.rotary import frequencies, rotate
+from gptgan_jax.models.transformer import Trunk, attend
 from gptgan_jax.objectives.likelihood import cross_entropy
 
 
@@ -24,10 +25,23 @@ def project(params: Any, x: np.ndarray) -> np.ndarray:
     return x @ params["kernel"] + params.get("bias", 0)
 
 
-def rotated(x: np.ndarray, position: int, theta: float) -> np.ndarray:
-    """Each pair (x_i, x_{i + E/2}) as a complex number, turned by position * theta^(-2i/E)."""
+def slowed(speed: float, cfg: TransformerConfig) -> float:
+    """Llama 3.1's rule, by the wavelength."""
+    wavelength = 2 * np.pi / speed
+    if cfg.rope_scaling == "none" or wavelength < cfg.rope_original_positions / cfg.rope_high_turns:
+        return speed
+    if wavelength > cfg.rope_original_positions / cfg.rope_low_turns:
+        return speed / cfg.rope_factor
+    turns = cfg.rope_original_positions / wavelength
+    share = (turns - cfg.rope_low_turns) / (cfg.rope_high_turns - cfg.rope_low_turns)
+    return (1 - share) * speed / cfg.rope_factor + share * speed
+
+
+def rotated(x: np.ndarray, position: int, cfg: TransformerConfig) -> np.ndarray:
+    """Each pair (x_i, x_{i + E/2}) as a complex number, turned by position * theta^(-2i/E), or slower."""
     half = len(x) // 2
-    turned = (x[:half] + 1j * x[half:]) * np.exp(1j * position * theta ** (-2 * np.arange(half) / len(x)))
+    speeds = [slowed(cfg.rope_theta ** (-2 * i / len(x)), cfg) for i in range(half)]
+    turned = (x[:half] + 1j * x[half:]) * np.exp(1j * position * np.array(speeds))
     return np.concatenate([turned.real, turned.imag])
 
 
@@ -63,8 +77,8 @@ def stack(
                 queries = [norm(block["attention"]["query_norm"], v, "rms", eps) for v in queries]
                 keys = [norm(block["attention"]["key_norm"], v, "rms", eps) for v in keys]
             if cfg.positions == "rotary":
-                queries = [rotated(queries[t], t, cfg.rope_theta) for t in count]
-                keys = [rotated(keys[t], t, cfg.rope_theta) for t in count]
+                queries = [rotated(queries[t], t, cfg) for t in count]
+                keys = [rotated(keys[t], t, cfg) for t in count]
             for t in count:
                 end = t + 1 if causal else len(x)
                 mixed[t][h] = mix(queries[t], keys[:end], [v[k, group + 1] for v in qkv[:end]])
@@ -110,6 +124,18 @@ CONFIGS = {
     "encoder_decoder_grouped_rotary": TransformerConfig(
         layers=1, encoder_layers=1, width=8, heads=4, kv_heads=2, positions="rotary", activation="gelu", norm="rms"
     ),
+    "rotary_slowed": TransformerConfig(
+        layers=1,
+        width=8,
+        heads=1,
+        positions="rotary",
+        rope_theta=20.0,
+        rope_scaling="llama3",
+        rope_factor=3.0,
+        rope_low_turns=0.3,
+        rope_high_turns=0.9,
+        rope_original_positions=8,
+    ),
     "one_key_head_relu": TransformerConfig(
         layers=1, width=8, heads=4, kv_heads=1, positions="rotary", rope_theta=100.0, activation="relu", bias=False
     ),
@@ -141,7 +167,8 @@ def test_rotary_products_depend_on_the_distance_of_positions_only() -> None:
     query, key = (jnp.asarray(rng.normal(size=(1, 1, 1, 6)), jnp.float32) for _ in range(2))
 
     def product(at: int, to: int) -> float:
-        return float((rotate(query, jnp.array([[at]]), 50.0) * rotate(key, jnp.array([[to]]), 50.0)).sum())
+        speeds = frequencies(6, 50.0)
+        return float((rotate(query, jnp.array([[at]]), speeds) * rotate(key, jnp.array([[to]]), speeds)).sum())
 
     assert product(9, 7) == pytest.approx(product(2, 0), abs=1e-5)
     assert product(9, 7) != pytest.approx(product(9, 6), abs=1e-3)
@@ -217,6 +244,9 @@ def test_the_encoder_sees_the_whole_prompt_both_ways_and_no_padding() -> None:
         ({"heads": 4, "kv_heads": 3}, "heads 4 is not a multiple of kv_heads 3"),
         ({"width": 12, "heads": 4, "positions": "rotary"}, "even head width"),
         ({"head_width": 5, "positions": "rotary"}, "even head width"),
+        ({"rope_scaling": "llama3"}, "rope_scaling llama3 needs positions rotary, not learned"),
+        ({"rope_low_turns": 4.0}, "rope_low_turns 4.0 is not less than rope_high_turns 4.0"),
+        ({"rope_factor": 0.5}, "greater than or equal to 1"),
         ({"layers": 0}, "greater than or equal to 1"),
         ({"dropout": 1.0}, "less than 1"),
         ({"norm": "batch"}, "'layer' or 'rms'"),

@@ -487,7 +487,7 @@ def started_from(whole: Whole, parent: Path, **changes: Any) -> Started:
         whole.experiment.config,
         name="started",
         runs_folder=str(parent),
-        start_from=str(source.path),
+        init_from=str(source.path),
         **{"likelihood": dataclasses.replace(whole.experiment.config.likelihood, steps=0)} | changes,
     )
     return Started(load_experiment(config), RunFolder.of(config), source)
@@ -524,7 +524,7 @@ def test_its_own_likelihood_training_goes_on_from_there(whole: Whole, tmp_path: 
     still = dataclasses.replace(whole.experiment.config.likelihood.optimizer, learning_rate=1e-30)
     phase = dataclasses.replace(whole.experiment.config.likelihood, steps=2, optimizer=still)
     short = {name: dataclasses.replace(getattr(whole.experiment.config, name), steps=0) for name in SHORT_PHASES}
-    made = started_from(whole, tmp_path, likelihood=phase, start_checkpoint="last", **short)
+    made = started_from(whole, tmp_path, likelihood=phase, init_checkpoint="last", **short)
     train(made.experiment, made.folder, silently)
     assert same(best_of(made.folder), best_of(whole.folder, "last"))
     assert not same(best_of(made.folder), best_of(whole.folder))
@@ -564,7 +564,7 @@ def test_the_average_is_what_is_taken_where_the_other_keeps_one(whole: Whole, tm
     made = started_from(whole, tmp_path, adversarial=adversarial, **short)
     train(made.experiment, made.folder, silently)
     config = made.experiment.config
-    start = load_start(dataclasses.replace(config, start_from=str(made.folder.path), start_checkpoint="last"))
+    start = load_start(dataclasses.replace(config, init_from=str(made.folder.path), init_checkpoint="last"))
     state = state_at(made.experiment, made.folder, "last")
     assert same(raw(start.params()), raw(state.generator.ema))
     assert not same(raw(start.params()), raw(state.generator.params))

@@ -1,0 +1,185 @@
+"""Ours and the rival's, case by case: compared, then timed in fresh processes, one after the other.
+
+python -m benchmarks                                  # every case; make bench
+python -m benchmarks --cases likelihood sampling --rounds 5
+python -m benchmarks --check                          # ratios against those of benchmarks/baseline.json
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.results import Result, Timing, read_ratios, table, write
+from benchmarks.sides import CASES, Case
+from benchmarks.work import limit_of
+
+ROOT = Path(__file__).parents[1]
+BASELINE = Path(__file__).parent / "baseline.json"
+# PyTorch's idle threads spin beside whatever comes next, and its allocator gives memory back to the system each time.
+RIVAL_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+SLOWER = 0.9
+"""A ratio below this share of the baseline's is called slower: less is the machine's noise."""
+
+
+def main() -> None:
+    options = parse_options()
+    machine = json.loads(run_python("benchmarks.machine"))
+    say(f"{machine['hardware']}: {machine['matmul_rate'] / 1e9:.0f} GFLOP/s, {machine['bandwidth'] / 1e9:.1f} GB/s")
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.cases:
+            place = Path(folder) / name
+            place.mkdir()
+            results.append(measure(name, CASES[name], place, machine, options))
+            say(table(results[-1:]).splitlines()[-1])
+            if options.out:
+                write(options.out, machine, results)
+    print(table(results))
+    print(f"\n{describe(machine)}")
+    if options.check:
+        print("\n" + compared(read_ratios(BASELINE), results))
+
+
+def measure(name: str, case: Case, folder: Path, machine: dict[str, Any], options: argparse.Namespace) -> Result:
+    """Outputs compared, the rival's settings tried, then rounds of ours and its best."""
+    child("ours", name, "outputs", folder, {})
+    tried: dict[str, float] = {}
+    apart = 0.0
+    rivals = [] if options.ours_alone else available(case)
+    for settings in rivals:
+        apart = max(
+            apart, *(d for array, d in child("theirs", name, "outputs", folder, settings).items() if "~" not in array)
+        )
+        timing = child("theirs", name, "time", folder, settings | {"seconds": options.seconds / 2})
+        tried[in_words(settings)] = timing["median"]
+        say(f"  {name}: {in_words(settings)}: {timing['median']:.3f} s")
+    best = min(rivals, key=lambda settings: tried[in_words(settings)], default=None)
+    ours, theirs = [], []
+    for _ in range(options.rounds):
+        ours.append(child("ours", name, "time", folder, {"seconds": options.seconds}))
+        if best is not None:
+            theirs.append(child("theirs", name, "time", folder, best | {"seconds": options.seconds}))
+    return Result(
+        case=name,
+        letter=case.letter,
+        title=case.title,
+        target=case.target,
+        ours=gathered(ours),
+        theirs=gathered(theirs) if theirs else None,
+        settings=in_words(best) if best else "",
+        ratios=tuple(b["median"] / a["median"] for a, b in zip(ours, theirs, strict=False)),
+        tried=tried,
+        apart=apart if rivals else None,
+        limit=limit_of(name, machine),
+    )
+
+
+def available(case: Case) -> list[dict[str, Any]]:
+    """The rival's settings that can run here."""
+    missing = {module for module in ("torch", "transformers") if not importable(module)}
+    if "torch" in missing:
+        say("  no PyTorch: pip install torch==2.13.0; ours alone is timed")
+        return []
+    if "transformers" in missing and any(settings["mode"] == "generate" for settings in case.rivals):
+        say("  no transformers: pip install transformers; ours alone is timed")
+        return []
+    return list(case.rivals)
+
+
+def importable(module: str) -> bool:
+    return subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
+
+
+def child(side: str, name: str, mode: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """A side in a process of its own; what it prints."""
+    environment = RIVAL_ENVIRONMENT | {"OMP_NUM_THREADS": str(settings["threads"])} if side == "theirs" else {}
+    return json.loads(
+        run_python("benchmarks.child", side, name, mode, str(folder), json.dumps(settings), environment=environment)
+    )
+
+
+def run_python(module: str, *arguments: str, environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"benchmarks: {module} {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def gathered(timings: Sequence[dict[str, Any]]) -> Timing:
+    return Timing(
+        medians=tuple(one["median"] for one in timings),
+        seconds=tuple(second for one in timings for second in one["seconds"]),
+        compile=median(one["compile"] for one in timings),
+        peak_bytes=max(one["peak_bytes"] for one in timings),
+    )
+
+
+def in_words(settings: dict[str, Any]) -> str:
+    words = [settings["mode"], f"{settings['threads']} thread{'s' if settings['threads'] > 1 else ''}"]
+    return ", ".join([*words, *(str(value) for key, value in settings.items() if key not in ("mode", "threads"))])
+
+
+def compared(baseline: dict[str, float], results: Sequence[Result]) -> str:
+    """What got slower beside the rival, one line a case. Ratios alone: absolute times are the machine's."""
+    lines = []
+    for result in results:
+        if result.ratio is None or result.case not in baseline:
+            continue
+        before = baseline[result.case]
+        verdict = (
+            "SLOWER" if result.ratio < SLOWER * before else "as before" if result.ratio < before / SLOWER else "faster"
+        )
+        lines.append(f"{result.case}: {result.ratio:.2f}, baseline {before:.2f}: {verdict}")
+    return "\n".join(lines) or "nothing to compare: no case has a ratio here and in the baseline"
+
+
+def describe(machine: dict[str, Any]) -> str:
+    names = ("jax", "flax", "torch", "transformers", "nltk")
+    versions = ", ".join(f"{name} {machine[name]}" for name in names if machine[name])
+    return (
+        f"{machine['hardware']} ({machine['backend']}): {machine['matmul_rate'] / 1e9:.0f} GFLOP/s of float32, "
+        f"{machine['bandwidth'] / 1e9:.1f} GB/s; Python {machine['python']}, {versions}"
+    )
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--rounds", type=int, default=3, help="fresh processes of each side")
+    parser.add_argument("--seconds", type=float, default=8.0, help="that a process repeats its work")
+    parser.add_argument("--out", type=Path, help="JSON file; other cases in it stay")
+    parser.add_argument("--ours-alone", action="store_true", help="without the rival")
+    parser.add_argument("--check", action="store_true", help=f"compare ratios with {BASELINE.name}")
+    options = parser.parse_args()
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds and --seconds should be above 0")
+    return options
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

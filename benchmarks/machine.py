@@ -1,0 +1,77 @@
+"""What this machine is and can do: hardware, versions, measured rate of matrix products and bandwidth of memory.
+
+`python -m benchmarks.machine` prints it as JSON.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SIZE = 2048
+ENTRIES = 2**27  # 512 MiB of float32
+REPEATS = 15
+
+
+def describe() -> dict[str, Any]:
+    """Hardware, versions and measured rates, in FLOP/s and bytes/s."""
+    return {
+        "hardware": hardware(),
+        "backend": jax.default_backend(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("jax", "flax", "torch", "transformers", "nltk", "numpy")},
+        "matmul_rate": matmul_rate(),
+        "bandwidth": bandwidth(),
+    }
+
+
+def hardware() -> str:
+    """The accelerator, or the processor and how many there are."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"{jax.device_count()} x {device.device_kind}"
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.processor() or platform.machine()}, {os.cpu_count()} CPUs"
+
+
+def matmul_rate(dtype: Any = jnp.float32) -> float:
+    """FLOP/s of a product of two square matrices of 2,048; the best of the repetitions is the limit."""
+    x = jnp.ones((SIZE, SIZE), dtype)
+    return 2 * SIZE**3 / _best(jax.jit(lambda x: x @ x), x)
+
+
+def bandwidth() -> float:
+    """Bytes/s at which a large array is read, by a copy of it, which reads and writes; the best of the repetitions."""
+    x = jnp.ones(ENTRIES, jnp.float32)
+    return 2 * x.nbytes / _best(jax.jit(lambda x: x + 1), x)
+
+
+def _best(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> float:
+    jax.block_until_ready(function(x))
+    seconds = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        jax.block_until_ready(function(x))
+        seconds.append(time.perf_counter() - begin)
+    return float(np.min(seconds))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    print(json.dumps(describe()))

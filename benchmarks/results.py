@@ -1,0 +1,153 @@
+"""What was measured, as JSON and as a Markdown table."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of one side.
+
+    Attributes:
+        medians: seconds, of each process.
+        seconds: all repetitions of all processes.
+        compile: seconds that the first call took more than the others, median of the processes.
+        peak_bytes: of memory, largest of the processes.
+    """
+
+    medians: tuple[float, ...]
+    seconds: tuple[float, ...]
+    compile: float
+    peak_bytes: float
+
+    @property
+    def median(self) -> float:
+        return median(self.medians)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How near to the machine's own limit.
+
+    Attributes:
+        bound: `compute` or `bandwidth`, whichever takes longer.
+        seconds: that the work would take at the measured rate.
+        wanted: the share of the limit that we want.
+        parts: model FLOP by part of the work.
+        flop: all of them.
+        bytes: weights and cache that have to be read.
+    """
+
+    bound: str
+    seconds: float
+    wanted: float | None
+    parts: dict[str, float]
+    flop: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """One case.
+
+    Attributes:
+        case, letter, title, target: of the case.
+        ours: our timing.
+        theirs: the rival's at its best settings; None where it did not run.
+        settings: those settings, in words.
+        ratios: theirs / ours of each round.
+        tried: medians of all settings, in seconds.
+        apart: the largest difference between the sides' outputs, over the largest entry of its array.
+        limit: None where none is stated.
+        note: what a reader has to know.
+    """
+
+    case: str
+    letter: str
+    title: str
+    target: float | None
+    ours: Timing
+    theirs: Timing | None = None
+    settings: str = ""
+    ratios: tuple[float, ...] = ()
+    tried: dict[str, float] = field(default_factory=dict)
+    apart: float | None = None
+    limit: Limit | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        return median(self.ratios) if self.ratios else None
+
+    @property
+    def share(self) -> float | None:
+        """Of the limit that is reached."""
+        return self.limit.seconds / self.ours.median if self.limit else None
+
+
+def write(path: Path, machine: dict[str, Any], results: Sequence[Result]) -> None:
+    """All of it as JSON; what the file held of other cases on the same machine stays."""
+    kept = {}
+    if path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))
+        if old["machine"]["hardware"] == machine["hardware"]:
+            kept = old["results"]
+    found = kept | {result.case: asdict(result) | {"ratio": result.ratio} for result in results}
+    path.write_text(json.dumps({"machine": machine, "results": found}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_ratios(path: Path) -> dict[str, float]:
+    """The ratio of every case in a file of results."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    return {name: one["ratio"] for name, one in raw["results"].items() if one["ratio"] is not None}
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown."""
+    lines = [
+        "| case | ours | PyTorch, best setting | ratio (over rounds) | target | of the limit | wanted "
+        "| compile, ours / theirs | memory, ours / theirs |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    lines += [_row(result) for result in results]
+    return "\n".join(lines)
+
+
+def _row(result: Result) -> str:
+    ours, theirs, limit = result.ours, result.theirs, result.limit
+    ratio = "–"
+    if result.ratio is not None:
+        ratio = f"**{_ratio(result.ratio)}** ({_ratio(min(result.ratios))} to {_ratio(max(result.ratios))})"
+    cells = [
+        f"{result.letter} {result.title}",
+        _spread(ours),
+        f"{_spread(theirs)} ({result.settings})" if theirs else "–",
+        ratio,
+        f"≥ {result.target:g}" if result.target else "–",
+        f"{result.share:.0%} ({limit.bound})" if limit and result.share is not None else "–",
+        f"≥ {limit.wanted:.0%}" if limit and limit.wanted else "–",
+        f"{ours.compile:.1f} s / {theirs.compile:.1f} s" if theirs else f"{ours.compile:.1f} s",
+        f"{_gib(ours)} / {_gib(theirs)}" if theirs else _gib(ours),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _spread(timing: Timing) -> str:
+    low, high = min(timing.seconds), max(timing.seconds)
+    return f"{_time(timing.median)} ({_time(low)} to {_time(high)})"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _gib(timing: Timing) -> str:
+    return f"{timing.peak_bytes / 2**30:.2f} GiB"

@@ -1,0 +1,123 @@
+"""What a benchmark's two sides have in common: a case, its configuration, and the arrays that pass between them.
+
+A side is a program in a process of its own. Ours makes weights and text and writes them to `given.npz`, so that both
+start from the same; each writes what it computed to `outputs_SIDE.npz`, which are compared before anything is timed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FOLDER = Path(__file__).parent / "cases"
+VOCABULARY_SIZE = 5000
+SAMPLING_ROWS, SAMPLING_TOKENS = 64, 32
+ROLLOUTS_COMPARED = 64
+
+Arrays = dict[str, np.ndarray]
+
+
+class Side(NamedTuple):
+    """One side of a case.
+
+    Attributes:
+        run: does the work once, to its end; the first call compiles.
+        outputs: what the other side must compute too.
+        given: what the other side starts from; empty for a rival.
+        translate: our outputs under the rival's names.
+    """
+
+    run: Callable[[], None]
+    outputs: Callable[[], Arrays]
+    given: Arrays = {}  # noqa: RUF012 - never written to
+    translate: Callable[[Arrays], Arrays] = lambda ours: ours
+
+
+@dataclass(frozen=True)
+class Case:
+    """A piece of work.
+
+    Attributes:
+        letter, title: in the tables.
+        config: file in benchmarks/cases.
+        rivals: settings of the other side that are tried; the fastest is compared. Keys: mode (eager or compiled),
+            threads, and what a case has besides.
+        target: least ratio of the rival's time to ours that we want.
+        limit: the share of the machine's limit, by compute or by bandwidth, that we want; None where none is set.
+    """
+
+    letter: str
+    title: str
+    config: str
+    rivals: tuple[dict[str, Any], ...]
+    target: float | None
+    limit: float | None = None
+
+
+def _settings(modes: tuple[str, ...], threads: tuple[int, ...], **more: Any) -> tuple[dict[str, Any], ...]:
+    return tuple({"mode": mode, "threads": count, **more} for mode in modes for count in threads)
+
+
+BOTH, THREADS = ("eager", "compiled"), (1, 2)
+
+CASES: dict[str, Case] = {
+    "likelihood": Case(
+        "a",
+        "likelihood step, GPT 4 x 256, 32 x 64 tokens",
+        "gpt.yaml",
+        _settings(BOTH, THREADS),
+        1.05,
+        0.6,
+    ),
+    "sampling": Case(
+        "b",
+        f"sampling, {SAMPLING_ROWS} x {SAMPLING_TOKENS} tokens from it",
+        "gpt.yaml",
+        (
+            *_settings(BOTH, THREADS, draw="inverse CDF"),
+            *_settings(("eager",), THREADS, draw="multinomial"),
+        ),
+        2.5,
+        0.5,
+    ),
+    "generate": Case(
+        "b",
+        "the same against Hugging Face generate",
+        "gpt.yaml",
+        _settings(("generate",), THREADS),
+        3.0,
+    ),
+    "adversarial_transformer": Case(
+        "c",
+        "adversarial step, Transformer as discriminator",
+        "gpt.yaml",
+        _settings(BOTH, THREADS),
+        2.0,
+        0.45,
+    ),
+    "adversarial_cnn": Case(
+        "c", "adversarial step, CNN as discriminator", "gpt_cnn.yaml", _settings(BOTH, THREADS), 2.0, 0.45
+    ),
+    "seqgan": Case("d", "SeqGAN step, 16 rollouts at every position", "seqgan.yaml", _settings(BOTH, THREADS), 3.0),
+}
+
+
+def save(path: Path, arrays: Arrays) -> None:
+    np.savez(path, **arrays)
+
+
+def load(path: Path) -> Arrays:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def flattened(tree: Any, prefix: str = "") -> Arrays:
+    """Nested dicts of arrays as one dict: "trunk/embedding/table"."""
+    if not isinstance(tree, dict):
+        return {prefix.rstrip("/"): np.asarray(tree)}
+    found: Arrays = {}
+    for name, part in tree.items():
+        found |= flattened(part, f"{prefix}{name}/")
+    return found

@@ -1,0 +1,30 @@
+"""The arithmetic of a case, and how long it would take at the machine's measured rates."""
+
+from typing import Any
+
+from benchmarks.results import Limit
+from benchmarks.sides import CASES, FOLDER, SAMPLING_ROWS, SAMPLING_TOKENS, VOCABULARY_SIZE
+from gptgan_jax.compiling.networks import Work, generator_writing
+from gptgan_jax.compiling.work import Parts, step_work
+from gptgan_jax.config_files import load_config
+
+
+def parts_of(case: str) -> Parts:
+    """Work by part; causal attention counts half of its square."""
+    config = load_config(FOLDER / CASES[case].config)
+    if case in ("sampling", "generate"):
+        args = VOCABULARY_SIZE, SAMPLING_ROWS, 1, SAMPLING_TOKENS
+        return {"writing": generator_writing(config.generator, *args)}
+    return step_work(config, "likelihood" if case == "likelihood" else "adversarial", VOCABULARY_SIZE, 1)
+
+
+def limit_of(case: str, machine: dict[str, Any]) -> Limit:
+    """By compute or by bandwidth, whichever takes longer."""
+    parts = parts_of(case)
+    total = sum(parts.values(), Work())
+    moved = total.weights + total.cache
+    seconds = {"compute": total.model / machine["matmul_rate"], "bandwidth": moved / machine["bandwidth"]}
+    bound = max(seconds, key=lambda name: seconds[name])
+    wanted = CASES[case].limit
+    by_part = {name: work.model for name, work in parts.items()}
+    return Limit(bound, seconds[bound], wanted, by_part, total.model, moved)

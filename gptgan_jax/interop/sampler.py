@@ -1,0 +1,78 @@
+"""A generator's sampler as a program of its own, for StableHLO and TensorFlow: weights and prompts in, texts out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from gptgan_jax.models.generators import Generator
+from gptgan_jax.sampling import sample
+from gptgan_jax.types import Array, Params
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+OUTPUTS = ("tokens", "mask", "log_probs")
+Weights = dict[str, Any]
+"""Parameters by their path, such as "trunk/embedding/table"."""
+
+
+def sampler_of(generator: Generator, length: int) -> Callable[..., dict[str, Array]]:
+    """(weights, seed uint32 [], prompt int32 [B, P], prompt_mask bool [B, P], temperature float32 []) -> texts.
+
+    The texts are {"tokens": int32 [B, T], "mask": bool [B, T], "log_probs": float32 [B, T]}, as `types.Sample` has
+    them. A prompt begins with BOS and is padded on the left.
+
+    Args:
+        generator: who writes.
+        length: T.
+    """
+
+    def write(weights: Weights, seed: Array, prompt: Array, prompt_mask: Array, temperature: Array) -> dict[str, Array]:
+        written = sample(generator, nested(weights), jax.random.key(seed), prompt, prompt_mask, length, temperature)
+        return {name: getattr(written, name) for name in OUTPUTS}
+
+    return write
+
+
+def longest_prompt(generator: Generator, length: int) -> int | None:
+    """P at most, where there is a limit."""
+    return None if generator.max_length is None else generator.max_length - length
+
+
+def polymorphic_shape(generator: Generator, length: int) -> tuple[Any, Any]:
+    """B and P as symbols: one program serves every number of prompts and every length of them."""
+    longest = longest_prompt(generator, length)
+    constraints = () if longest is None else (f"P <= {longest}",)
+    rows, tokens = export.symbolic_shape("B, P", constraints=constraints)
+    return rows, tokens
+
+
+def arguments(generator: Generator, length: int, weights: Weights) -> tuple[Any, ...]:
+    """The sampler's, as shape structs."""
+    shape = polymorphic_shape(generator, length)
+    return (
+        {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in weights.items()},
+        jax.ShapeDtypeStruct((), jnp.uint32),
+        jax.ShapeDtypeStruct(shape, jnp.int32),
+        jax.ShapeDtypeStruct(shape, jnp.bool_),
+        jax.ShapeDtypeStruct((), jnp.float32),
+    )
+
+
+def flat(params: Params) -> Weights:
+    """A tree of parameters, by path."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {"/".join(part.key for part in path): x for path, x in leaves}
+
+
+def nested(weights: Weights) -> Params:
+    """What `flat` was made from."""
+    tree: dict[str, Any] = {}
+    for path, x in weights.items():
+        *parents, last = path.split("/")
+        node = tree
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[last] = x
+    return tree
