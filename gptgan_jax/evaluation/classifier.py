@@ -43,14 +43,18 @@ class Classifier:
         return self.tell(unconditional_split(targets, vocabulary, longest))
 
 
-def choose_classifier(checkpoints: Checkpoints, run: Writer, wanted: str = "best") -> Saved:
+def check_classifies(run: Writer) -> None:
+    """Raises UserError where the run's discriminator tells no classes."""
+    if not run.config.classifies:
+        raise UserError("this run's discriminator tells no classes; train one with objective.classification.weight")
+
+
+def choose_classifier(checkpoints: Checkpoints, wanted: str = "best") -> Saved:
     """The checkpoint that a user names; `best` is the one of least class error on validation text.
 
     Raises:
-        UserError: where the run's discriminator tells no classes, or has not learned any by that checkpoint.
+        UserError: where the discriminator has not learned any classes by that checkpoint.
     """
-    if not run.config.classifies:
-        raise UserError("this run's discriminator tells no classes; train one with objective.classification.weight")
     best = checkpoints.best_classifier() if wanted == "best" else None
     saved = best or checkpoints.choose("last" if wanted == "best" else wanted)
     if saved.phase in ("likelihood", "continued"):

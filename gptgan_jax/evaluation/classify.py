@@ -12,7 +12,7 @@ from gptgan_jax.data.corpora import HfData, Split, class_ids
 from gptgan_jax.data.readers import open_hf, read_lines, read_table
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.classification import Told
-from gptgan_jax.evaluation.classifier import choose_classifier, load_classifier
+from gptgan_jax.evaluation.classifier import check_classifies, choose_classifier, load_classifier
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import load_writer
 from gptgan_jax.runs.folder import RunFolder
@@ -60,9 +60,10 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
         UserError: a run without classes, a file that can't be read, or a label that is none of the run's.
     """
     run = load_writer(folder)
+    check_classifies(run)
+    split = _read(file, run.config.data, run.classes)
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        saved = choose_classifier(checkpoints, run, checkpoint)
-        split = _read(file, run.config.data, run.classes)
+        saved = choose_classifier(checkpoints, checkpoint)
         classifier = load_classifier(checkpoints, run, saved)
     data = run.config.data
     encoded = encode_split(split, run.tokenizer, data.max_length, data.max_prompt_length)
