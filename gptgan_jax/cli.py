@@ -1,4 +1,4 @@
-"""The command line: train, compare, sample, evaluate, export, report, compile.
+"""The command line: train, compare, sample, classify, evaluate, export, report, compile.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
@@ -11,11 +11,14 @@ import sys
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gptgan_jax.config import EmbedderName
 from gptgan_jax.errors import UserError
 from gptgan_jax.terminal import configure_jax, say
+
+if TYPE_CHECKING:
+    from gptgan_jax.runs.experiment import Writer
 
 # Of one call; they are held in memory.
 MOST_TEXTS = 1_000_000
@@ -75,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         help="draw from the likeliest tokens that make up this probability (default 1: off)",
     )
     sample.add_argument("--prompt", help="what each text begins with, or answers (default: nothing)")
+    sample.add_argument("--label", help="the class that each text shall be of, in a run with data.label_prompts")
     sample.add_argument(
         "--seed", type=_number(int, 0, LARGEST_INT), default=0, help="equal seeds write equal texts (default 0)"
     )
@@ -86,6 +90,25 @@ def _parser() -> argparse.ArgumentParser:
         help="choose each text out of N by the discriminator; of the warmed-up pair unless --checkpoint names another",
     )
     sample.set_defaults(command=_sample)
+
+    classify = commands.add_parser("classify", help="tell the classes of a file's texts", allow_abbrev=False)
+    classify.add_argument("run", type=Path, help=run_help)
+    classify.add_argument(
+        "file",
+        type=Path,
+        help=".jsonl, .csv or .parquet with a column of texts, and perhaps of labels; or a text a line",
+    )
+    classify.add_argument(
+        "--out",
+        type=Path,
+        help="a file for the JSON lines; a picture of the calibration goes beside it (default: print)",
+    )
+    classify.add_argument(
+        "--checkpoint",
+        default="best",
+        help="best (default: fewest validation texts told wrong), last, warmup or adversarial, or a step number",
+    )
+    classify.set_defaults(command=_classify)
 
     evaluate = commands.add_parser("evaluate", help="score a run, or a file of samples", allow_abbrev=False)
     evaluate.add_argument("run", type=Path, nargs="?", help=run_help + "; its report is written anew")
@@ -162,7 +185,7 @@ def _sample(options: argparse.Namespace) -> int:
     run = load_writer(folder)
     if options.resample is not None and run.conditional:
         raise UserError("--resample is for runs without prompts; drop it")
-    prompt, length = read_prompt(run, options.prompt or "")
+    prompt, length = read_prompt(run, _asked(run, options) or "")
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         params: Any
         if options.resample is None:
@@ -188,6 +211,55 @@ def _sample(options: argparse.Namespace) -> int:
         # Decoded together with what they begin with, for a token may go on with a word of the prompt.
         begin = [] if run.conditional else prompt
         print(one_line(run.tokenizer.decode([*begin, *tokens[mask].tolist()])))
+    return 0
+
+
+def _asked(run: "Writer", options: argparse.Namespace) -> str | None:
+    """What each text shall answer: the prompt, or the label."""
+    if not run.config.label_prompts:
+        if options.label is not None:
+            raise UserError("--label is for runs with data.label_prompts, and this one learned none; drop it")
+        return options.prompt
+    known = ", ".join(run.classes)
+    if options.prompt is not None:
+        raise UserError(f"this run answers labels, not prompts; drop --prompt and give --label, one of {known}")
+    if options.label not in run.classes:
+        given = "" if options.label is None else f" {options.label!r} is none of this run's labels;"
+        raise UserError(f"--label:{given} give one of {known}")
+    return options.label
+
+
+def _classify(options: argparse.Namespace) -> int:
+    configure_jax()
+
+    from gptgan_jax.evaluation.classifier import class_figures
+    from gptgan_jax.evaluation.classify import classify_file
+    from gptgan_jax.evaluation.results import table_of
+    from gptgan_jax.reports.classes import write_reliability
+    from gptgan_jax.reports.tables import score_table
+    from gptgan_jax.runs.folder import RunFolder
+    from gptgan_jax.whole_files import write_whole
+
+    if options.out is not None:
+        if options.out.is_dir() or options.out.resolve() == options.file.resolve():
+            raise UserError(f"--out {options.out}: give the name of a new file")
+        _check_folder("--out", options.out.parent)
+    found = classify_file(RunFolder(options.run), options.file, options.checkpoint, say)
+    lines = "".join(f"{line}\n" for line in found.lines())
+    if options.out is None:
+        print(lines, end="")
+    else:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(options.out, lines.encode())
+    figures = class_figures(found.told, "given", found.classes)
+    stream = sys.stderr if options.out is None else sys.stdout
+    if figures:
+        print(f"\n{score_table(table_of({'classifier': figures}))}", file=stream)
+    for note in found.notes:
+        print(f"note: {note}", file=stream)
+    if options.out is not None:
+        picture = write_reliability(options.out, found.told.labelled().reliability())
+        print(f"kept: {options.out}{f' and {picture}' if picture else ''}")
     return 0
 
 

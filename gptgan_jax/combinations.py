@@ -55,6 +55,8 @@ def _reasons(config: Config, estimator: Estimator | None) -> Iterator[str]:
         yield from _reasons_of_self_play(config)
     yield from _reasons_of_judgement(config)
     yield from _reasons_of_residual(config)
+    yield from _reasons_of_labels(config)
+    yield from _reasons_of_classes(config)
     if estimator is not None and not isinstance(estimator, SelfPlay):
         yield from _reasons_of_estimator(config)
         yield from _reasons_of_family(config, estimator)
@@ -115,11 +117,78 @@ def _reasons_of_residual(config: Config) -> Iterator[str]:
             "objective.residual_candidates has the constant reward for a control, not the random one; set reward to "
             "constant, or residual_candidates to 0"
         )
-    if getattr(config.data, "prompt_column", None) is not None:
+    if config.conditional:
         yield (
             "objective.residual_candidates needs text without prompts, as its normaliser is another for every prompt; "
             "set it to 0"
         )
+
+
+def _reasons_of_labels(config: Config) -> Iterator[str]:
+    data = config.data
+    if config.label_prompts and not config.labelled:
+        yield f"data.label_prompts needs labels: set data.{'label' if data.kind == 'grammar' else 'label_column'}"
+    if config.label_prompts and getattr(data, "prompt_column", None) is not None:
+        yield "data.label_prompts makes prompts of the labels, and data.prompt_column has others: drop one of them"
+    if getattr(data, "labelled", None) is not None and not config.labelled:
+        yield "data.labelled counts labels, and data.label is none: set it, or drop labelled"
+    for name in ("unlabelled", "classes"):
+        if getattr(data, name, None) and not config.labelled:
+            yield f"data.{name} is for data with labels: set data.label_column, or drop {name}"
+
+
+def _reasons_of_classes(config: Config) -> Iterator[str]:
+    objective, classification = config.objective, config.objective.classification
+    if not config.classifies:
+        for name, default in (
+            ("real_fake_weight", 1),
+            ("labelled_share", None),
+            ("feature_matching_weight", 0),
+            ("label_reward_weight", 0),
+        ):
+            if getattr(classification, name) != default:
+                yield (
+                    f"objective.classification.{name} is for a discriminator with classes: set "
+                    f"objective.classification.weight, or drop {name}"
+                )
+        return
+    why = "objective.classification.weight gives the discriminator classes: "
+    if not config.labelled:
+        key = {"grammar": "data.label", "hf": "data.label_column"}.get(config.data.kind)
+        yield f"{why}the data needs labels, {f'set {key}' if key else 'use data.kind hf or grammar'}"
+    if objective.pair_loss != "non_saturating":
+        yield f"{why}their log-sum-exp is the log-odds of real text, set objective.pair_loss to non_saturating"
+    if not config.warmup.steps and not config.adversarial.steps:
+        yield f"{why}warmup.steps and adversarial.steps are both 0, and nothing would train it"
+    for phase in ("warmup", "adversarial"):
+        batch, share = getattr(config, phase).batch_size, classification.labelled_share
+        if share is not None and getattr(config, phase).steps and not round(share * batch):
+            yield f"objective.classification.labelled_share {share} of {phase}.batch_size {batch} is not one text"
+    yield from _reasons_of_class_rewards(config)
+    if classification.real_fake_weight == 0:
+        yield from _reasons_of_labels_alone(config)
+
+
+def _reasons_of_class_rewards(config: Config) -> Iterator[str]:
+    classification, where = config.objective.classification, "objective.classification"
+    for name in ("feature_matching_weight", "label_reward_weight"):
+        if not getattr(classification, name):
+            continue
+        if not config.adversarial.steps:
+            yield f"{where}.{name} teaches the generator: it needs adversarial.steps, or set it to 0"
+        if config.objective.reward in CONTROLS:
+            yield f"objective.reward {config.objective.reward} is a control only without {where}.{name}; set it to 0"
+    if classification.label_reward_weight and not config.label_prompts:
+        yield f"{where}.label_reward_weight pays for obeying labels: set data.label_prompts true, or the weight to 0"
+
+
+def _reasons_of_labels_alone(config: Config) -> Iterator[str]:
+    why = "objective.classification.real_fake_weight 0 learns from labels alone: "
+    if config.adversarial.steps:
+        yield f"{why}it teaches a generator nothing, set adversarial.steps to 0"
+    for name in ("r1_weight", "r2_weight", "gradient_penalty_weight", "residual_candidates", "label_smoothing"):
+        if getattr(config.objective, name):
+            yield f"{why}set objective.{name} to 0"
 
 
 def _reasons_of_self_play(config: Config) -> Iterator[str]:
@@ -137,6 +206,8 @@ def _reasons_of_self_play(config: Config) -> Iterator[str]:
         yield f"{why}adversarial.freeze_discriminator should be false"
     if objective.replay_size:
         yield f"{why}objective.replay_size should be 0"
+    if config.classifies:
+        yield f"{why}objective.classification.weight should be 0"
     for name in (
         "r1_weight",
         "r2_weight",

@@ -326,7 +326,7 @@ def _check_runs(comparison: Comparison) -> None:
             continue
         config = comparison.arm_config(arm, todo[0])
         try:
-            writer, judge = build_networks(config, experiment.tokenizer.vocabulary)
+            writer, judge = build_networks(config, experiment.tokenizer.vocabulary, experiment.corpus.classes)
             trial = dataclasses.replace(experiment, config=config, generator=writer, discriminator=judge)
             check(trial, RunFolder.of(config))
         except UserError as error:

@@ -10,12 +10,13 @@ from typing import Literal
 from pydantic import model_validator
 
 from gptgan_jax.combinations import check_combination
-from gptgan_jax.data.corpora import DataConfig, GrammarData
+from gptgan_jax.data.corpora import DataConfig, GrammarData, HfData
 from gptgan_jax.data.tokenizers import TokenizerConfig, WordTokenizer
 from gptgan_jax.interop.hub import is_model
 from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import GeneratorConfig
 from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.estimator_configs import EstimatorConfig, ReinforceConfig
 from gptgan_jax.objectives.likelihood import KlEstimator
@@ -47,6 +48,7 @@ class ObjectiveConfig:
     r1_weight: float = key(0.0, "penalty on the score's squared gradient at real embeddings, halved", ge=0)
     r2_weight: float = key(0.0, "the same at generated embeddings", ge=0)
     gradient_penalty_weight: float = key(0.0, "penalty on a gradient norm other than 1 between the two", ge=0)
+    classification: ClassificationConfig = key(ClassificationConfig, "the discriminator as a classifier of labels")
     next_token_weight: float = key(0.0, "on the discriminator's own next-token loss on real text", ge=0)
     replay_size: int = key(0, "texts of earlier steps kept for the discriminator; 0 is none", ge=0)
     replay_share: float = key(0.5, "share of its generated texts that is drawn from those", gt=0, lt=1)
@@ -228,9 +230,33 @@ class Config:
             )
         check_combination(self)
         resampled = self.init_from and self.objective.residual_candidates
-        if not self.likelihood.steps and not self.adversarial.steps and not resampled:
+        if not self.likelihood.steps and not self.adversarial.steps and not resampled and not self.classifies:
             raise ValueError("likelihood.steps and adversarial.steps are both 0: nothing would train the generator")
         return self
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the discriminator learns the data's labels."""
+        return self.objective.classification.weight > 0
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the data has labels."""
+        data = self.data
+        return (isinstance(data, GrammarData) and data.label is not None) or (
+            isinstance(data, HfData) and data.label_column is not None
+        )
+
+    @property
+    def label_prompts(self) -> bool:
+        """Whether texts answer their labels."""
+        return isinstance(self.data, GrammarData | HfData) and self.data.label_prompts
+
+    @property
+    def conditional(self) -> bool:
+        """Whether texts answer prompts."""
+        prompts = isinstance(self.data, HfData) and self.data.prompt_column is not None
+        return prompts or self.label_prompts
 
     def steps(self, phase: Phase) -> int:
         """Batches of a phase."""

@@ -90,10 +90,15 @@ class Scores(struct.PyTreeNode):
     Attributes:
         tokens: float32 [B, T]; entry t judges the text up to and including token t.
         sequence: float32 [B], the judgement at the last token, that is of the whole text.
+        classes: float32 [B, K], logits of the classes of the whole text, whose log-sum-exp the judgement then is; None
+            where the discriminator has no classes.
+        features: float32 [B, W], what those logits are a linear function of; None as above.
     """
 
     tokens: Array
     sequence: Array
+    classes: Array | None = None
+    features: Array | None = None
 
 
 class Player(struct.PyTreeNode):

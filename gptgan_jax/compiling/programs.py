@@ -16,7 +16,6 @@ from gptgan_jax.compiling.chips import Slice
 from gptgan_jax.compiling.collectives import Collective, collectives_of
 from gptgan_jax.compiling.work import Parts, sampler_work, step_work
 from gptgan_jax.config import PHASES, Config, Phase
-from gptgan_jax.data.corpora import HfData
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
@@ -102,17 +101,16 @@ class Players:
 
 
 def load_players(config: Config) -> Players:
-    """The networks of a configuration: its text is read only where it does not give vocab_size.
+    """The networks of a configuration: its text is read only for what vocab_size does not give, and for its labels.
 
     Raises:
         UserError: what `load_experiment` raises.
     """
-    if config.vocab_size is None:
+    if config.vocab_size is None or config.classifies:
         experiment = load_experiment(config)
         return Players(experiment.generator, experiment.discriminator, experiment.example_batch())
-    conditional = isinstance(config.data, HfData) and config.data.prompt_column is not None
     vocabulary = Vocabulary(config.vocab_size)
-    return Players(*build_networks(config, vocabulary), example_batch(config, vocabulary, conditional))
+    return Players(*build_networks(config, vocabulary), example_batch(config, vocabulary, config.conditional))
 
 
 @dataclass(frozen=True)

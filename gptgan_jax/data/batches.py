@@ -180,12 +180,17 @@ def batch_at(
         )
     rows = batch_size // process_count
     elements = position * batch_size + process_index * rows + np.arange(rows, dtype=np.int64)
+    return gather(split, documents_at(seed, elements, count))
+
+
+def documents_at(seed: int, elements: np.ndarray, count: int) -> np.ndarray:
+    """Which of `count` documents stand at these places of the endless stream: int64 [N] -> int64 [N]."""
     epochs, places = np.divmod(elements, count)
-    documents = np.empty(rows, np.int64)
-    for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+    documents = np.empty(len(elements), np.int64)
+    for epoch in np.unique(epochs).tolist():
         of_epoch = epochs == epoch
         documents[of_epoch] = _permutation(seed, epoch, count)[places[of_epoch]]
-    return _gather(split, documents)
+    return documents
 
 
 def evaluation_batches(split: TokenisedSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
@@ -196,7 +201,7 @@ def evaluation_batches(split: TokenisedSplit, batch_size: int, limit: int | None
     count = len(split) if limit is None else min(limit, len(split))
     for start in range(0, count, batch_size):
         documents = np.arange(start, start + batch_size)
-        yield _gather(split, np.where(documents < count, documents, -1))
+        yield gather(split, np.where(documents < count, documents, -1))
 
 
 def prefetch(
@@ -248,7 +253,7 @@ def prefetch(
         thread.join()
 
 
-def _gather(split: TokenisedSplit, documents: np.ndarray) -> Batch:
+def gather(split: TokenisedSplit, documents: np.ndarray) -> Batch:
     """Rows of documents; -1 makes an empty row."""
     vocabulary = split.vocabulary
     target, target_mask = _padded_right(split.targets, documents, split.max_length, vocabulary.pad_id)
@@ -290,9 +295,9 @@ def _prompts(
     return np.where(mask, tokens, np.int32(vocabulary.pad_id)), mask
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of an epoch. A batch looks at no more than two neighbours, so two are kept."""
+    """The order of an epoch. A batch looks at two neighbours, or at two of two streams, so four are kept."""
     key = np.array([seed % 2**64, epoch], np.uint64)
     order = np.random.Generator(np.random.Philox(key=key)).permutation(count)
     order = order.astype(np.int32 if count < 2**31 else np.int64)

@@ -4,15 +4,17 @@
 Documents are held in memory, as strings.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
 from pydantic import Field
 
+from gptgan_jax.data.grammar_labels import LABELLINGS, GrammarLabel, label_ids
 from gptgan_jax.data.oracle import Oracle, init_oracle, load_oracle, sample_oracle
 from gptgan_jax.data.pcfg import PCFG
 from gptgan_jax.data.readers import Table, open_hf, read_lines, read_table
@@ -29,6 +31,13 @@ class _CommonData:
 
 
 @config_dataclass
+class _LabelledData(_CommonData):
+    label_prompts: bool = key(
+        False, "give each text's label to the generator as its prompt, and hide it from the judge"
+    )
+
+
+@config_dataclass
 class _HeldOutData(_CommonData):
     valid_fraction: float = key(0.05, "held out of train for validation where valid names nothing", gt=0, lt=1)
     test_fraction: float = key(0.05, "held out of train for tests where neither valid nor test is named", ge=0, lt=1)
@@ -36,7 +45,7 @@ class _HeldOutData(_CommonData):
 
 
 @config_dataclass
-class GrammarData(_CommonData):
+class GrammarData(_LabelledData):
     """English scenes from the built-in grammar: no download, and the probability of every sentence is known."""
 
     kind: Literal["grammar"] = key("grammar", "the built-in grammar of English scenes")
@@ -44,6 +53,10 @@ class GrammarData(_CommonData):
     valid_size: int = key(2000, "sentences for validation", ge=1)
     test_size: int = key(2000, "sentences for tests", ge=1)
     seed: int = key(0, "draws the sentences", ge=0, lt=2**31)
+    label: GrammarLabel | None = key(
+        None, "label sentences by their tense or by what their subject is; none: no labels"
+    )
+    labelled: int | None = key(None, "training sentences that keep their label; none: all", ge=1)
 
 
 @config_dataclass
@@ -57,7 +70,7 @@ class TextData(_HeldOutData):
 
 
 @config_dataclass
-class HfData(_HeldOutData):
+class HfData(_HeldOutData, _LabelledData):
     """Any Hugging Face dataset: of the hub, of a local folder, or of json, csv or parquet files."""
 
     kind: Literal["hf"] = key("hf", "a Hugging Face dataset")
@@ -66,9 +79,11 @@ class HfData(_HeldOutData):
     train: str | None = key(None, "training split (none: train); with json, csv, parquet a file or a glob")
     valid: str | None = key(None, "validation split, or files; none: held out of train")
     test: str | None = key(None, "test split, or files; none: held out of train unless valid is named")
+    unlabelled: str | None = key(None, "more training text, whose labels are not read: a split, or files")
     text_column: str = key("text", "column of the text to learn")
     prompt_column: str | None = key(None, "column of the prompt that the text answers; none: unconditional text")
     label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
+    classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")
     streaming: bool = key(False, "read without downloading the whole set; needs max_documents")
     max_documents: int | None = key(None, "use the first so many rows of each split; none: all", ge=1)
 
@@ -147,11 +162,11 @@ def load_corpus(config: GrammarData | TextData | HfData | OracleData) -> Corpus:
     """
     match config:
         case GrammarData():
-            return _load_grammar(config)
+            return _with_label_prompts(config, _load_grammar(config))
         case TextData():
             return _load_text(config)
         case HfData():
-            return _load_hf(config)
+            return _with_label_prompts(config, _load_hf(config))
         case OracleData():
             return _load_oracle(config)
     raise TypeError(f"no data config: {config!r}")
@@ -163,10 +178,31 @@ def _load_grammar(config: GrammarData) -> Corpus:
     grammar = english_scenes()
 
     def draw(stream: int, size: int) -> Split:
-        return Split(grammar.sample(np.random.default_rng([config.seed, stream]), size))
+        sentences = grammar.sample(np.random.default_rng([config.seed, stream]), size)
+        return Split(sentences, labels=None if config.label is None else label_ids(sentences, config.label))
 
     train, valid, test = draw(0, config.train_size), draw(1, config.valid_size), draw(2, config.test_size)
-    return Corpus(train, valid, test, words=grammar.words, source=grammar)
+    classes: tuple[str, ...] = ()
+    if config.label is not None:
+        classes = LABELLINGS[config.label].classes
+    if config.labelled is not None and train.labels is not None:
+        train.labels[config.labelled :] = -1
+    return Corpus(train, valid, test, classes, words=grammar.words, source=grammar)
+
+
+def _with_label_prompts(config: GrammarData | HfData, corpus: Corpus) -> Corpus:
+    """The corpus whose texts answer their labels, where that is asked for; those without one answer nothing."""
+    if not config.label_prompts:
+        return corpus
+
+    def prompted(split: Split | None) -> Split | None:
+        if split is None or split.labels is None:
+            return split
+        return dataclasses.replace(split, prompts=["" if i < 0 else corpus.classes[i] for i in split.labels])
+
+    splits: dict[str, Any] = {name: prompted(getattr(corpus, name)) for name in SPLITS}
+    words = None if corpus.words is None else (*corpus.words, *corpus.classes)
+    return dataclasses.replace(corpus, **splits, words=words)
 
 
 def _load_oracle(config: OracleData) -> Corpus:
@@ -200,9 +236,12 @@ def _load_text(config: TextData) -> Corpus:
 def _load_hf(config: HfData) -> Corpus:
     if config.streaming and config.max_documents is None:
         raise UserError("data.streaming: needs data.max_documents, how many documents to read of the stream")
+    if len(set(config.classes)) < len(config.classes):
+        raise UserError("data.classes: a name stands there twice; leave one out")
     splits: dict[str, Split] = {}
     notes = []
-    classes: tuple[str | int, ...] = ()
+    classes: tuple[str | int, ...] = config.classes
+    whose = "data.classes" if classes else "training labels"
     for which in SPLITS:
         name = getattr(config, which)
         if which != "train" and name is None:
@@ -214,22 +253,50 @@ def _load_hf(config: HfData) -> Corpus:
         )
         notes += [f"data.{which}: {counted(table.blank, 'row')} without text skipped"] if table.blank else []
         classes = classes or table.classes
-        splits[which] = Split(table.texts, table.prompts, _class_ids(where, table, classes))
-    return _complete(config, splits, tuple(map(str, classes)), notes)
+        splits[which] = Split(table.texts, table.prompts, class_ids(where, table, classes, whose))
+    corpus = _complete(config, splits, tuple(map(str, classes)), notes)
+    return corpus if config.unlabelled is None else _with_unlabelled(config, corpus)
 
 
-def _class_ids(where: str, table: Table, classes: tuple[str | int, ...]) -> np.ndarray | None:
-    """Labels as int32 [N], -1 for none, by the classes of the training rows (held-out ones among them)."""
+def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:
+    """With more training text, none of which is held out."""
+    where = f"data.unlabelled: {config.unlabelled} of {config.path}"
+    dataset = open_hf(where, config.path, config.name, config.unlabelled, "unlabelled", config.streaming)
+    table = read_table(where, dataset, config.text_column, config.prompt_column, None, config.max_documents)
+    notes = [f"data.unlabelled: {counted(table.blank, 'row')} without text skipped"] if table.blank else []
+    more = Split(table.texts, table.prompts, np.full(len(table.texts), -1, np.int32))
+    held = {content for split in (corpus.valid, corpus.test) if split is not None for content in _contents(split)}
+    repeated = sum(content in held for content in _contents(more))
+    if repeated:
+        notes.append(f"data.unlabelled: {repeated} of its {len(more)} documents are also held out")
+    train = corpus.train
+    prompts = None if train.prompts is None else [*train.prompts, *(more.prompts or ())]
+    labels = None if train.labels is None or more.labels is None else np.concatenate([train.labels, more.labels])
+    train = Split([*train.texts, *more.texts], prompts, labels)
+    return dataclasses.replace(corpus, train=train, notes=(*corpus.notes, *notes))
+
+
+def class_ids(where: str, table: Table, classes: Sequence[str | int], whose: str) -> np.ndarray | None:
+    """Labels as int32 [N], -1 for none: their places among the classes.
+
+    Args:
+        where: what is read, for messages.
+        table: its rows.
+        classes: by default those of the training rows (held-out ones among them).
+        whose: what the classes are, for messages.
+
+    Raises:
+        UserError: no label at all, or one that is none of the classes.
+    """
     if table.labels is None:
         return None
     if not classes:
         raise UserError(f"{where}: no row of it has a label; leave data.label_column out")
-    ids: dict[str | int | None, int] = {None: -1} | {value: i for i, value in enumerate(classes)}
+    ids = {str(value): i for i, value in enumerate(classes)}
     for row, value in zip(table.rows, table.labels, strict=True):
-        if value not in ids:
-            known = ", ".join(map(str, classes))
-            raise UserError(f"{where}, row {row}: label {value!r} is none of the training labels: {known}")
-    return np.array([ids[value] for value in table.labels], np.int32)
+        if value is not None and str(value) not in ids:
+            raise UserError(f"{where}, row {row}: label {value!r} is none of the {whose}: {', '.join(ids)}")
+    return np.array([-1 if value is None else ids[str(value)] for value in table.labels], np.int32)
 
 
 def counted(count: int, noun: str) -> str:

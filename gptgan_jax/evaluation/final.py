@@ -11,6 +11,15 @@ from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.batches import TokenisedSplit, evaluation_batches
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.baselines import own_columns, with_baselines
+from gptgan_jax.evaluation.classification import ReliabilityBin
+from gptgan_jax.evaluation.classifier import (
+    CHOSEN,
+    CLASSIFIER,
+    Classifier,
+    class_figures,
+    load_classifier,
+    obedience_figures,
+)
 from gptgan_jax.evaluation.divergences import LogProbs
 from gptgan_jax.evaluation.judge import Judge, judge_from
 from gptgan_jax.evaluation.likelihood import HeldOut, likelihood_of
@@ -73,6 +82,7 @@ def candidates(checkpoints: Checkpoints, residual_candidates: int = 0) -> list[C
     """What a run is judged by: each phase's best by validation, and the adversarial phase's last where that is another.
 
     The warm-up trains no generator; where residual candidates are asked for, its last checkpoint is the residual model.
+    Where the discriminator has classes, the one that tells them best is the classifier.
     """
     found = []
     for phase, name in (("likelihood", "likelihood"), ("continued", "continued"), ("adversarial", "adversarial, best")):
@@ -86,6 +96,9 @@ def candidates(checkpoints: Checkpoints, residual_candidates: int = 0) -> list[C
     adversarial = [saved for saved in checkpoints.all() if saved.phase == "adversarial"]
     if adversarial and adversarial[-1] not in [one.saved for one in found]:
         found.append(Candidate("adversarial, last", adversarial[-1], "last of its phase"))
+    classifier = checkpoints.best_classifier()
+    if classifier is not None:
+        found.append(Candidate(CLASSIFIER, classifier, CHOSEN))
     return found
 
 
@@ -241,8 +254,9 @@ def evaluate_run(
 class _Measure:
     """Every figure of a column, all columns by the same ruler."""
 
-    def __init__(self, subject: Subject, judge: Judge | None) -> None:
+    def __init__(self, subject: Subject, judge: Judge | None, classifier: Classifier | None) -> None:
         self.subject = subject
+        self.classifier = classifier
         self.text, self.run = subject.text, subject.run
         evaluation = self.run.config.evaluation
         self.drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
@@ -263,14 +277,22 @@ class _Measure:
         """Of a model, and a few of its texts."""
         written = model.write(self.count, self.drawing)
         held_out = model.likelihood(self.text.test, self.drawing)
-        return self._figures(written.as_set(), held_out, written.log_probs), written.texts
+        figures = self._figures(written.as_set(), held_out, written.log_probs)
+        return figures + self._obedience(written.as_set(), self.subject.references), written.texts
+
+    def _obedience(self, texts: TextSet, asked_by: TokenisedSplit) -> list[Figure]:
+        """Of texts that answer a split's prompts in turn, where these are labels."""
+        if not self.run.config.label_prompts or asked_by.labels is None:
+            return []
+        asked = np.resize(asked_by.labels, len(texts))
+        return obedience_figures(texts, asked, self.classifier, self.run, self.drawn)
 
     def real_text(self) -> list[Figure]:
         """Of real text; its likelihood is that under its own source."""
         held_out = None
         if self.source_of_test is not None:
             held_out = HeldOut(-self.source_of_test, np.diff(self.test.targets.offsets))
-        return self._figures(self.real, held_out, None)
+        return self._figures(self.real, held_out, None) + self._obedience(self.real, self.subject.real)
 
     def _figures(self, samples: TextSet, held_out: HeldOut | None, log_probs: np.ndarray | None) -> list[Figure]:
         """Without `log_probs`, the samples come from the source."""
@@ -295,12 +317,21 @@ class _Measure:
 
 def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate], thorough: bool) -> Evaluation:
     run, say = subject.run, subject.say
-    measure = _Measure(subject, subject.judge if thorough else None)
+    classifier = _classifier(subject, checkpoints, chosen)
+    measure = _Measure(subject, subject.judge if thorough else None, classifier)
+    reliability: list[ReliabilityBin] = []
     columns: dict[str, list[Figure]] = {}
     texts: dict[str, list[str]] = {}
     judged: list[Column] = []
     for candidate in chosen:
         say(f"evaluating {candidate.name}: checkpoint {candidate.saved.phase}/{candidate.saved.step}")
+        if candidate.name == CLASSIFIER:
+            if classifier is not None:
+                told = classifier.tell(subject.text.test)
+                columns[candidate.name] = class_figures(told, subject.split, run.classes)
+                reliability = told.labelled().reliability()
+                judged.append(candidate.as_column())
+            continue
         try:
             model = subject.model(checkpoints, candidate)
         except UserError as error:
@@ -321,7 +352,19 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
         shown={name: some[:shown] for name, some in texts.items()},
         prompts=[run.tokenizer.decode(prompts[i % len(prompts)]) for i in range(shown)] if prompts else [],
         notes=[*_notes(subject), *subject.text.notes],
+        reliability=reliability,
     )
+
+
+def _classifier(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate]) -> Classifier | None:
+    """The run's classifier; None where it has none, or its checkpoint can't be read, which is said."""
+    for candidate in chosen:
+        if candidate.name == CLASSIFIER:
+            try:
+                return load_classifier(checkpoints, subject.run, candidate.saved)
+            except UserError as error:
+                subject.say(f"left out: {error}")
+    return None
 
 
 def _notes(subject: Subject) -> list[str]:

@@ -23,7 +23,7 @@ from gptgan_jax.evaluation.texts import Drawing, TextWriter, Written
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
-from gptgan_jax.runs.experiment import Writer, build_networks, restore_discriminator, restore_generator
+from gptgan_jax.runs.experiment import Writer, restore_discriminator, restore_generator
 from gptgan_jax.sampling import resample
 from gptgan_jax.types import Array, Params, Sample, unconditional_batch
 
@@ -70,7 +70,7 @@ def restore_networks(checkpoints: Checkpoints, saved: Saved, run: Writer) -> Net
     config, generator = run.config, run.generator
     if config.objective.pair_loss not in LOG_ODDS:
         raise UserError(f"a discriminator trained by {config.objective.pair_loss} gives no log-odds to resample by")
-    discriminator = build_networks(config, generator.vocabulary)[1]
+    discriminator = run.discriminator
     params = restore_generator(checkpoints, saved, config, generator)
     judge = restore_discriminator(checkpoints, saved, config, discriminator)
     return Networks(generator, params, discriminator, judge, config.objective.reward == "constant")

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.classification import ReliabilityBin
 from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.whole_files import write_whole
 
@@ -138,6 +139,7 @@ class Evaluation:
         prompts: what the shown texts answer; empty for unconditional text.
         notes: what a reader must know, a line each.
         sweep: where one was made.
+        reliability: of the run's classifier on test text; empty where there is none.
     """
 
     columns: list[Column]
@@ -146,6 +148,7 @@ class Evaluation:
     prompts: list[str]
     notes: list[str]
     sweep: Sweep | None = None
+    reliability: list[ReliabilityBin] = field(default_factory=list)
 
     def save(self, folder: Path) -> Path:
         """Writes FOLDER/evaluation.json, all or nothing. Infinite values are the strings "inf" and "-inf"."""

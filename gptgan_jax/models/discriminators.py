@@ -2,20 +2,21 @@
 
 Every kind judges prefixes: entry t of the token scores sees the prompt and the text up to and including token t, and
 the sequence score is the entry at the last token. So one definition serves a dense reward and a judgement of the whole.
-Scores are logits: the probability of "real" is their sigmoid.
+Scores are logits: the probability of "real" is their sigmoid. With classes the head has K logits, and their log-sum-exp
+is the score.
 """
 
-import functools
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from pydantic import Field, model_validator
 
 from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, Projection, last_token
+from gptgan_jax.models.spectral_norm import spectrally_normalised
 from gptgan_jax.models.transformer import TransformerConfig, Trunk
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary
@@ -122,6 +123,7 @@ class Discriminator(NamedTuple):
         config: what it was built from.
         next_logits: what its Transformer takes to come next, by its own embeddings; None where it has none. See
             `NextLogits`.
+        classes: K, how many classes it tells; 0 where its head is one score.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -130,6 +132,7 @@ class Discriminator(NamedTuple):
     judge: Judge
     config: DiscriminatorConfig
     next_logits: NextLogits | None = None
+    classes: int = 0
 
     @property
     def drops(self) -> bool:
@@ -137,9 +140,18 @@ class Discriminator(NamedTuple):
         return getattr(self.config, "dropout", 0.0) > 0
 
 
-def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary) -> Discriminator:
-    """The discriminator that a configuration describes."""
-    module = _MODULES[type(config)](config, vocabulary.size)
+def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, classes: int = 0) -> Discriminator:
+    """The discriminator that a configuration describes.
+
+    With `classes`, its head gives so many logits (GAN-BERT, Croce et al. 2020): the score of a text is their
+    log-sum-exp, and `Scores` has the logits and the features that they are a linear function of.
+
+    Raises:
+        ValueError: one class, which would tell nothing.
+    """
+    if classes == 1:
+        raise ValueError("a discriminator with classes needs two of them or more")
+    module = _MODULES[type(config)](config, vocabulary.size, classes)
 
     def mask_of(batch: Batch) -> Array:
         return jnp.concatenate([batch.prompt_mask, batch.target_mask], axis=1)
@@ -162,8 +174,13 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary) -> 
             params = spectrally_normalised(params)
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         x = embeddings.astype(DTYPES[config.dtype])
-        prefix_scores: Any = module.apply({"params": params}, x, mask, rngs=rngs, method="judge")
-        return Scores(tokens=prefix_scores[:, batch.prompt.shape[1] :], sequence=last_token(prefix_scores, mask))
+        prefixes: Any = module.apply({"params": params}, x, mask, rngs=rngs, method="judge")
+        return Scores(
+            tokens=prefixes.scores[:, batch.prompt.shape[1] :],
+            sequence=last_token(prefixes.scores, mask),
+            classes=None if prefixes.classes is None else last_token(prefixes.classes, mask),
+            features=None if prefixes.features is None else last_token(prefixes.features, mask),
+        )
 
     def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
         return judge(params, embed(params, batch), batch, dropout_key)
@@ -178,7 +195,38 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary) -> 
         return logits
 
     predicts = isinstance(config, TransformerDiscriminatorConfig)
-    return Discriminator(init, scores, embed, judge, config, next_logits if predicts else None)
+    return Discriminator(init, scores, embed, judge, config, next_logits if predicts else None, classes)
+
+
+def without_prompts(discriminator: Discriminator, vocabulary: Vocabulary) -> Discriminator:
+    """The discriminator, to whom every prompt is BOS: it sees nothing of what a text answers.
+
+    Wanted where the prompt names the text's class: to read it there would be no judgement of the text. Shapes stay, as
+    what stands before BOS counts nothing.
+    """
+
+    def hidden(batch: Batch) -> Batch:
+        first = jnp.arange(batch.prompt.shape[1]) < batch.prompt.shape[1] - 1
+        prompt = jnp.broadcast_to(jnp.where(first, vocabulary.pad_id, vocabulary.bos_id), batch.prompt.shape)
+        return batch.replace(prompt=prompt, prompt_mask=jnp.broadcast_to(~first, batch.prompt.shape))
+
+    def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
+        return discriminator.scores(params, hidden(batch), dropout_key)
+
+    def embed(params: Params, batch: Batch, weights: Array | None = None) -> Array:
+        return discriminator.embed(params, hidden(batch), weights)
+
+    def judge(params: Params, embeddings: Array, batch: Batch, dropout_key: Array | None = None) -> Scores:
+        return discriminator.judge(params, embeddings, hidden(batch), dropout_key)
+
+    def next_logits(params: Params, batch: Batch, dropout_key: Array | None = None) -> Array:
+        assert discriminator.next_logits is not None
+        return discriminator.next_logits(params, hidden(batch), dropout_key)
+
+    predicts = discriminator.next_logits is not None
+    return discriminator._replace(
+        scores=scores, embed=embed, judge=judge, next_logits=next_logits if predicts else None
+    )
 
 
 def share_trunk(generator_params: Params, discriminator_params: Params) -> Params:
@@ -194,51 +242,6 @@ def share_trunk(generator_params: Params, discriminator_params: Params) -> Param
     if jax.tree.map(jnp.shape, mine) != jax.tree.map(jnp.shape, theirs):
         raise ValueError("the discriminator can start from the generator only where both have the same Transformer")
     return {**discriminator_params, "trunk": jax.tree.map(jnp.copy, theirs)}
-
-
-def spectrally_normalised(params: Params, doublings: int = 8) -> Params:
-    """The parameters with every weight matrix divided by its largest singular value (Miyato et al. 2018).
-
-    A weight matrix is a leaf named "kernel"; with a leading axis, as scanned layers have, each matrix along it.
-    Embedding tables, biases and scales of norms stay. The singular value is estimated by 2^doublings power iterations
-    from a fixed start, so equal parameters give equal results and there is no state to carry. The estimate comes from
-    below, by less than 1 % for random matrices at the default: the largest singular value of the result is 1 or a
-    little more. The singular vectors are constants to the gradient.
-    """
-
-    def normalised(path: tuple[Any, ...], leaf: Array) -> Array:
-        if path[-1].key != "kernel":
-            return leaf
-        divide = functools.partial(_divided_by_norm, doublings=doublings)
-        for _ in range(leaf.ndim - 2):
-            divide = jax.vmap(divide)
-        return divide(leaf)
-
-    return jax.tree_util.tree_map_with_path(normalised, params)
-
-
-def _divided_by_norm(kernel: Array, doublings: int) -> Array:
-    """W / (u^T W v) for the matrix W, with u and v its leading singular vectors; 0 stays 0."""
-    rows, columns = kernel.shape
-    if rows < columns:
-        return _divided_by_norm(kernel.T, doublings).T
-    matrix = jax.lax.stop_gradient(kernel)
-    # Entries of at most 1 keep the squares below from overflowing.
-    matrix = matrix / jnp.maximum(jnp.abs(matrix).max(), jnp.finfo(matrix.dtype).tiny)
-    # Squaring W^T W doubles the power: a few matrix products in place of hundreds of dependent matrix-vector products.
-    power = _unit(matrix.T @ matrix)
-    for _ in range(doublings):
-        power = _unit(power @ power)
-    start = np.random.default_rng(0).normal(size=columns)
-    right = _unit(power @ jnp.asarray(start, matrix.dtype))
-    left = _unit(matrix @ right)
-    norm = left @ kernel @ right
-    return kernel / jnp.where(norm > 0, norm, 1)
-
-
-def _unit(x: Array) -> Array:
-    """x / |x|; 0 stays 0."""
-    return x / jnp.maximum(jnp.linalg.norm(x), jnp.finfo(x.dtype).tiny)
 
 
 def prefix_mean(x: Array, mask: Array) -> Array:
@@ -259,19 +262,37 @@ def windows(x: Array, mask: Array, width: int) -> Array:
     return jnp.concatenate([x[:, i : i + length] for i in range(width)], axis=-1)
 
 
-class _Score(nn.Module):
-    """w.x + b, float32: [..., D] -> [...]."""
+class _Prefixes(NamedTuple):
+    """Of each prefix: scores [B, S], and where there are classes, their logits [B, S, K] and features [B, S, W]."""
+
+    scores: Array
+    classes: Array | None = None
+    features: Array | None = None
+
+
+class _Head(nn.Module):
+    """One score w.x + b, or K class logits and their log-sum-exp; float32, from [B, S, W].
+
+    Class logits begin around -log K, so that real and generated text begin alike likely, as they do without classes.
+    """
+
+    classes: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        return Projection(1, kernel_init=nn.initializers.normal(0.02), name="score")(x.astype(jnp.float32))[..., 0]
+    def __call__(self, x: Array) -> _Prefixes:
+        x, near_0 = x.astype(jnp.float32), nn.initializers.normal(0.02)
+        if not self.classes:
+            return _Prefixes(Projection(1, kernel_init=near_0, name="score")(x)[..., 0])
+        logits = Projection(self.classes, kernel_init=near_0, name="classes")(x) - math.log(self.classes)
+        return _Prefixes(jax.nn.logsumexp(logits, axis=-1), logits, x)
 
 
 class _Network(nn.Module):
-    """Tokens to token embeddings [B, S, E], and those to prefix scores [B, S]. Kinds differ in `judge`."""
+    """Tokens to token embeddings [B, S, E], and those to what is said of each prefix. Kinds differ in `judge`."""
 
     config: Any
     vocab_size: int
+    classes: int = 0
 
     def setup(self) -> None:
         self.embedding = Embedding(self.vocab_size, self.config.embedding, self.config.dtype, 1.0)
@@ -279,7 +300,7 @@ class _Network(nn.Module):
     def table(self) -> Embedding:
         return self.embedding
 
-    def __call__(self, tokens: Array, mask: Array) -> Array:
+    def __call__(self, tokens: Array, mask: Array) -> _Prefixes:
         return self.judge(self.table()(tokens), mask)
 
     def embed(self, prompt: Array, target: Array, weights: Array | None) -> Array:
@@ -288,7 +309,7 @@ class _Network(nn.Module):
             return table(jnp.concatenate([prompt, target], axis=1))
         return jnp.concatenate([table(prompt), table.relaxed(weights)], axis=1)
 
-    def judge(self, x: Array, mask: Array) -> Array:
+    def judge(self, x: Array, mask: Array) -> _Prefixes:
         raise NotImplementedError
 
 
@@ -296,15 +317,15 @@ class _Linear(_Network):
     config: LinearConfig
 
     @nn.compact
-    def judge(self, x: Array, mask: Array) -> Array:
-        return _Score(name="head")(prefix_mean(x, mask))
+    def judge(self, x: Array, mask: Array) -> _Prefixes:
+        return _Head(self.classes, name="head")(prefix_mean(x, mask))
 
 
 class _Mlp(_Network):
     config: MlpConfig
 
     @nn.compact
-    def judge(self, x: Array, mask: Array) -> Array:
+    def judge(self, x: Array, mask: Array) -> _Prefixes:
         cfg = self.config
         x = prefix_mean(x, mask)
         for i in range(cfg.layers):
@@ -312,14 +333,14 @@ class _Mlp(_Network):
                 Projection(cfg.hidden, dtype=cfg.dtype, kernel_init=nn.initializers.he_normal(), name=f"hidden_{i}")(x)
             )
             x = Dropout(cfg.dropout)(x)
-        return _Score(name="head")(x)
+        return _Head(self.classes, name="head")(x)
 
 
 class _Cnn(_Network):
     config: CnnConfig
 
     @nn.compact
-    def judge(self, x: Array, mask: Array) -> Array:
+    def judge(self, x: Array, mask: Array) -> _Prefixes:
         cfg = self.config
         features = [
             jax.nn.relu(
@@ -330,7 +351,7 @@ class _Cnn(_Network):
             for width in cfg.widths
         ]
         pooled = prefix_max(jnp.concatenate(features, axis=-1), mask)
-        return _Score(name="head")(Dropout(cfg.dropout)(pooled))
+        return _Head(self.classes, name="head")(Dropout(cfg.dropout)(pooled))
 
 
 class _Transformer(_Network):
@@ -338,12 +359,12 @@ class _Transformer(_Network):
 
     def setup(self) -> None:
         self.trunk = Trunk(self.config, self.vocab_size)
-        self.head = _Score()
+        self.head = _Head(self.classes)
 
     def table(self) -> Embedding:
         return self.trunk.embedding
 
-    def judge(self, x: Array, mask: Array) -> Array:
+    def judge(self, x: Array, mask: Array) -> _Prefixes:
         return self.head(self.trunk.read(x, mask))
 
     def next_logits(self, tokens: Array, mask: Array, length: int) -> Array:

@@ -23,12 +23,20 @@ class Judgement(NamedTuple):
         fake_mask: bool [R, T].
         real: float [B, T], of the real batch.
         real_mask: bool [B, T].
+        fake_features, real_features: float [R, W] and [B, W], what the discriminator's class logits of whole texts are
+            made of; None, as the next, where it has no classes.
+        fake_classes: float [R, K], its class logits of generated texts.
+        fake_label: int32 [R], the class that each was asked for; -1 for none.
     """
 
     fake: Array
     fake_mask: Array
     real: Array
     real_mask: Array
+    fake_features: Array | None = None
+    real_features: Array | None = None
+    fake_classes: Array | None = None
+    fake_label: Array | None = None
 
 
 Reward = Callable[[Judgement, Array], Array]

@@ -15,6 +15,7 @@ from gptgan_jax.config_files import to_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.frontiers import Dominance, best_drawing, dominance
 from gptgan_jax.evaluation.results import REAL, Axes, Evaluation, Sweep
+from gptgan_jax.reports.classes import RELIABILITY_ALT, RELIABILITY_FILE, reliability_figure
 from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, Picture, write_document
 from gptgan_jax.reports.figures import discriminator_figure, loss_figure, phases_in
 from gptgan_jax.reports.frontiers import frontier_figure
@@ -24,7 +25,7 @@ from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.training.skipping import SKIPPED
 
 LOSS_FILE, DISCRIMINATOR_FILE = "loss.png", "discriminator.png"
-PICTURES = (LOSS_FILE, DISCRIMINATOR_FILE, "frontier-[0-9].png")
+PICTURES = (LOSS_FILE, DISCRIMINATOR_FILE, RELIABILITY_FILE, "frontier-[0-9].png")
 OURS, BASELINES = "adversarial", ("likelihood", "continued")
 ERRORS_NOTE = "± is one standard error over texts."
 RESULTS_NOTES = (
@@ -102,6 +103,7 @@ def write_run_report(run: ReportedRun) -> Path:
     blocks = [
         Heading(title, level=1),
         *_results(run.evaluation),
+        *_calibration(run.evaluation),
         *_sweep(run.evaluation.sweep),
         *_curves(run.records),
         *_samples(run.evaluation),
@@ -183,6 +185,11 @@ def _results(evaluation: Evaluation) -> list[Block]:
     # The evaluation may say itself what ± is.
     errors = [] if any(note.startswith(ERRORS_NOTE) for note in evaluation.notes) else [ERRORS_NOTE]
     return [*blocks, Bullets((*errors, *RESULTS_NOTES, *evaluation.notes))]
+
+
+def _calibration(evaluation: Evaluation) -> list[Block]:
+    figure = reliability_figure(evaluation.reliability)
+    return [] if figure is None else [Heading("Calibration"), Picture(RELIABILITY_FILE, RELIABILITY_ALT, figure)]
 
 
 def _sweep(sweep: Sweep | None) -> list[Block]:

@@ -27,10 +27,10 @@ from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.errors import UserError
 from gptgan_jax.hosts import wait_for_all
 from gptgan_jax.runs.checksums import damage
+from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, kept_checkpoints, metrics_of, value_of
 from gptgan_jax.runs.sealing import COMPLETE_FILE, METADATA_FILE, SEALED, sealed_path_class
 from gptgan_jax.types import GanState, Params
 
-METRIC = "valid_nats_per_token"
 # Full, over quota, over the limit of a file's size, broken, mounted read-only: nothing that the program did.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 TRASH = "deleted"
@@ -46,11 +46,18 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint: its phase, its global step, and the validation loss in nats a token where it was measured."""
+    """A checkpoint: its phase, its global step, and what was measured on validation text.
+
+    Attributes:
+        phase, step: where it lies.
+        valid_nats: the generator's loss in nats a token; None where it was not measured, as the next.
+        class_error: the share of labelled texts whose class the discriminator took for another.
+    """
 
     phase: Phase
     step: int
     valid_nats: float | None
+    class_error: float | None = None
 
 
 class Checkpoints:
@@ -65,14 +72,7 @@ class Checkpoints:
         self.folder = absolute(folder)
         self._read_only = read_only
         self._managers: dict[Phase, ocp.CheckpointManager] = {}
-        self._policy = preservation_policy.AnyPreservationPolicy(
-            [
-                preservation_policy.LatestN(keep),
-                preservation_policy.BestN(
-                    get_metric_fn=_value_of, reverse=True, n=1, keep_checkpoints_without_metrics=False
-                ),
-            ]
-        )
+        self._policy = kept_checkpoints(keep)
         self.damaged: list[tuple[Saved, str, epath.Path]] = []
 
     def all(self) -> list[Saved]:
@@ -81,7 +81,7 @@ class Checkpoints:
         for phase in PHASES:
             if (self.folder / phase).is_dir():
                 manager = self._manager(phase)
-                found += [Saved(phase, step, _metric(manager, step)) for step in manager.all_steps()]
+                found += [_saved(phase, step, manager) for step in manager.all_steps()]
         return sorted(found, key=lambda saved: saved.step)
 
     def latest(self) -> Saved | None:
@@ -100,14 +100,19 @@ class Checkpoints:
 
         return sorted((saved for saved in self.all() if saved.phase == phase), key=rank)
 
-    def save(self, phase: Phase, state: GanState, valid_nats: float | None) -> None:
-        """Starts to write the state, whose arrays may be donated to the next step right after.
+    def best_classifier(self) -> Saved | None:
+        """The checkpoint of least class error on validation text, of all phases; the earliest of equals."""
+        measured = [(saved.class_error, saved.step, saved) for saved in self.all() if saved.class_error is not None]
+        return min(measured)[2] if measured else None
+
+    def save(self, phase: Phase, state: GanState, valid_nats: float | None, class_error: float | None = None) -> None:
+        """Starts to write the state, whose arrays may be donated to the next step right after; see `Saved`.
 
         Raises:
             NotSaved: this one, or the one before it, can't be written.
         """
         self.wait()
-        metrics = None if valid_nats is None else {METRIC: valid_nats}
+        metrics = metrics_of(valid_nats, class_error)
         if jax.default_backend() == "cpu":
             # There a copy to the host may be a view, and the next step writes over the donated state.
             state = jax.tree.map(jnp.copy, state)
@@ -189,7 +194,7 @@ class Checkpoints:
                 SimpleNamespace(
                     step=saved.step,
                     time=None,
-                    metrics=None if saved.valid_nats is None else {METRIC: saved.valid_nats},
+                    metrics=metrics_of(saved.valid_nats, saved.class_error),
                 )
                 for saved in saved_here
             ]
@@ -288,7 +293,7 @@ class Checkpoints:
                 self._empty_trash(phase)
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=self._policy,
-                best_fn=_value_of,
+                best_fn=value_of,
                 best_mode="min",
                 read_only=self._read_only,
                 cleanup_tmp_directories=not self._read_only,
@@ -334,10 +339,6 @@ def restore_latest_readable(
 def state_bytes(state: Any) -> int:
     """Size of a state's arrays (or shape structs) in bytes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-
-
-def _value_of(metrics: Any) -> float:
-    return metrics[METRIC]
 
 
 def finished_steps(folder: str | os.PathLike[str]) -> list[tuple[int, Phase]]:
@@ -398,8 +399,9 @@ def _cause(error: BaseException) -> str:
     return next((words for words in known if words in said), _reason(error))
 
 
-def _metric(manager: ocp.CheckpointManager, step: int) -> float | None:
+def _saved(phase: Phase, step: int, manager: ocp.CheckpointManager) -> Saved:
     try:
-        return manager.metrics(step)[METRIC]
+        metrics = dict(manager.metrics(step))
     except Exception:  # not measured, or a damaged file: then the checkpoint itself is judged when it is read
-        return None
+        metrics = {}
+    return Saved(phase, step, metrics.get(METRIC), metrics.get(CLASS_METRIC))

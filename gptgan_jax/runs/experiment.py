@@ -1,6 +1,6 @@
 """All that a configuration names, loaded: text, tokenizer, encoded splits and both networks. Nothing is written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference
 from gptgan_jax.data.batches import TokenisedSplit, encode_split
-from gptgan_jax.data.corpora import Corpus, HfData, Split, load_corpus
+from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.data.tokenizers import AnyTokenizer, FileTokenizer, IdTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop.hub import is_model, model_folder
 from gptgan_jax.interop.huggingface import open_model
-from gptgan_jax.models.discriminators import Discriminator, build_discriminator
+from gptgan_jax.models.discriminators import Discriminator, build_discriminator, without_prompts
 from gptgan_jax.models.generators import Generator, build_generator
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.folder import RunFolder
@@ -92,22 +92,64 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
 
     train, valid = encoded("train", corpus.train), encoded("valid", corpus.valid)
     test = valid if corpus.test is None else encoded("test", corpus.test)
-    generator, discriminator = build_networks(config, tokenizer.vocabulary)
+    _check_labels(config, train, valid, corpus.classes, tokenizer)
+    generator, discriminator = build_networks(config, tokenizer.vocabulary, corpus.classes)
     return Experiment(config, corpus, tokenizer, train, valid, test, generator, discriminator, tuple(notes), start)
 
 
-def build_networks(config: Config, vocabulary: Vocabulary) -> tuple[Generator, Discriminator]:
+def _check_labels(
+    config: Config, train: TokenisedSplit, valid: TokenisedSplit, classes: tuple[str, ...], tokenizer: AnyTokenizer
+) -> None:
+    """Raises UserError where the labels can't serve as prompts, or text lacks those that are asked for."""
+    if config.label_prompts:
+        spelt: dict[tuple[int, ...], str] = {}
+        for name in classes:
+            ids = tuple(tokenizer.encode(name)[-config.data.max_prompt_length :])
+            if not ids or tokenizer.unknown_words(name):
+                raise UserError(f"data.label_prompts: the tokenizer can't spell the label {name!r}; rename it")
+            if ids in spelt:
+                raise UserError(
+                    f"data.label_prompts: labels {spelt[ids]!r} and {name!r} are the same prompt within "
+                    f"data.max_prompt_length {config.data.max_prompt_length}; raise that, or rename one"
+                )
+            spelt[ids] = name
+    share = config.objective.classification.labelled_share
+    if config.classifies and valid.labels is not None and not (valid.labels[: config.evaluation.max_texts] >= 0).any():
+        raise UserError("objective.classification: none of the validation texts that are looked at has a label")
+    if config.classifies and train.labels is not None:
+        count = int((train.labels >= 0).sum())
+        if not count:
+            raise UserError("objective.classification: no training text has a label")
+        if share is not None and share < 1 and count == len(train):
+            raise UserError(
+                f"objective.classification.labelled_share {share}: every training text has a label; drop the key"
+            )
+
+
+def build_networks(
+    config: Config, vocabulary: Vocabulary, classes: Sequence[str] = ()
+) -> tuple[Generator, Discriminator]:
     """Both players.
 
+    Args:
+        config: of the run.
+        vocabulary: its tokenizer's.
+        classes: the labels that its discriminator tells, where the configuration has it tell any.
+
     Raises:
-        UserError: where the vocabulary is not the one that the configuration asks for.
+        UserError: where the vocabulary is not the one that the configuration asks for, or there are too few classes.
     """
     if config.vocab_size not in (None, vocabulary.size):
         raise UserError(
             f"vocab_size {config.vocab_size}: the tokenizer has {vocabulary.size} tokens; "
             "drop the key, or change the tokenizer"
         )
-    return build_generator(config.generator, vocabulary), build_discriminator(config.discriminator, vocabulary)
+    if config.classifies and len(classes) < 2:
+        raise UserError(f"objective.classification: {len(classes)} label(s) in the data; two or more can be told apart")
+    judge = build_discriminator(config.discriminator, vocabulary, len(classes) if config.classifies else 0)
+    if config.label_prompts:  # to read a text's label would be no judgement of the text
+        judge = without_prompts(judge, vocabulary)
+    return build_generator(config.generator, vocabulary), judge
 
 
 def example_batch(config: Config, vocabulary: Vocabulary, conditional: bool) -> Batch:
@@ -125,23 +167,31 @@ def example_batch(config: Config, vocabulary: Vocabulary, conditional: bool) -> 
 
 @dataclass(frozen=True)
 class Writer:
-    """What it takes to write with a trained generator, without its text: read from the run folder alone."""
+    """What it takes to write with a trained generator, and to judge with its discriminator: of the run folder alone.
+
+    Attributes:
+        config, tokenizer, generator, discriminator: of the run, the networks without parameters.
+        classes: the names of its labels; empty where its text has none.
+    """
 
     config: Config
     tokenizer: AnyTokenizer
     generator: Generator
+    discriminator: Discriminator
+    classes: tuple[str, ...] = ()
 
     @property
     def conditional(self) -> bool:
         """Whether it learned to answer prompts."""
-        return isinstance(self.config.data, HfData) and self.config.data.prompt_column is not None
+        return self.config.conditional
 
 
 def load_writer(folder: RunFolder) -> Writer:
     """Raises UserError where the folder is no run folder."""
     config = folder.read_config()
     tokenizer = folder.read_tokenizer()
-    return Writer(config, tokenizer, build_networks(config, tokenizer.vocabulary)[0])
+    classes = folder.read_classes()
+    return Writer(config, tokenizer, *build_networks(config, tokenizer.vocabulary, classes), classes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """The run folder: where each thing a run leaves behind lies, and whose run it is."""
 
 import contextlib
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from gptgan_jax.errors import UserError
 
 TEMPORARY_FILE = "config.yaml.tmp"
 HELD_OUT_FILE = "held_out.npz"
+CLASSES_FILE = "classes.json"
 LOCK_FILE = "lock"
 # Beside the checkpoints: what the run starts from, of another run or a model.
 START = "start"
@@ -25,8 +27,9 @@ FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "mes
 
 @dataclass(frozen=True)
 class RunFolder:
-    """config.yaml, tokenizer/, held_out.npz, checkpoints/ (with start/ where it starts from another), metrics.jsonl,
-    training_time.json, tensorboard/, samples.txt, evaluation.json, report.html, report.md and its pictures, lock."""
+    """config.yaml, tokenizer/, held_out.npz, classes.json where text has labels, checkpoints/ (with start/ where it
+    starts from another), metrics.jsonl, training_time.json, tensorboard/, samples.txt, evaluation.json, report.html,
+    report.md and its pictures, lock."""
 
     path: Path
 
@@ -97,16 +100,18 @@ class RunFolder:
             raise UserError(f"{self.path}: {error.strerror}; choose another --name or --runs_folder") from None
         if self.config_file.name in there:
             return True
-        half_made = {self.tokenizer.name, HELD_OUT_FILE, LOCK_FILE, TEMPORARY_FILE}
+        half_made = {self.tokenizer.name, CLASSES_FILE, HELD_OUT_FILE, LOCK_FILE, TEMPORARY_FILE}
         if not _occupied(self.path / "checkpoints"):
             half_made.add("checkpoints")
         if there - half_made:
             raise UserError(f"{self.path} exists and is no run folder; choose another --name")
         return False
 
-    def create(self, config: Config, tokenizer: AnyTokenizer) -> None:
+    def create(self, config: Config, tokenizer: AnyTokenizer, classes: tuple[str, ...] = ()) -> None:
         """Makes the folder. config.yaml comes last, so that a folder with one is complete."""
         tokenizer.save(self.tokenizer)
+        if classes:
+            (self.path / CLASSES_FILE).write_text(json.dumps(classes, ensure_ascii=False), encoding="utf-8")
         self.write_config(config)
 
     def write_config(self, config: Config) -> None:
@@ -124,6 +129,24 @@ class RunFolder:
         if not os.path.isfile(self.config_file):  # unlike Path.is_file, not of a name that is too long
             raise UserError(f"{self.path} is no run folder: it has no config.yaml; give one that `gptgan train` made")
         return load_config(self.config_file, run_code=False)
+
+    def read_classes(self) -> tuple[str, ...]:
+        """The names of the run's labels; empty where its text has none.
+
+        Raises:
+            UserError: where they can't be read.
+        """
+        path = self.path / CLASSES_FILE
+        try:
+            names = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(f"{path} is damaged ({reason}): the names of this run's labels") from None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{path} is damaged: it should be a list of the names of this run's labels")
+        return tuple(names)
 
     def read_tokenizer(self) -> AnyTokenizer:
         """The run's tokenizer."""

@@ -182,4 +182,6 @@ def _fingerprint(*splits: TokenisedSplit) -> str:
         for ragged in (split.targets, split.prompts):
             if ragged is not None:
                 digest.update(ragged.tokens.tobytes() + ragged.offsets.tobytes())
+        if split.labels is not None:
+            digest.update(split.labels.tobytes())
     return digest.hexdigest()

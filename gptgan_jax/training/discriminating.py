@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gptgan_jax.objectives.classification import class_accuracy, class_cross_entropy
 from gptgan_jax.objectives.discrimination import pair_accuracy
 from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
 from gptgan_jax.objectives.penalties import gradient_penalty, zero_centred
@@ -64,9 +65,12 @@ def judged(game: Game, scores: Scores, mask: Array) -> tuple[Array, Array]:
     return scores.sequence[:, None], jnp.ones_like(scores.sequence[:, None], dtype=bool)
 
 
-def judgement_of(game: Game, real: Scores, batch: Batch, fake: Scores, fake_mask: Array) -> Judgement:
+def judgement_of(game: Game, real: Scores, batch: Batch, fake: Scores, fakes: Batch) -> Judgement:
     """The scores that count, of real and of generated texts in all rows."""
-    return game.rows.gathered(Judgement(*judged(game, fake, fake_mask), *judged(game, real, batch.target_mask)))
+    values, mask = judged(game, fake, fakes.target_mask)
+    of_real = judged(game, real, batch.target_mask)
+    label = None if fake.classes is None else fakes.label
+    return game.rows.gathered(Judgement(values, mask, *of_real, fake.features, real.features, fake.classes, label))
 
 
 def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array) -> Verdict:
@@ -82,17 +86,13 @@ def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array
     def loss_of(params: Params) -> tuple[Array, tuple[Metrics, Scores]]:
         scores = discriminator.scores(params, _joined(batch, learnt), key_dropout)
         real, fake = _split(scores, batch)
-        parts = judgement_of(game, real, batch, fake, learnt.target_mask)
+        parts = judgement_of(game, real, batch, fake, learnt)
         samples = parts.fake.shape[0] // parts.real.shape[0]
         pairs = jnp.repeat(parts.real, samples, axis=0), jnp.repeat(parts.real_mask, samples, axis=0)
         loss = game.pair_loss(*pairs, parts.fake, parts.fake_mask)
         loss += _penalties(game, params, batch, learnt, key_penalty)
-        if not game.next_token_weight or discriminator.next_logits is None:
-            return loss, ({"discriminator_loss": loss}, scores)
-        logits = discriminator.next_logits(params, batch, key_dropout)
-        language = next_token_nats(game, logits, batch)
-        found = {"discriminator_loss": loss, "discriminator_next_token_loss": language}
-        return loss + game.next_token_weight * language, (found, scores)
+        extra, found = _of_real_text(game, params, batch, real, key_dropout)
+        return game.real_fake_weight * loss + extra, ({"discriminator_loss": loss, **found}, scores)
 
     gradient, (losses, scores) = jax.grad(loss_of, has_aux=True)(params)
     gradient, losses = rows.mean((gradient, losses))
@@ -102,12 +102,51 @@ def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array
     real, fake = _split(scores, batch)
     metrics = {
         **losses,
+        **_class_metrics(game, real, batch),
         "discriminator_accuracy": pair_accuracy(*rows.gathered((real.sequence, fake.sequence))),
         "discriminator_gradient_norm": optax.global_norm(gradient),
         "length": rows.gathered(written.mask.sum(axis=1)).mean(),
         "real_length": rows.gathered(batch.target_mask.sum(axis=1)).mean(),
     }
-    return Verdict(gradient, judgement_of(game, real, batch, fake, written.mask), metrics)
+    return Verdict(gradient, judgement_of(game, real, batch, fake, fakes), metrics)
+
+
+def supervised(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[Params, Metrics]:
+    """The gradient of the discriminator's losses on real text alone, and metrics: nothing is written."""
+    discriminator, params, rows = game.discriminator, state.discriminator.params, game.rows
+    key_dropout = rows.own_key(key)
+
+    def loss_of(params: Params) -> tuple[Array, Metrics]:
+        real = discriminator.scores(params, batch, key_dropout)
+        return _of_real_text(game, params, batch, real, key_dropout)
+
+    gradient, losses = rows.mean(jax.grad(loss_of, has_aux=True)(params))
+    metrics = {
+        **losses,
+        **_class_metrics(game, discriminator.scores(params, batch), batch),
+        "discriminator_gradient_norm": optax.global_norm(gradient),
+    }
+    return gradient, metrics
+
+
+def _of_real_text(game: Game, params: Params, batch: Batch, real: Scores, key_dropout: Array) -> tuple[Array, Metrics]:
+    """What of the discriminator's loss needs no generated text, weighted: its classes, and the next token."""
+    total, found = jnp.float32(0), {}
+    if game.class_weight and real.classes is not None:
+        found["class_loss"] = class_cross_entropy(*game.rows.gathered((real.classes, batch.label)))
+        total += game.class_weight * found["class_loss"]
+    if game.next_token_weight and game.discriminator.next_logits is not None:
+        logits = game.discriminator.next_logits(params, batch, key_dropout)
+        found["discriminator_next_token_loss"] = next_token_nats(game, logits, batch)
+        total += game.next_token_weight * found["discriminator_next_token_loss"]
+    return total, found
+
+
+def _class_metrics(game: Game, real: Scores, batch: Batch) -> Metrics:
+    if not game.class_weight or real.classes is None:
+        return {}
+    classes, label = game.rows.gathered((real.classes, batch.label))
+    return {"class_accuracy": class_accuracy(classes, label), "labelled_share": (label >= 0).mean()}
 
 
 def updated(optimizer: optax.GradientTransformation, player: Player, gradient: Params) -> Player:

@@ -54,6 +54,10 @@ class Game(NamedTuple):
         next_token_weight: of the discriminator's own next-token cross-entropy on real text, nats a token, added to
             its loss: an auxiliary objective (Radford et al. 2018), by which it knows the language sooner than one bit a
             text could tell it. Needs a Transformer.
+        class_weight: of the cross-entropy of real texts' labels, in nats a labelled text, in the discriminator's loss.
+            Needs a discriminator with classes.
+        real_fake_weight: of the pair loss in the discriminator's loss. With 0 `discriminator_step` writes no texts and
+            learns the labels alone, and `adversarial_step` is refused.
         replay_size, replay_share: texts of earlier steps that are kept, and the share of the discriminator's generated
             texts that is drawn from them.
         demonstrations: real texts for the generator.
@@ -79,6 +83,8 @@ class Game(NamedTuple):
     r2_weight: float = 0.0
     gradient_penalty_weight: float = 0.0
     next_token_weight: float = 0.0
+    class_weight: float = 0.0
+    real_fake_weight: float = 1.0
     replay_size: int = 0
     replay_share: float = 0.5
     demonstrations: Demonstrations | None = None
@@ -121,5 +127,9 @@ class Game(NamedTuple):
             raise ValueError("self-play has its own reference: kl_weight and entropy_weight should be 0")
         if self.next_token_weight and self.discriminator.next_logits is None:
             raise ValueError("next_token_weight needs a Transformer discriminator: others predict no next token")
+        if self.class_weight and not self.discriminator.classes:
+            raise ValueError("class_weight needs a discriminator with classes: build_discriminator(..., classes=K)")
+        if not (self.class_weight or self.real_fake_weight):
+            raise ValueError("class_weight and real_fake_weight are both 0: nothing would train the discriminator")
         if self.replay_size and not 0 < self.replay_share < 1:
             raise ValueError(f"replay_share should be between 0 and 1, not {self.replay_share}")

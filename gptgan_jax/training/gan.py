@@ -17,7 +17,16 @@ import optax
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.estimators import PolicyGradient, SelfPlay
-from gptgan_jax.training.discriminating import answering, empty_replay, judge, next_token_nats, remember, updated, write
+from gptgan_jax.training.discriminating import (
+    answering,
+    empty_replay,
+    judge,
+    next_token_nats,
+    remember,
+    supervised,
+    updated,
+    write,
+)
 from gptgan_jax.training.game import Game
 from gptgan_jax.training.generating import pathwise_update, policy_update, self_play_step
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, Vocabulary, unconditional_batch
@@ -36,7 +45,7 @@ class Gan(NamedTuple):
             its shapes, where there is a replay.
         likelihood_step: the generator learns the batch by maximum likelihood.
         discriminator_step: the generator writes texts that answer the batch's prompts; the discriminator learns to tell
-            them from the batch.
+            them from the batch, and the batch's labels where it has classes.
         adversarial_step: the same, and the generator learns from the judgement of the discriminator as it was before
             this step. With several discriminator updates it takes a batch of as many times the rows: the generator
             answers every so manieth row, and the discriminator goes on with the others.
@@ -104,6 +113,9 @@ def gan_from(generator: Generator, discriminator: Discriminator, **options: Any)
 
     def discriminator_update(state: GanState, batch: Batch, key: Array) -> tuple[GanState, Metrics]:
         key_sample, key_judge = jax.random.split(key)
+        if not game.real_fake_weight:
+            gradient, metrics = supervised(game, state, batch, key_judge)
+            return state.replace(discriminator=updated(optimize_d, state.discriminator, gradient)), metrics
         written = write(game, state.generator.params, batch, key_sample)
         verdict = judge(game, state, batch, written, key_judge)
         player = updated(optimize_d, state.discriminator, verdict.gradient)
@@ -112,6 +124,8 @@ def gan_from(generator: Generator, discriminator: Discriminator, **options: Any)
 
     def adversarial_step(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
         key_sample, key_judge, key_learn, key_more = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
+        if not game.real_fake_weight:
+            raise ValueError("real_fake_weight is 0: the generator has nothing to learn from this discriminator")
         if isinstance(game.estimator, SelfPlay):
             state, metrics = self_play_step(game, game.estimator, state, batch, key_sample)
             return _averaged(game, state.replace(step=state.step + 1)), metrics

@@ -103,9 +103,16 @@ def _rollout_rewards(
 
     def value(key: Array, tokens: Array, mask: Array) -> Array:
         texts = continued.replace(target=tokens, target_mask=mask)
-        scores = game.discriminator.scores(state.discriminator.params, texts).sequence[:, None]
-        scores = game.rows.gathered(scores)
-        of_texts = judgement._replace(fake=scores, fake_mask=jnp.ones_like(scores, dtype=bool))
+        found = game.discriminator.scores(state.discriminator.params, texts)
+        scores, features, classes = game.rows.gathered((found.sequence[:, None], found.features, found.classes))
+        label = None if classes is None else game.rows.gathered(texts.label)
+        of_texts = judgement._replace(
+            fake=scores,
+            fake_mask=jnp.ones_like(scores, dtype=bool),
+            fake_features=features,
+            fake_classes=classes,
+            fake_label=label,
+        )
         return game.rows.own(game.reward(of_texts, key)[:, 0])
 
     return rollout_values(
@@ -165,8 +172,11 @@ def pathwise_update(
         discriminator, judge = game.discriminator, state.discriminator.params
         scores: Scores = discriminator.judge(judge, discriminator.embed(judge, texts, weights), texts)
         mask = judgement.fake_mask
-        fake = rows.gathered(scores.tokens if game.dense else scores.sequence[:, None])
-        rewards = game.reward(judgement._replace(fake=fake), key_reward)
+        fake, features, classes = rows.gathered(
+            (scores.tokens if game.dense else scores.sequence[:, None], scores.features, scores.classes)
+        )
+        relaxed = judgement._replace(fake=fake, fake_features=features, fake_classes=classes)
+        rewards = game.reward(relaxed, key_reward)
         paid = jnp.where(mask, rewards, 0.0).sum()
         loss = -paid / mask.shape[0]
         chosen = jnp.where(texts.target_mask, token_log_probs(logits, texts.target), 0.0)

@@ -64,7 +64,7 @@ def _prepare(experiment: Experiment, folder: RunFolder) -> None:
         folder.write_config(experiment.config)
         return
     save_held_out(folder.path, held_out_of(experiment))
-    folder.create(experiment.config, experiment.tokenizer)
+    folder.create(experiment.config, experiment.tokenizer, experiment.corpus.classes)
 
 
 def check(experiment: Experiment, folder: RunFolder) -> None:

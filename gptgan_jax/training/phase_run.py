@@ -8,7 +8,9 @@ import numpy as np
 
 from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
-from gptgan_jax.runs.checkpoints import METRIC, Checkpoints
+from gptgan_jax.data.labelled_batches import labelled_batch_at
+from gptgan_jax.runs.checkpoints import Checkpoints
+from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC
 from gptgan_jax.runs.records import Records, read_metrics
 from gptgan_jax.runs.timing import Stopwatch
 from gptgan_jax.training.alarms import active_alarms
@@ -25,10 +27,16 @@ BAR_FIGURES = {
     "loss": "loss",
     "discriminator_loss": "D loss",
     "discriminator_accuracy": "D accuracy",
+    "class_loss": "class loss",
+    "class_accuracy": "class accuracy",
     "reward": "reward",
     "entropy": "entropy",
     "kl": "KL",
 }
+
+
+JUDGING: tuple[Phase, ...] = ("warmup", "adversarial")
+"""The phases that train the discriminator."""
 
 
 class NotFinite(RuntimeError):
@@ -96,7 +104,7 @@ class PhaseRun:
                         self.read(*pending, tokens)
                         pending = None
                         with self.bar.paused():
-                            self.keep(state, self.evaluate(state) if due and self.phase != "warmup" else None)
+                            self.keep(state, *(self.evaluate(state) if due else (None, None)))
                             watch.save()
                     if stopping or (due and self.signals.received(step)):
                         self.stop(step)
@@ -110,8 +118,11 @@ class PhaseRun:
         seed = int(np.random.SeedSequence([run.config.seed, PHASES.index(self.phase)]).generate_state(1)[0])
 
         share = run.placement.share(self.rows)
+        labelled = run.config.objective.classification.labelled_share
 
         def make(position: int) -> Batch:
+            if labelled is not None and self.phase in JUDGING:
+                return labelled_batch_at(run.experiment.train, seed, position, self.rows, labelled, *share)
             return batch_at(run.experiment.train, seed, position, self.rows, *share)
 
         return prefetch(make, step - self.first, run.placement.put)
@@ -158,12 +169,35 @@ class PhaseRun:
             self.bar.message(f"ALARM at step {step}: {active[name]}")
         self.alarms = set(active)
 
-    def keep(self, state: GanState, valid_nats: float | None) -> None:
+    def keep(self, state: GanState, valid_nats: float | None, class_error: float | None) -> None:
         """Saves a checkpoint, once the records that a resume would trim to it are on the disk."""
         self.records.flush()
-        self.checkpoints.save(self.phase, state, valid_nats)
+        self.checkpoints.save(self.phase, state, valid_nats, class_error)
 
-    def evaluate(self, state: GanState) -> float:
+    def evaluate(self, state: GanState) -> tuple[float | None, float | None]:
+        """Of the players that this phase trained, validation figures into the records; those of `Saved`."""
+        generator = self.evaluate_generator(state) if self.phase != "warmup" else None
+        judging = self.phase in JUDGING and self.run.config.classifies
+        return generator, self.evaluate_classes(state) if judging else None
+
+    def evaluate_classes(self, state: GanState) -> float:
+        """How the discriminator tells validation text's classes, into the records; the share that it gets wrong."""
+        run, step = self.run, int(state.step)
+        evaluation = run.config.evaluation
+        batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
+        told = run.classified(state.discriminator.params, batches).labelled()
+        accuracy, nats = told.accuracy().value, told.nats().value
+        if accuracy is None or nats is None or not math.isfinite(nats):
+            raise self.not_finite(step, "the classes' validation loss")
+        f1 = told.macro_f1_value()
+        figures = {CLASS_METRIC: 1 - accuracy, "valid_macro_f1": f1, "valid_class_nats": nats}
+        self.records.write(self.phase, step, figures)
+        self.bar.message(
+            f"{self.phase} step {step}: {accuracy:.1%} of {len(told)} validation texts told right, macro-F1 {f1:.3f}"
+        )
+        return 1 - accuracy
+
+    def evaluate_generator(self, state: GanState) -> float:
         """Validation loss and sample texts into the records; the loss, in nats a token."""
         run, step = self.run, int(state.step)
         evaluation = run.config.evaluation

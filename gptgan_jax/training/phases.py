@@ -7,10 +7,11 @@ import optax
 from gptgan_jax.config import PHASES, Config, Phase
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
+from gptgan_jax.objectives.classification import matching_features, naming_label
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, build_pair_loss
 from gptgan_jax.objectives.estimator_configs import build_estimator
 from gptgan_jax.objectives.estimators import PolicyGradient
-from gptgan_jax.objectives.rewards import build_reward
+from gptgan_jax.objectives.rewards import Reward, build_reward
 from gptgan_jax.optimizers import build_optimizer
 from gptgan_jax.training.game import Demonstrations
 from gptgan_jax.training.gan import Gan, Step, gan_from
@@ -53,15 +54,12 @@ def build_gan(
     elif isinstance(estimator, PolicyGradient):
         # The discriminator warms up on as many texts a prompt as it will read.
         adversarial_only = {"estimator": PolicyGradient(lambda width: None, *estimator[1:])}
+    classification = objective.classification
     return gan_from(
         generator,
         discriminator,
         pair_loss=build_pair_loss(objective.pair_loss, objective.label_smoothing),
-        reward=build_reward(
-            objective.reward,
-            getattr(objective.estimator, "discount", 1.0),
-            relative=objective.pair_loss in DIFFERENCES_ONLY,
-        ),
+        reward=_reward(config),
         dense=objective.dense,
         temperature=objective.temperature,
         entropy_weight=objective.entropy_weight,
@@ -70,6 +68,8 @@ def build_gan(
         r2_weight=objective.r2_weight,
         gradient_penalty_weight=objective.gradient_penalty_weight,
         next_token_weight=objective.next_token_weight,
+        class_weight=classification.weight,
+        real_fake_weight=classification.real_fake_weight,
         replay_share=objective.replay_share,
         generator_optimizer=generator_optimizer,
         discriminator_optimizer=discriminator_optimizer,
@@ -95,6 +95,18 @@ def check_batch_sizes(config: Config, placement: Placement) -> None:
         if config.steps(phase):
             section = "adversarial" if phase == "continued" else phase
             placement.check_batch_size(f"{section}.batch_size", config.batch_size(phase))
+
+
+def _reward(config: Config) -> Reward:
+    """What the generator is paid, and what the discriminator's classes add to it."""
+    objective, classification = config.objective, config.objective.classification
+    discount = getattr(objective.estimator, "discount", 1.0)
+    reward = build_reward(objective.reward, discount, relative=objective.pair_loss in DIFFERENCES_ONLY)
+    if classification.feature_matching_weight:
+        reward = matching_features(reward, classification.feature_matching_weight)
+    if classification.label_reward_weight:
+        reward = naming_label(reward, classification.label_reward_weight)
+    return reward
 
 
 def _demonstrations(config: Config) -> Demonstrations | None:

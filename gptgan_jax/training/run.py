@@ -8,6 +8,7 @@ import numpy as np
 
 from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.classification import classes_told_by
 from gptgan_jax.evaluation.likelihood import likelihood_of
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.hosts import is_main
@@ -45,6 +46,7 @@ class Run:
         self.example = jax.tree.map(np.asarray, experiment.example_batch())
         evaluation = self.config.evaluation
         self.held_out = likelihood_of(experiment.generator)
+        self.classified = classes_told_by(experiment.discriminator)
         self.drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
         self.writer = TextWriter(
             experiment.generator, experiment.tokenizer, self.config.data.max_length, evaluation.shown

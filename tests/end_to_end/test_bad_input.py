@@ -109,6 +109,31 @@ a label that is a list     | --data.kind hf --data.train labels.json --data.labe
 a label that is absent     | --data.kind hf --data.train labels.json --data.label_column kind | no column kind; there are: text
 labels that are all empty  | --data.kind hf --data.train labels.json --data.label_column nothing | no row of it has a label
 a label not trained on     | --data.kind hf --data.train labels.json --data.label_column is --data.valid other.json | row 1: label 'z' is none of the training labels: a, b
+labels under another name  | --data.kind hf --data.train labels.json --data.label_column is --data.classes [b] | row 1: label 'a' is none of the data.classes: b
+a label named twice        | --data.kind hf --data.train labels.json --data.label_column is --data.classes [a,a] | data.classes: a name stands there twice
+classes of no label        | --data.kind hf --data.train labels.json --data.classes [a,b] | data.classes is for data with labels: set data.label_column
+text without labels alone  | --data.kind hf --data.train labels.json --data.unlabelled rows.json | data.unlabelled is for data with labels
+text without labels gone   | --data.kind hf --data.train labels.json --data.valid labels.json --data.label_column is --data.unlabelled no.json | data.unlabelled: no such file
+prompts of no label        | --data.kind hf --data.train labels.json --data.label_prompts 1 | data.label_prompts needs labels: set data.label_column
+prompts of two kinds       | --data.kind hf --data.train labels.json --data.label_column is --data.label_prompts 1 --data.prompt_column is | data.label_prompts makes prompts of the labels
+labels that are cut alike  | --data.kind hf --data.train long.json --data.valid long.json --data.label_column is --data.label_prompts 1 --data.max_prompt_length 1 | labels 'b a' and 'c a' are the same prompt
+a label of the grammar's   | --data.kind grammar --data.label topic | data.label: should be 'tense' or 'subject'
+some labels of none        | --data.kind grammar --data.labelled 3 | data.labelled counts labels, and data.label is none
+classes of a text file     | --objective.classification.weight 1 --objective.dense no | the data needs labels, use data.kind hf or grammar
+classes of no column       | --objective.classification.weight 1 --data.kind hf --data.train rows.json | the data needs labels, set data.label_column
+one class alone            | {class} --data.train same.json --data.valid same.json | 1 label(s) in the data; two or more can be told apart
+classes by a hinge         | {class} --data.train labels.json --objective.pair_loss hinge --objective.reward logit | set objective.pair_loss to non_saturating
+classes by self-play       | {class} --data.train labels.json --objective.estimator.kind spin --warmup.steps 0 | objective.classification.weight should be 0
+classes of no training     | {class} --data.train labels.json --warmup.steps 0 --adversarial.steps 0 | nothing would train it
+a negative weight of class | --objective.classification.weight -1 | objective.classification.weight: should be greater than or equal to 0
+a share of classes alone   | --objective.classification.labelled_share 0.5 | objective.classification.labelled_share is for a discriminator with classes
+a share too small          | {class} --data.train labels.json --objective.classification.labelled_share 0.01 | labelled_share 0.01 of warmup.batch_size 8 is not one text
+a share of what all have   | {class} --data.train labels.json --data.valid labels.json --objective.classification.labelled_share 0.5 | every training text has a label; drop the key
+labels alone and a GAN     | {class} --data.train labels.json --objective.classification.real_fake_weight 0 | set adversarial.steps to 0
+labels alone and R1        | {class} --data.train labels.json --objective.classification.real_fake_weight 0 --adversarial.steps 0 --objective.r1_weight 1 | set objective.r1_weight to 0
+features for no generator  | {class} --data.train labels.json --adversarial.steps 0 --objective.classification.feature_matching_weight 1 | it needs adversarial.steps
+features of a control      | {class} --data.train labels.json --objective.reward random --objective.classification.feature_matching_weight 1 | is a control only without
+pay for no label           | {class} --data.train labels.json --objective.classification.label_reward_weight 1 | set data.label_prompts true
 half a row of json         | --data.kind hf --data.train half.json  | half.json of json: cannot be read (
 json in no UTF             | --data.kind hf --data.train latin.txt  | latin.txt
 rows without text          | --data.kind hf --data.train blank.json | no document in it; column text should hold text
@@ -290,6 +315,25 @@ a temperature below 0     | sample runs/earlier --temperature -1  | --temperatur
 no temperature            | sample runs/earlier --temperature nan | --temperature: 'nan' should be a number
 no mass                   | sample runs/earlier --top-p 0         | --top-p: '0' should be a number
 too much mass             | sample runs/earlier --top-p 1.1       | --top-p: '1.1' should be a number
+a label of no labels      | sample runs/earlier --label past         | --label is for runs with data.label_prompts
+no file to classify       | classify runs/earlier                 | required: file
+to classify without class | classify runs/earlier s.txt           | this run's discriminator tells no classes
+to classify in no run     | classify runs/missing s.txt           | runs/missing is no run folder
+to classify nothing       | classify runs/told no.jsonl           | no.jsonl: no such file
+to classify a folder      | classify runs/told runs               | runs: no such file
+to classify half a row    | classify runs/told half.json          | half.json
+to classify rows of none  | classify runs/told rows.csv           | no column text; there are: a, b
+to classify blank rows    | classify runs/told blank.json         | no document in it
+to classify in no UTF     | classify runs/told latin.txt          | latin.txt, line 3: not UTF-8
+to classify other labels  | classify runs/told other.json        | row 1: label 'z' is none of the run's labels: a, b
+to classify too early     | classify runs/told s.txt --checkpoint likelihood | the discriminator of checkpoint likelihood/0 has learned nothing
+to classify at no step    | classify runs/told s.txt --checkpoint 77 | no checkpoint '77'
+told texts over their own | classify runs/told s.txt --out s.txt  | --out s.txt: give the name of a new file
+told texts over a folder  | classify runs/told s.txt --out runs   | --out runs: give the name of a new file
+told texts into a file    | classify runs/told s.txt --out one.txt/x | --out one.txt
+to write for no label     | sample runs/told                      | --label: give one of a, b
+to write for another      | sample runs/told --label z            | --label: 'z' is none of this run's labels; give one of a, b
+to write for both         | sample runs/told --label a --prompt b | this run answers labels, not prompts; drop --prompt
 fewer than no tokens      | sample runs/earlier --top-k -1        | --top-k: '-1' should be a whole number
 a seed below 0            | sample runs/earlier --seed -1         | --seed: '-1' should be a whole number
 an option of nowhere      | sample runs/earlier --nmu 3           | unrecognized arguments: --nmu 3
@@ -381,6 +425,10 @@ no held-out text          | earlier/held_out.npz      | gone   | evaluate runs/e
 half a held-out text      | earlier/held_out.npz      | half   | evaluate runs/earlier  | held_out.npz is damaged
 no held-out text at all   | earlier/held_out.npz      | empty  | evaluate runs/earlier  | held_out.npz is damaged
 held-out text of noise    | earlier/held_out.npz      | noise  | evaluate runs/earlier  | held_out.npz is damaged
+no names of labels        | told/classes.json         | gone   | classify runs/told s.txt | 0 label(s) in the data
+half the names of labels  | told/classes.json         | half   | classify runs/told s.txt | classes.json is damaged
+names of noise            | told/classes.json         | noise  | sample runs/told --label a | classes.json is damaged
+names that are numbers    | told/classes.json         | {a: 1} | classify runs/told s.txt | classes.json is damaged
 half an evaluation        | judged/evaluation.json    | half   | report runs/judged     | evaluation.json is damaged
 an evaluation of noise    | judged/evaluation.json    | noise  | report runs/judged     | evaluation.json is damaged
 an evaluation of nothing  | judged/evaluation.json    | empty  | report runs/judged     | evaluation.json is damaged
@@ -394,6 +442,14 @@ to go on with half words  | earlier/tokenizer/tokenizer.json | half | train tiny
 to start from half        | earlier/checkpoints       | halved | train tiny.yaml --init_from runs/earlier | init_from
 to start from noise       | earlier/tokenizer/tokenizer.json | noise | train tiny.yaml --init_from runs/earlier | init_from
 """  # noqa: E501
+# Of runs/told, a run whose discriminator has classes, over those of tiny.yaml.
+TOLD = {
+    "data.kind": "hf",
+    "data.label_column": "is",
+    "data.label_prompts": True,
+    "objective.dense": False,
+    "objective.classification": {"weight": 1.0},
+}
 UNKNOWS_ALL = (
     b'{"version":"1.0","model":{"type":"BPE","vocab":{"</s>":0,"#":1},"merges":[]},"added_tokens":[],'
     b'"normalizer":null,"pre_tokenizer":null,"post_processor":null,"decoder":null,"truncation":null,"padding":null}'
@@ -414,6 +470,8 @@ BAD_FILES = {
     "labels.json": b'{"text": "a b", "half": 0.5, "list": ["x"], "nothing": null, "is": "a"}\n' * 9
     + b'{"text": "c d", "half": 0.5, "list": ["x"], "nothing": null, "is": "b"}\n',
     "other.json": b'{"text": "a b", "is": "z"}\n' * 9,
+    "same.json": b'{"text": "a b", "is": "a"}\n{"text": "c d", "is": "a"}\n' * 9,
+    "long.json": b'{"text": "a b", "is": "b a"}\n{"text": "c d", "is": "c a"}\n' * 9,
     "rows.csv": b"a,b\n1,2\n",
     "half.json": b'{"text": "a b"}\n{"text": "c d',
     "blank.json": b'{"text": ""}\n{"text": "  "}\n',
@@ -431,6 +489,7 @@ FILLED = {
     "{manyx}": 5000 * "x",
     "{words}": 5000 * "two ",
     "{deep}": 5000 * "[",
+    "{class}": "--objective.classification.weight 1 --objective.dense no --data.kind hf --data.label_column is",
 }
 
 
@@ -475,6 +534,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "runs" / "lstm").mkdir()
     RunFolder(folder / "runs" / "lstm").create(lstm, experiment.tokenizer)
     write_config(folder, {"runs_folder": "runs"})
+    (folder / "told").mkdir()
+    labels = str(folder / "labels.json")
+    told, _ = tiny_experiment(folder / "told", TOLD | dict.fromkeys(("data.train", "data.valid"), labels))
+    run = RunFolder(folder / "runs" / "told")
+    save_held_out(run.path, held_out_of(told))
+    run.create(told.config, told.tokenizer, told.corpus.classes)
+    gan = build_gan(told.config, "likelihood", told.generator, told.discriminator)
+    with Checkpoints(run.checkpoints) as checkpoints:
+        checkpoints.save("likelihood", jax.jit(gan.init)(jax.random.key(0), told.example_batch()), 2.0)
+    shutil.rmtree(folder / "told")
     (folder / "runs" / "pictures").mkdir()
     (folder / "runs" / "pictures" / "cat.jpg").write_bytes(b"cat")
     (folder / "runs" / "file.txt").write_bytes(b"words")

@@ -32,7 +32,7 @@ class Listed:
     def all(self) -> list[Saved]:
         return list(self.saved)
 
-    best, ranked = Checkpoints.best, Checkpoints.ranked
+    best, ranked, best_classifier = Checkpoints.best, Checkpoints.ranked, Checkpoints.best_classifier
 
 
 L4, L6, C7 = Saved("likelihood", 4, 1.0), Saved("likelihood", 6, 2.0), Saved("continued", 7, 1.2)
@@ -57,6 +57,15 @@ def test_the_best_of_each_phase_is_judged_and_the_last_where_it_is_another(saved
     assert [candidate.chosen for candidate in found] == [
         "last of its phase" if "last" in name else "least validation loss of its phase" for name in judged
     ]
+
+
+def test_the_classifier_is_the_checkpoint_of_least_class_error_in_whichever_phase() -> None:
+    w8, w9, a10 = Saved("warmup", 8, None, 0.3), Saved("warmup", 9, None, 0.2), Saved("adversarial", 10, 1.5, 0.2)
+    found = {candidate.name: candidate.saved for candidate in candidates(Listed(L4, w8, w9, a10))}
+    assert found == {"likelihood": L4, "adversarial, best": a10, "classifier": w9}
+    better = Saved("adversarial", 12, 1.7, 0.1)
+    found = {candidate.name: candidate.saved for candidate in candidates(Listed(L4, w8, w9, a10, better))}
+    assert found["classifier"] == found["adversarial, last"] == better
 
 
 class Judged(NamedTuple):

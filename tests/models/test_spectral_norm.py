@@ -17,7 +17,8 @@ from gptgan_jax import (
     TransformerDiscriminatorConfig,
     build_discriminator,
 )
-from gptgan_jax.models.discriminators import DiscriminatorConfig, spectrally_normalised
+from gptgan_jax.models.discriminators import DiscriminatorConfig
+from gptgan_jax.models.spectral_norm import spectrally_normalised
 
 KINDS: dict[str, DiscriminatorConfig] = {
     "linear": LinearConfig(embedding=4, spectral_norm=True),

@@ -94,7 +94,7 @@ def test_the_generators_shapes_are_those_of_its_parameters_conditional_or_not(tm
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory: pytest.TempPathFactory) -> Writer:
     experiment = tiny_experiment(tmp_path_factory.mktemp("prompts"))[0]
-    return Writer(experiment.config, experiment.tokenizer, experiment.generator)
+    return Writer(experiment.config, experiment.tokenizer, experiment.generator, experiment.discriminator)
 
 
 def test_a_prompt_becomes_its_ids_and_takes_its_length_from_the_text(writer: Writer) -> None:

@@ -1,0 +1,53 @@
+"""Which checkpoints of a phase are kept: the latest few, its best generator and its best classifier."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+METRIC = "valid_nats_per_token"
+CLASS_METRIC = "valid_class_error"
+
+
+@dataclass(frozen=True)
+class LeastOf(preservation_policy.PreservationPolicy):
+    """Keeps the checkpoint with the least value of one metric, the earliest of equals; none where none has it."""
+
+    name: str
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[preservation_policy.PolicyCheckpointInfo],
+        *,
+        context: preservation_policy.PreservationContext,
+    ) -> Sequence[bool]:
+        values = [value_of(info.metrics, self.name) for info in checkpoints]
+        least = min(values, default=math.inf)
+        best = None if math.isinf(least) else values.index(least)
+        return [i == best for i in range(len(checkpoints))]
+
+
+def kept_checkpoints(keep: int) -> preservation_policy.PreservationPolicy:
+    """The latest `keep`, the one of least validation loss, and the one of least class error."""
+    return preservation_policy.AnyPreservationPolicy(
+        [
+            preservation_policy.LatestN(keep),
+            preservation_policy.BestN(
+                get_metric_fn=value_of, reverse=True, n=1, keep_checkpoints_without_metrics=False
+            ),
+            LeastOf(CLASS_METRIC),
+        ]
+    )
+
+
+def metrics_of(valid_nats: float | None, class_error: float | None) -> dict[str, float] | None:
+    """What is saved beside a checkpoint: what was measured; None where nothing was."""
+    values = {METRIC: valid_nats, CLASS_METRIC: class_error}
+    return {name: value for name, value in values.items() if value is not None} or None
+
+
+def value_of(metrics: Any, name: str = METRIC) -> float:
+    """A metric of a checkpoint; infinite where it was not measured."""
+    return (metrics or {}).get(name, math.inf)

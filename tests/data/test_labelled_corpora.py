@@ -1,0 +1,78 @@
+"""Labels as they come from files and from the grammar: their ids, the texts without, and labels as prompts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gptgan_jax.data.corpora import GrammarData, HfData, load_corpus
+from gptgan_jax.data.grammar_labels import label_of
+from gptgan_jax.errors import UserError
+
+ROWS = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(20)]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def data(folder: Path, **keys: Any) -> HfData:
+    held = [{"text": "held out", "label": "b"}]
+    paths = {"train": write(folder / "train.jsonl", ROWS), "valid": write(folder / "valid.jsonl", held)}
+    return HfData(**(paths | {"label_column": "label"} | keys))
+
+
+def test_text_without_labels_is_training_text_alone(tmp_path: Path) -> None:
+    more = write(tmp_path / "more.jsonl", [{"text": "new"}, {"text": "held out"}, {"text": "held out", "label": "z"}])
+    corpus = load_corpus(data(tmp_path, unlabelled=more))
+    assert len(corpus.train) == len(ROWS) + 3
+    assert corpus.train.labels is not None
+    assert corpus.train.labels.tolist() == [0, 1] * 10 + [-1] * 3
+    assert corpus.classes == ("a", "b")
+    assert any("2 of its 3 documents are also held out" in note for note in corpus.notes)
+
+
+def test_nothing_is_held_out_of_the_text_without_labels(tmp_path: Path) -> None:
+    more = write(tmp_path / "more.jsonl", [{"text": f"new {i}"} for i in range(200)])
+    corpus = load_corpus(data(tmp_path, unlabelled=more, valid=None, valid_fraction=0.3, test_fraction=0.3))
+    assert not any(text.startswith("new") for part in (corpus.valid, corpus.test) for text in part.texts)
+    assert (corpus.valid.labels >= 0).all()
+
+
+def test_classes_that_training_text_lacks_can_be_named(tmp_path: Path) -> None:
+    held = write(tmp_path / "other.jsonl", [{"text": "x", "label": "c"}])
+    with pytest.raises(UserError, match="label 'c' is none of the training labels: a, b"):
+        load_corpus(data(tmp_path, valid=held))
+    corpus = load_corpus(data(tmp_path, valid=held, classes=("c", "b", "a")))
+    assert corpus.classes == ("c", "b", "a")
+    assert corpus.valid.labels.tolist() == [0]
+    assert corpus.train.labels[:2].tolist() == [2, 1]
+    with pytest.raises(UserError, match=r"label 'b' is none of the data\.classes: a, c"):
+        load_corpus(data(tmp_path, classes=("a", "c")))
+    with pytest.raises(UserError, match="twice"):
+        load_corpus(data(tmp_path, classes=("a", "b", "a")))
+
+
+def test_labels_become_prompts_and_text_without_one_answers_nothing(tmp_path: Path) -> None:
+    more = write(tmp_path / "more.jsonl", [{"text": "new"}])
+    corpus = load_corpus(data(tmp_path, unlabelled=more, label_prompts=True))
+    assert list(corpus.train.prompts) == ["a", "b"] * 10 + [""]
+    assert list(corpus.valid.prompts) == ["b"]
+    assert load_corpus(data(tmp_path)).train.prompts is None
+
+
+def test_the_grammar_labels_its_sentences_and_can_forget_some_labels() -> None:
+    sizes = {"train_size": 60, "valid_size": 30, "test_size": 30}
+    corpus = load_corpus(GrammarData(label="subject", labelled=20, label_prompts=True, **sizes))
+    assert (corpus.train.labels[:20] >= 0).all()
+    assert (corpus.train.labels[20:] == -1).all()
+    for split in (corpus.valid, corpus.test):
+        names = [corpus.classes[i] for i in split.labels]
+        assert names == [label_of(text, "subject") for text in split.texts] == list(split.prompts)
+    assert set(corpus.classes) <= set(corpus.words)
+    plain = load_corpus(GrammarData(**sizes))
+    assert plain.train.labels is None
+    assert np.array_equal(plain.train.texts, corpus.train.texts)
