@@ -174,13 +174,10 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, cla
             params = spectrally_normalised(params)
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         x = embeddings.astype(DTYPES[config.dtype])
-        prefixes: Any = module.apply({"params": params}, x, mask, rngs=rngs, method="judge")
-        return Scores(
-            tokens=prefixes.scores[:, batch.prompt.shape[1] :],
-            sequence=last_token(prefixes.scores, mask),
-            classes=None if prefixes.classes is None else last_token(prefixes.classes, mask),
-            features=None if prefixes.features is None else last_token(prefixes.features, mask),
-        )
+        prefixes: Any
+        whole: Any
+        prefixes, whole = module.apply({"params": params}, x, mask, rngs=rngs, method="judge")
+        return Scores(prefixes.scores[:, batch.prompt.shape[1] :], whole.scores, whole.classes, whole.features)
 
     def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
         return judge(params, embed(params, batch), batch, dropout_key)
@@ -255,15 +252,8 @@ def prefix_max(x: Array, mask: Array) -> Array:
     return jax.lax.cummax(x * mask.astype(x.dtype)[..., None], axis=1)
 
 
-def windows(x: Array, mask: Array, width: int) -> Array:
-    """Each token beside the width - 1 before it, or zeros: [B, S, D], bool [B, S] -> [B, S, width * D]."""
-    x = jnp.pad(x * mask.astype(x.dtype)[..., None], ((0, 0), (width - 1, 0), (0, 0)))
-    length = mask.shape[1]
-    return jnp.concatenate([x[:, i : i + length] for i in range(width)], axis=-1)
-
-
-class _Prefixes(NamedTuple):
-    """Of each prefix: scores [B, S], and where there are classes, their logits [B, S, K] and features [B, S, W]."""
+class _Judged(NamedTuple):
+    """Of texts or prefixes: scores [...], and where there are classes, their logits [..., K] and features [..., W]."""
 
     scores: Array
     classes: Array | None = None
@@ -271,7 +261,7 @@ class _Prefixes(NamedTuple):
 
 
 class _Head(nn.Module):
-    """One score w.x + b, or K class logits and their log-sum-exp; float32, from [B, S, W].
+    """One score w.x + b, or K class logits and their log-sum-exp; float32, from [..., W].
 
     Class logits begin around -log K, so that real and generated text begin alike likely, as they do without classes.
     """
@@ -279,16 +269,44 @@ class _Head(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x: Array) -> _Prefixes:
+    def __call__(self, x: Array) -> _Judged:
         x, near_0 = x.astype(jnp.float32), nn.initializers.normal(0.02)
         if not self.classes:
-            return _Prefixes(Projection(1, kernel_init=near_0, name="score")(x)[..., 0])
+            return _Judged(Projection(1, kernel_init=near_0, name="score")(x)[..., 0])
         logits = Projection(self.classes, kernel_init=near_0, name="classes")(x) - math.log(self.classes)
-        return _Prefixes(jax.nn.logsumexp(logits, axis=-1), logits, x)
+        return _Judged(jax.nn.logsumexp(logits, axis=-1), logits, x)
+
+
+class _Windows(nn.Module):
+    """Filters of each token beside the width - 1 before it, or zeros: [B, S, E] -> [B, S, filters].
+
+    As a convolution, not as a product with the windows side by side: on a CPU that is twice as fast.
+    """
+
+    filters: int
+    width: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        embedding, dtype = x.shape[-1], DTYPES[self.dtype]
+        shape = self.width * embedding, self.filters
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        y = jax.lax.conv_general_dilated(
+            x.astype(dtype),
+            kernel.astype(dtype).reshape(self.width, embedding, self.filters),
+            window_strides=(1,),
+            padding=[(self.width - 1, 0)],
+            dimension_numbers=("NHC", "HIO", "NHC"),
+        )
+        return y + self.param("bias", nn.initializers.zeros_init(), (self.filters,), jnp.float32).astype(dtype)
 
 
 class _Network(nn.Module):
-    """Tokens to token embeddings [B, S, E], and those to what is said of each prefix. Kinds differ in `judge`."""
+    """Tokens to token embeddings [B, S, E], and those to what is said of each prefix. Kinds differ in `features`.
+
+    Whole texts have features of their own, so that where only they count, XLA leaves out those of the prefixes.
+    """
 
     config: Any
     vocab_size: int
@@ -296,11 +314,12 @@ class _Network(nn.Module):
 
     def setup(self) -> None:
         self.embedding = Embedding(self.vocab_size, self.config.embedding, self.config.dtype, 1.0)
+        self.head = _Head(self.classes)
 
     def table(self) -> Embedding:
         return self.embedding
 
-    def __call__(self, tokens: Array, mask: Array) -> _Prefixes:
+    def __call__(self, tokens: Array, mask: Array) -> tuple[_Judged, _Judged]:
         return self.judge(self.table()(tokens), mask)
 
     def embed(self, prompt: Array, target: Array, weights: Array | None) -> Array:
@@ -309,7 +328,13 @@ class _Network(nn.Module):
             return table(jnp.concatenate([prompt, target], axis=1))
         return jnp.concatenate([table(prompt), table.relaxed(weights)], axis=1)
 
-    def judge(self, x: Array, mask: Array) -> _Prefixes:
+    def judge(self, x: Array, mask: Array) -> tuple[_Judged, _Judged]:
+        """What is said of each prefix and of the whole texts."""
+        prefixes, whole = self.features(x, mask)
+        return self.head(prefixes), self.head(whole)
+
+    def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
+        """Features of each prefix [B, S, W] and of the whole texts [B, W]."""
         raise NotImplementedError
 
 
@@ -317,15 +342,16 @@ class _Linear(_Network):
     config: LinearConfig
 
     @nn.compact
-    def judge(self, x: Array, mask: Array) -> _Prefixes:
-        return _Head(self.classes, name="head")(prefix_mean(x, mask))
+    def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
+        x = prefix_mean(x, mask)
+        return x, last_token(x, mask)
 
 
 class _Mlp(_Network):
     config: MlpConfig
 
     @nn.compact
-    def judge(self, x: Array, mask: Array) -> _Prefixes:
+    def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
         cfg = self.config
         x = prefix_mean(x, mask)
         for i in range(cfg.layers):
@@ -333,25 +359,23 @@ class _Mlp(_Network):
                 Projection(cfg.hidden, dtype=cfg.dtype, kernel_init=nn.initializers.he_normal(), name=f"hidden_{i}")(x)
             )
             x = Dropout(cfg.dropout)(x)
-        return _Head(self.classes, name="head")(x)
+        return x, last_token(x, mask)
 
 
 class _Cnn(_Network):
     config: CnnConfig
 
     @nn.compact
-    def judge(self, x: Array, mask: Array) -> _Prefixes:
-        cfg = self.config
-        features = [
-            jax.nn.relu(
-                Projection(
-                    cfg.filters, dtype=cfg.dtype, kernel_init=nn.initializers.he_normal(), name=f"width_{width}"
-                )(windows(x, mask, width))
-            )
+    def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
+        cfg, drop = self.config, Dropout(self.config.dropout)
+        inside = mask.astype(x.dtype)[..., None]
+        found = [
+            jax.nn.relu(_Windows(cfg.filters, width, cfg.dtype, name=f"width_{width}")(x * inside))
             for width in cfg.widths
         ]
-        pooled = prefix_max(jnp.concatenate(features, axis=-1), mask)
-        return _Head(self.classes, name="head")(Dropout(cfg.dropout)(pooled))
+        each = jnp.concatenate(found, axis=-1)
+        whole = jnp.concatenate([(one * inside).max(axis=1) for one in found], axis=-1)
+        return drop(prefix_max(each, mask)), drop(whole)
 
 
 class _Transformer(_Network):
@@ -364,8 +388,9 @@ class _Transformer(_Network):
     def table(self) -> Embedding:
         return self.trunk.embedding
 
-    def judge(self, x: Array, mask: Array) -> _Prefixes:
-        return self.head(self.trunk.read(x, mask))
+    def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
+        hidden = self.trunk.read(x, mask)
+        return hidden, last_token(hidden, mask)
 
     def next_logits(self, tokens: Array, mask: Array, length: int) -> Array:
         hidden = self.trunk(tokens, mask)[:, -length - 1 : -1]
