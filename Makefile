@@ -4,7 +4,7 @@ CONFIG ?= configs/quickstart.yaml
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: train test torture lint format clean
+.PHONY: train test torture bench bench-check lint format clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py $(CONFIG) $(ARGS)
@@ -14,6 +14,18 @@ test: $(VENV)/.installed
 
 torture: $(VENV)/.installed
 	$(BIN)/python -m pytest -m torture tests/end_to_end/test_torture.py $(ARGS)
+
+# Against PyTorch, from an hour on; nothing else should run beside it. ARGS="--cases sampling" for one case.
+bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 transformers
+	$(BIN)/python -m benchmarks --out benchmarks/results.json $(ARGS)
+	$(BIN)/python benchmarks/bleu.py
+	$(BIN)/python benchmarks/cold_start.py
+
+# Says what got slower beside PyTorch than in benchmarks/baseline.json.
+bench-check: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 transformers
+	$(BIN)/python -m benchmarks --check --rounds 2 --seconds 4 $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

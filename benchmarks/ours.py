@@ -1,5 +1,6 @@
 """Our side of every case, through the public API."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ import gptgan_jax as gg
 from benchmarks.sides import (
     CASES,
     FOLDER,
+    PROTOCOL,
+    PROTOCOL_DISCRIMINATOR_UPDATES,
+    PROTOCOL_SHARE,
     ROLLOUTS_COMPARED,
     SAMPLING_ROWS,
     SAMPLING_TOKENS,
@@ -22,7 +26,10 @@ from benchmarks.sides import (
 )
 from gptgan_jax.config import Config, Phase
 from gptgan_jax.config_files import load_config
-from gptgan_jax.training.phases import build_gan
+from gptgan_jax.objectives.discrimination import build_pair_loss
+from gptgan_jax.objectives.estimator_configs import build_estimator
+from gptgan_jax.objectives.rewards import build_reward
+from gptgan_jax.training.phases import build_gan, step_of
 
 
 class _Parts(NamedTuple):
@@ -66,10 +73,6 @@ def _gradient_keeper() -> optax.GradientTransformation:
 def _observed(parts: _Parts, phase: Phase) -> gg.Gan:
     """The loop of a phase whose optimisers keep the gradients."""
     objective = parts.config.objective
-    from gptgan_jax.objectives.discrimination import build_pair_loss
-    from gptgan_jax.objectives.estimator_configs import build_estimator
-    from gptgan_jax.objectives.rewards import build_reward
-
     return gg.gan_from(
         parts.generator,
         parts.discriminator,
@@ -187,6 +190,38 @@ def _adversarial(parts: _Parts) -> Side:
     return Side(run, outputs, given)
 
 
+def _protocol(parts: _Parts) -> Side:
+    """Likelihood, then the discriminator, then both, on batches that a key draws."""
+    step_side = _adversarial(parts)
+    updates = PROTOCOL_DISCRIMINATOR_UPDATES
+    adversarial = dataclasses.replace(parts.config.adversarial, discriminator_updates=updates)
+    config = dataclasses.replace(parts.config, adversarial=adversarial)
+    texts = [gg.unconditional_batch(text, parts.generator.vocabulary) for text in _texts(parts, updates)]
+    phases: list[tuple[Phase, list[gg.Batch]]] = [
+        ("likelihood", texts),
+        ("warmup", texts),
+        ("adversarial", [jax.tree.map(lambda *x: jnp.concatenate(x), *texts)]),
+    ]
+
+    def run() -> None:
+        state = None
+        for phase, batches in phases:
+            gan = build_gan(config, phase, parts.generator, parts.discriminator)
+            state = gan.init(jax.random.key(0), parts.batch) if state is None else gan.begin(state, parts.batch)
+            step = jax.jit(step_of(gan, phase), donate_argnums=0)
+            for i in range(PROTOCOL[phase] // PROTOCOL_SHARE):
+                state, _ = step(state, batches[i % len(batches)])
+        jax.block_until_ready(state)
+
+    return Side(run, step_side.outputs, step_side.given)
+
+
+def _texts(parts: _Parts, count: int) -> jax.Array:
+    """Texts for so many batches, int32 [count, B, T]."""
+    shape = count, *parts.batch.target.shape
+    return jax.random.randint(jax.random.key(7), shape, 0, parts.generator.vocabulary.size)
+
+
 _SIDES: dict[str, Callable[[_Parts], Side]] = {
     "likelihood": _likelihood,
     "sampling": _sampling,
@@ -194,4 +229,5 @@ _SIDES: dict[str, Callable[[_Parts], Side]] = {
     "adversarial_transformer": _adversarial,
     "adversarial_cnn": _adversarial,
     "seqgan": _adversarial,
+    "protocol": _protocol,
 }

@@ -15,6 +15,10 @@ FOLDER = Path(__file__).parent / "cases"
 VOCABULARY_SIZE = 5000
 SAMPLING_ROWS, SAMPLING_TOKENS = 64, 32
 ROLLOUTS_COMPARED = 64
+# SeqGAN's: 120 epochs of likelihood, 50 x 3 of the discriminator, 200 steps of 1 + 15 updates; batches of 64.
+PROTOCOL = {"likelihood": 18_750, "warmup": 23_400, "adversarial": 200}
+PROTOCOL_SHARE = 50
+PROTOCOL_DISCRIMINATOR_UPDATES = 15
 
 Arrays = dict[str, np.ndarray]
 
@@ -46,6 +50,7 @@ class Case:
             threads, and what a case has besides.
         target: least ratio of the rival's time to ours that we want.
         limit: the share of the machine's limit, by compute or by bandwidth, that we want; None where none is set.
+        once: it is done a single time, compilation included, as it takes minutes.
     """
 
     letter: str
@@ -54,6 +59,7 @@ class Case:
     rivals: tuple[dict[str, Any], ...]
     target: float | None
     limit: float | None = None
+    once: bool = False
 
 
 def _settings(modes: tuple[str, ...], threads: tuple[int, ...], **more: Any) -> tuple[dict[str, Any], ...]:
@@ -101,6 +107,14 @@ CASES: dict[str, Case] = {
         "c", "adversarial step, CNN as discriminator", "gpt_cnn.yaml", _settings(BOTH, THREADS), 2.0, 0.45
     ),
     "seqgan": Case("d", "SeqGAN step, 16 rollouts at every position", "seqgan.yaml", _settings(BOTH, THREADS), 3.0),
+    "protocol": Case(
+        "h",
+        f"SeqGAN's whole protocol, a {PROTOCOL_SHARE}th of its updates, compilation included",
+        "seqgan.yaml",
+        _settings(("eager",), (2,)),
+        None,
+        once=True,
+    ),
 }
 
 

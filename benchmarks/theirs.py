@@ -12,7 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.sides import CASES, FOLDER, ROLLOUTS_COMPARED, SAMPLING_TOKENS, VOCABULARY_SIZE, Arrays, Side
+from benchmarks.sides import (
+    CASES,
+    FOLDER,
+    PROTOCOL,
+    PROTOCOL_DISCRIMINATOR_UPDATES,
+    PROTOCOL_SHARE,
+    ROLLOUTS_COMPARED,
+    SAMPLING_TOKENS,
+    VOCABULARY_SIZE,
+    Arrays,
+    Side,
+)
 from benchmarks.torch_networks import Cnn, Gpt, GptJudge, Lstm, Trunk, as_torch, load_weights, translated
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import load_config
@@ -270,7 +281,7 @@ def _adversarial(parts: _Parts) -> Side:
     return Side(run, outputs, translate=lambda ours: translated(ours, modules))
 
 
-def _seqgan(parts: _Parts) -> Side:
+def _seqgan(parts: _Parts, whole_protocol: bool = False) -> Side:
     generator, judge = parts.generator(), parts.discriminator()
     adversarial, rollouts = parts.config.adversarial, parts.config.objective.estimator.rollouts  # type: ignore[union-attr]
     optimizers = [
@@ -321,17 +332,35 @@ def _seqgan(parts: _Parts) -> Side:
         loss.backward()
         return loss
 
+    def learn(player: int) -> None:
+        nn.utils.clip_grad_norm_((generator, judge)[player].parameters(), (5.0, 1.0)[player])
+        optimizers[player].step()
+
+    def nats_of(text: Tensor) -> Tensor:
+        optimizers[0].zero_grad(set_to_none=True)
+        logits = generator(_started(text)[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1), text.flatten(), reduction="none").view(rows, length)
+
     def run() -> None:
         fake = write().clone()
         rewards = values(fake, rollouts).clone()
         discriminator_backward(fake)
-        optimizers[0].zero_grad(set_to_none=True)
-        logits = generator(_started(fake)[:, :-1])
-        nats = F.cross_entropy(logits.flatten(0, 1), fake.flatten(), reduction="none").view(rows, length)
-        ((rewards * nats).sum() / rows).backward()
-        for module, optimizer, norm in zip((generator, judge), optimizers, (5.0, 1.0), strict=True):
-            nn.utils.clip_grad_norm_(module.parameters(), norm)
-            optimizer.step()
+        ((rewards * nats_of(fake)).sum() / rows).backward()
+        learn(0)
+        learn(1)
+
+    def protocol() -> None:
+        for _ in range(PROTOCOL["likelihood"] // PROTOCOL_SHARE):
+            nats_of(real).mean().backward()
+            learn(0)
+        for _ in range(PROTOCOL["warmup"] // PROTOCOL_SHARE):
+            discriminator_backward(write().clone())
+            learn(1)
+        for _ in range(PROTOCOL["adversarial"] // PROTOCOL_SHARE):
+            run()
+            for _ in range(PROTOCOL_DISCRIMINATOR_UPDATES - 1):
+                discriminator_backward(write().clone())
+                learn(1)
 
     def outputs() -> Arrays:
         fake = parts.text("written")
@@ -345,7 +374,8 @@ def _seqgan(parts: _Parts) -> Side:
             **_named_gradients(judge, "discriminator_gradient/"),
         }
 
-    return Side(run, outputs, translate=lambda ours: translated(ours, {"discriminator_gradient/": judge}))
+    translate = lambda ours: translated(ours, {"discriminator_gradient/": judge})  # noqa: E731
+    return Side(protocol if whole_protocol else run, outputs, translate=translate)
 
 
 _SIDES: dict[str, Callable[[_Parts], Side]] = {
@@ -355,4 +385,5 @@ _SIDES: dict[str, Callable[[_Parts], Side]] = {
     "adversarial_transformer": _adversarial,
     "adversarial_cnn": _adversarial,
     "seqgan": _seqgan,
+    "protocol": lambda parts: _seqgan(parts, whole_protocol=True),
 }
