@@ -117,7 +117,7 @@ def beside(whole: Whole, folder: Path) -> tuple[Experiment, RunFolder]:
 
 
 def saving(at: int) -> Callable[..., bool]:
-    return lambda phase, state, nats: state.step == at
+    return lambda phase, state, *figures: state.step == at
 
 
 def writing(at: int) -> Callable[..., bool]:
@@ -243,7 +243,7 @@ def test_the_baseline_and_the_warmup_begin_from_the_best_likelihood_checkpoint(w
     save = Checkpoints.save
     heard: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoints, "save", lambda self, phase, state, nats: save(self, phase, state, float(state.step)))
+        patch.setattr(Checkpoints, "save", lambda self, phase, state, *_: save(self, phase, state, float(state.step)))
         kill_at(patch, Records, "write", writing(11), False)
         with pytest.raises(Killed):
             train(experiment, folder, heard.append)
@@ -265,7 +265,7 @@ def test_a_broken_best_likelihood_checkpoint_is_passed_over_for_the_next_best(wh
         return restore(self, saved, target)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoints, "save", lambda self, phase, state, nats: save(self, phase, state, float(state.step)))
+        patch.setattr(Checkpoints, "save", lambda self, phase, state, *_: save(self, phase, state, float(state.step)))
         patch.setattr(Checkpoints, "restore", broken)
         train(experiment, folder, heard.append)
     assert "warning: the likelihood checkpoint of step 2 can't be read (gone); passing on" in heard
