@@ -155,12 +155,13 @@ def compared(baseline: dict[str, float], results: Sequence[Result]) -> str:
 
 
 def describe(machine: dict[str, Any]) -> str:
-    names = ("jax", "flax", "torch", "transformers", "nltk")
+    names = ("jax", "flax", "torch", "transformers")
     versions = ", ".join(f"{name} {machine[name]}" for name in names if machine[name])
-    return (
-        f"{machine['hardware']} ({machine['backend']}): {machine['matmul_rate'] / 1e9:.0f} GFLOP/s of float32, "
-        f"{machine['bandwidth'] / 1e9:.1f} GB/s; Python {machine['python']}, {versions}"
+    rates = (
+        f"{machine['matmul_rate'] / 1e9:.0f} GFLOP/s of float32, {machine['bandwidth'] / 1e9:.1f} GB/s of memory, "
+        f"{machine['cache_bandwidth'] / 1e9:.1f} GB/s within 16 MiB"
     )
+    return f"{machine['hardware']} ({machine['backend']}): {rates}; Python {machine['python']}, {versions}"
 
 
 def parse_options() -> argparse.Namespace:

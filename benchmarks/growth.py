@@ -173,6 +173,8 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         panel.loglog(sizes, [size / sizes[0] for size in sizes], ":", color="grey", label="slope 1")
         panel.set_title(curve.title, fontsize=9)
         panel.set_xlabel(curve.size)
+        panel.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=7)
+        panel.minorticks_off()
         panel.set_ylabel("over the first")
         panel.legend(fontsize=7)
     figure.savefig(path, dpi=110)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 SIZE = 2048
-ENTRIES = 2**27  # 512 MiB of float32
+LARGE, SMALL = 2**27, 2**22  # entries of float32: 512 MiB, which no cache holds, and 16 MiB, which a large one does
 REPEATS = 15
 
 
@@ -29,7 +29,8 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: _version(name) for name in ("jax", "flax", "torch", "transformers", "nltk", "numpy")},
         "matmul_rate": matmul_rate(),
-        "bandwidth": bandwidth(),
+        "bandwidth": bandwidth(LARGE),
+        "cache_bandwidth": bandwidth(SMALL),
     }
 
 
@@ -50,9 +51,9 @@ def matmul_rate(dtype: Any = jnp.float32) -> float:
     return 2 * SIZE**3 / _best(jax.jit(lambda x: x @ x), x)
 
 
-def bandwidth() -> float:
-    """Bytes/s at which a large array is read, by a copy of it, which reads and writes; the best of the repetitions."""
-    x = jnp.ones(ENTRIES, jnp.float32)
+def bandwidth(entries: int) -> float:
+    """Bytes/s at which an array of float32 is copied, counting what is read and written; the best repetition."""
+    x = jnp.ones(entries, jnp.float32)
     return 2 * x.nbytes / _best(jax.jit(lambda x: x + 1), x)
 
 
