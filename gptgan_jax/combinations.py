@@ -115,7 +115,7 @@ def _reasons_of_residual(config: Config) -> Iterator[str]:
             "objective.residual_candidates has the constant reward for a control, not the random one; set reward to "
             "constant, or residual_candidates to 0"
         )
-    if getattr(config.data, "prompt_column", None) is not None:
+    if config.conditional:
         yield (
             "objective.residual_candidates needs text without prompts, as its normaliser is another for every prompt; "
             "set it to 0"

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from gptgan_jax.combinations import check_combination
-from gptgan_jax.data.corpora import DataConfig, GrammarData
+from gptgan_jax.data.corpora import DataConfig, GrammarData, HfData
 from gptgan_jax.data.tokenizers import TokenizerConfig, WordTokenizer
 from gptgan_jax.interop.hub import is_model
 from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig, TransformerDiscriminatorConfig
@@ -28,6 +28,7 @@ Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
 # Of one config or comparison: as many runs are trained one after another.
 MOST_SEEDS = 1000
 EmbedderName = Literal["language_model", "minilm"]
+TaskName = Literal["summary", "answer", "dialogue"]
 PHASES: tuple[Phase, ...] = ("likelihood", "continued", "warmup", "adversarial")
 
 
@@ -140,6 +141,9 @@ class EvaluationConfig:
     top_k: int = key(0, "draw from the k most likely tokens; 0 is off", ge=0)
     top_p: float = key(1.0, "draw from the smallest set of tokens with this probability; 1 is off", gt=0, le=1)
     embedder: EmbedderName = key("language_model", "what turns texts into vectors for Frechet distance and MAUVE")
+    task: TaskName | None = key(
+        None, "what answers to prompts are measured as: a summary, an answer that is right or wrong, a dialogue's turn"
+    )
     judge: JudgeConfig = key(JudgeConfig, "the language models that score and embed texts")
     sweep: SweepConfig = key(SweepConfig, "temperatures and top-p of evaluate --sweep")
 
@@ -226,11 +230,24 @@ class Config:
             raise ValueError(
                 f"init_checkpoint {self.init_checkpoint} is of a run, and init_from names a model; drop the key"
             )
+        if self.evaluation.task is not None and not self.conditional:
+            raise ValueError(
+                f"evaluation.task {self.evaluation.task} measures answers to prompts: set data.prompt_column "
+                "(data.kind hf) or data.task (data.kind grammar), or drop it"
+            )
         check_combination(self)
         resampled = self.init_from and self.objective.residual_candidates
         if not self.likelihood.steps and not self.adversarial.steps and not resampled:
             raise ValueError("likelihood.steps and adversarial.steps are both 0: nothing would train the generator")
         return self
+
+    @property
+    def conditional(self) -> bool:
+        """Whether texts answer prompts."""
+        data = self.data
+        return (isinstance(data, HfData) and data.prompt_column is not None) or (
+            isinstance(data, GrammarData) and data.task is not None
+        )
 
     def steps(self, phase: Phase) -> int:
         """Batches of a phase."""

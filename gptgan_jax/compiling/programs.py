@@ -16,7 +16,6 @@ from gptgan_jax.compiling.chips import Slice
 from gptgan_jax.compiling.collectives import Collective, collectives_of
 from gptgan_jax.compiling.work import Parts, sampler_work, step_work
 from gptgan_jax.config import PHASES, Config, Phase
-from gptgan_jax.data.corpora import HfData
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
@@ -110,9 +109,8 @@ def load_players(config: Config) -> Players:
     if config.vocab_size is None:
         experiment = load_experiment(config)
         return Players(experiment.generator, experiment.discriminator, experiment.example_batch())
-    conditional = isinstance(config.data, HfData) and config.data.prompt_column is not None
     vocabulary = Vocabulary(config.vocab_size)
-    return Players(*build_networks(config, vocabulary), example_batch(config, vocabulary, conditional))
+    return Players(*build_networks(config, vocabulary), example_batch(config, vocabulary, config.conditional))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from pydantic import Field
 
+from gptgan_jax.data.grammar_tasks import GrammarTask, draw_pairs, task_words
 from gptgan_jax.data.oracle import Oracle, init_oracle, load_oracle, sample_oracle
 from gptgan_jax.data.pcfg import PCFG
 from gptgan_jax.data.readers import Table, open_hf, read_lines, read_table
@@ -44,6 +45,9 @@ class GrammarData(_CommonData):
     valid_size: int = key(2000, "sentences for validation", ge=1)
     test_size: int = key(2000, "sentences for tests", ge=1)
     seed: int = key(0, "draws the sentences", ge=0, lt=2**31)
+    task: GrammarTask | None = key(
+        None, "prompts with right answers: condense a sentence, or answer a question about it; none: sentences alone"
+    )
 
 
 @config_dataclass
@@ -161,12 +165,25 @@ def _load_grammar(config: GrammarData) -> Corpus:
     from gptgan_jax.data.grammar import english_scenes
 
     grammar = english_scenes()
+    if config.task is not None:
+        return _load_grammar_task(config, config.task)
 
     def draw(stream: int, size: int) -> Split:
         return Split(grammar.sample(np.random.default_rng([config.seed, stream]), size))
 
     train, valid, test = draw(0, config.train_size), draw(1, config.valid_size), draw(2, config.test_size)
     return Corpus(train, valid, test, words=grammar.words, source=grammar)
+
+
+def _load_grammar_task(config: GrammarData, task: GrammarTask) -> Corpus:
+    """Prompts and answers. An answer's probability is 1 given its prompt, and so there is no source to measure with."""
+
+    def draw(stream: int, size: int) -> Split:
+        pairs = draw_pairs(task, np.random.default_rng([config.seed, stream]), size)
+        return Split(pairs.answers, pairs.prompts)
+
+    train, valid, test = draw(0, config.train_size), draw(1, config.valid_size), draw(2, config.test_size)
+    return Corpus(train, valid, test, words=task_words())
 
 
 def _load_oracle(config: OracleData) -> Corpus:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference
 from gptgan_jax.data.batches import TokenisedSplit, encode_split
-from gptgan_jax.data.corpora import Corpus, HfData, Split, load_corpus
+from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.data.tokenizers import AnyTokenizer, FileTokenizer, IdTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
@@ -134,7 +134,7 @@ class Writer:
     @property
     def conditional(self) -> bool:
         """Whether it learned to answer prompts."""
-        return isinstance(self.config.data, HfData) and self.config.data.prompt_column is not None
+        return self.config.conditional
 
 
 def load_writer(folder: RunFolder) -> Writer:
