@@ -83,6 +83,15 @@ a column that is missing  | --data.kind hf --data.train rows.json --data.text_co
 json that is none         | --data.kind hf --data.train one.txt | one.txt
 a stream without end      | --data.kind hf --data.streaming yes | data.streaming: needs data.max_documents
 an oracle that is missing | --data.kind oracle --data.path no.npz | no.npz: no such file; an oracle is an .npz file
+a task without prompts    | --evaluation.task answer | evaluation.task answer measures answers to prompts: set data.prompt_column
+a task of no one          | --evaluation.task chat   | evaluation.task: should be 'summary', 'answer' or 'dialogue', not 'chat'
+a grammar's task of no one | --data.kind grammar --data.task translate | data.task: should be 'condense' or 'answer', not 'translate'
+a grammar's task elsewhere | --data.task condense    | unknown key 'data.task'
+a prompt column missing   | --data.kind hf --data.train rows.json --data.prompt_column ask | no column ask; there are: text
+a prompt that is absent   | --data.kind hf --data.train asks.json --data.prompt_column ask | row 2: column ask holds None, which is not a string
+prompts without a file    | --data.kind hf --data.train no.jsonl --data.prompt_column ask | data.train: no such file: /
+prompts to test, no file  | --data.kind hf --data.train asked.json --data.prompt_column ask --data.test no.jsonl | data.test: no such file: /
+a set without a file      | --data.kind hf --data.train null --data.prompt_column ask | data.train: no json file named
 a seed no key can hold    | --data.kind oracle --data.seed {nines} | data.seed
 a tokenizer missing       | --tokenizer.kind file --tokenizer.path no.json  | no.json: no such file; tokenizer.path should name
 a tokenizer that is none  | --tokenizer.kind file --tokenizer.path one.txt  | one.txt: not a tokenizer.json
@@ -411,6 +420,8 @@ BAD_FILES = {
     "gaps.json": b'{"text": "a b"}\n{"said": "c d"}\n',
     "numbers.json": b'{"text": 1}\n{"text": 2}\n',
     "lists.json": b'{"text": "a b", "ask": ["x"]}\n' * 9,
+    "asks.json": b'{"text": "a b", "ask": "x"}\n{"text": "c d"}\n',
+    "asked.json": b'{"text": "a b", "ask": "x"}\n' * 9,
     "labels.json": b'{"text": "a b", "half": 0.5, "list": ["x"], "nothing": null, "is": "a"}\n' * 9
     + b'{"text": "c d", "half": 0.5, "list": ["x"], "nothing": null, "is": "b"}\n',
     "other.json": b'{"text": "a b", "is": "z"}\n' * 9,
