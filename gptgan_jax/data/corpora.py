@@ -72,6 +72,7 @@ class HfData(_HeldOutData):
     test: str | None = key(None, "test split, or files; none: held out of train unless valid is named")
     text_column: str = key("text", "column of the text to learn")
     prompt_column: str | None = key(None, "column of the prompt that the text answers; none: unconditional text")
+    chat_template: bool = key(True, "write prompts by the tokenizer's chat template, where it has one")
     label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
     streaming: bool = key(False, "read without downloading the whole set; needs max_documents")
     max_documents: int | None = key(None, "use the first so many rows of each split; none: all", ge=1)
