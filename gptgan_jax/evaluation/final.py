@@ -286,7 +286,9 @@ class _Measure:
         if self.source_of_test is not None:
             held_out = HeldOut(-self.source_of_test, np.diff(self.test.targets.offsets))
         figures = self._figures(self.real, held_out, None)
-        return figures if self.task is None else figures + self.task.real_figures(self.subject.real)
+        if self.task is not None:
+            figures += self.task.real_figures(self.subject.real, self.drawn, self.ruler.seed)
+        return figures
 
     def _figures(self, samples: TextSet, held_out: HeldOut | None, log_probs: np.ndarray | None) -> list[Figure]:
         """Without `log_probs`, the samples come from the source."""
@@ -327,7 +329,7 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
     if not judged:
         raise UserError(f"{subject.folder.path}: none of its checkpoints can be read")
     if measure.task is not None:
-        columns |= measure.task.baselines()
+        columns |= measure.task.baselines(measure.drawn, measure.ruler.seed)
     columns[REAL] = measure.real_text()
     # What is shown beside an answer is the real answer to the same prompt.
     texts[REAL] = subject.reference_texts.texts if run.conditional else measure.real.texts

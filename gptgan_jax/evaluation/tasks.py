@@ -74,42 +74,53 @@ class Task:
                 return _variety_figures(answers, self.drawn)
 
     def drawn_figures(self, answers: TextSet, drawn: str, seed: int) -> list[Figure]:
-        """Of drawn answers to the first of the prompts: what a classifier tells of a dialogue's turns.
+        """Of drawn answers to the first of the prompts: whether a classifier tells a dialogue's turns from real ones.
 
         Args:
             answers: at most N.
             drawn: how they were drawn, for the signatures.
             seed: of the classifier.
         """
-        if self.name != "dialogue" or not self.classifies:
-            return []
         asked = self.asked.subset(np.arange(min(len(answers), len(self))))
-        test = two_sample_test(asked.vocabulary, asked.max_prompt_length + 1 + asked.max_length)
-        accuracy = test(_joined(asked, answers.targets), _joined(asked, asked.targets), seed)
-        settings = f"CNN, 60 % learned, 30 % tested, seed {seed}"
-        signature = f"{drawn}; prompt and reply against {len(asked)} real ones; {settings}"
-        return [Figure("classifier accuracy on turns", "share", accuracy, signature)]
+        return self._turns_figures(_turns(asked, answers.targets), drawn, seed)
 
-    def real_figures(self, real: TokenisedSplit) -> list[Figure]:
-        """What can be said of other real answers, which nothing stands beside to be right."""
-        texts = text_set(real.subset(np.arange(min(len(real), len(self)))), self.tokenizer).texts
+    def real_figures(self, real: TokenisedSplit, drawn: str, seed: int) -> list[Figure]:
+        """What can be said of real answers; `real` are others than those to the prompts, with prompts of their own."""
         if self.name == "dialogue":
-            return _variety_figures(texts, self.drawn)
+            others = real.subset(np.arange(min(len(real), len(self))))
+            texts = text_set(others, self.tokenizer).texts
+            turns = _turns(others, others.targets)
+            return [*_variety_figures(texts, self.drawn), *self._turns_figures(turns, drawn, seed)]
         if self.name == "summary":
             return [novelty_figure(self.references.texts, self.prompts, self.drawn)]
         return []
 
-    def baselines(self) -> dict[str, list[Figure]]:
+    def baselines(self, drawn: str, seed: int) -> dict[str, list[Figure]]:
         """By column, the figures of answers that no model wrote: what a generator must be better than."""
-        texts = self.references.texts
-        columns: dict[str, list[str]] = {}
-        if self.name == "summary":
-            columns[FIRST_SENTENCE] = [first_sentence(prompt) for prompt in self.prompts]
-        if self.name == "answer":
-            columns[COMMONEST] = [commonest_answer(text_set(self.train, self.tokenizer).texts)] * len(self)
-        if self.name in ("summary", "answer"):
-            columns[ANOTHERS] = [*texts[1:], *texts[:1]]
-        return {name: self.figures(answers) for name, answers in columns.items()}
+        others = self.references.part(np.roll(np.arange(len(self)), -1))
+        columns: dict[str, list[Figure]] = {}
+        match self.name:
+            case "summary":
+                columns[FIRST_SENTENCE] = self.figures([first_sentence(prompt) for prompt in self.prompts])
+            case "answer":
+                known = text_set(self.train, self.tokenizer).texts
+                columns[COMMONEST] = self.figures([commonest_answer(known)] * len(self))
+            case "dialogue":
+                # How much replies vary is the same in any order.
+                figures = self.drawn_figures(others, drawn, seed)
+                return {ANOTHERS: figures} if figures else {}
+        return columns | {ANOTHERS: self.figures(others.texts)}
+
+    def _turns_figures(self, turns: Ragged, drawn: str, seed: int) -> list[Figure]:
+        """Half right is what real turns get; a classifier of replies alone would not see what they reply to."""
+        if self.name != "dialogue" or not self.classifies:
+            return []
+        asked = self.asked
+        test = two_sample_test(asked.vocabulary, asked.max_prompt_length + 1 + asked.max_length)
+        accuracy = test(turns, _turns(asked, asked.targets), seed)
+        settings = f"CNN, 60 % learned, 30 % tested, seed {seed}"
+        signature = f"{drawn}; prompt and reply, against {len(asked)} real ones; {settings}"
+        return [Figure("classifier accuracy on turns", "share", accuracy, signature)]
 
 
 def _variety_figures(replies: Sequence[str], drawn: str) -> list[Figure]:
@@ -123,7 +134,7 @@ def _variety_figures(replies: Sequence[str], drawn: str) -> list[Figure]:
     ]
 
 
-def _joined(split: TokenisedSplit, answers: Ragged) -> Ragged:
+def _turns(split: TokenisedSplit, answers: Ragged) -> Ragged:
     """Each prompt, the beginning of text and an answer, as one sequence."""
     assert split.prompts is not None
     between = np.array([split.vocabulary.bos_id], np.int32)
