@@ -148,6 +148,8 @@ a profile of three         | --profile 1:2:3          | --profile '1:2:3' should
 a profile of any size      | --profile 1:{many}       | should be two global steps
 a profile after the end    | --profile 3:99           | records.profile: steps 3 to 99, of a run of 14
 a profile of one number    | --records.profile [3]    | records: profile [3] should be two global steps
+a template of no text     | --data.kind hf --data.train asked.json --data.valid asked.json --data.prompt_column ask --tokenizer.kind file --tokenizer.path templates/x.json | tokenizer_config.json: chat_template should be a Jinja template
+a template of an error    | --data.kind hf --data.train asked.json --data.valid asked.json --data.prompt_column ask --tokenizer.kind file --tokenizer.path wrong/x.json | wrong/tokenizer_config.json) is none: Expected
 a start that is a file     | --init_from one.txt     | one.txt is no run folder
 a start at any step        | --init_from runs/earlier --init_checkpoint {many} | no checkpoint '999
 a baseline of no update   | --continued.steps 1 --likelihood.optimizer.accumulate 2 | continued.steps 1 (adversarial.steps where it is null)
@@ -323,6 +325,13 @@ to resample out of words  | sample runs/earlier --resample many   | --resample: 
 to resample a prompt      | sample runs/earlier --resample 2 --prompt two | --resample chooses among whole texts; drop --prompt
 to resample too early     | sample runs/earlier --resample 2      | no checkpoint 'warmup'
 to resample untrained     | sample runs/earlier --resample 2 --checkpoint likelihood | the discriminator of checkpoint likelihood/0 has learned nothing
+chat with nothing         | chat runs/missing                     | runs/missing is no run folder: it has no config.yaml
+chat too early            | chat runs/new                         | holds no checkpoint yet; the first is saved after evaluation.every
+chat with a writer        | chat runs/earlier                     | this run learned to write texts, not to answer; chat needs one
+chat at no checkpoint     | chat runs/earlier --checkpoint 77     | no checkpoint '77'; give best, last, a phase, or
+chat below 0              | chat runs/earlier --temperature -1    | --temperature: '-1' should be a number, at least 0
+chat with a prompt        | chat runs/earlier --prompt two        | unrecognized arguments: --prompt two
+no run to chat with       | chat                                  | required: run
 evaluate nothing          | evaluate                              | give a run folder, or --samples FILE --references FILE
 evaluate two things       | evaluate runs/earlier --samples s.txt | give a run folder, or --samples FILE
 references alone          | evaluate --references r.txt           | give a run folder, or --samples FILE
@@ -471,6 +480,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in (("noise", b"\xff"), ("bert", b'{"model_type": "bert"}')):
         (folder / name).mkdir()
         (folder / name / "config.json").write_bytes(content)
+    for name, content in (("templates", b'{"chat_template": 7}'), ("wrong", b'{"chat_template": "{% for %}"}')):
+        (folder / name).mkdir()
+        (folder / name / "x.json").write_bytes(BAD_FILES["x.json"])
+        (folder / name / "tokenizer_config.json").write_bytes(content)
     for name in ("new", "earlier"):
         run = RunFolder(folder / "runs" / name)
         save_held_out(run.path, held_out_of(experiment))
