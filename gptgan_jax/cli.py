@@ -1,4 +1,4 @@
-"""The command line: train, compare, sample, classify, evaluate, export, report, compile.
+"""The command line: train, compare, sample, chat, classify, evaluate, export, report, compile.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
@@ -64,19 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     sample = commands.add_parser("sample", help="write texts with a run's generator", allow_abbrev=False)
     sample.add_argument("run", type=Path, help=run_help)
     sample.add_argument("--num", type=_number(int, 1, MOST_TEXTS), default=10, help="how many texts (default 10)")
-    sample.add_argument("--temperature", type=_number(float, 0), default=1.0, help="0 is greedy (default 1.0)")
-    sample.add_argument(
-        "--top-k",
-        type=_number(int, 0, LARGEST_INT),
-        default=0,
-        help="draw from the k likeliest tokens (default 0: off)",
-    )
-    sample.add_argument(
-        "--top-p",
-        type=_number(float, 0.001, 1),
-        default=1.0,
-        help="draw from the likeliest tokens that make up this probability (default 1: off)",
-    )
+    _add_drawing(sample)
     sample.add_argument("--prompt", help="what each text begins with, or answers (default: nothing)")
     sample.add_argument("--label", help="the class that each text shall be of, in a run with data.label_prompts")
     sample.add_argument(
@@ -109,6 +97,17 @@ def _parser() -> argparse.ArgumentParser:
         help="best (default: fewest validation texts told wrong), last, warmup or adversarial, or a step number",
     )
     classify.set_defaults(command=_classify)
+
+    chat = commands.add_parser(
+        "chat", help="talk to a run that learned to answer", description=_CHAT_HELP, allow_abbrev=False
+    )
+    chat.add_argument("run", type=Path, help=run_help)
+    _add_drawing(chat)
+    chat.add_argument(
+        "--seed", type=_number(int, 0, LARGEST_INT), default=0, help="equal seeds give equal replies (default 0)"
+    )
+    chat.add_argument("--checkpoint", default="best", help=_CHECKPOINT_HELP)
+    chat.set_defaults(command=_chat)
 
     evaluate = commands.add_parser("evaluate", help="score a run, or a file of samples", allow_abbrev=False)
     evaluate.add_argument("run", type=Path, nargs="?", help=run_help + "; its report is written anew")
@@ -148,6 +147,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_drawing(parser: argparse.ArgumentParser) -> None:
+    """The flags that say how texts are drawn."""
+    parser.add_argument("--temperature", type=_number(float, 0), default=1.0, help="0 is greedy (default 1.0)")
+    parser.add_argument(
+        "--top-k",
+        type=_number(int, 0, LARGEST_INT),
+        default=0,
+        help="draw from the k likeliest tokens (default 0: off)",
+    )
+    parser.add_argument(
+        "--top-p",
+        type=_number(float, 0.001, 1),
+        default=1.0,
+        help="draw from the likeliest tokens that make up this probability (default 1: off)",
+    )
+
+
+_CHAT_HELP = (
+    "Answers each line of the input, with what was said before it as far back as the longest prompt reaches. "
+    "/reset forgets it, /quit or the end of input ends, Ctrl-C stops a reply."
+)
 _CHECKPOINT_HELP = (
     "best (default: least validation loss in the last phase that trained the generator), last, "
     "likelihood or adversarial (that phase's best), or a step number"
@@ -260,6 +280,24 @@ def _classify(options: argparse.Namespace) -> int:
     if options.out is not None:
         picture = write_reliability(options.out, found.told.labelled().reliability())
         print(f"kept: {options.out}{f' and {picture}' if picture else ''}")
+    return 0
+
+
+def _chat(options: argparse.Namespace) -> int:
+    configure_jax()
+
+    from gptgan_jax.chat import chat
+    from gptgan_jax.evaluation.texts import Drawing
+    from gptgan_jax.runs.checkpoints import Checkpoints
+    from gptgan_jax.runs.experiment import load_writer, restore_generator
+    from gptgan_jax.runs.folder import RunFolder
+
+    folder = RunFolder(options.run)
+    run = load_writer(folder)
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        params = restore_generator(checkpoints, checkpoints.choose(options.checkpoint), run.config, run.generator)
+    drawing = Drawing(options.temperature, options.top_k, options.top_p)
+    chat(run, params, drawing, options.seed, sys.stdin, sys.stdout, say)
     return 0
 
 

@@ -29,6 +29,7 @@ Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
 # Of one config or comparison: as many runs are trained one after another.
 MOST_SEEDS = 1000
 EmbedderName = Literal["language_model", "minilm"]
+TaskName = Literal["summary", "answer", "dialogue"]
 PHASES: tuple[Phase, ...] = ("likelihood", "continued", "warmup", "adversarial")
 
 
@@ -142,6 +143,9 @@ class EvaluationConfig:
     top_k: int = key(0, "draw from the k most likely tokens; 0 is off", ge=0)
     top_p: float = key(1.0, "draw from the smallest set of tokens with this probability; 1 is off", gt=0, le=1)
     embedder: EmbedderName = key("language_model", "what turns texts into vectors for Frechet distance and MAUVE")
+    task: TaskName | None = key(
+        None, "what answers to prompts are measured as: a summary, an answer that is right or wrong, a dialogue's turn"
+    )
     judge: JudgeConfig = key(JudgeConfig, "the language models that score and embed texts")
     sweep: SweepConfig = key(SweepConfig, "temperatures and top-p of evaluate --sweep")
 
@@ -228,6 +232,14 @@ class Config:
             raise ValueError(
                 f"init_checkpoint {self.init_checkpoint} is of a run, and init_from names a model; drop the key"
             )
+        data = self.data
+        if isinstance(data, GrammarData) and data.task is not None and (data.label is not None or data.label_prompts):
+            raise ValueError(f"data.task {data.task} has prompts of its own and no labels; drop it, or data.label")
+        if self.evaluation.task is not None and not self.conditional:
+            raise ValueError(
+                f"evaluation.task {self.evaluation.task} measures answers to prompts: set data.prompt_column "
+                "(data.kind hf) or data.task (data.kind grammar), or drop it"
+            )
         check_combination(self)
         resampled = self.init_from and self.objective.residual_candidates
         if not self.likelihood.steps and not self.adversarial.steps and not resampled and not self.classifies:
@@ -255,8 +267,9 @@ class Config:
     @property
     def conditional(self) -> bool:
         """Whether texts answer prompts."""
-        prompts = isinstance(self.data, HfData) and self.data.prompt_column is not None
-        return prompts or self.label_prompts
+        data = self.data
+        prompts = isinstance(data, HfData) and data.prompt_column is not None
+        return prompts or (isinstance(data, GrammarData) and data.task is not None) or self.label_prompts
 
     def steps(self, phase: Phase) -> int:
         """Batches of a phase."""

@@ -318,7 +318,7 @@ def _encoded_chunks(
         if split.prompts is None:
             yield start, encoded, [[]] * len(encoded)
         else:
-            yield start, encoded, tokenizer.encode_batch(split.prompts[part])
+            yield start, encoded, tokenizer.encode_prompts(split.prompts[part])
 
 
 class _RaggedBuilder:

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from gptgan_jax.data.grammar_labels import LABELLINGS, GrammarLabel, label_ids
+from gptgan_jax.data.grammar_tasks import GrammarTask, draw_pairs, task_words
 from gptgan_jax.data.oracle import Oracle, init_oracle, load_oracle, sample_oracle
 from gptgan_jax.data.pcfg import PCFG
 from gptgan_jax.data.readers import Table, open_hf, read_lines, read_table
@@ -57,6 +58,9 @@ class GrammarData(_LabelledData):
         None, "label sentences by their tense or by what their subject is; none: no labels"
     )
     labelled: int | None = key(None, "training sentences that keep their label; none: all", ge=1)
+    task: GrammarTask | None = key(
+        None, "prompts with right answers: condense a sentence, or answer a question about it; none: sentences alone"
+    )
 
 
 @config_dataclass
@@ -82,6 +86,7 @@ class HfData(_HeldOutData, _LabelledData):
     unlabelled: str | None = key(None, "more training text, whose labels are not read: a split, or files")
     text_column: str = key("text", "column of the text to learn")
     prompt_column: str | None = key(None, "column of the prompt that the text answers; none: unconditional text")
+    chat_template: bool = key(True, "write prompts by the tokenizer's chat template, where it has one")
     label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
     classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")
     streaming: bool = key(False, "read without downloading the whole set; needs max_documents")
@@ -176,6 +181,8 @@ def _load_grammar(config: GrammarData) -> Corpus:
     from gptgan_jax.data.grammar import english_scenes
 
     grammar = english_scenes()
+    if config.task is not None:
+        return _load_grammar_task(config, config.task)
 
     def draw(stream: int, size: int) -> Split:
         sentences = grammar.sample(np.random.default_rng([config.seed, stream]), size)
@@ -203,6 +210,17 @@ def _with_label_prompts(config: GrammarData | HfData, corpus: Corpus) -> Corpus:
     splits: dict[str, Any] = {name: prompted(getattr(corpus, name)) for name in SPLITS}
     words = None if corpus.words is None else (*corpus.words, *corpus.classes)
     return dataclasses.replace(corpus, **splits, words=words)
+
+
+def _load_grammar_task(config: GrammarData, task: GrammarTask) -> Corpus:
+    """Prompts and answers. An answer's probability is 1 given its prompt, and so there is no source to measure with."""
+
+    def draw(stream: int, size: int) -> Split:
+        pairs = draw_pairs(task, np.random.default_rng([config.seed, stream]), size)
+        return Split(pairs.answers, pairs.prompts)
+
+    train, valid, test = draw(0, config.train_size), draw(1, config.valid_size), draw(2, config.test_size)
+    return Corpus(train, valid, test, words=task_words())
 
 
 def _load_oracle(config: OracleData) -> Corpus:

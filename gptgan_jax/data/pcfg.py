@@ -107,29 +107,39 @@ class PCFG:
         The uniform numbers are taken from `rng` in blocks: the same seed and count give the same sentences, but two
         calls in a row do not give the sentences of one longer call.
         """
+        return [" ".join(words) for words, _ in self._draws(rng, count)]
+
+    def sample_derivations(self, rng: np.random.Generator, count: int) -> list[tuple[Rule, ...]]:
+        """Draws `count` derivations, each its rules in leftmost order; those of the sentences that `sample` draws."""
+        return [tuple(rules) for _, rules in self._draws(rng, count)]
+
+    def _draws(self, rng: np.random.Generator, count: int) -> Iterator[tuple[list[str], list[Rule]]]:
+        """The words and the rules of each drawn sentence."""
         if count < 0:
             raise ValueError(f"count must be at least 0, not {count}")
         choices = {
             left: (
                 np.cumsum([rule.probability for rule in rules]).tolist(),
                 len(rules) - 1,  # the last rule takes what is left of [0, 1), so rounding cannot run off the end
-                [rule.right[::-1] for rule in rules],
+                [(rule, rule.right[::-1]) for rule in rules],
             )
             for left, rules in self._productions.items()
         }
         uniforms = _uniforms(rng)
-        sentences = []
         for _ in range(count):
-            words, stack = [], [self.start]
+            words: list[str] = []
+            used: list[Rule] = []
+            stack = [self.start]
             while stack:
                 symbol = stack.pop()
                 if symbol in choices:
-                    cumulative, last, rights = choices[symbol]
-                    stack.extend(rights[bisect_right(cumulative, next(uniforms), 0, last)])
+                    cumulative, last, rules = choices[symbol]
+                    rule, backwards = rules[bisect_right(cumulative, next(uniforms), 0, last)]
+                    used.append(rule)
+                    stack.extend(backwards)
                 else:
                     words.append(symbol)
-            sentences.append(" ".join(words))
-        return sentences
+            yield words, used
 
     def log_prob(self, sentence: str) -> float:
         """Natural logarithm of the probability that `sample` draws `sentence`; -inf if it is not grammatical.

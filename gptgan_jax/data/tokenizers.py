@@ -17,6 +17,7 @@ import tokenizers
 from pydantic import Field
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from gptgan_jax.data.chat_templates import TEMPLATE_KEY, ChatTemplate, Message, plain_text, read_template
 from gptgan_jax.data.corpora import Corpus
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.errors import UserError
@@ -73,11 +74,13 @@ class Tokenizer:
         backend: the Hugging Face tokenizer that does the work.
         vocabulary: number of ids, and the special ones.
         unk_id: stands for what has no token of its own; None where nothing is ever unknown.
+        chat_template: how it writes the turns of a conversation; None: `chat_templates.plain_text`.
     """
 
     backend: tokenizers.Tokenizer
     vocabulary: Vocabulary
     unk_id: int | None
+    chat_template: ChatTemplate | None = None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; no special tokens are added."""
@@ -86,6 +89,25 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, in parallel."""
         return [self._plain(e.ids) for e in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the turns that the next one answers, without a beginning of text, which each prompt gets.
+
+        Raises:
+            UserError: where the chat template refuses these turns.
+        """
+        if self.chat_template is None:
+            return self.encode(plain_text(messages))
+        ids: list[int] = []
+        for piece in self.chat_template.pieces(messages, self._special_names):
+            ids += [piece] if isinstance(piece, int) else self.encode(piece)
+        return ids[1:] if ids[:1] == [self.vocabulary.bos_id] else ids
+
+    def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+        """`encode_chat` of each, as a user's turn."""
+        if self.chat_template is None:
+            return self.encode_batch(prompts)
+        return [self.encode_chat([Message("user", prompt)]) for prompt in prompts]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids up to the first end of text; special tokens other than the unknown are left out."""
@@ -111,6 +133,8 @@ class Tokenizer:
         names: dict[str, Any] = {f"{role}_token": self.backend.id_to_token(i) for role, i in ids.items()}
         if self.vocabulary.size != _size(self.backend):
             names[PADDED_SIZE] = self.vocabulary.size
+        if self.chat_template is not None:
+            names[TEMPLATE_KEY] = self.chat_template.source
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.backend.save(str(Path(folder) / TOKENIZER_FILE))
         (Path(folder) / SPECIALS_FILE).write_text(json.dumps(names, indent=1, ensure_ascii=False), "utf-8")
@@ -121,6 +145,12 @@ class Tokenizer:
         v = self.vocabulary
         added = {i for i, token in self.backend.get_added_tokens_decoder().items() if token.special}
         return frozenset(i for i in added | {v.pad_id, v.bos_id, v.eos_id} if i is not None and i != self.unk_id)
+
+    @cached_property
+    def _special_names(self) -> dict[str, int]:
+        """The special tokens that a chat template may write, by their text."""
+        named = {i: self.backend.id_to_token(i) for i in self._special}
+        return {name: i for i, name in named.items() if name}
 
     def _plain(self, ids: list[int]) -> list[int]:
         """A word-level vocabulary finds "<eos>" like any other word; such a word is unknown to it."""
@@ -149,6 +179,14 @@ class IdTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text."""
         return [self.encode(text) for text in texts]
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """`encode` of the turns, one after another."""
+        return self.encode(plain_text(messages))
+
+    def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each prompt."""
+        return self.encode_batch(prompts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The ids as decimal numbers, joined by spaces."""
@@ -219,7 +257,12 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
         raise UserError(f"{path}: not a tokenizer.json of Hugging Face tokenizers ({error})") from error
     specials = path.with_name(SPECIALS_FILE)
     names = _read_json(specials) if specials.is_file() else {}
-    return _wrap(backend, names, str(path))
+    tokenizer = _wrap(backend, names, str(path))
+    vocabulary = tokenizer.vocabulary
+    ids = {"bos_token": vocabulary.bos_id, "eos_token": vocabulary.eos_id, "pad_token": vocabulary.pad_id}
+    tokens = {name: backend.id_to_token(i) for name, i in ids.items() if i is not None}
+    template = read_template(path.parent, names, {name: token for name, token in tokens.items() if token})
+    return tokenizer if template is None else dataclasses.replace(tokenizer, chat_template=template)
 
 
 def _wrap(backend: tokenizers.Tokenizer, names: dict[str, Any], where: str) -> Tokenizer:

@@ -33,6 +33,7 @@ from gptgan_jax.evaluation.scores import (
     source_log_probs,
     text_figures,
 )
+from gptgan_jax.evaluation.tasks import GREEDY, Task
 from gptgan_jax.evaluation.texts import Drawing, TextSet, TextWriter, Written, text_set
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.experiment import Writer, load_writer, restore_generator
@@ -157,6 +158,14 @@ class Subject:
             self.say,
         )
 
+    def task(self, thorough: bool) -> Task | None:
+        """What the run's answers to the first of the references' prompts are measured by; None without a task."""
+        evaluation = self.run.config.evaluation
+        if evaluation.task is None:
+            return None
+        asked = self.references.subset(np.arange(min(len(self.references), evaluation.samples)))
+        return Task(evaluation.task, asked, self.text.train, self.run.tokenizer, thorough)
+
     def candidates(self, checkpoints: Checkpoints) -> list[Candidate]:
         """What this run is judged by."""
         return candidates(checkpoints, self.run.config.objective.residual_candidates)
@@ -266,11 +275,13 @@ class _Measure:
             raise UserError(f"{subject.folder.path}: {self.count} held-out text is too little; hold out more")
         self.drawn = f"{self.count} texts, {self.drawing}, the run's seed"
         self.ruler = Ruler(subject.reference_texts, self.text.copied, judge)
+        self.task = subject.task(thorough=judge is not None)
         self.test = text_set(self.text.test, self.run.tokenizer)
         self.source_of_test = None if self.run.conditional else subject.source_of(self.test)
         self.held_out_on = f"{len(self.test)} {subject.split} texts, T={self.text.test.max_length}, {self.drawing}"
         in_training = float(self.text.copied(self.test.texts).mean())
-        if in_training >= LABELLED_SHARE:
+        # An answer may be right for many prompts.
+        if in_training >= LABELLED_SHARE and not self.run.conditional:
             self.held_out_on += f", {100 * in_training:.0f} % OF THEM IN THE TRAINING TEXT"
 
     def model(self, model: Model) -> tuple[list[Figure], list[str]]:
@@ -278,7 +289,11 @@ class _Measure:
         written = model.write(self.count, self.drawing)
         held_out = model.likelihood(self.text.test, self.drawing)
         figures = self._figures(written.as_set(), held_out, written.log_probs)
-        return figures + self._obedience(written.as_set(), self.subject.references), written.texts
+        figures += self._obedience(written.as_set(), self.subject.references)
+        if self.task is not None:
+            figures += self.task.figures(model.write(len(self.task), GREEDY).texts)
+            figures += self.task.drawn_figures(written.as_set(), self.drawn, self.ruler.seed)
+        return figures, written.texts
 
     def _obedience(self, texts: TextSet, asked_by: TokenisedSplit) -> list[Figure]:
         """Of texts that answer a split's prompts in turn, where these are labels."""
@@ -292,7 +307,10 @@ class _Measure:
         held_out = None
         if self.source_of_test is not None:
             held_out = HeldOut(-self.source_of_test, np.diff(self.test.targets.offsets))
-        return self._figures(self.real, held_out, None) + self._obedience(self.real, self.subject.real)
+        figures = self._figures(self.real, held_out, None) + self._obedience(self.real, self.subject.real)
+        if self.task is not None:
+            figures += self.task.real_figures(self.subject.real, self.drawn, self.ruler.seed)
+        return figures
 
     def _figures(self, samples: TextSet, held_out: HeldOut | None, log_probs: np.ndarray | None) -> list[Figure]:
         """Without `log_probs`, the samples come from the source."""
@@ -341,6 +359,8 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
         judged.append(candidate.as_column())
     if not judged:
         raise UserError(f"{subject.folder.path}: none of its checkpoints can be read")
+    if measure.task is not None:
+        columns |= measure.task.baselines(measure.drawn, measure.ruler.seed)
     columns[REAL] = measure.real_text()
     # What is shown beside an answer is the real answer to the same prompt.
     texts[REAL] = subject.reference_texts.texts if run.conditional else measure.real.texts

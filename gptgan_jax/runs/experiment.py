@@ -1,7 +1,7 @@
 """All that a configuration names, loaded: text, tokenizer, encoded splits and both networks. Nothing is written."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -12,7 +12,7 @@ from gptgan_jax.config_files import difference
 from gptgan_jax.data.batches import TokenisedSplit, encode_split
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.oracle import Oracle
-from gptgan_jax.data.tokenizers import AnyTokenizer, FileTokenizer, IdTokenizer, fit_tokenizer
+from gptgan_jax.data.tokenizers import AnyTokenizer, FileTokenizer, IdTokenizer, Tokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop.hub import is_model, model_folder
 from gptgan_jax.interop.huggingface import open_model
@@ -80,6 +80,8 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
         tokenizer = start.tokenizer
         notes.insert(0, f"the generator starts from {start.source}, and its tokenizer is taken")
     tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus)
+    if isinstance(tokenizer, Tokenizer) and not getattr(config.data, "chat_template", True):
+        tokenizer = replace(tokenizer, chat_template=None)
 
     def encoded(name: str, split: Split) -> TokenisedSplit:
         result = encode_split(split, tokenizer, config.data.max_length, config.data.max_prompt_length)
@@ -307,7 +309,7 @@ def read_prompt(run: Writer, prompt: str) -> tuple[list[int], int]:
     if unknown:
         words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
         raise UserError(f"prompt {prompt!r}: the tokenizer doesn't know {words}; use words of the training text")
-    ids = run.tokenizer.encode(prompt)
+    ids = run.tokenizer.encode_prompts([prompt])[0] if run.conditional else run.tokenizer.encode(prompt)
     longest = data.max_prompt_length if run.conditional else data.max_length - 1
     if len(ids) > longest:
         raise UserError(f"prompt {prompt!r}: {len(ids)} tokens; this run takes at most {longest}")

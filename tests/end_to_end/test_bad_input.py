@@ -83,6 +83,15 @@ a column that is missing  | --data.kind hf --data.train rows.json --data.text_co
 json that is none         | --data.kind hf --data.train one.txt | one.txt
 a stream without end      | --data.kind hf --data.streaming yes | data.streaming: needs data.max_documents
 an oracle that is missing | --data.kind oracle --data.path no.npz | no.npz: no such file; an oracle is an .npz file
+a task without prompts    | --evaluation.task answer | evaluation.task answer measures answers to prompts: set data.prompt_column
+a task of no one          | --evaluation.task chat   | evaluation.task: should be 'summary', 'answer' or 'dialogue', not 'chat'
+a grammar's task of no one | --data.kind grammar --data.task translate | data.task: should be 'condense' or 'answer', not 'translate'
+a grammar's task elsewhere | --data.task condense    | unknown key 'data.task'
+a prompt column missing   | --data.kind hf --data.train rows.json --data.prompt_column ask | no column ask; there are: text
+a prompt that is absent   | --data.kind hf --data.train asks.json --data.prompt_column ask | row 2: column ask holds None, which is not a string
+prompts without a file    | --data.kind hf --data.train no.jsonl --data.prompt_column ask | data.train: no such file: /
+prompts to test, no file  | --data.kind hf --data.train asked.json --data.prompt_column ask --data.test no.jsonl | data.test: no such file: /
+a set without a file      | --data.kind hf --data.train null --data.prompt_column ask | data.train: no json file named
 a seed no key can hold    | --data.kind oracle --data.seed {nines} | data.seed
 a tokenizer missing       | --tokenizer.kind file --tokenizer.path no.json  | no.json: no such file; tokenizer.path should name
 a tokenizer that is none  | --tokenizer.kind file --tokenizer.path one.txt  | one.txt: not a tokenizer.json
@@ -164,6 +173,8 @@ a profile of three         | --profile 1:2:3          | --profile '1:2:3' should
 a profile of any size      | --profile 1:{many}       | should be two global steps
 a profile after the end    | --profile 3:99           | records.profile: steps 3 to 99, of a run of 14
 a profile of one number    | --records.profile [3]    | records: profile [3] should be two global steps
+a template of no text     | --data.kind hf --data.train asked.json --data.valid asked.json --data.prompt_column ask --tokenizer.kind file --tokenizer.path templates/x.json | tokenizer_config.json: chat_template should be a Jinja template
+a template of an error    | --data.kind hf --data.train asked.json --data.valid asked.json --data.prompt_column ask --tokenizer.kind file --tokenizer.path wrong/x.json | wrong/tokenizer_config.json) is none: Expected
 a start that is a file     | --init_from one.txt     | one.txt is no run folder
 a start at any step        | --init_from runs/earlier --init_checkpoint {many} | no checkpoint '999
 a baseline of no update   | --continued.steps 1 --likelihood.optimizer.accumulate 2 | continued.steps 1 (adversarial.steps where it is null)
@@ -358,6 +369,13 @@ to resample out of words  | sample runs/earlier --resample many   | --resample: 
 to resample a prompt      | sample runs/earlier --resample 2 --prompt two | --resample chooses among whole texts; drop --prompt
 to resample too early     | sample runs/earlier --resample 2      | no checkpoint 'warmup'
 to resample untrained     | sample runs/earlier --resample 2 --checkpoint likelihood | the discriminator of checkpoint likelihood/0 has learned nothing
+chat with nothing         | chat runs/missing                     | runs/missing is no run folder: it has no config.yaml
+chat too early            | chat runs/new                         | holds no checkpoint yet; the first is saved after evaluation.every
+chat with a writer        | chat runs/earlier                     | this run learned to write texts, not to answer; chat needs one
+chat at no checkpoint     | chat runs/earlier --checkpoint 77     | no checkpoint '77'; give best, last, a phase, or
+chat below 0              | chat runs/earlier --temperature -1    | --temperature: '-1' should be a number, at least 0
+chat with a prompt        | chat runs/earlier --prompt two        | unrecognized arguments: --prompt two
+no run to chat with       | chat                                  | required: run
 evaluate nothing          | evaluate                              | give a run folder, or --samples FILE --references FILE
 evaluate two things       | evaluate runs/earlier --samples s.txt | give a run folder, or --samples FILE
 references alone          | evaluate --references r.txt           | give a run folder, or --samples FILE
@@ -467,6 +485,8 @@ BAD_FILES = {
     "gaps.json": b'{"text": "a b"}\n{"said": "c d"}\n',
     "numbers.json": b'{"text": 1}\n{"text": 2}\n',
     "lists.json": b'{"text": "a b", "ask": ["x"]}\n' * 9,
+    "asks.json": b'{"text": "a b", "ask": "x"}\n{"text": "c d"}\n',
+    "asked.json": b'{"text": "a b", "ask": "x"}\n' * 9,
     "labels.json": b'{"text": "a b", "half": 0.5, "list": ["x"], "nothing": null, "is": "a"}\n' * 9
     + b'{"text": "c d", "half": 0.5, "list": ["x"], "nothing": null, "is": "b"}\n',
     "other.json": b'{"text": "a b", "is": "z"}\n' * 9,
@@ -519,6 +539,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in (("noise", b"\xff"), ("bert", b'{"model_type": "bert"}')):
         (folder / name).mkdir()
         (folder / name / "config.json").write_bytes(content)
+    for name, content in (("templates", b'{"chat_template": 7}'), ("wrong", b'{"chat_template": "{% for %}"}')):
+        (folder / name).mkdir()
+        (folder / name / "x.json").write_bytes(BAD_FILES["x.json"])
+        (folder / name / "tokenizer_config.json").write_bytes(content)
     for name in ("new", "earlier"):
         run = RunFolder(folder / "runs" / name)
         save_held_out(run.path, held_out_of(experiment))

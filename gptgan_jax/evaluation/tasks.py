@@ -1,0 +1,142 @@
+"""The figures of a task, `evaluation.task`: what a generator's answers to held-out prompts are worth.
+
+Every generator answers the same prompts greedily, and beside its column stand those of answers that need no model. All
+of it is held-out text; only what the commonest answer is, is looked up in training text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gptgan_jax.config import TaskName
+from gptgan_jax.data.batches import Ragged, TokenisedSplit
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.evaluation.answers import answer_figures, commonest_answer
+from gptgan_jax.evaluation.ngrams import distinct_ngrams, distinct_texts, words_of
+from gptgan_jax.evaluation.results import Figure
+from gptgan_jax.evaluation.summaries import first_sentence, novelty_figure, summary_figures
+from gptgan_jax.evaluation.texts import Drawing, TextSet, text_set
+from gptgan_jax.evaluation.two_sample import two_sample_test
+
+GREEDY = Drawing(temperature=0.0)
+FIRST_SENTENCE, ANOTHERS, COMMONEST = "first sentence", "another's answer", "commonest answer"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Prompts with their real answers, and what answers to them are measured by.
+
+    Attributes:
+        name: the task.
+        asked: N held-out prompts and answers, encoded.
+        train: training text.
+        tokenizer: of both.
+        classifies: whether a classifier is trained, where the task has one.
+    """
+
+    name: TaskName
+    asked: TokenisedSplit
+    train: TokenisedSplit
+    tokenizer: AnyTokenizer
+    classifies: bool = False
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """N texts, as the generator reads them: without what was cut off."""
+        assert self.asked.prompts is not None
+        return [self.tokenizer.decode(self.asked.prompts[i].tolist()) for i in range(len(self))]
+
+    @cached_property
+    def references(self) -> TextSet:
+        """The real answers."""
+        return text_set(self.asked, self.tokenizer)
+
+    @property
+    def drawn(self) -> str:
+        return f"{len(self)} prompts, greedy"
+
+    def figures(self, answers: Sequence[str]) -> list[Figure]:
+        """Of greedy answers to the prompts, one each."""
+        match self.name:
+            case "summary":
+                return [
+                    *summary_figures(answers, self.prompts, self.references.texts, self.drawn),
+                    *answer_figures(answers, self.references.texts, self.drawn),
+                ]
+            case "answer":
+                return answer_figures(answers, self.references.texts, self.drawn)
+            case "dialogue":
+                return _variety_figures(answers, self.drawn)
+
+    def drawn_figures(self, answers: TextSet, drawn: str, seed: int) -> list[Figure]:
+        """Of drawn answers to the first of the prompts: whether a classifier tells a dialogue's turns from real ones.
+
+        Args:
+            answers: at most N.
+            drawn: how they were drawn, for the signatures.
+            seed: of the classifier.
+        """
+        asked = self.asked.subset(np.arange(min(len(answers), len(self))))
+        return self._turns_figures(_turns(asked, answers.targets), drawn, seed)
+
+    def real_figures(self, real: TokenisedSplit, drawn: str, seed: int) -> list[Figure]:
+        """What can be said of real answers; `real` are others than those to the prompts, with prompts of their own."""
+        if self.name == "dialogue":
+            others = real.subset(np.arange(min(len(real), len(self))))
+            texts = text_set(others, self.tokenizer).texts
+            turns = _turns(others, others.targets)
+            return [*_variety_figures(texts, self.drawn), *self._turns_figures(turns, drawn, seed)]
+        if self.name == "summary":
+            return [novelty_figure(self.references.texts, self.prompts, self.drawn)]
+        return []
+
+    def baselines(self, drawn: str, seed: int) -> dict[str, list[Figure]]:
+        """By column, the figures of answers that no model wrote: what a generator must be better than."""
+        others = self.references.part(np.roll(np.arange(len(self)), -1))
+        columns: dict[str, list[Figure]] = {}
+        match self.name:
+            case "summary":
+                columns[FIRST_SENTENCE] = self.figures([first_sentence(prompt) for prompt in self.prompts])
+            case "answer":
+                known = text_set(self.train, self.tokenizer).texts
+                columns[COMMONEST] = self.figures([commonest_answer(known)] * len(self))
+            case "dialogue":
+                # How much replies vary is the same in any order.
+                figures = self.drawn_figures(others, drawn, seed)
+                return {ANOTHERS: figures} if figures else {}
+        return columns | {ANOTHERS: self.figures(others.texts)}
+
+    def _turns_figures(self, turns: Ragged, drawn: str, seed: int) -> list[Figure]:
+        """Half right is what real turns get; a classifier of replies alone would not see what they reply to."""
+        if self.name != "dialogue" or not self.classifies:
+            return []
+        asked = self.asked
+        test = two_sample_test(asked.vocabulary, asked.max_prompt_length + 1 + asked.max_length)
+        accuracy = test(turns, _turns(asked, asked.targets), seed)
+        settings = f"CNN, 60 % learned, 30 % tested, seed {seed}"
+        signature = f"{drawn}; prompt and reply, against {len(asked)} real ones; {settings}"
+        return [Figure("classifier accuracy on turns", "share", accuracy, signature)]
+
+
+def _variety_figures(replies: Sequence[str], drawn: str) -> list[Figure]:
+    """How much a dialogue's replies differ: a model that answers everything with one dull turn is likely, and useless
+    (Li et al. 2016, "A diversity-promoting objective function for neural conversation models")."""
+    words = words_of(replies)
+    return [
+        Figure("distinct-1 of likeliest replies", "share", distinct_ngrams(words, 1), f"{drawn}; words"),
+        Figure("distinct-2 of likeliest replies", "share", distinct_ngrams(words, 2), f"{drawn}; words"),
+        Figure("different likeliest replies", "share", distinct_texts(replies), drawn),
+    ]
+
+
+def _turns(split: TokenisedSplit, answers: Ragged) -> Ragged:
+    """Each prompt, the beginning of text and an answer, as one sequence."""
+    assert split.prompts is not None
+    between = np.array([split.vocabulary.bos_id], np.int32)
+    rows = [np.concatenate([split.prompts[i], between, answers[i]]) for i in range(len(split))]
+    return Ragged(np.concatenate(rows).astype(np.int32), np.cumsum([0, *map(len, rows)]).astype(np.int64))
