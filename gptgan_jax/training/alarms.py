@@ -1,4 +1,4 @@
-"""Signs that adversarial training is going wrong, read off the last lines of the records."""
+"""Signs that training is going wrong, read off the records."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -51,3 +51,22 @@ def active_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             f"KL from the pre-trained generator is {kl:.2f} nats/token: it has drifted far; raise objective.kl_weight"
         )
     return found
+
+
+def overfitting(validations: Sequence[Mapping[str, Any]]) -> str | None:
+    """That likelihood training learns its text by heart, with what to turn; None where it does not.
+
+    Args:
+        validations: the phase's lines with "step", "valid_nats_per_token" and "valid_standard_error", oldest first. It
+            holds when the last is above the best by more than three of its standard errors.
+    """
+    if len(validations) < 2:
+        return None
+    best, last = min(validations, key=lambda line: line["valid_nats_per_token"]), validations[-1]
+    if last["valid_nats_per_token"] - best["valid_nats_per_token"] <= 3 * last["valid_standard_error"]:
+        return None
+    rise = f"validation rose to {last['valid_nats_per_token']:.3f} nats/token from {best['valid_nats_per_token']:.3f}"
+    return (
+        f"{rise} at step {best['step']}: the generator learns its text by heart; the best checkpoint is kept, so end "
+        "the phase sooner, or raise generator.dropout or likelihood.optimizer.weight_decay, or give it more text"
+    )

@@ -13,7 +13,7 @@ from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC
 from gptgan_jax.runs.records import Records, read_metrics
 from gptgan_jax.runs.timing import Stopwatch
-from gptgan_jax.training.alarms import active_alarms
+from gptgan_jax.training.alarms import active_alarms, overfitting
 from gptgan_jax.training.gan import Metrics
 from gptgan_jax.training.phases import step_of
 from gptgan_jax.training.profiling import Profiler
@@ -72,13 +72,10 @@ class PhaseRun:
         self.first, self.last = run.first_step(phase), run.last_step(phase)
         self.rows = run.config.rows(phase)
         self.step = run.placement.compiled(step_of(run.gans[phase], phase), run.target(phase))
-        earlier = read_metrics(run.folder.path) if phase == "adversarial" else []
-        self.lines = [
-            line
-            for line in earlier
-            if line["phase"] == phase and "discriminator_accuracy" in line and SKIPPED not in line
-        ]
-        self.alarms = set(active_alarms(self.lines))
+        earlier = [line for line in read_metrics(run.folder.path) if line["phase"] == phase]
+        self.lines = [line for line in earlier if "discriminator_accuracy" in line and SKIPPED not in line]
+        self.alarms = set(active_alarms(self.lines)) if phase == "adversarial" else set()
+        self.validations = [line for line in earlier if METRIC in line]
 
     def execute(self, state: GanState) -> GanState:
         """Makes the steps from the state's to the phase's last."""
@@ -169,6 +166,15 @@ class PhaseRun:
             self.bar.message(f"ALARM at step {step}: {active[name]}")
         self.alarms = set(active)
 
+    def watch_validation(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Raises an alarm when likelihood training begins to overfit."""
+        before = overfitting(self.validations)
+        self.validations.append({"step": step, **values})
+        now = overfitting(self.validations)
+        if now is not None and before is None and self.phase in ("likelihood", "continued"):
+            self.records.alarm(self.phase, step, now)
+            self.bar.message(f"ALARM at step {step}: {now}")
+
     def keep(self, state: GanState, valid_nats: float | None, class_error: float | None) -> None:
         """Saves a checkpoint, once the records that a resume would trim to it are on the disk."""
         self.records.flush()
@@ -206,7 +212,8 @@ class PhaseRun:
         if nll.value is None or not math.isfinite(nll.value):
             raise self.not_finite(step, METRIC)
         error = nll.error or 0.0
-        self.records.write(self.phase, step, {METRIC: nll.value, "valid_standard_error": error})
+        figures = {METRIC: nll.value, "valid_standard_error": error}
+        self.watch_validation(step, self.records.write(self.phase, step, figures))
         lines = run.shown_texts(state.generator.averaged)
         self.records.samples(self.phase, step, lines)
         self.bar.message(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gptgan_jax.training.alarms import WINDOW, active_alarms
+from gptgan_jax.training.alarms import WINDOW, active_alarms, overfitting
 
 HEALTHY = {"discriminator_accuracy": 0.75, "entropy": 2.0, "kl": 0.2, "length": 9.0, "real_length": 10.0}
 
@@ -77,3 +77,21 @@ def test_a_metric_that_is_missing_or_none_raises_none() -> None:
     assert active_alarms([{"loss": 1.0}] * 6) == {}
     assert active_alarms([HEALTHY | {"kl": None}] * 6) == {}
     assert active_alarms([HEALTHY | {"kl": 9.0}] * 4 + [{"entropy": 2.0}]) == {}
+
+
+def validations(*nats: float, error: float = 0.01) -> list[dict[str, Any]]:
+    return [
+        {"step": 10 * (i + 1), "valid_nats_per_token": value, "valid_standard_error": error}
+        for i, value in enumerate(nats)
+    ]
+
+
+def test_overfitting_is_a_rise_above_the_best_by_more_than_its_error() -> None:
+    assert overfitting(validations(4.0, 3.0, 3.02)) is None
+    assert overfitting(validations(4.0)) is None
+    assert overfitting([]) is None
+    assert overfitting(validations(4.0, 3.0, 3.2, error=0.1)) is None
+    found = overfitting(validations(4.0, 3.0, 3.2))
+    assert found is not None
+    assert "from 3.000 at step 20" in found
+    assert "generator.dropout" in found
