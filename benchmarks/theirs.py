@@ -187,7 +187,7 @@ def _generate(parts: _Parts) -> Side:
             eos_token_id=None,
             pad_token_id=0,
         )
-    ).eval()
+    ).train(False)
     weights = {
         name.replace("trunk.", "transformer.")
         .replace("blocks.", "h.")

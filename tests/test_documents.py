@@ -18,4 +18,4 @@ def test_the_example_of_many_devices_gives_the_update_of_one_program() -> None:
     command = [sys.executable, "-c", example]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert float(result.stdout.rpartition(" ")[2]) < 1e-5
+    assert float(result.stdout.rpartition(" ")[2]) < 5e-5

@@ -121,7 +121,7 @@ a label not trained on     | --data.kind hf --data.train labels.json --data.labe
 labels under another name  | --data.kind hf --data.train labels.json --data.label_column is --data.classes [b] | row 1: label 'a' is none of the data.classes: b
 a label named twice        | --data.kind hf --data.train labels.json --data.label_column is --data.classes [a,a] | data.classes: a name stands there twice
 classes of no label        | --data.kind hf --data.train labels.json --data.classes [a,b] | data.classes is for data with labels: set data.label_column
-text without labels alone  | --data.kind hf --data.train labels.json --data.unlabelled rows.json | data.unlabelled is for data with labels
+text without labels alone  | --data.kind hf --data.train labels.json --data.unlabelled rows.json | data.unlabelled is for data with labels: set data.label_column, or drop unlabelled
 text without labels gone   | --data.kind hf --data.train labels.json --data.valid labels.json --data.label_column is --data.unlabelled no.json | data.unlabelled: no such file
 prompts of no label        | --data.kind hf --data.train labels.json --data.label_prompts 1 | data.label_prompts needs labels: set data.label_column
 prompts of two kinds       | --data.kind hf --data.train labels.json --data.label_column is --data.label_prompts 1 --data.prompt_column is | data.label_prompts makes prompts of the labels

@@ -19,6 +19,7 @@ from gptgan_jax.interop.weights import INDEX_FILE
 torch = pytest.importorskip("torch", reason="parity with transformers needs PyTorch")
 transformers = pytest.importorskip("transformers", reason="parity with transformers needs transformers")
 
+pytestmark = pytest.mark.thorough  # two minutes; `.ci/run`, where transformers is installed
 VOCABULARY = Vocabulary(size=30)
 LLAMA3_ROPE = {
     "rope_type": "llama3",
