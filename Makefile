@@ -19,7 +19,7 @@ torture: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 transformers
 	$(BIN)/python -m benchmarks --out benchmarks/results.json $(ARGS)
-	$(BIN)/python benchmarks/bleu.py
+	$(BIN)/python -m benchmarks.bleu
 	$(BIN)/python benchmarks/cold_start.py
 
 # Says what got slower beside PyTorch than in benchmarks/baseline.json.

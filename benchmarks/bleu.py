@@ -1,14 +1,13 @@
 """BLEU-2..5 and Self-BLEU-2..5 of a set of texts: gptgan_jax.evaluation.ngrams beside NLTK.
 
-    python benchmarks/bleu.py --texts 10000 --references 10000 --nltk 20
-    python benchmarks/bleu.py --texts 5000 --references 5000 --file captions.txt
+    python -m benchmarks.bleu --texts 10000 --references 10000 --nltk 20
+    python -m benchmarks.bleu --texts 5000 --references 5000 --file captions.txt
 
 Needs NLTK (`pip install nltk`). NLTK scores the first texts only, each by itself, and its time is extrapolated to all.
 It is given the four orders in one call, so that it counts n-grams once for all of them.
 """
 
 import argparse
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import nltk
 import numpy as np
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
+from benchmarks.machine import hardware
 from gptgan_jax.data.grammar import english_scenes
 from gptgan_jax.evaluation.ngrams import Words, bleu, self_bleu, words_of
 
@@ -104,13 +104,6 @@ def seconds(run: Callable[[], object]) -> float:
     begin = time.perf_counter()
     run()
     return time.perf_counter() - begin
-
-
-def hardware() -> str:
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{models[0] if models else platform.processor() or platform.machine()}, {os.cpu_count()} CPUs"
 
 
 if __name__ == "__main__":

@@ -35,16 +35,14 @@ def sampler_of(generator: Generator, length: int) -> Callable[..., dict[str, Arr
     return write
 
 
-def longest_prompt(generator: Generator, length: int) -> int | None:
-    """P at most, where there is a limit."""
-    return None if generator.max_length is None else generator.max_length - length
+def constraints(generator: Generator, length: int) -> tuple[str, ...]:
+    """What holds of P, for a program that serves every length of a prompt."""
+    return () if generator.max_length is None else (f"P <= {generator.max_length - length}",)
 
 
 def polymorphic_shape(generator: Generator, length: int) -> tuple[Any, Any]:
     """B and P as symbols: one program serves every number of prompts and every length of them."""
-    longest = longest_prompt(generator, length)
-    constraints = () if longest is None else (f"P <= {longest}",)
-    rows, tokens = export.symbolic_shape("B, P", constraints=constraints)
+    rows, tokens = export.symbolic_shape("B, P", constraints=constraints(generator, length))
     return rows, tokens
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.hosts import to_host
-from gptgan_jax.interop.sampler import PLATFORMS, flat, longest_prompt, sampler_of
+from gptgan_jax.interop.sampler import PLATFORMS, constraints, flat, sampler_of
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.types import Params
 
@@ -50,12 +50,10 @@ def save_saved_model(folder: Path, generator: Generator, params: Params, length:
     import tensorflow as tf
     from jax.experimental import jax2tf
 
-    longest = longest_prompt(generator, length)
-    constraints = () if longest is None else (f"P <= {longest}",)
     converted = jax2tf.convert(
         sampler_of(generator, length),
         polymorphic_shapes=[None, None, "(B, P)", "(B, P)", None],
-        polymorphic_constraints=constraints,
+        polymorphic_constraints=constraints(generator, length),
         native_serialization_platforms=PLATFORMS,
         with_gradient=False,
     )
