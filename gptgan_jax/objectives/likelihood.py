@@ -10,14 +10,30 @@ from gptgan_jax.types import Array
 KlEstimator = Literal["exact", "low_variance", "reward"]
 
 
+@jax.custom_vjp
 def token_log_probs(logits: Array, tokens: Array) -> Array:
     """log softmax(logits)[token] in nats: float [..., V], int32 [...] -> float32 [...].
 
-    Picks by comparison rather than by a gather: its gradient is then no scatter, which is slow on every backend.
+    Its gradient, token - softmax, is written out: that of a gather would be a scatter, which is slow on every backend,
+    and picking by comparison instead reads all logits once more.
     """
-    logits = logits.astype(jnp.float32)
-    chosen = jnp.where(jnp.arange(logits.shape[-1]) == tokens[..., None], logits, 0.0).sum(axis=-1)
-    return chosen - jax.nn.logsumexp(logits, axis=-1)
+    return _picked(logits, tokens)[0]
+
+
+def _picked(logits: Array, tokens: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0].astype(jnp.float32)
+    log_total = jax.nn.logsumexp(logits.astype(jnp.float32), axis=-1)
+    return chosen - log_total, (logits, tokens, log_total)
+
+
+def _picked_gradient(kept: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, None]:
+    logits, tokens, log_total = kept
+    token = jnp.arange(logits.shape[-1]) == tokens[..., None]
+    softmax = jnp.exp(logits.astype(jnp.float32) - log_total[..., None])
+    return (gradient[..., None] * (token - softmax)).astype(logits.dtype), None
+
+
+token_log_probs.defvjp(_picked, _picked_gradient)
 
 
 def cross_entropy(logits: Array, targets: Array, mask: Array) -> Array:
@@ -27,7 +43,8 @@ def cross_entropy(logits: Array, targets: Array, mask: Array) -> Array:
 
 def entropy(logits: Array) -> Array:
     """Entropy in nats of each next-token distribution: float [..., V] -> float32 [...]."""
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    logits = logits.astype(jnp.float32)
+    log_probs = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)  # the same sum as of token_log_probs
     return -(jnp.exp(log_probs) * log_probs).sum(axis=-1)
 
 
