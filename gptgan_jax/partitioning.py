@@ -151,15 +151,26 @@ def constrain(x: Array, *dimensions: str | None) -> Array:
         x: the activation.
         dimensions: what each of its dimensions holds, a key of `AXES_OF`.
     """
+    sizes = _surrounding_mesh()
+    if not sizes:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*_fitting(dimensions, x.shape, sizes)))
+
+
+def is_split() -> bool:
+    """Whether activations are split over the mesh of the surrounding `jax.set_mesh`."""
+    return bool(_surrounding_mesh())
+
+
+def _surrounding_mesh() -> dict[str, int]:
+    """The axes over which the compiler splits what it computes; none where a program is of one device."""
     mesh = jax.sharding.get_abstract_mesh()
     sizes = {
         name: size
         for name, size, kind in zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
         if kind == AxisType.Auto
     }
-    if set(MESH_AXES) - set(sizes) or math.prod(sizes.values()) == 1:
-        return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*_fitting(dimensions, x.shape, sizes)))
+    return {} if set(MESH_AXES) - set(sizes) or math.prod(sizes.values()) == 1 else sizes
 
 
 def _fitting(

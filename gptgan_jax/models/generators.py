@@ -26,6 +26,13 @@ class Logits(Protocol):
     def __call__(self, params: Params, batch: Batch, dropout_key: Array | None = None) -> Array: ...
 
 
+class WeightedNats(Protocol):
+    """(params, batch, weights float32 [B, T], dropout_key) -> float32 []: the sum over target tokens of weight times
+    negative log-likelihood in nats. Its gradient may be taken once."""
+
+    def __call__(self, params: Params, batch: Batch, weights: Array, dropout_key: Array | None = None) -> Array: ...
+
+
 class Generator(NamedTuple):
     """A text generator.
 
@@ -40,6 +47,7 @@ class Generator(NamedTuple):
         repeat: (cache, count) -> the cache of a decoding in which each row stands `count` times, neighbours together.
         max_length: the longest prompt plus target that it can read, or None where there is no limit.
         config: what it was built from.
+        weighted_nats: what likelihood training minimises, without all logits at once; None: it is made of `logits`.
     """
 
     vocabulary: Vocabulary
@@ -51,6 +59,7 @@ class Generator(NamedTuple):
     repeat: Callable[[PyTree, int], PyTree]
     max_length: int | None
     config: GeneratorConfig
+    weighted_nats: WeightedNats | None = None
 
 
 def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generator:
@@ -85,6 +94,13 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         return module.apply({"params": params}, batch.prompt, batch.prompt_mask, batch.target, rngs=rngs)
 
+    def weighted_nats(params: Params, batch: Batch, weights: Array, dropout_key: Array | None = None) -> Array:
+        _check_length(batch.prompt.shape[1], batch.target.shape[1])
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
+        arguments = batch.prompt, batch.prompt_mask, batch.target, weights
+        nats: Any = module.apply({"params": params}, *arguments, method="weighted_nats", rngs=rngs)
+        return nats
+
     def hidden(params: Params, batch: Batch) -> Array:
         _check_length(batch.prompt.shape[1], batch.target.shape[1])
         arguments = (batch.prompt, batch.prompt_mask, batch.target)
@@ -108,7 +124,7 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
                 f"not {max_length}"
             )
 
-    return Generator(vocabulary, init, logits, hidden, prefill, decode, repeat, max_length, config)
+    return Generator(vocabulary, init, logits, hidden, prefill, decode, repeat, max_length, config, weighted_nats)
 
 
 class _TransformerGenerator(nn.Module):
@@ -122,6 +138,10 @@ class _TransformerGenerator(nn.Module):
 
     def __call__(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
         return self._logits(self.hidden(prompt, prompt_mask, target))
+
+    def weighted_nats(self, prompt: Array, prompt_mask: Array, target: Array, weights: Array) -> Array:
+        head = self.trunk.embedding if self.config.tied_embeddings else self.head
+        return head.weighted_nats(self.hidden(prompt, prompt_mask, target), target, weights)
 
     def hidden(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
         prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
@@ -160,6 +180,9 @@ class _LstmGenerator(nn.Module):
 
     def __call__(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
         return self.network.head(self.hidden(prompt, prompt_mask, target))
+
+    def weighted_nats(self, prompt: Array, prompt_mask: Array, target: Array, weights: Array) -> Array:
+        return self.network.head.weighted_nats(self.hidden(prompt, prompt_mask, target), target, weights)
 
     def hidden(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
         prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)

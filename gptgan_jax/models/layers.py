@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from gptgan_jax.models.chunked_likelihood import weighted_nats
 from gptgan_jax.partitioning import constrain
 from gptgan_jax.types import Array
 
@@ -64,6 +65,10 @@ class Embedding(nn.Module):
         """[..., width] -> float32 [..., vocab_size]: the products with every row of the table."""
         return output_logits(hidden, self.table.T, self.dtype)
 
+    def weighted_nats(self, hidden: Array, targets: Array, weights: Array) -> Array:
+        """Of the output layer that the table is; see `chunked_likelihood.weighted_nats`."""
+        return weighted_nats(hidden, self.table.T, None, targets, weights, DTYPES[self.dtype])
+
 
 def output_logits(hidden: Array, kernel: Array, dtype: str) -> Array:
     """hidden [..., D] @ kernel [D, V] -> float32 logits [..., V], accumulated in float32 whatever the dtype."""
@@ -81,13 +86,22 @@ class OutputHead(nn.Module):
     use_bias: bool = False
     dtype: str = "float32"
 
-    @nn.compact
     def __call__(self, hidden: Array) -> Array:
-        kernel = self.param("kernel", nn.initializers.normal(0.02), (hidden.shape[-1], self.vocab_size), jnp.float32)
+        kernel, bias = self.weights(hidden.shape[-1])
         logits = output_logits(hidden, kernel, self.dtype)
-        if self.use_bias:
-            logits = logits + self.param("bias", nn.initializers.zeros_init(), (self.vocab_size,), jnp.float32)
-        return logits
+        return logits if bias is None else logits + bias
+
+    def weighted_nats(self, hidden: Array, targets: Array, weights: Array) -> Array:
+        """See `chunked_likelihood.weighted_nats`."""
+        return weighted_nats(hidden, *self.weights(hidden.shape[-1]), targets, weights, DTYPES[self.dtype])
+
+    @nn.compact
+    def weights(self, width: int) -> tuple[Array, Array | None]:
+        """Kernel [width, vocab_size], and bias [vocab_size] where there is one."""
+        kernel = self.param("kernel", nn.initializers.normal(0.02), (width, self.vocab_size), jnp.float32)
+        if not self.use_bias:
+            return kernel, None
+        return kernel, self.param("bias", nn.initializers.zeros_init(), (self.vocab_size,), jnp.float32)
 
 
 class Norm(nn.Module):

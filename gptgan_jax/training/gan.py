@@ -100,7 +100,11 @@ def gan_from(generator: Generator, discriminator: Discriminator, **options: Any)
         dropout_key = game.rows.own_key(jax.random.fold_in(state.key, state.step))
 
         def loss_of(params: Params) -> Array:
-            return next_token_nats(game, generator.logits(params, batch, dropout_key), batch)
+            if generator.weighted_nats is None:
+                return next_token_nats(game, generator.logits(params, batch, dropout_key), batch)
+            weights = batch.target_mask / jnp.maximum(game.rows.gathered(batch.target_mask).sum(), 1)
+            own = generator.weighted_nats(params, batch, weights, dropout_key)
+            return game.rows.gathered(own[None]).sum()
 
         loss, gradient = jax.value_and_grad(loss_of)(state.generator.params)
         gradient = game.rows.mean(gradient)
