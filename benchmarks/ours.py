@@ -163,7 +163,7 @@ def _adversarial(parts: _Parts) -> Side:
         return found | {"logits": np.asarray(logits), "values~": np.asarray(values())}
 
     def values() -> jax.Array:
-        def value(_: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        def value(_: jax.Array, tokens: jax.Array, mask: jax.Array, shared: int) -> jax.Array:
             texts = jax.tree.map(lambda x: jnp.repeat(x, ROLLOUTS_COMPARED, axis=0), batch)
             scores = parts.discriminator.scores(
                 state.discriminator.params, texts.replace(target=tokens, target_mask=mask)

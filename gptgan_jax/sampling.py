@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gptgan_jax.inverse_cdf import draw_tokens
 from gptgan_jax.models.generators import Generator
@@ -187,9 +188,10 @@ def rollout_values(
     prompt_mask: Array,
     written: Sample,
     count: int,
-    value: Callable[[Array, Array, Array], Array],
+    value: Callable[[Array, Array, Array, int], Array],
     temperature: Array | float = 1.0,
     rows: Rows = ALL_ROWS,
+    stretches: int = 1,
 ) -> Array:
     """Value of having written each token: the mean over continuations that the generator writes from there.
 
@@ -203,10 +205,12 @@ def rollout_values(
         prompt, prompt_mask: [R, P], what the texts answer.
         written: the R texts, T tokens long.
         count: M, continuations of each prefix.
-        value: (key, tokens int32 [R*M, T], mask bool [R*M, T]) -> float32 [R*M], of whole texts; the M continuations of
-            a row are neighbours.
+        value: (key, tokens int32 [R*M, T], mask bool [R*M, T], shared) -> float32 [R*M], of whole texts; the M
+            continuations of a row are neighbours, and begin with the first `shared` tokens of that row of `written`.
         temperature: that the continuations are written at.
         rows: where these R are a device's share of more.
+        stretches: how many programs the tokens are parted into; in each `shared` is one number. Of use where `value`
+            reads what is shared once; each takes time to compile.
 
     Returns:
         float32 [R, T]: at t the mean value of texts that begin with the tokens up to and including t; at a text's last
@@ -214,7 +218,7 @@ def rollout_values(
     """
     count_texts, length = written.tokens.shape
 
-    def at(cache: PyTree, t: Array) -> tuple[PyTree, Array]:
+    def at(cache: PyTree, t: Array) -> tuple[PyTree, tuple[Array, Array, Array]]:
         key_write, key_value = jax.random.split(jax.random.fold_in(key, t))
         logits, cache = generator.decode(params, cache, jnp.take(written.tokens, t, axis=1))
         known = written.mask & (jnp.arange(length) <= t)
@@ -238,14 +242,27 @@ def rollout_values(
             temperature,
             rows=rows,
         )
-        return cache, value(key_value, ends.tokens, ends.mask).reshape(count_texts, count).mean(axis=1)
+        return cache, (key_value, ends.tokens, ends.mask)
+
+    def mean(key: Array, tokens: Array, mask: Array, shared: int) -> Array:
+        return value(key, tokens, mask, shared).reshape(count_texts, count).mean(axis=1)
 
     _, cache = generator.prefill(params, prompt, prompt_mask, length)
-    _, values = jax.lax.scan(at, cache, jnp.arange(length - 1))
+    found = []
+    for stretch in np.array_split(np.arange(length - 1), max(1, min(stretches, length - 1))):
+
+        def valued(
+            cache: PyTree, t: Array, shared: int = int(stretch[0]) + 1 if len(stretch) else 1
+        ) -> tuple[PyTree, Array]:
+            cache, ends = at(cache, t)
+            return cache, mean(*ends, shared)
+
+        cache, values = jax.lax.scan(valued, cache, jnp.asarray(stretch))
+        found.append(values.T)
     # The text itself, as often as the others so that `value` has one shape.
     texts = jnp.repeat(written.tokens, count, axis=0), jnp.repeat(written.mask, count, axis=0)
-    whole = value(jax.random.fold_in(key, length), *texts).reshape(count_texts, count).mean(axis=1)
-    return jnp.concatenate([values.T, whole[:, None]], axis=1)
+    whole = mean(jax.random.fold_in(key, length), *texts, length)
+    return jnp.concatenate([*found, whole[:, None]], axis=1)
 
 
 def resample(

@@ -301,7 +301,7 @@ def test_a_prefix_is_worth_the_expected_value_of_the_texts_that_begin_with_it(na
     possible = np.isin(np.arange(4**SIZE), numbers)
     table = jnp.asarray(np.where(possible, worth, np.nan))
 
-    def value(key: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    def value(key: jax.Array, tokens: jax.Array, mask: jax.Array, shared: int) -> jax.Array:
         padded_right = jnp.where(mask, 0, tokens).sum(axis=1) == 0
         return jnp.where(padded_right, table[numbered(tokens, mask)], jnp.nan)
 
@@ -332,7 +332,7 @@ def test_continuations_begin_with_the_tokens_that_were_written() -> None:
     count = 40
     for kept in range(1, SIZE + 1):
 
-        def same(key: jax.Array, tokens: jax.Array, mask: jax.Array, kept: int = kept) -> jax.Array:
+        def same(key: jax.Array, tokens: jax.Array, mask: jax.Array, shared: int, kept: int = kept) -> jax.Array:
             wanted, counted = (jnp.repeat(x[:, :kept], count, axis=0) for x in (every.target, every.target_mask))
             equal = (tokens[:, :kept] == wanted) | ~counted
             return (equal & (mask[:, :kept] == counted)).all(axis=1).astype(jnp.float32)
@@ -360,7 +360,7 @@ def test_the_written_text_is_decoded_once_and_no_prefix_is_read_twice() -> None:
     texts = batch_of(prompts=(2,) * rows, targets=(length,) * rows, length=length, vocabulary=TINY)
     written = Sample(texts.target, texts.target_mask, jnp.zeros((rows, length)))
 
-    def value(key: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    def value(key: jax.Array, tokens: jax.Array, mask: jax.Array, shared: int) -> jax.Array:
         return tokens.sum(axis=1).astype(jnp.float32)
 
     run = jit(
@@ -383,7 +383,7 @@ def test_rollouts_are_independent_over_rows_positions_and_continuations() -> Non
         batch_of(prompts=(2,), targets=(4,), vocabulary=ENDLESS),
     )
 
-    def last(key: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    def last(key: jax.Array, tokens: jax.Array, mask: jax.Array, shared: int) -> jax.Array:
         return (tokens[:, -1] == 2).astype(jnp.float32)
 
     one, four = (values_of(generator, params, texts, count, last) for count in (1, 4))
@@ -402,10 +402,32 @@ def test_the_value_of_every_position_has_randomness_of_its_own() -> None:
     generator, params = generator_of("lstm", TINY)
     _, every = every_text(TINY, SIZE)
 
-    def noise(key: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    def noise(key: jax.Array, tokens: jax.Array, mask: jax.Array, shared: int) -> jax.Array:
         return jax.random.uniform(key, tokens.shape[:1])
 
     assert len(np.unique(values_of(generator, params, every, 1, noise))) == 15 * SIZE
+
+
+@pytest.mark.parametrize("stretches", [2, 3, 9])
+def test_stretches_change_no_value_and_tell_how_much_is_shared(stretches: int) -> None:
+    generator, params = generator_of("lstm", ENDLESS)
+    rows, count, length = 5, 3, 7
+    texts = batch_of(prompts=(2,) * rows, targets=(length,) * rows, length=length, vocabulary=ENDLESS)
+    written = jnp.repeat(texts.target, count, axis=0)
+    told: list[int] = []
+
+    def value(key: jax.Array, tokens: jax.Array, mask: jax.Array, shared: int) -> jax.Array:
+        told.append(shared)
+        same = (tokens == written)[:, :shared].all(axis=1)
+        return jnp.where(same, numbered(tokens, mask).astype(jnp.float32), jnp.nan)
+
+    at_once = values_of(generator, params, texts, count, value)
+    told.clear()
+    found = values_of(generator, params, texts, count, value, stretches=stretches)
+    np.testing.assert_array_equal(found, at_once)
+    assert np.isfinite(found).all()
+    # Six tokens have continuations; the last value is of the text itself, all of which is shared.
+    assert sorted(set(told)) == {2: [1, 4, 7], 3: [1, 3, 5, 7], 9: [1, 2, 3, 4, 5, 6, 7]}[stretches]
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -413,7 +435,7 @@ def test_texts_of_one_token_need_no_rollouts(count: int) -> None:
     generator, params = generator_of("lstm", TINY)
     _, every = every_text(TINY, 1)
 
-    def value(key: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    def value(key: jax.Array, tokens: jax.Array, mask: jax.Array, shared: int) -> jax.Array:
         return 10.0 * tokens[:, 0]
 
     np.testing.assert_array_equal(values_of(generator, params, every, count, value), [[0], [10], [20]])

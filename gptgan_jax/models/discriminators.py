@@ -6,75 +6,23 @@ Scores are logits: the probability of "real" is their sigmoid. With classes the 
 is the score.
 """
 
-import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, Projection, last_token
+from gptgan_jax.models.discriminator_networks import (
+    NETWORKS,
+    CnnConfig,
+    LinearConfig,
+    MlpConfig,
+    TransformerDiscriminatorConfig,
+)
+from gptgan_jax.models.layers import DTYPES
 from gptgan_jax.models.spectral_norm import spectrally_normalised
-from gptgan_jax.models.transformer import TransformerConfig, Trunk
-from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary
-
-
-@config_dataclass
-class LinearConfig:
-    """D(x) = sigmoid(w.x + b) of the mean embedding."""
-
-    kind: Literal["linear"] = "linear"
-    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
-    embedding: int = key(64, "size of the token embeddings", ge=1)
-    spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
-
-
-@config_dataclass
-class MlpConfig:
-    """A fully connected network on the mean embedding."""
-
-    kind: Literal["mlp"] = "mlp"
-    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
-    embedding: int = key(64, "size of the token embeddings", ge=1)
-    hidden: int = key(128, "size of the hidden layers", ge=1)
-    layers: int = key(2, "hidden layers", ge=1)
-    dropout: float = key(0.0, "dropout rate on the hidden layers", ge=0, lt=1)
-    spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
-
-
-@config_dataclass
-class CnnConfig:
-    """Convolutions of several widths with max-pooling over time (Kim 2014)."""
-
-    kind: Literal["cnn"] = "cnn"
-    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
-    embedding: int = key(64, "size of the token embeddings", ge=1)
-    widths: tuple[Annotated[int, Field(ge=1)], ...] = key((1, 2, 3, 4, 5), "window widths in tokens", min_length=1)
-    filters: int = key(64, "filters of each width", ge=1)
-    dropout: float = key(0.1, "dropout rate on the pooled features", ge=0, lt=1)
-    spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
-
-
-@config_dataclass
-class TransformerDiscriminatorConfig(TransformerConfig):
-    """A causal Transformer with a scalar head on each token."""
-
-    from_generator: bool = key(False, "start from the generator's weights when likelihood training ends")
-    spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
-
-    @model_validator(mode="after")
-    def _check_discriminator(self) -> "TransformerDiscriminatorConfig":
-        if self.encoder_layers:
-            raise ValueError("encoder_layers must be 0: a discriminator reads prompt and text as one sequence")
-        if self.from_generator and self.spectral_norm:
-            raise ValueError(
-                "from_generator and spectral_norm exclude each other: the trunk would no longer be the generator's"
-            )
-        return self
-
 
 DiscriminatorConfig = Annotated[
     LinearConfig | MlpConfig | CnnConfig | TransformerDiscriminatorConfig, Field(discriminator="kind")
@@ -112,6 +60,19 @@ class NextLogits(Protocol):
     def __call__(self, params: Params, batch: Batch, dropout_key: Array | None = None) -> Array: ...
 
 
+class Continuations(NamedTuple):
+    """Judges many texts that go on from the same beginnings, and reads what they share once. Without dropout.
+
+    Attributes:
+        read: (params, batch of R texts) -> what is kept of each prefix.
+        scores: (params, kept, batch of R * M texts, shared) -> Scores of whole texts, with empty `tokens`: M neighbours
+            have the prompt and the first `shared` tokens, at least 1, of one of the R texts that were read.
+    """
+
+    read: Callable[[Params, Batch], Array]
+    scores: Callable[[Params, Array, Batch, int], Scores]
+
+
 class Discriminator(NamedTuple):
     """A judge of texts.
 
@@ -124,6 +85,7 @@ class Discriminator(NamedTuple):
         next_logits: what its Transformer takes to come next, by its own embeddings; None where it has none. See
             `NextLogits`.
         classes: K, how many classes it tells; 0 where its head is one score.
+        continuations: the same scores of texts with common beginnings for less; None where there is no such way.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -133,6 +95,7 @@ class Discriminator(NamedTuple):
     config: DiscriminatorConfig
     next_logits: NextLogits | None = None
     classes: int = 0
+    continuations: Continuations | None = None
 
     @property
     def drops(self) -> bool:
@@ -151,7 +114,7 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, cla
     """
     if classes == 1:
         raise ValueError("a discriminator with classes needs two of them or more")
-    module = _MODULES[type(config)](config, vocabulary.size, classes)
+    module = NETWORKS[type(config)](config, vocabulary.size, classes)
 
     def mask_of(batch: Batch) -> Array:
         return jnp.concatenate([batch.prompt_mask, batch.target_mask], axis=1)
@@ -191,8 +154,33 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, cla
         logits: Any = module.apply(variables, tokens, mask_of(batch), length, rngs=rngs, method="next_logits")
         return logits
 
-    predicts = isinstance(config, TransformerDiscriminatorConfig)
-    return Discriminator(init, scores, embed, judge, config, next_logits if predicts else None, classes)
+    def read(params: Params, batch: Batch) -> Array:
+        if config.spectral_norm:
+            params = spectrally_normalised(params)
+        x = embed(params, batch).astype(DTYPES[config.dtype])
+        features: Any
+        features, _ = module.apply({"params": params}, x, mask_of(batch), method="features")
+        return features[:, batch.prompt.shape[1] :]
+
+    def ends(params: Params, kept: Array, batch: Batch, shared: int) -> Scores:
+        if config.spectral_norm:
+            params = spectrally_normalised(params)
+        x = embed(params, batch).astype(DTYPES[config.dtype])
+        begun = jnp.repeat(kept[:, shared - 1], x.shape[0] // kept.shape[0], axis=0)
+        arguments = begun, x, mask_of(batch), batch.prompt.shape[1] + shared
+        whole: Any = module.apply({"params": params}, *arguments, method="judge_ends")
+        return Scores(jnp.zeros((x.shape[0], 0)), whole.scores, whole.classes, whole.features)
+
+    return Discriminator(
+        init,
+        scores,
+        embed,
+        judge,
+        config,
+        next_logits if isinstance(config, TransformerDiscriminatorConfig) else None,
+        classes,
+        Continuations(read, ends) if isinstance(config, CnnConfig) else None,
+    )
 
 
 def without_prompts(discriminator: Discriminator, vocabulary: Vocabulary) -> Discriminator:
@@ -220,9 +208,17 @@ def without_prompts(discriminator: Discriminator, vocabulary: Vocabulary) -> Dis
         assert discriminator.next_logits is not None
         return discriminator.next_logits(params, hidden(batch), dropout_key)
 
-    predicts = discriminator.next_logits is not None
+    predicts, continues = discriminator.next_logits is not None, discriminator.continuations
     return discriminator._replace(
-        scores=scores, embed=embed, judge=judge, next_logits=next_logits if predicts else None
+        scores=scores,
+        embed=embed,
+        judge=judge,
+        next_logits=next_logits if predicts else None,
+        continuations=continues
+        and Continuations(
+            lambda params, batch: continues.read(params, hidden(batch)),
+            lambda params, kept, batch, shared: continues.scores(params, kept, hidden(batch), shared),
+        ),
     )
 
 
@@ -239,167 +235,3 @@ def share_trunk(generator_params: Params, discriminator_params: Params) -> Param
     if jax.tree.map(jnp.shape, mine) != jax.tree.map(jnp.shape, theirs):
         raise ValueError("the discriminator can start from the generator only where both have the same Transformer")
     return {**discriminator_params, "trunk": jax.tree.map(jnp.copy, theirs)}
-
-
-def prefix_mean(x: Array, mask: Array) -> Array:
-    """Mean over the tokens so far: [B, S, D], bool [B, S] -> [B, S, D]; 0 before the first token."""
-    weights = mask.astype(jnp.float32)[..., None]
-    return jnp.cumsum(x * weights, axis=1) / jnp.maximum(jnp.cumsum(weights, axis=1), 1)
-
-
-def prefix_max(x: Array, mask: Array) -> Array:
-    """Maximum over the tokens so far of features that are >= 0: [B, S, D], bool [B, S] -> [B, S, D]."""
-    return jax.lax.cummax(x * mask.astype(x.dtype)[..., None], axis=1)
-
-
-class _Judged(NamedTuple):
-    """Of texts or prefixes: scores [...], and where there are classes, their logits [..., K] and features [..., W]."""
-
-    scores: Array
-    classes: Array | None = None
-    features: Array | None = None
-
-
-class _Head(nn.Module):
-    """One score w.x + b, or K class logits and their log-sum-exp; float32, from [..., W].
-
-    Class logits begin around -log K, so that real and generated text begin alike likely, as they do without classes.
-    """
-
-    classes: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> _Judged:
-        x, near_0 = x.astype(jnp.float32), nn.initializers.normal(0.02)
-        if not self.classes:
-            return _Judged(Projection(1, kernel_init=near_0, name="score")(x)[..., 0])
-        logits = Projection(self.classes, kernel_init=near_0, name="classes")(x) - math.log(self.classes)
-        return _Judged(jax.nn.logsumexp(logits, axis=-1), logits, x)
-
-
-class _Windows(nn.Module):
-    """Filters of each token beside the width - 1 before it, or zeros: [B, S, E] -> [B, S, filters].
-
-    As a convolution, not as a product with the windows side by side: on a CPU that is twice as fast.
-    """
-
-    filters: int
-    width: int
-    dtype: str
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        embedding, dtype = x.shape[-1], DTYPES[self.dtype]
-        shape = self.width * embedding, self.filters
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
-        y = jax.lax.conv_general_dilated(
-            x.astype(dtype),
-            kernel.astype(dtype).reshape(self.width, embedding, self.filters),
-            window_strides=(1,),
-            padding=[(self.width - 1, 0)],
-            dimension_numbers=("NHC", "HIO", "NHC"),
-        )
-        return y + self.param("bias", nn.initializers.zeros_init(), (self.filters,), jnp.float32).astype(dtype)
-
-
-class _Network(nn.Module):
-    """Tokens to token embeddings [B, S, E], and those to what is said of each prefix. Kinds differ in `features`.
-
-    Whole texts have features of their own, so that where only they count, XLA leaves out those of the prefixes.
-    """
-
-    config: Any
-    vocab_size: int
-    classes: int = 0
-
-    def setup(self) -> None:
-        self.embedding = Embedding(self.vocab_size, self.config.embedding, self.config.dtype, 1.0)
-        self.head = _Head(self.classes)
-
-    def table(self) -> Embedding:
-        return self.embedding
-
-    def __call__(self, tokens: Array, mask: Array) -> tuple[_Judged, _Judged]:
-        return self.judge(self.table()(tokens), mask)
-
-    def embed(self, prompt: Array, target: Array, weights: Array | None) -> Array:
-        table = self.table()
-        if weights is None:
-            return table(jnp.concatenate([prompt, target], axis=1))
-        return jnp.concatenate([table(prompt), table.relaxed(weights)], axis=1)
-
-    def judge(self, x: Array, mask: Array) -> tuple[_Judged, _Judged]:
-        """What is said of each prefix and of the whole texts."""
-        prefixes, whole = self.features(x, mask)
-        return self.head(prefixes), self.head(whole)
-
-    def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
-        """Features of each prefix [B, S, W] and of the whole texts [B, W]."""
-        raise NotImplementedError
-
-
-class _Linear(_Network):
-    config: LinearConfig
-
-    @nn.compact
-    def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
-        x = prefix_mean(x, mask)
-        return x, last_token(x, mask)
-
-
-class _Mlp(_Network):
-    config: MlpConfig
-
-    @nn.compact
-    def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
-        cfg = self.config
-        x = prefix_mean(x, mask)
-        for i in range(cfg.layers):
-            x = jax.nn.relu(
-                Projection(cfg.hidden, dtype=cfg.dtype, kernel_init=nn.initializers.he_normal(), name=f"hidden_{i}")(x)
-            )
-            x = Dropout(cfg.dropout)(x)
-        return x, last_token(x, mask)
-
-
-class _Cnn(_Network):
-    config: CnnConfig
-
-    @nn.compact
-    def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
-        cfg, drop = self.config, Dropout(self.config.dropout)
-        inside = mask.astype(x.dtype)[..., None]
-        found = [
-            jax.nn.relu(_Windows(cfg.filters, width, cfg.dtype, name=f"width_{width}")(x * inside))
-            for width in cfg.widths
-        ]
-        each = jnp.concatenate(found, axis=-1)
-        whole = jnp.concatenate([(one * inside).max(axis=1) for one in found], axis=-1)
-        return drop(prefix_max(each, mask)), drop(whole)
-
-
-class _Transformer(_Network):
-    config: TransformerDiscriminatorConfig
-
-    def setup(self) -> None:
-        self.trunk = Trunk(self.config, self.vocab_size)
-        self.head = _Head(self.classes)
-
-    def table(self) -> Embedding:
-        return self.trunk.embedding
-
-    def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
-        hidden = self.trunk.read(x, mask)
-        return hidden, last_token(hidden, mask)
-
-    def next_logits(self, tokens: Array, mask: Array, length: int) -> Array:
-        hidden = self.trunk(tokens, mask)[:, -length - 1 : -1]
-        return self.trunk.embedding.logits(hidden)
-
-
-_MODULES: dict[type, Callable[..., nn.Module]] = {
-    LinearConfig: _Linear,
-    MlpConfig: _Mlp,
-    CnnConfig: _Cnn,
-    TransformerDiscriminatorConfig: _Transformer,
-}

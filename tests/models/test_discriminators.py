@@ -22,7 +22,7 @@ from gptgan_jax import (
     sample,
     share_trunk,
 )
-from gptgan_jax.models.discriminators import DiscriminatorConfig
+from gptgan_jax.models.discriminators import DiscriminatorConfig, without_prompts
 
 KINDS: dict[str, DiscriminatorConfig] = {
     "linear": LinearConfig(embedding=4),
@@ -95,6 +95,35 @@ def test_a_text_scores_the_same_cut_after_any_token_as_at_that_token_of_the_whol
     for size in (1, 2, 3):
         cut = batch.replace(target_mask=jnp.tile(jnp.arange(4) < size, (3, 1)))
         np.testing.assert_allclose(judge(kind)(cut).sequence, whole.tokens[:, size - 1], **CLOSE)
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_texts_that_share_a_beginning_score_as_when_each_is_read_from_its_start(
+    spectral_norm: bool, classes: int, hidden: bool
+) -> None:
+    config = CnnConfig(embedding=4, widths=(1, 2, 3, 9), filters=5, spectral_norm=spectral_norm)
+    discriminator = build_discriminator(config, VOCABULARY, classes)
+    if hidden:
+        discriminator = without_prompts(discriminator, VOCABULARY)
+    assert discriminator.continuations is not None
+    texts, count = batch_of(targets=(4, 2, 3)), 2
+    params = random_params(jax.eval_shape(discriminator.init, jax.random.key(0), texts))
+    kept = discriminator.continuations.read(params, texts)
+    for shared in range(1, 5):
+        ends = jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), texts)
+        later = jnp.arange(4) >= shared
+        other = jax.random.randint(jax.random.key(shared), ends.target.shape, 3, VOCABULARY.size)
+        # Who goes on after `shared` tokens may end earlier or later than the text that was read.
+        longer = ends.target_mask.at[::count].set(ends.target_mask[::count] | (later & ends.target_mask[::count, :1]))
+        ends = ends.replace(target=jnp.where(later, other, ends.target), target_mask=longer)
+        found = jax.jit(discriminator.continuations.scores, static_argnums=3)(params, kept, ends, shared)
+        wanted = discriminator.scores(params, ends)
+        assert found.tokens.shape == (6, 0)
+        for name in ("sequence", "classes", "features"):
+            if getattr(wanted, name) is not None:
+                np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), **CLOSE, err_msg=name)
 
 
 @pytest.mark.parametrize("kind", KINDS)

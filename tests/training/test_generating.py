@@ -16,6 +16,7 @@ from helpers import as_arrays, assert_trees_close, assert_trees_differ, random_p
 
 from gptgan_jax import (
     Batch,
+    CnnConfig,
     Demonstrations,
     Experience,
     Game,
@@ -457,6 +458,21 @@ def test_a_tokens_value_by_rollouts_is_the_expected_reward_of_the_texts_that_beg
     assert far > 0.1  # not merely the mean over the texts
     paid = np.where(mask, metrics["rewards"], 0).sum() / mask.sum()
     assert float(metrics["reward"]) == pytest.approx(paid, rel=1e-4, abs=1e-6)
+
+
+def test_rollouts_are_paid_alike_whether_what_they_share_is_read_once_or_again_each_time() -> None:
+    judge = build_discriminator(CnnConfig(embedding=4, widths=(1, 2, 3), filters=5, dropout=0.0), VOCABULARY)
+    sgd = {"generator_optimizer": optax.sgd(RATE), "discriminator_optimizer": optax.sgd(0.5)}
+    options: dict[str, Any] = {"estimator": spy(2, rollouts=3), "dense": False, "reward": rewards.logit, **sgd}
+    shapes = jax.eval_shape(judge.init, jax.random.key(0), BATCH)
+    paid = []
+    for discriminator in (judge, judge._replace(continuations=None)):
+        gan = gan_from(GENERATOR, discriminator, **options)
+        state = gan.init(jax.random.key(0), BATCH)
+        player = Player(random_params(shapes, seed=2), state.discriminator.opt_state)
+        paid.append(stepped(gan, state.replace(discriminator=player))[1]["rewards"])
+    assert float(jnp.abs(paid[0]).max()) > 0.1
+    np.testing.assert_allclose(paid[0], paid[1], rtol=1e-4, atol=1e-5)
 
 
 # ---- pathwise
