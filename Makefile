@@ -3,6 +3,8 @@ PYTHON ?= python3
 CONFIG ?= configs/quickstart.yaml
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Large pages for what is allocated: a quarter off each step on a CPU (docs/performance.md). Others than Linux ignore it.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: train test torture bench bench-check lint format clean
 

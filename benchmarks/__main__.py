@@ -22,6 +22,8 @@ from benchmarks.work import limit_of
 
 ROOT = Path(__file__).parents[1]
 BASELINE = Path(__file__).parent / "baseline.json"
+# Both in memory of large pages, as train.py and the Makefile have it.
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 # PyTorch's idle threads spin beside whatever comes next, and its allocator gives memory back to the system each time.
 RIVAL_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -116,7 +118,7 @@ def run_python(module: str, *arguments: str, environment: dict[str, str] | None 
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **ENVIRONMENT, **(environment or {})},
         capture_output=True,
         text=True,
         check=False,
