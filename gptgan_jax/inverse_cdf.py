@@ -11,22 +11,32 @@ from gptgan_jax.types import Array
 BLOCK = 128
 
 
-def draw_tokens(uniforms: Array, logits: Array) -> Array:
+def draw_tokens(uniforms: Array, logits: Array) -> tuple[Array, Array]:
     """Tokens in proportion to softmax(logits), up to float32 rounding; a logit of -inf is never drawn.
+
+    The logits are read three times, and nothing of their size is written.
 
     Args:
         uniforms: float32 [2, N] in [0, 1).
         logits: float32 [N, V].
 
     Returns:
-        int32 [N].
+        The tokens int32 [N], and float32 [N], the log-sum-exp of each row.
     """
     count, vocab_size = logits.shape
-    weights = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
-    weights = jnp.pad(weights, ((0, 0), (0, -vocab_size % BLOCK))).reshape(count, -1, BLOCK)
-    block = _first_above(weights.sum(axis=2), uniforms[0])
-    inside = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
-    return block * BLOCK + _first_above(inside, uniforms[1])
+    largest = jnp.max(logits, axis=1, keepdims=True)
+    whole = vocab_size // BLOCK
+    blocks, rest = logits[:, : whole * BLOCK].reshape(count, whole, BLOCK), logits[:, whole * BLOCK :]
+    sums = jnp.exp(blocks - largest[:, :, None]).sum(axis=2)
+    if rest.size:
+        sums = jnp.concatenate([sums, jnp.exp(rest - largest).sum(axis=1, keepdims=True)], axis=1)
+    block = _first_above(sums, uniforms[0])
+    inside = jnp.pad(rest, ((0, 0), (0, BLOCK - rest.shape[1])), constant_values=-jnp.inf)
+    if whole:
+        chosen = jnp.take_along_axis(blocks, jnp.minimum(block, whole - 1)[:, None, None], axis=1)[:, 0]
+        inside = jnp.where(block[:, None] < whole, chosen, inside)
+    tokens = block * BLOCK + _first_above(jnp.exp(inside - largest), uniforms[1])
+    return tokens, largest[:, 0] + jnp.log(sums.sum(axis=1))
 
 
 def _first_above(weights: Array, uniform: Array) -> Array:

@@ -82,9 +82,9 @@ def draw(key: Array, logits: Array, rows: Rows = ALL_ROWS) -> tuple[Array, Array
     Returns:
         tokens int32 [B] and their log-probabilities float32 [B].
     """
-    tokens = draw_tokens(rows.uniform(key, (2, logits.shape[0]), axis=1), logits)
+    tokens, log_total = draw_tokens(rows.uniform(key, (2, logits.shape[0]), axis=1), logits)
     chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
-    return tokens, chosen - jax.nn.logsumexp(logits, axis=-1)
+    return tokens, chosen - log_total
 
 
 class _SoFar(NamedTuple):

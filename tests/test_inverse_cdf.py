@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from gptgan_jax.inverse_cdf import draw_tokens
 
@@ -18,7 +18,8 @@ def test_frequencies_fit_the_softmax(vocab_size: int) -> None:
     logits = np.random.default_rng(vocab_size).normal(0, 1.5, vocab_size).astype(np.float32)
     count = 20_000
     uniforms = jax.random.uniform(jax.random.key(vocab_size), (2, count))
-    tokens = np.asarray(draw(uniforms, jnp.broadcast_to(logits, (count, vocab_size))))
+    tokens, log_total = map(np.asarray, draw(uniforms, jnp.broadcast_to(logits, (count, vocab_size))))
+    np.testing.assert_allclose(log_total, special.logsumexp(logits.astype(np.float64)), rtol=1e-5)
     expected = np.exp(logits.astype(np.float64))
     expected *= count / expected.sum()
     common = expected >= 5
@@ -38,5 +39,6 @@ def test_a_token_of_no_probability_is_never_drawn(seed: int, possible: int, data
     logits[:, rng.permutation(300)[:possible]] = rng.normal(0, 3, (64, possible))
     almost_one = float(np.nextafter(np.float32(1), np.float32(0)))
     first, second = (data.draw(st.sampled_from([0.0, 0.5, almost_one])) for _ in range(2))
-    tokens = draw(jnp.array([[first] * 64, [second] * 64], jnp.float32), jnp.asarray(logits))
+    tokens, log_total = draw(jnp.array([[first] * 64, [second] * 64], jnp.float32), jnp.asarray(logits))
     assert np.isfinite(logits[np.arange(64), tokens]).all()
+    np.testing.assert_allclose(log_total, special.logsumexp(logits.astype(np.float64), axis=1), rtol=1e-5, atol=1e-6)

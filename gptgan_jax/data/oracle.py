@@ -189,7 +189,7 @@ def _sample_chunk(params: OracleParams, key: Array, start_token: int, length: in
     def draw(carry: tuple[Any, Array], uniforms: Array) -> tuple[tuple[Any, Array], Array]:
         state, previous = carry
         state, logits = cell(state, previous)
-        token = draw_tokens(uniforms, logits)
+        token, _ = draw_tokens(uniforms, logits)
         return (state, token), token
 
     uniforms = jax.random.uniform(key, (length, 2, CHUNK))
