@@ -89,7 +89,7 @@ def _stepping(parts: _Parts, phase: Phase) -> tuple[gg.GanState, Callable[[], No
     """The first state of a phase, and what makes a step of it."""
     gan = build_gan(parts.config, phase, parts.generator, parts.discriminator)
     state = gan.init(jax.random.key(0), parts.batch)
-    step = jax.jit(gan.likelihood_step if phase == "likelihood" else gan.adversarial_step, donate_argnums=0)
+    step = jax.jit(step_of(gan, phase), donate_argnums=0)
     held = [jax.tree.map(jnp.copy, state)]
 
     def run() -> None:
@@ -190,6 +190,10 @@ def _adversarial(parts: _Parts) -> Side:
     return Side(run, outputs, given)
 
 
+def _discriminator(parts: _Parts) -> Side:
+    return _adversarial(parts)._replace(run=_stepping(parts, "warmup")[1])
+
+
 def _protocol(parts: _Parts) -> Side:
     """Likelihood, then the discriminator, then both, on batches that a key draws."""
     step_side = _adversarial(parts)
@@ -229,5 +233,6 @@ _SIDES: dict[str, Callable[[_Parts], Side]] = {
     "adversarial_transformer": _adversarial,
     "adversarial_cnn": _adversarial,
     "seqgan": _adversarial,
+    "discriminator": _discriminator,
     "protocol": _protocol,
 }

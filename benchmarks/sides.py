@@ -107,6 +107,9 @@ CASES: dict[str, Case] = {
         "c", "adversarial step, CNN as discriminator", "gpt_cnn.yaml", _settings(BOTH, THREADS), 2.0, 0.45
     ),
     "seqgan": Case("d", "SeqGAN step, 16 rollouts at every position", "seqgan.yaml", _settings(BOTH, THREADS), 3.0),
+    "discriminator": Case(
+        "h", "update of SeqGAN's discriminator alone, writing included", "seqgan.yaml", _settings(BOTH, THREADS), None
+    ),
     "protocol": Case(
         "h",
         f"SeqGAN's whole protocol, a {PROTOCOL_SHARE}th of its updates, compilation included",

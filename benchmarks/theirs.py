@@ -281,7 +281,7 @@ def _adversarial(parts: _Parts) -> Side:
     return Side(run, outputs, translate=lambda ours: translated(ours, modules))
 
 
-def _seqgan(parts: _Parts, whole_protocol: bool = False) -> Side:
+def _seqgan(parts: _Parts, work: str = "step") -> Side:
     generator, judge = parts.generator(), parts.discriminator()
     adversarial, rollouts = parts.config.adversarial, parts.config.objective.estimator.rollouts  # type: ignore[union-attr]
     optimizers = [
@@ -349,18 +349,20 @@ def _seqgan(parts: _Parts, whole_protocol: bool = False) -> Side:
         learn(0)
         learn(1)
 
+    def discriminator_update() -> None:
+        discriminator_backward(write().clone())
+        learn(1)
+
     def protocol() -> None:
         for _ in range(PROTOCOL["likelihood"] // PROTOCOL_SHARE):
             nats_of(real).mean().backward()
             learn(0)
         for _ in range(PROTOCOL["warmup"] // PROTOCOL_SHARE):
-            discriminator_backward(write().clone())
-            learn(1)
+            discriminator_update()
         for _ in range(PROTOCOL["adversarial"] // PROTOCOL_SHARE):
             run()
             for _ in range(PROTOCOL_DISCRIMINATOR_UPDATES - 1):
-                discriminator_backward(write().clone())
-                learn(1)
+                discriminator_update()
 
     def outputs() -> Arrays:
         fake = parts.text("written")
@@ -375,7 +377,8 @@ def _seqgan(parts: _Parts, whole_protocol: bool = False) -> Side:
         }
 
     translate = lambda ours: translated(ours, {"discriminator_gradient/": judge})  # noqa: E731
-    return Side(protocol if whole_protocol else run, outputs, translate=translate)
+    works = {"step": run, "discriminator": discriminator_update, "protocol": protocol}
+    return Side(works[work], outputs, translate=translate)
 
 
 _SIDES: dict[str, Callable[[_Parts], Side]] = {
@@ -385,5 +388,6 @@ _SIDES: dict[str, Callable[[_Parts], Side]] = {
     "adversarial_transformer": _adversarial,
     "adversarial_cnn": _adversarial,
     "seqgan": _seqgan,
-    "protocol": lambda parts: _seqgan(parts, whole_protocol=True),
+    "discriminator": lambda parts: _seqgan(parts, "discriminator"),
+    "protocol": lambda parts: _seqgan(parts, "protocol"),
 }

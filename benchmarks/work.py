@@ -6,6 +6,7 @@ from benchmarks.results import Limit
 from benchmarks.sides import CASES, FOLDER, SAMPLING_ROWS, SAMPLING_TOKENS, VOCABULARY_SIZE
 from gptgan_jax.compiling.networks import Work, generator_writing
 from gptgan_jax.compiling.work import Parts, step_work
+from gptgan_jax.config import Phase
 from gptgan_jax.config_files import load_config
 
 DECODING = ("sampling", "generate")
@@ -19,7 +20,8 @@ def parts_of(case: str) -> Parts:
     if case in DECODING:
         args = VOCABULARY_SIZE, SAMPLING_ROWS, 1, SAMPLING_TOKENS
         return {"writing": generator_writing(config.generator, *args)}
-    return step_work(config, "likelihood" if case == "likelihood" else "adversarial", VOCABULARY_SIZE, 1)
+    phases: dict[str, Phase] = {"likelihood": "likelihood", "discriminator": "warmup"}
+    return step_work(config, phases.get(case, "adversarial"), VOCABULARY_SIZE, 1)
 
 
 def limit_of(case: str, machine: dict[str, Any]) -> Limit:

@@ -249,7 +249,7 @@ def rollout_values(
 
     _, cache = generator.prefill(params, prompt, prompt_mask, length)
     found = []
-    for stretch in np.array_split(np.arange(length - 1), max(1, min(stretches, length - 1))):
+    for stretch in stretches_of(length, stretches):
 
         def valued(
             cache: PyTree, t: Array, shared: int = int(stretch[0]) + 1 if len(stretch) else 1
@@ -263,6 +263,11 @@ def rollout_values(
     texts = jnp.repeat(written.tokens, count, axis=0), jnp.repeat(written.mask, count, axis=0)
     whole = mean(jax.random.fold_in(key, length), *texts, length)
     return jnp.concatenate([*found, whole[:, None]], axis=1)
+
+
+def stretches_of(length: int, count: int) -> list[np.ndarray]:
+    """The tokens that have continuations, all but the last of `length`, in so many parts of equal size if it can be."""
+    return np.array_split(np.arange(length - 1), max(1, min(count, length - 1)))
 
 
 def resample(

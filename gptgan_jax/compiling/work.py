@@ -9,9 +9,11 @@ from gptgan_jax.compiling.networks import (
     relaxed_embedding,
 )
 from gptgan_jax.config import Config, Phase
-from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminators import CnnConfig, TransformerDiscriminatorConfig
 from gptgan_jax.objectives.estimator_configs import build_estimator
 from gptgan_jax.objectives.estimators import PolicyGradient, SelfPlay
+from gptgan_jax.sampling import stretches_of
+from gptgan_jax.training.generating import STRETCHES
 
 Parts = dict[str, Work]
 
@@ -122,7 +124,14 @@ class _Step:
         # From prefixes of 1 to T - 1 tokens: T - 2 decoding steps for the first, none for the last.
         continuing = max(self.target - 2, 0) / 2 * (steps + -1.0 * start)
         known = generator_writing(network, vocab_size, self.fakes, whole, self.target)
-        return {"rollouts written": continuing + known, "D judges rollouts": self.target * self.discriminator(rows)}
+        judge = self.config.discriminator
+        judged = self.target * self.discriminator(rows)
+        if isinstance(judge, CnnConfig):
+            # What the continuations of a stretch share is read once.
+            parts = stretches_of(self.target, STRETCHES)
+            tokens = sum(len(part) * (self.target - 1 - int(part[0])) for part in parts if len(part))
+            judged = self.discriminator(self.fakes) + tokens * discriminator_forward(judge, rows, 1)
+        return {"rollouts written": continuing + known, "D judges rollouts": judged}
 
     # ---- one pass
 

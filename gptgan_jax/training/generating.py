@@ -16,7 +16,7 @@ from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Sam
 
 Update = tuple[Player, PyTree, Metrics]
 
-_STRETCHES = 4
+STRETCHES = 4
 """Of texts whose continuations are judged: with 4, 57 in 100 of their tokens are read, with any number 50 or more."""
 
 
@@ -135,7 +135,7 @@ def _rollout_rewards(
         value,
         game.temperature,
         game.rows,
-        stretches=1 if continuations is None else _STRETCHES,
+        stretches=1 if continuations is None else STRETCHES,
     )
 
 
