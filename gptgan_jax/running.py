@@ -6,6 +6,7 @@ from pathlib import Path
 from gptgan_jax.config import PHASES, Config
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import evaluate_run
+from gptgan_jax.evaluation.memorisation import memorised
 from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.evaluation.sweep import sweep_run
 from gptgan_jax.reports.comparison import write_comparison
@@ -61,6 +62,8 @@ def judge_run(folder: RunFolder, say: Say, sweep: bool = False) -> Evaluation:
     evaluation = evaluate_run(folder, say, thorough=False)
     if sweep and evaluation.sweep is None:
         evaluation = sweep_run(folder, say)
+    for alarm in memorised(evaluation) if evaluation != before else ():
+        say(f"ALARM: {alarm}")
     if before is None or evaluation != before or not (folder.path / HTML_FILE).exists():
         write_run_report(load_reported_run(folder))
     return evaluation

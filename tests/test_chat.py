@@ -3,8 +3,13 @@
 import io
 import json
 import os
+import pty
+import select
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import train_tiny
@@ -15,12 +20,13 @@ from gptgan_jax.cli import main
 from gptgan_jax.data.corpora import Corpus, Split
 from gptgan_jax.data.tokenizers import WordTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.runs.folder import RunFolder
 
 WORDS = "hi ho bye you two cats run here now"
 
 
-def conversation(longest: int) -> Conversation:
-    return Conversation(fit_tokenizer(WordTokenizer(), Corpus(Split([WORDS]), Split(["hi"]), None)), longest)
+def conversation(longest: int, **keys: Any) -> Conversation:
+    return Conversation(fit_tokenizer(WordTokenizer(), Corpus(Split([WORDS]), Split(["hi"]), None)), longest, **keys)
 
 
 def test_what_was_said_goes_before_as_far_back_as_it_fits() -> None:
@@ -36,9 +42,11 @@ def test_what_was_said_goes_before_as_far_back_as_it_fits() -> None:
     assert read(talk.ask("now")) == "now"
 
 
-def test_of_a_turn_that_is_too_long_the_end_is_kept() -> None:
+def test_of_a_turn_that_is_too_long_is_kept_what_was_kept_in_training() -> None:
     talk = conversation(3)
     assert talk.tokenizer.decode(talk.ask("two cats run here now")) == "run here now"
+    talk = conversation(3, keep="start")
+    assert talk.tokenizer.decode(talk.ask("two cats run here now")) == "two cats run"
 
 
 def test_a_message_of_unknown_words_leaves_the_conversation_as_it_was() -> None:
@@ -167,3 +175,73 @@ def test_a_models_text_steers_no_terminal_and_a_reply_is_one_line() -> None:
     terminal.isatty = lambda: True  # type: ignore[method-assign]
     chat_module._show("a\x1b[2J\nb", terminal)
     assert terminal.getvalue() == "a\\x1b[2J\nb"
+
+
+# A chat whose replies never end, in a process of its own whose controlling terminal is its standard input.
+ENDLESS_CHAT = """
+import fcntl, sys, termios, time
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from gptgan_jax import chat, cli
+
+class Endless:
+    def __init__(self, *_): pass
+    def __call__(self, key, prompt):
+        while True:
+            yield 5
+            time.sleep(0.01)
+
+chat.TokenStream = Endless
+sys.exit(cli.main(["chat", sys.argv[1]]))
+"""
+
+
+class Terminal:
+    """The other end of a pseudo-terminal: what a user sees and types."""
+
+    def __init__(self, folder: Path) -> None:
+        self.side, its_own = pty.openpty()
+        command = [sys.executable, "-c", ENDLESS_CHAT, str(folder)]
+        streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), its_own)
+        self.process = subprocess.Popen(command, start_new_session=True, cwd=Path(__file__).parents[1], **streams)
+        os.close(its_own)
+
+    def type(self, keys: str) -> None:
+        os.write(self.side, keys.encode())
+
+    def until(self, end: str) -> str:
+        """What is shown up to and including `end`."""
+        shown = ""
+        while end not in shown:
+            ready, _, _ = select.select([self.side], [], [], 120)
+            assert ready, f"{end!r} did not come after {shown!r}"
+            try:
+                shown += os.read(self.side, 1).decode("latin-1")
+            except OSError:  # Linux: the other end is closed
+                pytest.fail(f"ended after {shown!r}")
+        return shown
+
+    def ended(self) -> int:
+        os.set_blocking(self.side, False)
+        return self.process.wait(timeout=120)
+
+
+def test_on_a_real_terminal_replies_stream_ctrl_c_stops_one_and_ctrl_d_leaves(folder: Path) -> None:
+    word = RunFolder(folder).read_tokenizer().decode([5])
+    terminal = Terminal(folder)
+    try:
+        assert "/reset forgets" in terminal.until("> ")
+        for _ in range(2):  # the first one's end is not the program's
+            terminal.type("hi\r")
+            terminal.until(f"{word} {word} {word}")  # seen, though the reply has no end
+            terminal.type("\x03")
+            assert "/reset forgets" not in terminal.until("> ")
+        terminal.type("half a line\x03")
+        assert "/reset forgets" in terminal.until("> ")
+        terminal.type("/reset\r")
+        assert "forgotten" in terminal.until("> ")
+        terminal.type("\x04")
+        assert terminal.ended() == 0
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+        os.close(terminal.side)

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from gptgan_jax.data.corpora import Split, counted
+from gptgan_jax.data.corpora import PromptKeep, Split, counted
 from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.errors import UserError
 from gptgan_jax.types import Batch, Vocabulary
 
 ENCODE_AT_ONCE = 1000
@@ -60,7 +61,8 @@ class TokenisedSplit:
         max_length: target length of a batch, T.
         max_prompt_length: longest prompt; a conditional batch has P = max_prompt_length + 1, with BOS.
         truncated_targets: documents that were longer, EOS included; their first max_length tokens stay, without EOS.
-        truncated_prompts: prompts that were longer; their last max_prompt_length tokens stay.
+        truncated_prompts: prompts that were longer; max_prompt_length of their tokens stay.
+        prompt_keep: whether those are the last or the first.
         unknown_tokens: tokens of targets and prompts that stand for an unknown word.
         empty_documents: documents without any token, which were left out.
     """
@@ -75,6 +77,7 @@ class TokenisedSplit:
     truncated_prompts: int = 0
     unknown_tokens: int = 0
     empty_documents: int = 0
+    prompt_keep: PromptKeep = "end"
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -93,9 +96,10 @@ class TokenisedSplit:
 
     def notes(self) -> tuple[str, ...]:
         """One line for each of the four counts that is not zero."""
+        kept = "last" if self.prompt_keep == "end" else "first"
         lines = (
             (self.truncated_targets, "document", f" cut off at {self.max_length} tokens"),
-            (self.truncated_prompts, "prompt", f" cut to the last {self.max_prompt_length} tokens"),
+            (self.truncated_prompts, "prompt", f" cut to the {kept} {self.max_prompt_length} tokens"),
             (self.unknown_tokens, "unknown word", ""),
             (self.empty_documents, "document", " without any token left out"),
         )
@@ -107,7 +111,13 @@ def unconditional_split(targets: Ragged, vocabulary: Vocabulary, max_length: int
     return TokenisedSplit(targets, None, None, vocabulary, max_length, max_prompt_length=1)
 
 
-def encode_split(split: Split, tokenizer: AnyTokenizer, max_length: int, max_prompt_length: int = 1) -> TokenisedSplit:
+def encode_split(
+    split: Split,
+    tokenizer: AnyTokenizer,
+    max_length: int,
+    max_prompt_length: int = 1,
+    prompt_keep: PromptKeep = "end",
+) -> TokenisedSplit:
     """Encodes the documents of a split, ends each with EOS (where the vocabulary has one) and cuts it to length.
 
     Args:
@@ -115,6 +125,10 @@ def encode_split(split: Split, tokenizer: AnyTokenizer, max_length: int, max_pro
         tokenizer: its ids.
         max_length: longest target in tokens, EOS included, at least 1.
         max_prompt_length: longest prompt in tokens, BOS not included.
+        prompt_keep: what is kept of a longer one.
+
+    Raises:
+        UserError: as `cut_prompt` does.
     """
     eos = tokenizer.vocabulary.eos_id
     end = [] if eos is None else [eos]
@@ -131,7 +145,9 @@ def encode_split(split: Split, tokenizer: AnyTokenizer, max_length: int, max_pro
             truncated_targets += len(ids) + len(end) > max_length
             truncated_prompts += len(prompt) > max_prompt_length
             targets.add((ids + end)[:max_length])
-            prompts.add(prompt[-max_prompt_length:])
+            if len(prompt) > max_prompt_length and split.prompts is not None:
+                prompt = cut_prompt(tokenizer, split.prompts[i], prompt, max_prompt_length, prompt_keep)
+            prompts.add(prompt)
     return TokenisedSplit(
         targets=targets.built(),
         prompts=None if split.prompts is None else prompts.built(),
@@ -143,6 +159,42 @@ def encode_split(split: Split, tokenizer: AnyTokenizer, max_length: int, max_pro
         truncated_prompts=truncated_prompts,
         unknown_tokens=unknown,
         empty_documents=len(split) - len(kept),
+        prompt_keep=prompt_keep,
+    )
+
+
+def cut_prompt(tokenizer: AnyTokenizer, prompt: str, ids: list[int], longest: int, keep: PromptKeep) -> list[int]:
+    """Of a prompt's tokens, if they are more than `longest`, the last or the first so many.
+
+    What a chat template writes around a prompt ends with what opens the answer. So of a prompt's beginning, the prompt
+    is cut and not what is written around it.
+
+    Args:
+        tokenizer: of the ids.
+        prompt: the text.
+        ids: all of its tokens, as `encode_prompts` gives them.
+        longest: at least 1.
+        keep: which part.
+
+    Raises:
+        UserError: where a chat template leaves no room for a token of the prompt.
+    """
+    if len(ids) <= longest:
+        return ids
+    if keep == "end":
+        return ids[-longest:]
+    if getattr(tokenizer, "chat_template", None) is None:
+        return ids[:longest]
+    alone = tokenizer.encode(prompt)
+    room = longest - (len(ids) - len(alone))
+    while room > 0:
+        cut = tokenizer.encode_prompts([tokenizer.decode(alone[:room])])[0]
+        if len(cut) <= longest:
+            return cut
+        room -= len(cut) - longest  # text that was cut within a character may be spelt in more tokens
+    raise UserError(
+        f"data.max_prompt_length {longest}: the chat template's own {len(ids) - len(alone)} tokens leave a prompt no "
+        "room; raise it, or set data.chat_template to false"
     )
 
 

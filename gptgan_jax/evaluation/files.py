@@ -12,6 +12,7 @@ from gptgan_jax.data.readers import read_lines
 from gptgan_jax.data.tokenizers import Tokenizer, WordTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.judge import judge_from
+from gptgan_jax.evaluation.memorisation import TrainingText
 from gptgan_jax.evaluation.results import REAL, Column, Evaluation, table_of
 from gptgan_jax.evaluation.scores import Ruler, judge_figures, text_figures
 from gptgan_jax.evaluation.texts import TextSet
@@ -88,7 +89,8 @@ def evaluate_files(
 
     source = f"{len(learned)} {'training texts' if seen else 'of the references'}"
     judge = judge_from(as_set(learned).targets, source, tokenizer.vocabulary, length, JudgeConfig(), embedder, say)
-    ruler = Ruler(as_set(compared), copied, judge, seed)
+    known = None if copied is None else TrainingText(copied, as_set(learned).targets)
+    ruler = Ruler(as_set(compared), known, judge, seed)
     count = min(len(written), len(scored))
     if count < len(written):
         notes.append(f"Of the {len(written)} samples the first {count} are scored: as many as there are real texts.")

@@ -23,6 +23,7 @@ from gptgan_jax.evaluation.classifier import (
 from gptgan_jax.evaluation.divergences import LogProbs
 from gptgan_jax.evaluation.judge import Judge, judge_from
 from gptgan_jax.evaluation.likelihood import HeldOut, likelihood_of
+from gptgan_jax.evaluation.memorisation import TrainingText
 from gptgan_jax.evaluation.residual import ResidualModel, restore_networks
 from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Figure, table_of
 from gptgan_jax.evaluation.scores import (
@@ -274,7 +275,7 @@ class _Measure:
         if self.count < 2:
             raise UserError(f"{subject.folder.path}: {self.count} held-out text is too little; hold out more")
         self.drawn = f"{self.count} texts, {self.drawing}, the run's seed"
-        self.ruler = Ruler(subject.reference_texts, self.text.copied, judge)
+        self.ruler = Ruler(subject.reference_texts, TrainingText(self.text.copied, self.text.train.targets), judge)
         self.task = subject.task(thorough=judge is not None)
         self.test = text_set(self.text.test, self.run.tokenizer)
         self.source_of_test = None if self.run.conditional else subject.source_of(self.test)

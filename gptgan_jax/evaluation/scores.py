@@ -3,7 +3,7 @@
 Each metric is a plain function elsewhere in this room; here they get their names, directions and signatures.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from gptgan_jax.evaluation.divergences import LogProbs, divergences, grammar_log
 from gptgan_jax.evaluation.estimates import Estimate, exponential, jackknife_error, mean_of, ratio_of_sums, share_of
 from gptgan_jax.evaluation.judge import Judge
 from gptgan_jax.evaluation.likelihood import HeldOut
+from gptgan_jax.evaluation.memorisation import TrainingText
 from gptgan_jax.evaluation.ngrams import (
     Words,
     bleu,
@@ -40,13 +41,13 @@ class Ruler:
 
     Attributes:
         references: real text that the judge has not learned from.
-        copied: texts -> bool [N], which of them stand in the training text; None where that is not known.
+        training: what texts may have been copied from; None where that is not known.
         judge: None leaves its figures out.
         seed: of the classifier and of the models that learn from samples.
     """
 
     references: TextSet
-    copied: Callable[[Sequence[str]], np.ndarray] | None = None
+    training: TrainingText | None = None
     judge: Judge | None = None
     seed: int = 0
 
@@ -99,10 +100,7 @@ def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
         Figure("different texts", "share", distinct_texts(samples.texts), drawn),
         Figure("repeated 2-grams within a text", "share", repetition(words, 2), f"{drawn}; words"),
     ]
-    if ruler.copied is not None:
-        novel = share_of(~ruler.copied(samples.texts))
-        figures.append(Figure("not in the training text", "share", novel, drawn))
-    return figures
+    return figures + (ruler.training.figures(samples, drawn) if ruler.training is not None else [])
 
 
 def self_bleu_figures(words: Sequence[Words], drawn: str, orders: Sequence[int]) -> list[Figure]:

@@ -23,7 +23,7 @@ from gptgan_jax.reports.document import (
     write_document,
 )
 from gptgan_jax.reports.figures import comparison_figure
-from gptgan_jax.reports.run import PICTURES, alarms_in, best_blocks, dominance_blocks, frontier_blocks
+from gptgan_jax.reports.run import PICTURES, alarms_of, best_blocks, dominance_blocks, frontier_blocks
 from gptgan_jax.reports.tables import samples_table
 from gptgan_jax.whole_files import write_whole
 
@@ -160,7 +160,7 @@ def _alarms(models: Sequence[Model]) -> list[Block]:
     for model in models:
         if model.column == "adversarial":
             for seed, run in model.runs.items():
-                fired = [f"{model.label}, seed {seed}: {alarm}" for alarm in alarms_in(run.records)]
+                fired = [f"{model.label}, seed {seed}: {alarm}" for alarm in alarms_of(run)]
                 lines += fired or [f"{model.label}, seed {seed}: none fired"]
     return [Heading("Alarms"), Bullets(tuple(lines))] if lines else []
 

@@ -17,7 +17,7 @@ from gptgan_jax.reports.run import (
     ERRORS_NOTE,
     PICTURES,
     ReportedRun,
-    alarms_in,
+    alarms_of,
     best_blocks,
     commands_of,
     compared,
@@ -232,7 +232,7 @@ def _alarms(groups: Sequence[Group]) -> list[Block]:
     lines = []
     for group in groups:
         for run in group.runs:
-            fired = [f"{group.label}, {run.folder}: {alarm}" for alarm in alarms_in(run.records)]
+            fired = [f"{group.label}, {run.folder}: {alarm}" for alarm in alarms_of(run)]
             lines += fired or [f"{group.label}, {run.folder}: none fired"]
     return [Heading("Alarms"), Bullets(tuple(lines))]
 

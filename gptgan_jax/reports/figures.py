@@ -26,6 +26,7 @@ PANELS = (
     ("entropy", "generator\nentropy", "nats/token"),
     ("length", "mean length\nof samples", "tokens"),
     ("kl", "KL to the\nreference", "nats/token"),
+    ("repetition", "repeated\n2-grams", "share of a text"),
 )
 # And of the picture that compares runs.
 COMPARED = (("valid_nats_per_token", "validation\nloss", "nats/token"), *PANELS)
@@ -77,7 +78,7 @@ def loss_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figu
 
 
 def discriminator_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figure | None":
-    """The health of the adversarial game, one panel per recorded key of PANELS; real text's length beside the own."""
+    """The health of the adversarial game, one panel per recorded key of PANELS; what real text has beside it."""
     curves = [(panel, curve) for panel in PANELS if len((curve := _curve(records, panel[0]))[0])]
     if not curves:
         return None
@@ -87,8 +88,8 @@ def discriminator_figure(records: Sequence[Record], phases: Sequence[PhaseSpan])
         panel.set_ylabel(f"{label}\n({unit})")
         if name == "discriminator_accuracy":
             _healthy_band(panel, curve[1].min())
-        real = _curve(records, "real_length")
-        if name == "length" and len(real[0]):
+        real = _curve(records, f"real_{name}")
+        if len(real[0]):
             panel.plot(*real, color=ORANGE, linewidth=1, marker=_marker(real), label="real text")
             panel.legend(loc="best", framealpha=0.9, fontsize=9)
     _shade(panels, phases, [curve[0] for _, curve in curves])

@@ -14,6 +14,7 @@ from gptgan_jax.config import Config
 from gptgan_jax.config_files import to_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.frontiers import Dominance, best_drawing, dominance
+from gptgan_jax.evaluation.memorisation import memorised
 from gptgan_jax.evaluation.results import REAL, Axes, Evaluation, Sweep
 from gptgan_jax.reports.classes import RELIABILITY_ALT, RELIABILITY_FILE, reliability_figure
 from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, Picture, write_document
@@ -77,6 +78,11 @@ def alarms_in(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
     return sorted(found, key=lambda alarm: alarm.step)
 
 
+def alarms_of(run: ReportedRun) -> list[str]:
+    """What looked wrong while it trained, and what of the training text its checkpoints have by heart."""
+    return [*map(str, alarms_in(run.records)), *memorised(run.evaluation)]
+
+
 def load_reported_run(folder: RunFolder) -> ReportedRun:
     """Reads a run folder.
 
@@ -108,7 +114,7 @@ def write_run_report(run: ReportedRun) -> Path:
         *_curves(run.records),
         *_samples(run.evaluation),
         Heading("Alarms"),
-        _bullets([str(alarm) for alarm in alarms_in(run.records)], "None fired."),
+        _bullets(alarms_of(run), "None fired."),
         Heading("Configuration"),
         Code(to_yaml(run.config), "yaml"),
         Heading("Reproduce"),

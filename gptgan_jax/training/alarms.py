@@ -7,6 +7,8 @@ from typing import Any
 WINDOW = 5
 # Of the discriminator, on pairs of a real and a generated text: between guessing and certainty.
 HEALTHY_ACCURACY = (0.55, 0.95)
+# Of its 2-grams, so much larger a share than of real text's are ones that a text has said before.
+MORE_REPETITION = 0.1
 
 
 def active_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -45,6 +47,13 @@ def active_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         found["length"] = (
             f"texts of {length:.1f} tokens against {real_length:.1f} in real ones: reward is earned by length; "
             "raise objective.kl_weight"
+        )
+    repetition, real_repetition = recent("repetition"), recent("real_repetition")
+    if repetition is not None and real_repetition is not None and repetition > real_repetition + MORE_REPETITION:
+        found["repetition"] = (
+            f"{repetition:.0%} of a text's 2-grams repeat earlier ones of it, {real_repetition:.0%} in real ones: the "
+            "generator goes in circles; raise objective.kl_weight or objective.entropy_weight, or lower its learning "
+            "rate"
         )
     if kl is not None and kl > 1.0:
         found["kl"] = (

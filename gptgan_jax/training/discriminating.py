@@ -105,10 +105,38 @@ def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array
         **_class_metrics(game, real, batch),
         "discriminator_accuracy": pair_accuracy(*rows.gathered((real.sequence, fake.sequence))),
         "discriminator_gradient_norm": optax.global_norm(gradient),
-        "length": rows.gathered(written.mask.sum(axis=1)).mean(),
-        "real_length": rows.gathered(batch.target_mask.sum(axis=1)).mean(),
+        **shape_metrics(game, batch, written),
     }
     return Verdict(gradient, judgement_of(game, real, batch, fake, fakes), metrics)
+
+
+def shape_metrics(game: Game, batch: Batch, written: Sample) -> Metrics:
+    """How long the written and the batch's real texts are, and how much they repeat themselves."""
+    metrics = {}
+    for prefix, tokens, mask in (("", written.tokens, written.mask), ("real_", batch.target, batch.target_mask)):
+        lengths, shares = game.rows.gathered((mask.sum(axis=1), repeated_bigrams(tokens, mask)))
+        metrics[f"{prefix}length"] = lengths.mean()
+        metrics[f"{prefix}repetition"] = masked_mean(shares, lengths > 1)
+    return metrics
+
+
+def repeated_bigrams(tokens: Array, mask: Array) -> Array:
+    """The share of a text's 2-grams of tokens that it has said before (seq-rep-2, Welleck et al. 2020).
+
+    Args:
+        tokens: int32 [B, T].
+        mask: bool [B, T], true from the first token of a text to its last.
+
+    Returns:
+        float32 [B]; 0 for a text of fewer than two tokens.
+    """
+    # A 2-gram as one number, by Knuth's multiplicative hashing: equal ones become neighbours in one sort of a row.
+    first, second = tokens[:, :-1].astype(jnp.uint32), tokens[:, 1:].astype(jnp.uint32)
+    there = mask[:, 1:]
+    keys = jnp.sort(jnp.where(there, first * jnp.uint32(2654435761) + second, jnp.uint32(2**32 - 1)), axis=1)
+    count = there.sum(axis=1)
+    again = (keys[:, 1:] == keys[:, :-1]) & (jnp.arange(1, keys.shape[1]) < count[:, None])
+    return again.sum(axis=1) / jnp.maximum(count, 1)
 
 
 def supervised(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[Params, Metrics]:

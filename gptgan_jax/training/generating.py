@@ -10,7 +10,7 @@ from gptgan_jax.objectives.estimators import Experience, Pathwise, PolicyGradien
 from gptgan_jax.objectives.likelihood import entropy, kl_divergence, token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, is_last
 from gptgan_jax.sampling import log_probs, rollout_values, shape_logits
-from gptgan_jax.training.discriminating import Metrics, answering, repeated, updated, write
+from gptgan_jax.training.discriminating import Metrics, answering, repeated, shape_metrics, updated, write
 from gptgan_jax.training.game import Game
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Sample, Scores
 
@@ -224,8 +224,7 @@ def self_play_step(
     metrics |= {
         "loss": loss,
         "gradient_norm": optax.global_norm(gradient),
-        "length": game.rows.gathered(written.mask.sum(axis=1)).mean(),
-        "real_length": game.rows.gathered(batch.target_mask.sum(axis=1)).mean(),
+        **shape_metrics(game, batch, written),
     }
     player = updated(game.generator_optimizer, state.generator, gradient)
     return state.replace(generator=player, estimator=estimator_state, reference=reference), metrics

@@ -32,6 +32,7 @@ BAR_FIGURES = {
     "reward": "reward",
     "entropy": "entropy",
     "kl": "KL",
+    "repetition": "repeats",
 }
 
 

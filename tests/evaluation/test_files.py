@@ -84,7 +84,9 @@ def test_with_training_text_copies_are_counted_and_the_judge_learns_from_it(tmp_
     samples = written(tmp_path / "s.txt", training[:10] + [f"cat {text}" for text in sentences(30, 4)])
     references = written(tmp_path / "r.txt", [f"a a {text}" for text in sentences(100, 5)])
     evaluation = scored(samples, references, written(tmp_path / "t.txt", training))
-    assert row(evaluation, "not in the training text").values["samples"].value == pytest.approx(30 / 40)
+    assert row(evaluation, "copied from the training text").values["samples"].value == pytest.approx(10 / 40)
+    longest = row(evaluation, "longest such run of all texts").values["samples"].value
+    assert longest == max(len(text.split()) for text in training[:10]) + 1  # with the end of text
     assert "40 training texts" in row(evaluation, "LM score").signature
 
 

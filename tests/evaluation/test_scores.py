@@ -28,6 +28,7 @@ from gptgan_jax.evaluation.estimates import Estimate, mean_of, share_of
 from gptgan_jax.evaluation.judge import Judge, judge_from
 from gptgan_jax.evaluation.language_model import LanguageModel
 from gptgan_jax.evaluation.likelihood import HeldOut
+from gptgan_jax.evaluation.memorisation import TrainingText
 from gptgan_jax.evaluation.ngrams import bleu, self_bleu, words_of
 from gptgan_jax.evaluation.results import Figure
 from gptgan_jax.evaluation.scores import (
@@ -128,7 +129,7 @@ def nothing_copied(texts: Sequence[str]) -> np.ndarray:
 
 def every_figure(samples: TextSet, references: TextSet, judge: Judge) -> list[Figure]:
     """All that there is for text of a grammar."""
-    ruler = Ruler(references, nothing_copied, judge, seed=11)
+    ruler = Ruler(references, TrainingText(nothing_copied, references.targets), judge, seed=11)
     lengths = np.diff(samples.targets.offsets)
     of_samples = source_log_probs(samples, GRAMMAR, TOKENIZER)
     of_references = source_log_probs(references, GRAMMAR, TOKENIZER)
@@ -185,7 +186,9 @@ FIGURES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "distinct-2": ("share", "real", (DRAWN, "words")),
     "different texts": ("share", "real", (DRAWN,)),
     "repeated 2-grams within a text": ("share", "real", (DRAWN, "words")),
-    "not in the training text": ("share", "real", (DRAWN,)),
+    "copied from the training text": ("share", "real", (DRAWN,)),
+    "longest run from the training text": ("tokens", "real", (DRAWN, "30 training texts", "tokens")),
+    "longest such run of all texts": ("tokens", "real", (DRAWN, "30 training texts", "tokens")),
     "LM score": ("nats/token", "real", (DRAWN, "2-layer GPT of width 9", "500 training texts", "01234567")),
     "Fréchet distance": ("", "lower", (DRAWN, "30 of them against 30 references", "mean hidden state")),
     "MAUVE": (
@@ -218,7 +221,7 @@ def test_every_figure_has_its_name_its_unit_its_direction_and_says_what_it_was_m
 
 def test_what_is_not_known_has_no_figure() -> None:
     without = by_name(text_figures(SAMPLES, Ruler(REFERENCES), DRAWN))
-    assert set(FIGURES) - set(without) >= {"not in the training text", "grammatical", "held-out NLL"}
+    assert set(FIGURES) - set(without) >= {"copied from the training text", "grammatical", "held-out NLL"}
     assert judge_figures(SAMPLES, Ruler(REFERENCES), DRAWN) == []
 
 
@@ -290,13 +293,16 @@ def test_without_any_word_there_is_no_likelihood_by_word() -> None:
 def test_figures_of_a_few_texts_by_hand() -> None:
     samples = as_set(["the cat sleeps", "the cat sleeps", "a dog a dog"])
     copied = np.array([False, True, False])
-    found = by_name(text_figures(samples, Ruler(as_set(["the cat"]), lambda texts: copied), DRAWN))
+    training = TrainingText(lambda texts: copied, as_set(["a cat sleeps"]).targets)
+    found = by_name(text_figures(samples, Ruler(as_set(["the cat"]), training), DRAWN))
     assert found["length"].estimate.value == pytest.approx((4 + 4 + 5) / 3)  # the end of text is a token
     assert found["distinct-1"].estimate.value == pytest.approx(5 / 10)
     assert found["distinct-2"].estimate.value == pytest.approx(4 / 7)
     assert found["different texts"].estimate.value == pytest.approx(2 / 3)
     assert found["repeated 2-grams within a text"].estimate.value == pytest.approx((0 + 0 + 1 / 3) / 3)
-    assert found["not in the training text"].estimate == share_of(~copied)
+    assert found["copied from the training text"].estimate == share_of(copied)
+    # "cat sleeps" and the end of text, twice, and "a".
+    assert found["longest run from the training text"].estimate.value == pytest.approx((3 + 3 + 1) / 3)
     bleu_2 = math.sqrt(2 / 3 * 1 / 2)
     assert found["BLEU-2"].estimate == mean_of([bleu_2, bleu_2, 0.0])
     assert found["Self-BLEU-2"].estimate == Estimate(pytest.approx(2 / 3), None)

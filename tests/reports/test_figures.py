@@ -24,7 +24,7 @@ from gptgan_jax.reports.frontiers import frontier_figure, frontier_points
 from gptgan_jax.runs.records import Records, read_metrics
 
 PHASES = [PhaseSpan("likelihood", 0, 20), PhaseSpan("discriminator", 20, 25), PhaseSpan("adversarial", 25, 60)]
-FIGURES = {"discriminator_accuracy": 0.7, "entropy": 3.0, "length": 9.0, "kl": 0.1}
+FIGURES = {"discriminator_accuracy": 0.7, "entropy": 3.0, "length": 9.0, "kl": 0.1, "repetition": 0.02}
 
 
 def axes_of(figure: Any) -> list[Any]:
@@ -57,21 +57,23 @@ def test_the_curves_are_the_records(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", FIGURES)
 def test_a_key_that_was_not_recorded_or_never_finite_has_no_panel(missing: str) -> None:
     records = [{"phase": "adversarial", "step": 5, **FIGURES}]
-    assert len(axes_of(discriminator_figure(records, []))) == 4
+    assert len(axes_of(discriminator_figure(records, []))) == len(FIGURES)
     for value in ({}, {missing: None}):
         records = [{"phase": "adversarial", "step": 5, **{k: v for k, v in FIGURES.items() if k != missing}, **value}]
         axes = axes_of(discriminator_figure(records, []))
-        assert len(axes) == 3
+        assert len(axes) == len(FIGURES) - 1
         assert all(len(panel.lines[0].get_xdata()) == 1 for panel in axes)
 
 
-def test_real_texts_length_stands_beside_the_samples_where_it_was_recorded() -> None:
+def test_what_real_text_has_stands_beside_the_samples_where_it_was_recorded() -> None:
     records = [{"phase": "adversarial", "step": 5, **FIGURES}]
     assert all(len(panel.lines) == 1 for panel in axes_of(discriminator_figure(records, [])))
     with_real = [record | {"real_length": 8.0} for record in records]
     panel = axes_of(discriminator_figure(with_real, []))[2]
     assert lines_of(panel) == [[[5, 9.0]], [[5, 8.0]]]
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["samples", "real text"]
+    with_real = [record | {"real_repetition": 0.01} for record in records]
+    assert lines_of(axes_of(discriminator_figure(with_real, []))[4]) == [[[5, 0.02]], [[5, 0.01]]]
 
 
 def test_nothing_recorded_nothing_drawn() -> None:

@@ -14,8 +14,9 @@ from reported import check_self_contained, evaluation, make_run, sweep
 from gptgan_jax.config_files import to_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.estimates import Estimate
+from gptgan_jax.evaluation.memorisation import COPIED
 from gptgan_jax.evaluation.results import EVALUATION_FILE, REAL, Column, Evaluation, Score
-from gptgan_jax.reports.run import Alarm, ReportedRun, alarms_in, load_reported_run, write_run_report
+from gptgan_jax.reports.run import Alarm, ReportedRun, alarms_in, alarms_of, load_reported_run, write_run_report
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import one_line
 
@@ -226,3 +227,19 @@ def test_alarms_are_found_in_the_records(tmp_path: Path) -> None:
     run = make_run(tmp_path, last=10, alarm="odd")
     assert alarms_in(run.records) == [Alarm("adversarial", 10, "odd")]
     assert str(alarms_in(run.records)[0]) == "adversarial, step 10: odd"
+
+
+def test_what_a_checkpoint_knows_by_heart_is_an_alarm_beside_those_of_training(tmp_path: Path) -> None:
+    share = {"likelihood": Estimate(0.4, 0.02), "adversarial, best": Estimate(0.1, 0.02), REAL: Estimate(0.1, 0.02)}
+    rows = [Score(COPIED, "share", "", "real", share)]
+    run = make_run(tmp_path, judged=dataclasses.replace(evaluation(), scores=rows), alarm="odd")
+    text = report(run)
+    alarms = text[text.index("## Alarms") : text.index("## Configuration")]
+    assert "step 60: odd" in alarms
+    assert "likelihood: 40.0% of its texts stand in the training text, 10.0% of held-out ones" in alarms
+    assert "adversarial, best:" not in alarms
+    # Of a column that was copied from another run, that one tells.
+    copied = [dataclasses.replace(one, run="elsewhere") for one in run.evaluation.columns]
+    assert alarms_of(dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, columns=copied))) == [
+        "adversarial, step 60: odd"
+    ]

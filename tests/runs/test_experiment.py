@@ -83,6 +83,16 @@ def test_conditional_text_shows_the_first_validation_prompts(tmp_path: Path) -> 
     assert experiment.example_batch().prompt.shape == (1, 4)
 
 
+@pytest.mark.parametrize(("keep", "left"), [("end", "cats run here"), ("start", "two cats run")])
+def test_a_run_keeps_the_part_of_a_long_prompt_that_it_is_told_to(keep: str, left: str, tmp_path: Path) -> None:
+    rows = [{"q": "two cats run here", "text": f"ho {i}"} for i in range(60)]
+    (tmp_path / "rows.json").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    keys = {"data.kind": "hf", "data.train": str(tmp_path / "rows.json"), "data.prompt_column": "q"}
+    experiment = tiny_experiment(tmp_path, keys | {"data.prompt_keep": keep})[0]
+    for split in (experiment.train, experiment.valid, experiment.test):
+        assert [experiment.tokenizer.decode(prompt) for prompt in split.first_prompts(1)] == [left]
+
+
 def test_the_generators_shapes_are_those_of_its_parameters_conditional_or_not(tmp_path: Path) -> None:
     experiment, _ = tiny_experiment(tmp_path)
     shapes = generator_shapes(experiment.config, experiment.generator)

@@ -6,7 +6,15 @@ import pytest
 
 from gptgan_jax.training.alarms import WINDOW, active_alarms, overfitting
 
-HEALTHY = {"discriminator_accuracy": 0.75, "entropy": 2.0, "kl": 0.2, "length": 9.0, "real_length": 10.0}
+HEALTHY = {
+    "discriminator_accuracy": 0.75,
+    "entropy": 2.0,
+    "kl": 0.2,
+    "length": 9.0,
+    "real_length": 10.0,
+    "repetition": 0.15,
+    "real_repetition": 0.1,
+}
 
 
 def lines(count: int = WINDOW, **fields: Any) -> list[dict[str, Any]]:
@@ -27,6 +35,8 @@ SICK = [
     ("length", {"length": 7.4}, "kl_weight"),
     ("length", {"length": 13.4}, "kl_weight"),
     ("kl", {"kl": 1.1}, "kl_weight"),
+    ("repetition", {"repetition": 0.21}, "entropy_weight"),
+    ("repetition", {"real_repetition": 0.0, "repetition": 0.11}, "kl_weight"),
 ]
 
 
@@ -48,6 +58,8 @@ def test_each_sounds_alone_on_its_condition_and_says_what_to_turn(
         {"length": 7.6},
         {"length": 13.2},
         {"kl": 0.9},
+        {"repetition": 0.19},
+        {"repetition": 0.9, "real_repetition": 0.81},
     ],
 )
 def test_none_sounds_just_short_of_its_condition(fields: dict[str, Any]) -> None:

@@ -29,11 +29,28 @@ from gptgan_jax import (
     rewards,
     sample,
 )
-from gptgan_jax.training.discriminating import empty_replay, remember
+from gptgan_jax.evaluation.ngrams import repetition
+from gptgan_jax.training.discriminating import empty_replay, remember, repeated_bigrams
 from gptgan_jax.types import Replay
 
 BATCH = batch_of(prompts=(2, 3, 1, 2, 3, 1), targets=(4, 2, 3, 4, 1, 4))
 T, RATE = 4, 0.5
+
+
+def test_repetition_is_the_share_of_2_grams_that_a_text_has_said_before() -> None:
+    rng = np.random.default_rng(0)
+    tokens, lengths = rng.integers(0, 3, (200, 9)), rng.integers(1, 10, 200)
+    mask = np.arange(9) < lengths[:, None]
+    tokens = np.where(mask, tokens, rng.integers(0, 3, tokens.shape))  # what stands behind an end does not count
+    found = np.asarray(repeated_bigrams(jnp.asarray(tokens, jnp.int32), jnp.asarray(mask)))
+    texts = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+    expected = [repetition([text], 2).value or 0.0 for text in texts]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert 0.1 < found.mean() < 0.3
+    # Ids of a vocabulary whose square no 32-bit number holds; and texts too short for a 2-gram.
+    large = jnp.array([[150_000, 149_999, 150_000, 149_999], [1, 150_000, 2, 150_000]])
+    assert repeated_bigrams(large, jnp.ones((2, 4), bool)).tolist() == pytest.approx([1 / 3, 0])
+    assert repeated_bigrams(large[:, :1], jnp.ones((2, 1), bool)).tolist() == [0, 0]
 
 
 def table_generator() -> Generator:

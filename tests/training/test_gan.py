@@ -32,6 +32,7 @@ from gptgan_jax import (
     sample,
     spin,
 )
+from gptgan_jax.evaluation.ngrams import repetition
 from gptgan_jax.objectives.baselines import MovingAverage
 from gptgan_jax.training import discriminating
 
@@ -126,6 +127,11 @@ def test_discriminator_steps_teach_it_to_tell_the_batch_from_what_the_generator_
     assert np.mean(accuracies[-20:]) > max(0.8, np.mean(accuracies[:5]))
 
 
+def words_of(tokens: Any, mask: Any) -> list[list[int]]:
+    """Each text's tokens up to its end."""
+    return [row[there].tolist() for row, there in zip(np.asarray(tokens), np.asarray(mask), strict=True)]
+
+
 def by_hand(name: str, state: GanState) -> dict[str, Any]:
     """One adversarial step, from its published pieces; rewards and returns by loops over tokens."""
     whole, temperature, discount = name == "whole", 0.7 if name == "whole" else 1.0, 0.9 if name == "whole" else 0.5
@@ -169,6 +175,8 @@ def by_hand(name: str, state: GanState) -> dict[str, Any]:
         "entropy": per_token["entropy"],
         "length": mask.sum(axis=1).mean(),
         "real_length": 3.0,
+        "repetition": repetition(words_of(tokens, mask), 2).value,
+        "real_repetition": repetition(words_of(BATCH.target, BATCH.target_mask), 2).value,
         "baseline": 0.2,
     }
     returned = advantages.sum() / mask.sum() + 0.2
