@@ -65,6 +65,8 @@ def _reasons(config: Config, estimator: Estimator | None) -> Iterator[str]:
 
 
 def _reasons_of_start(config: Config) -> Iterator[str]:
+    if config.init_vocabulary == "by_token" and config.init_from is None:
+        yield "init_vocabulary by_token is of what init_from names: set that, or drop init_vocabulary"
     if config.generator.lora.rank and config.init_from is None:
         yield (
             "generator.lora adapts a generator that has learned: set init_from to a run or a model, or drop "

@@ -190,6 +190,11 @@ class Config:
         min_length=1,
     )
     init_checkpoint: str = key("likelihood", "which checkpoint of a run: best, last, a phase (its best) or a step")
+    init_vocabulary: Literal["same", "by_token"] = key(
+        "same",
+        "same: its tokenizer is taken. by_token: this run has its own; the rows of tokens that both have are copied, "
+        "and new tokens begin as the mean of its rows",
+    )
     max_skips: int = key(
         10, "steps in a row that are left out as their loss, gradient or result is not finite; then the run stops", ge=0
     )

@@ -29,7 +29,7 @@ from gptgan_jax.models.generators import Generator, build_generator
 from gptgan_jax.models.lora import merged, without_adapters
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.runs.start import Start, on_first_device, placed_like
+from gptgan_jax.runs.start import Start, by_token, on_first_device, placed_like
 from gptgan_jax.types import Batch, Params, Vocabulary
 
 # What two generators may differ in and still have the same parameters.
@@ -87,8 +87,12 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
     notes = list(corpus.notes)
     if start is not None:
         _check_start(config, corpus, start)
+        if config.init_vocabulary == "by_token":
+            start, note = by_token(config, start, fit_tokenizer(config.tokenizer, corpus))
+        else:
+            note = "its tokenizer is taken"
         tokenizer = start.tokenizer
-        notes.insert(0, f"the generator starts from {start.source}, and its tokenizer is taken")
+        notes.insert(0, f"the generator starts from {start.source}, and {note}")
     tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus)
     if isinstance(tokenizer, Tokenizer) and not getattr(config.data, "chat_template", True):
         tokenizer = replace(tokenizer, chat_template=None)
@@ -244,7 +248,8 @@ def _start_from_model(config: Config) -> Start:
     try:
         model = open_model(model_folder(config.init_from))
         model.network.check(config.generator)
-        generator, _ = build_networks(config, model.tokenizer.vocabulary)
+        asked = config if config.init_vocabulary == "same" else replace(config, vocab_size=None)
+        generator, _ = build_networks(asked, model.tokenizer.vocabulary)
         shapes = without_adapters(generator_shapes(config, generator))
         model.check(shapes)
     except UserError as error:
@@ -264,13 +269,14 @@ def _check_start(config: Config, corpus: Corpus, start: Start) -> None:
     if ids != isinstance(start.tokenizer, IdTokenizer):
         words = ("token ids", "text") if ids else ("text", "token ids")
         raise UserError(f"init_from: data is {words[0]}, and {config.init_from} learned {words[1]}; name another run")
-    if ids or isinstance(config.tokenizer, FileTokenizer):
+    if ids or (isinstance(config.tokenizer, FileTokenizer) and config.init_vocabulary == "same"):
         own, theirs = fit_tokenizer(config.tokenizer, corpus).vocabulary, start.tokenizer.vocabulary
         if own != theirs:
             where = "data" if ids else "tokenizer.path"
             raise UserError(
                 f"init_from: {where} has a vocabulary of {own.size}, {config.init_from} one of {theirs.size}"
                 f"{'' if own.size != theirs.size else ' with other special tokens'}; both must be the same"
+                f"{'' if ids else ', or init_vocabulary by_token'}"
             )
 
 

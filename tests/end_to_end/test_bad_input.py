@@ -217,6 +217,8 @@ adapters of a small judge | --discriminator.lora.rank 2 | unknown key 'discrimin
 adapters of a new judge   | --discriminator.kind transformer --discriminator.lora.rank 2 | lora adapts what the network starts from: set from_generator true, or drop lora
 all of it frozen          | --likelihood.optimizer.frozen ['*'] | likelihood.optimizer.frozen ['*'] leaves nothing that learns
 frozen under no name      | --warmup.optimizer.frozen [trunk/*] | warmup.optimizer.frozen 'trunk/*' matches none of the
+tokens of no start        | --init_vocabulary by_token | init_vocabulary by_token is of what init_from names: set that, or drop init_vocabulary
+tokens by another rule    | --init_from runs/earlier --init_vocabulary by_sound | init_vocabulary: should be 'same' or 'by_token'
 a run of another config   | --name earlier --seed 3  | holds a run of another config (seed: 0 -> 3); choose another --name
 a folder that is no run   | --name pictures          | runs/pictures exists and is no run folder; choose another --name
 a file in a run's place   | --name file.txt          | runs/file.txt: Not a directory; choose another --name
