@@ -215,7 +215,7 @@ adapters of no matrix     | --init_from runs/earlier --generator.lora.rank 2 --g
 adapters beside nothing   | --init_from runs/earlier --generator.lora.rank 2 --generator.lora.trained [head/*] | generator.lora.trained 'head/*' matches none of the
 adapters of a small judge | --discriminator.lora.rank 2 | unknown key 'discriminator.lora'
 adapters of a new judge   | --discriminator.kind transformer --discriminator.lora.rank 2 | lora adapts what the network starts from: set from_generator true, or drop lora
-all of it frozen          | --likelihood.optimizer.frozen ['*'] | likelihood.optimizer.frozen ['*'] leaves nothing that learns
+all of it frozen          | --likelihood.optimizer.frozen '["*"]' | likelihood.optimizer.frozen ['*'] leaves nothing that learns
 frozen under no name      | --warmup.optimizer.frozen [trunk/*] | warmup.optimizer.frozen 'trunk/*' matches none of the
 tokens of no start        | --init_vocabulary by_token | init_vocabulary by_token is of what init_from names: set that, or drop init_vocabulary
 tokens by another rule    | --init_from runs/earlier --init_vocabulary by_sound | init_vocabulary: should be 'same' or 'by_token'
