@@ -14,9 +14,7 @@ from typing import TextIO
 
 import jax
 
-from gptgan_jax.data.batches import cut_prompt
 from gptgan_jax.data.chat_templates import Message, last_that_fit
-from gptgan_jax.data.corpora import PromptKeep
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.texts import Drawing
@@ -36,19 +34,17 @@ class Conversation:
     Attributes:
         tokenizer: of the run.
         longest: prompt in tokens.
-        keep: which part of a turn is read that is longer by itself.
         said: all turns, oldest first.
     """
 
     tokenizer: AnyTokenizer
     longest: int
-    keep: PromptKeep = "end"
     said: list[Message] = field(default_factory=list)
 
     def ask(self, text: str) -> list[int]:
         """Adds a user's turn; the token ids of what the generator reads: this turn and those before it that fit.
 
-        A turn that is too long by itself is cut as it was in training.
+        Of a turn that is too long by itself the end is kept, as it was in training.
 
         Raises:
             UserError: words that the tokenizer doesn't know, or turns that its chat template refuses; nothing is added.
@@ -59,9 +55,8 @@ class Conversation:
         said = [*self.said, Message("user", text)]
         encode = self.tokenizer.encode_chat
         ids = encode(last_that_fit(said, lambda some: len(encode(some)) <= self.longest))
-        ids = cut_prompt(self.tokenizer, text, ids, self.longest, self.keep)
         self.said = said
-        return ids
+        return ids[-self.longest :]
 
     def reply(self, text: str) -> None:
         """Adds the assistant's turn."""
@@ -99,7 +94,7 @@ def chat(
         raise UserError("this run learned to write texts, not to answer; chat needs one whose text has prompts")
     data = run.config.data
     stream = TokenStream(run.generator, params, drawing, data.max_prompt_length, data.max_length)
-    conversation = Conversation(run.tokenizer, data.max_prompt_length, data.prompt_keep)
+    conversation = Conversation(run.tokenizer, data.max_prompt_length)
     key = jax.random.fold_in(jax.random.key(seed), _STREAM)
     typed = lines.isatty()
     if typed:

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from gptgan_jax.data.corpora import PromptKeep, Split, counted
+from gptgan_jax.data.corpora import Split, counted
 from gptgan_jax.data.tokenizers import AnyTokenizer
-from gptgan_jax.errors import UserError
 from gptgan_jax.types import Batch, Vocabulary
 
 ENCODE_AT_ONCE = 1000
@@ -61,10 +60,9 @@ class TokenisedSplit:
         max_length: target length of a batch, T.
         max_prompt_length: longest prompt; a conditional batch has P = max_prompt_length + 1, with BOS.
         truncated_targets: documents that were longer, EOS included; their first max_length tokens stay, without EOS.
-        truncated_prompts: prompts that were longer; max_prompt_length tokens of each stay, see `cut_prompt`.
+        truncated_prompts: prompts that were longer; their last max_prompt_length tokens stay.
         unknown_tokens: tokens of targets and prompts that stand for an unknown word.
         empty_documents: documents without any token, which were left out.
-        prompt_keep: which part of longer prompts stays.
     """
 
     targets: Ragged
@@ -77,7 +75,6 @@ class TokenisedSplit:
     truncated_prompts: int = 0
     unknown_tokens: int = 0
     empty_documents: int = 0
-    prompt_keep: PromptKeep = "end"
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -96,10 +93,9 @@ class TokenisedSplit:
 
     def notes(self) -> tuple[str, ...]:
         """One line for each of the four counts that is not zero."""
-        part = "last" if self.prompt_keep == "end" else "first"
         lines = (
             (self.truncated_targets, "document", f" cut off at {self.max_length} tokens"),
-            (self.truncated_prompts, "prompt", f" cut to the {part} {self.max_prompt_length} tokens"),
+            (self.truncated_prompts, "prompt", f" cut to the last {self.max_prompt_length} tokens"),
             (self.unknown_tokens, "unknown word", ""),
             (self.empty_documents, "document", " without any token left out"),
         )
@@ -111,9 +107,7 @@ def unconditional_split(targets: Ragged, vocabulary: Vocabulary, max_length: int
     return TokenisedSplit(targets, None, None, vocabulary, max_length, max_prompt_length=1)
 
 
-def encode_split(
-    split: Split, tokenizer: AnyTokenizer, max_length: int, max_prompt_length: int = 1, prompt_keep: PromptKeep = "end"
-) -> TokenisedSplit:
+def encode_split(split: Split, tokenizer: AnyTokenizer, max_length: int, max_prompt_length: int = 1) -> TokenisedSplit:
     """Encodes the documents of a split, ends each with EOS (where the vocabulary has one) and cuts it to length.
 
     Args:
@@ -121,10 +115,6 @@ def encode_split(
         tokenizer: its ids.
         max_length: longest target in tokens, EOS included, at least 1.
         max_prompt_length: longest prompt in tokens, BOS not included.
-        prompt_keep: which part of a longer prompt is kept; see `cut_prompt`.
-
-    Raises:
-        UserError: see `cut_prompt`.
     """
     eos = tokenizer.vocabulary.eos_id
     end = [] if eos is None else [eos]
@@ -141,10 +131,7 @@ def encode_split(
             truncated_targets += len(ids) + len(end) > max_length
             truncated_prompts += len(prompt) > max_prompt_length
             targets.add((ids + end)[:max_length])
-            if len(prompt) > max_prompt_length:
-                assert split.prompts is not None
-                prompt = cut_prompt(tokenizer, split.prompts[i], prompt, max_prompt_length, prompt_keep)
-            prompts.add(prompt)
+            prompts.add(prompt[-max_prompt_length:])
     return TokenisedSplit(
         targets=targets.built(),
         prompts=None if split.prompts is None else prompts.built(),
@@ -156,42 +143,6 @@ def encode_split(
         truncated_prompts=truncated_prompts,
         unknown_tokens=unknown,
         empty_documents=len(split) - len(kept),
-        prompt_keep=prompt_keep,
-    )
-
-
-def cut_prompt(tokenizer: AnyTokenizer, text: str, ids: list[int], longest: int, keep: PromptKeep = "end") -> list[int]:
-    """At most `longest` of a prompt's tokens.
-
-    The end is what a conversation needs, as what is answered stands there; a document to be summarised says at its
-    start what it is about. What a chat template writes after the text is kept with its start too: it is the text alone
-    that is made shorter.
-
-    Args:
-        tokenizer: that encoded it.
-        text: of the prompt.
-        ids: its tokens.
-        longest: how many are kept, at least 1.
-        keep: which.
-
-    Raises:
-        UserError: what the chat template writes leaves no room for the start of a text.
-    """
-    if len(ids) <= longest:
-        return ids
-    if keep == "end":
-        return ids[-longest:]
-    if getattr(tokenizer, "chat_template", None) is None:
-        return ids[:longest]
-    content = tokenizer.encode(text)
-    kept = len(content) - (len(ids) - longest)
-    while kept > 0:
-        (ids,) = tokenizer.encode_prompts([tokenizer.decode(content[:kept])])
-        if len(ids) <= longest:
-            return ids
-        kept -= len(ids) - longest  # in another place a text can take more tokens
-    raise UserError(
-        f"data.max_prompt_length {longest} leaves no room for text beside what the chat template writes; make it more"
     )
 
 

@@ -23,16 +23,12 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.schema import config_dataclass, key
 
 SPLITS = ("train", "valid", "test")
-PromptKeep = Literal["end", "start"]
 
 
 @config_dataclass
 class _CommonData:
     max_length: int = key(32, "longest text in tokens, its end-of-text token included; the rest is cut off", ge=1)
-    max_prompt_length: int = key(32, "longest prompt in tokens; the rest of longer ones is cut off", ge=1)
-    prompt_keep: PromptKeep = key(
-        "end", "what is kept of a longer prompt: its end, as of a conversation, or its start, as of a document"
-    )
+    max_prompt_length: int = key(32, "longest prompt in tokens; of longer ones the end is kept", ge=1)
 
 
 @config_dataclass

@@ -66,7 +66,7 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
         saved = choose_classifier(checkpoints, checkpoint)
         classifier = load_classifier(checkpoints, run, saved)
     data = run.config.data
-    encoded = encode_split(split, run.tokenizer, data.max_length, data.max_prompt_length, data.prompt_keep)
+    encoded = encode_split(split, run.tokenizer, data.max_length, data.max_prompt_length)
     if encoded.empty_documents:
         raise UserError(
             f"{file}: the tokenizer finds no token in {encoded.empty_documents} of its texts; take them out"

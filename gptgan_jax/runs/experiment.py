@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference
-from gptgan_jax.data.batches import TokenisedSplit, cut_prompt, encode_split
+from gptgan_jax.data.batches import TokenisedSplit, encode_split
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.data.tokenizers import (
@@ -98,8 +98,7 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
         tokenizer = replace(tokenizer, chat_template=None)
 
     def encoded(name: str, split: Split) -> TokenisedSplit:
-        data = config.data
-        result = encode_split(split, tokenizer, data.max_length, data.max_prompt_length, data.prompt_keep)
+        result = encode_split(split, tokenizer, config.data.max_length, config.data.max_prompt_length)
         if not len(result):
             raise UserError(
                 f"data.{name}: the tokenizer finds no token in any of its {len(split)} texts; change one of them"
@@ -121,8 +120,7 @@ def _check_labels(
     if config.label_prompts:
         spelt: dict[tuple[int, ...], str] = {}
         for name in classes:
-            whole, data = tokenizer.encode(name), config.data
-            ids = tuple(cut_prompt(tokenizer, name, whole, data.max_prompt_length, data.prompt_keep))
+            ids = tuple(tokenizer.encode(name)[-config.data.max_prompt_length :])
             if not ids or tokenizer.unknown_words(name):
                 raise UserError(f"data.label_prompts: the tokenizer can't spell the label {name!r}; rename it")
             if ids in spelt:

@@ -86,20 +86,6 @@ def test_of_long_prompts_the_end_is_kept_and_they_are_counted(prompts: list[str]
     assert split.truncated_prompts == sum(len(prompt.split()) > longest for prompt in prompts)
 
 
-@settings(deadline=None)
-@given(texts_strategy, st.integers(1, 10))
-def test_or_their_start_where_that_is_asked_for(prompts: list[str], longest: int) -> None:
-    split = encode_split(Split(["w1"] * len(prompts), prompts), TOKENIZER, 4, longest, "start")
-    assert split.prompts is not None
-    for i, prompt in enumerate(prompts):
-        assert split.prompts[i].tolist() == TOKENIZER.encode(prompt)[:longest]
-    cut = sum(len(prompt.split()) > longest for prompt in prompts)
-    assert split.truncated_prompts == cut
-    assert [note for note in split.notes() if "prompt" in note] == (
-        [f"{cut} prompt{'s' if cut > 1 else ''} cut to the first {longest} tokens"] if cut else []
-    )
-
-
 def test_unknown_words_and_empty_documents_are_counted_and_labels_stay_with_their_documents() -> None:
     texts, prompts = ["w1 zebra", " ", "w2 w3 w4 w5", ""], ["yak", "gnu", "w1 w2 w3", "w1"]
     split = encode_split(Split(texts, prompts, np.array([7, 8, 9, 10], np.int32)), TOKENIZER, 3, 2)

@@ -101,21 +101,6 @@ def test_prompts_of_a_split_are_written_by_it_and_texts_are_not(tmp_path: Path) 
     assert written(tokenizer, split.targets[0].tolist()) == "ho<END>"
 
 
-def test_of_a_long_prompt_the_start_of_the_text_is_kept_within_what_the_template_writes(tmp_path: Path) -> None:
-    """The template writes 19 tokens of its own here; its end, which asks for an answer, is never cut off."""
-    tokenizer = tokenizer_of(tmp_path)
-    for longest in (20, 24, 29, 30, 200):
-        split = encode_split(Split(["ho"], ["what a bird"]), tokenizer, 10, longest, "start")
-        assert split.prompts is not None
-        kept = "what a bird"[: longest - 19]
-        assert written(tokenizer, split.prompts[0].tolist()) == f"<START>user\n{kept}<END>\n<START>assistant\n"
-    with pytest.raises(UserError, match="max_prompt_length 19 leaves no room for text beside what the chat template"):
-        encode_split(Split(["ho"], ["what a bird"]), tokenizer, 10, 19, "start")
-    end = encode_split(Split(["ho"], ["what a bird"]), tokenizer, 10, 24, "end")
-    assert end.prompts is not None
-    assert written(tokenizer, end.prompts[0].tolist()).endswith("bird<END>\n<START>assistant\n")
-
-
 def test_without_a_template_each_turn_is_a_line_and_one_turn_is_its_text(tmp_path: Path) -> None:
     tokenizer = tokenizer_of(tmp_path, None)
     assert plain_text(HELLO) == "hi\nho\nbye"

@@ -219,7 +219,6 @@ all of it frozen          | --likelihood.optimizer.frozen '["*"]' | likelihood.o
 frozen under no name      | --warmup.optimizer.frozen [trunk/*] | warmup.optimizer.frozen 'trunk/*' matches none of the
 tokens of no start        | --init_vocabulary by_token | init_vocabulary by_token is of what init_from names: set that, or drop init_vocabulary
 tokens by another rule    | --init_from runs/earlier --init_vocabulary by_sound | init_vocabulary: should be 'same' or 'by_token'
-the middle of a prompt    | --data.prompt_keep middle | data.prompt_keep: should be 'end' or 'start'
 a run of another config   | --name earlier --seed 3  | holds a run of another config (seed: 0 -> 3); choose another --name
 a folder that is no run   | --name pictures          | runs/pictures exists and is no run folder; choose another --name
 a file in a run's place   | --name file.txt          | runs/file.txt: Not a directory; choose another --name
