@@ -19,6 +19,7 @@ from gptgan_jax.models.discriminators import (
     share_trunk,
 )
 from gptgan_jax.models.generators import Generator, build_generator, parameter_count
+from gptgan_jax.models.lora import LoraConfig, merged
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.objectives import discrimination, rewards
@@ -52,6 +53,7 @@ __all__ = [
     "GanState",
     "Generator",
     "LinearConfig",
+    "LoraConfig",
     "LstmConfig",
     "MlpConfig",
     "Pathwise",
@@ -74,6 +76,7 @@ __all__ = [
     "leave_one_out",
     "log_probs",
     "maligan",
+    "merged",
     "moving_average",
     "no_baseline",
     "non_saturating",

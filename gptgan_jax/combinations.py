@@ -53,6 +53,7 @@ def _reasons(config: Config, estimator: Estimator | None) -> Iterator[str]:
     """Why the choices do not go together, with an estimator; None for one that is not known."""
     if isinstance(estimator, SelfPlay):
         yield from _reasons_of_self_play(config)
+    yield from _reasons_of_start(config)
     yield from _reasons_of_judgement(config)
     yield from _reasons_of_residual(config)
     yield from _reasons_of_labels(config)
@@ -61,6 +62,16 @@ def _reasons(config: Config, estimator: Estimator | None) -> Iterator[str]:
         yield from _reasons_of_estimator(config)
         yield from _reasons_of_family(config, estimator)
         yield from _reasons_of_sizes(config, estimator)
+
+
+def _reasons_of_start(config: Config) -> Iterator[str]:
+    if config.init_vocabulary == "by_token" and config.init_from is None:
+        yield "init_vocabulary by_token is of what init_from names: set that, or drop init_vocabulary"
+    if config.generator.lora.rank and config.init_from is None:
+        yield (
+            "generator.lora adapts a generator that has learned: set init_from to a run or a model, or drop "
+            "generator.lora"
+        )
 
 
 def _reasons_of_judgement(config: Config) -> Iterator[str]:

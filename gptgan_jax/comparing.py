@@ -189,6 +189,7 @@ def _arm_of(config: Config, base: Config, where: str) -> Config:
         checkpoints=base.checkpoints,
         init_from=str(Path(base.runs_folder) / BASE_SLUG),
         init_checkpoint="likelihood",
+        init_vocabulary="same",
         likelihood=dataclasses.replace(config.likelihood, steps=0),
         continued=dataclasses.replace(config.continued, steps=0),
     )

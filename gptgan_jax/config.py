@@ -190,6 +190,11 @@ class Config:
         min_length=1,
     )
     init_checkpoint: str = key("likelihood", "which checkpoint of a run: best, last, a phase (its best) or a step")
+    init_vocabulary: Literal["same", "by_token"] = key(
+        "same",
+        "same: its tokenizer is taken. by_token: this run has its own; the rows of tokens that both have are copied, "
+        "and new tokens begin as the mean of its rows",
+    )
     max_skips: int = key(
         10, "steps in a row that are left out as their loss, gradient or result is not finite; then the run stops", ge=0
     )
@@ -316,7 +321,7 @@ class Config:
     def _check_shared_trunk(self, discriminator: TransformerDiscriminatorConfig) -> None:
         if not isinstance(self.generator, TransformerConfig) or self.generator.encoder_layers:
             raise ValueError("discriminator.from_generator needs a decoder-only transformer as generator")
-        free = {"kind", "dropout", "dtype", "remat", "tied_embeddings", "kv_heads", "head_width", "mlp_width"}
+        free = {"kind", "dropout", "dtype", "remat", "tied_embeddings", "lora", "kv_heads", "head_width", "mlp_width"}
         names = [field.name for field in dataclasses.fields(self.generator) if field.name not in free]
         for name in (*names, "key_value_heads", "head_size", "mlp_size"):
             mine, theirs = getattr(discriminator, name), getattr(self.generator, name)

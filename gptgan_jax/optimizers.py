@@ -1,7 +1,7 @@
 """Optimisers by configuration: Optax's, composed."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -9,6 +9,7 @@ import optax
 from pydantic import model_validator
 
 from gptgan_jax.schema import config_dataclass, key
+from gptgan_jax.types import path_name
 
 
 @config_dataclass
@@ -35,8 +36,19 @@ class OptimizerConfig:
         return self
 
 
-def build_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimiser of a phase of `steps` batches."""
+def build_optimizer(
+    config: OptimizerConfig, steps: int, learns: Callable[[str], bool] | None = None
+) -> optax.GradientTransformation:
+    """The optimiser of a phase of `steps` batches.
+
+    It keeps no state for the parameters that stay as they are, and their gradients don't count when it clips.
+
+    Args:
+        config: how it updates.
+        steps: batches, of which `config.accumulate` make an update.
+        learns: whether the parameter at a path learns, such as trunk/embedding/table; by default all do that
+            `config.frozen` does not name.
+    """
     updates = max(steps // config.accumulate, 1)
     parts = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
     if config.kind == "adamw":
@@ -45,11 +57,11 @@ def build_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransf
             parts.append(optax.add_decayed_weights(config.weight_decay, _matrices))
     parts.append(optax.scale_by_learning_rate(_schedule(config, updates)))
     optimizer = optax.chain(*parts)
-    if config.frozen:
-        labels = {"learns": optimizer, "frozen": optax.set_to_zero()}
-        optimizer = optax.multi_transform(labels, lambda params: _labels(params, config.frozen))
     if config.accumulate > 1:
-        return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
+        optimizer = optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
+    if config.frozen or learns is not None:
+        parts_of = {"learns": optimizer, "frozen": optax.set_to_zero()}
+        optimizer = optax.multi_transform(parts_of, lambda params: _labels(params, config.frozen, learns))
     return optimizer
 
 
@@ -61,19 +73,23 @@ def unmatched(patterns: Sequence[str], params: optax.Params) -> list[str]:
 
 def parameter_paths(params: optax.Params) -> list[str]:
     """Every parameter's path: trunk/embedding/table."""
-    return [_path(path) for path, _ in jax.tree.leaves_with_path(params)]
+    return [path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
 
 
-def _labels(params: optax.Params, patterns: Sequence[str]) -> optax.Params:
+def learning_count(params: optax.Params, patterns: Sequence[str], learns: Callable[[str], bool] | None = None) -> int:
+    """How many numbers an optimiser with these patterns of `frozen` changes; see `build_optimizer`."""
+    labels = _labels(params, patterns, learns)
+    pairs = zip(jax.tree.leaves(params), jax.tree.leaves(labels), strict=True)
+    return sum(x.size for x, label in pairs if label == "learns")
+
+
+def _labels(params: optax.Params, patterns: Sequence[str], learns: Callable[[str], bool] | None) -> optax.Params:
     def label(path: tuple[Any, ...], _: jax.Array) -> str:
-        name = _path(path)
-        return "frozen" if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) else "learns"
+        name = path_name(path)
+        frozen = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        return "frozen" if frozen or (learns is not None and not learns(name)) else "learns"
 
     return jax.tree.map_with_path(label, params)
-
-
-def _path(path: tuple[Any, ...]) -> str:
-    return "/".join(str(getattr(part, "key", part)) for part in path)
 
 
 def _schedule(config: OptimizerConfig, updates: int) -> optax.Schedule:

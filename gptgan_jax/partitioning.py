@@ -113,13 +113,21 @@ def spec_of(path: tuple[Any, ...], shape: Sequence[int], mesh: Mesh) -> Partitio
     last = tuple(names[-2:])
     if len(last) < 2:
         return PartitionSpec()
-    dimensions = DIMENSIONS.get((last[0], last[1]))
-    if dimensions is None and last[1] == "kernel" and "score" not in last:
-        dimensions = OTHER_KERNELS
+    dimensions = _dimensions(last[0], last[1])
     if dimensions is None or len(shape) < len(dimensions):
         return PartitionSpec()
     leading = (None,) * (len(shape) - len(dimensions))
     return PartitionSpec(*_fitting((*leading, *dimensions), shape, dict(mesh.shape)))
+
+
+def _dimensions(module: str, name: str) -> tuple[str | None, ...] | None:
+    if name in ("lora_a", "lora_b"):  # [inputs, rank] and [rank, outputs], beside a kernel [inputs, outputs]
+        inputs, outputs = _dimensions(module, "kernel") or (None, None)
+        return (inputs, None) if name == "lora_a" else (None, outputs)
+    dimensions = DIMENSIONS.get((module, name))
+    if dimensions is None and name == "kernel" and module != "score":
+        dimensions = OTHER_KERNELS
+    return dimensions
 
 
 def state_shardings(state: PyTree, mesh: Mesh) -> PyTree:

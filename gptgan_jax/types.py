@@ -15,6 +15,11 @@ Params = Any
 Array = jax.Array
 
 
+def path_name(path: tuple[Any, ...]) -> str:
+    """The name of a parameter from its place in a tree, as `jax.tree_util` gives it: trunk/embedding/table."""
+    return "/".join(str(getattr(part, "key", part)) for part in path)
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """How many token ids there are and which of them are special.

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from gptgan_jax.optimizers import OptimizerConfig, build_optimizer, parameter_paths, unmatched
+from gptgan_jax.optimizers import OptimizerConfig, build_optimizer, learning_count, parameter_paths, unmatched
 
 SGD: dict[str, Any] = {"kind": "sgd", "learning_rate": 2.0, "clip_norm": None}
 
@@ -198,6 +198,26 @@ def test_the_gradient_of_frozen_parameters_does_not_count_when_clipping() -> Non
     fields: dict[str, Any] = {"kind": "sgd", "learning_rate": 1.0, "clip_norm": 1.0, "count": 1}
     found = moved(("trunk/*",), **fields)["head"]["kernel"]
     np.testing.assert_allclose(found, 5 - 1 / np.sqrt(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("fields", [{}, {"accumulate": 2}, {"weight_decay": 0.1, "schedule": "cosine"}])
+def test_the_optimiser_keeps_nothing_for_what_does_not_learn(fields: dict[str, Any]) -> None:
+    """Neither moments nor accumulated gradients."""
+
+    def kept(frozen: tuple[str, ...], learns: Any = None) -> list[tuple[int, ...]]:
+        state = build_optimizer(OptimizerConfig(**fields, frozen=frozen), 4, learns).init(TREE)
+        return sorted({x.shape for x in jax.tree.leaves(state) if x.ndim})
+
+    assert kept(()) == [(2,), (2, 1), (2, 2), (3, 2)]
+    assert kept(("trunk/*",)) == [(2, 1)]
+    assert kept((), lambda path: path.startswith("head/")) == [(2, 1)]
+    assert kept(("*/bias",), lambda path: path.startswith("trunk/block_0/")) == [(2, 2)]
+
+
+def test_it_is_counted_what_learns() -> None:
+    assert learning_count(TREE, ()) == 6 + 4 + 2 + 4 + 2 + 2
+    assert learning_count(TREE, ("trunk/*",)) == 2
+    assert learning_count(TREE, ("*/bias",), lambda path: path.startswith("trunk/block_0/")) == 4
 
 
 def test_patterns_that_match_nothing_are_found() -> None:

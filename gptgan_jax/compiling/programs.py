@@ -20,11 +20,12 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.likelihood import token_log_probs
+from gptgan_jax.optimizers import learning_count
 from gptgan_jax.partitioning import build_mesh, row_shares, rows_sharding
 from gptgan_jax.runs.experiment import build_networks, example_batch, load_experiment
 from gptgan_jax.sampling import sample
 from gptgan_jax.training.gan import Gan
-from gptgan_jax.training.phases import build_gan, check_batch_sizes, step_of
+from gptgan_jax.training.phases import build_gan, check_batch_sizes, step_of, what_learns
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.training.skipping import skipping
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Vocabulary
@@ -177,12 +178,15 @@ class Compiler:
         return self.compiled(phase, jitted, (state, batch), held, parts, self.optimizer_traffic(phase))
 
     def optimizer_traffic(self, phase: Phase) -> float:
-        """Bytes over all devices: weights, moments and gradient of who learns read, the first two written."""
-        state = self.states[phase]
-        learners = [] if phase == "warmup" else [state.generator]
+        """Bytes over all devices: weights, moments and gradient of what learns read, the first two written."""
+        state, (writer_learns, judge_learns) = self.states[phase], what_learns(self.config)
+        learners = [] if phase == "warmup" else [(state.generator, writer_learns)]
         if phase in ("warmup", "adversarial"):
-            learners.append(state.discriminator)
-        return sum(3 * _whole(player.params) + 2 * _whole(player.opt_state) for player in learners)
+            learners.append((state.discriminator, judge_learns))
+        return sum(
+            3 * 4.0 * learning_count(player.params, (), learns) + 2 * _whole(player.opt_state)
+            for player, learns in learners
+        )
 
     # ---- the sampler
 

@@ -9,7 +9,8 @@ from gptgan_jax.compiling.networks import (
     relaxed_embedding,
 )
 from gptgan_jax.config import Config, Phase
-from gptgan_jax.models.discriminators import CnnConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.generators import GeneratorConfig
 from gptgan_jax.objectives.estimator_configs import build_estimator
 from gptgan_jax.objectives.estimators import PolicyGradient, SelfPlay
 from gptgan_jax.sampling import stretches_of
@@ -51,14 +52,14 @@ class _Step:
 
     def parts(self) -> Parts:
         if self.phase in ("likelihood", "continued"):
-            return {"G forward and backward": self.generator(self.rows).with_backward()}
+            return {"G forward and backward": self.learning(self.generator(self.rows), self.config.generator)}
         if self.phase == "warmup":
             return self.discriminating(1)
         if isinstance(self.estimator, SelfPlay):
             return {
                 "writing": self.writing(),
                 "reference log-probs": self.generator(self.rows + self.fakes),
-                "G forward and backward": self.generator(self.rows + self.fakes).with_backward(),
+                "G forward and backward": self.learning(self.generator(self.rows + self.fakes), self.config.generator),
             }
         return self.discriminating(self.config.adversarial.discriminator_updates) | self.generating()
 
@@ -67,11 +68,11 @@ class _Step:
     def discriminating(self, updates: int) -> Parts:
         """Texts are written, and D learns from them and judges them, so many times."""
         objective = self.config.objective
-        real, fake = self.discriminator(self.rows), self.discriminator(self.fakes)
+        real, fake, judge = self.discriminator(self.rows), self.discriminator(self.fakes), self.config.discriminator
         parts = {
             "writing": updates * self.writing(),
-            "D(real) forward and backward": updates * real.with_backward(),
-            "D(fake) forward and backward": updates * fake.with_backward(),
+            "D(real) forward and backward": updates * self.learning(real, judge),
+            "D(fake) forward and backward": updates * self.learning(fake, judge),
         }
         if getattr(self.config.discriminator, "dropout", 0.0) or objective.replay_size:
             parts["D judges"] = updates * (real + fake)  # otherwise by the pass that it learns from
@@ -80,11 +81,10 @@ class _Step:
         penalised += self.rows * bool(objective.gradient_penalty_weight)
         if penalised:
             parts["penalties"] = updates * 3 * self.discriminator(penalised).with_input_gradient()
-        judge = self.config.discriminator
         if objective.next_token_weight and isinstance(judge, TransformerDiscriminatorConfig):
             length = self.prompt + self.target
             work = discriminator_next_tokens(judge, self.vocab_size, self.rows, length, self.target)
-            parts["D's next tokens"] = updates * work.with_backward()
+            parts["D's next tokens"] = updates * self.learning(work, judge)
         return parts
 
     def generating(self) -> Parts:
@@ -103,7 +103,7 @@ class _Step:
         else:
             relaxed = relaxed_embedding(self.config.discriminator, self.vocab_size, self.fakes, self.target)
             parts["D by relaxed tokens"] = (self.discriminator(self.fakes) + relaxed).with_input_gradient()
-        parts["G forward and backward"] = epochs * forward.with_backward()
+        parts["G forward and backward"] = epochs * self.learning(forward, self.config.generator)
         if objective.kl_weight:
             # With the penalty in the reward the reference is read once more, before the updates.
             parts["reference"] = (epochs + (objective.kl_estimator == "reward")) * forward
@@ -134,6 +134,11 @@ class _Step:
         return {"rollouts written": continuing + known, "D judges rollouts": judged}
 
     # ---- one pass
+
+    def learning(self, forward: Work, network: GeneratorConfig | DiscriminatorConfig) -> Work:
+        """A pass and its gradient; with adapters the weights have none. Those, thin as they are, are not counted."""
+        lora = getattr(network, "lora", None)
+        return forward.with_input_gradient() if lora is not None and lora.rank else forward.with_backward()
 
     def generator(self, rows: int) -> Work:
         return generator_forward(self.config.generator, self.vocab_size, rows, self.prompt, self.target)

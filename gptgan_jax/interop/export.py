@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -15,6 +15,8 @@ from gptgan_jax.interop import saved_model, stablehlo
 from gptgan_jax.interop.card import model_card
 from gptgan_jax.interop.families import family_of
 from gptgan_jax.interop.huggingface import save_model
+from gptgan_jax.models.generators import build_generator
+from gptgan_jax.models.lora import LoraConfig, merged
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import Writer, load_writer, restore_generator
 from gptgan_jax.runs.folder import RunFolder
@@ -96,11 +98,24 @@ def export_run(folder: RunFolder, kind: str, out: Path | None = None, checkpoint
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         saved = checkpoints.choose(checkpoint)
         params = restore_generator(checkpoints, saved, run.config, run.generator)
+    run, params = without_lora(run, params)
     use = form.use.replace("BOS]", f"{run.generator.vocabulary.bos_id}]")
     use = use.replace("LENGTH", str(run.config.data.max_length))
     card = model_card(kind, run.config, params, saved, evaluation, use)
     _write(out, lambda folder: form.write(folder, run, params), card)
     return out
+
+
+def without_lora(run: Writer, params: Params) -> tuple[Writer, Params]:
+    """The run with a generator without adapters, and its parameters, into which they are merged; else both as given.
+
+    The run's configuration stays as it is: it says how the weights came to be.
+    """
+    network = run.config.generator
+    if not network.lora.rank:
+        return run, params
+    alone = build_generator(replace(network, lora=LoraConfig()), run.generator.vocabulary)
+    return replace(run, generator=alone), merged(params, network.lora)
 
 
 def _write(out: Path, write: Callable[[Path], None], card: str) -> None:

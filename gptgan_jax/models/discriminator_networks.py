@@ -67,6 +67,8 @@ class TransformerDiscriminatorConfig(TransformerConfig):
             raise ValueError(
                 "from_generator and spectral_norm exclude each other: the trunk would no longer be the generator's"
             )
+        if self.lora.rank and not self.from_generator:
+            raise ValueError("lora adapts what the network starts from: set from_generator true, or drop lora")
         return self
 
 

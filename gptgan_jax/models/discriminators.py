@@ -21,8 +21,12 @@ from gptgan_jax.models.discriminator_networks import (
     TransformerDiscriminatorConfig,
 )
 from gptgan_jax.models.layers import DTYPES
+from gptgan_jax.models.lora import only_learning, with_adapters, without_adapters
 from gptgan_jax.models.spectral_norm import spectrally_normalised
 from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary
+
+NEW = ("head/*",)
+"""Of a discriminator that starts from a generator, what that did not have: patterns of paths."""
 
 DiscriminatorConfig = Annotated[
     LinearConfig | MlpConfig | CnnConfig | TransformerDiscriminatorConfig, Field(discriminator="kind")
@@ -116,6 +120,9 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, cla
         raise ValueError("a discriminator with classes needs two of them or more")
     module = NETWORKS[type(config)](config, vocabulary.size, classes)
 
+    def learning(params: Params) -> Params:
+        return only_learning(params, config.lora, NEW) if isinstance(config, TransformerDiscriminatorConfig) else params
+
     def mask_of(batch: Batch) -> Array:
         return jnp.concatenate([batch.prompt_mask, batch.target_mask], axis=1)
 
@@ -124,7 +131,8 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, cla
         return module.init(key, tokens, mask_of(batch))["params"]
 
     def embed(params: Params, batch: Batch, weights: Array | None = None) -> Array:
-        embeddings: Any = module.apply({"params": params}, batch.prompt, batch.target, weights, method="embed")
+        arguments = (batch.prompt, batch.target, weights)
+        embeddings: Any = module.apply({"params": learning(params)}, *arguments, method="embed")
         return embeddings
 
     def judge(params: Params, embeddings: Array, batch: Batch, dropout_key: Array | None = None) -> Scores:
@@ -139,7 +147,7 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, cla
         x = embeddings.astype(DTYPES[config.dtype])
         prefixes: Any
         whole: Any
-        prefixes, whole = module.apply({"params": params}, x, mask, rngs=rngs, method="judge")
+        prefixes, whole = module.apply({"params": learning(params)}, x, mask, rngs=rngs, method="judge")
         return Scores(prefixes.scores[:, batch.prompt.shape[1] :], whole.scores, whole.classes, whole.features)
 
     def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
@@ -150,7 +158,7 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, cla
             params = spectrally_normalised(params)
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         tokens, length = jnp.concatenate([batch.prompt, batch.target], axis=1), batch.target.shape[1]
-        variables = {"params": params}
+        variables = {"params": learning(params)}
         logits: Any = module.apply(variables, tokens, mask_of(batch), length, rngs=rngs, method="next_logits")
         return logits
 
@@ -223,7 +231,11 @@ def without_prompts(discriminator: Discriminator, vocabulary: Vocabulary) -> Dis
 
 
 def share_trunk(generator_params: Params, discriminator_params: Params) -> Params:
-    """The discriminator's parameters with its Transformer replaced by the generator's; its head stays.
+    """The discriminator's parameters with its Transformer replaced by the generator's; its head and adapters stay.
+
+    Args:
+        generator_params: without adapters; where it has some, `lora.merged` is what it learned.
+        discriminator_params: with adapters or without.
 
     Raises:
         ValueError: where one of the two is no Transformer, or they differ in shape. That they agree in what has no
@@ -232,6 +244,6 @@ def share_trunk(generator_params: Params, discriminator_params: Params) -> Param
     mine, theirs = discriminator_params.get("trunk"), generator_params.get("trunk")
     if mine is None or theirs is None:
         raise ValueError("only a Transformer discriminator can start from a generator, and only from a Transformer")
-    if jax.tree.map(jnp.shape, mine) != jax.tree.map(jnp.shape, theirs):
+    if jax.tree.map(jnp.shape, without_adapters(mine)) != jax.tree.map(jnp.shape, theirs):
         raise ValueError("the discriminator can start from the generator only where both have the same Transformer")
-    return {**discriminator_params, "trunk": jax.tree.map(jnp.copy, theirs)}
+    return {**discriminator_params, "trunk": with_adapters(jax.tree.map(jnp.copy, theirs), mine)}

@@ -12,6 +12,7 @@ from flax import linen as nn
 from pydantic import Field
 
 from gptgan_jax.models.layers import OutputHead
+from gptgan_jax.models.lora import only_learning
 from gptgan_jax.models.lstm import LstmCache, LstmConfig, LstmNetwork
 from gptgan_jax.models.transformer import Cache, TransformerConfig, Trunk
 from gptgan_jax.types import Array, Batch, Params, PyTree, Vocabulary
@@ -92,13 +93,15 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
     def logits(params: Params, batch: Batch, dropout_key: Array | None = None) -> Array:
         _check_length(batch.prompt.shape[1], batch.target.shape[1])
         rngs = None if dropout_key is None else {"dropout": dropout_key}
-        return module.apply({"params": params}, batch.prompt, batch.prompt_mask, batch.target, rngs=rngs)
+        arguments = (batch.prompt, batch.prompt_mask, batch.target)
+        return module.apply({"params": only_learning(params, config.lora)}, *arguments, rngs=rngs)
 
     def weighted_nats(params: Params, batch: Batch, weights: Array, dropout_key: Array | None = None) -> Array:
         _check_length(batch.prompt.shape[1], batch.target.shape[1])
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         arguments = batch.prompt, batch.prompt_mask, batch.target, weights
-        nats: Any = module.apply({"params": params}, *arguments, method="weighted_nats", rngs=rngs)
+        learning = {"params": only_learning(params, config.lora)}
+        nats: Any = module.apply(learning, *arguments, method="weighted_nats", rngs=rngs)
         return nats
 
     def hidden(params: Params, batch: Batch) -> Array:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gptgan_jax.models.chunked_likelihood import weighted_nats
+from gptgan_jax.models.lora import LoraConfig, adapter
 from gptgan_jax.partitioning import constrain
 from gptgan_jax.types import Array
 
@@ -20,20 +21,27 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Projection(nn.Module):
-    """x [..., D] -> x @ kernel (+ bias), [..., features]."""
+    """x [..., D] -> x @ kernel (+ bias), [..., features]; where `lora` names it, with an adapter beside the kernel."""
 
     features: int
     use_bias: bool = True
     dtype: str = "float32"
     kernel_init: Initializer = nn.initializers.normal(0.02)
+    lora: LoraConfig = LoraConfig()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        shape = x.shape[-1], self.features
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         dtype = DTYPES[self.dtype]
-        y = x.reshape(-1, x.shape[-1]).astype(dtype) @ kernel.astype(dtype)
+        flat = x.reshape(-1, x.shape[-1]).astype(dtype)
+        y = flat @ kernel.astype(dtype)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).astype(dtype)
+        if rank := self.lora.rank_of(self.name):
+            a, b = adapter(self, "kernel", rank, shape)
+            # Two thin products: W + A @ B is never made, neither here nor in the backward pass.
+            y = y + self.lora.scale * (flat @ a.astype(dtype) @ b.astype(dtype))
         return y.reshape(*x.shape[:-1], self.features)
 
 

@@ -14,6 +14,7 @@ from flax import struct
 from pydantic import model_validator
 
 from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, OutputHead, Projection
+from gptgan_jax.models.lora import LoraConfig, adapter, low_rank
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array
 
@@ -32,6 +33,7 @@ class LstmConfig:
     dropout: float = key(0.0, "dropout rate on each layer's input", ge=0, lt=1)
     dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
     init_stddev: float | None = key(None, "weights start from N(0, this^2); default: uniform +-1/sqrt(hidden)", gt=0)
+    lora: LoraConfig = key(LoraConfig, "adapters that learn in place of the weights that it starts from")
 
     @model_validator(mode="after")
     def _check(self) -> "LstmConfig":
@@ -40,6 +42,7 @@ class LstmConfig:
                 f"encoder_layers {self.encoder_layers} must be 0 or equal layers {self.layers}: "
                 "each encoder layer starts its decoder layer"
             )
+        self.lora.check_targets(("inputs", "recurrent"))
         return self
 
 
@@ -59,6 +62,7 @@ class LstmLayer(nn.Module):
     hidden: int
     dtype: str
     init_stddev: float | None
+    lora: LoraConfig = LoraConfig()
 
     def setup(self) -> None:
         if self.init_stddev is None:
@@ -67,8 +71,11 @@ class LstmLayer(nn.Module):
             self.kernel_init = lambda *args: init(*args) - bound
         else:
             self.kernel_init = nn.initializers.normal(self.init_stddev)
-        self.inputs = Projection(4 * self.hidden, dtype=self.dtype, kernel_init=self.kernel_init)
-        self.recurrent = self.param("recurrent", self.kernel_init, (self.hidden, 4 * self.hidden), jnp.float32)
+        self.inputs = Projection(4 * self.hidden, dtype=self.dtype, kernel_init=self.kernel_init, lora=self.lora)
+        shape = self.hidden, 4 * self.hidden
+        self.recurrent = self.param("recurrent", self.kernel_init, shape, jnp.float32)
+        if rank := self.lora.rank_of("recurrent"):
+            self.recurrent_adapter = adapter(self, "recurrent", rank, shape)
 
     def start(self, batch: int) -> tuple[Array, Array]:
         zeros = jnp.zeros((batch, self.hidden), jnp.float32)
@@ -77,7 +84,7 @@ class LstmLayer(nn.Module):
     def __call__(self, x: Array, mask: Array, state: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         """[B, T, X], bool [B, T] -> hidden states [B, T, hidden], final state. A masked step leaves the state as is."""
         gates = self.inputs(x).swapaxes(0, 1)
-        recurrent = self.recurrent.astype(DTYPES[self.dtype])
+        recurrent = self._recurrent()
 
         def step(state: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
             gates_t, mask_t = inputs
@@ -90,8 +97,15 @@ class LstmLayer(nn.Module):
 
     def step(self, x: Array, state: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         """One step for one token a row: [B, X] -> hidden [B, hidden], state."""
-        state = _cell(self.inputs(x), state, self.recurrent.astype(DTYPES[self.dtype]))
+        state = _cell(self.inputs(x), state, self._recurrent())
         return state[1], state
+
+    def _recurrent(self) -> Array:
+        """The recurrent weights, their adapter added once for all steps."""
+        weights = self.recurrent
+        if self.lora.rank_of("recurrent"):
+            weights = weights + low_rank(*self.recurrent_adapter, self.lora.scale)
+        return weights.astype(DTYPES[self.dtype])
 
 
 def _cell(gates: Array, state: tuple[Array, Array], recurrent: Array) -> tuple[Array, Array]:
@@ -113,8 +127,8 @@ class LstmNetwork(nn.Module):
         cfg = self.config
         stddev = 1.0 if cfg.init_stddev is None else cfg.init_stddev
         self.embedding = Embedding(self.vocab_size, cfg.embedding, cfg.dtype, stddev)
-        self.encoder = [LstmLayer(cfg.hidden, cfg.dtype, cfg.init_stddev) for _ in range(cfg.encoder_layers)]
-        self.decoder = [LstmLayer(cfg.hidden, cfg.dtype, cfg.init_stddev) for _ in range(cfg.layers)]
+        self.encoder = [LstmLayer(cfg.hidden, cfg.dtype, cfg.init_stddev, cfg.lora) for _ in range(cfg.encoder_layers)]
+        self.decoder = [LstmLayer(cfg.hidden, cfg.dtype, cfg.init_stddev, cfg.lora) for _ in range(cfg.layers)]
         self.drop = Dropout(cfg.dropout)
         self.head = OutputHead(self.vocab_size, use_bias=True, dtype=cfg.dtype)
 

@@ -17,6 +17,7 @@ from flax import struct
 from pydantic import model_validator
 
 from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, Norm, Projection, positions_of
+from gptgan_jax.models.lora import LoraConfig
 from gptgan_jax.models.rotary import RopeScaling, frequencies, rotate
 from gptgan_jax.partitioning import constrain
 from gptgan_jax.schema import config_dataclass, key
@@ -61,6 +62,7 @@ class TransformerConfig:
     dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
     remat: bool = key(False, "recompute activations in the backward pass to save memory")
     scan_layers: bool = key(False, "one compiled block scanned over layers; worth it from about 24 layers")
+    lora: LoraConfig = key(LoraConfig, "adapters that learn in place of the weights that it starts from")
 
     @property
     def key_value_heads(self) -> int:
@@ -81,6 +83,13 @@ class TransformerConfig:
     def mlp_size(self) -> int:
         """F."""
         return self.mlp_width or 4 * self.width
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the weight matrices in its blocks."""
+        cross = ("query", "key_value") if self.encoder_layers else ()
+        gate = ("gate",) if self.activation == "swiglu" else ()
+        return ("qkv", *cross, "out", *gate, "up", "down")
 
     @property
     def frequencies(self) -> np.ndarray:
@@ -104,6 +113,7 @@ class TransformerConfig:
             raise ValueError(
                 f"rope_low_turns {self.rope_low_turns} is not less than rope_high_turns {self.rope_high_turns}"
             )
+        self.lora.check_targets(self.matrices)
         return self
 
 
@@ -169,7 +179,7 @@ class Attention(nn.Module):
         cfg = self.config
         kv_heads, group, head = cfg.key_value_heads, cfg.group, cfg.head_size
         batch, length, _ = x.shape
-        qkv = Projection(kv_heads * (group + 2) * head, cfg.qkv_bias, cfg.dtype, name="qkv")(x)
+        qkv = Projection(kv_heads * (group + 2) * head, cfg.qkv_bias, cfg.dtype, lora=cfg.lora, name="qkv")(x)
         qkv = constrain(qkv.reshape(batch, length, kv_heads, group + 2, head), "rows", None, "heads", None, None)
         queries, keys, values = qkv[:, :, :, :group], qkv[:, :, :, group], qkv[:, :, :, group + 1]
         if cfg.qk_norm:
@@ -184,7 +194,8 @@ class Attention(nn.Module):
             values = jax.lax.dynamic_update_slice_in_dim(cache["value"], values, step.index, axis=2)
             cache = cache | {"key": keys, "value": values}
         mixed = attend(queries, keys, values, step.mask).reshape(batch, length, cfg.heads * head)
-        return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="out")(mixed), cache
+        out = Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), lora=cfg.lora, name="out")
+        return out(mixed), cache
 
 
 class CrossAttention(nn.Module):
@@ -198,11 +209,11 @@ class CrossAttention(nn.Module):
         cfg = self.config
         kv_heads, group, head = cfg.key_value_heads, cfg.group, cfg.head_size
         batch, length, _ = x.shape
-        queries = Projection(cfg.heads * head, cfg.qkv_bias, cfg.dtype, name="query")(x)
+        queries = Projection(cfg.heads * head, cfg.qkv_bias, cfg.dtype, lora=cfg.lora, name="query")(x)
         queries = constrain(queries.reshape(batch, length, kv_heads, group, head), "rows", None, "heads", None, None)
         if step.context is not None:
             slots = step.context.shape[1]
-            kv = Projection(2 * kv_heads * head, cfg.qkv_bias, cfg.dtype, name="key_value")(step.context)
+            kv = Projection(2 * kv_heads * head, cfg.qkv_bias, cfg.dtype, lora=cfg.lora, name="key_value")(step.context)
             kv = constrain(kv.reshape(batch, slots, kv_heads, 2, head), "rows", None, "heads", None, None)
             keys, values = kv[..., 0, :].swapaxes(1, 2), kv[..., 1, :].swapaxes(1, 2)
             if cache is not None:
@@ -213,7 +224,8 @@ class CrossAttention(nn.Module):
         assert step.context_mask is not None
         mask = jnp.broadcast_to(step.context_mask[:, None], (batch, length, step.context_mask.shape[1]))
         mixed = attend(queries, keys, values, mask).reshape(batch, length, cfg.heads * head)
-        return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="out")(mixed), cache
+        out = Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), lora=cfg.lora, name="out")
+        return out(mixed), cache
 
 
 class MLP(nn.Module):
@@ -228,12 +240,12 @@ class MLP(nn.Module):
         hidden = cfg.mlp_size
         activation = ACTIVATIONS[cfg.activation]
         if cfg.activation == "swiglu":
-            gate = activation(Projection(hidden, cfg.bias, cfg.dtype, name="gate")(x))
-            y = gate * Projection(hidden, cfg.bias, cfg.dtype, name="up")(x)
+            gate = activation(Projection(hidden, cfg.bias, cfg.dtype, lora=cfg.lora, name="gate")(x))
+            y = gate * Projection(hidden, cfg.bias, cfg.dtype, lora=cfg.lora, name="up")(x)
         else:
-            y = activation(Projection(hidden, cfg.bias, cfg.dtype, name="up")(x))
+            y = activation(Projection(hidden, cfg.bias, cfg.dtype, lora=cfg.lora, name="up")(x))
         y = constrain(y, "rows", None, "hidden")
-        return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), name="down")(y)
+        return Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), lora=cfg.lora, name="down")(y)
 
 
 class Block(nn.Module):

@@ -1,6 +1,8 @@
 """All that a configuration names, loaded: text, tokenizer, encoded splits and both networks. Nothing is written."""
 
-from collections.abc import Callable, Sequence
+import functools
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,18 +14,26 @@ from gptgan_jax.config_files import difference
 from gptgan_jax.data.batches import TokenisedSplit, cut_prompt, encode_split
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.oracle import Oracle
-from gptgan_jax.data.tokenizers import AnyTokenizer, FileTokenizer, IdTokenizer, Tokenizer, fit_tokenizer
+from gptgan_jax.data.tokenizers import (
+    AnyTokenizer,
+    FileTokenizer,
+    IdTokenizer,
+    Tokenizer,
+    fit_tokenizer,
+)
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop.hub import is_model, model_folder
 from gptgan_jax.interop.huggingface import open_model
 from gptgan_jax.models.discriminators import Discriminator, build_discriminator, without_prompts
 from gptgan_jax.models.generators import Generator, build_generator
+from gptgan_jax.models.lora import merged, without_adapters
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.start import Start, by_token, on_first_device, placed_like
 from gptgan_jax.types import Batch, Params, Vocabulary
 
 # What two generators may differ in and still have the same parameters.
-FREE_OF_NETWORK = ("dropout", "dtype", "remat")
+FREE_OF_NETWORK = ("dropout", "dtype", "remat", "lora")
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Experiment:
     generator: Generator
     discriminator: Discriminator
     notes: tuple[str, ...]
-    start: "Start | None" = None
+    start: Start | None = None
 
     @property
     def conditional(self) -> bool:
@@ -77,8 +87,12 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
     notes = list(corpus.notes)
     if start is not None:
         _check_start(config, corpus, start)
+        if config.init_vocabulary == "by_token":
+            start, note = by_token(config, start, fit_tokenizer(config.tokenizer, corpus))
+        else:
+            note = "its tokenizer is taken"
         tokenizer = start.tokenizer
-        notes.insert(0, f"the generator starts from {start.source}, and its tokenizer is taken")
+        notes.insert(0, f"the generator starts from {start.source}, and {note}")
     tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus)
     if isinstance(tokenizer, Tokenizer) and not getattr(config.data, "chat_template", True):
         tokenizer = replace(tokenizer, chat_template=None)
@@ -198,37 +212,6 @@ def load_writer(folder: RunFolder) -> Writer:
     return Writer(config, tokenizer, *build_networks(config, tokenizer.vocabulary, classes), classes)
 
 
-@dataclass(frozen=True, eq=False)
-class Start:
-    """What a run starts from: the generator of another run, or a model.
-
-    Attributes:
-        tokenizer: its tokenizer.
-        source: where its parameters lie, in words.
-        shapes: of its parameters.
-        read: (shape structs that say where each shall live) -> its parameters.
-    """
-
-    tokenizer: AnyTokenizer
-    source: str
-    shapes: Params
-    read: Callable[[Params], Params]
-
-    def params(self, target: Params | None = None) -> Params:
-        """Its parameters.
-
-        Args:
-            target: shape structs that say where each shall live; by default the first device.
-
-        Raises:
-            UserError: where they can't be read.
-        """
-        try:
-            return self.read(_on_first_device(self.shapes) if target is None else target)
-        except UserError as error:
-            raise UserError(f"init_from {self.source}: {error}") from None
-
-
 def load_start(config: Config) -> Start:
     """What `init_from` (and `init_checkpoint`) names.
 
@@ -240,7 +223,7 @@ def load_start(config: Config) -> Start:
 
 
 def _start_from_run(config: Config, path: Path) -> Start:
-    """The average of the parameters is taken where the checkpoint has one."""
+    """The average of the parameters is taken where the checkpoint has one; adapters are merged."""
     folder = RunFolder(path)
     try:
         run = load_writer(folder)
@@ -253,10 +236,13 @@ def _start_from_run(config: Config, path: Path) -> Start:
 
     def read(target: Params) -> Params:
         with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-            return restore_generator(checkpoints, saved, run.config, run.generator, target)
+            whole = placed_like(target, shapes)
+            params = restore_generator(checkpoints, saved, run.config, run.generator, whole)
+        lora = run.config.generator.lora
+        return jax.jit(functools.partial(merged, lora=lora))(params) if lora.rank else params
 
-    source = f"{path}, checkpoint {saved.phase}/{saved.step}"
-    return Start(run.tokenizer, source, generator_shapes(run.config, run.generator), read)
+    source, shapes = f"{path}, checkpoint {saved.phase}/{saved.step}", generator_shapes(run.config, run.generator)
+    return Start(run.tokenizer, source, without_adapters(shapes), read)
 
 
 def _start_from_model(config: Config) -> Start:
@@ -264,8 +250,9 @@ def _start_from_model(config: Config) -> Start:
     try:
         model = open_model(model_folder(config.init_from))
         model.network.check(config.generator)
-        generator, _ = build_networks(config, model.tokenizer.vocabulary)
-        shapes = generator_shapes(config, generator)
+        asked = config if config.init_vocabulary == "same" else replace(config, vocab_size=None)
+        generator, _ = build_networks(asked, model.tokenizer.vocabulary)
+        shapes = without_adapters(generator_shapes(config, generator))
         model.check(shapes)
     except UserError as error:
         raise UserError(f"init_from {config.init_from}: {error}") from None
@@ -275,7 +262,7 @@ def _start_from_model(config: Config) -> Start:
 def network_difference(one: Config, other: Config) -> list[str]:
     """The keys, `generator.key: one -> other`, for which the other's generator can't take the one's parameters."""
     lines = [line for line in difference(one, other) if line.startswith("generator.")]
-    return [line for line in lines if line.removeprefix("generator.").partition(":")[0] not in FREE_OF_NETWORK]
+    return [line for line in lines if re.split("[.:]", line)[1] not in FREE_OF_NETWORK]
 
 
 def _check_start(config: Config, corpus: Corpus, start: Start) -> None:
@@ -284,13 +271,14 @@ def _check_start(config: Config, corpus: Corpus, start: Start) -> None:
     if ids != isinstance(start.tokenizer, IdTokenizer):
         words = ("token ids", "text") if ids else ("text", "token ids")
         raise UserError(f"init_from: data is {words[0]}, and {config.init_from} learned {words[1]}; name another run")
-    if ids or isinstance(config.tokenizer, FileTokenizer):
+    if ids or (isinstance(config.tokenizer, FileTokenizer) and config.init_vocabulary == "same"):
         own, theirs = fit_tokenizer(config.tokenizer, corpus).vocabulary, start.tokenizer.vocabulary
         if own != theirs:
             where = "data" if ids else "tokenizer.path"
             raise UserError(
                 f"init_from: {where} has a vocabulary of {own.size}, {config.init_from} one of {theirs.size}"
                 f"{'' if own.size != theirs.size else ' with other special tokens'}; both must be the same"
+                f"{'' if ids else ', or init_vocabulary by_token'}"
             )
 
 
@@ -334,7 +322,7 @@ def restore_generator(
         UserError: where it can't be read.
     """
     part = "ema" if saved.phase == "adversarial" and config.adversarial.ema_decay else "params"
-    target = _on_first_device(generator_shapes(config, generator)) if target is None else target
+    target = on_first_device(generator_shapes(config, generator)) if target is None else target
     return checkpoints.restore_part(saved, ("generator", part), target)
 
 
@@ -348,12 +336,7 @@ def restore_discriminator(
     """
     batch = example_batch(config, Vocabulary(1), False)
     shapes = jax.eval_shape(discriminator.init, jax.random.key(0), batch)
-    return checkpoints.restore_part(saved, ("discriminator", "params"), _on_first_device(shapes))
-
-
-def _on_first_device(shapes: Params) -> Params:
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    return checkpoints.restore_part(saved, ("discriminator", "params"), on_first_device(shapes))
 
 
 def generator_shapes(config: Config, generator: Generator) -> Params:

@@ -3,14 +3,97 @@
 Each process writes and reads what its own devices hold: no host ever has the whole of a large model.
 """
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from gptgan_jax.config import Config
+from gptgan_jax.data.tokenizers import SPECIAL_TOKENS, AnyTokenizer, Tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.models.lora import learns
+from gptgan_jax.optimizers import parameter_paths
+from gptgan_jax.partitioning import state_shardings
 from gptgan_jax.runs.checkpoints import absolute
 from gptgan_jax.runs.folder import START
-from gptgan_jax.types import Params
+from gptgan_jax.runs.vocabulary import rows_by_token, token_axis, with_rows
+from gptgan_jax.types import Params, path_name
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a run starts from: the generator of another run, or a model.
+
+    Attributes:
+        tokenizer: its tokenizer.
+        source: where its parameters lie, in words.
+        shapes: of its parameters. It has no adapters: those that it learned with are merged into its weights.
+        read: (shape structs that say where each shall live) -> its parameters.
+    """
+
+    tokenizer: AnyTokenizer
+    source: str
+    shapes: Params
+    read: Callable[[Params], Params]
+
+    def params(self, target: Params | None = None) -> Params:
+        """Its parameters.
+
+        Args:
+            target: shape structs that say where each shall live; by default the first device.
+
+        Raises:
+            UserError: where they can't be read.
+        """
+        try:
+            return self.read(on_first_device(self.shapes) if target is None else target)
+        except UserError as error:
+            raise UserError(f"init_from {self.source}: {error}") from None
+
+
+def by_token(config: Config, start: Start, tokenizer: AnyTokenizer) -> tuple[Start, str]:
+    """The start in the run's own vocabulary, by `runs.vocabulary`, and what became of its tokens, in words.
+
+    Raises:
+        UserError: where no token of one is a token of the other, or adapters would leave the new ones as they begin.
+    """
+    if not isinstance(tokenizer, Tokenizer) or not isinstance(start.tokenizer, Tokenizer):
+        raise UserError("init_vocabulary by_token: token ids are no tokens of a text; set it to same")
+    rows = rows_by_token(start.tokenizer, tokenizer)
+    known = tokenizer.vocabulary.size - rows.new
+    if known <= len(SPECIAL_TOKENS):
+        raise UserError(
+            f"init_vocabulary by_token: {config.init_from} has none of this run's tokens; set tokenizer as it has it"
+        )
+    chosen = learns(config.generator.lora)
+    still = [path for path in parameter_paths(start.shapes) if token_axis(path) is not None and not chosen(path)]
+    if rows.new and still:
+        raise UserError(
+            f"init_vocabulary by_token: {rows.new} tokens are new, and generator.lora would leave them alike; set "
+            f"generator.lora.trained to {still}"
+        )
+
+    def resized(path: tuple[Any, ...], x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        axis, sizes = token_axis(path_name(path)), list(x.shape)
+        if axis is not None:
+            sizes[axis] = tokenizer.vocabulary.size
+        return jax.ShapeDtypeStruct(sizes, x.dtype)
+
+    def read(target: Params) -> Params:
+        places = jax.tree.map(lambda x: x.sharding, target)
+        params = start.read(placed_like(target, start.shapes))
+        return jax.jit(functools.partial(with_rows, rows=rows), out_shardings=places)(params)
+
+    shapes = jax.tree.map_with_path(resized, start.shapes)
+    note = f"{known:,} of this run's {tokenizer.vocabulary.size:,} tokens are its own; the others begin as their mean"
+    return Start(tokenizer, start.source, shapes, read), note
+
+
+# ---- in the run's folder
 
 
 def save_start(checkpoints: epath.PathLike, params: Params) -> None:
@@ -47,3 +130,21 @@ def read_start(checkpoints: epath.PathLike, target: Params) -> Params:
 
 def _folder(checkpoints: epath.PathLike) -> epath.Path:
     return absolute(checkpoints) / START
+
+
+# ---- where it lies
+
+
+def placed_like(target: Params, shapes: Params) -> Params:
+    """The shapes of another tree with shardings, on the devices of `target`."""
+    place = jax.tree.leaves(target)[0].sharding
+    if not isinstance(place, jax.sharding.NamedSharding):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
+    places = state_shardings(shapes, place.mesh)  # type: ignore[arg-type]
+    return jax.tree.map(lambda x, one: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), shapes, places)
+
+
+def on_first_device(shapes: Params) -> Params:
+    """The shapes with shardings, on this process's first device."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)

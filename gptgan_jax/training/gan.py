@@ -161,13 +161,16 @@ def gan_from(generator: Generator, discriminator: Discriminator, **options: Any)
 
 
 def _averaged(game: Game, state: GanState) -> GanState:
-    """With the generator's average brought up to date; its decay is ramped up, so that the start does not linger."""
+    """With the generator's average brought up to date; its decay is ramped up, so that the start does not linger.
+
+    What does not learn stays in it to the bit.
+    """
     player = state.generator
     if player.ema is None:
         return state
     made = (state.step - state.begun).astype(jnp.float32)
     decay = jnp.minimum(game.ema_decay, made / (made + 9))
-    ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, player.ema, player.params)
+    ema = jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), player.ema, player.params)
     return state.replace(generator=player.replace(ema=ema))
 
 

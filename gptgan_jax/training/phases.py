@@ -1,12 +1,14 @@
 """From a configuration to the functional loop of each phase."""
 
+from collections.abc import Callable
 from typing import Any
 
 import optax
 
 from gptgan_jax.config import PHASES, Config, Phase
-from gptgan_jax.models.discriminators import Discriminator
+from gptgan_jax.models.discriminators import NEW, Discriminator, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import Generator
+from gptgan_jax.models.lora import LoraConfig, learns
 from gptgan_jax.objectives.classification import matching_features, naming_label
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, build_pair_loss
 from gptgan_jax.objectives.estimator_configs import build_estimator
@@ -27,17 +29,18 @@ def build_gan(
     estimator = build_estimator(objective.estimator, steps)
     # Who does not learn in a phase has no optimiser state to carry and to save.
     generator_optimizer = discriminator_optimizer = optax.identity()
+    writer_learns, judge_learns = what_learns(config)
     if phase == "likelihood":
-        generator_optimizer = build_optimizer(config.likelihood.optimizer, steps)
+        generator_optimizer = build_optimizer(config.likelihood.optimizer, steps, writer_learns)
     elif phase == "continued":
-        generator_optimizer = build_optimizer(config.continued_optimizer(), steps)
+        generator_optimizer = build_optimizer(config.continued_optimizer(), steps, writer_learns)
     elif phase == "warmup":
-        discriminator_optimizer = build_optimizer(config.warmup.optimizer, steps)
+        discriminator_optimizer = build_optimizer(config.warmup.optimizer, steps, judge_learns)
     else:
         updates = estimator.epochs * estimator.minibatches if isinstance(estimator, PolicyGradient) else 1
-        generator_optimizer = build_optimizer(adversarial.generator_optimizer, steps * updates)
+        generator_optimizer = build_optimizer(adversarial.generator_optimizer, steps * updates, writer_learns)
         discriminator_optimizer = build_optimizer(
-            adversarial.discriminator_optimizer, steps * adversarial.discriminator_updates
+            adversarial.discriminator_optimizer, steps * adversarial.discriminator_updates, judge_learns
         )
         if adversarial.freeze_discriminator:
             discriminator_optimizer = optax.set_to_zero()
@@ -76,6 +79,16 @@ def build_gan(
         axis_name=axis_name,
         **adversarial_only,
     )
+
+
+Learns = Callable[[str], bool]
+
+
+def what_learns(config: Config) -> tuple[Learns | None, Learns | None]:
+    """Of generator and discriminator: whether the parameter at a path learns where there are adapters, else None."""
+    writer, judge = config.generator.lora, config.discriminator
+    of_judge = judge.lora if isinstance(judge, TransformerDiscriminatorConfig) else LoraConfig()
+    return learns(writer) if writer.rank else None, learns(of_judge, NEW) if of_judge.rank else None
 
 
 def step_of(gan: Gan, phase: Phase) -> Step:

@@ -1,5 +1,6 @@
 """A run while it trains: what stays the same through its phases, and the state that each of them starts from."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,16 +15,17 @@ from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.hosts import is_main
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
 from gptgan_jax.models.generators import parameter_summary
+from gptgan_jax.models.lora import merged, with_adapters, without_adapters
 from gptgan_jax.objectives.estimator_configs import build_estimator
 from gptgan_jax.objectives.estimators import PolicyGradient
-from gptgan_jax.optimizers import parameter_paths, unmatched
+from gptgan_jax.optimizers import learning_count, parameter_paths, unmatched
 from gptgan_jax.runs.checkpoints import Checkpoints, state_bytes
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
 from gptgan_jax.runs.records import check_available
 from gptgan_jax.runs.start import read_start
 from gptgan_jax.training.gan import Gan
-from gptgan_jax.training.phases import build_gan, check_batch_sizes
+from gptgan_jax.training.phases import build_gan, check_batch_sizes, what_learns
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.training.skipping import skipping
 from gptgan_jax.types import GanState, Params, Player
@@ -72,15 +74,16 @@ class Run:
         state = self.placement.born(self.new_state, jax.random.key(self.config.seed))
         if self.config.init_from is None:
             return state
-        params = read_start(self.folder.checkpoints_of(self.config), state.generator.params)
-        state = state.replace(generator=Player(params, None))
+        own = state.generator.params
+        params = read_start(self.folder.checkpoints_of(self.config), without_adapters(own))
+        state = state.replace(generator=Player(with_adapters(params, own), None))
         return self.placement.born(self.gans["likelihood"].begin, state, self.example)
 
     def read_start(self) -> Params | None:
         """The generator that this run is about to start from, if it is another's, split over the devices."""
         if self.experiment.start is None:
             return None
-        return self.experiment.start.params(self.target("likelihood").generator.params)
+        return self.experiment.start.params(without_adapters(self.target("likelihood").generator.params))
 
     def target(self, phase: Phase) -> GanState:
         """The phase's state as shape structs with shardings."""
@@ -95,7 +98,8 @@ class Run:
             state = state.replace(generator=state.generator.replace(params=params))
             judge = self.config.discriminator
             if isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
-                params = share_trunk(state.generator.params, state.discriminator.params)
+                adapted = functools.partial(merged, lora=self.config.generator.lora)
+                params = share_trunk(jax.jit(adapted)(state.generator.params), state.discriminator.params)
                 state = state.replace(discriminator=state.discriminator.replace(params=params))
         return self.placement.born(self.gans[phase].begin, state, self.example)
 
@@ -157,29 +161,43 @@ class Run:
             self.placement.check_batch_size("a minibatch of adversarial.batch_size * samples / minibatches =", rows)
 
     def check_frozen(self) -> None:
-        """Every pattern of parameters that stay as they are must name one."""
+        """Every pattern of parameters that stay as they are, or that learn, must name one; and some must learn."""
         config, state = self.config, self.target("likelihood")
-        generator, discriminator = state.generator.params, state.discriminator.params
-        for key, optimizer, params in (
-            ("likelihood.optimizer", config.likelihood.optimizer, generator),
-            ("warmup.optimizer", config.warmup.optimizer, discriminator),
-            ("adversarial.generator_optimizer", config.adversarial.generator_optimizer, generator),
-            ("adversarial.discriminator_optimizer", config.adversarial.discriminator_optimizer, discriminator),
-        ):
-            for pattern in unmatched(optimizer.frozen, params):
+        writer, judge = state.generator.params, state.discriminator.params
+        writer_learns, judge_learns = what_learns(config)
+        adversarial, judge_config = config.adversarial, config.discriminator
+        patterns = {"generator.lora.trained": (config.generator.lora.trained, writer)}
+        if isinstance(judge_config, TransformerDiscriminatorConfig):
+            patterns["discriminator.lora.trained"] = (judge_config.lora.trained, judge)
+        optimizers = {
+            "likelihood.optimizer": (config.likelihood.optimizer, writer, writer_learns),
+            "warmup.optimizer": (config.warmup.optimizer, judge, judge_learns),
+            "adversarial.generator_optimizer": (adversarial.generator_optimizer, writer, writer_learns),
+            "adversarial.discriminator_optimizer": (adversarial.discriminator_optimizer, judge, judge_learns),
+        }
+        patterns |= {f"{key}.frozen": (optimizer.frozen, params) for key, (optimizer, params, _) in optimizers.items()}
+        for key, (given, params) in patterns.items():
+            for pattern in unmatched(given, params):
                 paths = parameter_paths(params)
                 raise UserError(
-                    f"{key}.frozen {pattern!r} matches none of the {len(paths)} parameters, which are called such as "
+                    f"{key} {pattern!r} matches none of the {len(paths)} parameters, which are called such as "
                     f"{paths[0]} or {paths[-1]}"
+                )
+        for key, (optimizer, params, learns) in optimizers.items():
+            if optimizer.frozen and not learning_count(params, optimizer.frozen, learns):
+                raise UserError(
+                    f"{key}.frozen {list(optimizer.frozen)} leaves nothing that learns; leave some parameters out, or "
+                    "set the phase's steps to 0 (a judge that stays as it is: adversarial.freeze_discriminator)"
                 )
 
     def summarise(self, state: GanState) -> None:
         experiment = self.experiment
-        for role, network, params in (
-            ("generator", self.config.generator, state.generator.params),
-            ("discriminator", self.config.discriminator, state.discriminator.params),
+        for role, network, params, learns in (
+            ("generator", self.config.generator, state.generator.params, what_learns(self.config)[0]),
+            ("discriminator", self.config.discriminator, state.discriminator.params, what_learns(self.config)[1]),
         ):
-            self.say(f"{role}: {network.kind}, {parameter_summary(params)}")
+            adapted = "" if learns is None else f", of which {learning_count(params, (), learns):,} learn (LoRA)"
+            self.say(f"{role}: {network.kind}, {parameter_summary(params)}{adapted}")
         self.say(
             f"text: {len(experiment.train):,} for training, {len(experiment.valid):,} for validation, "
             f"vocabulary {experiment.generator.vocabulary.size:,}; {self.placement}"

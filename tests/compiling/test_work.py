@@ -113,13 +113,19 @@ def test_remat_computes_the_blocks_again_and_the_head_not() -> None:
     assert recomputed.model == kept.model
 
 
-@pytest.mark.parametrize("phase", ["likelihood", "warmup", "adversarial"])
-def test_a_step_is_the_sum_of_its_parts(tmp_path: Path, phase: Any) -> None:
+@pytest.mark.parametrize(
+    ("phase", "adapted"),
+    [("likelihood", False), ("warmup", False), ("adversarial", False), ("likelihood", True), ("adversarial", True)],
+)
+def test_a_step_is_the_sum_of_its_parts(tmp_path: Path, phase: Any, adapted: bool) -> None:
     network = {f"generator.{key}": value for key, value in SIZES.items()}
     judge = {f"discriminator.{key}": value for key, value in SIZES.items()}
     overrides = network | judge | {"discriminator.kind": "transformer", "discriminator.embedding": None}
     overrides |= {"objective.dense": False, "objective.estimator": {"kind": "grpo", "samples": 2}}
     overrides |= {"objective.kl_weight": 0.1, "objective.kl_estimator": "low_variance", "data.max_length": 12}
+    if adapted:
+        overrides |= {"init_from": "another", "generator.lora.rank": 1, "discriminator.lora.rank": 1}
+        overrides |= {"discriminator.from_generator": True, "generator.max_positions": SIZES["max_positions"]}
     config = tiny_config(tmp_path, overrides)
     players = build_networks(config, VOCABULARY)
     gan, example = build_gan(config, phase, *players), example_batch(config, VOCABULARY, False)

@@ -208,6 +208,17 @@ another kind of network   | --init_from runs/earlier --generator.kind lstm | ano
 another size than started | --init_from runs/earlier --vocab_size 999  | vocab_size 999: the tokenizer has 18 tokens
 ids from a start of words | --init_from runs/earlier --data.kind oracle | data is token ids, and
 a start's tokenizer       | --init_from runs/earlier --tokenizer.kind file --tokenizer.path x.json | tokenizer.path has a vocabulary of 2,
+adapters of nothing       | --generator.lora.rank 2 | generator.lora adapts a generator that has learned: set init_from to a run or a model
+adapters of rank 0        | --init_from runs/earlier --generator.lora.rank 0 --generator.lora.alpha 8 | generator.lora: alpha is of adapters, and with rank 0 there are none
+adapters of a lower rank  | --init_from runs/earlier --generator.lora.rank -1 | generator.lora.rank: should be greater than or equal to 0
+adapters of no matrix     | --init_from runs/earlier --generator.lora.rank 2 --generator.lora.targets [qkv,gate] | 'gate' is no matrix of this network; it has qkv, out, up, down
+adapters beside nothing   | --init_from runs/earlier --generator.lora.rank 2 --generator.lora.trained [head/*] | generator.lora.trained 'head/*' matches none of the
+adapters of a small judge | --discriminator.lora.rank 2 | unknown key 'discriminator.lora'
+adapters of a new judge   | --discriminator.kind transformer --discriminator.lora.rank 2 | lora adapts what the network starts from: set from_generator true, or drop lora
+all of it frozen          | --likelihood.optimizer.frozen '["*"]' | likelihood.optimizer.frozen ['*'] leaves nothing that learns
+frozen under no name      | --warmup.optimizer.frozen [trunk/*] | warmup.optimizer.frozen 'trunk/*' matches none of the
+tokens of no start        | --init_vocabulary by_token | init_vocabulary by_token is of what init_from names: set that, or drop init_vocabulary
+tokens by another rule    | --init_from runs/earlier --init_vocabulary by_sound | init_vocabulary: should be 'same' or 'by_token'
 a run of another config   | --name earlier --seed 3  | holds a run of another config (seed: 0 -> 3); choose another --name
 a folder that is no run   | --name pictures          | runs/pictures exists and is no run folder; choose another --name
 a file in a run's place   | --name file.txt          | runs/file.txt: Not a directory; choose another --name

@@ -24,6 +24,7 @@ from gptgan_jax import (
     Gan,
     GanState,
     LinearConfig,
+    LoraConfig,
     LstmConfig,
     Player,
     TransformerConfig,
@@ -66,6 +67,7 @@ MESHES = {
 def players(dropout: float) -> dict[str, Any]:
     return {
         "gpt": build_generator(TransformerConfig(**SIZES, dropout=dropout), VOCABULARY),
+        "adapted": build_generator(TransformerConfig(**SIZES, dropout=dropout, lora=LoraConfig(rank=2)), VOCABULARY),
         "lstm": build_generator(LstmConfig(embedding=8, hidden=8, dropout=dropout), VOCABULARY),
         "twin": build_discriminator(TransformerDiscriminatorConfig(**SIZES, dropout=dropout), VOCABULARY),
         "cnn": build_discriminator(CnnConfig(embedding=8, widths=(1, 2), filters=8, dropout=dropout), VOCABULARY),
@@ -105,7 +107,7 @@ def methods(axis_name: str | None, dropout: float = 0.0) -> dict[str, Gan]:
             of["lstm"], of["cnn"], pair_loss=wasserstein, reward=rewards.logit, gradient_penalty_weight=0.3,
             estimator=reinforce(0.9),
         ),
-        "self-play": with_axis(of["gpt"], of["linear"], estimator=spin(refresh_every=2)),
+        "self-play, adapters": with_axis(of["adapted"], of["linear"], estimator=spin(refresh_every=2)),
         "relaxed": with_axis(of["gpt"], of["cnn"], estimator=gumbel(0.7)),
     }  # fmt: skip
 
@@ -268,6 +270,20 @@ def test_parameters_moments_average_and_reference_of_both_players_are_split_alik
             assert spec == P(), path
 
 
+@pytest.mark.parametrize("scanned", [False, True])
+def test_adapters_are_split_as_the_matrix_beside_them_and_never_by_their_rank(scanned: bool) -> None:
+    lora = LoraConfig(rank=4)
+    specs = specs_of(TransformerConfig(**SIZES, scan_layers=scanned, lora=lora), abstract(data=1, fsdp=2, tensor=2))
+    lead = (None,) if scanned else ()
+    for matrix, (inputs, outputs) in {
+        "['qkv']": (("fsdp",), ("tensor",)), "['out']": (("tensor",), ("fsdp",)), "['up']": (("fsdp",), ("tensor",)),
+        "['down']": (("tensor",), ("fsdp",)),
+    }.items():  # fmt: skip
+        a = {spec for path, spec in specs.items() if path.endswith(f"{matrix}['lora_a']")}
+        b = {spec for path, spec in specs.items() if path.endswith(f"{matrix}['lora_b']")}
+        assert (a, b) == ({P(*lead, inputs, None)}, {P(*lead, None, outputs)}), matrix
+
+
 def test_the_largest_arrays_are_all_split_and_by_no_axis_that_does_not_divide_them() -> None:
     """Vocabulary 7 is odd: the table is split by its width alone."""
     specs = specs_of(TransformerConfig(**SIZES), abstract(data=1, fsdp=4, tensor=2))
@@ -319,7 +335,7 @@ def test_rows_that_can_not_be_split_are_refused_with_the_next_number_that_can() 
 
 
 def test_a_state_is_made_where_it_lies() -> None:
-    gan = methods(None)["self-play"]
+    gan = methods(None)["self-play, adapters"]
     placement = Placement(build_mesh(MeshConfig()))
     state = placement.born(gan.init, jax.random.key(0), batch_of())
     assert jax.tree.leaves(jax.tree.map(lambda x, place: x.sharding == place, state, placement.shardings(state)))
