@@ -9,7 +9,12 @@ from gptgan_jax.compiling.networks import (
     relaxed_embedding,
 )
 from gptgan_jax.config import Config, Phase
-from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminators import (
+    CnnConfig,
+    DiscriminatorConfig,
+    TransformerDiscriminatorConfig,
+    has_dropout,
+)
 from gptgan_jax.models.generators import GeneratorConfig
 from gptgan_jax.objectives.estimator_configs import build_estimator
 from gptgan_jax.objectives.estimators import PolicyGradient, SelfPlay
@@ -74,7 +79,7 @@ class _Step:
             "D(real) forward and backward": updates * self.learning(real, judge),
             "D(fake) forward and backward": updates * self.learning(fake, judge),
         }
-        if getattr(self.config.discriminator, "dropout", 0.0) or objective.replay_size:
+        if has_dropout(self.config.discriminator) or objective.replay_size:
             parts["D judges"] = updates * (real + fake)  # otherwise by the pass that it learns from
         # A penalty is a gradient by the embeddings, itself differentiated: three times a pass and that gradient.
         penalised = self.rows * bool(objective.r1_weight) + self.fakes * bool(objective.r2_weight)

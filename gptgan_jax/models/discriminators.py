@@ -104,7 +104,12 @@ class Discriminator(NamedTuple):
     @property
     def drops(self) -> bool:
         """Whether a dropout key changes its scores."""
-        return getattr(self.config, "dropout", 0.0) > 0
+        return has_dropout(self.config)
+
+
+def has_dropout(config: DiscriminatorConfig | None) -> bool:
+    """Whether such a discriminator drops out; None, of one that was not built from a configuration, is taken for no."""
+    return getattr(config, "dropout", 0.0) > 0
 
 
 def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, classes: int = 0) -> Discriminator:

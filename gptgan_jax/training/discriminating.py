@@ -144,14 +144,16 @@ def supervised(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[P
     discriminator, params, rows = game.discriminator, state.discriminator.params, game.rows
     key_dropout = rows.own_key(key)
 
-    def loss_of(params: Params) -> tuple[Array, Metrics]:
+    def loss_of(params: Params) -> tuple[Array, tuple[Metrics, Scores]]:
         real = discriminator.scores(params, batch, key_dropout)
-        return _of_real_text(game, params, batch, real, key_dropout)
+        loss, found = _of_real_text(game, params, batch, real, key_dropout)
+        return loss, (found, real)
 
-    gradient, losses = rows.mean(jax.grad(loss_of, has_aux=True)(params))
+    gradient, (losses, scores) = jax.grad(loss_of, has_aux=True)(params)
+    gradient, losses = rows.mean((gradient, losses))
     metrics = {
         **losses,
-        **_class_metrics(game, discriminator.scores(params, batch), batch),
+        **_class_metrics(game, discriminator.scores(params, batch) if discriminator.drops else scores, batch),
         "discriminator_gradient_norm": optax.global_norm(gradient),
     }
     return gradient, metrics
