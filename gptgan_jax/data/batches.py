@@ -63,6 +63,7 @@ class TokenisedSplit:
         truncated_prompts: prompts that were longer; their last max_prompt_length tokens stay.
         unknown_tokens: tokens of targets and prompts that stand for an unknown word.
         empty_documents: documents without any token, which were left out.
+        answers: the right answers to the prompts, as text, where the targets are others; see `Split`.
     """
 
     targets: Ragged
@@ -75,6 +76,7 @@ class TokenisedSplit:
     truncated_prompts: int = 0
     unknown_tokens: int = 0
     empty_documents: int = 0
+    answers: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -89,7 +91,10 @@ class TokenisedSplit:
         """The split of some documents alone, in the order of the indices given; the counts stay those of the whole."""
         labels = None if self.labels is None else self.labels[documents]
         prompts = None if self.prompts is None else self.prompts.subset(documents)
-        return dataclasses.replace(self, targets=self.targets.subset(documents), prompts=prompts, labels=labels)
+        answers = None if self.answers is None else tuple(self.answers[i] for i in documents)
+        return dataclasses.replace(
+            self, targets=self.targets.subset(documents), prompts=prompts, labels=labels, answers=answers
+        )
 
     def notes(self) -> tuple[str, ...]:
         """One line for each of the four counts that is not zero."""
@@ -143,6 +148,7 @@ def encode_split(split: Split, tokenizer: AnyTokenizer, max_length: int, max_pro
         truncated_prompts=truncated_prompts,
         unknown_tokens=unknown,
         empty_documents=len(split) - len(kept),
+        answers=None if split.answers is None else tuple(split.answers[i] for i in kept),
     )
 
 
