@@ -1,28 +1,21 @@
-"""The command line: train, compare, sample, chat, classify, evaluate, export, report, compile.
+"""The command line: train, compare, data, sample, chat, classify, evaluate, export, report, compile.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
 """
 
 import argparse
-import math
 import os
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
 from gptgan_jax.config import EmbedderName
 from gptgan_jax.errors import UserError
-from gptgan_jax.terminal import configure_jax, say
-
-if TYPE_CHECKING:
-    from gptgan_jax.runs.experiment import Writer
-
-# Of one call; they are held in memory.
-MOST_TEXTS = 1_000_000
-LARGEST_INT = 2**31 - 1
+from gptgan_jax.sample_command import CHECKPOINT_HELP, add_drawing, add_sample
+from gptgan_jax.terminal import LARGEST_INT, check_folder, configure_jax, number, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,26 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     # `main` hands the arguments of these on by itself: their overrides are keys of the config, not flags of a parser.
     commands.add_parser("train", help="train the run that a config describes, or go on with it; train --help: all keys")
     commands.add_parser("compare", help="train several adversarial methods from one likelihood training, and compare")
+    commands.add_parser("data", help="write the text of a config into a file: prompts for a teacher, say")
     commands.add_parser("compile", help="compile a run for TPUs that need not be there: memory, FLOP, step time")
 
     run_help = "a run folder, such as runs/quickstart"
-    sample = commands.add_parser("sample", help="write texts with a run's generator", allow_abbrev=False)
-    sample.add_argument("run", type=Path, help=run_help)
-    sample.add_argument("--num", type=_number(int, 1, MOST_TEXTS), default=10, help="how many texts (default 10)")
-    _add_drawing(sample)
-    sample.add_argument("--prompt", help="what each text begins with, or answers (default: nothing)")
-    sample.add_argument("--label", help="the class that each text shall be of, in a run with data.label_prompts")
-    sample.add_argument(
-        "--seed", type=_number(int, 0, LARGEST_INT), default=0, help="equal seeds write equal texts (default 0)"
-    )
-    sample.add_argument("--checkpoint", default="best", help=_CHECKPOINT_HELP)
-    sample.add_argument(
-        "--resample",
-        type=_number(int, 2, MOST_TEXTS),
-        metavar="N",
-        help="choose each text out of N by the discriminator; of the warmed-up pair unless --checkpoint names another",
-    )
-    sample.set_defaults(command=_sample)
+    add_sample(commands, run_help)
 
     classify = commands.add_parser("classify", help="tell the classes of a file's texts", allow_abbrev=False)
     classify.add_argument("run", type=Path, help=run_help)
@@ -102,11 +80,11 @@ def _parser() -> argparse.ArgumentParser:
         "chat", help="talk to a run that learned to answer", description=_CHAT_HELP, allow_abbrev=False
     )
     chat.add_argument("run", type=Path, help=run_help)
-    _add_drawing(chat)
+    add_drawing(chat)
     chat.add_argument(
-        "--seed", type=_number(int, 0, LARGEST_INT), default=0, help="equal seeds give equal replies (default 0)"
+        "--seed", type=number(int, 0, LARGEST_INT), default=0, help="equal seeds give equal replies (default 0)"
     )
-    chat.add_argument("--checkpoint", default="best", help=_CHECKPOINT_HELP)
+    chat.add_argument("--checkpoint", default="best", help=CHECKPOINT_HELP)
     chat.set_defaults(command=_chat)
 
     evaluate = commands.add_parser("evaluate", help="score a run, or a file of samples", allow_abbrev=False)
@@ -123,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what turns texts into vectors (default: evaluation.embedder of the run; language_model)",
     )
     evaluate.add_argument(
-        "--seed", type=_number(int, 0, LARGEST_INT), help="with --samples: of splits and judges (default 0)"
+        "--seed", type=number(int, 0, LARGEST_INT), help="with --samples: of splits and judges (default 0)"
     )
     evaluate.add_argument("--out", type=Path, help="with --samples: a folder for evaluation.json (default: none)")
     evaluate.set_defaults(command=_evaluate)
@@ -137,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         help="hf: a Hugging Face folder; stablehlo: the sampler by jax.export; savedmodel: the same for TensorFlow",
     )
     export.add_argument("--out", type=Path, help="a folder that is not there yet (default: RUN/export/FORMAT)")
-    export.add_argument("--checkpoint", default="best", help=_CHECKPOINT_HELP)
+    export.add_argument("--checkpoint", default="best", help=CHECKPOINT_HELP)
     export.set_defaults(command=_export)
 
     report = commands.add_parser("report", help="write report.html and report.md of one run, or compare several")
@@ -147,106 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_drawing(parser: argparse.ArgumentParser) -> None:
-    """The flags that say how texts are drawn."""
-    parser.add_argument("--temperature", type=_number(float, 0), default=1.0, help="0 is greedy (default 1.0)")
-    parser.add_argument(
-        "--top-k",
-        type=_number(int, 0, LARGEST_INT),
-        default=0,
-        help="draw from the k likeliest tokens (default 0: off)",
-    )
-    parser.add_argument(
-        "--top-p",
-        type=_number(float, 0.001, 1),
-        default=1.0,
-        help="draw from the likeliest tokens that make up this probability (default 1: off)",
-    )
-
-
 _CHAT_HELP = (
     "Answers each line of the input, with what was said before it as far back as the longest prompt reaches. "
     "/reset forgets it, /quit or the end of input ends, Ctrl-C stops a reply."
 )
-_CHECKPOINT_HELP = (
-    "best (default: least validation loss in the last phase that trained the generator), last, "
-    "likelihood or adversarial (that phase's best), or a step number"
-)
-
-
-def _number(kind: Callable[[str], float], low: float, high: float = math.inf) -> Callable[[str], float]:
-    """An argparse type: a finite number from low to high."""
-
-    def parse(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high or math.isinf(value):
-            most = "" if math.isinf(high) else f", at most {high}"
-            noun = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{text[:40]!r} should be {noun}, at least {low:g}{most}")
-        return value
-
-    return parse
-
-
-def _sample(options: argparse.Namespace) -> int:
-    configure_jax()
-
-    from gptgan_jax.evaluation.residual import resampler, restore_networks
-    from gptgan_jax.evaluation.texts import Drawing, TextWriter
-    from gptgan_jax.runs.checkpoints import Checkpoints
-    from gptgan_jax.runs.experiment import load_writer, read_prompt, restore_generator
-    from gptgan_jax.runs.folder import RunFolder
-    from gptgan_jax.runs.records import one_line
-
-    folder = RunFolder(options.run)
-    run = load_writer(folder)
-    if options.resample is not None and run.conditional:
-        raise UserError("--resample is for runs without prompts; drop it")
-    prompt, length = read_prompt(run, _asked(run, options) or "")
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        params: Any
-        if options.resample is None:
-            params = restore_generator(checkpoints, checkpoints.choose(options.checkpoint), run.config, run.generator)
-            writer = TextWriter(run.generator, run.tokenizer, length)
-        else:
-            if prompt:
-                raise UserError("--resample chooses among whole texts; drop --prompt")
-            if not run.config.warmup.steps:
-                raise UserError("--resample needs a run with a warm-up (warmup.steps), to judge by its discriminator")
-            saved = checkpoints.choose("warmup" if options.checkpoint == "best" else options.checkpoint)
-            if saved.phase in ("likelihood", "continued"):
-                raise UserError(
-                    f"--resample: the discriminator of checkpoint {saved.phase}/{saved.step} has learned nothing yet; "
-                    "drop --checkpoint"
-                )
-            networks = restore_networks(checkpoints, saved, run)
-            params = networks.both
-            writer = TextWriter(run.generator, run.tokenizer, length, sampler=resampler(networks, options.resample))
-    drawing = Drawing(options.temperature, options.top_k, options.top_p)
-    written = writer(params, options.seed, options.num, drawing, [prompt])
-    for tokens, mask in zip(written.tokens, written.mask, strict=True):
-        # Decoded together with what they begin with, for a token may go on with a word of the prompt.
-        begin = [] if run.conditional else prompt
-        print(one_line(run.tokenizer.decode([*begin, *tokens[mask].tolist()])))
-    return 0
-
-
-def _asked(run: "Writer", options: argparse.Namespace) -> str | None:
-    """What each text shall answer: the prompt, or the label."""
-    if not run.config.label_prompts:
-        if options.label is not None:
-            raise UserError("--label is for runs with data.label_prompts, and this one learned none; drop it")
-        return options.prompt
-    known = ", ".join(run.classes)
-    if options.prompt is not None:
-        raise UserError(f"this run answers labels, not prompts; drop --prompt and give --label, one of {known}")
-    if options.label not in run.classes:
-        given = "" if options.label is None else f" {options.label!r} is none of this run's labels;"
-        raise UserError(f"--label:{given} give one of {known}")
-    return options.label
 
 
 def _classify(options: argparse.Namespace) -> int:
@@ -263,7 +145,7 @@ def _classify(options: argparse.Namespace) -> int:
     if options.out is not None:
         if options.out.is_dir() or options.out.resolve() == options.file.resolve():
             raise UserError(f"--out {options.out}: give the name of a new file")
-        _check_folder("--out", options.out.parent)
+        check_folder("--out", options.out.parent)
     found = classify_file(RunFolder(options.run), options.file, options.checkpoint, say)
     lines = "".join(f"{line}\n" for line in found.lines())
     if options.out is None:
@@ -335,7 +217,7 @@ def _evaluate_files(options: argparse.Namespace) -> int:
     if options.sweep:
         raise UserError("--sweep needs a run: a file of samples has no temperature to change")
     if options.out is not None:
-        _check_folder("--out", options.out)
+        check_folder("--out", options.out)
     outcome = evaluate_files(
         options.samples,
         options.references,
@@ -351,13 +233,6 @@ def _evaluate_files(options: argparse.Namespace) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         print(f"kept: {outcome.save(options.out)}")
     return 0
-
-
-def _check_folder(flag: str, folder: Path) -> None:
-    """Raises UserError where a folder can neither be written to nor be made."""
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"{flag} {folder}: {existing} is no folder that can be written; give another")
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -403,4 +278,10 @@ def _compare(arguments: Sequence[str]) -> int:
     return compare(arguments)
 
 
-_WITH_KEYS = {"train": _train, "compare": _compare, "compile": _compile}
+def _data(arguments: Sequence[str]) -> int:
+    from gptgan_jax.distilling import write_data
+
+    return write_data(arguments)
+
+
+_WITH_KEYS = {"train": _train, "compare": _compare, "data": _data, "compile": _compile}

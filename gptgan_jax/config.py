@@ -30,6 +30,7 @@ Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
 MOST_SEEDS = 1000
 EmbedderName = Literal["language_model", "minilm"]
 TaskName = Literal["summary", "answer", "dialogue"]
+ChosenBy = Literal["likelihood", "task"]
 PHASES: tuple[Phase, ...] = ("likelihood", "continued", "warmup", "adversarial")
 
 
@@ -146,6 +147,11 @@ class EvaluationConfig:
     task: TaskName | None = key(
         None, "what answers to prompts are measured as: a summary, an answer that is right or wrong, a dialogue's turn"
     )
+    choose_by: ChosenBy = key(
+        "likelihood",
+        "what a phase's best checkpoint is best by, of validation text: its likelihood; or greedy answers to its "
+        "prompts, by exact match (task answer) or ROUGE-L (task summary) with its text",
+    )
     judge: JudgeConfig = key(JudgeConfig, "the language models that score and embed texts")
     sweep: SweepConfig = key(SweepConfig, "temperatures and top-p of evaluate --sweep")
 
@@ -244,6 +250,13 @@ class Config:
             raise ValueError(
                 f"evaluation.task {self.evaluation.task} measures answers to prompts: set data.prompt_column "
                 "(data.kind hf) or data.task (data.kind grammar), or drop it"
+            )
+        if self.evaluation.choose_by == "task" and self.evaluation.task not in ("summary", "answer"):
+            raise ValueError("evaluation.choose_by task needs evaluation.task summary or answer; set one, or drop it")
+        if getattr(data, "answer_column", None) is not None and self.evaluation.task not in ("summary", "answer"):
+            raise ValueError(
+                "data.answer_column has right answers, which evaluation.task summary or answer measures by: set one of "
+                "them, or drop the column"
             )
         check_combination(self)
         resampled = self.init_from and self.objective.residual_candidates

@@ -1,9 +1,15 @@
 """What every command does with the terminal and with JAX."""
 
+import argparse
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from gptgan_jax.errors import UserError
+
+LARGEST_INT = 2**31 - 1
 
 
 def say(line: str) -> None:
@@ -52,3 +58,27 @@ def taken(arguments: Sequence[str], flag: str, optional: bool = False) -> tuple[
     """The last value of a flag that counts once, None without it, and the other arguments; see `values_of`."""
     values, rest = values_of(arguments, flag, optional)
     return (values[-1] if values else None), rest
+
+
+def number(kind: Callable[[str], float], low: float, high: float = math.inf) -> Callable[[str], float]:
+    """An argparse type: a finite number from low to high."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or math.isinf(value):
+            most = "" if math.isinf(high) else f", at most {high}"
+            noun = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} should be {noun}, at least {low:g}{most}")
+        return value
+
+    return parse
+
+
+def check_folder(flag: str, folder: Path) -> None:
+    """Raises UserError where a folder can neither be written to nor be made."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"{flag} {folder}: {existing} is no folder that can be written; give another")

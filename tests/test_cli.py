@@ -39,8 +39,11 @@ def test_help_is_given_wherever_it_is_asked_for(capsys) -> None:
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ([], ["train", "compare", "sample", "evaluate", "report"]),
-        (["sample"], ["--num", "--temperature", "--top-k", "--top-p", "--prompt", "--seed", "--checkpoint"]),
+        ([], ["train", "compare", "data", "sample", "evaluate", "report"]),
+        (
+            ["sample"],
+            ["--num", "--temperature", "--top-k", "--prompt", "--prompts", "--out", "--checkpoint"],
+        ),
         (["evaluate"], ["run", "--sweep", "--samples", "--references", "--training", "--embedder"]),
         (["report"], ["run", "--out"]),
     ],

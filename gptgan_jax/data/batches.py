@@ -65,6 +65,7 @@ class TokenisedSplit:
         prompt_keep: whether those are the last or the first.
         unknown_tokens: tokens of targets and prompts that stand for an unknown word.
         empty_documents: documents without any token, which were left out.
+        answers: the right answers to the prompts, as text, where the targets are others; see `Split`.
     """
 
     targets: Ragged
@@ -78,6 +79,7 @@ class TokenisedSplit:
     unknown_tokens: int = 0
     empty_documents: int = 0
     prompt_keep: PromptKeep = "end"
+    answers: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -92,7 +94,10 @@ class TokenisedSplit:
         """The split of some documents alone, in the order of the indices given; the counts stay those of the whole."""
         labels = None if self.labels is None else self.labels[documents]
         prompts = None if self.prompts is None else self.prompts.subset(documents)
-        return dataclasses.replace(self, targets=self.targets.subset(documents), prompts=prompts, labels=labels)
+        answers = None if self.answers is None else tuple(self.answers[i] for i in documents)
+        return dataclasses.replace(
+            self, targets=self.targets.subset(documents), prompts=prompts, labels=labels, answers=answers
+        )
 
     def notes(self) -> tuple[str, ...]:
         """One line for each of the four counts that is not zero."""
@@ -160,6 +165,7 @@ def encode_split(
         unknown_tokens=unknown,
         empty_documents=len(split) - len(kept),
         prompt_keep=prompt_keep,
+        answers=None if split.answers is None else tuple(split.answers[i] for i in kept),
     )
 
 

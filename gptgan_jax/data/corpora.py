@@ -90,6 +90,11 @@ class HfData(_HeldOutData, _LabelledData):
     unlabelled: str | None = key(None, "more training text, whose labels are not read: a split, or files")
     text_column: str = key("text", "column of the text to learn")
     prompt_column: str | None = key(None, "column of the prompt that the text answers; none: unconditional text")
+    answer_column: str | None = key(
+        None,
+        "column of the right answer, for evaluation.task, where the text is another, such as a teacher's; none: the "
+        "text",
+    )
     chat_template: bool = key(True, "write prompts by the tokenizer's chat template, where it has one")
     label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
     classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")
@@ -124,12 +129,14 @@ class Split:
         prompts: N prompts; None for unconditional text.
         labels: int32 [N], index into `Corpus.classes`, -1 for no label; None where there are no classes.
         tokens: int32 [N, T], whole sequences of token ids without any special token; None for text.
+        answers: N right answers to the prompts, where the texts are others; None where they are the texts.
     """
 
     texts: Sequence[str] = ()
     prompts: Sequence[str] | None = None
     labels: np.ndarray | None = None
     tokens: np.ndarray | None = None
+    answers: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.texts) if self.tokens is None else len(self.tokens)
@@ -270,12 +277,15 @@ def _load_hf(config: HfData) -> Corpus:
             continue
         where = f"data.{which}: {name or 'train'} of {config.path}"
         dataset = open_hf(where, config.path, config.name, name, which, config.streaming)
+        # Training text needs no right answers, unless some of it will be held out.
+        answers = None if which == "train" and config.valid and config.test else config.answer_column
         table = read_table(
-            where, dataset, config.text_column, config.prompt_column, config.label_column, config.max_documents
+            where, dataset, config.text_column, config.prompt_column, config.label_column, config.max_documents, answers
         )
         notes += [f"data.{which}: {counted(table.blank, 'row')} without text skipped"] if table.blank else []
         classes = classes or table.classes
-        splits[which] = Split(table.texts, table.prompts, class_ids(where, table, classes, whose))
+        labels = class_ids(where, table, classes, whose)
+        splits[which] = Split(table.texts, table.prompts, labels, answers=table.answers)
     corpus = _complete(config, splits, tuple(map(str, classes)), notes)
     return corpus if config.unlabelled is None else _with_unlabelled(config, corpus)
 
@@ -379,4 +389,5 @@ def _take(split: Split, rows: np.ndarray) -> Split:
         texts=[split.texts[i] for i in rows],
         prompts=None if split.prompts is None else [split.prompts[i] for i in rows],
         labels=None if split.labels is None else split.labels[rows],
+        answers=None if split.answers is None else [split.answers[i] for i in rows],
     )

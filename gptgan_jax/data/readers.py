@@ -15,6 +15,8 @@ from gptgan_jax.data.boundaries import SPLITS_FILE, STATE_FILE, check_folder, ch
 from gptgan_jax.errors import UserError
 
 FILE_FORMATS = ("json", "csv", "parquet")
+# By how a file's name ends.
+FILE_SUFFIXES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 # ----------------------------------------------------------------------------------------------------- text files
@@ -86,6 +88,7 @@ class Table:
         rows: the row of each document, counted from 1.
         classes: the labels that the set declares, in its order, or else those that occur, sorted.
         blank: number of rows skipped because their text is blank.
+        answers: the right answer to each prompt; None where no column of them was asked for.
     """
 
     texts: list[str]
@@ -94,6 +97,7 @@ class Table:
     rows: list[int]
     classes: tuple[str | int, ...]
     blank: int
+    answers: list[str] | None = None
 
 
 def open_hf(where: str, path: str, name: str | None, split: str | None, which: str, streaming: bool) -> Any:
@@ -161,18 +165,21 @@ def read_table(
     prompt_column: str | None = None,
     label_column: str | None = None,
     max_rows: int | None = None,
+    answer_column: str | None = None,
 ) -> Table:
     """Reads the columns of a (streamed) set, or of its first `max_rows` rows.
 
     Raises:
-        UserError: a column that is missing, a text or prompt that is no string or a label that is neither string nor
-            whole number (with the row), no text at all, or a stream that cannot be read.
+        UserError: a column that is missing, a text, prompt or answer that is no string or a label that is neither
+            string nor whole number (with the row), no text at all, or a stream that cannot be read.
     """
-    columns = [column for column in (text_column, prompt_column, label_column) if column is not None]
+    wanted = (text_column, prompt_column, label_column, answer_column)
+    columns = list(dict.fromkeys(column for column in wanted if column is not None))
     names = getattr((dataset.features or {}).get(label_column), "names", None)
     texts: list[str] = []
     prompts: list[str] = []
     labels: list[str | int | None] = []
+    answers: list[str] = []
     rows: list[int] = []
     blank = 0
     for number, row in enumerate(islice(_rows(where, dataset, columns), max_rows), 1):
@@ -186,6 +193,8 @@ def read_table(
             prompts.append(_string(where, number, prompt_column, row))
         if label_column is not None:
             labels.append(_label(where, number, row[label_column], names))
+        if answer_column is not None:
+            answers.append(_string(where, number, answer_column, row))
     if not texts:
         raise UserError(f"{where}: no document in it; column {text_column} should hold text")
     occurring = sorted({x for x in labels if x is not None}, key=lambda x: (isinstance(x, str), x))
@@ -196,11 +205,29 @@ def read_table(
         rows=rows,
         classes=tuple(names or occurring),
         blank=blank,
+        answers=None if answer_column is None else answers,
     )
 
 
-def _rows(where: str, dataset: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows with the columns that are wanted. A streamed set may not know its columns before its first row."""
+def read_rows(where: str, dataset: Any, text_column: str) -> list[dict[str, Any]]:
+    """All rows of a set with all their columns, in their order.
+
+    Raises:
+        UserError: no such column, a value of it that is no string (with the row), or no row at all.
+    """
+    rows = list(_rows(where, dataset, [text_column], every=True))
+    for number, row in enumerate(rows, 1):
+        _string(where, number, text_column, row)
+    if not rows:
+        raise UserError(f"{where}: no row in it")
+    return rows
+
+
+def _rows(where: str, dataset: Any, columns: list[str], every: bool = False) -> Iterator[dict[str, Any]]:
+    """Rows with the columns that are wanted, or with every one.
+
+    A streamed set may not know its columns before its first row.
+    """
 
     def check(present: Iterable[str]) -> None:
         if missing := [column for column in columns if column not in present]:
@@ -208,6 +235,7 @@ def _rows(where: str, dataset: Any, columns: list[str]) -> Iterator[dict[str, An
 
     if dataset.column_names is not None:
         check(dataset.column_names)
+        columns = list(dataset.column_names) if every else columns
         dataset = dataset.select_columns(columns)
     try:
         for batch in dataset.iter(batch_size=1000):

@@ -9,7 +9,7 @@ import numpy as np
 
 from gptgan_jax.data.batches import encode_split
 from gptgan_jax.data.corpora import HfData, Split, class_ids
-from gptgan_jax.data.readers import open_hf, read_lines, read_table
+from gptgan_jax.data.readers import FILE_SUFFIXES, open_hf, read_lines, read_table
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.classification import Told
 from gptgan_jax.evaluation.classifier import check_classifies, choose_classifier, load_classifier
@@ -17,8 +17,6 @@ from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import load_held_out
-
-FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +81,7 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
 def _read(file: Path, data: object, classes: tuple[str, ...]) -> Split:
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    form = FORMATS.get(file.suffix.lower())
+    form = FILE_SUFFIXES.get(file.suffix.lower())
     if form is None:
         return Split(read_lines(str(file), str(file))[0])
     where = str(file)

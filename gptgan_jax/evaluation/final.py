@@ -11,9 +11,9 @@ from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.batches import TokenisedSplit, evaluation_batches
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.baselines import own_columns, with_baselines
+from gptgan_jax.evaluation.candidates import RESIDUAL, Candidate, candidates
 from gptgan_jax.evaluation.classification import ReliabilityBin
 from gptgan_jax.evaluation.classifier import (
-    CHOSEN,
     CLASSIFIER,
     Classifier,
     class_figures,
@@ -36,36 +36,14 @@ from gptgan_jax.evaluation.scores import (
 )
 from gptgan_jax.evaluation.tasks import GREEDY, Task
 from gptgan_jax.evaluation.texts import Drawing, TextSet, TextWriter, Written, text_set
-from gptgan_jax.runs.checkpoints import Checkpoints, Saved
+from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import Writer, load_writer, restore_generator
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import HeldOutText, load_held_out
 from gptgan_jax.types import Params
 
-BEST = "least validation loss of its phase"
-RESIDUAL = "residual"
 # From this share of held-out texts that stand in the training text on, the signatures say so.
 LABELLED_SHARE = 0.01
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A checkpoint that a run is judged by.
-
-    Attributes:
-        name: of its column.
-        saved: where it lies.
-        chosen: how it was chosen.
-        swept: the name of its column in a sweep; empty where it is left out of that.
-    """
-
-    name: str
-    saved: Saved
-    chosen: str
-    swept: str = ""
-
-    def as_column(self) -> Column:
-        return Column(self.name, f"{self.saved.phase}/{self.saved.step}", self.chosen)
 
 
 class Model(Protocol):
@@ -75,33 +53,13 @@ class Model(Protocol):
         """`count` texts from the run's seed."""
         ...
 
+    def answers(self, asked: TokenisedSplit, drawing: Drawing) -> Written:
+        """An answer to each prompt of a split, from the run's seed."""
+        ...
+
     def likelihood(self, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
         """Likelihood of a split under the distribution that `drawing` draws from."""
         ...
-
-
-def candidates(checkpoints: Checkpoints, residual_candidates: int = 0) -> list[Candidate]:
-    """What a run is judged by: each phase's best by validation, and the adversarial phase's last where that is another.
-
-    The warm-up trains no generator; where residual candidates are asked for, its last checkpoint is the residual model.
-    Where the discriminator has classes, the one that tells them best is the classifier.
-    """
-    found = []
-    for phase, name in (("likelihood", "likelihood"), ("continued", "continued"), ("adversarial", "adversarial, best")):
-        best = checkpoints.best(phase)  # type: ignore[arg-type]
-        if best is not None:
-            found.append(Candidate(name, best, BEST, phase))
-    warm = [saved for saved in checkpoints.all() if saved.phase == "warmup"]
-    if residual_candidates and warm:
-        how = f"last of the warm-up, resampled from {residual_candidates} texts"
-        found.append(Candidate(RESIDUAL, warm[-1], how, RESIDUAL))
-    adversarial = [saved for saved in checkpoints.all() if saved.phase == "adversarial"]
-    if adversarial and adversarial[-1] not in [one.saved for one in found]:
-        found.append(Candidate("adversarial, last", adversarial[-1], "last of its phase"))
-    classifier = checkpoints.best_classifier()
-    if classifier is not None:
-        found.append(Candidate(CLASSIFIER, classifier, CHOSEN))
-    return found
 
 
 class Subject:
@@ -162,14 +120,19 @@ class Subject:
     def task(self, thorough: bool) -> Task | None:
         """What the run's answers to the first of the references' prompts are measured by; None without a task."""
         evaluation = self.run.config.evaluation
-        if evaluation.task is None:
-            return None
-        asked = self.references.subset(np.arange(min(len(self.references), evaluation.samples)))
-        return Task(evaluation.task, asked, self.text.train, self.run.tokenizer, thorough)
+        return None if evaluation.task is None else self.task_on(self.references, evaluation.samples, thorough)
+
+    def task_on(self, split: TokenisedSplit, count: int, thorough: bool = False) -> Task:
+        """What answers to the first of a split's prompts are measured by, in a run with a task."""
+        name = self.run.config.evaluation.task
+        assert name is not None
+        asked = split.subset(np.arange(min(len(split), count)))
+        return Task(name, asked, self.text.train, self.run.tokenizer, thorough)
 
     def candidates(self, checkpoints: Checkpoints) -> list[Candidate]:
         """What this run is judged by."""
-        return candidates(checkpoints, self.run.config.objective.residual_candidates)
+        config = self.run.config
+        return candidates(checkpoints, config.objective.residual_candidates, config.evaluation.choose_by)
 
     def model(self, checkpoints: Checkpoints, candidate: Candidate) -> Model:
         """The candidate, restored.
@@ -207,6 +170,10 @@ class GeneratorModel:
         seed, prompts = subject.run.config.seed, subject.references.first_prompts(count)
         return subject.writer(self.params, seed, count, drawing, prompts)
 
+    def answers(self, asked: TokenisedSplit, drawing: Drawing) -> Written:
+        seed, prompts = self.subject.run.config.seed, asked.first_prompts(len(asked))
+        return self.subject.writer(self.params, seed, len(asked), drawing, prompts)
+
     def likelihood(self, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
         batches = evaluation_batches(split, self.subject.run.config.evaluation.batch_size)
         return self.subject.likelihood_on(self.params, batches, drawing)
@@ -221,6 +188,9 @@ class _Resampled:
 
     def write(self, count: int, drawing: Drawing) -> Written:
         return self.residual.write(count, drawing)
+
+    def answers(self, asked: TokenisedSplit, drawing: Drawing) -> Written:
+        raise NotImplementedError("a residual model answers no prompts")
 
     def likelihood(self, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
         return self.residual.likelihood(self.plain.likelihood(split, drawing), split.targets, drawing)

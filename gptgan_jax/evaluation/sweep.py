@@ -22,11 +22,12 @@ from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.evaluation.ngrams import bleu, words_of
 from gptgan_jax.evaluation.results import REAL, Axes, Cell, Evaluation, Figure, Sweep
 from gptgan_jax.evaluation.scores import Ruler, Source, frechet, lm_score, self_bleu_figures
+from gptgan_jax.evaluation.task_sweep import NLL, sweep_of_task
 from gptgan_jax.evaluation.texts import Drawing, TextSet, Written
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.folder import RunFolder
 
-BLEU, SELF_BLEU, NLL, LM = "BLEU-4", "Self-BLEU-4", "held-out NLL", "LM score"
+BLEU, SELF_BLEU, LM = "BLEU-4", "Self-BLEU-4", "LM score"
 FRECHET, JS, ORACLE, GRAMMATICAL = "Fréchet distance", "Jensen-Shannon divergence", "NLL_oracle", "grammatical"
 FORWARD, REVERSE = "forward KL", "reverse KL"
 ORACLE_SUM = "NLL_oracle + held-out NLL"
@@ -69,6 +70,8 @@ def sweep(subject: Subject, models: dict[str, Model]) -> Sweep:
     Raises:
         UserError: where a set of held-out texts has fewer than 2.
     """
+    if subject.run.config.evaluation.task in ("summary", "answer"):
+        return sweep_of_task(subject, models)
     grid = subject.run.config.evaluation.sweep
     count = min(grid.samples, len(subject.real), len(subject.references))
     if count < 2:

@@ -13,14 +13,16 @@ import numpy as np
 from gptgan_jax.config import TaskName
 from gptgan_jax.data.batches import Ragged, TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
-from gptgan_jax.evaluation.answers import answer_figures, commonest_answer
+from gptgan_jax.evaluation.answers import answer_figures, commonest_answer, exact_match
+from gptgan_jax.evaluation.estimates import share_of
 from gptgan_jax.evaluation.ngrams import distinct_ngrams, distinct_texts, words_of
 from gptgan_jax.evaluation.results import Figure
-from gptgan_jax.evaluation.summaries import first_sentence, novelty_figure, summary_figures
+from gptgan_jax.evaluation.summaries import first_sentence, novelty_figure, rouge, summary_figures
 from gptgan_jax.evaluation.texts import Drawing, TextSet, text_set
 from gptgan_jax.evaluation.two_sample import two_sample_test
 
 GREEDY = Drawing(temperature=0.0)
+DRAWN_MATCH = "exact match of drawn answers"
 FIRST_SENTENCE, ANOTHERS, COMMONEST = "first sentence", "another's answer", "commonest answer"
 
 
@@ -57,6 +59,11 @@ class Task:
         return text_set(self.asked, self.tokenizer)
 
     @property
+    def right(self) -> Sequence[str]:
+        """The right answers: the real ones, unless the data names others."""
+        return self.references.texts if self.asked.answers is None else self.asked.answers
+
+    @property
     def drawn(self) -> str:
         return f"{len(self)} prompts, greedy"
 
@@ -65,23 +72,34 @@ class Task:
         match self.name:
             case "summary":
                 return [
-                    *summary_figures(answers, self.prompts, self.references.texts, self.drawn),
-                    *answer_figures(answers, self.references.texts, self.drawn),
+                    *summary_figures(answers, self.prompts, self.right, self.drawn),
+                    *answer_figures(answers, self.right, self.drawn),
                 ]
             case "answer":
-                return answer_figures(answers, self.references.texts, self.drawn)
+                return answer_figures(answers, self.right, self.drawn)
             case "dialogue":
                 return _variety_figures(answers, self.drawn)
 
+    def error(self, answers: Sequence[str]) -> float:
+        """How far answers are from the text that was to be learned, right or not: from 0, all alike, to 1."""
+        if self.name == "summary":
+            return float(1 - rouge(answers, self.references.texts)["ROUGE-L"].mean())
+        return float(1 - exact_match(answers, self.references.texts).mean())
+
     def drawn_figures(self, answers: TextSet, drawn: str, seed: int) -> list[Figure]:
-        """Of drawn answers to the first of the prompts: whether a classifier tells a dialogue's turns from real ones.
+        """Of drawn answers to the first of the prompts: the share that is right, or whether a classifier tells a
+        dialogue's turns from real ones.
 
         Args:
             answers: at most N.
             drawn: how they were drawn, for the signatures.
             seed: of the classifier.
         """
-        asked = self.asked.subset(np.arange(min(len(answers), len(self))))
+        count = min(len(answers), len(self))
+        if self.name != "dialogue":
+            right = share_of(exact_match(answers.texts[:count], self.right[:count]))
+            return [Figure(DRAWN_MATCH, "share", right, f"{drawn}; final answer", "higher")]
+        asked = self.asked.subset(np.arange(count))
         return self._turns_figures(_turns(asked, answers.targets), drawn, seed)
 
     def real_figures(self, real: TokenisedSplit, drawn: str, seed: int) -> list[Figure]:
@@ -91,6 +109,9 @@ class Task:
             texts = text_set(others, self.tokenizer).texts
             turns = _turns(others, others.targets)
             return [*_variety_figures(texts, self.drawn), *self._turns_figures(turns, drawn, seed)]
+        if self.asked.answers is not None:
+            # The texts are those of somebody who may be wrong, such as a teacher: what they are worth themselves.
+            return self.figures(self.references.texts)
         if self.name == "summary":
             return [novelty_figure(self.references.texts, self.prompts, self.drawn)]
         return []

@@ -1,6 +1,6 @@
 """Texts to be judged, and texts from a generator: token ids through the sampler, strings through the tokenizer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -115,36 +115,43 @@ class TextWriter:
             drawing: how.
             prompts: token ids of each prompt without BOS, used in turn; None for unconditional text.
         """
-        prompt, prompt_mask = self._padded(prompts)
+        parts = list(self.batches(params, seed, count, drawing, prompts))
+        return Written(
+            [text for part in parts for text in part.texts],
+            np.concatenate([part.tokens for part in parts]),
+            np.concatenate([part.mask for part in parts]),
+            np.concatenate([part.log_probs for part in parts]),
+        )
+
+    def batches(
+        self, params: Params, seed: int, count: int, drawing: Drawing, prompts: Sequence[Sequence[int]] | None = None
+    ) -> Iterator[Written]:
+        """The same texts a batch at a time, as they are written."""
+        rows = prompts or [[]]
+        width = 1 + max(map(len, rows))
         # A stream of its own: a run's parameters come from the bare key of the same seed.
         key = jax.random.fold_in(jax.random.key(seed), _SAMPLE_STREAM)
-        tokens, masks, nats = [], [], []
         for start in range(0, count, self._batch_size):
-            rows = np.arange(start, start + self._batch_size) % len(prompt)
+            asked = [rows[i % len(rows)] for i in range(start, start + self._batch_size)]
             written = self._sample(
                 params,
                 jax.random.fold_in(key, start // self._batch_size),
-                prompt[rows],
-                prompt_mask[rows],
+                *self._padded(asked, width),
                 length=self._length,
                 temperature=drawing.temperature,
                 **drawing.options(),
             )
-            tokens.append(to_host(written.tokens))
-            masks.append(to_host(written.mask))
-            nats.append(to_host(written.log_probs).astype(np.float64).sum(axis=1))
-        all_tokens, all_masks = np.concatenate(tokens)[:count], np.concatenate(masks)[:count]
-        texts = [self._tokenizer.decode(row[mask].tolist()) for row, mask in zip(all_tokens, all_masks, strict=True)]
-        return Written(texts, all_tokens, all_masks, np.concatenate(nats)[:count])
+            tokens, mask = to_host(written.tokens)[: count - start], to_host(written.mask)[: count - start]
+            nats = to_host(written.log_probs)[: count - start].astype(np.float64).sum(axis=1)
+            texts = [self._tokenizer.decode(row[own].tolist()) for row, own in zip(tokens, mask, strict=True)]
+            yield Written(texts, tokens, mask, nats)
 
-    def _padded(self, prompts: Sequence[Sequence[int]] | None) -> tuple[np.ndarray, np.ndarray]:
-        """BOS and the prompts, padded on the left: int32 [N, P], bool [N, P]."""
+    def _padded(self, prompts: Sequence[Sequence[int]], width: int) -> tuple[np.ndarray, np.ndarray]:
+        """BOS and the prompts, padded on the left to a width: int32 [N, P], bool [N, P]."""
         vocabulary = self._generator.vocabulary
-        rows = [[vocabulary.bos_id, *prompt] for prompt in prompts or [[]]]
-        width = max(len(row) for row in rows)
-        tokens = np.full((len(rows), width), vocabulary.pad_id, np.int32)
-        mask = np.zeros((len(rows), width), bool)
-        for i, row in enumerate(rows):
-            tokens[i, width - len(row) :] = row
-            mask[i, width - len(row) :] = True
+        tokens = np.full((len(prompts), width), vocabulary.pad_id, np.int32)
+        mask = np.zeros((len(prompts), width), bool)
+        for i, prompt in enumerate(prompts):
+            tokens[i, width - 1 - len(prompt) :] = [vocabulary.bos_id, *prompt]
+            mask[i, width - 1 - len(prompt) :] = True
         return tokens, mask

@@ -23,6 +23,7 @@ from gptgan_jax.evaluation.sweep import (
     REVERSE,
     SELF_BLEU,
 )
+from gptgan_jax.evaluation.task_sweep import MATCH, ROUGE
 from gptgan_jax.reports.costs import Cost, cost_of
 from gptgan_jax.reports.document import Table
 from gptgan_jax.reports.groups import controls_of, measured_with
@@ -40,6 +41,7 @@ OF_GRAMMAR = {
     JS: "Jensen-Shannon ↓",
     GRAMMATICAL: "grammatical ↑",
 }
+OF_TASK = {MATCH: "exact match ↑", ROUGE: "ROUGE-L ↑", NLL: "held-out NLL ↓"}
 OF_TEXT = {NLL: "held-out NLL ↓", FRECHET: "Fréchet ↓", BLEU: "BLEU-4 ↑", SELF_BLEU: "Self-BLEU-4 ↓"}
 
 
@@ -153,7 +155,9 @@ class ArmsTable:
     def figures(self) -> dict[str, str]:
         """What the table has columns of, with their heads. An infinite reverse KL says nothing but that it is."""
         quality = self.axes.quality
-        figures = OF_ORACLE if quality == ORACLE else OF_GRAMMAR if quality == GRAMMATICAL else OF_TEXT
+        of_axes = {ORACLE: OF_ORACLE, GRAMMATICAL: OF_GRAMMAR, MATCH: OF_TASK, ROUGE: OF_TASK}
+        measured = self.any_sweep.signatures
+        figures = {name: head for name, head in of_axes.get(quality, OF_TEXT).items() if name in measured}
         cells = [cell for sweep in self.sweeps.values() for cell in sweep.cells if cell.top_p == 1]
         finite = all(math.isfinite(cell.test[REVERSE].value or 0) for cell in cells if REVERSE in cell.test)
         return {name: head for name, head in figures.items() if name != REVERSE or finite}

@@ -27,7 +27,7 @@ from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.errors import UserError
 from gptgan_jax.hosts import wait_for_all
 from gptgan_jax.runs.checksums import damage
-from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, kept_checkpoints, metrics_of, value_of
+from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, TASK_METRIC, kept_checkpoints, metrics_of, rank_of
 from gptgan_jax.runs.sealing import COMPLETE_FILE, METADATA_FILE, SEALED, sealed_path_class
 from gptgan_jax.types import GanState, Params
 
@@ -52,12 +52,19 @@ class Saved:
         phase, step: where it lies.
         valid_nats: the generator's loss in nats a token; None where it was not measured, as the next.
         class_error: the share of labelled texts whose class the discriminator took for another.
+        task_error: how far greedy answers are from right; measured where `evaluation.choose_by` asks for it.
     """
 
     phase: Phase
     step: int
     valid_nats: float | None
     class_error: float | None = None
+    task_error: float | None = None
+
+    @property
+    def rank(self) -> float | None:
+        """What generators of one phase are ranked by, the least first; None where nothing was measured."""
+        return self.valid_nats if self.task_error is None else self.task_error
 
 
 class Checkpoints:
@@ -89,14 +96,14 @@ class Checkpoints:
         return self.all()[-1] if self.all() else None
 
     def best(self, phase: Phase) -> Saved | None:
-        """The phase's checkpoint of least validation loss; its latest where none was measured."""
+        """The phase's checkpoint of least validation loss (or task error); its latest where none was measured."""
         return next(iter(self.ranked(phase)), None)
 
     def ranked(self, phase: Phase) -> list[Saved]:
-        """The phase's checkpoints by validation loss, least first; then those without one, latest first."""
+        """The phase's checkpoints by validation loss (or task error), least first; then those without, latest first."""
 
         def rank(saved: Saved) -> tuple[float, int]:
-            return (math.inf, -saved.step) if saved.valid_nats is None else (saved.valid_nats, saved.step)
+            return (math.inf, -saved.step) if saved.rank is None else (saved.rank, saved.step)
 
         return sorted((saved for saved in self.all() if saved.phase == phase), key=rank)
 
@@ -105,14 +112,21 @@ class Checkpoints:
         measured = [(saved.class_error, saved.step, saved) for saved in self.all() if saved.class_error is not None]
         return min(measured)[2] if measured else None
 
-    def save(self, phase: Phase, state: GanState, valid_nats: float | None, class_error: float | None = None) -> None:
+    def save(
+        self,
+        phase: Phase,
+        state: GanState,
+        valid_nats: float | None,
+        class_error: float | None = None,
+        task_error: float | None = None,
+    ) -> None:
         """Starts to write the state, whose arrays may be donated to the next step right after; see `Saved`.
 
         Raises:
             NotSaved: this one, or the one before it, can't be written.
         """
         self.wait()
-        metrics = metrics_of(valid_nats, class_error)
+        metrics = metrics_of(valid_nats, class_error, task_error)
         if jax.default_backend() == "cpu":
             # There a copy to the host may be a view, and the next step writes over the donated state.
             state = jax.tree.map(jnp.copy, state)
@@ -293,7 +307,7 @@ class Checkpoints:
                 self._empty_trash(phase)
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=self._policy,
-                best_fn=value_of,
+                best_fn=rank_of,
                 best_mode="min",
                 read_only=self._read_only,
                 cleanup_tmp_directories=not self._read_only,
@@ -404,4 +418,4 @@ def _saved(phase: Phase, step: int, manager: ocp.CheckpointManager) -> Saved:
         metrics = dict(manager.metrics(step))
     except Exception:  # not measured, or a damaged file: then the checkpoint itself is judged when it is read
         metrics = {}
-    return Saved(phase, step, metrics.get(METRIC), metrics.get(CLASS_METRIC))
+    return Saved(phase, step, metrics.get(METRIC), metrics.get(CLASS_METRIC), metrics.get(TASK_METRIC))

@@ -79,6 +79,8 @@ def save_held_out(folder: Path, text: HeldOutText) -> None:
                 arrays |= {f"{name}_{part}_tokens": ragged.tokens, f"{name}_{part}_offsets": ragged.offsets}
         if split.labels is not None:
             arrays[f"{name}_labels"] = split.labels
+        if split.answers is not None:
+            arrays[f"{name}_answers"] = np.frombuffer(json.dumps(split.answers).encode(), np.uint8)
     if isinstance(text.source, Oracle):
         arrays |= {f"oracle_{name}": np.asarray(array) for name, array in text.source.params.items()}
     facts = {
@@ -109,6 +111,7 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
 
         def split(name: str) -> TokenisedSplit:
             prompts = f"{name}_prompt_tokens"
+            answers = arrays.get(f"{name}_answers")
             return TokenisedSplit(
                 targets=Ragged(arrays[f"{name}_target_tokens"], arrays[f"{name}_target_offsets"]),
                 prompts=Ragged(arrays[prompts], arrays[f"{name}_prompt_offsets"]) if prompts in arrays else None,
@@ -117,6 +120,7 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
                 max_length=facts["max_length"],
                 max_prompt_length=facts["max_prompt_length"],
                 truncated_targets=facts["truncated_targets"][name],
+                answers=None if answers is None else tuple(json.loads(answers.tobytes())),
             )
 
         test = split("test")

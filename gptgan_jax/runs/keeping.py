@@ -9,6 +9,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 METRIC = "valid_nats_per_token"
 CLASS_METRIC = "valid_class_error"
+TASK_METRIC = "valid_task_error"
 
 
 @dataclass(frozen=True)
@@ -30,24 +31,29 @@ class LeastOf(preservation_policy.PreservationPolicy):
 
 
 def kept_checkpoints(keep: int) -> preservation_policy.PreservationPolicy:
-    """The latest `keep`, the one of least validation loss, and the one of least class error."""
+    """The latest `keep`, the best generator, and the one of least class error."""
     return preservation_policy.AnyPreservationPolicy(
         [
             preservation_policy.LatestN(keep),
-            preservation_policy.BestN(
-                get_metric_fn=value_of, reverse=True, n=1, keep_checkpoints_without_metrics=False
-            ),
+            preservation_policy.BestN(get_metric_fn=rank_of, reverse=True, n=1, keep_checkpoints_without_metrics=False),
             LeastOf(CLASS_METRIC),
         ]
     )
 
 
-def metrics_of(valid_nats: float | None, class_error: float | None) -> dict[str, float] | None:
+def metrics_of(
+    valid_nats: float | None, class_error: float | None, task_error: float | None = None
+) -> dict[str, float] | None:
     """What is saved beside a checkpoint: what was measured; None where nothing was."""
-    values = {METRIC: valid_nats, CLASS_METRIC: class_error}
+    values = {METRIC: valid_nats, CLASS_METRIC: class_error, TASK_METRIC: task_error}
     return {name: value for name, value in values.items() if value is not None} or None
 
 
 def value_of(metrics: Any, name: str = METRIC) -> float:
     """A metric of a checkpoint; infinite where it was not measured."""
     return (metrics or {}).get(name, math.inf)
+
+
+def rank_of(metrics: Any) -> float:
+    """What generators are ranked by, the least first: their answers where these were measured, or else likelihood."""
+    return value_of(metrics, TASK_METRIC if TASK_METRIC in (metrics or {}) else METRIC)

@@ -10,7 +10,7 @@ from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.data.labelled_batches import labelled_batch_at
 from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC
+from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.runs.records import Records, read_metrics
 from gptgan_jax.runs.timing import Stopwatch
 from gptgan_jax.training.alarms import active_alarms, overfitting
@@ -102,7 +102,7 @@ class PhaseRun:
                         self.read(*pending, tokens)
                         pending = None
                         with self.bar.paused():
-                            self.keep(state, *(self.evaluate(state) if due else (None, None)))
+                            self.keep(state, *(self.evaluate(state) if due else (None, None, None)))
                             watch.save()
                     if stopping or (due and self.signals.received(step)):
                         self.stop(step)
@@ -176,16 +176,18 @@ class PhaseRun:
             self.records.alarm(self.phase, step, now)
             self.bar.message(f"ALARM at step {step}: {now}")
 
-    def keep(self, state: GanState, valid_nats: float | None, class_error: float | None) -> None:
+    def keep(
+        self, state: GanState, valid_nats: float | None, class_error: float | None, task_error: float | None
+    ) -> None:
         """Saves a checkpoint, once the records that a resume would trim to it are on the disk."""
         self.records.flush()
-        self.checkpoints.save(self.phase, state, valid_nats, class_error)
+        self.checkpoints.save(self.phase, state, valid_nats, class_error, task_error)
 
-    def evaluate(self, state: GanState) -> tuple[float | None, float | None]:
+    def evaluate(self, state: GanState) -> tuple[float | None, float | None, float | None]:
         """Of the players that this phase trained, validation figures into the records; those of `Saved`."""
-        generator = self.evaluate_generator(state) if self.phase != "warmup" else None
+        nats, task_error = self.evaluate_generator(state) if self.phase != "warmup" else (None, None)
         judging = self.phase in JUDGING and self.run.config.classifies
-        return generator, self.evaluate_classes(state) if judging else None
+        return nats, self.evaluate_classes(state) if judging else None, task_error
 
     def evaluate_classes(self, state: GanState) -> float:
         """How the discriminator tells validation text's classes, into the records; the share that it gets wrong."""
@@ -204,8 +206,9 @@ class PhaseRun:
         )
         return 1 - accuracy
 
-    def evaluate_generator(self, state: GanState) -> float:
-        """Validation loss and sample texts into the records; the loss, in nats a token."""
+    def evaluate_generator(self, state: GanState) -> tuple[float, float | None]:
+        """Validation loss, sample texts and how far answers are from right into the records; the first, in nats a
+        token, and the last, where checkpoints are chosen by it."""
         run, step = self.run, int(state.step)
         evaluation = run.config.evaluation
         batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
@@ -214,13 +217,18 @@ class PhaseRun:
             raise self.not_finite(step, METRIC)
         error = nll.error or 0.0
         figures = {METRIC: nll.value, "valid_standard_error": error}
+        task_error = run.task_error(state.generator.averaged)
+        if task_error is not None:
+            figures[TASK_METRIC] = task_error
         self.watch_validation(step, self.records.write(self.phase, step, figures))
         lines = run.shown_texts(state.generator.averaged)
         self.records.samples(self.phase, step, lines)
+        answers = "" if task_error is None else f", task error {task_error:.4f}"
         self.bar.message(
-            f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token; writes: {lines[0]}"
+            f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token{answers}; "
+            f"writes: {lines[0]}"
         )
-        return nll.value
+        return nll.value, task_error
 
     def stop(self, step: int) -> None:
         self.checkpoints.wait()

@@ -11,6 +11,7 @@ from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.classification import classes_told_by
 from gptgan_jax.evaluation.likelihood import likelihood_of
+from gptgan_jax.evaluation.tasks import GREEDY, Task
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.hosts import is_main
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
@@ -53,7 +54,11 @@ class Run:
         self.writer = TextWriter(
             experiment.generator, experiment.tokenizer, self.config.data.max_length, evaluation.shown
         )
+        self.answerer = TextWriter(
+            experiment.generator, experiment.tokenizer, self.config.data.max_length, evaluation.batch_size
+        )
         self.prompts = experiment.valid.first_prompts(evaluation.shown)
+        self.task = self._task() if evaluation.choose_by == "task" else None
 
     # ---- the phases' places on the axis of global steps
 
@@ -134,6 +139,20 @@ class Run:
             return written.texts
         decoded = [self.experiment.tokenizer.decode(self.prompts[i % len(self.prompts)]) for i in range(count)]
         return [f"{prompt} -> {text}" for prompt, text in zip(decoded, written.texts, strict=True)]
+
+    def _task(self) -> Task:
+        """Validation prompts and their text."""
+        evaluation, valid = self.config.evaluation, self.experiment.valid
+        assert evaluation.task is not None
+        asked = valid.subset(np.arange(min(len(valid), evaluation.max_texts)))
+        return Task(evaluation.task, asked, self.experiment.train, self.experiment.tokenizer)
+
+    def task_error(self, params: Params) -> float | None:
+        """How far greedy answers to validation prompts are from its text; None where nothing is chosen by that."""
+        if self.task is None:
+            return None
+        prompts = self.task.asked.first_prompts(len(self.task))
+        return self.task.error(self.answerer(params, self.config.seed, len(self.task), GREEDY, prompts).texts)
 
     # ---- the run
 

@@ -89,6 +89,9 @@ a grammar's task of no one | --data.kind grammar --data.task translate | data.ta
 a grammar's task elsewhere | --data.task condense    | unknown key 'data.task'
 a prompt column missing   | --data.kind hf --data.train rows.json --data.prompt_column ask | no column ask; there are: text
 a prompt that is absent   | --data.kind hf --data.train asks.json --data.prompt_column ask | row 2: column ask holds None, which is not a string
+a choice by no task       | --evaluation.choose_by task | evaluation.choose_by task needs evaluation.task summary or answer
+right answers of no task  | --data.kind hf --data.train asked.json --data.prompt_column ask --data.answer_column text | data.answer_column has right answers, which evaluation.task
+right answers missing     | --data.kind hf --data.train asked.json --data.prompt_column ask --data.answer_column right --evaluation.task answer | no column right; there are:
 prompts without a file    | --data.kind hf --data.train no.jsonl --data.prompt_column ask | data.train: no such file: /
 prompts to test, no file  | --data.kind hf --data.train asked.json --data.prompt_column ask --data.test no.jsonl | data.test: no such file: /
 a set without a file      | --data.kind hf --data.train null --data.prompt_column ask | data.train: no json file named
@@ -337,6 +340,22 @@ a temperature below 0     | sample runs/earlier --temperature -1  | --temperatur
 no temperature            | sample runs/earlier --temperature nan | --temperature: 'nan' should be a number
 no mass                   | sample runs/earlier --top-p 0         | --top-p: '0' should be a number
 too much mass             | sample runs/earlier --top-p 1.1       | --top-p: '1.1' should be a number
+prompts for a run of none | sample runs/earlier --prompts one.txt     | --prompts is for runs that learned to answer prompts
+prompts of two kinds      | sample runs/earlier --prompts one.txt --prompt two | --prompts has what each text shall answer; drop --prompt
+responses without prompts | sample runs/earlier --out x.jsonl         | --out goes with --prompts FILE
+lengths without prompts   | sample runs/earlier --max-length 3        | --max-length goes with --prompts FILE
+responses into a folder   | sample runs/earlier --prompts one.txt --out runs | --out runs: give the name of a new file
+responses into the prompts | sample runs/earlier --prompts one.txt --out ./one.txt | give the name of a new file
+responses of no model     | sample hf:no --prompts one.txt            | no is no folder; hf:FOLDER should name one
+responses of a checkpoint | sample hf:no --prompts one.txt --checkpoint last | --checkpoint last is of a run, and hf:no is a model
+a run's own lengths       | sample runs/earlier --prompts one.txt --max-length 3 | --max-prompt-length and --max-length are for a Hugging Face model
+no text to write          | data                     | give a config first: gptgan data CONFIG
+text of no split          | data tiny.yaml           | --split  should be one of train, valid, test
+text of an unknown split  | data tiny.yaml --split dev | --split dev should be one of train, valid, test
+ids as text               | data tiny.yaml --split test --data.kind oracle | data.kind oracle draws token ids, not text
+text that there is not    | data tiny.yaml --split test --data.valid one.txt | this data has no test text of its own
+text into a folder        | data tiny.yaml --split test --out runs | --out runs: give the name of a file
+text into a file's folder | data tiny.yaml --split test --out one.txt/x | --out one.txt/x: can't be written
 a label of no labels      | sample runs/earlier --label past         | --label is for runs with data.label_prompts
 no file to classify       | classify runs/earlier                 | required: file
 to classify without class | classify runs/earlier s.txt           | this run's discriminator tells no classes

@@ -1,0 +1,236 @@
+"""What distillation needs besides training: prompts in a file, and a teacher's responses to them.
+
+    gptgan data CONFIG --split train --out prompts.jsonl
+    gptgan sample TEACHER --prompts prompts.jsonl --out responses.jsonl
+
+Both write JSON lines, which `data.kind: hf` reads.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gptgan_jax.config_files import config_from, load_config
+from gptgan_jax.data.corpora import SPLITS, Corpus, HfData, counted, load_corpus
+from gptgan_jax.data.oracle import Oracle
+from gptgan_jax.data.readers import FILE_SUFFIXES, open_hf, read_lines, read_rows
+from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.texts import Drawing, TextWriter
+from gptgan_jax.interop.hub import is_model
+from gptgan_jax.runs.checkpoints import Checkpoints
+from gptgan_jax.runs.experiment import Writer, build_networks, load_start, load_writer, restore_generator
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.terminal import taken
+from gptgan_jax.types import Params
+from gptgan_jax.whole_files import whole_file
+
+PROMPT, RESPONSE, ANSWER = "prompt", "response", "answer"
+# Of a Hugging Face model, in tokens.
+LONGEST_PROMPT, LONGEST_RESPONSE = 512, 256
+# Responses between two lines of news.
+NEWS_EVERY = 5000
+_DATA_HELP = """usage: gptgan data CONFIG --split train|valid|test [--out FILE] [--key.path value ...]
+
+Writes the text of a config as JSON lines, as it would be trained with, validated or tested: each with a "prompt" and
+its "answer" (and the "response" to learn, where that is another), or with a "text" alone, and its "label" if it has
+one. --data.seed draws other text of a source that is drawn. Keys are those of gptgan train --help.
+"""
+
+
+# ---- a config's text
+
+
+def write_data(arguments: Sequence[str]) -> int:
+    """The command `gptgan data` with its arguments; 0.
+
+    Raises:
+        UserError: arguments that make no sense, text that can't be read, or a file that can't be written.
+    """
+    if "-h" in arguments or "--help" in arguments:
+        print(_DATA_HELP, end="")
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError("give a config first: gptgan data CONFIG --split train [--key.path value ...]; see --help")
+    which, rest = taken(arguments[1:], "--split")
+    out, overrides = taken(rest, "--out")
+    if which not in SPLITS:
+        raise UserError(f"--split {which or ''} should be one of {', '.join(SPLITS)}")
+    config = load_config(arguments[0], overrides)
+    lines = list(split_lines(load_corpus(config.data), which))
+    if out is None:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        return 0
+    path = Path(out)
+    if not out or path.is_dir():
+        raise UserError(f"--out {out}: give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            file.writelines(f"{line}\n".encode() for line in lines)
+    except OSError as error:
+        raise UserError(f"--out {out}: can't be written ({error.strerror}); give another") from None
+    print(f"kept: {out}, {counted(len(lines), 'line')}")
+    return 0
+
+
+def split_lines(corpus: Corpus, which: str) -> Iterator[str]:
+    """A JSON object for each document of a split.
+
+    Raises:
+        UserError: a corpus of token ids, or without such a split.
+    """
+    split = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}[which]
+    if isinstance(corpus.source, Oracle):
+        raise UserError("data.kind oracle draws token ids, not text; use another kind")
+    if split is None:
+        raise UserError("--split test: this data has no test text of its own; set data.test, or take valid")
+    for i, text in enumerate(split.texts):
+        row: dict[str, Any] = {"text": text}
+        if split.prompts is not None:
+            right = {ANSWER: text} if split.answers is None else {RESPONSE: text, ANSWER: split.answers[i]}
+            row = {PROMPT: split.prompts[i], **right}
+        if split.labels is not None and split.labels[i] >= 0:
+            row["label"] = corpus.classes[split.labels[i]]
+        yield json.dumps(row, ensure_ascii=False)
+
+
+# ---- responses
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """The rows of a file.
+
+    Attributes:
+        rows: as they were read.
+        texts: the prompt of each.
+    """
+
+    rows: list[dict[str, Any]]
+    texts: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Responder:
+    """Who answers.
+
+    Attributes:
+        run: its configuration, tokenizer and network.
+        params: its generator's.
+        source: it in words.
+        batch_size: responses at once.
+    """
+
+    run: Writer
+    params: Params
+    source: str
+    batch_size: int
+
+    @property
+    def prompt_column(self) -> str:
+        """What its own data calls prompts."""
+        data = self.run.config.data
+        return (data.prompt_column or PROMPT) if isinstance(data, HfData) else PROMPT
+
+
+def load_responder(
+    name: str, checkpoint: str, longest_prompt: int | None, longest: int | None, batch_size: int
+) -> Responder:
+    """A run, or a model, to answer prompts.
+
+    Args:
+        name: a run folder, hf:FOLDER or hub:NAME.
+        checkpoint: of a run, as `Checkpoints.choose` takes it.
+        longest_prompt, longest: of a model, in tokens; None for the defaults.
+        batch_size: responses at once.
+
+    Raises:
+        UserError: no such run, checkpoint or model, or a run that answers no prompts.
+    """
+    if is_model(name):
+        return _model(name, checkpoint, longest_prompt or LONGEST_PROMPT, longest or LONGEST_RESPONSE, batch_size)
+    if longest_prompt is not None or longest is not None:
+        raise UserError(
+            "--max-prompt-length and --max-length are for a Hugging Face model (hf:FOLDER, hub:NAME); a run has its "
+            "own; drop them"
+        )
+    folder = RunFolder(Path(name))
+    run = load_writer(folder)
+    if not run.conditional or run.config.label_prompts:
+        raise UserError(f"--prompts is for runs that learned to answer prompts, and {name} did not; drop it")
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        saved = checkpoints.choose(checkpoint)
+        params = restore_generator(checkpoints, saved, run.config, run.generator)
+    return Responder(run, params, f"{name}, checkpoint {saved.phase}/{saved.step}", batch_size)
+
+
+def _model(name: str, checkpoint: str, longest_prompt: int, longest: int, batch_size: int) -> Responder:
+    if checkpoint != "best":
+        raise UserError(f"--checkpoint {checkpoint} is of a run, and {name} is a model; drop it")
+    data = {"kind": "hf", "prompt_column": PROMPT, "max_prompt_length": longest_prompt, "max_length": longest}
+    config = config_from({"name": "teacher", "init_from": name, "data": data}, name)
+    start = load_start(config)
+    networks = build_networks(config, start.tokenizer.vocabulary)
+    return Responder(Writer(config, start.tokenizer, *networks), start.params(), name, batch_size)
+
+
+def read_prompts(file: Path, column: str) -> Prompts:
+    """The prompts of a file.
+
+    Args:
+        file: .json, .jsonl, .csv or .parquet with a column of prompts; any other: a prompt a line.
+        column: its name.
+
+    Raises:
+        UserError: a file that can't be read, without the column or without rows, or a prompt that is no string.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    form = FILE_SUFFIXES.get(file.suffix.lower())
+    if form is None:
+        lines, _ = read_lines(str(file), str(file))
+        return Prompts([{PROMPT: line} for line in lines], lines)
+    rows = read_rows(str(file), open_hf(str(file), form, None, str(file), str(file), False), column)
+    return Prompts(rows, [row[column] for row in rows])
+
+
+def responses(
+    responder: Responder, prompts: Prompts, drawing: Drawing, seed: int, count: int, say: Callable[[str], None]
+) -> Iterator[str]:
+    """JSON objects, each a prompt's row with a response, in the order of the rows; written batch by batch.
+
+    Args:
+        responder: who answers.
+        prompts: N of them.
+        drawing: how.
+        seed: equal seeds write equal responses.
+        count: responses to each prompt, neighbours.
+        say: takes one line of news at a time.
+    """
+    run, longest = responder.run, responder.run.config.data.max_prompt_length
+    encoded = run.tokenizer.encode_prompts(prompts.texts)
+    for note in _notes(run, encoded, longest):
+        say(f"note: {note}")
+    asked = [ids[-longest:] for ids in encoded for _ in range(count)]
+    say(f"writing {counted(len(asked), 'response')} by {responder.source}, {drawing}")
+    writer = TextWriter(run.generator, run.tokenizer, run.config.data.max_length, responder.batch_size)
+    done = 0
+    for written in writer.batches(responder.params, seed, len(asked), drawing, asked):
+        for text in written.texts:
+            yield json.dumps({**prompts.rows[done // count], RESPONSE: text}, ensure_ascii=False, default=str)
+            done += 1
+        if done % NEWS_EVERY < len(written.texts) or done == len(asked):
+            say(f"{done:,} of {len(asked):,} written")
+
+
+def _notes(run: Writer, encoded: Sequence[list[int]], longest: int) -> Iterator[str]:
+    unk = getattr(run.tokenizer, "unk_id", None)
+    unknown = 0 if unk is None else sum(ids.count(unk) for ids in encoded)
+    if unknown:
+        yield counted(unknown, "unknown word")
+    cut = sum(len(ids) > longest for ids in encoded)
+    if cut:
+        yield f"{counted(cut, 'prompt')} cut to the last {longest} tokens"

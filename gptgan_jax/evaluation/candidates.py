@@ -1,0 +1,57 @@
+"""Which checkpoints of a run are judged: each phase's best, the adversarial phase's last, its classifier."""
+
+from dataclasses import dataclass
+
+from gptgan_jax.config import ChosenBy
+from gptgan_jax.evaluation.classifier import CHOSEN, CLASSIFIER
+from gptgan_jax.evaluation.results import Column
+from gptgan_jax.runs.checkpoints import Checkpoints, Saved
+
+BEST = {"likelihood": "least validation loss of its phase", "task": "best answers to validation prompts of its phase"}
+RESIDUAL = "residual"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint that a run is judged by.
+
+    Attributes:
+        name: of its column.
+        saved: where it lies.
+        chosen: how it was chosen.
+        swept: the name of its column in a sweep; empty where it is left out of that.
+    """
+
+    name: str
+    saved: Saved
+    chosen: str
+    swept: str = ""
+
+    def as_column(self) -> Column:
+        return Column(self.name, f"{self.saved.phase}/{self.saved.step}", self.chosen)
+
+
+def candidates(
+    checkpoints: Checkpoints, residual_candidates: int = 0, chosen_by: ChosenBy = "likelihood"
+) -> list[Candidate]:
+    """What a run is judged by: each phase's best by validation, and the adversarial phase's last where that is another.
+
+    The warm-up trains no generator; where residual candidates are asked for, its last checkpoint is the residual model.
+    Where the discriminator has classes, the one that tells them best is the classifier.
+    """
+    found = []
+    for phase, name in (("likelihood", "likelihood"), ("continued", "continued"), ("adversarial", "adversarial, best")):
+        best = checkpoints.best(phase)  # type: ignore[arg-type]
+        if best is not None:
+            found.append(Candidate(name, best, BEST[chosen_by], phase))
+    warm = [saved for saved in checkpoints.all() if saved.phase == "warmup"]
+    if residual_candidates and warm:
+        how = f"last of the warm-up, resampled from {residual_candidates} texts"
+        found.append(Candidate(RESIDUAL, warm[-1], how, RESIDUAL))
+    adversarial = [saved for saved in checkpoints.all() if saved.phase == "adversarial"]
+    if adversarial and adversarial[-1] not in [one.saved for one in found]:
+        found.append(Candidate("adversarial, last", adversarial[-1], "last of its phase"))
+    classifier = checkpoints.best_classifier()
+    if classifier is not None:
+        found.append(Candidate(CLASSIFIER, classifier, CHOSEN))
+    return found
