@@ -68,6 +68,7 @@ def measure(name: str, case: Case, folder: Path, machine: dict[str, Any], option
     tried: dict[str, float] = {}
     apart = 0.0
     rivals = [] if options.ours_alone else available(case)
+    rivals = [one for one in rivals if options.rival in (None, in_words(one))]
     for settings in rivals:
         apart = max(
             apart, *(d for array, d in child("theirs", name, "outputs", folder, settings).items() if "~" not in array)
@@ -186,6 +187,10 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=8.0, help="that a process repeats its work")
     parser.add_argument("--out", type=Path, help="JSON file; other cases in it stay")
     parser.add_argument("--ours-alone", action="store_true", help="without the rival")
+    settings = sorted({in_words(one) for case in CASES.values() for one in case.rivals})
+    parser.add_argument(
+        "--rival", choices=settings, metavar="SETTING", help=f"this one alone, untried: {'; '.join(settings)}"
+    )
     parser.add_argument("--check", action="store_true", help=f"compare ratios with {BASELINE.name}")
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds <= 0:
