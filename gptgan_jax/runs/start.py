@@ -89,7 +89,8 @@ def by_token(config: Config, start: Start, tokenizer: AnyTokenizer) -> tuple[Sta
         return jax.jit(functools.partial(with_rows, rows=rows), out_shardings=places)(params)
 
     shapes = jax.tree.map_with_path(resized, start.shapes)
-    note = f"{known:,} of this run's {tokenizer.vocabulary.size:,} tokens are its own; the others begin as their mean"
+    size = tokenizer.vocabulary.size
+    note = f"of this run's {size:,} tokens {known:,} it knows; the others begin as the mean of its rows"
     return Start(tokenizer, start.source, shapes, read), note
 
 
