@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.results import Result, Timing, read_ratios, table, write
-from benchmarks.sides import CASES, Case
+from benchmarks.results import Compiled, Result, Timing, read_ratios, table, write
+from benchmarks.sides import CASES, Case, settings_on
 from benchmarks.work import limit_of
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +31,10 @@ RIVAL_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "268435456",
+    # Its process knows our configurations, and must not take the accelerator's memory for JAX.
+    "JAX_PLATFORMS": "cpu",
 }
-RATES = ("matmul_rate", "bandwidth", "cache_bandwidth")
+RATES = ("matmul_rate", "bfloat16_rate", "bandwidth", "cache_bandwidth")
 SLOWER = 0.9
 """A ratio below this share of the baseline's is called slower: less is the machine's noise."""
 
@@ -52,7 +54,7 @@ def main() -> None:
                 write(options.out, machine, results)
     # A machine that others share is not always as fast; what it could do at best in this run is the limit.
     again = json.loads(run_python("benchmarks.machine"))
-    machine |= {name: max(machine[name], again[name]) for name in RATES}
+    machine |= {name: max(machine[name], again[name]) for name in RATES if machine[name]}
     results = [replace(one, limit=one.limit and limit_of(one.case, machine)) for one in results]
     if options.out:
         write(options.out, machine, results)
@@ -63,11 +65,15 @@ def main() -> None:
 
 
 def measure(name: str, case: Case, folder: Path, machine: dict[str, Any], options: argparse.Namespace) -> Result:
-    """Outputs compared, the rival's settings tried, then rounds of ours and its best."""
+    """Outputs compared, the rival's settings tried, then rounds of ours and its best; or our step compiled alone."""
+    stated: dict[str, Any] = {"case": name, "letter": case.letter, "title": case.title, "target": case.target}
+    limit = None if case.once else limit_of(name, machine)
+    if case.only_compiled(machine["backend"]):
+        return Result(**stated, ours=Compiled(**child("ours", name, "compile", folder, {})), limit=limit)
     child("ours", name, "outputs", folder, {})
     tried: dict[str, float] = {}
     apart = 0.0
-    rivals = [] if options.ours_alone else available(case)
+    rivals = [] if options.ours_alone else available(case, machine["backend"])
     rivals = [one for one in rivals if options.rival in (None, in_words(one))]
     for settings in rivals:
         apart = max(
@@ -85,39 +91,43 @@ def measure(name: str, case: Case, folder: Path, machine: dict[str, Any], option
         if best is not None:
             theirs.append(child("theirs", name, "time", folder, best | {"seconds": options.seconds}))
     return Result(
-        case=name,
-        letter=case.letter,
-        title=case.title,
-        target=case.target,
+        **stated,
         ours=gathered(ours),
         theirs=gathered(theirs) if theirs else None,
         settings=in_words(best) if best else "",
         ratios=tuple(b["median"] / a["median"] for a, b in zip(ours, theirs, strict=False)),
         tried=tried,
         apart=apart if rivals else None,
-        limit=None if case.once else limit_of(name, machine),
+        limit=limit,
     )
 
 
-def available(case: Case) -> list[dict[str, Any]]:
-    """The rival's settings that can run here."""
-    missing = {module for module in ("torch", "transformers") if not importable(module)}
+def available(case: Case, backend: str) -> list[dict[str, Any]]:
+    """The rival's settings that can run here, on the same kind of device as ours."""
+    missing = {module for module in ("torch", "transformers") if not runs(f"import {module}")}
+    if backend == "gpu" and "torch" not in missing and not runs("import torch; torch.zeros(1, device='cuda')"):
+        say("  PyTorch finds no CUDA device; ours alone is timed")
+        return []
     if "torch" in missing:
         say("  no PyTorch: pip install torch==2.13.0; ours alone is timed")
         return []
     if "transformers" in missing and any(settings["mode"] == "generate" for settings in case.rivals):
         say("  no transformers: pip install transformers; ours alone is timed")
         return []
-    return list(case.rivals)
+    return settings_on(case, backend)
 
 
-def importable(module: str) -> bool:
-    return subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
+def runs(line: str) -> bool:
+    """Whether a line of Python runs here, in a process of its own."""
+    return subprocess.run([sys.executable, "-c", line], capture_output=True, check=False).returncode == 0
 
 
 def child(side: str, name: str, mode: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """A side in a process of its own; what it prints."""
-    environment = RIVAL_ENVIRONMENT | {"OMP_NUM_THREADS": str(settings["threads"])} if side == "theirs" else {}
+    environment = RIVAL_ENVIRONMENT if side == "theirs" else {}
+    if "threads" in settings:
+        # Beside ours on a CPU, whatever GPU there may be besides.
+        environment = environment | {"OMP_NUM_THREADS": str(settings["threads"]), "CUDA_VISIBLE_DEVICES": ""}
     return json.loads(
         run_python("benchmarks.child", side, name, mode, str(folder), json.dumps(settings), environment=environment)
     )
@@ -147,8 +157,10 @@ def gathered(timings: Sequence[dict[str, Any]]) -> Timing:
 
 
 def in_words(settings: dict[str, Any]) -> str:
-    words = [settings["mode"], f"{settings['threads']} thread{'s' if settings['threads'] > 1 else ''}"]
-    return ", ".join([*words, *(str(value) for key, value in settings.items() if key not in ("mode", "threads"))])
+    words = []
+    for key, value in settings.items():
+        words.append(f"{value} thread{'s' if value > 1 else ''}" if key == "threads" else str(value))
+    return ", ".join(words)
 
 
 def compared(baseline: dict[str, float], results: Sequence[Result]) -> str:
@@ -168,8 +180,10 @@ def compared(baseline: dict[str, float], results: Sequence[Result]) -> str:
 def describe(machine: dict[str, Any]) -> str:
     names = ("jax", "flax", "torch", "transformers")
     versions = ", ".join(f"{name} {machine[name]}" for name in names if machine[name])
+    half = f"{machine['bfloat16_rate'] / 1e9:.0f} of bfloat16, " if machine["bfloat16_rate"] else ""
     rates = (
-        f"{machine['matmul_rate'] / 1e9:.0f} GFLOP/s of float32, {machine['bandwidth'] / 1e9:.1f} GB/s of memory, "
+        f"{machine['matmul_rate'] / 1e9:.0f} GFLOP/s of float32, {half}"
+        f"{machine['bandwidth'] / 1e9:.1f} GB/s of memory, "
         f"{machine['cache_bandwidth'] / 1e9:.1f} GB/s within 16 MiB"
     )
     return f"{machine['hardware']} ({machine['backend']}): {rates}; Python {machine['python']}, {versions}"

@@ -1,49 +1,71 @@
 """One side of one case in a process of its own: python -m benchmarks.child SIDE CASE MODE FOLDER SETTINGS
 
-Modes: `outputs` writes what the side computes, and of theirs compares it with ours; `time` prints seconds as JSON.
+Modes: `outputs` writes what the side computes, and of theirs compares it with ours; `time` prints seconds as JSON;
+`compile`, of ours alone, compiles the step for shapes and prints seconds and bytes.
 """
 
 import json
-import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.sides import CASES, Arrays, Side, load, save
+from benchmarks.sides import CASES, Arrays, Side, config_of, load, save
 
 LEAST_REPEATS = 5
-TOLERANCE = 1e-3
-"""Largest difference of an array, over its largest entry, that counts as float32 rounding of sums in another order."""
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
+"""Largest difference of an array, over its largest entry, that counts as rounding, by the dtype of the products.
+
+TODO
+"""
 
 
 def main() -> None:
     name, case, mode, folder_text, settings_text = sys.argv[1:]
     folder, settings = Path(folder_text), json.loads(settings_text)
-    begin = time.perf_counter()
-    side = make(name, case, folder, settings)
-    if mode == "outputs":
-        print(json.dumps(compare(name, side, folder)))
-    else:
-        print(json.dumps(once(side) if CASES[case].once else timed(side, settings["seconds"], begin)))
-
-
-def make(name: str, case: str, folder: Path, settings: dict[str, Any]) -> Side:
-    if name == "ours":
+    if mode == "compile":
         from benchmarks import ours
 
-        return ours.side(case)
+        print(json.dumps(ours.compile_only(case)))
+        return
+    begin = time.perf_counter()
+    side, peak = make(name, case, folder, settings, exact=mode == "outputs")
+    if mode == "outputs":
+        print(json.dumps(compare(name, side, folder, config_of(case).generator.dtype)))
+    elif CASES[case].once:
+        print(json.dumps(once(side, peak)))
+    else:
+        print(json.dumps(timed(side, peak, settings["seconds"], begin)))
+
+
+def make(name: str, case: str, folder: Path, settings: dict[str, Any], exact: bool) -> tuple[Side, Callable[[], int]]:
+    """A side, and how to ask for its peak of memory.
+
+    An accelerator rounds the operands of float32 products by default, in JAX; with `exact` it does not, so that outputs
+    can be compared. Both sides are timed as JAX has it.
+    """
+    if name == "ours":
+        import jax
+
+        from benchmarks import machine, ours
+
+        if exact and jax.default_backend() != "cpu":
+            jax.config.update("jax_default_matmul_precision", "highest")
+        return ours.side(case), machine.peak_bytes
     import torch
 
-    from benchmarks import theirs
+    from benchmarks import theirs, torch_parts
 
-    torch.set_num_threads(settings["threads"])
-    return theirs.side(case, load(folder / "given.npz"), settings)
+    if "threads" in settings:
+        torch.set_num_threads(settings["threads"])
+    torch_parts.set_precision(exact)
+    return theirs.side(case, load(folder / "given.npz"), settings), torch_parts.peak_bytes
 
 
-def timed(side: Side, budget: float, begin: float) -> dict[str, Any]:
+def timed(side: Side, peak: Callable[[], int], budget: float, begin: float) -> dict[str, Any]:
     """Seconds of each repetition, after one that compiles and one that warms up."""
     start = time.perf_counter()
     side.run()
@@ -65,7 +87,7 @@ def timed(side: Side, budget: float, begin: float) -> dict[str, Any]:
     }
 
 
-def once(side: Side) -> dict[str, Any]:
+def once(side: Side, peak: Callable[[], int]) -> dict[str, Any]:
     """Seconds of the only run, compilation included."""
     start = time.perf_counter()
     side.run()
@@ -73,22 +95,33 @@ def once(side: Side) -> dict[str, Any]:
     return {"seconds": [seconds], "median": seconds, "compile": 0.0, "peak_bytes": peak()}
 
 
-def peak() -> int:
-    """Bytes of memory that the process has had at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def compare(name: str, side: Side, folder: Path) -> dict[str, float]:
+def compare(name: str, side: Side, folder: Path, dtype: str) -> dict[str, float]:
     """Ours are written down; theirs must be equal. Returns the difference of each array."""
     found = side.outputs()
     if name == "ours":
-        save(folder / "given.npz", side.given)
+        save(folder / "given.npz", side.given())
         save(folder / "outputs.npz", found)
         return {}
-    return differences(side.translate(load(folder / "outputs.npz")), found)
+    ours = side.translate(load(folder / "outputs.npz"))
+    if dtype == "bfloat16":
+        ours, found = whole_gradients(ours), whole_gradients(found)
+    return differences(ours, found, TOLERANCES[dtype])
 
 
-def differences(ours: Arrays, theirs: Arrays) -> dict[str, float]:
+def whole_gradients(arrays: Arrays) -> Arrays:
+    """The arrays of each gradient, called "...gradient/...", as one, in the order of their names.
+
+    The gradient of a bias is a sum of many terms that nearly cancel, and what rounding the terms adds to it has their
+    size, not its own.
+    """
+    found = {name: x for name, x in arrays.items() if "gradient/" not in name}
+    for prefix in {name.partition("/")[0] for name in arrays.keys() - found.keys()}:
+        parts = [arrays[name].ravel() for name in sorted(arrays) if name.startswith(f"{prefix}/")]
+        found[prefix] = np.concatenate(parts)
+    return found
+
+
+def differences(ours: Arrays, theirs: Arrays, tolerance: float = TOLERANCES["float32"]) -> dict[str, float]:
     """Of each array that theirs has: the largest difference over the largest entry.
 
     Integers must be equal. Arrays called "...~" are estimates, drawn at random: their means may differ by five standard
@@ -108,7 +141,7 @@ def differences(ours: Arrays, theirs: Arrays) -> dict[str, float]:
             errors = [one.std() / np.sqrt(one.size) for one in (x, y)]
             apart[name], most = float(abs(x.mean() - y.mean()) / np.hypot(*errors)), 5.0
         else:
-            apart[name], most = float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-12)), TOLERANCE
+            apart[name], most = float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-12)), tolerance
         if not apart[name] <= most:
             raise SystemExit(f"{name}: ours and theirs differ by {apart[name]:.3g}, more than {most:.3g}")
     return apart

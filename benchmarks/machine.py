@@ -6,6 +6,7 @@
 import json
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -16,19 +17,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SIZE = 2048
+SIZE = 2048  # of matrices whose product a CPU is measured by
+ACCELERATOR_SIZE = 8192  # a smaller product takes an accelerator no longer than its start
 LARGE, SMALL = 2**27, 2**22  # entries of float32: 512 MiB, which no cache holds, and 16 MiB, which a large one does
 REPEATS = 15
 
 
 def describe() -> dict[str, Any]:
-    """Hardware, versions and measured rates, in FLOP/s and bytes/s."""
+    """Hardware, versions and measured rates, in FLOP/s and bytes/s; that of bfloat16 on an accelerator alone."""
+    accelerated = jax.default_backend() != "cpu"
     return {
         "hardware": hardware(),
         "backend": jax.default_backend(),
         "python": platform.python_version(),
         **{name: _version(name) for name in ("jax", "flax", "torch", "transformers", "nltk", "numpy")},
         "matmul_rate": matmul_rate(),
+        "bfloat16_rate": matmul_rate(jnp.bfloat16) if accelerated else None,
         "bandwidth": bandwidth(LARGE),
         "cache_bandwidth": bandwidth(SMALL),
     }
@@ -46,9 +50,21 @@ def hardware() -> str:
 
 
 def matmul_rate(dtype: Any = jnp.float32) -> float:
-    """FLOP/s of a product of two square matrices of 2,048; the best of the repetitions is the limit."""
-    x = jnp.ones((SIZE, SIZE), dtype)
-    return 2 * SIZE**3 / _best(jax.jit(lambda x: x @ x), x)
+    """FLOP/s of a product of two square matrices at JAX's default precision; the best repetition is the limit."""
+    size = SIZE if jax.default_backend() == "cpu" else ACCELERATOR_SIZE
+    x = jnp.ones((size, size), dtype)
+    return 2 * size**3 / _best(jax.jit(lambda x: x @ x), x)
+
+
+def peak_bytes() -> int:
+    """Of memory that this process has had at most: on the accelerator where JAX has one, else of the machine's."""
+    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    return int(stats["peak_bytes_in_use"]) if stats else resident_peak()
+
+
+def resident_peak() -> int:
+    """Bytes of the machine's own memory that this process has had at most, libraries included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def bandwidth(entries: int) -> float:

@@ -1,6 +1,8 @@
 """Our side of every case, through the public API."""
 
 import dataclasses
+import functools
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,20 +14,18 @@ import optax
 import gptgan_jax as gg
 from benchmarks.sides import (
     CASES,
-    FOLDER,
     PROTOCOL,
     PROTOCOL_DISCRIMINATOR_UPDATES,
     PROTOCOL_SHARE,
     ROLLOUTS_COMPARED,
     SAMPLING_ROWS,
     SAMPLING_TOKENS,
-    VOCABULARY_SIZE,
     Arrays,
     Side,
+    config_of,
     flattened,
 )
 from gptgan_jax.config import Config, Phase
-from gptgan_jax.config_files import load_config
 from gptgan_jax.objectives.discrimination import build_pair_loss
 from gptgan_jax.objectives.estimator_configs import build_estimator
 from gptgan_jax.objectives.rewards import build_reward
@@ -39,15 +39,31 @@ class _Parts(NamedTuple):
     batch: gg.Batch
 
 
-def side(case: str) -> Side:
-    """Our side of a case, with weights and text made from a fixed key."""
-    return _SIDES[case](_parts(case))
+def side(case: str, config: Config | None = None) -> Side:
+    """Our side of a case, with weights and text made from a fixed key; `config` is another one than the case's."""
+    return _SIDES[case](_parts(config or config_of(case)))
 
 
-def _parts(case: str) -> _Parts:
-    config = load_config(FOLDER / CASES[case].config)
+def compile_only(case: str, config: Config | None = None) -> dict[str, Any]:
+    """Compiles the very step that is timed elsewhere, for shapes alone: seconds, and bytes by XLA's account."""
+    parts = _parts(config or config_of(case))
+    gan, step = _step(parts, CASES[case].phase)
+    state = jax.eval_shape(gan.init, jax.random.key(0), parts.batch)
+    begin = time.perf_counter()
+    stats = step.lower(state, parts.batch).compile().memory_analysis()
+    return {
+        "seconds": time.perf_counter() - begin,
+        "arguments": stats.argument_size_in_bytes,
+        "temporaries": stats.temp_size_in_bytes,
+        "outputs": stats.output_size_in_bytes - stats.alias_size_in_bytes,
+        "code": stats.generated_code_size_in_bytes,
+    }
+
+
+def _parts(config: Config) -> _Parts:
     # The oracle's: every text fills its row, and starts from token 0.
-    vocabulary = gg.Vocabulary(VOCABULARY_SIZE, pad_id=0, bos_id=0, eos_id=None)
+    assert config.vocab_size is not None
+    vocabulary = gg.Vocabulary(config.vocab_size, pad_id=0, bos_id=0, eos_id=None)
     rows, length = config.batch_size("adversarial"), config.data.max_length
     text = jax.random.randint(jax.random.key(1), (rows, length), 0, vocabulary.size)
     return _Parts(
@@ -70,13 +86,25 @@ def _gradient_keeper() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
+def _text_keeper(estimator: gg.PolicyGradient) -> gg.PolicyGradient:
+    """The same estimator, whose state also holds the texts: in bfloat16 another program would write others."""
+
+    def advantages(state: Any, experience: Any) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
+        found, state, metrics = estimator.advantages(state[0], experience)
+        return found, (state, experience.sample), metrics
+
+    return estimator._replace(init=lambda width: (estimator.init(width), None), advantages=advantages)
+
+
 def _observed(parts: _Parts, phase: Phase) -> gg.Gan:
-    """The loop of a phase whose optimisers keep the gradients."""
+    """The loop of a phase whose optimisers keep the gradients, and whose estimator keeps the texts."""
     objective = parts.config.objective
+    estimator = build_estimator(objective.estimator, parts.config.steps(phase))
+    assert isinstance(estimator, gg.PolicyGradient)
     return gg.gan_from(
         parts.generator,
         parts.discriminator,
-        estimator=build_estimator(objective.estimator, parts.config.steps(phase)),
+        estimator=_text_keeper(estimator),
         pair_loss=build_pair_loss(objective.pair_loss, 0.0),
         reward=build_reward(objective.reward, getattr(objective.estimator, "discount", 1.0)),
         dense=objective.dense,
@@ -85,31 +113,41 @@ def _observed(parts: _Parts, phase: Phase) -> gg.Gan:
     )
 
 
-def _stepping(parts: _Parts, phase: Phase) -> tuple[gg.GanState, Callable[[], None]]:
-    """The first state of a phase, and what makes a step of it."""
+def _step(parts: _Parts, phase: Phase) -> tuple[gg.Gan, Any]:
+    """The loop of a phase, and its step as a run compiles it."""
     gan = build_gan(parts.config, phase, parts.generator, parts.discriminator)
-    state = gan.init(jax.random.key(0), parts.batch)
-    step = jax.jit(step_of(gan, phase), donate_argnums=0)
-    held = [jax.tree.map(jnp.copy, state)]
+    return gan, jax.jit(step_of(gan, phase), donate_argnums=0)
+
+
+def _stepping(parts: _Parts, phase: Phase) -> tuple[Callable[[], gg.GanState], Callable[[], None]]:
+    """The first state of a phase, and what makes a step of it.
+
+    The first state is another one, made when it is asked for: where steps are timed, memory is that of one alone.
+    """
+    gan, step = _step(parts, phase)
+    init = functools.partial(gan.init, jax.random.key(0), parts.batch)
+    held = [init()]
 
     def run() -> None:
         held[0], metrics = step(held[0], parts.batch)
         jax.block_until_ready((held[0], metrics))
 
-    return state, run
+    return functools.cache(init), run
 
 
 def _likelihood(parts: _Parts) -> Side:
-    state, run = _stepping(parts, "likelihood")
+    first, run = _stepping(parts, "likelihood")
 
     def outputs() -> Arrays:
-        gan = _observed(parts, "likelihood")
+        gan, state = _observed(parts, "likelihood"), first()
         after, metrics = jax.jit(gan.likelihood_step)(gan.begin(state, parts.batch), parts.batch)
         logits = jax.jit(parts.generator.logits)(state.generator.params, parts.batch)
         gradient = flattened(after.generator.opt_state, "gradient/")
         return {"logits": np.asarray(logits), "loss": np.asarray(metrics["loss"]), **gradient}
 
-    given = {"text": np.asarray(parts.batch.target), **flattened(state.generator.params, "generator/")}
+    def given() -> Arrays:
+        return {"text": np.asarray(parts.batch.target), **flattened(first().generator.params, "generator/")}
+
     return Side(run, outputs, given)
 
 
@@ -118,7 +156,7 @@ def _sampling(parts: _Parts) -> Side:
     params = generator.init(jax.random.key(0), parts.batch)
     # Larger weights than at the start of training, so that greedy choices are not a matter of rounding.
     params = jax.tree.map(lambda x: 3 * x if x.ndim > 1 else x, params)
-    prompt = jax.random.randint(jax.random.key(2), (SAMPLING_ROWS, 1), 0, VOCABULARY_SIZE)
+    prompt = jax.random.randint(jax.random.key(2), (SAMPLING_ROWS, 1), 0, generator.vocabulary.size)
     mask = jnp.ones(prompt.shape, bool)
 
     @jax.jit
@@ -138,20 +176,23 @@ def _sampling(parts: _Parts) -> Side:
         return {"greedy": np.asarray(greedy.tokens), "log_probs": np.asarray(drawn.log_probs)}
 
     given = {"prompt": np.asarray(prompt), "drawn": np.asarray(drawn.tokens), **flattened(params, "generator/")}
-    return Side(run, outputs, given)
+    return Side(run, outputs, lambda: given)
 
 
 def _adversarial(parts: _Parts) -> Side:
-    state, run = _stepping(parts, "adversarial")
-    # The texts that the step writes: by the first of the keys that it splits.
-    key = jax.random.split(jax.random.fold_in(state.key, state.step), 4)[0]
-    batch, length = parts.batch, parts.batch.target.shape[1]
-    params = state.generator.params
-    written = gg.sample(parts.generator, params, key, batch.prompt, batch.prompt_mask, length)
+    first, run = _stepping(parts, "adversarial")
+    batch = parts.batch
+
+    @functools.cache
+    def observed() -> tuple[gg.GanState, dict[str, jax.Array]]:
+        gan = _observed(parts, "adversarial")
+        return jax.jit(gan.adversarial_step)(gan.begin(first(), batch), batch)
+
+    def written() -> gg.Sample:
+        return observed()[0].estimator[1]
 
     def outputs() -> Arrays:
-        gan = _observed(parts, "adversarial")
-        after, metrics = jax.jit(gan.adversarial_step)(gan.begin(state, batch), batch)
+        after, metrics = observed()
         found = {
             "discriminator_loss": np.asarray(metrics["discriminator_loss"]),
             **flattened(after.discriminator.opt_state, "discriminator_gradient/"),
@@ -159,34 +200,36 @@ def _adversarial(parts: _Parts) -> Side:
         if parts.config.objective.dense:
             return found | flattened(after.generator.opt_state, "generator_gradient/")
         # Rollouts are drawn anew by each side, so their values are compared in the mean.
-        logits = jax.jit(parts.generator.logits)(params, batch.replace(target=written.tokens))
+        logits = jax.jit(parts.generator.logits)(first().generator.params, batch.replace(target=written().tokens))
         return found | {"logits": np.asarray(logits), "values~": np.asarray(values())}
 
     def values() -> jax.Array:
         def value(_: jax.Array, tokens: jax.Array, mask: jax.Array, shared: int) -> jax.Array:
             texts = jax.tree.map(lambda x: jnp.repeat(x, ROLLOUTS_COMPARED, axis=0), batch)
             scores = parts.discriminator.scores(
-                state.discriminator.params, texts.replace(target=tokens, target_mask=mask)
+                first().discriminator.params, texts.replace(target=tokens, target_mask=mask)
             )
             return 2 * jax.nn.sigmoid(scores.sequence) - 1
 
         return gg.rollout_values(
             parts.generator,
-            params,
+            first().generator.params,
             jax.random.key(5),
             batch.prompt,
             batch.prompt_mask,
-            written,
+            written(),
             ROLLOUTS_COMPARED,
             value,
         )
 
-    given = {
-        "text": np.asarray(batch.target),
-        "written": np.asarray(written.tokens),
-        **flattened(params, "generator/"),
-        **flattened(state.discriminator.params, "discriminator/"),
-    }
+    def given() -> Arrays:
+        return {
+            "text": np.asarray(batch.target),
+            "written": np.asarray(written().tokens),
+            **flattened(first().generator.params, "generator/"),
+            **flattened(first().discriminator.params, "discriminator/"),
+        }
+
     return Side(run, outputs, given)
 
 
@@ -232,6 +275,8 @@ _SIDES: dict[str, Callable[[_Parts], Side]] = {
     "generate": _sampling,
     "adversarial_transformer": _adversarial,
     "adversarial_cnn": _adversarial,
+    "gpt2_likelihood": _likelihood,
+    "gpt2_adversarial": _adversarial,
     "seqgan": _adversarial,
     "discriminator": _discriminator,
     "protocol": _protocol,

@@ -30,6 +30,26 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Compiled:
+    """Of our side where it is compiled and not run.
+
+    Attributes:
+        seconds: of lowering and compiling.
+        arguments, temporaries, outputs, code: bytes, by XLA's account; outputs that take no argument's place.
+    """
+
+    seconds: float
+    arguments: float
+    temporaries: float
+    outputs: float
+    code: float
+
+    @property
+    def total(self) -> float:
+        return self.arguments + self.temporaries + self.outputs + self.code
+
+
+@dataclass(frozen=True)
 class Limit:
     """How near to the machine's own limit.
 
@@ -56,7 +76,7 @@ class Result:
 
     Attributes:
         case, letter, title, target: of the case.
-        ours: our timing.
+        ours: our timing, or what compiling alone tells.
         theirs: the rival's at its best settings; None where it did not run.
         settings: those settings, in words.
         ratios: theirs / ours of each round.
@@ -70,7 +90,7 @@ class Result:
     letter: str
     title: str
     target: float | None
-    ours: Timing
+    ours: Timing | Compiled
     theirs: Timing | None = None
     settings: str = ""
     ratios: tuple[float, ...] = ()
@@ -86,7 +106,7 @@ class Result:
     @property
     def share(self) -> float | None:
         """Of the limit that is reached."""
-        return self.limit.seconds / self.ours.median if self.limit else None
+        return self.limit.seconds / self.ours.median if self.limit and isinstance(self.ours, Timing) else None
 
 
 def write(path: Path, machine: dict[str, Any], results: Sequence[Result]) -> None:
@@ -119,19 +139,26 @@ def table(results: Sequence[Result]) -> str:
 
 def _row(result: Result) -> str:
     ours, theirs, limit = result.ours, result.theirs, result.limit
+    if isinstance(ours, Compiled):
+        shown = f"compiled only, {limit.flop / 1e12:.2f} TFLOP" if limit else "compiled only"
+        took, memory = f"{ours.seconds:.1f} s", f"{ours.total / 2**30:.2f} GiB by XLA's account"
+    else:
+        shown, took, memory = _spread(ours), f"{ours.compile:.1f} s", _gib(ours)
+    if theirs:
+        took, memory = f"{took} / {theirs.compile:.1f} s", f"{memory} / {_gib(theirs)}"
     ratio = "–"
     if result.ratio is not None:
         ratio = f"**{_ratio(result.ratio)}** ({_ratio(min(result.ratios))} to {_ratio(max(result.ratios))})"
     cells = [
         f"{result.letter} {result.title}",
-        _spread(ours),
+        shown,
         f"{_spread(theirs)} ({result.settings})" if theirs else "–",
         ratio,
         f"≥ {result.target:g}" if result.target else "–",
         f"{result.share:.0%} ({limit.bound})" if limit and result.share is not None else "–",
         f"≥ {limit.wanted:.0%}" if limit and limit.wanted else "–",
-        f"{ours.compile:.1f} s / {theirs.compile:.1f} s" if theirs else f"{ours.compile:.1f} s",
-        f"{_gib(ours)} / {_gib(theirs)}" if theirs else _gib(ours),
+        took,
+        memory,
     ]
     return "| " + " | ".join(cells) + " |"
 

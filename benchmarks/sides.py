@@ -4,15 +4,17 @@ A side is a program in a process of its own. Ours makes weights and text and wri
 start from the same; each writes what it computed to `outputs_SIDE.npz`, which are compared before anything is timed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gptgan_jax.config import Config, Phase
+from gptgan_jax.config_files import load_config
+
 FOLDER = Path(__file__).parent / "cases"
-VOCABULARY_SIZE = 5000
 SAMPLING_ROWS, SAMPLING_TOKENS = 64, 32
 ROLLOUTS_COMPARED = 64
 # SeqGAN's: 120 epochs of likelihood, 50 x 3 of the discriminator, 200 steps of 1 + 15 updates; batches of 64.
@@ -35,7 +37,7 @@ class Side(NamedTuple):
 
     run: Callable[[], None]
     outputs: Callable[[], Arrays]
-    given: Arrays = {}  # noqa: RUF012 - never written to
+    given: Callable[[], Arrays] = dict
     translate: Callable[[Arrays], Arrays] = lambda ours: ours
 
 
@@ -46,11 +48,13 @@ class Case:
     Attributes:
         letter, title: in the tables.
         config: file in benchmarks/cases.
-        rivals: settings of the other side that are tried; the fastest is compared. Keys: mode (eager or compiled),
-            threads, and what a case has besides.
+        rivals: settings of the other side that are tried on a CPU; the fastest is compared. Keys: mode (eager or
+            compiled), threads, and what a case has besides. See `settings_on`.
         target: least ratio of the rival's time to ours that we want.
         limit: the share of the machine's limit, by compute or by bandwidth, that we want; None where none is set.
         once: it is done a single time, compilation included, as it takes minutes.
+        phase: whose step it is.
+        accelerated: it is meant for a GPU or a TPU; on a CPU its step is compiled and not run.
     """
 
     letter: str
@@ -60,6 +64,12 @@ class Case:
     target: float | None
     limit: float | None = None
     once: bool = False
+    phase: Phase = "adversarial"
+    accelerated: bool = False
+
+    def only_compiled(self, backend: str) -> bool:
+        """Whether it is compiled there and not run."""
+        return self.accelerated and backend == "cpu"
 
 
 def _settings(modes: tuple[str, ...], threads: tuple[int, ...], **more: Any) -> tuple[dict[str, Any], ...]:
@@ -67,6 +77,7 @@ def _settings(modes: tuple[str, ...], threads: tuple[int, ...], **more: Any) -> 
 
 
 BOTH, THREADS = ("eager", "compiled"), (1, 2)
+GRAPHS = "compiled with CUDA graphs"
 
 CASES: dict[str, Case] = {
     "likelihood": Case(
@@ -76,6 +87,7 @@ CASES: dict[str, Case] = {
         _settings(BOTH, THREADS),
         1.05,
         0.6,
+        phase="likelihood",
     ),
     "sampling": Case(
         "b",
@@ -108,7 +120,31 @@ CASES: dict[str, Case] = {
     ),
     "seqgan": Case("d", "SeqGAN step, 16 rollouts at every position", "seqgan.yaml", _settings(BOTH, THREADS), 3.0),
     "discriminator": Case(
-        "h", "update of SeqGAN's discriminator alone, writing included", "seqgan.yaml", _settings(BOTH, THREADS), None
+        "h",
+        "update of SeqGAN's discriminator alone, writing included",
+        "seqgan.yaml",
+        _settings(BOTH, THREADS),
+        None,
+        phase="warmup",
+    ),
+    "gpt2_likelihood": Case(
+        "e",
+        "likelihood step, GPT-2-124M, 8 x 1,024 tokens",
+        "gpt2.yaml",
+        _settings(BOTH, THREADS),
+        1.2,
+        0.5,
+        phase="likelihood",
+        accelerated=True,
+    ),
+    "gpt2_adversarial": Case(
+        "e",
+        "adversarial step, GPT-2-124M and a Transformer of its size",
+        "gpt2.yaml",
+        _settings(BOTH, THREADS),
+        1.2,
+        0.35,
+        accelerated=True,
     ),
     "protocol": Case(
         "h",
@@ -119,6 +155,26 @@ CASES: dict[str, Case] = {
         once=True,
     ),
 }
+
+
+def config_of(case: str, overrides: Sequence[str] = ()) -> Config:
+    """What a case is made of."""
+    return load_config(FOLDER / CASES[case].config, overrides)
+
+
+def settings_on(case: Case, backend: str) -> list[dict[str, Any]]:
+    """The rival's settings to be tried beside ours on JAX's backend `cpu`, `gpu` or `tpu`.
+
+    On a GPU threads make no difference, and cases meant for one are tried with CUDA graphs too. TPUs have no rival.
+    """
+    if backend == "cpu":
+        return list(case.rivals)
+    found: list[dict[str, Any]] = []
+    for settings in case.rivals if backend == "gpu" else ():
+        rest = {key: value for key, value in settings.items() if key != "threads"}
+        graphs = [rest | {"mode": GRAPHS}] if case.accelerated and rest["mode"] == "compiled" else []
+        found += [one for one in (rest, *graphs) if one not in found]
+    return found
 
 
 def save(path: Path, arrays: Arrays) -> None:

@@ -5,109 +5,66 @@ real and generated text, whose scores are both its loss and the generator's rewa
 the results are equal), draws by inverse CDF, which is many times faster than `torch.multinomial` on a CPU.
 """
 
+import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.sides import (
-    CASES,
-    FOLDER,
+    GRAPHS,
     PROTOCOL,
     PROTOCOL_DISCRIMINATOR_UPDATES,
     PROTOCOL_SHARE,
     ROLLOUTS_COMPARED,
     SAMPLING_TOKENS,
-    VOCABULARY_SIZE,
     Arrays,
     Side,
+    config_of,
 )
-from benchmarks.torch_networks import Cnn, Gpt, GptJudge, Lstm, Trunk, as_torch, load_weights, translated
+from benchmarks.torch_networks import Gpt, as_torch, translated
+from benchmarks.torch_parts import (
+    DEVICE,
+    Parts,
+    as_array,
+    draw,
+    finished,
+    named_gradients,
+    optimizer_of,
+    refresh,
+    started,
+)
 from gptgan_jax.config import Config
-from gptgan_jax.config_files import load_config
-from gptgan_jax.models.discriminators import CnnConfig
 from gptgan_jax.models.lstm import LstmConfig
 
 
-class _Parts(NamedTuple):
-    config: Config
-    given: Arrays
-    settings: dict[str, Any]
-
-    @property
-    def compiled(self) -> bool:
-        return self.settings["mode"] == "compiled"
-
-    def text(self, name: str = "text") -> Tensor:
-        return torch.tensor(self.given[name]).long()
-
-    def generator(self) -> Any:
-        config = self.config.generator
-        if isinstance(config, LstmConfig):
-            module: nn.Module = Lstm(VOCABULARY_SIZE, config.embedding, config.hidden)
-        else:
-            module = Gpt(self.trunk())
-        load_weights(module, self.given, "generator/")
-        return module
-
-    def discriminator(self) -> Any:
-        config = self.config.discriminator
-        if isinstance(config, CnnConfig):
-            module: nn.Module = Cnn(VOCABULARY_SIZE, config.embedding, config.widths, config.filters)
-        else:
-            module = GptJudge(self.trunk())
-        load_weights(module, self.given, "discriminator/")
-        return module
-
-    def trunk(self) -> Trunk:
-        config = self.config.generator
-        assert not isinstance(config, LstmConfig)
-        return Trunk(config.layers, config.width, config.heads, config.max_positions, VOCABULARY_SIZE)
-
-
-def side(case: str, given: Arrays, settings: dict[str, Any]) -> Side:
-    """The rival of a case at one of its settings, from what our side gave."""
+def side(case: str, given: Arrays, settings: dict[str, Any], config: Config | None = None) -> Side:
+    """The rival of a case at one of its settings, from what our side gave; `config` is another than the case's."""
     torch.manual_seed(0)
-    return _SIDES[case](_Parts(load_config(FOLDER / CASES[case].config), given, settings))
-
-
-def _optimizer(module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=0.0, fused=True)
-
-
-def _named_gradients(module: nn.Module, prefix: str) -> Arrays:
-    return {prefix + name: x.grad.numpy() for name, x in module.named_parameters() if x.grad is not None}
-
-
-def _started(text: Tensor) -> Tensor:
-    """With the token that starts every text, in place of the last one or before all of them."""
-    return F.pad(text, (1, 0), value=0)
-
-
-def draw(logits: Tensor, how: str = "inverse CDF") -> Tensor:
-    """One token a row, [B, V] -> [B, 1]."""
-    if how == "multinomial":
-        return torch.multinomial(torch.softmax(logits, dim=-1), 1)
-    cumulative = torch.cumsum(torch.softmax(logits, dim=-1), dim=-1)
-    uniform = torch.rand(logits.shape[0], 1) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, uniform).clamp_(max=logits.shape[1] - 1)
+    made = _SIDES[case](Parts(config or config_of(case), given, settings))
+    return made._replace(run=finished(made.run))
 
 
 # ---- cases
 
 
-def _likelihood(parts: _Parts) -> Side:
+def _likelihood(parts: Parts) -> Side:
     model, text = parts.generator(), parts.text()
-    inputs, targets = _started(text)[:, :-1], text.flatten()
-    optimizer = _optimizer(model, parts.config.likelihood.optimizer.learning_rate)
-    network = torch.compile(model) if parts.compiled else model
+    inputs, targets = started(text)[:, :-1], text.flatten()
+    optimizer = optimizer_of(model, parts.config.likelihood.optimizer.learning_rate)
+
+    def judged(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model(inputs)
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets)
+
+    network = parts.compiled(judged)
 
     def backward() -> tuple[Tensor, Tensor]:
         optimizer.zero_grad(set_to_none=True)
-        logits = network(inputs)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets)
+        with parts.autocast():
+            logits, loss = network(inputs, targets)
         loss.backward()
         return logits, loss
 
@@ -118,37 +75,42 @@ def _likelihood(parts: _Parts) -> Side:
 
     def outputs() -> Arrays:
         logits, loss = backward()
-        found = {"logits": logits.detach().numpy(), "loss": loss.detach().numpy()}
-        return found | _named_gradients(model, "gradient/")
+        found = {"logits": as_array(logits), "loss": as_array(loss)}
+        return found | named_gradients(model, "gradient/")
 
     return Side(run, outputs, translate=lambda ours: translated(ours, {"gradient/": model}))
 
 
-def _decoder(parts: _Parts, model: Gpt, rows: int, slots: int) -> Callable[[Tensor, int, Any], Tensor]:
+def _decoder(parts: Parts, model: Gpt, slots: int) -> Callable[[Tensor, int, Any], Tensor]:
     """(tokens [B], position, cache) -> logits [B, V] of the next token."""
-    if not parts.compiled:
+    if not parts.compiles:
         return lambda tokens, position, cache: model.head(model.trunk.decode(tokens, cache, position))
-    positions = [torch.tensor([i]) for i in range(slots)]
-    step = torch.compile(
+    positions = list(torch.arange(slots, device=DEVICE)[:, None])
+    step = parts.compiled(
         lambda tokens, position, cache: model.head(model.trunk.decode_masked(tokens, cache, position)), dynamic=False
     )
     return lambda tokens, position, cache: step(tokens, positions[position], cache)
 
 
-def _writer(parts: _Parts, model: Gpt, rows: int, length: int) -> Callable[..., tuple[Tensor, Tensor]]:
+def _writer(parts: Parts, model: Gpt, rows: int, length: int) -> Callable[..., tuple[Tensor, Tensor]]:
     """(prompt [B, 1], greedy or given tokens) -> tokens [B, T] and their log-probabilities where they are asked for."""
-    decode = _decoder(parts, model, rows, length)
+    writing = parts.writing(model)
+    decode = _decoder(parts, writing, length)
+    cache = writing.trunk.cache(rows, length)
+    if parts.settings["mode"] == GRAPHS:
+        for x in itertools.chain(*cache):
+            torch._dynamo.mark_static_address(x)  # written to in place
     how = parts.settings.get("draw", "inverse CDF")
 
     @torch.inference_mode()
     def write(prompt: Tensor, greedy: bool = False, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        cache = model.trunk.cache(rows, length)
+        refresh(writing, model)
         token, written, log_probs = prompt, [], []
         for position in range(length):
             logits = decode(token[:, 0], position, cache)
             if known is not None:
                 token = known[:, position : position + 1]
-                log_probs.append(torch.log_softmax(logits, dim=-1).gather(1, token))
+                log_probs.append(torch.log_softmax(logits.float(), dim=-1).gather(1, token))
             else:
                 token = logits.argmax(dim=1, keepdim=True) if greedy else draw(logits, how)
             written.append(token)
@@ -157,19 +119,19 @@ def _writer(parts: _Parts, model: Gpt, rows: int, length: int) -> Callable[..., 
     return write
 
 
-def _sampling(parts: _Parts) -> Side:
+def _sampling(parts: Parts) -> Side:
     model, prompt = parts.generator(), parts.text("prompt")
     write = _writer(parts, model, prompt.shape[0], SAMPLING_TOKENS)
 
     def outputs() -> Arrays:
         greedy, _ = write(prompt, greedy=True)
         _, log_probs = write(prompt, known=parts.text("drawn"))
-        return {"greedy": greedy.numpy(), "log_probs": log_probs.numpy()}
+        return {"greedy": as_array(greedy), "log_probs": as_array(log_probs)}
 
-    return Side(lambda: write(prompt), outputs)  # type: ignore[arg-type, return-value]
+    return Side(lambda: write(prompt), outputs)  # type: ignore[arg-type]
 
 
-def _generate(parts: _Parts) -> Side:
+def _generate(parts: Parts) -> Side:
     """Hugging Face's `generate` on its own GPT-2 with our weights."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -178,7 +140,7 @@ def _generate(parts: _Parts) -> Side:
     assert not isinstance(config, LstmConfig)
     model = GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=VOCABULARY_SIZE,
+            vocab_size=parts.vocab_size,
             n_positions=config.max_positions,
             n_embd=config.width,
             n_layer=config.layers,
@@ -204,6 +166,7 @@ def _generate(parts: _Parts) -> Side:
     }
     weights["lm_head.weight"] = weights["transformer.wte.weight"]
     model.load_state_dict(weights)
+    model.to(DEVICE)
     prompt = parts.text("prompt")
     mask = torch.ones_like(prompt)
 
@@ -218,48 +181,50 @@ def _generate(parts: _Parts) -> Side:
             drawn = parts.text("drawn")
             logits = model(torch.cat([prompt, drawn[:, :-1]], dim=1)).logits
             log_probs = torch.log_softmax(logits, dim=-1).gather(2, drawn[..., None])[..., 0]
-        return {"greedy": write(False).numpy(), "log_probs": log_probs.numpy()}
+        return {"greedy": as_array(write(False)), "log_probs": as_array(log_probs)}
 
-    return Side(lambda: write(True), outputs)  # type: ignore[arg-type, return-value]
-
-
-def _returns(rewards: Tensor, discount: float) -> Tensor:
-    total, found = torch.zeros(rewards.shape[0]), []
-    for t in reversed(range(rewards.shape[1])):
-        total = rewards[:, t] + discount * total
-        found.append(total)
-    return torch.stack(found[::-1], dim=1)
+    return Side(lambda: write(True), outputs)  # type: ignore[arg-type]
 
 
-def _adversarial(parts: _Parts) -> Side:
+def _discounts(length: int, discount: float) -> Tensor:
+    """What a reward at s adds to the return at t, discount^(s - t): [T, T]. One product instead of a loop over T."""
+    ahead = torch.arange(length, device=DEVICE)[:, None] - torch.arange(length, device=DEVICE)
+    return torch.tril(discount ** ahead.clamp(min=0).float())
+
+
+def _adversarial(parts: Parts) -> Side:
     generator, judge = parts.generator(), parts.discriminator()
     adversarial = parts.config.adversarial
     optimizers = [
-        _optimizer(generator, adversarial.generator_optimizer.learning_rate),
-        _optimizer(judge, adversarial.discriminator_optimizer.learning_rate),
+        optimizer_of(generator, adversarial.generator_optimizer.learning_rate),
+        optimizer_of(judge, adversarial.discriminator_optimizer.learning_rate),
     ]
     real = parts.text()
     rows, length = real.shape
-    prompt = torch.zeros(rows, 1, dtype=torch.long)
+    prompt = torch.zeros(rows, 1, dtype=torch.long, device=DEVICE)
     write = _writer(parts, generator, rows, length)
-    discount = getattr(parts.config.objective.estimator, "discount", 1.0)
-    network_g = torch.compile(generator) if parts.compiled else generator
-    network_d = torch.compile(judge) if parts.compiled else judge
-    baseline = {"total": 0.0, "weight": 0.0}
+    discounts = _discounts(length, getattr(parts.config.objective.estimator, "discount", 1.0))
+    baseline: dict[str, Any] = {"total": 0.0, "weight": 0.0}
+
+    def nats_of(text: Tensor) -> Tensor:
+        logits = generator(started(text)[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1), text.flatten(), reduction="none").view(rows, length)
+
+    network_g, network_d = parts.compiled(nats_of), parts.compiled(judge)
 
     def backward(fake: Tensor) -> Tensor:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        scores = network_d(_started(torch.cat([real, fake])))[:, 1:]
+        with parts.autocast():
+            scores = network_d(started(torch.cat([real, fake])))[:, 1:].float()
         loss = F.softplus(-scores[:rows]).mean() + F.softplus(scores[rows:]).mean()
         loss.backward()
-        returns = _returns(2 * torch.sigmoid(scores[rows:].detach()) - 1, discount)
+        returns = (2 * torch.sigmoid(scores[rows:].detach()) - 1) @ discounts
         expected = baseline["total"] / max(baseline["weight"], 1e-8)
-        log_probs = -F.cross_entropy(
-            network_g(_started(fake)[:, :-1]).flatten(0, 1), fake.flatten(), reduction="none"
-        ).view(rows, length)
-        (-((returns - expected) * log_probs).sum() / rows).backward()
-        baseline["total"] = 0.9 * baseline["total"] + 0.1 * float(returns.mean())
+        with parts.autocast():
+            nats = network_g(fake)
+        (((returns - expected) * nats).sum() / rows).backward()
+        baseline["total"] = 0.9 * baseline["total"] + 0.1 * returns.mean()
         baseline["weight"] = 0.9 * baseline["weight"] + 0.1
         return loss
 
@@ -272,34 +237,32 @@ def _adversarial(parts: _Parts) -> Side:
     def outputs() -> Arrays:
         loss = backward(parts.text("written"))
         return {
-            "discriminator_loss": loss.detach().numpy(),
-            **_named_gradients(judge, "discriminator_gradient/"),
-            **_named_gradients(generator, "generator_gradient/"),
+            "discriminator_loss": as_array(loss),
+            **named_gradients(judge, "discriminator_gradient/"),
+            **named_gradients(generator, "generator_gradient/"),
         }
 
     modules = {"discriminator_gradient/": judge, "generator_gradient/": generator}
     return Side(run, outputs, translate=lambda ours: translated(ours, modules))
 
 
-def _seqgan(parts: _Parts, work: str = "step") -> Side:
+def _seqgan(parts: Parts, work: str = "step") -> Side:
     generator, judge = parts.generator(), parts.discriminator()
     adversarial, rollouts = parts.config.adversarial, parts.config.objective.estimator.rollouts  # type: ignore[union-attr]
     optimizers = [
-        _optimizer(generator, adversarial.generator_optimizer.learning_rate),
-        _optimizer(judge, adversarial.discriminator_optimizer.learning_rate),
+        optimizer_of(generator, adversarial.generator_optimizer.learning_rate),
+        optimizer_of(judge, adversarial.discriminator_optimizer.learning_rate),
     ]
     real = parts.text()
     rows, length = real.shape
-    decode, whole = generator.decode, judge.whole
-    if parts.compiled:
-        decode, whole = torch.compile(decode), torch.compile(whole)
+    decode, whole = parts.compiled(generator.decode), parts.compiled(judge.whole)
 
     def judged(tokens: Tensor) -> Tensor:
-        return whole(_started(tokens))
+        return whole(started(tokens))
 
     @torch.inference_mode()
     def write() -> Tensor:
-        token, state, written = torch.zeros(rows, dtype=torch.long), generator.start(rows), []
+        token, state, written = torch.zeros(rows, dtype=torch.long, device=DEVICE), generator.start(rows), []
         for _ in range(length):
             logits, state = decode(token, state)
             token = draw(logits)[:, 0]
@@ -310,7 +273,7 @@ def _seqgan(parts: _Parts, work: str = "step") -> Side:
     def values(texts: Tensor, count: int) -> Tensor:
         """[R, T]: the text is decoded once, and its states are copied for the continuations."""
         found = []
-        _, state = decode(torch.zeros(rows, dtype=torch.long), generator.start(rows))
+        _, state = decode(torch.zeros(rows, dtype=torch.long, device=DEVICE), generator.start(rows))
         for t in range(length - 1):
             logits, state = decode(texts[:, t], state)
             branch = tuple(x.repeat_interleave(count, dim=0) for x in state)
@@ -338,7 +301,7 @@ def _seqgan(parts: _Parts, work: str = "step") -> Side:
 
     def nats_of(text: Tensor) -> Tensor:
         optimizers[0].zero_grad(set_to_none=True)
-        logits = generator(_started(text)[:, :-1])
+        logits = generator(started(text)[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1), text.flatten(), reduction="none").view(rows, length)
 
     def run() -> None:
@@ -368,12 +331,12 @@ def _seqgan(parts: _Parts, work: str = "step") -> Side:
         fake = parts.text("written")
         loss = discriminator_backward(fake)
         with torch.no_grad():
-            logits = generator(_started(fake)[:, :-1])
+            logits = generator(started(fake)[:, :-1])
         return {
-            "discriminator_loss": loss.detach().numpy(),
-            "logits": logits.numpy(),
-            "values~": values(fake, ROLLOUTS_COMPARED).numpy(),
-            **_named_gradients(judge, "discriminator_gradient/"),
+            "discriminator_loss": as_array(loss),
+            "logits": as_array(logits),
+            "values~": as_array(values(fake, ROLLOUTS_COMPARED)),
+            **named_gradients(judge, "discriminator_gradient/"),
         }
 
     translate = lambda ours: translated(ours, {"discriminator_gradient/": judge})  # noqa: E731
@@ -381,12 +344,14 @@ def _seqgan(parts: _Parts, work: str = "step") -> Side:
     return Side(works[work], outputs, translate=translate)
 
 
-_SIDES: dict[str, Callable[[_Parts], Side]] = {
+_SIDES: dict[str, Callable[[Parts], Side]] = {
     "likelihood": _likelihood,
     "sampling": _sampling,
     "generate": _generate,
     "adversarial_transformer": _adversarial,
     "adversarial_cnn": _adversarial,
+    "gpt2_likelihood": _likelihood,
+    "gpt2_adversarial": _adversarial,
     "seqgan": _seqgan,
     "discriminator": lambda parts: _seqgan(parts, "discriminator"),
     "protocol": lambda parts: _seqgan(parts, "protocol"),

@@ -76,15 +76,15 @@ class Trunk(nn.Module):
 
     def decode_masked(self, tokens: Tensor, cache: list[tuple[Tensor, Tensor]], position: Tensor) -> Tensor:
         x = self.wte(tokens)[:, None] + self.wpe(position)
-        mask = (torch.arange(cache[0][0].shape[2]) <= position)[None]
+        mask = (torch.arange(cache[0][0].shape[2], device=position.device) <= position)[None]
         for block, (keys, values) in zip(self.blocks, cache, strict=True):
             x = block.decode_masked(x, keys, values, position, mask)
         return self.ln_f(x)[:, 0]
 
     def cache(self, rows: int, slots: int) -> list[tuple[Tensor, Tensor]]:
-        block = self.blocks[0]
-        shape = rows, block.heads, slots, self.wte.weight.shape[1] // block.heads
-        return [(torch.zeros(shape), torch.zeros(shape)) for _ in self.blocks]
+        heads, weight = self.blocks[0].heads, self.wte.weight
+        shape = rows, heads, slots, weight.shape[1] // heads
+        return [(weight.new_zeros(shape), weight.new_zeros(shape)) for _ in self.blocks]
 
 
 class Gpt(nn.Module):
@@ -125,7 +125,7 @@ class Lstm(nn.Module):
         return self.out(self.lstm(self.wte(tokens))[0])
 
     def start(self, rows: int) -> tuple[Tensor, Tensor]:
-        zeros = torch.zeros(rows, self.lstm.hidden_size)
+        zeros = self.wte.weight.new_zeros(rows, self.lstm.hidden_size)
         return zeros, zeros
 
     def decode(self, tokens: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:

@@ -5,16 +5,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+
+import gptgan_jax as gg
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.__main__ import compared  # noqa: E402
-from benchmarks.child import differences  # noqa: E402
-from benchmarks.results import Result, Timing, read_ratios, table, write  # noqa: E402
-from benchmarks.sides import CASES  # noqa: E402
+from benchmarks import ours  # noqa: E402
+from benchmarks.__main__ import compared, in_words  # noqa: E402
+from benchmarks.child import TOLERANCES, differences, whole_gradients  # noqa: E402
+from benchmarks.results import Compiled, Result, Timing, read_ratios, table, write  # noqa: E402
+from benchmarks.sides import CASES, GRAPHS, Arrays, Side, config_of, settings_on  # noqa: E402
 from benchmarks.work import limit_of, parts_of  # noqa: E402
 
 MACHINE = {
@@ -84,6 +88,103 @@ def test_every_case_has_work_by_part_and_a_row_in_the_table(case: str) -> None:
     limit = limit_of(case, MACHINE)
     shown = table([result(2.0, case, limit=limit)])
     assert f"{limit.seconds / 1.0:.0%} ({limit.bound})" in shown
+
+
+def test_what_is_only_compiled_has_a_row_without_times_and_no_share_of_the_limit(tmp_path: Path) -> None:
+    case = CASES["gpt2_likelihood"]
+    assert case.only_compiled("cpu")
+    assert not case.only_compiled("gpu")
+    assert not CASES["likelihood"].only_compiled("cpu")
+    compiled = Compiled(seconds=12.34, arguments=2**31, temporaries=2**30, outputs=2**28, code=2**28)
+    limit = limit_of("gpt2_likelihood", MACHINE)
+    one = Result("gpt2_likelihood", case.letter, case.title, case.target, compiled, limit=limit)
+    cells = [cell.strip() for cell in table([one]).splitlines()[-1].split("|")[1:-1]]
+    assert cells[1:3] == [f"compiled only, {limit.flop / 1e12:.2f} TFLOP", "–"]
+    assert cells[3:7] == ["–", "≥ 1.2", "–", "≥ 50%"]
+    assert cells[7:] == ["12.3 s", "3.50 GiB by XLA's account"]
+    write(tmp_path / "results.json", MACHINE, [one])
+    assert read_ratios(tmp_path / "results.json") == {}
+    assert "nothing to compare" in compared({"gpt2_likelihood": 1.3}, [one])
+
+
+def test_the_rival_is_tried_with_threads_on_a_cpu_and_with_graphs_on_a_gpu() -> None:
+    case = CASES["gpt2_adversarial"]
+    assert [in_words(one) for one in settings_on(CASES["sampling"], "cpu")] == [
+        "eager, 1 thread, inverse CDF",
+        "eager, 2 threads, inverse CDF",
+        "compiled, 1 thread, inverse CDF",
+        "compiled, 2 threads, inverse CDF",
+        "eager, 1 thread, multinomial",
+        "eager, 2 threads, multinomial",
+    ]
+    assert [in_words(one) for one in settings_on(CASES["sampling"], "gpu")] == [
+        "eager, inverse CDF",
+        "compiled, inverse CDF",
+        "eager, multinomial",
+    ]
+    assert settings_on(case, "gpu") == [{"mode": "eager"}, {"mode": "compiled"}, {"mode": GRAPHS}]
+    assert settings_on(case, "tpu") == []
+
+
+def test_products_of_bfloat16_are_held_against_their_own_rate() -> None:
+    machine = MACHINE | {"bfloat16_rate": 8e11}
+    assert limit_of("gpt2_likelihood", machine).seconds == pytest.approx(
+        limit_of("gpt2_likelihood", MACHINE).seconds / 8
+    )
+    assert limit_of("likelihood", machine) == limit_of("likelihood", MACHINE)
+
+
+def test_gpt2_has_its_124_million_parameters() -> None:
+    config = config_of("gpt2_likelihood")
+    vocabulary = gg.Vocabulary(50257)
+    generator = gg.build_generator(config.generator, vocabulary)
+    batch = gg.unconditional_batch(np.zeros((1, 1024), np.int32), vocabulary)
+    shapes = jax.eval_shape(generator.init, jax.random.key(0), batch)
+    further_positions = config.generator.max_positions - 1024
+    assert sum(x.size for x in jax.tree.leaves(shapes)) - 768 * further_positions == 124_439_808
+
+
+def tiny(dtype: str = "bfloat16") -> list[str]:
+    """GPT-2's case at a size that a test can run."""
+    sizes = {"layers": 2, "width": 16, "heads": 2, "max_positions": 40, "dtype": dtype}
+    networks = [f"--{who}.{name}={n}" for who in ("generator", "discriminator") for name, n in sizes.items()]
+    rows = [f"--{phase}.batch_size=3" for phase in ("likelihood", "warmup", "adversarial")]
+    return [*networks, *rows, "--vocab_size=20", "--data.max_length=6"]
+
+
+def test_a_step_is_compiled_from_shapes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_arrays(*_: Any) -> None:
+        raise AssertionError("nothing should be run")
+
+    monkeypatch.setattr(ours, "_stepping", no_arrays)
+    found = Compiled(**ours.compile_only("gpt2_likelihood", config_of("gpt2_likelihood", tiny())))
+    assert found.seconds > 0
+    assert found.arguments > 2 * 4 * (20 * 16)  # both players' tables at least
+    assert found.temporaries > 0
+
+
+@pytest.mark.parametrize("case", ["gpt2_likelihood", "gpt2_adversarial"])
+def test_the_rival_computes_the_same_in_bfloat16(case: str) -> None:
+    pytest.importorskip("torch")
+    from benchmarks import theirs
+
+    def rival(given: Arrays, dtype: str = "bfloat16") -> Side:
+        return theirs.side(case, given, {"mode": "eager"}, config_of(case, tiny(dtype)))
+
+    def apart(a: Arrays, b: Arrays) -> dict[str, float]:
+        return differences(whole_gradients(a), whole_gradients(b), TOLERANCES["bfloat16"])
+
+    own = ours.side(case, config_of(case, tiny()))
+    outputs, given = own.outputs(), own.given()
+    side = rival(given)
+    wanted, found = side.translate(outputs), side.outputs()
+    assert len(found) > 20
+    assert max(apart(wanted, found).values()) > 1e-4  # more than float32 would round
+    assert max(apart(rival(given, "float32").outputs(), found).values()) > 1e-4
+    text = "written" if case == "gpt2_adversarial" else "text"
+    with pytest.raises(SystemExit, match="differ"):
+        apart(wanted, rival(given | {text: given[text][:, ::-1]}).outputs())
+    side.run()
 
 
 def test_a_cached_generation_is_bound_by_the_caches_bandwidth() -> None:
