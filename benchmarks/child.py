@@ -16,10 +16,12 @@ import numpy as np
 from benchmarks.sides import CASES, Arrays, Side, config_of, load, save
 
 LEAST_REPEATS = 5
-TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.2}
 """Largest difference of an array, over its largest entry, that counts as rounding, by the dtype of the products.
 
-TODO
+Operands in bfloat16 are off by up to 0.4 %. Of a gradient that is a small difference of larger terms, as a
+discriminator's of real and of generated texts that it can't tell apart yet, that is a tenth of the largest entry, found
+on the tiny networks of tests/test_benchmarks.py; the same networks on another text are further apart than 0.2.
 """
 
 

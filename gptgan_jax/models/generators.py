@@ -48,7 +48,8 @@ class Generator(NamedTuple):
         repeat: (cache, count) -> the cache of a decoding in which each row stands `count` times, neighbours together.
         max_length: the longest prompt plus target that it can read, or None where there is no limit.
         config: what it was built from.
-        weighted_nats: what likelihood training minimises, without all logits at once; None: it is made of `logits`.
+        weighted_nats: what likelihood training minimises, without all logits at once; None: it is made of `logits`. Who
+            replaces those by others sets it to None.
     """
 
     vocabulary: Vocabulary

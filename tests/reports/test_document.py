@@ -1,9 +1,11 @@
 """Both forms of a document show the same, literally, and the HTML needs nothing but itself."""
 
 import html
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,13 +172,23 @@ def test_a_document_replaces_an_earlier_one_and_leaves_other_files(tmp_path: Pat
 
 def test_a_write_that_fails_leaves_the_earlier_report_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_document(tmp_path, "t", [Paragraph("old")], ())
-    written = Path.write_bytes
+    opened = Path.open
 
-    def half(path: Path, content: bytes) -> int:
-        written(path, content[: len(content) // 2])
-        raise OSError(28, "No space left on device")
+    class Full(io.RawIOBase):
+        """Takes half of what is written."""
 
-    monkeypatch.setattr(Path, "write_bytes", half)
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def write(self, content: Any) -> int:
+            with opened(self.path, "wb") as file:
+                file.write(content[: len(content) // 2])
+            raise OSError(28, "No space left on device")
+
+    def open_full(path: Path, mode: str = "r", *more: Any, **named: Any) -> Any:
+        return Full(path) if mode == "xb" else opened(path, mode, *more, **named)
+
+    monkeypatch.setattr(Path, "open", open_full)
     with pytest.raises(UserError, match=r"can't be written \(No space left on device\); choose another folder"):
         write_document(tmp_path, "t", [Paragraph("new")], ())
     for name in ("report.html", "report.md"):
