@@ -224,6 +224,7 @@ def test_the_rank_of_a_checkpoint_is_its_task_error_where_it_has_one() -> None:
     assert rank_of({METRIC: 3.0}) == 3.0
 
 
+@pytest.mark.thorough
 def test_a_comparison_of_a_task_counts_right_answers_greedy_ones_too(teacher: Path, tmp_path: Path) -> None:
     write_config(tmp_path, student(teacher.parents[1], **{"evaluation.sweep.top_p": [1.0]}))
     arms = {"gad": {}, "frozen": {"set": {"adversarial.freeze_discriminator": True}}}
@@ -281,6 +282,7 @@ def test_a_config_for_a_model_has_the_models_network_and_gads_method(name: str, 
     assert config.objective.replay_size >= 8 * config.adversarial.batch_size
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", ["distill_gpt2", pytest.param("distill_qwen2.5_7b_v5e256", marks=pytest.mark.thorough)]
 )

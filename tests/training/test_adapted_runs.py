@@ -153,6 +153,7 @@ def test_it_says_how_much_learns(adapted: Adapted) -> None:
     assert any(line.startswith("discriminator: ") and ", of which 41 learn (LoRA)" in line for line in adapted.said)
 
 
+@pytest.mark.thorough
 def test_it_resumes_to_the_same_bits(adapted: Adapted, tmp_path: Path) -> None:
     config = dataclasses.replace(adapted.experiment.config, runs_folder=str(tmp_path))
     experiment, folder = dataclasses.replace(adapted.experiment, config=config), RunFolder.of(config)

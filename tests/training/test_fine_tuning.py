@@ -86,9 +86,8 @@ def tuned(folder: Path, task: dict[str, Any], **keys: Any) -> float:
 @pytest.mark.parametrize(
     "name",
     [
-        "plain",
         "answer",
-        *(pytest.param(name, marks=pytest.mark.thorough) for name in ("condense", "label to sentence")),
+        *(pytest.param(name, marks=pytest.mark.thorough) for name in ("plain", "condense", "label to sentence")),
     ],
 )
 def test_a_start_from_captions_is_below_a_start_from_scratch(name: str, captions: RunFolder, tmp_path: Path) -> None:
