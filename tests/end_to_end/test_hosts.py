@@ -90,6 +90,7 @@ def last_state(folder: Path) -> GanState:
         return checkpoints.restore(saved, run.target(saved.phase))
 
 
+@pytest.mark.thorough
 def test_a_pair_that_loses_one_ends_and_its_run_goes_on_with_one_process_and_with_two(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
