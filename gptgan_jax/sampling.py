@@ -5,7 +5,9 @@ log-probabilities; training relies on it. Prompt length, temperature, k and p ar
 nothing.
 """
 
-from collections.abc import Callable
+import functools
+import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -87,6 +89,23 @@ def draw(key: Array, logits: Array, rows: Rows = ALL_ROWS) -> tuple[Array, Array
     return tokens, chosen - log_total
 
 
+STAGES = 4
+STAGED_FROM = 128
+"""Tokens: with fewer, what attention would be spared is not worth the time to compile a loop for each stage."""
+
+
+def at_most(times: int) -> str:
+    """The name of a loop whose end depends on the data, by which its trips can be counted in a compiled program."""
+    return f"at_most_{times}_times"
+
+
+def stages_of(length: int) -> list[int]:
+    """Where the stages of writing so many tokens end, the last at `length`; in each, attention reads the slots that it
+    can fill, and no more."""
+    count = STAGES if length >= STAGED_FROM else 1
+    return [length * (i + 1) // count for i in range(count)]
+
+
 class _SoFar(NamedTuple):
     """What the decoding loop has written so far."""
 
@@ -136,7 +155,8 @@ def sample(
     )
     params = generator.for_writing(params)
     logits, cache = generator.prefill(params, prompt, prompt_mask, length)
-    return _write_on(generator, params, key, nothing, logits, cache, temperature, top_k, top_p, rows)
+    stages = stages_of(length)
+    return _write_on(generator, params, key, nothing, logits, cache, temperature, top_k, top_p, rows, stages)
 
 
 def _write_on(
@@ -150,10 +170,16 @@ def _write_on(
     top_k: Array | int | None = None,
     top_p: Array | float | None = None,
     rows: Rows = ALL_ROWS,
+    stages: Sequence[int] = (),
 ) -> Sample:
-    """Goes on from what is written until every row has ended or is full; `logits` [B, V] are of the next token."""
+    """Goes on from what is written until every row has ended or is full; `logits` [B, V] are of the next token.
+
+    `stages` say where the loop is parted, if nothing is written yet and the generator's cache can be resized.
+    """
     vocabulary = generator.vocabulary
     length = so_far.tokens.shape[1]
+    resized = generator.resized if stages else None
+    ends = list(stages) if resized else [length]
 
     def emit(so_far: _SoFar, logits: Array) -> _SoFar:
         shaped = shape_logits(logits, temperature, top_k, top_p)
@@ -169,16 +195,24 @@ def _write_on(
             log_probs=so_far.log_probs.at[:, so_far.written].set(jnp.where(so_far.ended, 0.0, log_prob)),
         )
 
-    def running(loop: tuple[_SoFar, PyTree]) -> Array:
-        return (loop[0].written < length) & ~loop[0].ended.all()
+    def running(end: int, loop: tuple[_SoFar, PyTree]) -> Array:
+        return (loop[0].written < end) & ~loop[0].ended.all()
 
     def step(loop: tuple[_SoFar, PyTree]) -> tuple[_SoFar, PyTree]:
         so_far, cache = loop
         logits, cache = generator.decode(params, cache, so_far.last)
         return emit(so_far, logits), cache
 
-    end, _ = jax.lax.while_loop(running, step, (emit(so_far, logits), cache))
-    return Sample(end.tokens, end.mask, end.log_probs)
+    loop = emit(so_far, logits), cache
+    room = length
+    for begin, end in itertools.pairwise([1, *ends]):
+        if resized is not None and end != room:
+            loop = loop[0], resized(loop[1], end - room)
+            room = end
+        with jax.named_scope(at_most(end - begin)):
+            loop = jax.lax.while_loop(functools.partial(running, end), step, loop)
+    written = loop[0]
+    return Sample(written.tokens, written.mask, written.log_probs)
 
 
 def rollout_values(

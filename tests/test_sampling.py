@@ -19,7 +19,7 @@ from helpers import (
     texts_of,
 )
 
-from gptgan_jax import Batch, Generator, Sample, Vocabulary, log_probs, resample, rollout_values, sample
+from gptgan_jax import Batch, Generator, Sample, Vocabulary, log_probs, resample, rollout_values, sample, sampling
 from gptgan_jax.sampling import draw, shape_logits
 
 ALL = {"temperature": 1.0, "top_k": 99, "top_p": 2.0}
@@ -132,6 +132,41 @@ def test_a_text_of_one_token_needs_no_decoding() -> None:
     longer = MANY.replace(target=MANY.target.at[:, :1].set(text.tokens))
     forced = judge(padded(longer, left=2, right=1), ALL)
     np.testing.assert_allclose(text.log_probs, forced[:, :1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_in_stages_the_same_texts_are_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four stages, the first of which is the prefill's token alone; with texts that end in each of them."""
+    generator, params = generator_of(name)
+    whole = compiled(name)[0](MANY, jax.random.key(4), ALL | {"temperature": 5.0})
+    assert len(np.unique(np.asarray(whole.mask).sum(axis=1))) > 2
+    monkeypatch.setattr(sampling, "STAGED_FROM", LENGTH)
+    write = functools.partial(sample, generator, length=LENGTH, temperature=5.0, top_k=99, top_p=2.0)
+    staged = jax.jit(write)(params, jax.random.key(4), MANY.prompt, MANY.prompt_mask)
+    np.testing.assert_array_equal(staged.tokens, whole.tokens)
+    np.testing.assert_array_equal(staged.mask, whole.mask)
+    np.testing.assert_allclose(staged.log_probs, whole.log_probs, rtol=1e-5, atol=1e-6)
+
+
+def test_each_stage_reads_the_slots_that_it_can_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, params = generator_of("llama")
+    rooms: list[int] = []
+
+    def decode(params: Any, cache: Any, tokens: jax.Array) -> Any:
+        rooms.append(cache.mask.shape[1])
+        return generator.decode(params, cache, tokens)
+
+    def write(batch: Batch, length: int) -> Any:
+        watched = generator._replace(decode=decode)
+        return sample(watched, params, jax.random.key(0), batch.prompt, batch.prompt_mask, length)
+
+    jax.eval_shape(functools.partial(write, length=8), MANY)
+    one_stage, prompt = set(rooms), MANY.prompt.shape[1]
+    assert one_stage == {prompt + 7}
+    rooms.clear()
+    monkeypatch.setattr(sampling, "STAGED_FROM", 8)
+    jax.eval_shape(functools.partial(write, length=8), MANY)
+    assert set(rooms) == {prompt + end - 1 for end in (2, 4, 6, 8)}
 
 
 def test_temperature_0_writes_the_likeliest_token_each_time() -> None:

@@ -45,7 +45,7 @@ def collectives_of(text: str, devices: int, open_ended_trips: int) -> list[Colle
     Args:
         text: of the program.
         devices: that it runs on.
-        open_ended_trips: how often a loop runs whose end depends on the data, at most.
+        open_ended_trips: how often a loop runs whose end depends on the data, at most, where its name does not say it.
     """
     program = _read(text)
     started = {_channel(line) for lines in program.bodies.values() if _starts(lines) for line in lines} - {None}
@@ -96,6 +96,7 @@ class _Visit(NamedTuple):
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _CALLED = re.compile(r"(?:calls|to_apply|true_computation|false_computation|called_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_NAMED_TRIPS = re.compile(r"\bat_most_(\d+)_times/while")  # `sampling.at_most`
 _WHILE = re.compile(r"condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 
 
@@ -126,7 +127,9 @@ def _visits(program: _Program, open_ended_trips: int) -> dict[str, list[_Visit]]
         for line in program.bodies[name]:
             for called, trips in _calls(program, line):
                 if trips is None:
-                    pending.append((called, _Visit(visit.times * open_ended_trips, True)))
+                    named = _NAMED_TRIPS.search(line)
+                    most = int(named[1]) if named else open_ended_trips
+                    pending.append((called, _Visit(visit.times * most, True)))
                 else:
                     pending.append((called, _Visit(visit.times * trips, visit.open_ended)))
     return visits

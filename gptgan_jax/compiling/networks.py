@@ -18,6 +18,7 @@ from gptgan_jax.models.discriminators import (
 from gptgan_jax.models.generators import GeneratorConfig
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.sampling import stages_of
 
 
 @dataclass(frozen=True)
@@ -86,21 +87,17 @@ def generator_writing(config: GeneratorConfig, vocab_size: int, rows: int, promp
     if config.encoder_layers:
         start = _blocks(config, config.encoder_layers, rows, prompt, prompt, causal=False)
         start += _blocks(config, config.layers, rows, 1, target, context=prompt)
-        first, slots, context = 1, target, prompt
+        first, context = 1, prompt
     else:
-        first, slots, context = prompt, prompt + target - 1, 0
-        start = _blocks(config, config.layers, rows, prompt, slots)
-    return (
-        start
+        start = _blocks(config, config.layers, rows, prompt, prompt + target - 1)
+        first, context = prompt, 0
+    steps = (
+        _blocks(config, config.layers, rows, 1, first + end - 1, filled=first + step, context=context, cached=True)
         + head
-        + sum(
-            (
-                _blocks(config, config.layers, rows, 1, slots, filled=first + step, context=context, cached=True) + head
-                for step in range(1, target)
-            ),
-            Work(),
-        )
+        for begin, end in itertools.pairwise([1, *stages_of(target)])
+        for step in range(begin, end)
     )
+    return start + head + sum(steps, Work())
 
 
 def discriminator_forward(config: DiscriminatorConfig, rows: int, length: int) -> Work:

@@ -53,6 +53,8 @@ class Generator(NamedTuple):
             replaces those by others sets it to None.
         for_writing: params -> the same, as they are best read once a token; see `partitioning.gathered`. Who writes
             calls it once, before the loop over tokens.
+        resized: (cache, by) -> the cache with room for so many more tokens, or for fewer where `by` is negative; None
+            where a step costs the same whatever the room.
     """
 
     vocabulary: Vocabulary
@@ -66,6 +68,7 @@ class Generator(NamedTuple):
     config: GeneratorConfig
     weighted_nats: WeightedNats | None = None
     for_writing: Callable[[Params], Params] = lambda params: params
+    resized: Callable[[PyTree, int], PyTree] | None = None
 
 
 def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generator:
@@ -125,6 +128,9 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
     def repeat(cache: PyTree, count: int) -> PyTree:
         return cache.repeat(count)
 
+    def resized(cache: PyTree, by: int) -> PyTree:
+        return cache.resized(by)
+
     def for_writing(params: Params) -> Params:
         return gathered(params, DTYPES[config.dtype])
 
@@ -136,7 +142,8 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
             )
 
     functions = (init, logits, hidden, prefill, decode, repeat)
-    return Generator(vocabulary, *functions, max_length, config, weighted_nats, for_writing)
+    more = (weighted_nats, for_writing, None if isinstance(config, LstmConfig) else resized)
+    return Generator(vocabulary, *functions, max_length, config, *more)
 
 
 class _TransformerGenerator(nn.Module):

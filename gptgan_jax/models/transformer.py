@@ -142,6 +142,19 @@ class Cache(struct.PyTreeNode):
             context_mask=None if self.context_mask is None else jnp.repeat(self.context_mask, count, axis=0),
         )
 
+    def resized(self, by: int) -> "Cache":
+        """With room for so many more tokens; for fewer where `by` is negative, and those must not be filled."""
+
+        def of(x: Array, axis: int) -> Array:
+            pad = [(0, max(by, 0) if i == axis % x.ndim else 0) for i in range(x.ndim)]
+            return jnp.pad(jax.lax.slice_in_dim(x, 0, min(by, 0) or None, axis=axis), pad)
+
+        def layer(parts: dict[str, Array]) -> dict[str, Array]:
+            return parts | {name: of(parts[name], -2) for name in ("key", "value")}
+
+        layers = layer(self.layers) if isinstance(self.layers, dict) else tuple(map(layer, self.layers))
+        return self.replace(layers=layers, mask=of(self.mask, 1))
+
 
 class _Step(struct.PyTreeNode):
     """What every block of one forward pass shares."""

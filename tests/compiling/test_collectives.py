@@ -13,6 +13,7 @@ PROGRAMS = """
 import sys
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from gptgan_jax.sampling import at_most
 mesh = jax.make_mesh((4, 2), ("rows", "columns"), axis_types=(AxisType.Auto,) * 2)
 
 def text(function, shape, source, target):
@@ -29,11 +30,16 @@ def summed(y):
 looped = on_each(lambda x: jax.lax.fori_loop(0, 7, lambda i, y: summed(y), x))
 until = on_each(lambda x: jax.lax.while_loop(lambda y: y[0, 0] < 3, summed, x))
 
+def named(x):
+    with jax.named_scope(at_most(5)):
+        return jax.lax.while_loop(lambda y: y[0, 0] < 3, summed, x)
+
 for one in (
     text(lambda x: x.sum(axis=0), (8, 256), P("rows"), P()),
     text(lambda x: x + 1, (8, 256), P("rows"), P()),
     text(looped, (8, 256), P("rows"), P("rows")),
     text(until, (8, 256), P("rows"), P("rows")),
+    text(on_each(named), (8, 256), P("rows"), P("rows")),
 ):
     print(one, "@@@@", sep="\\n")
 """
@@ -46,7 +52,7 @@ def compiled() -> dict[str, str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAMS], env=environment, capture_output=True, text=True, check=True, timeout=300
     )
-    return dict(zip(("sum", "gather", "loop", "until"), done.stdout.split("@@@@"), strict=False))
+    return dict(zip(("sum", "gather", "loop", "until", "named"), done.stdout.split("@@@@"), strict=False))
 
 
 def test_an_all_reduce_sends_its_sum_out_and_back(compiled: dict[str, str]) -> None:
@@ -72,6 +78,11 @@ def test_a_loop_of_known_length_counts_each_turn(compiled: dict[str, str]) -> No
 def test_a_loop_that_the_data_end_counts_as_often_as_the_caller_says(compiled: dict[str, str]) -> None:
     sums = [one for one in collectives_of(compiled["until"], 8, 99) if one.kind == "all-reduce" and one.sent > 100]
     assert [(one.times, one.open_ended) for one in sums] == [(99, True)]
+
+
+def test_a_loop_that_the_data_end_counts_as_often_as_its_name_says(compiled: dict[str, str]) -> None:
+    sums = [one for one in collectives_of(compiled["named"], 8, 99) if one.kind == "all-reduce" and one.sent > 100]
+    assert [(one.times, one.open_ended) for one in sums] == [(5, True)]
 
 
 # How libtpu writes what a CPU never does: the same gather where it starts, beside a product and where it is waited for;
