@@ -29,7 +29,9 @@ def active_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return fmean(values) if len(values) == WINDOW else None
 
     found = {}
-    accuracy, entropy, kl = recent("discriminator_accuracy"), recent("entropy"), recent("kl")
+    # Where texts answer prompts, it is the pairs of one prompt that say whether the reward means something.
+    accuracy = recent("prompt_accuracy") if "prompt_accuracy" in lines[-1] else recent("discriminator_accuracy")
+    entropy, kl = recent("entropy"), recent("kl")
     length, real_length = recent("length"), recent("real_length")
     if accuracy is not None and accuracy > HEALTHY_ACCURACY[1]:
         found["accuracy near 1"] = (

@@ -27,6 +27,7 @@ BAR_FIGURES = {
     "loss": "loss",
     "discriminator_loss": "D loss",
     "discriminator_accuracy": "D accuracy",
+    "prompt_accuracy": "on a prompt",
     "class_loss": "class loss",
     "class_accuracy": "class accuracy",
     "reward": "reward",

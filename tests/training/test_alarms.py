@@ -31,6 +31,7 @@ SICK = [
     ("accuracy near 1/2", {"discriminator_accuracy": 0.48}, "warmup.steps"),
     ("accuracy near 1/2", {"discriminator_accuracy": 0.52}, "warmup.steps"),
     ("accuracy near 1/2", {"discriminator_accuracy": 0.1}, "warmup.steps"),
+    ("accuracy near 1/2", {"prompt_accuracy": 0.5}, "warmup.steps"),  # though answers of all prompts are told apart
     ("entropy", {"entropy": 1.1}, "entropy_weight"),
     ("length", {"length": 7.4}, "kl_weight"),
     ("length", {"length": 13.4}, "kl_weight"),
@@ -54,6 +55,7 @@ def test_each_sounds_alone_on_its_condition_and_says_what_to_turn(
     [
         {"discriminator_accuracy": 0.94},
         {"discriminator_accuracy": 0.56},
+        {"discriminator_accuracy": 0.5, "prompt_accuracy": 0.7},
         {"entropy": 1.3},
         {"length": 7.6},
         {"length": 13.2},
