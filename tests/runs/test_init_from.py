@@ -18,8 +18,7 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.interop import hub
 from gptgan_jax.interop.hub import model_folder
 from gptgan_jax.interop.huggingface import open_model
-from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import load_experiment, load_writer, restore_generator
+from gptgan_jax.runs.experiment import load_experiment, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.training.loop import train
 
@@ -62,9 +61,8 @@ def test_a_run_trains_on_from_it_and_needs_it_no_more(model: Path, tmp_path: Pat
     train(experiment, folder, lambda line: None)
     shutil.rmtree(model)
     run = load_writer(folder)
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        first = restore_generator(checkpoints, checkpoints.choose("likelihood"), run.config, run.generator)
-        last = restore_generator(checkpoints, checkpoints.choose("last"), run.config, run.generator)
+    first, _ = load_params(folder, run, "likelihood")
+    last, _ = load_params(folder, run, "last")
     assert_trees_close(first, expected, rtol=0, atol=0)
     assert max(float(abs(a - b).max()) for a, b in zip(jax.tree.leaves(last), jax.tree.leaves(first), strict=True)) > 0
     assert run.tokenizer.vocabulary.size == 20
