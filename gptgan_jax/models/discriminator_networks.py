@@ -129,9 +129,10 @@ class _Windows(nn.Module):
 
 
 class _Network(nn.Module):
-    """Tokens to token embeddings [B, S, E], and those to what is said of each prefix. Kinds differ in `features`.
+    """Tokens to token embeddings [B, S, E], and those to what is said of each prefix.
 
-    Whole texts have features of their own, so that where only they count, XLA leaves out those of the prefixes.
+    Kinds differ in `table` and `features`. Whole texts have features of their own, so that where only they count, XLA
+    leaves out those of the prefixes.
     """
 
     config: Any
@@ -139,11 +140,11 @@ class _Network(nn.Module):
     classes: int = 0
 
     def setup(self) -> None:
-        self.embedding = Embedding(self.vocab_size, self.config.embedding, self.config.dtype, 1.0)
         self.head = _Head(self.classes)
 
     def table(self) -> Embedding:
-        return self.embedding
+        """Of the tokens' embeddings."""
+        raise NotImplementedError
 
     def __call__(self, tokens: Array, mask: Array) -> tuple[Judged, Judged]:
         return self.judge(self.table()(tokens), mask)
@@ -164,7 +165,18 @@ class _Network(nn.Module):
         raise NotImplementedError
 
 
-class _Linear(_Network):
+class _WithTable(_Network):
+    """With a table of embeddings of its own, beside whatever else it has."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.embedding = Embedding(self.vocab_size, self.config.embedding, self.config.dtype, 1.0)
+
+    def table(self) -> Embedding:
+        return self.embedding
+
+
+class _Linear(_WithTable):
     config: LinearConfig
 
     @nn.compact
@@ -173,7 +185,7 @@ class _Linear(_Network):
         return x, last_token(x, mask)
 
 
-class _Mlp(_Network):
+class _Mlp(_WithTable):
     config: MlpConfig
 
     @nn.compact
@@ -188,7 +200,7 @@ class _Mlp(_Network):
         return x, last_token(x, mask)
 
 
-class _Cnn(_Network):
+class _Cnn(_WithTable):
     config: CnnConfig
 
     def setup(self) -> None:
@@ -222,8 +234,8 @@ class _Transformer(_Network):
     config: TransformerDiscriminatorConfig
 
     def setup(self) -> None:
+        super().setup()
         self.trunk = Trunk(self.config, self.vocab_size)
-        self.head = _Head(self.classes)
 
     def table(self) -> Embedding:
         return self.trunk.embedding
