@@ -56,7 +56,11 @@ class CnnConfig:
 class TransformerDiscriminatorConfig(TransformerConfig):
     """A causal Transformer with a scalar head on each token."""
 
-    from_generator: bool = key(False, "start from the generator's weights when likelihood training ends")
+    from_generator: bool = key(
+        False,
+        "start from the generator's weights when likelihood training ends; keys of the network left out are the "
+        "generator's, but for dropout, tied_embeddings, lora",
+    )
     spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
 
     @model_validator(mode="after")

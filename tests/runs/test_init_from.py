@@ -18,6 +18,7 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.interop import hub
 from gptgan_jax.interop.hub import model_folder
 from gptgan_jax.interop.huggingface import open_model
+from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
 from gptgan_jax.runs.experiment import load_experiment, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.training.loop import train
@@ -51,6 +52,13 @@ def test_the_network_the_tokenizer_and_the_parameters_are_the_models(model: Path
     assert experiment.start is not None
     assert_trees_close(experiment.start.params(), params_of(model), rtol=0, atol=0)
     assert any(f"the generator starts from hf:{model}" in note for note in experiment.notes)
+
+
+def test_a_discriminator_that_starts_from_it_needs_no_key_of_its_network(model: Path, tmp_path: Path) -> None:
+    keys = {"discriminator.kind": "transformer", "discriminator.from_generator": True, "discriminator.embedding": None}
+    config = tiny_config(tmp_path, from_model(model, keys))
+    network = dataclasses.asdict(open_model(model).network.config)
+    assert config.discriminator == TransformerDiscriminatorConfig(**network, from_generator=True)
 
 
 def test_a_run_trains_on_from_it_and_needs_it_no_more(model: Path, tmp_path: Path) -> None:
