@@ -282,9 +282,7 @@ def test_a_config_for_a_model_has_the_models_network_and_gads_method(name: str, 
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "name", ["distill_gpt2", pytest.param("distill_qwen2.5_7b_v5e256", marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize("name", MODELS)
 def test_a_config_for_a_model_trains_at_a_tiny_size(name: str, teacher: Path, tmp_path: Path) -> None:
     sizes = {"layers": 1, "width": 8, "heads": 2, "max_positions": 48}
     sizes |= {"kv_heads": 1, "mlp_width": 8} if "qwen" in name else {}

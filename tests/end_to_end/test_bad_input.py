@@ -742,7 +742,7 @@ def test_a_batch_that_eight_devices_cannot_share_is_refused(here: Path) -> None:
         env=os.environ
         | {
             "PYTHONPATH": str(Path(__file__).parents[2]),
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
             "JAX_PLATFORMS": "cpu",
         },
         capture_output=True,
