@@ -329,8 +329,7 @@ def test_the_runs_can_be_compared_by_report_too_seeds_of_an_arm_as_one_group(
     what = rows_of((tmp_path / "out" / "report.md").read_text())[2:4]
     assert [row[1:3] for row in what] == [["2", "0, 1"], ["2", "0, 1"]]
     assert what[0][0] == "base"
-    assert what[1][0].startswith("control: ")
-    assert "objective.reward: constant, objective.residual\\_candidates: 2" in what[1][0]
+    assert what[1][0].startswith("control: objective.reward: constant, ")
 
 
 def test_a_runs_config_can_be_trained_by_itself(compared: Compared, tmp_path: Path) -> None:
