@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 from pydantic import model_validator
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.schema import config_dataclass, key
-from gptgan_jax.types import Array, PyTree
+from gptgan_jax.types import Array, Params, PyTree
 
 DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
 MESH_AXES = (DATA, FSDP, TENSOR)
@@ -67,6 +68,11 @@ class MeshConfig:
     )
     tensor: int = key(1, "devices that share each text, splitting heads, hidden units and vocabulary", ge=1)
     heartbeat_seconds: int = key(60, "with several processes: one that is silent for so long stops the others", ge=10)
+    gather_to_write: bool = key(
+        True,
+        "with fsdp: the generator's weights are put together once for all tokens of a text, not anew for each; each "
+        "device then holds them, split over tensor alone, while it writes",
+    )
     backend: Literal["jit", "pmap"] = key("jit", "pmap: one program a device, which has its own texts; data alone")
 
     @model_validator(mode="after")
@@ -109,15 +115,19 @@ def spec_of(path: tuple[Any, ...], shape: Sequence[int], mesh: Mesh) -> Partitio
         shape: its dimensions.
         mesh: with the axes `MESH_AXES`.
     """
+    return PartitionSpec(*_split_of(path, shape, dict(mesh.shape)))
+
+
+def _split_of(path: tuple[Any, ...], shape: Sequence[int], sizes: dict[str, int]) -> list[tuple[str, ...] | None]:
     names = [str(getattr(part, "key", getattr(part, "name", ""))) for part in path]
     last = tuple(names[-2:])
     if len(last) < 2:
-        return PartitionSpec()
+        return []
     dimensions = _dimensions(last[0], last[1])
     if dimensions is None or len(shape) < len(dimensions):
-        return PartitionSpec()
+        return []
     leading = (None,) * (len(shape) - len(dimensions))
-    return PartitionSpec(*_fitting((*leading, *dimensions), shape, dict(mesh.shape)))
+    return _fitting((*leading, *dimensions), shape, sizes)
 
 
 def _dimensions(module: str, name: str) -> tuple[str | None, ...] | None:
@@ -163,6 +173,31 @@ def constrain(x: Array, *dimensions: str | None) -> Array:
     if not sizes:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*_fitting(dimensions, x.shape, sizes)))
+
+
+def gathered(params: Params, dtype: DTypeLike) -> Params:
+    """Parameters that are about to be read many times, such as once a token: none is split over `fsdp` any more.
+
+    Each of those that are is cast first, so that it takes the bytes of `dtype` to send and to hold, and is put together
+    where this is called, in place of everywhere it is read. Outside a mesh, or with no `fsdp` in it, nothing happens.
+
+    Args:
+        params: of a network that reads all that the table splits over `fsdp` in `dtype`.
+        dtype: what its matrix products are computed in.
+    """
+    sizes = _surrounding_mesh()
+    if sizes.get(FSDP, 1) == 1:
+        return params
+
+    def whole(path: tuple[Any, ...], x: Array) -> Array:
+        split = _split_of(path, x.shape, sizes)
+        if not any(axes and FSDP in axes for axes in split):
+            return x
+        x = jax.lax.with_sharding_constraint(x.astype(dtype), PartitionSpec(*split))  # cast before it is sent
+        rest = [tuple(axis for axis in axes or () if axis != FSDP) or None for axes in split]
+        return jax.lax.with_sharding_constraint(x, PartitionSpec(*rest))
+
+    return jax.tree.map_with_path(whole, params)
 
 
 def is_split() -> bool:

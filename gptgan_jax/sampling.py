@@ -134,6 +134,7 @@ def sample(
         mask=jnp.zeros((batch, length), bool),
         log_probs=jnp.zeros((batch, length), jnp.float32),
     )
+    params = generator.for_writing(params)
     logits, cache = generator.prefill(params, prompt, prompt_mask, length)
     return _write_on(generator, params, key, nothing, logits, cache, temperature, top_k, top_p, rows)
 
@@ -217,6 +218,7 @@ def rollout_values(
         token and after it, the value of the text itself.
     """
     count_texts, length = written.tokens.shape
+    params = generator.for_writing(params)
 
     def at(cache: PyTree, t: Array) -> tuple[PyTree, tuple[Array, Array, Array]]:
         key_write, key_value = jax.random.split(jax.random.fold_in(key, t))

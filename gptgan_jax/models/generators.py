@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from pydantic import Field
 
-from gptgan_jax.models.layers import OutputHead
+from gptgan_jax.models.layers import DTYPES, OutputHead
 from gptgan_jax.models.lora import only_learning
 from gptgan_jax.models.lstm import LstmCache, LstmConfig, LstmNetwork
 from gptgan_jax.models.transformer import Cache, TransformerConfig, Trunk
+from gptgan_jax.partitioning import gathered
 from gptgan_jax.types import Array, Batch, Params, PyTree, Vocabulary
 
 GeneratorConfig = Annotated[TransformerConfig | LstmConfig, Field(discriminator="kind")]
@@ -50,6 +51,8 @@ class Generator(NamedTuple):
         config: what it was built from.
         weighted_nats: what likelihood training minimises, without all logits at once; None: it is made of `logits`. Who
             replaces those by others sets it to None.
+        for_writing: params -> the same, as they are best read once a token; see `partitioning.gathered`. Who writes
+            calls it once, before the loop over tokens.
     """
 
     vocabulary: Vocabulary
@@ -62,6 +65,7 @@ class Generator(NamedTuple):
     max_length: int | None
     config: GeneratorConfig
     weighted_nats: WeightedNats | None = None
+    for_writing: Callable[[Params], Params] = lambda params: params
 
 
 def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generator:
@@ -121,6 +125,9 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
     def repeat(cache: PyTree, count: int) -> PyTree:
         return cache.repeat(count)
 
+    def for_writing(params: Params) -> Params:
+        return gathered(params, DTYPES[config.dtype])
+
     def _check_length(prompt: int, target: int) -> None:
         if max_length is not None and prompt + target > max_length:
             raise ValueError(
@@ -128,7 +135,8 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
                 f"not {max_length}"
             )
 
-    return Generator(vocabulary, init, logits, hidden, prefill, decode, repeat, max_length, config, weighted_nats)
+    functions = (init, logits, hidden, prefill, decode, repeat)
+    return Generator(vocabulary, *functions, max_length, config, weighted_nats, for_writing)
 
 
 class _TransformerGenerator(nn.Module):

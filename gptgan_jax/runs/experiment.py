@@ -167,7 +167,10 @@ def build_networks(
     judge = build_discriminator(config.discriminator, vocabulary, len(classes) if config.classifies else 0)
     if config.label_prompts:  # to read a text's label would be no judgement of the text
         judge = without_prompts(judge, vocabulary)
-    return build_generator(config.generator, vocabulary), judge
+    generator = build_generator(config.generator, vocabulary)
+    if not config.mesh.gather_to_write:
+        generator = generator._replace(for_writing=lambda params: params)
+    return generator, judge
 
 
 def example_batch(config: Config, vocabulary: Vocabulary, conditional: bool) -> Batch:

@@ -10,8 +10,8 @@ WINDOW = 5
 HEALTHY_ACCURACY = (0.55, 0.95)
 # Of its 2-grams, so much larger a share than of real text's are ones that a text has said before.
 MORE_REPETITION = 0.1
-# Of the validation loss, that the training loss may be below it.
-WIDE_GAP = 0.25
+# That the training loss may be below the validation loss: of that, and in nats a token where that is little.
+WIDE_GAP, LEAST_GAP = 0.25, 0.1
 LEARN_LESS = "raise generator.dropout or likelihood.optimizer.weight_decay, or give it more text"
 
 
@@ -98,7 +98,7 @@ def _rise(validations: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _gap(losses: Sequence[float], validation: Mapping[str, Any]) -> str | None:
-    """Where training text, by its losses since the validation before, is by WIDE_GAP and three standard errors easier.
+    """Where training text, by its losses since the validation before, is easier by WIDE_GAP, LEAST_GAP and 3 errors.
 
     Dropout and the learning since then both make the training loss larger, and the gap smaller than it is.
     """
@@ -106,7 +106,7 @@ def _gap(losses: Sequence[float], validation: Mapping[str, Any]) -> str | None:
         return None
     training, valid = fmean(losses), validation["valid_nats_per_token"]
     error = math.hypot(validation["valid_standard_error"], stdev(losses) / math.sqrt(len(losses)))
-    if valid - training <= max(WIDE_GAP * valid, 3 * error):
+    if valid - training <= max(WIDE_GAP * valid, LEAST_GAP, 3 * error):
         return None
     return (
         f"training text costs {training:.3f} nats/token, validation text {valid:.3f}: what the generator learns now is "

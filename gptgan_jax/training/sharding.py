@@ -1,6 +1,7 @@
 """Where state and batches lie, and how a pure step is compiled for all devices: by `jax.jit` over a mesh, or `pmap`."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,10 @@ class Placement:
     def axis_name(self) -> str | None:
         """What a step is to call the axis of its devices; see `Game.axis_name`."""
         return PMAP_AXIS if self.backend == "pmap" else None
+
+    def surroundings(self) -> AbstractContextManager[Any]:
+        """In which a function that `jax.jit` compiles is split over the mesh; under pmap it is not."""
+        return nullcontext() if self.backend == "pmap" else jax.set_mesh(self.mesh)
 
     def check_batch_size(self, key: str, batch_size: int) -> None:
         """Raises UserError where a batch can't be split evenly over the devices."""

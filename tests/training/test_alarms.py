@@ -125,6 +125,7 @@ def test_a_gap_is_training_text_that_is_much_easier_than_validation_text() -> No
     assert likelihood_alarms(validations(4.0, losses=(2.0, 2.1, 1.9), error=0.7)) == {}  # within three errors
     assert likelihood_alarms(validations(4.0, losses=(0.1, 4.4, 1.0, 4.6, 0.1))) == {}  # of both
     assert likelihood_alarms(validations(4.0, losses=(2.0,))) == {}  # of one batch
+    assert likelihood_alarms(validations(0.2, losses=(0.11, 0.11), error=0.001)) == {}  # where all text is easy
 
 
 def test_a_gap_is_read_off_the_losses_since_the_validation_before() -> None:

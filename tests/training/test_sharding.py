@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import VOCABULARY, assert_trees_close, assert_trees_differ, batch_of, random_params
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 from tiny import tiny_experiment
 
@@ -23,10 +24,12 @@ from gptgan_jax import (
     Demonstrations,
     Gan,
     GanState,
+    Generator,
     LinearConfig,
     LoraConfig,
     LstmConfig,
     Player,
+    Sample,
     TransformerConfig,
     TransformerDiscriminatorConfig,
     build_discriminator,
@@ -42,13 +45,17 @@ from gptgan_jax import (
     rewards,
     rloo,
     rollout,
+    rollout_values,
+    sample,
     spin,
 )
+from gptgan_jax.compiling.collectives import collectives_of
 from gptgan_jax.errors import UserError
 from gptgan_jax.objectives.discrimination import relativistic_tie, wasserstein
-from gptgan_jax.partitioning import MeshConfig, build_mesh, spec_of, state_shardings
+from gptgan_jax.partitioning import MeshConfig, build_mesh, gathered, spec_of, state_shardings
 from gptgan_jax.training.run import Run
 from gptgan_jax.training.sharding import PMAP_AXIS, Placement
+from gptgan_jax.types import path_name
 
 SIZES: dict[str, Any] = {"layers": 1, "width": 8, "heads": 4, "kv_heads": 2, "max_positions": 16}
 OPTIMIZERS: dict[str, Any] = {
@@ -135,6 +142,10 @@ def batch_for_eight() -> Batch:
     return batch_of(prompts=(2, 3, 1, 2) * 8, targets=(4, 2, 3, 4, 1, 4, 4, 2) * 4, seed=4)
 
 
+LENGTH = 4
+"""Of the targets of that batch, in tokens."""
+
+
 def after(step: Callable, state: GanState, batch: Batch) -> Any:
     return jax.device_get(without_key(jax.jit(step)(state, batch)))
 
@@ -211,6 +222,42 @@ def pmapped(batch: Batch) -> None:
     close(jax.device_get(without_key((many, metrics))), one, "pmap")
 
 
+def writing() -> None:
+    """In a process with eight devices: texts and rollouts of scanned layers, weights gathered for both once or not."""
+    sizes = SIZES | {"layers": 2, "scan_layers": True, "tied_embeddings": False}
+    once = build_generator(TransformerConfig(**sizes), VOCABULARY)
+    batch = batch_for_eight()
+    params = random_params(jax.eval_shape(once.init, jax.random.key(0), batch), seed=1)
+
+    def written(generator: Generator, params: Any, batch: Batch) -> Any:
+        texts = sample(generator, params, jax.random.key(1), batch.prompt, batch.prompt_mask, LENGTH)
+        return texts.tokens, texts.mask
+
+    def continued(generator: Generator, params: Any, batch: Batch) -> Any:
+        texts = Sample(batch.target, batch.target_mask, jnp.zeros(batch.target.shape))
+        key, prompts, value = jax.random.key(2), (batch.prompt, batch.prompt_mask), lambda k, x, *_: x.mean(axis=1)
+        return rollout_values(generator, params, key, *prompts, texts, 2, value)
+
+    for function in (written, continued):
+        alone = jax.jit(functools.partial(function, once))(params, batch)
+        for name in ("fsdp", "mixed"):
+            placement = Placement(build_mesh(MeshConfig(**MESHES[name])))
+            arguments = jax.device_put(params, placement.shardings(params)), placement.put(batch)
+            gathers = {}
+            for generator in (once, once._replace(for_writing=lambda params: params)):
+                with jax.set_mesh(placement.mesh):
+                    step = jax.jit(functools.partial(function, generator))
+                    compiled = step.lower(*arguments).compile()
+                    np.testing.assert_allclose(
+                        jnp.stack(jax.tree.leaves(compiled(*arguments))), jnp.stack(jax.tree.leaves(alone)), rtol=1e-5
+                    )
+                sent = collectives_of(compiled.as_text(), 8, LENGTH - 1)
+                gathers[generator] = [x.total for x in sent if x.kind == "all-gather" and x.times > 1]
+            each = gathers.pop(once)
+            # On the mesh with `tensor` the logits of a token are still put together, as are its heads.
+            assert sum(each) <= (0 if name == "fsdp" else 0.1 * sum(*gathers.values())), (function, name, each)
+
+
 def in_eight_devices(work: str) -> None:
     """Runs a function of this file in a process of its own."""
     here = Path(__file__).resolve()
@@ -236,6 +283,63 @@ def test_every_mesh_gives_the_update_of_one_device_dropout_included(quick: bool)
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_pmap_and_shard_map_give_the_update_of_one_device(quick: bool) -> None:
     in_eight_devices(f"under_shard_map({quick})")
+
+
+# ---- writing
+
+
+def test_while_text_is_written_no_weights_are_gathered_and_it_is_that_of_one_device() -> None:
+    in_eight_devices("writing()")
+
+
+@pytest.mark.parametrize("name", ["gpt", "adapted", "lstm", "encoder"])
+def test_what_is_cast_before_it_is_gathered_the_network_would_cast_itself(name: str) -> None:
+    """Equal to the bit: to round a weight twice is to round it once, but a norm or a bias of logits is not rounded."""
+    shape: dict[str, Any] = {"dtype": "bfloat16", "tied_embeddings": False}
+    adapters = LoraConfig(rank=2)
+    generator = build_generator(
+        {
+            "gpt": TransformerConfig(**SIZES, dtype="bfloat16", scan_layers=True),
+            "adapted": TransformerConfig(**SIZES, **shape, lora=adapters, norm="rms", activation="swiglu"),
+            "lstm": LstmConfig(embedding=8, hidden=8, dtype="bfloat16", lora=adapters),
+            "encoder": TransformerConfig(**SIZES, **shape, encoder_layers=1, positions="rotary", qk_norm=True),
+        }[name],
+        VOCABULARY,
+    )
+    batch = batch_of()
+    params = random_params(jax.eval_shape(generator.init, jax.random.key(0), batch), seed=1)
+    mesh = jax.sharding.AbstractMesh((1, 2, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    with jax.sharding.use_abstract_mesh(mesh):
+        asked = jax.eval_shape(generator.for_writing, params)
+    cast = jax.tree.map(lambda x, like: x.astype(like.dtype), params, asked)
+    kinds = {path_name(path): x.dtype for path, x in jax.tree.leaves_with_path(cast)}
+    assert sum(kind == jnp.bfloat16 for kind in kinds.values()) >= 4
+
+    def logits(params: Any) -> Any:
+        first, cache = generator.prefill(params, batch.prompt, batch.prompt_mask, 3)
+        return first, generator.decode(params, cache, batch.target[:, 0])[0]
+
+    for one, other in zip(jax.jit(logits)(params), jax.jit(logits)(cast), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_on_one_device_and_without_fsdp_nothing_is_gathered() -> None:
+    params = {"qkv": {"kernel": jnp.ones((8, 8))}}
+    assert gathered(params, jnp.bfloat16) is params
+    for sizes in ((1, 1, 1), (4, 1, 2)):
+        mesh = jax.sharding.AbstractMesh(sizes, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+        with jax.sharding.use_abstract_mesh(mesh):
+            assert gathered(params, jnp.bfloat16) is params
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_run_gathers_to_write_unless_it_is_told_not_to(tmp_path: Path, once: bool) -> None:
+    experiment, _ = tiny_experiment(tmp_path, {"mesh.gather_to_write": once})
+    params = {"qkv": {"kernel": jnp.ones((8, 8))}}
+    mesh = jax.sharding.AbstractMesh((1, 2, 1), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    with jax.sharding.use_abstract_mesh(mesh):
+        jaxpr = jax.make_jaxpr(experiment.generator.for_writing)(params)
+    assert ("sharding_constraint" in str(jaxpr)) == once
 
 
 # ---- the table and the mesh
