@@ -71,9 +71,7 @@ def policy_update(
 
     def update(player: Player, part: Experience, advantages: Array, texts: Batch) -> tuple[Player, Metrics]:
         gradient, found = rows.mean(jax.grad(loss_of, has_aux=True)(player.params, part, advantages, texts))
-        return updated(game.generator_optimizer, player, gradient), found | {
-            "gradient_norm": optax.tree.norm(gradient)
-        }
+        return updated(game.generator_optimizer, player, gradient), found | {"gradient_norm": optax.tree.norm(gradient)}
 
     player = state.generator
     if estimator.epochs * estimator.minibatches == 1:
