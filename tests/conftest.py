@@ -6,6 +6,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `tiny`, whatever pytest's import mode
@@ -27,3 +28,18 @@ os.environ.setdefault("XLA_FLAGS", " ".join(_QUICK))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Judges that an evaluation trains are kept in the user's cache; not those of tests.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="gptgan_jax_tests_cache")
+
+# Modules of many seconds, before all others: whole modules go to the two workers of `make test`, and at the end one of
+# them would wait for the other.
+SLOW = {
+    f"test_{name}.py"
+    for name in (
+        "comparing", "sharding", "loop", "fine_tuning", "adapted_runs", "extending", "distilling", "run", "sweep",
+        "documents", "readme", "export",
+    )
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests in their order, but for those of slow modules, which come first."""
+    items.sort(key=lambda item: item.path.name not in SLOW)
