@@ -12,7 +12,7 @@ train: $(VENV)/.installed
 	$(BIN)/python train.py $(CONFIG) $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 torture: $(VENV)/.installed
 	$(BIN)/python -m pytest -m torture tests/end_to_end/test_torture.py $(ARGS)

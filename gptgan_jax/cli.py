@@ -170,14 +170,12 @@ def _chat(options: argparse.Namespace) -> int:
 
     from gptgan_jax.chat import chat
     from gptgan_jax.evaluation.texts import Drawing
-    from gptgan_jax.runs.checkpoints import Checkpoints
-    from gptgan_jax.runs.experiment import load_writer, restore_generator
+    from gptgan_jax.runs.experiment import load_params, load_writer
     from gptgan_jax.runs.folder import RunFolder
 
     folder = RunFolder(options.run)
     run = load_writer(folder)
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        params = restore_generator(checkpoints, checkpoints.choose(options.checkpoint), run.config, run.generator)
+    params, _ = load_params(folder, run, options.checkpoint)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
     chat(run, params, drawing, options.seed, sys.stdin, sys.stdout, say)
     return 0

@@ -5,9 +5,10 @@ together and checks what no section can check alone. `config_files` reads and wr
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import TypeAdapter, ValidationError, model_validator
 
 from gptgan_jax.combinations import check_combination
 from gptgan_jax.data.corpora import DataConfig, GrammarData, HfData
@@ -341,5 +342,28 @@ class Config:
             if mine != theirs:
                 raise ValueError(
                     f"discriminator.from_generator needs the generator's network: discriminator.{name} is {mine}, "
-                    f"generator.{name} is {theirs}; set both alike"
+                    f"generator.{name} is {theirs}; drop the first, or set both alike"
                 )
+
+
+# What a discriminator that starts from the generator has of its own.
+_OWN_OF_A_TWIN = ("kind", "encoder_layers", "tied_embeddings", "dropout", "lora")
+
+
+def with_twin(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A raw configuration in which a discriminator that starts from the generator has its network.
+
+    Keys of that which it gives itself stay, and whether they agree, `Config` checks.
+    """
+    writer, judge = raw.get("generator"), raw.get("discriminator")
+    if not isinstance(writer, Mapping) or not isinstance(judge, Mapping) or judge.get("kind") != "transformer":
+        return raw
+    try:
+        twin = TypeAdapter(bool).validate_python(judge.get("from_generator", False))
+    except ValidationError:  # told where the key is checked
+        return raw
+    if not twin or writer.get("kind", "transformer") != "transformer":
+        return raw
+    names = {field.name for field in dataclasses.fields(TransformerConfig)} - {*_OWN_OF_A_TWIN}
+    shared = {name: value for name, value in writer.items() if name in names}
+    return {**raw, "discriminator": {**shared, **judge}}

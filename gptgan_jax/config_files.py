@@ -14,7 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gptgan_jax.combinations import check_custom_estimator
-from gptgan_jax.config import Config
+from gptgan_jax.config import Config, with_twin
 from gptgan_jax.data.corpora import SPLITS, HfData, OracleData, TextData
 from gptgan_jax.data.readers import FILE_FORMATS
 from gptgan_jax.data.tokenizers import FileTokenizer
@@ -89,7 +89,7 @@ def config_from(raw: dict[str, Any], source: str = "config", run_code: bool = Tr
         UserError: naming `source` and the key.
     """
     try:
-        whole = with_network(raw) if run_code else _renamed(raw)
+        whole = with_twin(with_network(raw) if run_code else _renamed(raw))
         config = TypeAdapter(Config).validate_python(_checked_keys(whole, Config, ""))
     except UserError as error:
         raise UserError(f"{source}: {error}") from None

@@ -20,8 +20,7 @@ from gptgan_jax.data.readers import FILE_SUFFIXES, open_hf, read_lines, read_row
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.interop.hub import is_model
-from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import Writer, build_networks, load_start, load_writer, restore_generator
+from gptgan_jax.runs.experiment import Writer, build_networks, load_params, load_start, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.terminal import taken
 from gptgan_jax.types import Params
@@ -161,9 +160,7 @@ def load_responder(
     run = load_writer(folder)
     if not run.conditional or run.config.label_prompts:
         raise UserError(f"--prompts is for runs that learned to answer prompts, and {name} did not; drop it")
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        saved = checkpoints.choose(checkpoint)
-        params = restore_generator(checkpoints, saved, run.config, run.generator)
+    params, saved = load_params(folder, run, checkpoint)
     return Responder(run, params, f"{name}, checkpoint {saved.phase}/{saved.step}", batch_size)
 
 

@@ -1,6 +1,7 @@
 """`gptgan sample`: texts of a run's generator, or its responses to the prompts of a file."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from gptgan_jax.terminal import LARGEST_INT, check_folder, configure_jax, number
 
 if TYPE_CHECKING:
     from gptgan_jax.runs.experiment import Writer
+    from gptgan_jax.runs.folder import RunFolder
 
 # Of one call; they are held in memory.
 MOST_TEXTS = 1_000_000
@@ -95,10 +97,8 @@ def _sample(options: argparse.Namespace) -> int:
     if options.prompts is not None:
         return _respond(options)
 
-    from gptgan_jax.evaluation.residual import resampler, restore_networks
     from gptgan_jax.evaluation.texts import Drawing, TextWriter
-    from gptgan_jax.runs.checkpoints import Checkpoints
-    from gptgan_jax.runs.experiment import load_writer, read_prompt, restore_generator
+    from gptgan_jax.runs.experiment import load_params, load_writer, read_prompt
     from gptgan_jax.runs.folder import RunFolder
     from gptgan_jax.runs.records import one_line
 
@@ -107,25 +107,15 @@ def _sample(options: argparse.Namespace) -> int:
     if options.resample is not None and run.conditional:
         raise UserError("--resample is for runs without prompts; drop it")
     prompt, length = read_prompt(run, _asked(run, options) or "")
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        params: Any
-        if options.resample is None:
-            params = restore_generator(checkpoints, checkpoints.choose(options.checkpoint), run.config, run.generator)
-            writer = TextWriter(run.generator, run.tokenizer, length)
-        else:
-            if prompt:
-                raise UserError("--resample chooses among whole texts; drop --prompt")
-            if not run.config.warmup.steps:
-                raise UserError("--resample needs a run with a warm-up (warmup.steps), to judge by its discriminator")
-            saved = checkpoints.choose("warmup" if options.checkpoint == "best" else options.checkpoint)
-            if saved.phase in ("likelihood", "continued"):
-                raise UserError(
-                    f"--resample: the discriminator of checkpoint {saved.phase}/{saved.step} has learned nothing yet; "
-                    "drop --checkpoint"
-                )
-            networks = restore_networks(checkpoints, saved, run)
-            params = networks.both
-            writer = TextWriter(run.generator, run.tokenizer, length, sampler=resampler(networks, options.resample))
+    if options.resample is not None and prompt:
+        raise UserError("--resample chooses among whole texts; drop --prompt")
+    params: Any
+    sampler: Callable[..., Any] | None = None
+    if options.resample is None:
+        params, _ = load_params(folder, run, options.checkpoint)
+    else:
+        params, sampler = _resampled(folder, run, options)
+    writer = TextWriter(run.generator, run.tokenizer, length, sampler=sampler)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
     written = writer(params, options.seed, options.num or 10, drawing, [prompt])
     for tokens, mask in zip(written.tokens, written.mask, strict=True):
@@ -133,6 +123,24 @@ def _sample(options: argparse.Namespace) -> int:
         begin = [] if run.conditional else prompt
         print(one_line(run.tokenizer.decode([*begin, *tokens[mask].tolist()])))
     return 0
+
+
+def _resampled(folder: "RunFolder", run: "Writer", options: argparse.Namespace) -> tuple[Any, Callable[..., Any]]:
+    """Both players' parameters, and a sampler for `TextWriter` that takes them."""
+    from gptgan_jax.evaluation.residual import resampler, restore_networks
+    from gptgan_jax.runs.checkpoints import Checkpoints
+
+    if not run.config.warmup.steps:
+        raise UserError("--resample needs a run with a warm-up (warmup.steps), to judge by its discriminator")
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        saved = checkpoints.choose("warmup" if options.checkpoint == "best" else options.checkpoint)
+        if saved.phase in ("likelihood", "continued"):
+            raise UserError(
+                f"--resample: the discriminator of checkpoint {saved.phase}/{saved.step} has learned nothing yet; "
+                "drop --checkpoint"
+            )
+        networks = restore_networks(checkpoints, saved, run)
+    return networks.both, resampler(networks, options.resample)
 
 
 def _check_sample(options: argparse.Namespace) -> None:

@@ -3,8 +3,10 @@
 import os
 import sys
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `tiny`, whatever pytest's import mode
@@ -16,6 +18,28 @@ settings.load_profile("stable")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "gptgan_jax_tests_xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# Half of the time would go into compiling: without XLA's costlier passes a step compiles about four times as fast, and
+# runs as fast at the sizes of tests. With XLA_FLAGS set, empty even, it is as that says; so `.ci/run` has the thorough
+# tests compiled as a user's programs are.
+_QUICK = ["--xla_backend_optimization_level=0"]
+if metadata.version("jaxlib").startswith("0.10."):  # jaxlib 0.12 ends the process at a flag that it has no more
+    _QUICK.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(_QUICK))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Judges that an evaluation trains are kept in the user's cache; not those of tests.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="gptgan_jax_tests_cache")
+
+# Modules of many seconds, before all others: whole modules go to the two workers of `make test`, and at the end one of
+# them would wait for the other.
+SLOW = {
+    f"test_{name}.py"
+    for name in (
+        "comparing", "sharding", "loop", "fine_tuning", "adapted_runs", "extending", "distilling", "run", "sweep",
+        "documents", "readme", "export",
+    )
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests in their order, but for those of slow modules, which come first."""
+    items.sort(key=lambda item: item.path.name not in SLOW)

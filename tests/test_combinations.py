@@ -872,7 +872,6 @@ def test_the_rows_hold_every_two_choices_that_can_meet() -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.thorough
 def test_the_rows_train(no_garbage: None, loops_in_python: None) -> None:
     """Two steps: the state stays as it is made and finite, who is frozen stays, and a metric is a finite number."""
     for row in pairwise_rows()[0]:

@@ -443,8 +443,21 @@ def test_a_twin_that_differs_in_what_has_no_shape_is_no_twin(tmp_path: Path) -> 
     path = tmp_path / "trial.yaml"
     path.write_text("discriminator: {kind: transformer, from_generator: true}\ngenerator: {kv_heads: 4}\n")
     load_config(path)
-    with pytest.raises(UserError, match=r"discriminator\.norm_eps is 0\.01, generator\.norm_eps is 1e-05"):
+    with pytest.raises(UserError, match=r"discriminator\.norm_eps is 0\.01, generator\.norm_eps is 1e-05; drop"):
         load_config(path, ["--discriminator.norm_eps", "0.01"])
+
+
+def test_a_twin_has_the_generators_network_wherever_it_gives_no_key_of_its_own(tmp_path: Path) -> None:
+    """But for what each has to itself; a discriminator that starts anew has the defaults."""
+    path = tmp_path / "trial.yaml"
+    network = {"layers": 2, "width": 24, "heads": 4, "kv_heads": 2, "norm": "rms", "remat": True, "dtype": "bfloat16"}
+    own = {"dropout": 0.25, "tied_embeddings": False}
+    raw = {"generator": network | own, "discriminator": {"kind": "transformer", "from_generator": True, "heads": 4}}
+    path.write_text(yaml.safe_dump(raw))
+    twin = load_config(path, ["--generator.width=48"]).discriminator
+    defaults = TransformerDiscriminatorConfig(from_generator=True)
+    assert twin == dataclasses.replace(defaults, **network | {"width": 48})
+    assert load_config(path, ["--discriminator.from_generator=0"]).discriminator == TransformerDiscriminatorConfig()
 
 
 def test_a_key_given_to_a_section_leaves_the_sections_own_defaults(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.interop.families import read_network
 from gptgan_jax.running import train_run
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
-from gptgan_jax.runs.experiment import load_writer, restore_generator
+from gptgan_jax.runs.experiment import load_params, load_writer, restore_generator
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.keeping import METRIC, TASK_METRIC, rank_of
 from gptgan_jax.runs.records import read_metrics
@@ -70,8 +70,7 @@ def test_the_responses_are_the_samplers_in_the_order_of_the_prompts(teacher: Pat
     assert [{**row, "response": None} for row in rows] == [{**row, "response": None} for row in prompts]
     folder = RunFolder(teacher)
     run = load_writer(folder)
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        params = restore_generator(checkpoints, checkpoints.choose("best"), run.config, run.generator)
+    params, _ = load_params(folder, run)
     asked = run.tokenizer.encode_prompts([row["prompt"] for row in prompts])
     written = TextWriter(run.generator, run.tokenizer, 16, 8)(params, 0, 40, Drawing(), asked)
     assert [row["response"] for row in rows] == written.texts
@@ -283,9 +282,7 @@ def test_a_config_for_a_model_has_the_models_network_and_gads_method(name: str, 
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "name", ["distill_gpt2", pytest.param("distill_qwen2.5_7b_v5e256", marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize("name", MODELS)
 def test_a_config_for_a_model_trains_at_a_tiny_size(name: str, teacher: Path, tmp_path: Path) -> None:
     sizes = {"layers": 1, "width": 8, "heads": 2, "max_positions": 48}
     sizes |= {"kv_heads": 1, "mlp_width": 8} if "qwen" in name else {}

@@ -17,8 +17,7 @@ from gptgan_jax.interop.families import family_of
 from gptgan_jax.interop.huggingface import save_model
 from gptgan_jax.models.generators import build_generator
 from gptgan_jax.models.lora import LoraConfig, merged
-from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import Writer, load_writer, restore_generator
+from gptgan_jax.runs.experiment import Writer, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.types import Params
 
@@ -95,9 +94,7 @@ def export_run(folder: RunFolder, kind: str, out: Path | None = None, checkpoint
     if os.path.lexists(out):  # unlike Path.exists, not of a name that is too long
         raise UserError(f"{out} exists; name another folder with --out, or remove it")
     evaluation = Evaluation.load(folder.path)
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        saved = checkpoints.choose(checkpoint)
-        params = restore_generator(checkpoints, saved, run.config, run.generator)
+    params, saved = load_params(folder, run, checkpoint)
     run, params = without_lora(run, params)
     use = form.use.replace("BOS]", f"{run.generator.vocabulary.bos_id}]")
     use = use.replace("LENGTH", str(run.config.data.max_length))

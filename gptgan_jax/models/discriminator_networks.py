@@ -56,7 +56,11 @@ class CnnConfig:
 class TransformerDiscriminatorConfig(TransformerConfig):
     """A causal Transformer with a scalar head on each token."""
 
-    from_generator: bool = key(False, "start from the generator's weights when likelihood training ends")
+    from_generator: bool = key(
+        False,
+        "start from the generator's weights when likelihood training ends; keys of the network left out are the "
+        "generator's, but for dropout, tied_embeddings, lora",
+    )
     spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
 
     @model_validator(mode="after")
@@ -129,9 +133,10 @@ class _Windows(nn.Module):
 
 
 class _Network(nn.Module):
-    """Tokens to token embeddings [B, S, E], and those to what is said of each prefix. Kinds differ in `features`.
+    """Tokens to token embeddings [B, S, E], and those to what is said of each prefix.
 
-    Whole texts have features of their own, so that where only they count, XLA leaves out those of the prefixes.
+    Kinds differ in `table` and `features`. Whole texts have features of their own, so that where only they count, XLA
+    leaves out those of the prefixes.
     """
 
     config: Any
@@ -139,11 +144,11 @@ class _Network(nn.Module):
     classes: int = 0
 
     def setup(self) -> None:
-        self.embedding = Embedding(self.vocab_size, self.config.embedding, self.config.dtype, 1.0)
         self.head = _Head(self.classes)
 
     def table(self) -> Embedding:
-        return self.embedding
+        """Of the tokens' embeddings."""
+        raise NotImplementedError
 
     def __call__(self, tokens: Array, mask: Array) -> tuple[Judged, Judged]:
         return self.judge(self.table()(tokens), mask)
@@ -164,7 +169,18 @@ class _Network(nn.Module):
         raise NotImplementedError
 
 
-class _Linear(_Network):
+class _WithTable(_Network):
+    """With a table of embeddings of its own, beside whatever else it has."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.embedding = Embedding(self.vocab_size, self.config.embedding, self.config.dtype, 1.0)
+
+    def table(self) -> Embedding:
+        return self.embedding
+
+
+class _Linear(_WithTable):
     config: LinearConfig
 
     @nn.compact
@@ -173,7 +189,7 @@ class _Linear(_Network):
         return x, last_token(x, mask)
 
 
-class _Mlp(_Network):
+class _Mlp(_WithTable):
     config: MlpConfig
 
     @nn.compact
@@ -188,7 +204,7 @@ class _Mlp(_Network):
         return x, last_token(x, mask)
 
 
-class _Cnn(_Network):
+class _Cnn(_WithTable):
     config: CnnConfig
 
     def setup(self) -> None:
@@ -222,8 +238,8 @@ class _Transformer(_Network):
     config: TransformerDiscriminatorConfig
 
     def setup(self) -> None:
+        super().setup()
         self.trunk = Trunk(self.config, self.vocab_size)
-        self.head = _Head(self.classes)
 
     def table(self) -> Embedding:
         return self.trunk.embedding

@@ -118,3 +118,16 @@ def pair_accuracy(real: Array, fake: Array) -> Array:
     The area under the ROC curve: it needs no threshold, so it means the same for every pair loss; chance is 1/2.
     """
     return jnp.heaviside(real[:, None] - fake[None, :], 0.5).mean()
+
+
+def prompt_accuracy(real: Array, fake: Array) -> Array:
+    """Share of pairs of answers to one prompt that the scores rank rightly, ties counting half: [B], [R] -> float32 [].
+
+    Scores of different prompts need not be comparable, least of all after a loss of differences, which sees those
+    within a prompt alone; `pair_accuracy` counts all pairs.
+
+    Args:
+        real: of the prompts' real texts.
+        fake: of R/B generated texts a prompt, neighbours by prompt.
+    """
+    return jnp.heaviside(jnp.repeat(real, fake.shape[0] // real.shape[0]) - fake, 0.5).mean()

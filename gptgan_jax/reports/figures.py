@@ -23,6 +23,7 @@ Style = dict[str, Any]
 # The panels of the discriminator's picture: key of the records, name, unit.
 PANELS = (
     ("discriminator_accuracy", "discriminator\naccuracy", "pairs ranked right"),
+    ("prompt_accuracy", "the same within\na prompt", "pairs ranked right"),
     ("entropy", "generator\nentropy", "nats/token"),
     ("length", "mean length\nof samples", "tokens"),
     ("kl", "KL to the\nreference", "nats/token"),
@@ -86,7 +87,7 @@ def discriminator_figure(records: Sequence[Record], phases: Sequence[PhaseSpan])
     for panel, ((name, label, unit), curve) in zip(panels, curves, strict=True):
         panel.plot(*curve, color=BLUE, marker=_marker(curve), label="samples")
         panel.set_ylabel(f"{label}\n({unit})")
-        if name == "discriminator_accuracy":
+        if name in ("discriminator_accuracy", "prompt_accuracy"):
             _healthy_band(panel, curve[1].min())
         real = _curve(records, f"real_{name}")
         if len(real[0]):

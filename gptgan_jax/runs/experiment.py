@@ -215,6 +215,24 @@ def load_writer(folder: RunFolder) -> Writer:
     return Writer(config, tokenizer, *build_networks(config, tokenizer.vocabulary, classes), classes)
 
 
+def load_params(folder: RunFolder, run: Writer, checkpoint: str = "best") -> tuple[Params, Saved]:
+    """The parameters that a run's generator writes with, on the first device, and the checkpoint that they are of.
+
+    Apart from `load_writer`, so that what a run can't do is refused before a large model is read.
+
+    Args:
+        folder: of the run.
+        run: from it, by `load_writer`.
+        checkpoint: best, last, a phase or a step, as `Checkpoints.choose` takes it.
+
+    Raises:
+        UserError: where there is no such checkpoint, or it can't be read.
+    """
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        saved = checkpoints.choose(checkpoint)
+        return restore_generator(checkpoints, saved, run.config, run.generator), saved
+
+
 def load_start(config: Config) -> Start:
     """What `init_from` (and `init_checkpoint`) names.
 

@@ -1,7 +1,8 @@
 """Signs that training is going wrong, read off the records."""
 
+import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 WINDOW = 5
@@ -9,6 +10,9 @@ WINDOW = 5
 HEALTHY_ACCURACY = (0.55, 0.95)
 # Of its 2-grams, so much larger a share than of real text's are ones that a text has said before.
 MORE_REPETITION = 0.1
+# That the training loss may be below the validation loss: of that, and in nats a token where that is little.
+WIDE_GAP, LEAST_GAP = 0.25, 0.1
+LEARN_LESS = "raise generator.dropout or likelihood.optimizer.weight_decay, or give it more text"
 
 
 def active_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -25,7 +29,9 @@ def active_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return fmean(values) if len(values) == WINDOW else None
 
     found = {}
-    accuracy, entropy, kl = recent("discriminator_accuracy"), recent("entropy"), recent("kl")
+    # Where texts answer prompts, it is the pairs of one prompt that say whether the reward means something.
+    accuracy = recent("prompt_accuracy") if "prompt_accuracy" in lines[-1] else recent("discriminator_accuracy")
+    entropy, kl = recent("entropy"), recent("kl")
     length, real_length = recent("length"), recent("real_length")
     if accuracy is not None and accuracy > HEALTHY_ACCURACY[1]:
         found["accuracy near 1"] = (
@@ -62,20 +68,47 @@ def active_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def overfitting(validations: Sequence[Mapping[str, Any]]) -> str | None:
-    """That likelihood training learns its text by heart, with what to turn; None where it does not.
+def likelihood_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Signs that likelihood training learns its text by heart, by a short name, each with what to turn.
 
     Args:
-        validations: the phase's lines with "step", "valid_nats_per_token" and "valid_standard_error", oldest first. It
-            holds when the last is above the best by more than three of its standard errors.
+        lines: the phase's lines so far, oldest first: those of steps with "loss", those of validations with "step",
+            "valid_nats_per_token" and "valid_standard_error". Judged is the last validation.
     """
-    if len(validations) < 2:
-        return None
+    validations = [(i, line) for i, line in enumerate(lines) if "valid_nats_per_token" in line]
+    if not validations:
+        return {}
+    begin = validations[-2][0] if len(validations) > 1 else 0
+    end, last = validations[-1]
+    losses = [line["loss"] for line in lines[begin:end] if line.get("loss") is not None]
+    signs = {"overfitting": _rise([line for _, line in validations]), "gap": _gap(losses, last)}
+    return {name: sign for name, sign in signs.items() if sign is not None}
+
+
+def _rise(validations: Sequence[Mapping[str, Any]]) -> str | None:
+    """Where the last validation is above the best by more than three of its standard errors."""
     best, last = min(validations, key=lambda line: line["valid_nats_per_token"]), validations[-1]
     if last["valid_nats_per_token"] - best["valid_nats_per_token"] <= 3 * last["valid_standard_error"]:
         return None
     rise = f"validation rose to {last['valid_nats_per_token']:.3f} nats/token from {best['valid_nats_per_token']:.3f}"
     return (
         f"{rise} at step {best['step']}: the generator learns its text by heart; the best checkpoint is kept, so end "
-        "the phase sooner, or raise generator.dropout or likelihood.optimizer.weight_decay, or give it more text"
+        f"the phase sooner, or {LEARN_LESS}"
+    )
+
+
+def _gap(losses: Sequence[float], validation: Mapping[str, Any]) -> str | None:
+    """Where training text, by its losses since the validation before, is easier by WIDE_GAP, LEAST_GAP and 3 errors.
+
+    Dropout and the learning since then both make the training loss larger, and the gap smaller than it is.
+    """
+    if len(losses) < 2:
+        return None
+    training, valid = fmean(losses), validation["valid_nats_per_token"]
+    error = math.hypot(validation["valid_standard_error"], stdev(losses) / math.sqrt(len(losses)))
+    if valid - training <= max(WIDE_GAP * valid, LEAST_GAP, 3 * error):
+        return None
+    return (
+        f"training text costs {training:.3f} nats/token, validation text {valid:.3f}: what the generator learns now is "
+        f"its training text; {LEARN_LESS}"
     )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gptgan_jax.objectives.classification import class_accuracy, class_cross_entropy
-from gptgan_jax.objectives.discrimination import pair_accuracy
+from gptgan_jax.objectives.discrimination import pair_accuracy, prompt_accuracy
 from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
 from gptgan_jax.objectives.penalties import gradient_penalty, zero_centred
 from gptgan_jax.objectives.rewards import Judgement
@@ -107,6 +107,8 @@ def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array
         "discriminator_gradient_norm": optax.global_norm(gradient),
         **shape_metrics(game, batch, written),
     }
+    if batch.prompt.shape[1] > 1:
+        metrics["prompt_accuracy"] = prompt_accuracy(*rows.gathered((real.sequence, fake.sequence)))
     return Verdict(gradient, judgement_of(game, real, batch, fake, fakes), metrics)
 
 

@@ -108,7 +108,7 @@ def gan_from(generator: Generator, discriminator: Discriminator, **options: Any)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.generator.params)
         gradient = game.rows.mean(gradient)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
         return state.replace(step=state.step + 1, generator=updated(optimize_g, state.generator, gradient)), metrics
 
     def discriminator_step(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:

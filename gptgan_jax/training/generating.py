@@ -71,9 +71,7 @@ def policy_update(
 
     def update(player: Player, part: Experience, advantages: Array, texts: Batch) -> tuple[Player, Metrics]:
         gradient, found = rows.mean(jax.grad(loss_of, has_aux=True)(player.params, part, advantages, texts))
-        return updated(game.generator_optimizer, player, gradient), found | {
-            "gradient_norm": optax.global_norm(gradient)
-        }
+        return updated(game.generator_optimizer, player, gradient), found | {"gradient_norm": optax.tree.norm(gradient)}
 
     player = state.generator
     if estimator.epochs * estimator.minibatches == 1:
@@ -195,7 +193,7 @@ def pathwise_update(
 
     gradient, metrics = rows.mean(jax.grad(loss_of, has_aux=True)(state.generator.params))
     estimator_state, more = estimator.advance(state.estimator)
-    metrics |= more | {"gradient_norm": optax.global_norm(gradient)}
+    metrics |= more | {"gradient_norm": optax.tree.norm(gradient)}
     return updated(game.generator_optimizer, state.generator, gradient), estimator_state, metrics
 
 
@@ -223,7 +221,7 @@ def self_play_step(
     gradient = game.rows.mean(gradient)
     metrics |= {
         "loss": loss,
-        "gradient_norm": optax.global_norm(gradient),
+        "gradient_norm": optax.tree.norm(gradient),
         **shape_metrics(game, batch, written),
     }
     player = updated(game.generator_optimizer, state.generator, gradient)

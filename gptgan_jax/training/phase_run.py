@@ -13,7 +13,7 @@ from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.runs.records import Records, read_metrics
 from gptgan_jax.runs.timing import Stopwatch
-from gptgan_jax.training.alarms import active_alarms, overfitting
+from gptgan_jax.training.alarms import active_alarms, likelihood_alarms
 from gptgan_jax.training.gan import Metrics
 from gptgan_jax.training.phases import step_of
 from gptgan_jax.training.profiling import Profiler
@@ -27,6 +27,7 @@ BAR_FIGURES = {
     "loss": "loss",
     "discriminator_loss": "D loss",
     "discriminator_accuracy": "D accuracy",
+    "prompt_accuracy": "on a prompt",
     "class_loss": "class loss",
     "class_accuracy": "class accuracy",
     "reward": "reward",
@@ -35,6 +36,9 @@ BAR_FIGURES = {
     "repetition": "repeats",
 }
 
+
+LIKELIHOOD: tuple[Phase, ...] = ("likelihood", "continued")
+"""The phases that train the generator by likelihood."""
 
 JUDGING: tuple[Phase, ...] = ("warmup", "adversarial")
 """The phases that train the discriminator."""
@@ -74,9 +78,8 @@ class PhaseRun:
         self.rows = run.config.rows(phase)
         self.step = run.placement.compiled(step_of(run.gans[phase], phase), run.target(phase))
         earlier = [line for line in read_metrics(run.folder.path) if line["phase"] == phase]
-        self.lines = [line for line in earlier if "discriminator_accuracy" in line and SKIPPED not in line]
-        self.alarms = set(active_alarms(self.lines)) if phase == "adversarial" else set()
-        self.validations = [line for line in earlier if METRIC in line]
+        self.lines = [line for line in earlier if self.judged(line)]
+        self.alarms = set(self.active())
 
     def execute(self, state: GanState) -> GanState:
         """Makes the steps from the state's to the phase's last."""
@@ -156,25 +159,29 @@ class PhaseRun:
             f"lower the learning rate or clip_norm and start anew under another --name{way_out}"
         )
 
+    def judged(self, line: Mapping[str, object]) -> bool:
+        """Whether alarms are read off such a line of the records."""
+        name = "discriminator_accuracy" if self.phase == "adversarial" else "loss"
+        return SKIPPED not in line and (name in line or (METRIC in line and self.phase in LIKELIHOOD))
+
+    def active(self) -> dict[str, str]:
+        """The alarms that hold by the lines so far."""
+        if self.phase == "adversarial":
+            return active_alarms(self.lines)
+        return likelihood_alarms(self.lines) if self.phase in LIKELIHOOD else {}
+
     def watch(self, step: int, values: Mapping[str, float | None]) -> None:
         """Raises an alarm when it begins to hold, judged by the figures as they were recorded."""
-        if self.phase != "adversarial":
+        if not self.judged(values):
             return
         self.lines.append({"step": step, **values})
-        active = active_alarms(self.lines)
+        if self.phase in LIKELIHOOD and METRIC not in values:
+            return
+        active = self.active()
         for name in [name for name in active if name not in self.alarms]:
             self.records.alarm(self.phase, step, active[name])
             self.bar.message(f"ALARM at step {step}: {active[name]}")
         self.alarms = set(active)
-
-    def watch_validation(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Raises an alarm when likelihood training begins to overfit."""
-        before = overfitting(self.validations)
-        self.validations.append({"step": step, **values})
-        now = overfitting(self.validations)
-        if now is not None and before is None and self.phase in ("likelihood", "continued"):
-            self.records.alarm(self.phase, step, now)
-            self.bar.message(f"ALARM at step {step}: {now}")
 
     def keep(
         self, state: GanState, valid_nats: float | None, class_error: float | None, task_error: float | None
@@ -220,7 +227,7 @@ class PhaseRun:
         task_error = run.task_error(state.generator.averaged)
         if task_error is not None:
             figures[TASK_METRIC] = task_error
-        self.watch_validation(step, self.records.write(self.phase, step, figures))
+        self.watch(step, self.records.write(self.phase, step, figures))
         lines = run.shown_texts(state.generator.averaged)
         self.records.samples(self.phase, step, lines)
         answers = "" if task_error is None else f", task error {task_error:.4f}"

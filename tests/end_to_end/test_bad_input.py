@@ -67,7 +67,7 @@ a name too long           | --name {long}            | name: string should have 
 too few positions         | --generator.max_positions 9  | generator.max_positions 9 is less than 1 + data.max_prompt_length 3
 heads and width           | --generator.heads 3      | generator: width 8 is not a multiple of heads 3
 no phase at all           | --likelihood.steps 0 --warmup.steps 0 --adversarial.steps 0 | likelihood.steps and adversarial.steps are both 0
-a judge unlike the writer | --discriminator.kind transformer --discriminator.from_generator true | discriminator.layers is 4
+a judge unlike the writer | --discriminator.kind transformer --discriminator.from_generator true --discriminator.layers 3 | discriminator.layers is 3, generator.layers is 1; drop the first
 a judge from an LSTM      | --discriminator.kind transformer --discriminator.from_generator 1 --generator.kind lstm | decoder-only
 another vocabulary        | --vocab_size 999         | vocab_size 999: the tokenizer has 18 tokens
 missing text              | --data.train no.txt      | /no.txt
@@ -742,7 +742,7 @@ def test_a_batch_that_eight_devices_cannot_share_is_refused(here: Path) -> None:
         env=os.environ
         | {
             "PYTHONPATH": str(Path(__file__).parents[2]),
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
             "JAX_PLATFORMS": "cpu",
         },
         capture_output=True,

@@ -35,7 +35,6 @@ KEYS: dict[str, Any] = {
     "mesh.heartbeat_seconds": HEARTBEAT_SECONDS,
 }
 STEPS = 70
-QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 ORDERED = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
@@ -44,7 +43,7 @@ class Process:
 
     def __init__(self, folder: Path, devices: int, *flags: str, number: int = 0) -> None:
         self.log = folder / f"{time.monotonic_ns()}-{number}.log"
-        xla = f"--xla_force_host_platform_device_count={devices} {QUICK} {ORDERED}"
+        xla = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices} {ORDERED}"
         paths = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
         environment = os.environ | {"XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
         command = [sys.executable, "-m", "gptgan_jax", "train", str(folder / "tiny.yaml"), *flags]

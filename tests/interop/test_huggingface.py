@@ -81,7 +81,8 @@ def over_eight_devices(folder: str, scan: bool) -> None:
 def test_each_of_eight_devices_reads_its_own_part(scan: bool, tmp_path: Path) -> None:
     here = Path(__file__).resolve()
     paths = [str(here.parents[2]), str(here.parents[1]), str(here.parent), os.environ.get("PYTHONPATH", "")]
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    xla = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    flags = {"XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", f"import test_huggingface as t; t.over_eight_devices({str(tmp_path)!r}, {scan})"]
     environment = os.environ | flags | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

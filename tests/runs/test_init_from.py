@@ -18,8 +18,8 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.interop import hub
 from gptgan_jax.interop.hub import model_folder
 from gptgan_jax.interop.huggingface import open_model
-from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import load_experiment, load_writer, restore_generator
+from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
+from gptgan_jax.runs.experiment import load_experiment, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.training.loop import train
 
@@ -54,6 +54,13 @@ def test_the_network_the_tokenizer_and_the_parameters_are_the_models(model: Path
     assert any(f"the generator starts from hf:{model}" in note for note in experiment.notes)
 
 
+def test_a_discriminator_that_starts_from_it_needs_no_key_of_its_network(model: Path, tmp_path: Path) -> None:
+    keys = {"discriminator.kind": "transformer", "discriminator.from_generator": True, "discriminator.embedding": None}
+    config = tiny_config(tmp_path, from_model(model, keys))
+    network = dataclasses.asdict(open_model(model).network.config)
+    assert config.discriminator == TransformerDiscriminatorConfig(**network, from_generator=True)
+
+
 def test_a_run_trains_on_from_it_and_needs_it_no_more(model: Path, tmp_path: Path) -> None:
     """Its rate is 0 for the likelihood phase, so that its checkpoint there is the model."""
     keys = {"likelihood.optimizer.learning_rate": 1e-30}
@@ -62,9 +69,8 @@ def test_a_run_trains_on_from_it_and_needs_it_no_more(model: Path, tmp_path: Pat
     train(experiment, folder, lambda line: None)
     shutil.rmtree(model)
     run = load_writer(folder)
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        first = restore_generator(checkpoints, checkpoints.choose("likelihood"), run.config, run.generator)
-        last = restore_generator(checkpoints, checkpoints.choose("last"), run.config, run.generator)
+    first, _ = load_params(folder, run, "likelihood")
+    last, _ = load_params(folder, run, "last")
     assert_trees_close(first, expected, rtol=0, atol=0)
     assert max(float(abs(a - b).max()) for a, b in zip(jax.tree.leaves(last), jax.tree.leaves(first), strict=True)) > 0
     assert run.tokenizer.vocabulary.size == 20

@@ -18,7 +18,7 @@ from gptgan_jax.interop.huggingface import open_model
 from gptgan_jax.models.lora import without_adapters
 from gptgan_jax.optimizers import parameter_paths
 from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import Experiment, load_experiment, load_writer, restore_generator
+from gptgan_jax.runs.experiment import Experiment, load_experiment, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import Records
 from gptgan_jax.training.loop import train
@@ -72,9 +72,8 @@ def states(experiment: Experiment, folder: RunFolder) -> dict[str, GanState]:
 
 
 def generator_of(folder: RunFolder, checkpoint: str) -> Any:
-    run = load_writer(folder)
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        return restore_generator(checkpoints, checkpoints.choose(checkpoint), run.config, run.generator)
+    params, _ = load_params(folder, load_writer(folder), checkpoint)
+    return params
 
 
 @pytest.fixture(scope="module")

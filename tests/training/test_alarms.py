@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gptgan_jax.training.alarms import WINDOW, active_alarms, overfitting
+from gptgan_jax.training.alarms import WINDOW, active_alarms, likelihood_alarms
 
 HEALTHY = {
     "discriminator_accuracy": 0.75,
@@ -31,6 +31,7 @@ SICK = [
     ("accuracy near 1/2", {"discriminator_accuracy": 0.48}, "warmup.steps"),
     ("accuracy near 1/2", {"discriminator_accuracy": 0.52}, "warmup.steps"),
     ("accuracy near 1/2", {"discriminator_accuracy": 0.1}, "warmup.steps"),
+    ("accuracy near 1/2", {"prompt_accuracy": 0.5}, "warmup.steps"),  # though answers of all prompts are told apart
     ("entropy", {"entropy": 1.1}, "entropy_weight"),
     ("length", {"length": 7.4}, "kl_weight"),
     ("length", {"length": 13.4}, "kl_weight"),
@@ -54,6 +55,7 @@ def test_each_sounds_alone_on_its_condition_and_says_what_to_turn(
     [
         {"discriminator_accuracy": 0.94},
         {"discriminator_accuracy": 0.56},
+        {"discriminator_accuracy": 0.5, "prompt_accuracy": 0.7},
         {"entropy": 1.3},
         {"length": 7.6},
         {"length": 13.2},
@@ -91,19 +93,43 @@ def test_a_metric_that_is_missing_or_none_raises_none() -> None:
     assert active_alarms([HEALTHY | {"kl": 9.0}] * 4 + [{"entropy": 2.0}]) == {}
 
 
-def validations(*nats: float, error: float = 0.01) -> list[dict[str, Any]]:
+def validations(*nats: float, error: float = 0.01, losses: tuple[float, ...] = ()) -> list[dict[str, Any]]:
+    """As many validations of a likelihood phase, each after steps with these losses."""
     return [
-        {"step": 10 * (i + 1), "valid_nats_per_token": value, "valid_standard_error": error}
+        line
         for i, value in enumerate(nats)
+        for line in [
+            *({"step": 10 * i + j, "loss": loss} for j, loss in enumerate(losses)),
+            {"step": 10 * (i + 1), "valid_nats_per_token": value, "valid_standard_error": error},
+        ]
     ]
 
 
 def test_overfitting_is_a_rise_above_the_best_by_more_than_its_error() -> None:
-    assert overfitting(validations(4.0, 3.0, 3.02)) is None
-    assert overfitting(validations(4.0)) is None
-    assert overfitting([]) is None
-    assert overfitting(validations(4.0, 3.0, 3.2, error=0.1)) is None
-    found = overfitting(validations(4.0, 3.0, 3.2))
-    assert found is not None
-    assert "from 3.000 at step 20" in found
-    assert "generator.dropout" in found
+    assert likelihood_alarms(validations(4.0, 3.0, 3.02)) == {}
+    assert likelihood_alarms(validations(4.0)) == {}
+    assert likelihood_alarms([]) == {}
+    assert likelihood_alarms(validations(4.0, 3.0, 3.2, error=0.1)) == {}
+    found = likelihood_alarms(validations(4.0, 3.0, 3.2))
+    assert set(found) == {"overfitting"}
+    assert "from 3.000 at step 20" in found["overfitting"]
+    assert "generator.dropout" in found["overfitting"]
+
+
+def test_a_gap_is_training_text_that_is_much_easier_than_validation_text() -> None:
+    known = likelihood_alarms(validations(4.0, losses=(2.0, 2.1, 1.9)))
+    assert set(known) == {"gap"}
+    assert "costs 2.000 nats/token, validation text 4.000" in known["gap"]
+    assert "generator.dropout" in known["gap"]
+    assert likelihood_alarms(validations(4.0, losses=(3.1, 3.2))) == {}  # a quarter or less
+    assert likelihood_alarms(validations(4.0, losses=(2.0, 2.1, 1.9), error=0.7)) == {}  # within three errors
+    assert likelihood_alarms(validations(4.0, losses=(0.1, 4.4, 1.0, 4.6, 0.1))) == {}  # of both
+    assert likelihood_alarms(validations(4.0, losses=(2.0,))) == {}  # of one batch
+    assert likelihood_alarms(validations(0.2, losses=(0.11, 0.11), error=0.001)) == {}  # where all text is easy
+
+
+def test_a_gap_is_read_off_the_losses_since_the_validation_before() -> None:
+    fitted, new = validations(4.0, losses=(2.0, 2.1, 1.9)), validations(4.0, losses=(3.9, 4.1))
+    assert likelihood_alarms(fitted + new) == {}
+    assert set(likelihood_alarms(new + fitted)) == {"gap"}
+    assert likelihood_alarms(new + fitted[:-1]) == {}

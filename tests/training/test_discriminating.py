@@ -266,6 +266,10 @@ def test_each_real_text_is_compared_with_all_the_answers_to_its_prompt(name: str
     real, generated = (np.asarray(DISCRIMINATOR.scores(params, x).sequence) for x in (BATCH, fake))
     won = np.heaviside(np.round(real[:, None] - generated, 6), 0.5).mean()
     assert float(metrics["discriminator_accuracy"]) == pytest.approx(won, abs=1e-6)
+    of_prompt = np.heaviside(np.round(real[:, None] - generated.reshape(6, 3), 6), 0.5).mean()
+    of_others = np.heaviside(np.round(np.roll(real, 1)[:, None] - generated.reshape(6, 3), 6), 0.5).mean()
+    assert of_prompt != of_others
+    assert float(metrics["prompt_accuracy"]) == pytest.approx(of_prompt, abs=1e-6)
 
 
 # ---- replay

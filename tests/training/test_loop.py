@@ -24,7 +24,7 @@ from gptgan_jax.cli import main
 from gptgan_jax.data.batches import batch_at
 from gptgan_jax.reports.run import alarms_in
 from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import Experiment, load_experiment, load_start, load_writer, restore_generator
+from gptgan_jax.runs.experiment import Experiment, load_experiment, load_params, load_start, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import Records, read_metrics, read_samples
 from gptgan_jax.runs.timing import read_times
@@ -501,9 +501,8 @@ def started(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Started:
 
 
 def best_of(folder: RunFolder, choice: str = "likelihood") -> dict[str, np.ndarray]:
-    run = load_writer(folder)
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        return raw(restore_generator(checkpoints, checkpoints.choose(choice), run.config, run.generator))
+    params, _ = load_params(folder, load_writer(folder), choice)
+    return raw(params)
 
 
 def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
