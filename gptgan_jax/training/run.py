@@ -46,6 +46,7 @@ class Run:
         self.gans: dict[Phase, Gan] = {
             phase: skipping(build_gan(self.config, phase, *players, axis_name)) for phase in PHASES
         }
+        self.targets: dict[Phase, GanState] = {}
         self.example = jax.tree.map(np.asarray, experiment.example_batch())
         evaluation = self.config.evaluation
         self.held_out = likelihood_of(experiment.generator)
@@ -91,10 +92,12 @@ class Run:
         return self.experiment.start.params(without_adapters(self.target("likelihood").generator.params))
 
     def target(self, phase: Phase) -> GanState:
-        """The phase's state as shape structs with shardings."""
-        begun = self.gans[phase].begin
-        shapes = jax.eval_shape(lambda key: begun(self.new_state(key), self.example), jax.random.key(0))
-        return self.placement.target(shapes)
+        """The phase's state as shape structs with shardings; asked for often, and traced once."""
+        if phase not in self.targets:
+            begun = self.gans[phase].begin
+            shapes = jax.eval_shape(lambda key: begun(self.new_state(key), self.example), jax.random.key(0))
+            self.targets[phase] = self.placement.target(shapes)
+        return self.targets[phase]
 
     def begin(self, phase: Phase, state: GanState, checkpoints: Checkpoints) -> GanState:
         """The state that a phase starts from: new optimisers; until the warm-up, the best generator by likelihood."""

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +86,31 @@ def assert_same_end(one: RunFolder, other: RunFolder, experiment: Experiment) ->
     assert (one.path / "samples.txt").read_bytes() == (other.path / "samples.txt").read_bytes()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def traced_once() -> Iterator[None]:
+    """Runs of one experiment share their compiled functions, as each would trace equal ones: most of their time."""
+    kept: dict[Any, Any] = {}
+
+    def once(name: str, key_of: Callable[..., tuple]) -> None:
+        make = getattr(training_run, name)
+
+        def remembered(*arguments: Any) -> Any:
+            key = name, *key_of(*arguments)
+            # What the key names by its id is kept too, so that nothing else gets that id.
+            if key not in kept:
+                kept[key] = make(*arguments), arguments
+            return kept[key][0]
+
+        patch.setattr(training_run, name, remembered)
+
+    with pytest.MonkeyPatch.context() as patch:
+        once("build_gan", lambda config, *rest: (dataclasses.replace(config, runs_folder="any"), *map(id, rest)))
+        once("skipping", lambda gan: (id(gan),))
+        once("likelihood_of", lambda generator: (id(generator),))
+        once("TextWriter", lambda generator, tokenizer, *sizes: (id(generator), id(tokenizer), *sizes))
+        yield
+
+
 class Whole(NamedTuple):
     """A run that nothing interrupted, and the first batch of each of its phases."""
 
@@ -154,7 +179,13 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("points", [list(KILLS), ["in the adversarial phase"]], ids=["everywhere", "once"])
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(list(KILLS), id="everywhere"),
+        pytest.param(["in the adversarial phase"], id="once", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_run_that_was_killed_ends_like_one_that_was_not(whole: Whole, points: list[str], tmp_path: Path) -> None:
     experiment, folder = beside(whole, tmp_path)
     for point in points:
@@ -194,7 +225,12 @@ sys.exit(main(["train", config]))
 
 
 @pytest.mark.parametrize(
-    ("number", "at", "status"), [(signal.SIGTERM, 3, 0), (signal.SIGINT, 11, 130), (signal.SIGKILL, 13, -9)]
+    ("number", "at", "status"),
+    [
+        (signal.SIGTERM, 3, 0),
+        (signal.SIGINT, 11, 130),
+        pytest.param(signal.SIGKILL, 13, -9, marks=pytest.mark.thorough),  # `make test` has the quick torture test
+    ],
 )
 def test_a_signal_stops_a_run_that_the_same_command_continues(whole: Whole, number, at, status, tmp_path: Path) -> None:
     data = {"data.train": whole.experiment.config.data.train}
@@ -529,7 +565,11 @@ def test_its_own_likelihood_training_goes_on_from_there(whole: Whole, tmp_path: 
     assert not same(best_of(made.folder), best_of(whole.folder))
 
 
-@pytest.mark.parametrize("at", [0, 1, 3, 7], ids=lambda at: f"after step {at}")
+@pytest.mark.parametrize(
+    "at",
+    [0, pytest.param(1, marks=pytest.mark.thorough), 3, pytest.param(7, marks=pytest.mark.thorough)],
+    ids=lambda at: f"after step {at}",
+)
 def test_it_resumes_bit_identically_without_the_other_run(
     whole: Whole, started: Started, at: int, tmp_path: Path
 ) -> None:
