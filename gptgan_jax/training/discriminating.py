@@ -104,7 +104,7 @@ def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array
         **losses,
         **_class_metrics(game, real, batch),
         "discriminator_accuracy": pair_accuracy(*rows.gathered((real.sequence, fake.sequence))),
-        "discriminator_gradient_norm": optax.global_norm(gradient),
+        "discriminator_gradient_norm": optax.tree.norm(gradient),
         **shape_metrics(game, batch, written),
     }
     if batch.prompt.shape[1] > 1:
@@ -156,7 +156,7 @@ def supervised(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[P
     metrics = {
         **losses,
         **_class_metrics(game, discriminator.scores(params, batch) if discriminator.drops else scores, batch),
-        "discriminator_gradient_norm": optax.global_norm(gradient),
+        "discriminator_gradient_norm": optax.tree.norm(gradient),
     }
     return gradient, metrics
 
