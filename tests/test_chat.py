@@ -208,11 +208,15 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self.side, keys.encode())
 
-    def until(self, end: str) -> str:
-        """What is shown up to and including `end`."""
+    def until(self, end: str, again: str = "") -> str:
+        """What is shown up to and including `end`; keys `again` are typed anew where nothing comes of them."""
         shown = ""
+        tries = 12
         while end not in shown:
-            ready, _, _ = select.select([self.side], [], [], 120)
+            ready, _, _ = select.select([self.side], [], [], 10 if again else 120)
+            if not ready and again and (tries := tries - 1):
+                self.type(again)
+                continue
             assert ready, f"{end!r} did not come after {shown!r}"
             try:
                 shown += os.read(self.side, 1).decode("latin-1")
@@ -235,8 +239,11 @@ def test_on_a_real_terminal_replies_stream_ctrl_c_stops_one_and_ctrl_d_leaves(fo
             terminal.until(f"{word} {word} {word}")  # seen, though the reply has no end
             terminal.type("\x03")
             assert "/reset forgets" not in terminal.until("> ")
-        terminal.type("half a line\x03")
-        assert "/reset forgets" in terminal.until("> ")
+        terminal.type("half a line")
+        terminal.until("line")
+        terminal.type("\x03")
+        # Python's `input` overlooks a signal that comes while it takes in a key, until the next one.
+        assert "/reset forgets" in terminal.until("> ", again="\x03")
         terminal.type("/reset\r")
         assert "forgotten" in terminal.until("> ")
         terminal.type("\x04")
