@@ -19,8 +19,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Half of the time would go into compiling: without XLA's costlier passes a step compiles about four times as fast, and
-# runs as fast at the sizes of tests. With XLA_FLAGS set, empty even, it is as that says; so `.ci/run` has the thorough
-# tests compiled as a user's programs are.
+# runs as fast at the sizes of tests. With XLA_FLAGS set, empty even, that holds: XLA_FLAGS="" make test compiles
+# as a user's programs are.
 _QUICK = ["--xla_backend_optimization_level=0"]
 if metadata.version("jaxlib").startswith("0.10."):  # jaxlib 0.12 ends the process at a flag that it has no more
     _QUICK.append("--xla_cpu_use_fusion_emitters=false")
