@@ -33,6 +33,7 @@ EmbedderName = Literal["language_model", "minilm"]
 TaskName = Literal["summary", "answer", "dialogue"]
 ChosenBy = Literal["likelihood", "task"]
 PHASES: tuple[Phase, ...] = ("likelihood", "continued", "warmup", "adversarial")
+LIKELIHOOD: tuple[Phase, ...] = PHASES[:2]  # those that train the generator by likelihood
 
 
 @config_dataclass

@@ -127,6 +127,7 @@ def _sample(options: argparse.Namespace) -> int:
 
 def _resampled(folder: "RunFolder", run: "Writer", options: argparse.Namespace) -> tuple[Any, Callable[..., Any]]:
     """Both players' parameters, and a sampler for `TextWriter` that takes them."""
+    from gptgan_jax.config import LIKELIHOOD
     from gptgan_jax.evaluation.residual import resampler, restore_networks
     from gptgan_jax.runs.checkpoints import Checkpoints
 
@@ -134,7 +135,7 @@ def _resampled(folder: "RunFolder", run: "Writer", options: argparse.Namespace) 
         raise UserError("--resample needs a run with a warm-up (warmup.steps), to judge by its discriminator")
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         saved = checkpoints.choose("warmup" if options.checkpoint == "best" else options.checkpoint)
-        if saved.phase in ("likelihood", "continued"):
+        if saved.phase in LIKELIHOOD:
             raise UserError(
                 f"--resample: the discriminator of checkpoint {saved.phase}/{saved.step} has learned nothing yet; "
                 "drop --checkpoint"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from gptgan_jax.compiling.chips import Slice
 from gptgan_jax.compiling.collectives import Collective, collectives_of
 from gptgan_jax.compiling.work import Parts, sampler_work, step_work
-from gptgan_jax.config import PHASES, Config, Phase
+from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
@@ -270,7 +270,7 @@ class Compiler:
             return discriminator.scores(params, batch).sequence
 
         passes: list[tuple[Callable[[Params, Batch], Array], Player, int]] = []
-        if phase in ("likelihood", "continued"):
+        if phase in LIKELIHOOD:
             passes.append((log_probs, state.generator, rows))
         else:
             passes.append((scores, state.discriminator, rows * (1 + samples)))

@@ -8,7 +8,7 @@ from gptgan_jax.compiling.networks import (
     generator_writing,
     relaxed_embedding,
 )
-from gptgan_jax.config import Config, Phase
+from gptgan_jax.config import LIKELIHOOD, Config, Phase
 from gptgan_jax.models.discriminators import (
     CnnConfig,
     DiscriminatorConfig,
@@ -56,7 +56,7 @@ class _Step:
         self.fakes = self.rows * self.samples
 
     def parts(self) -> Parts:
-        if self.phase in ("likelihood", "continued"):
+        if self.phase in LIKELIHOOD:
             return {"G forward and backward": self.learning(self.generator(self.rows), self.config.generator)}
         if self.phase == "warmup":
             return self.discriminating(1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gptgan_jax.config import LIKELIHOOD
 from gptgan_jax.data.batches import Ragged, TokenisedSplit, evaluation_batches, unconditional_split
 from gptgan_jax.data.corpora import GrammarData
 from gptgan_jax.data.grammar_labels import label_of
@@ -57,7 +58,7 @@ def choose_classifier(checkpoints: Checkpoints, wanted: str = "best") -> Saved:
     """
     best = checkpoints.best_classifier() if wanted == "best" else None
     saved = best or checkpoints.choose("last" if wanted == "best" else wanted)
-    if saved.phase in ("likelihood", "continued"):
+    if saved.phase in LIKELIHOOD:
         raise UserError(
             f"the discriminator of checkpoint {saved.phase}/{saved.step} has learned nothing yet; train the run further"
         )

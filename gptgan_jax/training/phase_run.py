@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 import jax
 import numpy as np
 
-from gptgan_jax.config import PHASES, Phase
+from gptgan_jax.config import LIKELIHOOD, PHASES, Phase
 from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.data.labelled_batches import labelled_batch_at
 from gptgan_jax.runs.checkpoints import Checkpoints
@@ -36,9 +36,6 @@ BAR_FIGURES = {
     "repetition": "repeats",
 }
 
-
-LIKELIHOOD: tuple[Phase, ...] = ("likelihood", "continued")
-"""The phases that train the generator by likelihood."""
 
 JUDGING: tuple[Phase, ...] = ("warmup", "adversarial")
 """The phases that train the discriminator."""
