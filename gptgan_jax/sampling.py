@@ -39,8 +39,11 @@ def shape_logits(
     Excluded tokens get -inf.
     """
     temperature = jnp.asarray(temperature, jnp.float32)
-    greedy = jnp.where(logits >= logits.max(axis=-1, keepdims=True), 0.0, -jnp.inf)
-    shaped = jnp.where(temperature > 0, logits / jnp.where(temperature > 0, temperature, 1.0), greedy)
+    shaped = jax.lax.cond(
+        temperature > 0,
+        lambda: logits / temperature,
+        lambda: jnp.where(logits >= logits.max(axis=-1, keepdims=True), 0.0, -jnp.inf),
+    )
     if top_k is not None:
         ordered = jnp.flip(jnp.sort(shaped, axis=-1), axis=-1)
         last = jnp.clip(jnp.asarray(top_k, jnp.int32), 1, logits.shape[-1]) - 1
@@ -90,8 +93,8 @@ def draw(key: Array, logits: Array, rows: Rows = ALL_ROWS) -> tuple[Array, Array
 
 
 STAGES = 4
-STAGED_FROM = 128
-"""Tokens: with fewer, what attention would be spared is not worth the time to compile a loop for each stage."""
+LEAST_STAGE = 16
+"""Tokens of a stage: in a shorter one, what attention is spared is not worth the time to compile a loop for it."""
 
 
 def at_most(times: int) -> str:
@@ -102,7 +105,7 @@ def at_most(times: int) -> str:
 def stages_of(length: int) -> list[int]:
     """Where the stages of writing so many tokens end, the last at `length`; in each, attention reads the slots that it
     can fill, and no more."""
-    count = STAGES if length >= STAGED_FROM else 1
+    count = max(1, min(STAGES, length // LEAST_STAGE))
     return [length * (i + 1) // count for i in range(count)]
 
 

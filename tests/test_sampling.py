@@ -140,7 +140,7 @@ def test_in_stages_the_same_texts_are_written(name: str, monkeypatch: pytest.Mon
     generator, params = generator_of(name)
     whole = compiled(name)[0](MANY, jax.random.key(4), ALL | {"temperature": 5.0})
     assert len(np.unique(np.asarray(whole.mask).sum(axis=1))) > 2
-    monkeypatch.setattr(sampling, "STAGED_FROM", LENGTH)
+    monkeypatch.setattr(sampling, "LEAST_STAGE", 1)
     write = functools.partial(sample, generator, length=LENGTH, temperature=5.0, top_k=99, top_p=2.0)
     staged = jax.jit(write)(params, jax.random.key(4), MANY.prompt, MANY.prompt_mask)
     np.testing.assert_array_equal(staged.tokens, whole.tokens)
@@ -164,7 +164,7 @@ def test_each_stage_reads_the_slots_that_it_can_fill(monkeypatch: pytest.MonkeyP
     one_stage, prompt = set(rooms), MANY.prompt.shape[1]
     assert one_stage == {prompt + 7}
     rooms.clear()
-    monkeypatch.setattr(sampling, "STAGED_FROM", 8)
+    monkeypatch.setattr(sampling, "LEAST_STAGE", 2)
     jax.eval_shape(functools.partial(write, length=8), MANY)
     assert set(rooms) == {prompt + end - 1 for end in (2, 4, 6, 8)}
 
