@@ -23,7 +23,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # as a user's programs are.
 _QUICK = ["--xla_backend_optimization_level=0"]
 if metadata.version("jaxlib").startswith("0.10."):  # jaxlib 0.12 ends the process at a flag that it has no more
-    _QUICK.append("--xla_cpu_use_fusion_emitters=false")
+    _QUICK += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 os.environ.setdefault("XLA_FLAGS", " ".join(_QUICK))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Judges that an evaluation trains are kept in the user's cache; not those of tests.

@@ -1,11 +1,13 @@
 """The residual model of a run: in its table and sweep, from the command line, and its control."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny import train_tiny
 
 from gptgan_jax.cli import main
+from gptgan_jax.evaluation import residual
 from gptgan_jax.evaluation.results import Evaluation
 
 GRAMMAR = {
@@ -26,6 +28,13 @@ GRAMMAR = {
 def nll(evaluation: Evaluation) -> dict[str, float]:
     (row,) = [score for score in evaluation.scores if score.name == "held-out NLL" and score.unit == "nats/token"]
     return {name: estimate.value for name, estimate in row.values.items() if estimate.value is not None}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_texts_for_z() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(residual, "TEXTS_FOR_Z", 400)
+        yield
 
 
 @pytest.fixture(scope="module")
