@@ -35,7 +35,7 @@ SLOW = {
     f"test_{name}.py"
     for name in (
         "comparing", "sharding", "loop", "fine_tuning", "adapted_runs", "extending", "distilling", "run", "sweep",
-        "documents", "readme", "export",
+        "documents", "readme", "export", "gan", "generating", "classes", "discriminating", "skipping", "profiling",
     )
 }  # fmt: skip
 
