@@ -1,6 +1,5 @@
 """Optimisers: what the schedules give at their ends, and what clipping, decay and accumulation do to an update."""
 
-import functools
 from typing import Any
 
 import jax
@@ -117,7 +116,6 @@ def test_weight_decay_spares_the_biases_and_scales_of_scanned_layers() -> None:
 
 
 # Compiles in half the time.
-QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 TREE = {
     "trunk": {
         "embedding": {"table": jnp.full((3, 2), 2.0)},
@@ -132,7 +130,7 @@ def moved(frozen: tuple[str, ...], params: Any = TREE, count: int = 2, **fields:
     """Parameters after so many batches, each leaf's gradient being 1."""
     optimizer = build_optimizer(OptimizerConfig(**({"learning_rate": 0.1} | fields), frozen=frozen), count)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(params: Any) -> Any:
         state = optimizer.init(params)
         ones = jax.tree.map(jnp.ones_like, params)

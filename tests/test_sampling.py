@@ -286,8 +286,6 @@ TINY = Vocabulary(size=3, pad_id=0, bos_id=0, eos_id=1)  # the padding is a toke
 ENDLESS = Vocabulary(size=3, pad_id=0, bos_id=0, eos_id=None)
 KINDS = ["gpt2", "grouped_queries_scanned", "lstm", "encoder_decoder", "lstm_encoder_decoder"]
 SIZE = 3
-QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 def every_text(vocabulary: Vocabulary, length: int, prompts: int = 1) -> tuple[list[tuple[int, ...]], Batch]:
@@ -317,7 +315,7 @@ def values_of(
     """Compiled rollouts of the texts."""
     written = Sample(texts.target, texts.target_mask, jnp.full(texts.target.shape, jnp.nan))
 
-    @jit
+    @jax.jit
     def run(params: Any, key: jax.Array) -> jax.Array:
         return rollout_values(generator, params, key, texts.prompt, texts.prompt_mask, written, count, value, **more)
 
@@ -342,7 +340,7 @@ def test_a_prefix_is_worth_the_expected_value_of_the_texts_that_begin_with_it(na
 
     found = values_of(generator, params, every, count, value, temperature=temperature)
     assert found.shape == (30, SIZE)
-    chances = np.exp(jit(lambda p: log_probs(generator, p, every, temperature).sum(axis=1))(params)).astype(float)
+    chances = np.exp(jax.jit(lambda p: log_probs(generator, p, every, temperature).sum(axis=1))(params)).astype(float)
     own = worth[numbers]
     apart = 0.0
     for row, text in enumerate(np.repeat(np.arange(15), 2)):
@@ -398,7 +396,7 @@ def test_the_written_text_is_decoded_once_and_no_prefix_is_read_twice() -> None:
     def value(key: jax.Array, tokens: jax.Array, mask: jax.Array, shared: int) -> jax.Array:
         return tokens.sum(axis=1).astype(jnp.float32)
 
-    run = jit(
+    run = jax.jit(
         lambda p: rollout_values(counting, p, jax.random.key(0), texts.prompt, texts.prompt_mask, written, count, value)
     )
     jax.block_until_ready(run(params))
@@ -485,7 +483,7 @@ def drawn_again(candidates: int, rows: int, energy: Callable[..., jax.Array], **
     texts, every = every_text(TINY, 2, prompts=2)
     prompts = jnp.tile(every.prompt[:2], (rows, 1)), jnp.tile(every.prompt_mask[:2], (rows, 1))
 
-    @jit
+    @jax.jit
     def run(params: Any) -> Sample:
         return resample(generator, params, energy, jax.random.key(1), *prompts, 2, candidates, **more)
 
@@ -493,7 +491,7 @@ def drawn_again(candidates: int, rows: int, energy: Callable[..., jax.Array], **
     assert found.tokens.shape == found.mask.shape == found.log_probs.shape == (2 * rows, 2)
     batch = every.replace(prompt=prompts[0], prompt_mask=prompts[1], target=found.tokens, target_mask=found.mask,
                           label=jnp.zeros(2 * rows, jnp.int32))  # fmt: skip
-    forced = jit(lambda p: log_probs(generator, p, batch, **more))(params)
+    forced = jax.jit(lambda p: log_probs(generator, p, batch, **more))(params)
     np.testing.assert_allclose(found.log_probs, forced, rtol=1e-4, atol=1e-5)
     numbers = np.asarray(numbered(found.tokens, found.mask))
     order = np.asarray(numbered(every.target[::2], every.target_mask[::2])).tolist()
@@ -506,7 +504,7 @@ def drawn_again(candidates: int, rows: int, energy: Callable[..., jax.Array], **
 def chances_of_two_tokens(**more: Any) -> np.ndarray:
     generator, params = generator_of("gpt2", TINY)
     _, every = every_text(TINY, 2, prompts=2)
-    chances = np.exp(jit(lambda p: log_probs(generator, p, every, **more).sum(axis=1))(params))
+    chances = np.exp(jax.jit(lambda p: log_probs(generator, p, every, **more).sum(axis=1))(params))
     return np.asarray(chances, float).reshape(7, 2).T
 
 
@@ -557,7 +555,7 @@ def test_the_candidates_of_a_row_are_neighbours_and_rows_choose_for_themselves()
 
     generator, params = generator_of("lstm", TINY)
     prompt = jnp.zeros((rows, 1), jnp.int32)
-    run = jit(lambda p: resample(generator, p, energy, jax.random.key(0), prompt, prompt == 0, 2, candidates))
+    run = jax.jit(lambda p: resample(generator, p, energy, jax.random.key(0), prompt, prompt == 0, 2, candidates))
     found = run(params)
     np.testing.assert_array_equal(found.tokens[:, 0], np.tile([0, 2], rows // 2))
     assert len(np.unique(np.asarray(found.tokens)[::2, 1])) > 1

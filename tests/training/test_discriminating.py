@@ -1,6 +1,5 @@
 """The discriminator's update: penalties, earlier texts and several texts a prompt, each against one made by hand."""
 
-import functools
 from typing import Any
 
 import jax
@@ -103,9 +102,6 @@ def smooth_discriminator() -> Discriminator:
 
 SMOOTH = smooth_discriminator()
 DISCRIMINATOR = build_discriminator(MlpConfig(embedding=3, hidden=4, layers=1), VOCABULARY)
-# Compiles four times as fast; what is run is tiny.
-QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 def gan_of(discriminator: Discriminator = DISCRIMINATOR, **options: Any) -> Gan:
@@ -125,7 +121,7 @@ def state_of(gan: Gan, batch: Batch = BATCH, step: int = 0) -> GanState:
 
 
 def stepped(gan: Gan, state: GanState, batch: Batch = BATCH, name: str = "discriminator_step") -> tuple[Any, Any]:
-    return jit(getattr(gan, name))(state, batch)
+    return jax.jit(getattr(gan, name))(state, batch)
 
 
 def keys_by_hand(state: GanState) -> tuple[jax.Array, jax.Array]:
@@ -137,12 +133,12 @@ def keys_by_hand(state: GanState) -> tuple[jax.Array, jax.Array]:
 def answers_by_hand(key: jax.Array, params: Any, batch: Batch, samples: int = 1) -> Batch:
     """What the generator writes, in place of the targets of the batch with every row `samples` times."""
     batch = rows(batch, np.repeat(np.arange(len(batch.target)), samples))
-    written = jit(lambda p: sample(GENERATOR, p, key, batch.prompt, batch.prompt_mask, T))(params)
+    written = jax.jit(lambda p: sample(GENERATOR, p, key, batch.prompt, batch.prompt_mask, T))(params)
     return batch.replace(target=written.tokens, target_mask=written.mask)
 
 
 def moved_by(loss: Any, params: Any) -> Any:
-    return jax.tree.map(lambda p, g: p - RATE * g, params, jit(jax.grad(loss))(params))
+    return jax.tree.map(lambda p, g: p - RATE * g, params, jax.jit(jax.grad(loss))(params))
 
 
 def non_saturating_by_hand(
@@ -201,7 +197,7 @@ def test_a_penalty_adds_its_own_gradient_to_the_discriminators(kind: str, dense:
     after, metrics = stepped(gan, state)
     params = state.discriminator.params
     assert_trees_close(after.discriminator.params, moved_by(loss, params), rtol=1e-4, atol=1e-5)
-    assert float(metrics["discriminator_loss"]) == pytest.approx(float(jit(loss)(params)), rel=1e-4)
+    assert float(metrics["discriminator_loss"]) == pytest.approx(float(jax.jit(loss)(params)), rel=1e-4)
     alone = moved_by(lambda p: non_saturating_by_hand(p, BATCH, fake, dense, SMOOTH), params)
     assert_trees_differ(alone, after.discriminator.params)
 
@@ -232,9 +228,9 @@ def test_the_discriminators_own_next_token_loss_on_real_text_is_added() -> None:
     expected = moved_by(lambda p: pair(p) + weight * next_token_loss(p), params)
     assert_trees_close(after.discriminator.params, expected, rtol=1e-4, atol=1e-5)
     assert_trees_differ(moved_by(pair, params), after.discriminator.params)
-    assert float(metrics["discriminator_loss"]) == pytest.approx(float(jit(pair)(params)), rel=1e-4)
+    assert float(metrics["discriminator_loss"]) == pytest.approx(float(jax.jit(pair)(params)), rel=1e-4)
     found = float(metrics["discriminator_next_token_loss"])
-    assert found == pytest.approx(float(jit(next_token_loss)(params)), rel=1e-4)
+    assert found == pytest.approx(float(jax.jit(next_token_loss)(params)), rel=1e-4)
 
 
 def test_a_discriminator_that_predicts_nothing_has_no_such_objective() -> None:
@@ -261,7 +257,7 @@ def test_each_real_text_is_compared_with_all_the_answers_to_its_prompt(name: str
 
     after, metrics = stepped(gan, state, name=name)
     params = state.discriminator.params
-    assert float(metrics["discriminator_loss"]) == pytest.approx(float(jit(loss)(params)), rel=1e-4)
+    assert float(metrics["discriminator_loss"]) == pytest.approx(float(jax.jit(loss)(params)), rel=1e-4)
     assert_trees_close(after.discriminator.params, moved_by(loss, params), rtol=1e-4, atol=1e-5)
     real, generated = (np.asarray(DISCRIMINATOR.scores(params, x).sequence) for x in (BATCH, fake))
     won = np.heaviside(np.round(real[:, None] - generated, 6), 0.5).mean()
@@ -296,7 +292,7 @@ def test_memory_overwrites_the_oldest_texts() -> None:
         ([6, 2, 3, 4, 5], [5, 6]),
         ([6, 7, 8, 9, 5], [7, 8, 9]),
     ):
-        replay = jit(remember)(replay, labelled(len(numbers), 1, numbers))
+        replay = jax.jit(remember)(replay, labelled(len(numbers), 1, numbers))
         expected = labelled(5, 1, kept)
         for name in ("prompt", "target", "target_mask"):
             full = np.asarray(kept) > 0
@@ -352,7 +348,7 @@ def test_a_share_of_the_generated_texts_is_drawn_evenly_from_all_that_are_rememb
     texts = labelled(size, 1, jnp.arange(size) % 7).replace(label=worth)
 
     def found(texts: Batch, written: int) -> np.ndarray:
-        run = jit(jax.vmap(lambda s: gan.discriminator_step(s, fresh)[1]["discriminator_loss"], in_axes=(0,)))
+        run = jax.jit(jax.vmap(lambda s: gan.discriminator_step(s, fresh)[1]["discriminator_loss"], in_axes=(0,)))
         now = state.replace(replay=Replay(texts, jnp.int32(written)))
         many = jax.tree.map(lambda x: jnp.broadcast_to(x, (steps, *x.shape)), now)
         return np.asarray(run(many.replace(step=jnp.arange(steps, dtype=jnp.int32))))

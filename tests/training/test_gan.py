@@ -53,15 +53,12 @@ GANS = {
         dense=False, temperature=0.7, entropy_weight=0.3, kl_weight=0.4, **OPTIMIZERS,
     ),
 }  # fmt: skip
-# Compiles four times as fast; what is run is tiny.
-QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = functools.partial(jax.jit, compiler_options=QUICK)
 BOTH = pytest.mark.parametrize("name", GANS)
 
 
 @functools.cache
 def jitted(name: str, step: str) -> Any:
-    return jit(getattr(GANS[name], step))
+    return jax.jit(getattr(GANS[name], step))
 
 
 @functools.cache
@@ -85,7 +82,7 @@ def random_params_of(gan: Gan) -> GanState:
 
 def test_init_gives_step_0_two_players_and_the_same_state_for_the_same_key() -> None:
     gan = gan_from(GENERATOR, DISCRIMINATORS["whole"])
-    init = jit(gan.init)
+    init = jax.jit(gan.init)
     state, again, other = (init(jax.random.key(k), BATCH) for k in (0, 0, 1))
     assert int(state.step) == 0
     assert state.reference is None
@@ -98,7 +95,7 @@ def test_likelihood_steps_lower_the_loss_of_a_repeated_batch_and_touch_the_gener
     generator = build_generator(TransformerConfig(**(SIZES | {"dropout": 0.0})), VOCABULARY)
     gan = gan_from(generator, DISCRIMINATORS["whole"], generator_optimizer=optax.adam(0.03))
     before = state = random_params_of(gan)
-    step, losses = jit(gan.likelihood_step), []
+    step, losses = jax.jit(gan.likelihood_step), []
     for _ in range(40):
         state, metrics = step(state, BATCH)
         losses.append(float(metrics["loss"]))
@@ -120,7 +117,7 @@ def test_a_discriminator_step_touches_the_discriminator_alone(name: str) -> None
 
 def test_discriminator_steps_teach_it_to_tell_the_batch_from_what_the_generator_writes() -> None:
     gan = gan_from(GENERATOR, DISCRIMINATORS["whole"], discriminator_optimizer=optax.adam(0.05))
-    state, step, accuracies = random_params_of(gan), jit(gan.discriminator_step), []
+    state, step, accuracies = random_params_of(gan), jax.jit(gan.discriminator_step), []
     for _ in range(80):
         state, metrics = step(state, BATCH)
         accuracies.append(float(metrics["discriminator_accuracy"]))
@@ -136,10 +133,10 @@ def by_hand(name: str, state: GanState) -> dict[str, Any]:
     """One adversarial step, from its published pieces; rewards and returns by loops over tokens."""
     whole, temperature, discount = name == "whole", 0.7 if name == "whole" else 1.0, 0.9 if name == "whole" else 0.5
     key_sample = jax.random.split(jax.random.fold_in(state.key, state.step), 4)[0]
-    write = jit(lambda p: sample(GENERATOR, p, key_sample, BATCH.prompt, BATCH.prompt_mask, 4, temperature))
+    write = jax.jit(lambda p: sample(GENERATOR, p, key_sample, BATCH.prompt, BATCH.prompt_mask, 4, temperature))
     written = write(state.generator.params)
     texts = BATCH.replace(target=written.tokens, target_mask=written.mask)
-    scores = jit(DISCRIMINATORS[name].scores)
+    scores = jax.jit(DISCRIMINATORS[name].scores)
     real, fake = (scores(state.discriminator.params, x) for x in (BATCH, texts))
     mask, tokens = np.asarray(written.mask), np.asarray(written.tokens)
     paid, advantages = np.zeros(mask.shape), np.zeros(mask.shape)
@@ -168,7 +165,7 @@ def by_hand(name: str, state: GanState) -> dict[str, Any]:
         return (-found["policy"] - weights[0] * found["entropy"] + weights[1] * found["kl"]) / len(mask)
 
     wins = np.heaviside(np.asarray(real.sequence)[:, None] - np.asarray(fake.sequence)[None, :], 0.5)
-    per_token = {key: float(x) / mask.sum() for key, x in jit(parts)(state.generator.params).items()}
+    per_token = {key: float(x) / mask.sum() for key, x in jax.jit(parts)(state.generator.params).items()}
     metrics = {
         "discriminator_accuracy": wins.mean(),
         "reward": paid.sum() / (len(mask) if whole else mask.sum()),
@@ -206,7 +203,7 @@ def test_reward_and_accuracy_are_those_of_the_discriminator_before_the_step(name
 def test_the_generators_update_is_the_one_made_by_hand(name: str) -> None:
     after, metrics, expected = both_ways(name)
     before = state_of(name).generator.params
-    gradient = jit(jax.grad(expected["loss"]))(before)
+    gradient = jax.jit(jax.grad(expected["loss"]))(before)
     by_hand = jax.tree.map(lambda p, g: p - RATE_G * g, before, gradient)
     assert_trees_close(after.generator.params, by_hand, rtol=1e-4, atol=1e-5)
     assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-3)
@@ -248,7 +245,7 @@ def test_the_discriminators_update_is_that_of_the_pair_loss_on_real_and_generate
         real, fake = (DISCRIMINATORS["whole"].scores(params, x).sequence for x in (BATCH, expected["texts"]))
         return jnp.log1p(jnp.exp(fake - real)).mean()
 
-    value, gradient = jit(jax.value_and_grad(loss))(before)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(before)
     assert float(metrics["discriminator_loss"]) == pytest.approx(float(value), rel=1e-4)
     by_hand = jax.tree.map(lambda p, g: p - RATE_D * g, before, gradient)
     assert_trees_close(after.discriminator.params, by_hand, rtol=1e-4, atol=1e-5)
@@ -264,7 +261,7 @@ def test_the_same_state_and_batch_give_the_same_result_and_the_next_step_other_n
 
 
 def test_a_donated_state_gives_the_same_result_as_one_that_is_kept() -> None:
-    kept, donated = jitted("whole", "adversarial_step"), jit(GANS["whole"].adversarial_step, donate_argnums=0)
+    kept, donated = jitted("whole", "adversarial_step"), jax.jit(GANS["whole"].adversarial_step, donate_argnums=0)
     ours, theirs = (random_params_of(GANS["whole"]) for _ in range(2))
     for _ in range(3):
         (ours, _), (theirs, _) = kept(ours, BATCH), donated(theirs, BATCH)
@@ -282,8 +279,8 @@ def with_all() -> Gan:
 
 def test_a_new_state_can_be_donated_at_once() -> None:
     gan = with_all()
-    state, _ = jit(gan.adversarial_step, donate_argnums=0)(gan.init(jax.random.key(0), BATCH), BATCH)
-    state, _ = jit(gan.adversarial_step, donate_argnums=0)(gan.begin(state, BATCH), BATCH)
+    state, _ = jax.jit(gan.adversarial_step, donate_argnums=0)(gan.init(jax.random.key(0), BATCH), BATCH)
+    state, _ = jax.jit(gan.adversarial_step, donate_argnums=0)(gan.begin(state, BATCH), BATCH)
     assert (int(state.step), int(state.begun)) == (2, 1)
 
 
@@ -332,7 +329,7 @@ def test_begin_needs_a_batch_for_a_memory_alone() -> None:
 def test_the_average_of_the_generator_is_ramped_up_and_changed_by_adversarial_steps_alone() -> None:
     gan = gan_from(GENERATOR, DISCRIMINATORS["whole"], ema_decay=0.25, **OPTIMIZERS)
     state = gan.begin(random_params_of(gan).replace(step=jnp.int32(7)), BATCH)
-    step, start = jit(gan.adversarial_step), state.generator.params
+    step, start = jax.jit(gan.adversarial_step), state.generator.params
     assert_trees_close(state.generator.ema, start, rtol=0, atol=0)
     average = start
     for decay in (1 / 10, 2 / 11, 3 / 12, 0.25):
@@ -341,7 +338,7 @@ def test_the_average_of_the_generator_is_ramped_up_and_changed_by_adversarial_st
         assert_trees_close(state.generator.ema, average, rtol=1e-5, atol=1e-6)
         assert_trees_close(state.generator.averaged, average, rtol=1e-5, atol=1e-6)
     assert_trees_differ(average, state.generator.params)
-    alone, _ = jit(gan.discriminator_step)(state, BATCH)
+    alone, _ = jax.jit(gan.discriminator_step)(state, BATCH)
     assert_trees_close(alone.generator, state.generator, rtol=0, atol=0)
 
 
@@ -385,7 +382,7 @@ def test_what_stands_after_the_end_of_a_text_changes_nothing(family: str, monkey
         state = state.replace(reference=random_params(state.reference, seed=7))
     clean = discriminating.sample
 
-    @jit
+    @jax.jit
     def step(state: GanState, filler: jax.Array) -> Any:
         """With the filler in the padding of what was written, and in that of the real batch."""
 

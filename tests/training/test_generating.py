@@ -48,9 +48,6 @@ VOCABULARY = Vocabulary(size=V, pad_id=0, bos_id=0, eos_id=1)
 TEXTS = list(texts_of(VOCABULARY, T))
 TOKENS, MASK = as_arrays(TEXTS, T, VOCABULARY.pad_id)
 RATE = 0.3
-# Compiles four times as fast; what is run is tiny.
-QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 def table_generator() -> Generator:
@@ -126,14 +123,14 @@ def state_of(gan: Gan, batch: Batch = BATCH, reference: bool = False, step: int 
 
 
 def stepped(gan: Gan, state: GanState, batch: Batch = BATCH) -> tuple[GanState, dict[str, jax.Array]]:
-    return jit(gan.adversarial_step)(state, batch)
+    return jax.jit(gan.adversarial_step)(state, batch)
 
 
 def written_by_hand(state: GanState, batch: Batch = BATCH, temperature: float = 1.0, params: Any = None) -> Batch:
     """What the step writes, in place of the batch's targets."""
     key = jax.random.split(jax.random.fold_in(state.key, state.step), 4)[0]
     params = state.generator.params if params is None else params
-    written = jit(lambda p: sample(GENERATOR, p, key, batch.prompt, batch.prompt_mask, T, temperature))(params)
+    written = jax.jit(lambda p: sample(GENERATOR, p, key, batch.prompt, batch.prompt_mask, T, temperature))(params)
     return batch.replace(target=written.tokens, target_mask=written.mask)
 
 
@@ -158,7 +155,7 @@ def log_probs_by_hand(params: Any, texts: Batch, temperature: float = 1.0) -> ja
 
 def moved_by(gradient_of: Callable[[Any], jax.Array], params: Any) -> Any:
     """Parameters after one update by plain gradient descent."""
-    return jax.tree.map(lambda p, g: p - RATE * g, params, jit(jax.grad(gradient_of))(params))
+    return jax.tree.map(lambda p, g: p - RATE * g, params, jax.jit(jax.grad(gradient_of))(params))
 
 
 # ---- KL
@@ -204,11 +201,11 @@ def test_the_expected_gradient_of_each_kl_estimator_is_that_of_the_divergence_it
         player, _, metrics = policy_update(game, game.estimator, state_d, one, written, judgement, jax.random.key(0))  # type: ignore[arg-type]
         return jax.tree.map(lambda a, b: a - b, params, player.params), metrics
 
-    gradients, metrics = jit(jax.vmap(update))(EVERY)
+    gradients, metrics = jax.jit(jax.vmap(update))(EVERY)
     chances = jnp.exp(jnp.where(MASK, log_probs_by_hand(params, EVERY, temperature), 0.0).sum(axis=1))
     assert float(chances.sum()) == pytest.approx(1, abs=1e-5)
     expected = jax.tree.map(lambda g: jnp.tensordot(chances, g, 1), gradients)
-    values = jit(
+    values = jax.jit(
         lambda p: {kind: jax.value_and_grad(divergence, 1)(kind, p, state.reference, temperature) for kind in KINDS}
     )(params)
     exact = values[kind][1]
@@ -242,7 +239,7 @@ def test_the_low_variance_kl_of_a_token_is_ratio_minus_1_minus_log_ratio_and_nev
 
     # The baseline of an estimator that has learned nothing is 0.
     state = state.replace(estimator=reinforce().init(1))
-    found, expected = jit(jax.vmap(kl))(jax.random.split(jax.random.key(1), 200))
+    found, expected = jax.jit(jax.vmap(kl))(jax.random.split(jax.random.key(1), 200))
     assert float(found.min()) >= 0
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-6)
     assert float(found.max()) > 1
@@ -382,7 +379,7 @@ def test_a_demonstration_is_the_prompts_real_text_with_the_reward_at_its_last_to
 
 def test_the_share_of_demonstrations_falls_linearly_to_0_from_the_beginning_of_the_phase() -> None:
     gan = gan_of(estimator=reinforce(), demonstrations=LESSON)
-    step, state = jit(gan.adversarial_step), state_of(gan, MANY, step=30)
+    step, state = jax.jit(gan.adversarial_step), state_of(gan, MANY, step=30)
     assert int(state.begun) == 30
     found = [float(step(state.replace(step=jnp.int32(30 + made)), MANY)[1]["demonstrations"]) for made in (0, 5, 9)]
     for share, expected in zip(found, (0.8, 0.4, 0.08), strict=True):
@@ -554,7 +551,7 @@ def test_self_play_prefers_real_text_to_the_references_and_has_no_discriminator(
 
 def test_the_generator_becomes_its_own_reference_on_schedule() -> None:
     gan = gan_of(estimator=spin(refresh_every=2))
-    step, state = jit(gan.adversarial_step), state_of(gan, reference=True)
+    step, state = jax.jit(gan.adversarial_step), state_of(gan, reference=True)
     for made in range(5):
         before = state
         state, metrics = step(state, BATCH)

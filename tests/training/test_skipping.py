@@ -33,7 +33,6 @@ GENERATOR = build_generator(LstmConfig(layers=1, embedding=4, hidden=4), VOCABUL
 DISCRIMINATOR = build_discriminator(LinearConfig(embedding=4), VOCABULARY)
 EVERYTHING = {"ema_decay": 0.9, "replay_size": 8, "kl_weight": 0.1}
 HUGE = 1e6
-QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 def is_bad(real_mask: jax.Array) -> jax.Array:
@@ -133,7 +132,7 @@ EACH = pytest.mark.parametrize("case", CASES)
 @functools.cache
 def step_of(case: str) -> Callable[[GanState, Batch], tuple[GanState, dict[str, jax.Array]]]:
     gan, name = CASES[case][0]
-    return jax.jit(getattr(skipping(gan), name), compiler_options=QUICK)
+    return jax.jit(getattr(skipping(gan), name))
 
 
 def batches(case: str) -> tuple[Batch, Batch]:
@@ -180,7 +179,7 @@ def test_a_step_that_goes_wrong_changes_nothing_and_the_next_goes_on(case: str) 
 def test_without_the_wrapper_such_a_step_spoils_the_parameters(case: str) -> None:
     """What the test above would not notice, were the bad batch harmless."""
     gan, name = CASES[case][0]
-    after, _ = jax.jit(getattr(gan, name), compiler_options=QUICK)(started(case), batches(case)[1])
+    after, _ = jax.jit(getattr(gan, name))(started(case), batches(case)[1])
     params = jax.tree.leaves((after.generator.params, after.discriminator.params))
     assert not all(np.isfinite(leaf).all() for leaf in params)
 
@@ -210,6 +209,6 @@ def test_a_step_that_is_made_is_the_step_without_the_wrapper() -> None:
     gan, name = CASES["the pair loss"][0]
     state = started("the pair loss")
     guarded, _ = step_of("the pair loss")(state, GOOD)
-    plain, _ = jax.jit(getattr(gan, name), compiler_options=QUICK)(state, GOOD)
+    plain, _ = jax.jit(getattr(gan, name))(state, GOOD)
     for one, other in zip(jax.tree.leaves(guarded.generator), jax.tree.leaves(plain.generator), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
