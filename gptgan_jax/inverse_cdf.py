@@ -14,7 +14,8 @@ BLOCK = 128
 def draw_tokens(uniforms: Array, logits: Array) -> tuple[Array, Array]:
     """Tokens in proportion to softmax(logits), up to float32 rounding; a logit of -inf is never drawn.
 
-    The logits are read three times, and nothing of their size is written.
+    The logits are read three times; of their size no more than the exponentials is written, where these are not fused
+    into their sums.
 
     Args:
         uniforms: float32 [2, N] in [0, 1).
