@@ -163,6 +163,7 @@ def test_a_step_is_compiled_from_shapes_alone(monkeypatch: pytest.MonkeyPatch) -
     assert found.temporaries > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", ["gpt2_likelihood", "gpt2_adversarial"])
 def test_the_rival_computes_the_same_in_bfloat16(case: str) -> None:
     pytest.importorskip("torch")

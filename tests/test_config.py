@@ -287,7 +287,7 @@ TINY_SIZES: dict[str, int] = {
 
 
 # Those that `make test` trains; `.ci/run` trains all.
-TRAINED = ("recommended", "seqgan", "relgan", "spin")
+TRAINED = ("recommended", "relgan", "spin")
 
 
 @pytest.mark.parametrize(

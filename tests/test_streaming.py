@@ -39,7 +39,11 @@ def sampled(generator: Generator, params: Params, key: jax.Array, prompt: list[i
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-@pytest.mark.parametrize("drawing", [Drawing(0.0), Drawing(1.0), Drawing(0.8, 3, 0.9)], ids=str)
+@pytest.mark.parametrize(
+    "drawing",
+    [Drawing(0.0), pytest.param(Drawing(1.0), marks=pytest.mark.thorough), Drawing(0.8, 3, 0.9)],
+    ids=str,
+)
 def test_it_writes_what_the_sampler_writes_whatever_the_prompts_length(kind: str, drawing: Drawing) -> None:
     generator, params = started(kind)
     stream = TokenStream(generator, params, drawing, LONGEST, LENGTH)

@@ -83,7 +83,10 @@ def test_the_pair_loss_is_weighed() -> None:
     assert_trees_close(jax.tree.map(lambda x: 2 * x, moved[0]), moved[1])
 
 
-@pytest.mark.parametrize("estimator", [gg.reinforce(discount=1.0), gg.rollout(2), gumbel(1.0)])
+@pytest.mark.parametrize(
+    "estimator",
+    [gg.reinforce(discount=1.0), pytest.param(gg.rollout(2), marks=pytest.mark.thorough), gumbel(1.0)],
+)
 @pytest.mark.parametrize("wrapper", [matching_features, naming_label])
 def test_what_the_classes_pay_reaches_the_generator_by_every_family(wrapper, estimator) -> None:
     options = {"class_weight": 1.0, "estimator": estimator}
