@@ -39,11 +39,14 @@ def shape_logits(
     Excluded tokens get -inf.
     """
     temperature = jnp.asarray(temperature, jnp.float32)
-    shaped = jax.lax.cond(
-        temperature > 0,
-        lambda: logits / temperature,
-        lambda: jnp.where(logits >= logits.max(axis=-1, keepdims=True), 0.0, -jnp.inf),
-    )
+    warm = temperature > 0
+
+    def with_greedy() -> Array:
+        greedy = jnp.where(logits >= logits.max(axis=-1, keepdims=True), 0.0, -jnp.inf)
+        return jnp.where(warm, logits / jnp.where(warm, temperature, 1.0), greedy)
+
+    # For the largest logits all are read once more: only where some row is greedy.
+    shaped = jax.lax.cond(warm.all(), lambda: logits / temperature, with_greedy)
     if top_k is not None:
         ordered = jnp.flip(jnp.sort(shaped, axis=-1), axis=-1)
         last = jnp.clip(jnp.asarray(top_k, jnp.int32), 1, logits.shape[-1]) - 1

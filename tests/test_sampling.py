@@ -169,6 +169,18 @@ def test_each_stage_reads_the_slots_that_it_can_fill(monkeypatch: pytest.MonkeyP
     assert set(rooms) == {prompt + end - 1 for end in (2, 4, 6, 8)}
 
 
+def test_each_row_can_have_a_temperature_of_its_own() -> None:
+    generator, params = generator_of("gpt2")
+    write = jax.jit(functools.partial(sample, generator, length=LENGTH))
+    rows = MANY.prompt.shape[0]
+    given = params, jax.random.key(2), MANY.prompt, MANY.prompt_mask
+    mixed = write(*given, temperature=jnp.where(jnp.arange(rows) % 2, 5.0, 0.0)[:, None])
+    for parity, temperature in ((1, 5.0), (0, 0.0)):
+        alone = write(*given, temperature=jnp.float32(temperature))
+        np.testing.assert_array_equal(mixed.tokens[parity::2], alone.tokens[parity::2])
+        np.testing.assert_allclose(mixed.log_probs[parity::2], alone.log_probs[parity::2], rtol=1e-5, atol=1e-6)
+
+
 def test_temperature_0_writes_the_likeliest_token_each_time() -> None:
     generator, params = generator_of("gpt2")
     write, _ = compiled("gpt2")
