@@ -96,8 +96,13 @@ class OutputHead(nn.Module):
 
     def __call__(self, hidden: Array) -> Array:
         kernel, bias = self.weights(hidden.shape[-1])
-        logits = output_logits(hidden, kernel, self.dtype)
-        return logits if bias is None else logits + bias
+        if bias is None:
+            return output_logits(hidden, kernel, self.dtype)
+        if self.dtype != "float32":
+            return output_logits(hidden, kernel, self.dtype) + bias
+        # As weights of an input that is always 1: to add it to the logits would be one more pass over them.
+        ones = jnp.ones((*hidden.shape[:-1], 1), hidden.dtype)
+        return output_logits(jnp.concatenate([hidden, ones], -1), jnp.concatenate([kernel, bias[None]]), self.dtype)
 
     def weighted_nats(self, hidden: Array, targets: Array, weights: Array) -> Array:
         """See `chunked_likelihood.weighted_nats`."""
