@@ -115,6 +115,17 @@ def discriminator_forward(config: DiscriminatorConfig, rows: int, length: int) -
     return _blocks(config, config.layers, rows, length, length) + _product(tokens, config.width, 1, "float32")
 
 
+def discriminator_ends(config: CnnConfig, rows: int, count: int, start: int, length: int) -> Work:
+    """Scores of `rows` texts from what is known of their first `start` tokens, which `count` neighbours have in common;
+    `length` tokens come after them. See `convolution.largest_in_ends`."""
+    total = _product(rows, len(config.widths) * config.filters, 1, "float32")
+    for width in config.widths:
+        own = sum(min(width, last + 1) for last in range(length))
+        shared = sum(min(start, max(0, width - 1 - last)) for last in range(length))
+        total += _product(rows * own + rows // count * shared, config.embedding, config.filters, config.dtype)
+    return total
+
+
 def discriminator_next_tokens(
     config: TransformerDiscriminatorConfig, vocab_size: int, rows: int, length: int, target: int
 ) -> Work:

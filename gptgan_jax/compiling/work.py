@@ -2,6 +2,7 @@
 
 from gptgan_jax.compiling.networks import (
     Work,
+    discriminator_ends,
     discriminator_forward,
     discriminator_next_tokens,
     generator_forward,
@@ -133,9 +134,13 @@ class _Step:
         judged = self.target * self.discriminator(rows)
         if isinstance(judge, CnnConfig):
             # What the continuations of a stretch share is read once.
-            parts = stretches_of(self.target, STRETCHES)
-            tokens = sum(len(part) * (self.target - 1 - int(part[0])) for part in parts if len(part))
-            judged = self.discriminator(self.fakes) + tokens * discriminator_forward(judge, rows, 1)
+            begun = [(len(part), int(part[0]) + 1) for part in stretches_of(self.target, STRETCHES) if len(part)]
+            # The texts themselves are read, and scored as often as the others.
+            begun.append((1, self.target))
+            judged = self.discriminator(self.fakes)
+            for times, shared in begun:
+                ends = discriminator_ends(judge, rows, count, self.prompt + shared, self.target - shared)
+                judged += times * ends
         return {"rollouts written": continuing + known, "D judges rollouts": judged}
 
     # ---- one pass

@@ -1,11 +1,16 @@
-"""The convolution over tokens, with its gradients written as convolutions of the same form.
+"""The convolution over tokens, with its gradients written as convolutions of the same form, and what it finds in the
+ends of texts that begin alike.
 
 XLA's CPU backend has a fast convolution for one order of dimensions. It brings others into that order in the outermost
 computation alone, so a gradient taken inside a loop, as that of the discriminator's further updates of a step, would
 run twenty times slower.
 """
 
+from collections.abc import Sequence
+
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from gptgan_jax.types import Array
 
@@ -14,12 +19,6 @@ from gptgan_jax.types import Array
 def causal_convolution(x: Array, kernel: Array) -> Array:
     """Windows that end at each token, with zeros before the first: [B, S, E], [W, E, F] -> [B, S, F]."""
     return _convolution(x, kernel, kernel.shape[0] - 1, 0)
-
-
-def causal_convolution_from(x: Array, kernel: Array, start: int) -> Array:
-    """Of the same windows those that end at token `start` or later: [B, S, E], [W, E, F] -> [B, S - start, F]."""
-    before = kernel.shape[0] - 1
-    return _convolution(x[:, max(0, start - before) :], kernel, max(0, before - start), 0)
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -36,6 +35,54 @@ def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]
 
 
 causal_convolution.defvjp(_forward, _backward)
+
+
+def largest_in_ends(x: Array, mask: Array, kernels: Sequence[Array], start: int, count: int) -> list[Array]:
+    """Of the same windows that end at token `start` or later, inside the mask, each filter's largest.
+
+    A window across `start` is a sum of two products: what it reads before `start` is computed once for `count` texts,
+    and no zeros are multiplied. Products of the same tokens are one, whatever the width.
+
+    Args:
+        x: [B, S, E], 0 outside the mask; of B texts, `count` neighbours have their first `start` tokens in common.
+        mask: bool [B, S].
+        kernels: [W, E, F] each, W differing.
+
+    Returns:
+        [B, F] for each kernel; -inf where no token at `start` or later is inside the mask.
+    """
+    begun, end, inside = x[::count, :start], x[:, start:], mask[:, start:, None]
+    length, widths = end.shape[1], [kernel.shape[0] for kernel in kernels]
+    # By kernel and by how many tokens at `start` or later the window has.
+    before: dict[tuple[int, int], Array] = {}
+    after: dict[tuple[int, int], Array] = {}
+    for n in range(1, max(widths)):
+        seen = min(n, start)
+        weights = {i: kernels[i][n - seen : n] for i, width in enumerate(widths) if 0 < width - n <= length}
+        before |= {(i, widths[i] - n): one for i, one in _products(begun[:, start - seen :], weights).items()}
+        weights = {i: kernels[i][-n:] for i, width in enumerate(widths) if n < width and n <= length}
+        after |= {(i, n): one for i, one in _products(end[:, :n], weights).items()}
+    found = []
+    for i, (kernel, width) in enumerate(zip(kernels, widths, strict=True)):
+        largest = jnp.full((x.shape[0], kernel.shape[2]), -jnp.inf, x.dtype)
+        if width <= length:
+            whole = _convolution(end, kernel, 0, 0)
+            largest = jnp.where(inside[:, width - 1 :], whole, -jnp.inf).max(axis=1)
+        for n in range(1, min(width, length + 1)):
+            across = jnp.repeat(before[i, n], count, axis=0) + after[i, n]
+            largest = jnp.maximum(largest, jnp.where(inside[:, n - 1], across, -jnp.inf))
+        found.append(largest)
+    return found
+
+
+def _products(x: Array, kernels: dict[int, Array]) -> dict[int, Array]:
+    """Of the same tokens, in one: [B, N, E] by [N, E, F] each -> [B, F] each."""
+    if not kernels:
+        return {}
+    weights = [kernel.reshape(-1, kernel.shape[2]) for kernel in kernels.values()]
+    products = x.reshape(x.shape[0], -1) @ jnp.concatenate(weights, axis=1)
+    ends = np.cumsum([one.shape[1] for one in weights])[:-1]
+    return dict(zip(kernels, jnp.split(products, ends, axis=1), strict=True))
 
 
 def _convolution(x: Array, kernel: Array, before: int, after: int) -> Array:

@@ -179,8 +179,7 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, cla
         if config.spectral_norm:
             params = spectrally_normalised(params)
         x = embed(params, batch).astype(DTYPES[config.dtype])
-        begun = jnp.repeat(kept[:, shared - 1], x.shape[0] // kept.shape[0], axis=0)
-        arguments = begun, x, mask_of(batch), batch.prompt.shape[1] + shared
+        arguments = kept[:, shared - 1], x, mask_of(batch), batch.prompt.shape[1] + shared
         whole: Any = module.apply({"params": params}, *arguments, method="judge_ends")
         return Scores(jnp.zeros((x.shape[0], 0)), whole.scores, whole.classes, whole.features)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gptgan_jax.models.convolution import causal_convolution
+from gptgan_jax.models.convolution import causal_convolution, largest_in_ends
 
 ROWS, LENGTH, CHANNELS, FILTERS = 3, 5, 2, 4
 
@@ -56,3 +56,20 @@ def test_the_gradient_of_a_gradient_penalty_is_that_of_xlas_own_convolution() ->
         return jax.grad(penalty)(kernel)
 
     np.testing.assert_allclose(penalty_of(causal_convolution), penalty_of(own), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("start", range(1, LENGTH))
+def test_the_largest_in_ends_is_that_of_the_windows_that_end_there(start: int) -> None:
+    count, widths = 3, (1, 2, 4, 5, 8)
+    rng = np.random.default_rng(start)
+    begun = np.repeat(rng.normal(size=(ROWS, start, CHANNELS)), count, axis=0)
+    x = np.concatenate([begun, rng.normal(size=(ROWS * count, LENGTH - start, CHANNELS))], axis=1).astype(np.float32)
+    lengths = rng.integers(start, LENGTH + 1, ROWS * count)
+    lengths[:count] = 1  # ended with the shared beginning, or inside it
+    mask = np.arange(LENGTH) < lengths[:, None]
+    x = np.where(mask[..., None], x, 0)
+    kernels = [rng.normal(size=(width, CHANNELS, FILTERS)).astype(np.float32) for width in widths]
+    found = jax.jit(largest_in_ends, static_argnums=(3, 4))(x, mask, kernels, start, count)
+    for kernel, largest in zip(kernels, found, strict=True):
+        windows = np.where(mask[..., None], _windows(x.astype(np.float64), kernel), -np.inf)
+        np.testing.assert_allclose(largest, windows[:, start:].max(axis=1), rtol=2e-5, atol=2e-5)
