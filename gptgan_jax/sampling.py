@@ -79,20 +79,21 @@ def _nucleus_threshold(probs: Array, top_p: Array | float) -> Array:
     return jnp.minimum(jax.lax.bitcast_convert_type(low, jnp.float32), most)
 
 
-def draw(key: Array, logits: Array, rows: Rows = ALL_ROWS) -> tuple[Array, Array]:
-    """Draws one token a row in proportion to softmax(logits).
+def draw(key: Array, logits: Array, rows: Rows = ALL_ROWS, count: int = 1) -> tuple[Array, Array]:
+    """Draws tokens of each row in proportion to softmax(logits).
 
     Args:
         key: PRNG key.
         logits: float32 [B, V]; -inf is never drawn.
-        rows: where these B are a device's share of more.
+        rows: where the draws are a device's share of more.
+        count: draws a row.
 
     Returns:
-        tokens int32 [B] and their log-probabilities float32 [B].
+        tokens int32 [B * count], those of a row neighbours, and their log-probabilities float32 [B * count].
     """
-    tokens, log_total = draw_tokens(rows.uniform(key, (2, logits.shape[0]), axis=1), logits)
-    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
-    return tokens, chosen - log_total
+    tokens, log_total = draw_tokens(rows.uniform(key, (2, logits.shape[0] * count), axis=1), logits)
+    chosen = jnp.take_along_axis(logits, tokens.reshape(-1, count), axis=-1)
+    return tokens, (chosen - log_total[:, None]).ravel()
 
 
 STAGES = 4
@@ -178,8 +179,9 @@ def _write_on(
     rows: Rows = ALL_ROWS,
     stages: Sequence[int] = (),
 ) -> Sample:
-    """Goes on from what is written until every row has ended or is full; `logits` [B, V] are of the next token.
+    """Goes on from what is written until every row has ended or is full.
 
+    `logits` are of the next token, [B, V], or [B / M, V] where M neighbours have them in common.
     `stages` say where the loop is parted, if nothing is written yet and the generator's cache can be resized.
     """
     vocabulary = generator.vocabulary
@@ -188,8 +190,8 @@ def _write_on(
     ends = list(stages) if resized else [length]
 
     def emit(so_far: _SoFar, logits: Array) -> _SoFar:
-        shaped = shape_logits(logits, temperature, top_k, top_p)
-        token, log_prob = draw(jax.random.fold_in(key, so_far.written), shaped, rows)
+        shaped, count = shape_logits(logits, temperature, top_k, top_p), so_far.ended.shape[0] // logits.shape[0]
+        token, log_prob = draw(jax.random.fold_in(key, so_far.written), shaped, rows, count)
         token = jnp.where(so_far.ended, vocabulary.pad_id, token)
         ended = so_far.ended if vocabulary.eos_id is None else so_far.ended | (token == vocabulary.eos_id)
         return _SoFar(
@@ -279,7 +281,7 @@ def rollout_values(
             params,
             key_write,
             repeated,
-            jnp.repeat(logits, count, axis=0),
+            logits,
             generator.repeat(cache, count),
             temperature,
             rows=rows,

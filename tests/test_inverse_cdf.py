@@ -31,6 +31,16 @@ def test_frequencies_fit_the_softmax(vocab_size: int) -> None:
     assert observed.sum() == count
 
 
+@pytest.mark.parametrize("vocab_size", [3, 128, 300])
+def test_several_draws_of_a_row_are_those_of_the_row_repeated(vocab_size: int) -> None:
+    logits = jax.random.normal(jax.random.key(0), (4, vocab_size))
+    uniforms = jax.random.uniform(jax.random.key(1), (2, 12))
+    tokens, log_total = draw(uniforms, logits)
+    wanted, repeated = draw(uniforms, jnp.repeat(logits, 3, axis=0))
+    np.testing.assert_array_equal(tokens, wanted)
+    np.testing.assert_allclose(log_total, repeated[::3], rtol=1e-6)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.data())
 def test_a_token_of_no_probability_is_never_drawn(seed: int, possible: int, data: st.DataObject) -> None:
