@@ -194,7 +194,9 @@ class Attention(nn.Module):
         batch, length, _ = x.shape
         qkv = Projection(kv_heads * (group + 2) * head, cfg.qkv_bias, cfg.dtype, lora=cfg.lora, name="qkv")(x)
         qkv = constrain(qkv.reshape(batch, length, kv_heads, group + 2, head), "rows", None, "heads", None, None)
-        queries, keys, values = qkv[:, :, :, :group], qkv[:, :, :, group], qkv[:, :, :, group + 1]
+        # Of a split the gradient is one concatenation, of three slices the sum of three arrays of zeros but for a part.
+        queries, keys, values = jax.lax.split(qkv, (group, 1, 1), axis=3)
+        keys, values = keys[:, :, :, 0], values[:, :, :, 0]
         if cfg.qk_norm:
             queries = Norm("rms", cfg.norm_eps, name="query_norm")(queries)
             keys = Norm("rms", cfg.norm_eps, name="key_norm")(keys)
@@ -228,7 +230,7 @@ class CrossAttention(nn.Module):
             slots = step.context.shape[1]
             kv = Projection(2 * kv_heads * head, cfg.qkv_bias, cfg.dtype, lora=cfg.lora, name="key_value")(step.context)
             kv = constrain(kv.reshape(batch, slots, kv_heads, 2, head), "rows", None, "heads", None, None)
-            keys, values = kv[..., 0, :].swapaxes(1, 2), kv[..., 1, :].swapaxes(1, 2)
+            keys, values = (part[:, :, :, 0].swapaxes(1, 2) for part in jax.lax.split(kv, (1, 1), axis=3))
             if cache is not None:
                 cache = cache | {"cross_key": keys, "cross_value": values}
         else:
