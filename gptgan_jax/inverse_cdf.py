@@ -68,7 +68,16 @@ def _first_above(weights: Array, uniform: Array) -> Array:
     Rounding may make a cumulative sum move where a weight of 0 is added, so such places are taken out of the search,
     and the total is the largest sum that is left: then some sum is always above the uniform part of it.
     """
-    cumulative = jnp.where(weights > 0, jnp.cumsum(weights, axis=1), 0)
+    cumulative = jnp.where(weights > 0, _cumulative(weights), 0)
     above = cumulative > uniform[:, None] * jnp.max(cumulative, axis=1, keepdims=True)
     places = jnp.arange(weights.shape[1], dtype=jnp.int32)
     return jnp.min(jnp.where(above, places, weights.shape[1] - 1), axis=1)
+
+
+def _cumulative(weights: Array) -> Array:
+    """Sums of the weights up to each: [N, K] -> [N, K]."""
+    sums = functools.partial(jnp.cumsum, axis=1)
+    if weights.shape[1] > BLOCK:
+        return sums(weights)
+    # Of few weights, a product by a triangle of ones takes less time there.
+    return jax.lax.platform_dependent(weights, cpu=lambda w: w @ jnp.triu(jnp.ones((w.shape[1],) * 2)), default=sums)

@@ -209,7 +209,7 @@ class _Cnn(_WithTable):
         filters = [causal_convolution(jnp.where(inside, x, 0), kernel) for kernel in kernels]
         # The largest first, then bias and relu, which do not change which one is the largest.
         filters = [jnp.where(inside, one, -jnp.inf) for one in filters]
-        prefixes = jnp.concatenate([jax.lax.cummax(one, axis=1) for one in filters], axis=-1)
+        prefixes = jnp.concatenate([jax.lax.associative_scan(jnp.maximum, one, axis=1) for one in filters], axis=-1)
         whole = jnp.concatenate([one.max(axis=1) for one in filters], axis=-1)
         return self.drop(jax.nn.relu(prefixes + bias)), self.drop(jax.nn.relu(whole + bias))
 

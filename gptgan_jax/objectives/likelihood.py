@@ -44,7 +44,8 @@ def cross_entropy(logits: Array, targets: Array, mask: Array) -> Array:
 def entropy(logits: Array) -> Array:
     """Entropy in nats of each next-token distribution: float [..., V] -> float32 [...]."""
     logits = logits.astype(jnp.float32)
-    log_probs = logits - jax.nn.logsumexp(logits, axis=-1)[..., None]  # in the form of token_log_probs, so computed once
+    # In the form that token_log_probs has, so that XLA computes it once.
+    log_probs = logits - jax.nn.logsumexp(logits, axis=-1)[..., None]
     return -(jnp.exp(log_probs) * log_probs).sum(axis=-1)
 
 
