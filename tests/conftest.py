@@ -1,5 +1,6 @@
 """Before JAX is imported: one place for compiled programs, shared by all tests and by the processes that they start."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -10,6 +11,9 @@ import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `tiny`, whatever pytest's import mode
+
+# Traced programs are many long-lived objects: to look through them as often as Python does is a tenth of the time.
+gc.set_threshold(100_000, 50, 100)
 
 # The same examples every time: a test that fails here fails everywhere.
 settings.register_profile("stable", derandomize=True, deadline=None)
