@@ -41,7 +41,8 @@ def draw_tokens(uniforms: Array, logits: Array) -> tuple[Array, Array]:
     block = _first_above(of_each(sums), uniforms[0])
     inside = of_each(jnp.pad(rest, ((0, 0), (0, BLOCK - rest.shape[1])), constant_values=-jnp.inf))
     if whole:
-        chosen = blocks[of_each(jnp.arange(count)), jnp.minimum(block, whole - 1)]
+        places = jnp.minimum(block, whole - 1).reshape(count, draws, 1)
+        chosen = jnp.take_along_axis(blocks, places, axis=1).reshape(-1, BLOCK)
         inside = jnp.where(block[:, None] < whole, chosen, inside)
     tokens = block * BLOCK + _first_above(jnp.exp(inside - of_each(largest)), uniforms[1])
     return tokens, largest[:, 0] + jnp.log(sums.sum(axis=1))

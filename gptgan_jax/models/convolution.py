@@ -51,7 +51,8 @@ def largest_in_ends(x: Array, mask: Array, kernels: Sequence[Array], start: int,
     Returns:
         [B, F] for each kernel; -inf where no token at `start` or later is inside the mask.
     """
-    begun, end, inside = x[::count, :start], x[:, start:], mask[:, start:, None]
+    begun = x.reshape(-1, count, *x.shape[1:])[:, 0, :start]
+    end, inside = x[:, start:], mask[:, start:, None]
     length, widths = end.shape[1], [kernel.shape[0] for kernel in kernels]
     # By kernel and by how many tokens at `start` or later the window has.
     before: dict[tuple[int, int], Array] = {}

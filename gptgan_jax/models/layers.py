@@ -98,11 +98,19 @@ class OutputHead(nn.Module):
         kernel, bias = self.weights(hidden.shape[-1])
         if bias is None:
             return output_logits(hidden, kernel, self.dtype)
-        if self.dtype != "float32":
+
+        def added(hidden: Array, kernel: Array, bias: Array) -> Array:
             return output_logits(hidden, kernel, self.dtype) + bias
-        # As weights of an input that is always 1: to add it to the logits would be one more pass over them.
-        ones = jnp.ones((*hidden.shape[:-1], 1), hidden.dtype)
-        return output_logits(jnp.concatenate([hidden, ones], -1), jnp.concatenate([kernel, bias[None]]), self.dtype)
+
+        def multiplied(hidden: Array, kernel: Array, bias: Array) -> Array:
+            """The bias as weights of an input that is always 1."""
+            hidden = jnp.concatenate([hidden, jnp.ones((*hidden.shape[:-1], 1), hidden.dtype)], axis=-1)
+            return output_logits(hidden, jnp.concatenate([kernel, bias[None]]), self.dtype)
+
+        if self.dtype != "float32":
+            return added(hidden, kernel, bias)
+        # On a CPU adding it would be one more pass over the logits. Elsewhere products round it, even of float32.
+        return jax.lax.platform_dependent(hidden, kernel, bias, cpu=multiplied, default=added)
 
     def weighted_nats(self, hidden: Array, targets: Array, weights: Array) -> Array:
         """See `chunked_likelihood.weighted_nats`."""
