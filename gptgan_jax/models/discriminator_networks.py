@@ -205,8 +205,9 @@ class _Cnn(_WithTable):
     def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
         kernels, bias = self.windows()
         inside = mask[..., None]
+        x = jnp.where(inside, x, 0)
         # As convolutions, not as products with the windows side by side: on a CPU that is twice as fast.
-        filters = [causal_convolution(jnp.where(inside, x, 0), kernel) for kernel in kernels]
+        filters = [causal_convolution(x, kernel) for kernel in kernels]
         # The largest first, then bias and relu, which do not change which one is the largest.
         filters = [jnp.where(inside, one, -jnp.inf) for one in filters]
         prefixes = jnp.concatenate([jax.lax.associative_scan(jnp.maximum, one, axis=1) for one in filters], axis=-1)
