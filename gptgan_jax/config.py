@@ -68,6 +68,12 @@ class LikelihoodPhase:
 
     steps: int = key(1000, "batches; 0 leaves the phase out", ge=0)
     batch_size: int = key(64, "texts a batch, over all devices", ge=1)
+    length_buckets: int = key(
+        1,
+        "widths of batches, of texts of like length: less padding, one compilation a width; of phase 2 as well",
+        ge=1,
+        le=64,
+    )
     optimizer: OptimizerConfig = key(OptimizerConfig, "the generator's optimiser")
 
 

@@ -41,6 +41,10 @@ class Ragged:
     def __getitem__(self, i: int) -> np.ndarray:
         return self.tokens[self.offsets[i] : self.offsets[i + 1]]
 
+    def lengths(self, documents: np.ndarray) -> np.ndarray:
+        """Of some of the sequences, 0 for the index -1: int64 [N] -> int64 [N]."""
+        return np.where(documents < 0, 0, self.offsets[documents + 1] - self.offsets[documents])
+
     def subset(self, documents: np.ndarray) -> "Ragged":
         """Some of the sequences, in the order of the indices given."""
         lengths = np.diff(self.offsets)[documents]
@@ -328,14 +332,10 @@ def gather(split: TokenisedSplit, documents: np.ndarray) -> Batch:
     return Batch(*arrays)
 
 
-def _lengths(ragged: Ragged, documents: np.ndarray) -> np.ndarray:
-    return np.where(documents < 0, 0, ragged.offsets[documents + 1] - ragged.offsets[documents])
-
-
 def _padded_right(ragged: Ragged, documents: np.ndarray, width: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
     """int32 and bool [B, width]: tokens, then padding."""
     columns = np.arange(width)
-    mask = columns < _lengths(ragged, documents)[:, None]
+    mask = columns < ragged.lengths(documents)[:, None]
     places = ragged.offsets[documents][:, None] + columns
     return np.where(mask, ragged.tokens.take(places, mode="clip"), np.int32(pad_id)), mask
 
@@ -345,7 +345,7 @@ def _prompts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """int32 and bool [B, longest + 1]: padding, then BOS, then tokens."""
     from_end = np.arange(longest + 1) - (longest + 1)  # the last column is -1
-    lengths = _lengths(ragged, documents)[:, None]
+    lengths = ragged.lengths(documents)[:, None]
     places = ragged.offsets[documents + 1][:, None] + from_end
     tokens = ragged.tokens.take(places, mode="clip") if len(ragged.tokens) else np.zeros(places.shape, np.int32)
     tokens = np.where(from_end == -1 - lengths, np.int32(vocabulary.bos_id), tokens)

@@ -9,6 +9,7 @@ import numpy as np
 from gptgan_jax.config import LIKELIHOOD, PHASES, Phase
 from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.data.labelled_batches import labelled_batch_at
+from gptgan_jax.data.length_buckets import bucketed_batch_at
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.runs.records import Records, read_metrics
@@ -117,11 +118,15 @@ class PhaseRun:
 
         share = run.placement.share(self.rows)
         labelled = run.config.objective.classification.labelled_share
+        buckets = run.config.likelihood.length_buckets
 
         def make(position: int) -> Batch:
+            place = run.experiment.train, seed, position, self.rows
             if labelled is not None and self.phase in JUDGING:
-                return labelled_batch_at(run.experiment.train, seed, position, self.rows, labelled, *share)
-            return batch_at(run.experiment.train, seed, position, self.rows, *share)
+                return labelled_batch_at(*place, labelled, *share)
+            if buckets > 1 and self.phase in LIKELIHOOD:
+                return bucketed_batch_at(*place, buckets, *share)
+            return batch_at(*place, *share)
 
         return prefetch(make, step - self.first, run.placement.put)
 

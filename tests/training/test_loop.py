@@ -631,3 +631,28 @@ def test_each_update_of_the_discriminator_has_fresh_text(whole: Whole, tmp_path:
         patch.setattr(phase_run, "batch_at", noting)
         train(made.experiment, made.folder, silently)
     assert set(rows) == {3 * adversarial.batch_size}
+
+
+def test_only_likelihood_training_has_batches_of_several_widths(whole: Whole, tmp_path: Path) -> None:
+    widths: dict[str, set[int]] = {}
+    execute = phase_run.PhaseRun.execute
+
+    def noting(self: Any, state: Any) -> Any:
+        step = self.step
+
+        def noted(state: Any, batch: Any) -> Any:
+            widths.setdefault(self.phase, set()).add(batch.target.shape[1])
+            return step(state, batch)
+
+        self.step = noted
+        return execute(self, state)
+
+    config = whole.experiment.config
+    likelihood = dataclasses.replace(config.likelihood, length_buckets=3, steps=20)
+    experiment = dataclasses.replace(whole.experiment, config=dataclasses.replace(config, likelihood=likelihood))
+    experiment, folder = beside(whole._replace(experiment=experiment), tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phase_run.PhaseRun, "execute", noting)
+        train(experiment, folder, silently)
+    assert widths["likelihood"] == {4, 6}  # none of its texts fits the first bucket, of two tokens
+    assert widths["warmup"] == widths["adversarial"] == {config.data.max_length}

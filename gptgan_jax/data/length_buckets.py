@@ -1,0 +1,79 @@
+"""Batches of texts of like length, no wider than they need: less padding is computed, with one program a width.
+
+As those of `batches`, a pure function of a seed and a position. Fifty batches in a row hold the texts that they would
+hold without buckets, sorted by the bucket that each needs and cut anew; which of them comes first is drawn at random.
+"""
+
+import numpy as np
+
+from gptgan_jax.data.batches import TokenisedSplit, documents_at, gather
+from gptgan_jax.types import Batch
+
+WINDOW = 50
+"""Batches that are sorted together."""
+
+
+def buckets_of(split: TokenisedSplit, documents: np.ndarray, buckets: int) -> np.ndarray:
+    """For each document the narrowest bucket, of 1 to `buckets`, that holds both its prompt and its target.
+
+    Bucket i of n has room for i/n of the longest target and for i/n of the longest prompt, rounded up.
+    """
+    needed = -(-split.targets.lengths(documents) * buckets // split.max_length)
+    if split.prompts is not None:
+        with_bos = split.prompts.lengths(documents) + 1
+        needed = np.maximum(needed, -(-with_bos * buckets // (split.max_prompt_length + 1)))
+    return needed
+
+
+def bucketed_batch_at(
+    split: TokenisedSplit,
+    seed: int,
+    position: int,
+    batch_size: int,
+    buckets: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Batch:
+    """The batch at a position: texts of like length, as wide as the widest bucket among them.
+
+    Args:
+        split: the documents.
+        seed, position, batch_size, process_index, process_count: as of `batches.batch_at`.
+        buckets: how many widths there are, at least 1.
+
+    Returns:
+        Batch of NumPy arrays with B = batch_size / process_count rows; all processes' are of one width.
+
+    Raises:
+        ValueError: an empty split, no bucket, or processes that do not divide the batch.
+    """
+    if not len(split) or buckets < 1 or batch_size % process_count or not 0 <= process_index < process_count:
+        raise ValueError(
+            f"no batch of {batch_size} in {buckets} buckets from {len(split)} documents for process {process_index} "
+            f"of {process_count}"
+        )
+    window, place = divmod(position, WINDOW)
+    elements = window * WINDOW * batch_size + np.arange(WINDOW * batch_size, dtype=np.int64)
+    documents = documents_at(seed, elements, len(split))
+    needed = buckets_of(split, documents, buckets)
+    # The sort is stable: within a bucket the order stays the random one of the stream.
+    cut = np.argsort(needed, kind="stable").reshape(WINDOW, batch_size)
+    # A stream of its own: the permutations are drawn with the bare seed.
+    key = np.array([(seed + 2**63) % 2**64, window], np.uint64)
+    chosen = cut[np.random.Generator(np.random.Philox(key=key)).permutation(WINDOW)[place]]
+    bucket = int(needed[chosen].max())
+    rows = batch_size // process_count
+    batch = gather(split, documents[chosen[process_index * rows : (process_index + 1) * rows]])
+    return _narrowed(batch, bucket, buckets)
+
+
+def _narrowed(batch: Batch, bucket: int, buckets: int) -> Batch:
+    """Without the padding that no text of the bucket needs: of prompts on the left, of targets on the right."""
+    prompt = -(-batch.prompt.shape[1] * bucket // buckets)
+    target = -(-batch.target.shape[1] * bucket // buckets)
+    return batch.replace(
+        prompt=batch.prompt[:, -prompt:],
+        prompt_mask=batch.prompt_mask[:, -prompt:],
+        target=batch.target[:, :target],
+        target_mask=batch.target_mask[:, :target],
+    )
