@@ -88,6 +88,13 @@ def _reasons_of_judgement(config: Config) -> Iterator[str]:
         yield "objective.reward log_ratio is what a token adds, and with dense false it equals logit; use that"
     if objective.next_token_weight:
         yield from _reasons_of_next_token(config)
+    if getattr(config.discriminator, "attention", "dense") == "flash":
+        for name in ("r1_weight", "r2_weight", "gradient_penalty_weight"):
+            if getattr(objective, name):
+                yield (
+                    f"objective.{name} needs second derivatives, which the kernels of discriminator.attention flash do "
+                    "not have: set discriminator.attention to dense, or the weight to 0"
+                )
     spectral = config.discriminator.spectral_norm
     if loss == "wasserstein" and not objective.gradient_penalty_weight and not spectral:
         yield (

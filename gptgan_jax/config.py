@@ -342,7 +342,8 @@ class Config:
     def _check_shared_trunk(self, discriminator: TransformerDiscriminatorConfig) -> None:
         if not isinstance(self.generator, TransformerConfig) or self.generator.encoder_layers:
             raise ValueError("discriminator.from_generator needs a decoder-only transformer as generator")
-        free = {"kind", "dropout", "dtype", "remat", "tied_embeddings", "lora", "kv_heads", "head_width", "mlp_width"}
+        free = {"kind", "dropout", "dtype", "attention", "remat", "tied_embeddings", "lora"}
+        free |= {"kv_heads", "head_width", "mlp_width"}  # compared by what they come to
         names = [field.name for field in dataclasses.fields(self.generator) if field.name not in free]
         for name in (*names, "key_value_heads", "head_size", "mlp_size"):
             mine, theirs = getattr(discriminator, name), getattr(self.generator, name)

@@ -8,7 +8,7 @@ dimension that an axis does not divide evenly is not split by it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -198,6 +198,30 @@ def gathered(params: Params, dtype: DTypeLike) -> Params:
         return jax.lax.with_sharding_constraint(x, PartitionSpec(*rest))
 
     return jax.tree.map_with_path(whole, params)
+
+
+def on_each_device(
+    function: Callable[..., Array],
+    arrays: Sequence[Array],
+    dimensions: Sequence[Sequence[str | None]],
+    out: Sequence[str | None],
+) -> Array:
+    """function(*arrays) of each device's own parts, for what the compiler can't split itself, such as a kernel.
+
+    Without a surrounding mesh, and inside `pmap` and `shard_map`, it is just that.
+
+    Args:
+        function: of arrays, none of which depends on other parts than its own; its value has the first one's shape.
+        arrays: its arguments.
+        dimensions: of each of them, as of `constrain`.
+        out: of its value.
+    """
+    sizes = _surrounding_mesh()
+    if not sizes:
+        return function(*arrays)
+    parts = tuple(PartitionSpec(*_fitting(d, x.shape, sizes)) for d, x in zip(dimensions, arrays, strict=True))
+    value = PartitionSpec(*_fitting(out, arrays[0].shape, sizes))
+    return jax.shard_map(function, in_specs=parts, out_specs=value, check_vma=False)(*arrays)
 
 
 def is_split() -> bool:

@@ -2,12 +2,14 @@
 
 Counted are matrix products, two FLOP a multiply-add; norms, activations and softmax are left out. Two figures: `model`
 is what the mathematics needs, so causal attention counts the lower triangle alone, T(T + 1)/2 of its T x T pairs;
-`performed` is what the program does, which computes the whole square and masks it.
+`performed` is what the program does, which computes the whole square and masks it, but for the kernels of `attention:
+flash`, which leave out the blocks above the diagonal. What those compute again in their backward pass is not counted.
 """
 
 import itertools
 from dataclasses import dataclass
 
+from gptgan_jax.models.attention import BLOCK
 from gptgan_jax.models.discriminators import (
     CnnConfig,
     DiscriminatorConfig,
@@ -187,7 +189,8 @@ def _blocks(
     block += _product(rows * new, heads * head, width, config.dtype)
     block += matrices * _product(rows * new, width, config.mlp_size, config.dtype)
     pairs = new * filled if filled is not None else (new * (new + 1) // 2 if causal else new * slots)
-    block += _attention(config, rows * pairs, rows * new * slots)
+    by_kernel = config.attention == "flash" and filled is None and new >= BLOCK
+    block += _attention(config, rows * pairs, rows * (pairs if by_kernel else new * slots))
     if context:
         block += _product(rows * new, width, heads * head, config.dtype)
         block += _product(rows * new, heads * head, width, config.dtype)

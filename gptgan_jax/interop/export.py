@@ -17,6 +17,7 @@ from gptgan_jax.interop.families import family_of
 from gptgan_jax.interop.huggingface import save_model
 from gptgan_jax.models.generators import build_generator
 from gptgan_jax.models.lora import LoraConfig, merged
+from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.runs.experiment import Writer, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.types import Params
@@ -95,7 +96,7 @@ def export_run(folder: RunFolder, kind: str, out: Path | None = None, checkpoint
         raise UserError(f"{out} exists; name another folder with --out, or remove it")
     evaluation = Evaluation.load(folder.path)
     params, saved = load_params(folder, run, checkpoint)
-    run, params = without_lora(run, params)
+    run, params = alone(run, params)
     use = form.use.replace("BOS]", f"{run.generator.vocabulary.bos_id}]")
     use = use.replace("LENGTH", str(run.config.data.max_length))
     card = model_card(kind, run.config, params, saved, evaluation, use)
@@ -103,16 +104,20 @@ def export_run(folder: RunFolder, kind: str, out: Path | None = None, checkpoint
     return out
 
 
-def without_lora(run: Writer, params: Params) -> tuple[Writer, Params]:
-    """The run with a generator without adapters, and its parameters, into which they are merged; else both as given.
+def alone(run: Writer, params: Params) -> tuple[Writer, Params]:
+    """The run with a generator that others can read, and its parameters: adapters are merged into what they adapt, and
+    attention is dense, as a kernel's blocks are of one length of prompt and the program is of all.
 
     The run's configuration stays as it is: it says how the weights came to be.
     """
     network = run.config.generator
-    if not network.lora.rank:
+    plain = replace(network, lora=LoraConfig())
+    if isinstance(plain, TransformerConfig):
+        plain = replace(plain, attention="dense")
+    if plain == network:
         return run, params
-    alone = build_generator(replace(network, lora=LoraConfig()), run.generator.vocabulary)
-    return replace(run, generator=alone), merged(params, network.lora)
+    generator = build_generator(plain, run.generator.vocabulary)
+    return replace(run, generator=generator), merged(params, network.lora) if network.lora.rank else params
 
 
 def _write(out: Path, write: Callable[[Path], None], card: str) -> None:

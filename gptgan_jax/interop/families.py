@@ -34,7 +34,7 @@ REQUIRED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("qwen3", _LLAMA_LIKE | {"qk_norm": True, "qkv_bias": False, "bias": False}),
 )
 # What two configurations may differ in and still be the same network.
-FREE = ("kind", "dropout", "dtype", "remat", "scan_layers", "lora", "kv_heads", "head_width", "mlp_width")
+FREE = ("kind", "dropout", "dtype", "attention", "remat", "scan_layers", "lora", "kv_heads", "head_width", "mlp_width")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from flax import linen as nn
 from flax import struct
 from pydantic import model_validator
 
+from gptgan_jax.models.attention import attend, causal_mask, flash_attend, mask_of
 from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, Norm, Projection, positions_of
 from gptgan_jax.models.lora import LoraConfig
 from gptgan_jax.models.rotary import RopeScaling, frequencies, rotate
@@ -60,6 +61,11 @@ class TransformerConfig:
     tied_embeddings: bool = key(True, "output logits use the input embedding table")
     dropout: float = key(0.0, "dropout rate after embeddings, attention and MLP", ge=0, lt=1)
     dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
+    attention: Literal["dense", "flash"] = key(
+        "dense",
+        "flash: by kernels that never hold all scores of a text (Splash on a TPU, cuDNN on an NVIDIA GPU); for texts "
+        "from some hundred tokens on, in bfloat16",
+    )
     remat: bool = key(False, "recompute activations in the backward pass to save memory")
     scan_layers: bool = key(False, "one compiled block scanned over layers; worth it from about 24 layers")
     lora: LoraConfig = key(LoraConfig, "adapters that learn in place of the weights that it starts from")
@@ -113,6 +119,10 @@ class TransformerConfig:
             raise ValueError(
                 f"rope_low_turns {self.rope_low_turns} is not less than rope_high_turns {self.rope_high_turns}"
             )
+        if self.attention == "flash" and self.dtype != "bfloat16":
+            raise ValueError("attention flash is of kernels for bfloat16: set dtype bfloat16, or attention dense")
+        if self.attention == "flash" and self.head_size % 8:
+            raise ValueError(f"attention flash needs heads of a multiple of 8 features, not {self.head_size}")
         self.lora.check_targets(self.matrices)
         return self
 
@@ -164,21 +174,8 @@ class _Step(struct.PyTreeNode):
     index: Array  # slot of the first new token
     context: Array | None  # [B, P, D], encoder output; None while decoding from a cache
     context_mask: Array | None  # bool [B, P]
-
-
-def attend(queries_BTKGE: Array, keys_BKSE: Array, values_BKSE: Array, mask_BTS: Array) -> Array:
-    """Grouped-query scaled dot-product attention with the softmax in float32.
-
-    A row of the mask without any slot gives the mean of the values rather than NaN; such rows are padding.
-
-    Returns:
-        [B, T, K, G, E].
-    """
-    scale = queries_BTKGE.shape[-1] ** -0.5
-    scores = jnp.einsum("btkge,bkse->bkgts", queries_BTKGE * scale, keys_BKSE, preferred_element_type=jnp.float32)
-    scores = jnp.where(mask_BTS[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(values_BKSE.dtype)
-    return jnp.einsum("bkgts,bkse->btkge", weights, values_BKSE)
+    whole: Array | None  # bool [B, T], which tokens are no padding, where they see none but each other; else None
+    causal: bool = struct.field(pytree_node=False, default=True)  # whether they see only those before them
 
 
 class Attention(nn.Module):
@@ -204,11 +201,16 @@ class Attention(nn.Module):
             queries = rotate(queries, step.positions, cfg.frequencies)
             keys = rotate(keys, step.positions, cfg.frequencies)
         keys, values = keys.swapaxes(1, 2), values.swapaxes(1, 2)
+        own = keys, values
         if cache is not None:
             keys = jax.lax.dynamic_update_slice_in_dim(cache["key"], keys, step.index, axis=2)
             values = jax.lax.dynamic_update_slice_in_dim(cache["value"], values, step.index, axis=2)
             cache = cache | {"key": keys, "value": values}
-        mixed = attend(queries, keys, values, step.mask).reshape(batch, length, cfg.heads * head)
+        if cfg.attention == "flash" and step.whole is not None:
+            mixed = flash_attend(queries, *own, step.whole, step.causal)
+        else:
+            mixed = attend(queries, keys, values, step.mask)
+        mixed = mixed.reshape(batch, length, cfg.heads * head)
         out = Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), lora=cfg.lora, name="out")
         return out(mixed), cache
 
@@ -357,14 +359,13 @@ class Trunk(nn.Module):
     def read(self, x: Array, mask: Array, context: Array | None = None, context_mask: Array | None = None) -> Array:
         """As `__call__`, from the token embeddings [B, T, D]."""
         positions = positions_of(mask)
-        step = _Step(positions, _causal(mask, x.shape[1]), jnp.int32(0), context, context_mask)
+        step = _Step(positions, mask_of(mask, causal=True), jnp.int32(0), context, context_mask, mask)
         return self.decoder(self.place(x, positions), None, step)[0]
 
     def encode(self, tokens: Array, mask: Array) -> Array:
         """Bidirectional hidden states of the prompt: int32 [B, P], bool [B, P] -> [B, P, D]."""
         positions = positions_of(mask)
-        both_ways = jnp.broadcast_to(mask[:, None, :], (*mask.shape, mask.shape[1]))
-        step = _Step(positions, both_ways, jnp.int32(0), None, None)
+        step = _Step(positions, mask_of(mask, causal=False), jnp.int32(0), None, None, mask, causal=False)
         return self.encoder(self.embed(tokens, positions), None, step)[0]
 
     def prefill(
@@ -391,7 +392,7 @@ class Trunk(nn.Module):
         caches = layer if cfg.scan_layers else (layer,) * cfg.layers
         filled = jnp.pad(mask, ((0, 0), (0, slots - length)))
         positions = positions_of(mask)
-        step = _Step(positions, _causal(filled, length), jnp.int32(0), context, context_mask)
+        step = _Step(positions, causal_mask(filled, length), jnp.int32(0), context, context_mask, mask)
         hidden, caches = self.decoder(self.embed(tokens, positions), caches, step)
         return hidden, Cache(caches, filled, jnp.int32(length), context_mask)
 
@@ -399,18 +400,9 @@ class Trunk(nn.Module):
         """Hidden states [B, D] of one new token a row, int32 [B], and the cache that holds it."""
         filled = cache.mask.at[:, cache.index].set(True)
         positions = cache.mask.sum(axis=1, dtype=jnp.int32)[:, None]
-        step = _Step(positions, filled[:, None, :], cache.index, None, cache.context_mask)
+        step = _Step(positions, filled[:, None, :], cache.index, None, cache.context_mask, None)
         hidden, caches = self.decoder(self.embed(tokens[:, None], positions), cache.layers, step)
         return hidden[:, 0], cache.replace(layers=caches, mask=filled, index=cache.index + 1)
-
-
-def _causal(filled: Array, length: int) -> Array:
-    """What the first `length` positions see: the filled slots up to themselves. bool [B, S] -> bool [B, length, S].
-
-    Padding sees itself, so that no row is empty: an empty one would average over all slots, the future included.
-    """
-    slots = filled.shape[1]
-    return jnp.tril(jnp.ones((length, slots), bool)) & filled[:, None, :] | jnp.eye(length, slots, dtype=bool)
 
 
 def _residual_init(depth: int) -> Any:

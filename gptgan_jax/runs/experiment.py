@@ -33,7 +33,7 @@ from gptgan_jax.runs.start import Start, by_token, on_first_device, placed_like
 from gptgan_jax.types import Batch, Params, Vocabulary
 
 # What two generators may differ in and still have the same parameters.
-FREE_OF_NETWORK = ("dropout", "dtype", "remat", "lora")
+FREE_OF_NETWORK = ("dropout", "dtype", "attention", "remat", "lora")
 
 
 @dataclass(frozen=True)

@@ -164,3 +164,20 @@ def test_what_libtpu_finds_too_large_is_status_1(tmp_path: Path, capsys: pytest.
     path = str(write_config(tmp_path, overrides | {"generator.width": 1024, "likelihood.batch_size": 1024}))
     assert main(["compile", path, "--topology", "v5e:2x4"]) == 1
     assert "does not fit v5e:2x4: likelihood: " in capsys.readouterr().err
+
+
+@needs_libtpu
+def test_attention_by_a_kernel_compiles_for_tpus_and_holds_no_scores(tmp_path: Path) -> None:
+    from gptgan_jax.compiling.chips import load_slice
+
+    network = {"layers": 1, "width": 256, "heads": 4, "max_positions": 2100, "dtype": "bfloat16"}
+    overrides: dict[str, Any] = {"data.max_length": 2048, "vocab_size": 512, "likelihood.batch_size": 64}
+    overrides |= {f"generator.{name}": value for name, value in network.items()}
+    overrides |= {"mesh.data": 1, "mesh.fsdp": 4, "mesh.tensor": 2}
+    held = {}
+    for attention in ("dense", "flash"):
+        config = tiny_config(tmp_path / attention, overrides | {"generator.attention": attention})
+        program = Compiler(config, load_players(config), load_slice("v5e:2x4")).program("likelihood")
+        assert program.memory is not None, program.too_large
+        held[attention] = program.memory.temporaries
+    assert held["flash"] < held["dense"] / 3

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from tiny import train_tiny
 
+from gptgan_jax import build_generator
 from gptgan_jax.cli import main
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop import export
 from gptgan_jax.interop.export import export_run
 from gptgan_jax.interop.huggingface import open_model
+from gptgan_jax.runs.experiment import load_writer
 from gptgan_jax.runs.folder import RunFolder
 
 
@@ -107,7 +110,6 @@ def test_stablehlo_takes_any_number_of_prompts_of_any_length_and_draws(run: Path
 
     from gptgan_jax import sample
     from gptgan_jax.interop.sampler import nested
-    from gptgan_jax.runs.experiment import load_writer
 
     folder = exported(run, "stablehlo", tmp_path / "out")
     sampler = jax.export.deserialize(bytearray((folder / "sampler.stablehlo").read_bytes()))
@@ -124,6 +126,21 @@ def test_stablehlo_takes_any_number_of_prompts_of_any_length_and_draws(run: Path
             np.testing.assert_allclose(theirs["log_probs"], ours.log_probs, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="P"):
         sampler.call(weights, np.uint32(0), np.ones((1, 11), np.int32), np.ones((1, 11), bool), np.float32(1))
+
+
+def test_a_program_for_prompts_of_every_length_has_no_kernel_of_one(run: Path) -> None:
+    writer = load_writer(RunFolder(run))
+    network = replace(writer.config.generator, attention="flash", dtype="bfloat16", head_width=8)
+    with_kernel = replace(
+        writer,
+        config=replace(writer.config, generator=network),
+        generator=build_generator(network, writer.generator.vocabulary),
+    )
+    params = {"any": "tree"}
+    alone, same = export.alone(with_kernel, params)
+    assert same is params
+    assert alone.generator.config == replace(network, attention="dense")
+    assert alone.config is with_kernel.config
 
 
 def test_an_exported_run_starts_another_where_it_ended(run: Path, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ from gptgan_jax import (
 )
 from gptgan_jax.compiling.collectives import collectives_of
 from gptgan_jax.errors import UserError
+from gptgan_jax.models.attention import flash_attend
 from gptgan_jax.objectives.discrimination import relativistic_tie, wasserstein
 from gptgan_jax.partitioning import MeshConfig, build_mesh, gathered, spec_of, state_shardings
 from gptgan_jax.training.run import Run
@@ -258,6 +259,40 @@ def writing() -> None:
             assert sum(each) <= (0 if name == "fsdp" else 0.1 * sum(*gathers.values())), (function, name, each)
 
 
+def attending() -> None:
+    """In a process with eight devices: attention that no compiler can split, alone and in scanned blocks."""
+    rng = np.random.default_rng(0)
+    arrays = [jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((8, 130, 2, 2, 4), *[(8, 2, 130, 4)] * 2)]
+    tokens = jnp.asarray(rng.random((8, 130)) < 0.9)
+
+    def gradients(arrays: Any, tokens: Any) -> Any:
+        return jax.grad(lambda parts: (flash_attend(*parts, tokens) ** 2).sum())(arrays)
+
+    config = TransformerConfig(
+        **SIZES | {"max_positions": 160, "head_width": 8},
+        dtype="bfloat16",
+        attention="flash",
+        remat=True,
+        scan_layers=True,
+    )
+    generator = build_generator(config, VOCABULARY)
+    batch = batch_of(prompts=tuple(range(1, 9)), targets=tuple(range(121, 129)), length=128)
+    params = random_params(jax.eval_shape(generator.init, jax.random.key(0), batch), seed=1)
+
+    def network(params: Any, batch: Batch) -> Any:
+        return jax.grad(lambda p: generator.logits(p, batch).max())(params)
+
+    one = jax.jit(gradients)(arrays, tokens)
+    for name in ("fsdp", "mixed"):
+        placement = Placement(build_mesh(MeshConfig(**MESHES[name])))
+        arguments = jax.device_put(params, placement.shardings(params)), placement.put(batch)
+        with jax.set_mesh(placement.mesh):
+            for a, b in zip(jax.jit(gradients)(arrays, tokens), one, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=name)
+            assert "shard_map" in str(jax.make_jaxpr(network)(*arguments))
+            assert all(np.isfinite(x).all() for x in jax.tree.leaves(jax.jit(network)(*arguments)))
+
+
 def in_eight_devices(work: str) -> None:
     """Runs a function of this file in a process of its own."""
     here = Path(__file__).resolve()
@@ -283,6 +318,10 @@ def test_every_mesh_gives_the_update_of_one_device_dropout_included(quick: bool)
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_pmap_and_shard_map_give_the_update_of_one_device(quick: bool) -> None:
     in_eight_devices(f"under_shard_map({quick})")
+
+
+def test_each_device_attends_to_its_own_texts_and_heads() -> None:
+    in_eight_devices("attending()")
 
 
 # ---- writing
