@@ -24,6 +24,8 @@ from gptgan_jax.evaluation.ngrams import bleu, self_bleu
 
 BASE = {"T": 64, "B": 16, "V": 1000, "layers": 2, "N": 2}
 REPEATS = 5
+LEAST_SECONDS = 1.0
+"""What repetitions take together at least: the first ones of a small step wait for memory to be found."""
 Point = dict[str, float]
 
 
@@ -143,8 +145,8 @@ def measured(function: Callable[..., Any], *arguments: Any) -> Point:
 
 def least(run: Callable[[], Any]) -> float:
     run()
-    seconds = []
-    for _ in range(REPEATS):
+    seconds: list[float] = []
+    while len(seconds) < REPEATS or sum(seconds) < LEAST_SECONDS:
         begin = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - begin)
