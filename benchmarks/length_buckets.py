@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from gptgan_jax.config_files import load_config
-from gptgan_jax.data.length_buckets import WINDOW, bucketed_batch_at
+from gptgan_jax.data.length_buckets import bucketed_batch_at, window_of
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.training.phases import build_gan
 
@@ -32,8 +32,9 @@ def main() -> None:
     step = jax.jit(gan.likelihood_step)
     state = gan.init(jax.random.key(0), experiment.example_batch())
     rows = config.likelihood.batch_size
+    together = window_of(experiment.train, rows)
     batches = {
-        count: [bucketed_batch_at(experiment.train, 0, place, rows, count) for place in range(WINDOW)]
+        count: [bucketed_batch_at(experiment.train, 0, place, rows, count) for place in range(together)]
         for count in BUCKETS
     }
     compilation, seconds = {}, {count: [] for count in BUCKETS}
@@ -51,13 +52,13 @@ def main() -> None:
             if turn:  # before the first, programs that were cleared are compiled again
                 seconds[count].append(time.perf_counter() - start)
     lengths = experiment.train.targets.lengths(np.arange(len(experiment.train)))
-    print(f"{jax.default_backend()}, {os.cpu_count()} CPUs, JAX {jax.__version__}; {WINDOW} batches of {rows} texts")
+    print(f"{jax.default_backend()}, {os.cpu_count()} CPUs, JAX {jax.__version__}; {together} batches of {rows} texts")
     print(f"{lengths.mean():.1f} tokens a text, the longest {config.data.max_length}\n")
     print("| widths | of it padding | a step | against one width | compilation |")
     print("|---:|---:|---:|---:|---:|")
     for count, those in batches.items():
         padding = 1 - sum(b.target_mask.sum() for b in those) / sum(b.target_mask.size for b in those)
-        median, first = (statistics.median(seconds[one]) / WINDOW for one in (count, 1))
+        median, first = (statistics.median(seconds[one]) / together for one in (count, 1))
         print(
             f"| {count} | {padding:.0%} | {1000 * median:.0f} ms | {first / median:.2f} | {compilation[count]:.1f} s |"
         )

@@ -56,6 +56,8 @@ def traced(case: str, steps: int, folder: Path) -> tuple[dict[str, str], Counter
 
     from benchmarks import ours
 
+    if CASES[case].only_compiled(jax.default_backend()):
+        raise SystemExit(f"benchmarks: {case} is too large to run on a CPU; give it an accelerator, or another case")
     side = ours.side(case)
     side.run()
     side.run()

@@ -88,6 +88,12 @@ def _reasons_of_judgement(config: Config) -> Iterator[str]:
         yield "objective.reward log_ratio is what a token adds, and with dense false it equals logit; use that"
     if objective.next_token_weight:
         yield from _reasons_of_next_token(config)
+    for player in ("generator", "discriminator"):
+        if config.mesh.backend == "pmap" and getattr(getattr(config, player), "attention", "dense") == "flash":
+            yield (
+                f"mesh.backend pmap splits no kernel where a run is validated: set {player}.attention to dense, or "
+                "mesh.backend to jit"
+            )
     if getattr(config.discriminator, "attention", "dense") == "flash":
         for name in ("r1_weight", "r2_weight", "gradient_penalty_weight"):
             if getattr(objective, name):

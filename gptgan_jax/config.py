@@ -70,7 +70,7 @@ class LikelihoodPhase:
     batch_size: int = key(64, "texts a batch, over all devices", ge=1)
     length_buckets: int = key(
         1,
-        "widths of batches, of texts of like length: less padding, one compilation a width; of phase 2 as well",
+        "widths of batches, of texts of like length: less padding, one compilation a width; in phase 2 as well",
         ge=1,
         le=64,
     )

@@ -2,14 +2,15 @@
 
 Counted are matrix products, two FLOP a multiply-add; norms, activations and softmax are left out. Two figures: `model`
 is what the mathematics needs, so causal attention counts the lower triangle alone, T(T + 1)/2 of its T x T pairs;
-`performed` is what the program does, which computes the whole square and masks it, but for the kernels of `attention:
-flash`, which leave out the blocks above the diagonal. What those compute again in their backward pass is not counted.
+`performed` is what the program does, which computes the whole square and masks it, but for the kernel of `attention:
+flash` on a TPU, which leaves out the blocks above the diagonal. What it computes again in its backward pass is not
+counted.
 """
 
 import itertools
 from dataclasses import dataclass
 
-from gptgan_jax.models.attention import BLOCK
+from gptgan_jax.models.attention import BLOCK, block_of
 from gptgan_jax.models.discriminators import (
     CnnConfig,
     DiscriminatorConfig,
@@ -189,8 +190,10 @@ def _blocks(
     block += _product(rows * new, heads * head, width, config.dtype)
     block += matrices * _product(rows * new, width, config.mlp_size, config.dtype)
     pairs = new * filled if filled is not None else (new * (new + 1) // 2 if causal else new * slots)
-    by_kernel = config.attention == "flash" and filled is None and new >= BLOCK
-    block += _attention(config, rows * pairs, rows * (pairs if by_kernel else new * slots))
+    performed = new * slots
+    if config.attention == "flash" and filled is None:
+        performed = _pairs_of_blocks(new, causal)
+    block += _attention(config, rows * pairs, rows * performed)
     if context:
         block += _product(rows * new, width, heads * head, config.dtype)
         block += _product(rows * new, heads * head, width, config.dtype)
@@ -200,6 +203,15 @@ def _blocks(
     cache = 2.0 * rows * (slots + context) * kv_heads * head * _BYTES[config.dtype] if filled is not None else 0.0
     recomputed = block.performed if config.remat else 0.0
     return layers * Work(block.model, block.performed, recomputed, block.weights, cache)
+
+
+def _pairs_of_blocks(tokens: int, causal: bool) -> int:
+    """Pairs of a query and a key that `attention.flash_attend` computes of a text, on a TPU."""
+    if tokens < BLOCK:
+        return tokens * tokens
+    block = block_of(tokens)
+    count = -(-tokens // block)
+    return block * block * (count * (count + 1) // 2 if causal else count * count)
 
 
 def _attention(config: TransformerConfig, pairs: float, performed: float) -> Work:

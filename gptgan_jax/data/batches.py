@@ -355,7 +355,8 @@ def _prompts(
 
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of an epoch. A batch looks at two neighbours, or at two of two streams, so four are kept."""
+    """The order of an epoch. Four are kept: a batch, or a window of them, looks at two neighbours, or at two of two
+    streams."""
     key = np.array([seed % 2**64, epoch], np.uint64)
     order = np.random.Generator(np.random.Philox(key=key)).permutation(count)
     order = order.astype(np.int32 if count < 2**31 else np.int64)

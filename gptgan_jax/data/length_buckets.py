@@ -1,7 +1,8 @@
 """Batches of texts of like length, no wider than they need: less padding is computed, with one program a width.
 
-As those of `batches`, a pure function of a seed and a position. Fifty batches in a row hold the texts that they would
-hold without buckets, sorted by the bucket that each needs and cut anew; which of them comes first is drawn at random.
+As those of `batches`, a pure function of a seed and a position. Fifty batches in a row, or as many as an epoch has,
+hold the texts that they would hold without buckets, sorted by the bucket that each needs and cut anew; which of them
+comes first is drawn at random.
 """
 
 import numpy as np
@@ -10,7 +11,11 @@ from gptgan_jax.data.batches import TokenisedSplit, documents_at, gather
 from gptgan_jax.types import Batch
 
 WINDOW = 50
-"""Batches that are sorted together."""
+
+
+def window_of(split: TokenisedSplit, batch_size: int) -> int:
+    """How many batches are sorted together: of more than an epoch, copies of a text would come into one batch."""
+    return max(1, min(WINDOW, len(split) // batch_size))
 
 
 def buckets_of(split: TokenisedSplit, documents: np.ndarray, buckets: int) -> np.ndarray:
@@ -52,15 +57,16 @@ def bucketed_batch_at(
             f"no batch of {batch_size} in {buckets} buckets from {len(split)} documents for process {process_index} "
             f"of {process_count}"
         )
-    window, place = divmod(position, WINDOW)
-    elements = window * WINDOW * batch_size + np.arange(WINDOW * batch_size, dtype=np.int64)
+    together = window_of(split, batch_size)
+    window, place = divmod(position, together)
+    elements = window * together * batch_size + np.arange(together * batch_size, dtype=np.int64)
     documents = documents_at(seed, elements, len(split))
     needed = buckets_of(split, documents, buckets)
     # The sort is stable: within a bucket the order stays the random one of the stream.
-    cut = np.argsort(needed, kind="stable").reshape(WINDOW, batch_size)
+    cut = np.argsort(needed, kind="stable").reshape(together, batch_size)
     # A stream of its own: the permutations are drawn with the bare seed.
     key = np.array([(seed + 2**63) % 2**64, window], np.uint64)
-    chosen = cut[np.random.Generator(np.random.Philox(key=key)).permutation(WINDOW)[place]]
+    chosen = cut[np.random.Generator(np.random.Philox(key=key)).permutation(together)[place]]
     bucket = int(needed[chosen].max())
     rows = batch_size // process_count
     batch = gather(split, documents[chosen[process_index * rows : (process_index + 1) * rows]])

@@ -60,7 +60,8 @@ def flash_attend(
 
     Args:
         queries_BTKGE, keys_BKTE, values_BKTE: of all tokens.
-        tokens_BT: bool, which of them are no padding. What padding attends to is another than in `attend`.
+        tokens_BT: bool, which of them are no padding; in each row they are neighbours. What padding attends to is
+            another than in `attend`.
         causal: whether a token sees only those before it, and itself.
 
     Returns:
@@ -70,7 +71,7 @@ def flash_attend(
     if queries_BTKGE.shape[1] < BLOCK:
         return _in_full(*arrays, causal=causal)
     kernels = {"tpu": partial(splash, causal=causal)}
-    if "cuda" in get_backend().platform_version:  # to trace this kernel takes such a GPU
+    if _cudnn_takes(queries_BTKGE.shape[-1]):  # to trace this kernel takes such a GPU
         kernels["cuda"] = partial(cudnn, causal=causal)
 
     def of_a_device(*parts: Array) -> Array:
@@ -94,7 +95,7 @@ def splash(
     from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 
     batch, length, kv_heads, group, size = queries_BTKGE.shape
-    block = _block_of(length)
+    block = block_of(length)
     added = -length % block
     slots = length + added
     sizes = kernels.BlockSizes(
@@ -121,7 +122,7 @@ def splash(
     return mixed[:, :, :length].swapaxes(1, 2).reshape(queries_BTKGE.shape)
 
 
-def _block_of(length: int) -> int:
+def block_of(length: int) -> int:
     """Tokens of a block: the largest that lengthens a text by no more than a quarter over what the smallest does."""
 
     def slots(block: int) -> int:
@@ -138,16 +139,37 @@ def cudnn(
     causal: bool = True,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> Array:
-    """As `flash_attend`, by cuDNN; `implementation` "xla" is the same call without it."""
+    """As `flash_attend`, by cuDNN; `implementation` "xla" is the same call without it.
+
+    A mask would be an array of T x T. So each text, whose tokens are neighbours, is moved to the front of its row.
+    """
     batch, length, *_, size = queries_BTKGE.shape
-    added = length % 2  # with a mask its backward pass wants an even length
-    queries = jnp.pad(queries_BTKGE.reshape(batch, length, -1, size), ((0, 0), (0, added), (0, 0), (0, 0)))
-    keys, values = (jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, added), (0, 0), (0, 0))) for x in (keys_BKTE, values_BKTE))
-    mask = mask_of(jnp.pad(tokens_BT, ((0, 0), (0, added))), causal)[:, None]
-    mixed = jax.nn.dot_product_attention(
-        queries, keys, values, mask=mask, is_causal=causal, implementation=implementation
+    first, places = jnp.argmax(tokens_BT, axis=1)[:, None], jnp.arange(length)
+    forth, back = (places + first) % length, (places - first) % length
+    queries, keys, values = (
+        jnp.take_along_axis(x, forth[:, :, None, None], axis=1)
+        for x in (queries_BTKGE.reshape(batch, length, -1, size), keys_BKTE.swapaxes(1, 2), values_BKTE.swapaxes(1, 2))
     )
-    return mixed[:, :length].reshape(queries_BTKGE.shape)
+    lengths = jnp.maximum(tokens_BT.sum(axis=1, dtype=jnp.int32), 1)
+    mixed = jax.nn.dot_product_attention(
+        queries,
+        keys,
+        values,
+        is_causal=causal,
+        query_seq_lengths=lengths,
+        key_value_seq_lengths=lengths,
+        implementation=implementation,
+    )
+    return jnp.take_along_axis(mixed, back[:, :, None, None], axis=1).reshape(queries_BTKGE.shape)
+
+
+def _cudnn_takes(head_size: int) -> bool:
+    """Whether there is a GPU whose kernel is for such heads: from Ampere on, and twice as wide from Hopper on."""
+    backend = get_backend()
+    if "cuda" not in backend.platform_version:
+        return False
+    capability = float(backend.local_devices()[0].compute_capability)
+    return capability >= 8 and head_size <= (256 if capability >= 9 else 128)
 
 
 def _in_full(queries_BTKGE: Array, keys_BKTE: Array, values_BKTE: Array, tokens_BT: Array, causal: bool) -> Array:

@@ -64,7 +64,7 @@ class TransformerConfig:
     attention: Literal["dense", "flash"] = key(
         "dense",
         "flash: by kernels that never hold all scores of a text (Splash on a TPU, cuDNN on an NVIDIA GPU); for texts "
-        "from some hundred tokens on, in bfloat16",
+        "from some hundred tokens on, in bfloat16. Attention to an encoder stays dense",
     )
     remat: bool = key(False, "recompute activations in the backward pass to save memory")
     scan_layers: bool = key(False, "one compiled block scanned over layers; worth it from about 24 layers")

@@ -203,7 +203,8 @@ class PhaseRun:
         run, step = self.run, int(state.step)
         evaluation = run.config.evaluation
         batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
-        told = run.classified(state.discriminator.params, batches).labelled()
+        with run.placement.surroundings():
+            told = run.classified(state.discriminator.params, batches).labelled()
         accuracy, nats = told.accuracy().value, told.nats().value
         if accuracy is None or nats is None or not math.isfinite(nats):
             raise self.not_finite(step, "the classes' validation loss")
@@ -221,7 +222,8 @@ class PhaseRun:
         run, step = self.run, int(state.step)
         evaluation = run.config.evaluation
         batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
-        nll = run.held_out(state.generator.averaged, batches).per_token()
+        with run.placement.surroundings():
+            nll = run.held_out(state.generator.averaged, batches).per_token()
         if nll.value is None or not math.isfinite(nll.value):
             raise self.not_finite(step, METRIC)
         error = nll.error or 0.0

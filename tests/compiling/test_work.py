@@ -102,6 +102,25 @@ def test_a_causal_token_sees_half_of_what_the_program_computes() -> None:
     assert work.performed - work.model == attention * (16 * 16 - 16 * 17 / 2)
 
 
+@pytest.mark.parametrize(
+    ("length", "pairs"),
+    [
+        (100, 100 * 100),  # shorter than a block of the kernel
+        (1024, 3 * 512**2),  # of four blocks of 512 the one above the diagonal is left out
+        (1025, 6 * 384**2),  # filled up to 1,152
+    ],
+)
+def test_a_kernel_leaves_out_the_blocks_above_the_diagonal(length: int, pairs: int) -> None:
+    sizes = SIZES | {"layers": 1, "max_positions": 2000, "dtype": "bfloat16"}
+    dense, flash = (
+        discriminator_forward(TransformerDiscriminatorConfig(**sizes, attention=attention), 1, length)
+        for attention in ("dense", "flash")
+    )
+    of_a_pair = 4 * 128
+    assert dense.model == flash.model
+    assert dense.performed - flash.performed == of_a_pair * (length * length - pairs)
+
+
 def test_remat_computes_the_blocks_again_and_the_head_not() -> None:
     plain, again = (TransformerConfig(**SIZES, remat=remat) for remat in (False, True))
     forward = generator_forward(plain, VOCABULARY.size, ROWS, PROMPT, TARGET)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gptgan_jax.data.batches import Ragged, TokenisedSplit, batch_at, encode_split
 from gptgan_jax.data.corpora import Split
-from gptgan_jax.data.length_buckets import WINDOW, bucketed_batch_at, buckets_of
+from gptgan_jax.data.length_buckets import WINDOW, bucketed_batch_at, buckets_of, window_of
 from gptgan_jax.data.tokenizers import IdTokenizer
 from gptgan_jax.types import Batch, Vocabulary
 
@@ -40,7 +40,8 @@ def test_a_window_holds_the_texts_of_the_plain_stream(
     count: int, size: int, buckets: int, window: int, prompts: bool
 ) -> None:
     split = texts(count, prompts)
-    places = range(window * WINDOW, (window + 1) * WINDOW)
+    together = window_of(split, size)
+    places = range(window * together, (window + 1) * together)
     plain = [row for position in places for row in rows(batch_at(split, 7, position, size))]
     bucketed = [row for position in places for row in rows(bucketed_batch_at(split, 7, position, size, buckets))]
     assert sorted(bucketed) == sorted(plain)
@@ -50,7 +51,7 @@ def test_a_window_holds_the_texts_of_the_plain_stream(
 @pytest.mark.parametrize("buckets", [1, 3, 4])
 def test_each_text_is_whole_and_a_batch_as_wide_as_its_widest_bucket(buckets: int, prompts: bool) -> None:
     split, widths = texts(300, prompts), set()
-    for position in range(WINDOW):
+    for position in range(window_of(split, 8)):
         batch = bucketed_batch_at(split, 1, position, 8, buckets)
         documents = np.array(rows(batch))
         bucket = buckets_of(split, documents, buckets).max()
@@ -64,6 +65,13 @@ def test_each_text_is_whole_and_a_batch_as_wide_as_its_widest_bucket(buckets: in
                 np.testing.assert_array_equal(batch.prompt[row][batch.prompt_mask[row]][1:], split.prompts[document])
         widths.add(batch.target.shape[1])
     assert len(widths) == buckets
+
+
+def test_a_small_set_of_texts_comes_no_oftener_into_a_batch_than_two_epochs_hold_it() -> None:
+    split = texts(90)
+    for position in range(3 * WINDOW):
+        _, counts = np.unique(rows(bucketed_batch_at(split, 0, position, 40, 4)), return_counts=True)
+        assert counts.max() <= 2
 
 
 def test_there_is_less_padding_and_the_order_of_widths_is_random() -> None:

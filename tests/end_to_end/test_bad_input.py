@@ -68,6 +68,7 @@ too few positions         | --generator.max_positions 9  | generator.max_positio
 heads and width           | --generator.heads 3      | generator: width 8 is not a multiple of heads 3
 a kernel in float32       | --generator.attention flash  | generator: attention flash is of kernels for bfloat16: set dtype bfloat16, or attention dense
 a kernel's second slope   | --discriminator.kind transformer --discriminator.attention flash --discriminator.dtype bfloat16 --objective.r1_weight 1 | objective.r1_weight needs second derivatives, which the kernels of discriminator.attention flash do not have: set discriminator.attention to dense, or the weight to 0
+a kernel under pmap       | --generator.attention flash --generator.dtype bfloat16 --generator.head_width 8 --mesh.backend pmap | mesh.backend pmap splits no kernel where a run is validated: set generator.attention to dense, or mesh.backend to jit
 no phase at all           | --likelihood.steps 0 --warmup.steps 0 --adversarial.steps 0 | likelihood.steps and adversarial.steps are both 0
 a judge unlike the writer | --discriminator.kind transformer --discriminator.from_generator true --discriminator.layers 3 | discriminator.layers is 3, generator.layers is 1; drop the first
 a judge from an LSTM      | --discriminator.kind transformer --discriminator.from_generator 1 --generator.kind lstm | decoder-only

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.models.attention import flash_attend
 from gptgan_jax.objectives.discrimination import relativistic_tie, wasserstein
 from gptgan_jax.partitioning import MeshConfig, build_mesh, gathered, spec_of, state_shardings
+from gptgan_jax.training.loop import train
 from gptgan_jax.training.run import Run
 from gptgan_jax.training.sharding import PMAP_AXIS, Placement
 from gptgan_jax.types import path_name
@@ -293,6 +295,36 @@ def attending() -> None:
             assert all(np.isfinite(x).all() for x in jax.tree.leaves(jax.jit(network)(*arguments)))
 
 
+def validating() -> None:
+    """In a process with eight devices: a run's validation, lowered for TPUs as those of `train` would do it."""
+    network = {"layers": 1, "width": 16, "heads": 2, "max_positions": 140, "dtype": "bfloat16", "attention": "flash"}
+    changes: dict[str, Any] = {f"generator.{name}": value for name, value in network.items()}
+    changes |= {f"discriminator.{name}": value for name, value in network.items()}
+    changes |= {"discriminator.kind": "transformer", "discriminator.embedding": None, "data.max_length": 130}
+    changes |= {"mesh.data": 1, "mesh.fsdp": 8, "likelihood.steps": 1, "continued.steps": 0, "adversarial.steps": 1}
+    lowered: list[bool] = []
+    compile_and_run = jax.jit
+
+    def jit(function: Any, **options: Any) -> Any:
+        compiled = compile_and_run(function, **options)
+        if getattr(function, "__name__", "") != "text_sums":
+            return compiled
+
+        def noted(*arguments: Any) -> Any:
+            program = compiled.trace(*arguments).lower(lowering_platforms=("tpu",))
+            lowered.append("tpu_custom_call" in program.as_text())
+            return compiled(*arguments)
+
+        return noted
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        experiment, run_folder = tiny_experiment(Path(folder), changes)
+        patch.setattr(jax, "jit", jit)
+        train(experiment, run_folder, lambda line: None)
+    assert lowered
+    assert all(lowered)
+
+
 def in_eight_devices(work: str) -> None:
     """Runs a function of this file in a process of its own."""
     here = Path(__file__).resolve()
@@ -320,8 +352,9 @@ def test_pmap_and_shard_map_give_the_update_of_one_device(quick: bool) -> None:
     in_eight_devices(f"under_shard_map({quick})")
 
 
-def test_each_device_attends_to_its_own_texts_and_heads() -> None:
-    in_eight_devices("attending()")
+@pytest.mark.parametrize("work", ["attending()", "validating()"])
+def test_each_device_attends_to_its_own_texts_and_heads(work: str) -> None:
+    in_eight_devices(work)
 
 
 # ---- writing
