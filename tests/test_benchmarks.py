@@ -146,7 +146,8 @@ def test_gpt2_has_its_124_million_parameters() -> None:
 
 def tiny(dtype: str = "bfloat16") -> list[str]:
     """GPT-2's case at a size that a test can run."""
-    sizes = {"layers": 2, "width": 16, "heads": 2, "max_positions": 40, "dtype": dtype}
+    attention = "dense" if dtype == "float32" else "flash"
+    sizes = {"layers": 2, "width": 16, "heads": 2, "max_positions": 40, "dtype": dtype, "attention": attention}
     networks = [f"--{who}.{name}={n}" for who in ("generator", "discriminator") for name, n in sizes.items()]
     rows = [f"--{phase}.batch_size=3" for phase in ("likelihood", "warmup", "adversarial")]
     return [*networks, *rows, "--vocab_size=20", "--data.max_length=6"]
