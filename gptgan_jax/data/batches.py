@@ -236,13 +236,27 @@ def batch_at(
         ValueError: an empty split, or processes that do not divide the batch.
     """
     count = len(split)
-    if count == 0 or batch_size % process_count or not 0 <= process_index < process_count:
-        raise ValueError(
-            f"no batch of {batch_size} from {count} documents for process {process_index} of {process_count}"
-        )
-    rows = batch_size // process_count
-    elements = position * batch_size + process_index * rows + np.arange(rows, dtype=np.int64)
+    own = own_rows(batch_size, process_index, process_count, f" from {count} documents")
+    if not count:
+        raise ValueError(f"no batch of {batch_size} from 0 documents")
+    elements = position * batch_size + np.arange(own.start, own.stop, dtype=np.int64)
     return gather(split, documents_at(seed, elements, count))
+
+
+def own_rows(batch_size: int, process_index: int, process_count: int, source: str = "") -> slice:
+    """Which rows of a global batch are this process's.
+
+    Args:
+        batch_size, process_index, process_count: as of `batch_at`.
+        source: what the batch is of, for the message.
+
+    Raises:
+        ValueError: processes that do not divide the batch, or no such process.
+    """
+    if batch_size % process_count or not 0 <= process_index < process_count:
+        raise ValueError(f"no batch of {batch_size}{source} for process {process_index} of {process_count}")
+    rows = batch_size // process_count
+    return slice(process_index * rows, (process_index + 1) * rows)
 
 
 def documents_at(seed: int, elements: np.ndarray, count: int) -> np.ndarray:
@@ -253,6 +267,12 @@ def documents_at(seed: int, elements: np.ndarray, count: int) -> np.ndarray:
         of_epoch = epochs == epoch
         documents[of_epoch] = _permutation(seed, epoch, count)[places[of_epoch]]
     return documents
+
+
+def side_permutation(seed: int, number: int, count: int) -> np.ndarray:
+    """The `number`-th permutation of `count` places, int64, of a stream of its own: epochs have the bare seed's."""
+    key = np.array([(seed + 2**63) % 2**64, number], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).permutation(count)
 
 
 def evaluation_batches(split: TokenisedSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ one permutation after another, so that the few labelled ones come again and agai
 
 import numpy as np
 
-from gptgan_jax.data.batches import TokenisedSplit, documents_at, gather
+from gptgan_jax.data.batches import TokenisedSplit, documents_at, gather, own_rows, side_permutation
 from gptgan_jax.types import Batch
 
 
@@ -37,8 +37,7 @@ def labelled_batch_at(
     Raises:
         ValueError: a split without what the share asks for, or processes that do not divide the batch.
     """
-    if batch_size % process_count or not 0 <= process_index < process_count:
-        raise ValueError(f"no batch of {batch_size} for process {process_index} of {process_count}")
+    own = own_rows(batch_size, process_index, process_count)
     has_label = np.zeros(len(split), bool) if split.labels is None else split.labels >= 0
     streams = np.flatnonzero(has_label), np.flatnonzero(~has_label)
     first = labelled_rows(batch_size, share)
@@ -46,12 +45,8 @@ def labelled_batch_at(
     for name, stream, count in zip(("with", "without"), streams, counts, strict=True):
         if count and not len(stream):
             raise ValueError(f"no text {name} a label, and a share of {share} asks for {count} in a batch")
-    # A stream of its own: the permutations are drawn with the bare seed.
-    key = np.array([(seed + 2**63) % 2**64, position], np.uint64)
-    places = np.random.Generator(np.random.Philox(key=key)).permutation(batch_size)
-    rows = batch_size // process_count
-    places = places[process_index * rows : (process_index + 1) * rows].astype(np.int64)
-    documents = np.empty(rows, np.int64)
+    places = side_permutation(seed, position, batch_size)[own]
+    documents = np.empty(len(places), np.int64)
     for stream, count, chosen, begin in zip(
         streams, counts, (places < first, places >= first), (0, first), strict=True
     ):

@@ -5,9 +5,11 @@ hold the texts that they would hold without buckets, sorted by the bucket that e
 comes first is drawn at random.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
-from gptgan_jax.data.batches import TokenisedSplit, documents_at, gather
+from gptgan_jax.data.batches import TokenisedSplit, documents_at, gather, own_rows, side_permutation
 from gptgan_jax.types import Batch
 
 WINDOW = 50
@@ -52,25 +54,27 @@ def bucketed_batch_at(
     Raises:
         ValueError: an empty split, no bucket, or processes that do not divide the batch.
     """
-    if not len(split) or buckets < 1 or batch_size % process_count or not 0 <= process_index < process_count:
-        raise ValueError(
-            f"no batch of {batch_size} in {buckets} buckets from {len(split)} documents for process {process_index} "
-            f"of {process_count}"
-        )
+    source = f" in {buckets} buckets from {len(split)} documents"
+    own = own_rows(batch_size, process_index, process_count, source)
+    if not len(split) or buckets < 1:
+        raise ValueError(f"no batch of {batch_size}{source}")
+    window, place = divmod(position, window_of(split, batch_size))
+    documents, widest = _window(split, seed, window, batch_size, buckets)
+    return _narrowed(gather(split, documents[place, own]), int(widest[place]), buckets)
+
+
+@lru_cache(maxsize=2)
+def _window(
+    split: TokenisedSplit, seed: int, window: int, batch_size: int, buckets: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The documents of a window's batches, int64 [W, B], and the widest bucket of each batch, int64 [W]."""
     together = window_of(split, batch_size)
-    window, place = divmod(position, together)
     elements = window * together * batch_size + np.arange(together * batch_size, dtype=np.int64)
     documents = documents_at(seed, elements, len(split))
     needed = buckets_of(split, documents, buckets)
     # The sort is stable: within a bucket the order stays the random one of the stream.
-    cut = np.argsort(needed, kind="stable").reshape(together, batch_size)
-    # A stream of its own: the permutations are drawn with the bare seed.
-    key = np.array([(seed + 2**63) % 2**64, window], np.uint64)
-    chosen = cut[np.random.Generator(np.random.Philox(key=key)).permutation(together)[place]]
-    bucket = int(needed[chosen].max())
-    rows = batch_size // process_count
-    batch = gather(split, documents[chosen[process_index * rows : (process_index + 1) * rows]])
-    return _narrowed(batch, bucket, buckets)
+    cut = np.argsort(needed, kind="stable").reshape(together, batch_size)[side_permutation(seed, window, together)]
+    return documents[cut], needed[cut].max(axis=1)
 
 
 def _narrowed(batch: Batch, bucket: int, buckets: int) -> Batch:
