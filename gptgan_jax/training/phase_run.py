@@ -194,17 +194,17 @@ class PhaseRun:
 
     def evaluate(self, state: GanState) -> tuple[float | None, float | None, float | None]:
         """Of the players that this phase trained, validation figures into the records; those of `Saved`."""
-        nats, task_error = self.evaluate_generator(state) if self.phase != "warmup" else (None, None)
         judging = self.phase in JUDGING and self.run.config.classifies
-        return nats, self.evaluate_classes(state) if judging else None, task_error
+        with self.run.placement.surroundings():
+            nats, task_error = self.evaluate_generator(state) if self.phase != "warmup" else (None, None)
+            return nats, self.evaluate_classes(state) if judging else None, task_error
 
     def evaluate_classes(self, state: GanState) -> float:
         """How the discriminator tells validation text's classes, into the records; the share that it gets wrong."""
         run, step = self.run, int(state.step)
         evaluation = run.config.evaluation
         batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
-        with run.placement.surroundings():
-            told = run.classified(state.discriminator.params, batches).labelled()
+        told = run.classified(state.discriminator.params, batches).labelled()
         accuracy, nats = told.accuracy().value, told.nats().value
         if accuracy is None or nats is None or not math.isfinite(nats):
             raise self.not_finite(step, "the classes' validation loss")
@@ -222,8 +222,7 @@ class PhaseRun:
         run, step = self.run, int(state.step)
         evaluation = run.config.evaluation
         batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
-        with run.placement.surroundings():
-            nll = run.held_out(state.generator.averaged, batches).per_token()
+        nll = run.held_out(state.generator.averaged, batches).per_token()
         if nll.value is None or not math.isfinite(nll.value):
             raise self.not_finite(step, METRIC)
         error = nll.error or 0.0

@@ -137,8 +137,7 @@ class Run:
     def shown_texts(self, params: Params) -> list[str]:
         """The lines of samples.txt: the same prompts and keys whenever it is asked."""
         count = self.config.evaluation.shown
-        with self.placement.surroundings():
-            written = self.writer(params, self.config.seed, count, self.drawing, self.prompts)
+        written = self.writer(params, self.config.seed, count, self.drawing, self.prompts)
         if self.prompts is None:
             return written.texts
         decoded = [self.experiment.tokenizer.decode(self.prompts[i % len(self.prompts)]) for i in range(count)]
@@ -156,8 +155,7 @@ class Run:
         if self.task is None:
             return None
         prompts = self.task.asked.first_prompts(len(self.task))
-        with self.placement.surroundings():
-            written = self.answerer(params, self.config.seed, len(self.task), GREEDY, prompts)
+        written = self.answerer(params, self.config.seed, len(self.task), GREEDY, prompts)
         return self.task.error(written.texts)
 
     # ---- the run
