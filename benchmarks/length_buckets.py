@@ -15,6 +15,7 @@ import numpy as np
 
 from gptgan_jax.config_files import load_config
 from gptgan_jax.data.length_buckets import bucketed_batch_at, window_of
+from gptgan_jax.errors import UserError
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.training.phases import build_gan
 
@@ -26,8 +27,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config")
     options, overrides = parser.parse_known_args()
-    config = load_config(options.config, overrides)
-    experiment = load_experiment(config)
+    try:
+        config = load_config(options.config, overrides)
+        experiment = load_experiment(config)
+    except UserError as error:
+        parser.exit(2, f"length_buckets: {error}\n")
     gan = build_gan(config, "likelihood", experiment.generator, experiment.discriminator)
     step = jax.jit(gan.likelihood_step)
     state = gan.init(jax.random.key(0), experiment.example_batch())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gptgan_jax.config import Config
 
 CONTROLS = ("constant", "random")
+PENALTIES = ("r1_weight", "r2_weight", "gradient_penalty_weight")
 # Losses whose scores are log-odds; those of the others are margins, of no scale that a probability could be read off.
 LOG_ODDS = ("non_saturating", "relativistic", "relativistic_tie")
 NEEDS_LOG_ODDS = ("sigmoid", "log_sigmoid", "softplus", "log_ratio", "pair_probability")
@@ -55,6 +56,7 @@ def _reasons(config: Config, estimator: Estimator | None) -> Iterator[str]:
         yield from _reasons_of_self_play(config)
     yield from _reasons_of_start(config)
     yield from _reasons_of_judgement(config)
+    yield from _reasons_of_kernels(config)
     yield from _reasons_of_residual(config)
     yield from _reasons_of_labels(config)
     yield from _reasons_of_classes(config)
@@ -88,25 +90,28 @@ def _reasons_of_judgement(config: Config) -> Iterator[str]:
         yield "objective.reward log_ratio is what a token adds, and with dense false it equals logit; use that"
     if objective.next_token_weight:
         yield from _reasons_of_next_token(config)
-    for player in ("generator", "discriminator"):
-        if config.mesh.backend == "pmap" and getattr(getattr(config, player), "attention", "dense") == "flash":
-            yield (
-                f"mesh.backend pmap splits no kernel where a run is validated: set {player}.attention to dense, or "
-                "mesh.backend to jit"
-            )
-    if getattr(config.discriminator, "attention", "dense") == "flash":
-        for name in ("r1_weight", "r2_weight", "gradient_penalty_weight"):
-            if getattr(objective, name):
-                yield (
-                    f"objective.{name} needs second derivatives, which the kernels of discriminator.attention flash do "
-                    "not have: set discriminator.attention to dense, or the weight to 0"
-                )
     spectral = config.discriminator.spectral_norm
     if loss == "wasserstein" and not objective.gradient_penalty_weight and not spectral:
         yield (
             "objective.pair_loss wasserstein needs a discriminator of bounded slope: set "
             "objective.gradient_penalty_weight (10 is usual) or discriminator.spectral_norm true"
         )
+
+
+def _reasons_of_kernels(config: Config) -> Iterator[str]:
+    players = ("generator", "discriminator")
+    flash = [player for player in players if getattr(getattr(config, player), "attention", "dense") == "flash"]
+    if flash and config.mesh.backend == "pmap":
+        yield (
+            f"mesh.backend pmap splits no kernel where a run is validated: set {flash[0]}.attention to dense, or "
+            "mesh.backend to jit"
+        )
+    for name in PENALTIES:
+        if "discriminator" in flash and getattr(config.objective, name):
+            yield (
+                f"objective.{name} needs second derivatives, which the kernels of discriminator.attention flash do "
+                "not have: set discriminator.attention to dense, or the weight to 0"
+            )
 
 
 def _reasons_of_next_token(config: Config) -> Iterator[str]:
@@ -210,7 +215,7 @@ def _reasons_of_labels_alone(config: Config) -> Iterator[str]:
     why = "objective.classification.real_fake_weight 0 learns from labels alone: "
     if config.adversarial.steps:
         yield f"{why}it teaches a generator nothing, set adversarial.steps to 0"
-    for name in ("r1_weight", "r2_weight", "gradient_penalty_weight", "residual_candidates", "label_smoothing"):
+    for name in (*PENALTIES, "residual_candidates", "label_smoothing"):
         if getattr(config.objective, name):
             yield f"{why}set objective.{name} to 0"
 
@@ -232,13 +237,7 @@ def _reasons_of_self_play(config: Config) -> Iterator[str]:
         yield f"{why}objective.replay_size should be 0"
     if config.classifies:
         yield f"{why}objective.classification.weight should be 0"
-    for name in (
-        "r1_weight",
-        "r2_weight",
-        "gradient_penalty_weight",
-        "next_token_weight",
-        "label_smoothing",
-    ):
+    for name in (*PENALTIES, "next_token_weight", "label_smoothing"):
         if getattr(objective, name):
             yield f"{why}objective.{name} should be 0"
     if objective.reward in CONTROLS:

@@ -204,24 +204,21 @@ def on_each_device(
     function: Callable[..., Array],
     arrays: Sequence[Array],
     dimensions: Sequence[Sequence[str | None]],
-    out: Sequence[str | None],
 ) -> Array:
     """function(*arrays) of each device's own parts, for what the compiler can't split itself, such as a kernel.
 
     Without a surrounding mesh, and inside `pmap` and `shard_map`, it is just that.
 
     Args:
-        function: of arrays, none of which depends on other parts than its own; its value has the first one's shape.
+        function: of arrays; no part of its value depends on other parts of theirs. The value has the first one's shape.
         arrays: its arguments.
-        dimensions: of each of them, as of `constrain`.
-        out: of its value.
+        dimensions: of each of them, as of `constrain`; the value is split as the first one.
     """
     sizes = _surrounding_mesh()
     if not sizes:
         return function(*arrays)
     parts = tuple(PartitionSpec(*_fitting(d, x.shape, sizes)) for d, x in zip(dimensions, arrays, strict=True))
-    value = PartitionSpec(*_fitting(out, arrays[0].shape, sizes))
-    return jax.shard_map(function, in_specs=parts, out_specs=value, check_vma=False)(*arrays)
+    return jax.shard_map(function, in_specs=parts, out_specs=parts[0], check_vma=False)(*arrays)
 
 
 def is_split() -> bool:

@@ -79,7 +79,7 @@ def flash_attend(
         return jax.lax.platform_dependent(*parts, default=jax.checkpoint(partial(_in_full, causal=causal)), **kernels)
 
     queries, keys = ("rows", None, "heads", None, None), ("rows", "heads", None, None)
-    return on_each_device(of_a_device, arrays, (queries, keys, keys, ("rows", None)), queries)
+    return on_each_device(of_a_device, arrays, (queries, keys, keys, ("rows", None)))
 
 
 def splash(
