@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gptgan_jax.data.chat_templates import Prompt, prompt_text
 from gptgan_jax.data.corpora import PromptKeep, Split, counted
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
@@ -173,7 +174,7 @@ def encode_split(
     )
 
 
-def cut_prompt(tokenizer: AnyTokenizer, prompt: str, ids: list[int], longest: int, keep: PromptKeep) -> list[int]:
+def cut_prompt(tokenizer: AnyTokenizer, prompt: Prompt, ids: list[int], longest: int, keep: PromptKeep) -> list[int]:
     """Of a prompt's tokens, if they are more than `longest`, the last or the first so many.
 
     What a chat template writes around a prompt ends with what opens the answer. So of a prompt's beginning, the prompt
@@ -195,7 +196,7 @@ def cut_prompt(tokenizer: AnyTokenizer, prompt: str, ids: list[int], longest: in
         return ids[-longest:]
     if getattr(tokenizer, "chat_template", None) is None:
         return ids[:longest]
-    alone = tokenizer.encode(prompt)
+    alone = tokenizer.encode(prompt_text(prompt))
     room = longest - (len(ids) - len(alone))
     while room > 0:
         cut = tokenizer.encode_prompts([tokenizer.decode(alone[:room])])[0]

@@ -32,8 +32,22 @@ _WRONG = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, R
 class Message(NamedTuple):
     """One turn."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["system", "user", "assistant"]
     content: str
+
+
+# What a text answers: a user's turn, or all turns of a conversation so far, the last of them a user's.
+Prompt = str | tuple[Message, ...]
+
+
+def turns_of(prompt: Prompt) -> tuple[Message, ...]:
+    """The turns of a prompt; a text alone is a user's."""
+    return (Message("user", prompt),) if isinstance(prompt, str) else prompt
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """The text of a prompt's turns, without what a chat template writes around them."""
+    return prompt if isinstance(prompt, str) else plain_text(prompt)
 
 
 @dataclass(frozen=True)

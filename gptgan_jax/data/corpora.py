@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from pydantic import Field
 
+from gptgan_jax.data.chat_templates import Prompt
 from gptgan_jax.data.grammar_labels import LABELLINGS, GrammarLabel, label_ids
 from gptgan_jax.data.grammar_tasks import GrammarTask, draw_pairs, task_words
 from gptgan_jax.data.oracle import Oracle, init_oracle, load_oracle, sample_oracle
@@ -126,14 +127,14 @@ class Split:
 
     Attributes:
         texts: N documents; empty where there are tokens.
-        prompts: N prompts; None for unconditional text.
+        prompts: N prompts, each a text or the turns of a conversation; None for unconditional text.
         labels: int32 [N], index into `Corpus.classes`, -1 for no label; None where there are no classes.
         tokens: int32 [N, T], whole sequences of token ids without any special token; None for text.
         answers: N right answers to the prompts, where the texts are others; None where they are the texts.
     """
 
     texts: Sequence[str] = ()
-    prompts: Sequence[str] | None = None
+    prompts: Sequence[Prompt] | None = None
     labels: np.ndarray | None = None
     tokens: np.ndarray | None = None
     answers: Sequence[str] | None = None

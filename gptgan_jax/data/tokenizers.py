@@ -17,7 +17,16 @@ import tokenizers
 from pydantic import Field
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from gptgan_jax.data.chat_templates import TEMPLATE_KEY, ChatTemplate, Message, plain_text, read_template
+from gptgan_jax.data.chat_templates import (
+    TEMPLATE_KEY,
+    ChatTemplate,
+    Message,
+    Prompt,
+    plain_text,
+    prompt_text,
+    read_template,
+    turns_of,
+)
 from gptgan_jax.data.corpora import Corpus
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.errors import UserError
@@ -103,11 +112,11 @@ class Tokenizer:
             ids += [piece] if isinstance(piece, int) else self.encode(piece)
         return ids[1:] if ids[:1] == [self.vocabulary.bos_id] else ids
 
-    def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
-        """`encode_chat` of each, as a user's turn."""
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """`encode_chat` of each."""
         if self.chat_template is None:
-            return self.encode_batch(prompts)
-        return [self.encode_chat([Message("user", prompt)]) for prompt in prompts]
+            return self.encode_batch([prompt_text(prompt) for prompt in prompts])
+        return [self.encode_chat(turns_of(prompt)) for prompt in prompts]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids up to the first end of text; special tokens other than the unknown are left out."""
@@ -184,9 +193,9 @@ class IdTokenizer:
         """`encode` of the turns, one after another."""
         return self.encode(plain_text(messages))
 
-    def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """`encode` of each prompt."""
-        return self.encode_batch(prompts)
+        return self.encode_batch([prompt_text(prompt) for prompt in prompts])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The ids as decimal numbers, joined by spaces."""
@@ -338,7 +347,7 @@ def _fit_bpe(config: BpeTokenizer, corpus: Corpus) -> Tokenizer:
 
 def _training_texts(corpus: Corpus) -> Iterator[str]:
     yield from corpus.train.texts
-    yield from corpus.train.prompts or ()
+    yield from map(prompt_text, corpus.train.prompts or ())
 
 
 def _id_tokenizer(vocab_size: int, start_token: int) -> IdTokenizer:
