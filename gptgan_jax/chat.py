@@ -14,9 +14,9 @@ from typing import TextIO
 
 import jax
 
-from gptgan_jax.data.batches import cut_prompt
-from gptgan_jax.data.chat_templates import Message, last_that_fit
+from gptgan_jax.data.chat_templates import Message
 from gptgan_jax.data.corpora import PromptKeep
+from gptgan_jax.data.prompts import encode_prompts
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.texts import Drawing
@@ -55,11 +55,9 @@ class Conversation:
             words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
             raise UserError(f"the tokenizer doesn't know {words}; use words of the training text")
         said = [*self.said, Message("user", text)]
-        encode = self.tokenizer.encode_chat
-        ids = encode(last_that_fit(said, lambda some: len(encode(some)) <= self.longest))
-        ids = cut_prompt(self.tokenizer, text, ids, self.longest, self.keep)
+        prompt = encode_prompts(self.tokenizer, [tuple(said)], self.longest, self.keep)[0]
         self.said = said
-        return ids
+        return prompt.ids
 
     def reply(self, text: str) -> None:
         """Adds the assistant's turn."""

@@ -16,11 +16,12 @@ from typing import Any
 from gptgan_jax.config_files import config_from, load_config
 from gptgan_jax.data.corpora import SPLITS, Corpus, HfData, counted, load_corpus
 from gptgan_jax.data.oracle import Oracle
+from gptgan_jax.data.prompts import EncodedPrompt, cut_note, encode_prompts
 from gptgan_jax.data.readers import FILE_SUFFIXES, open_hf, read_lines, read_rows
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.interop.hub import is_model
-from gptgan_jax.runs.experiment import Writer, build_networks, load_params, load_start, load_writer
+from gptgan_jax.runs.experiment import Writer, build_networks, for_prompts, load_params, load_start, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.terminal import taken
 from gptgan_jax.types import Params
@@ -170,8 +171,9 @@ def _model(name: str, checkpoint: str, longest_prompt: int, longest: int, batch_
     data = {"kind": "hf", "prompt_column": PROMPT, "max_prompt_length": longest_prompt, "max_length": longest}
     config = config_from({"name": "teacher", "init_from": name, "data": data}, name)
     start = load_start(config)
-    networks = build_networks(config, start.tokenizer.vocabulary)
-    return Responder(Writer(config, start.tokenizer, *networks), start.params(), name, batch_size)
+    tokenizer = for_prompts(config, start.tokenizer)
+    networks = build_networks(config, tokenizer.vocabulary)
+    return Responder(Writer(config, tokenizer, *networks), start.params(), name, batch_size)
 
 
 def read_prompts(file: Path, column: str) -> Prompts:
@@ -207,11 +209,11 @@ def responses(
         count: responses to each prompt, neighbours.
         say: takes one line of news at a time.
     """
-    run, longest = responder.run, responder.run.config.data.max_prompt_length
-    encoded = run.tokenizer.encode_prompts(prompts.texts)
-    for note in _notes(run, encoded, longest):
+    run, data = responder.run, responder.run.config.data
+    encoded = encode_prompts(run.tokenizer, prompts.texts, data.max_prompt_length, data.prompt_keep)
+    for note in _notes(run, encoded):
         say(f"note: {note}")
-    asked = [ids[-longest:] for ids in encoded for _ in range(count)]
+    asked = [prompt.ids for prompt in encoded for _ in range(count)]
     say(f"writing {counted(len(asked), 'response')} by {responder.source}, {drawing}")
     writer = TextWriter(run.generator, run.tokenizer, run.config.data.max_length, responder.batch_size)
     done = 0
@@ -223,11 +225,11 @@ def responses(
             say(f"{done:,} of {len(asked):,} written")
 
 
-def _notes(run: Writer, encoded: Sequence[list[int]], longest: int) -> Iterator[str]:
+def _notes(run: Writer, encoded: Sequence[EncodedPrompt]) -> Iterator[str]:
     unk = getattr(run.tokenizer, "unk_id", None)
-    unknown = 0 if unk is None else sum(ids.count(unk) for ids in encoded)
+    unknown = 0 if unk is None else sum(prompt.ids.count(unk) for prompt in encoded)
     if unknown:
         yield counted(unknown, "unknown word")
-    cut = sum(len(ids) > longest for ids in encoded)
+    cut = sum(prompt.cut for prompt in encoded)
     if cut:
-        yield f"{counted(cut, 'prompt')} cut to the last {longest} tokens"
+        yield cut_note(cut, run.config.data.max_prompt_length, run.config.data.prompt_keep)

@@ -97,6 +97,7 @@ def _sample(options: argparse.Namespace) -> int:
     if options.prompts is not None:
         return _respond(options)
 
+    from gptgan_jax.data.prompts import cut_note
     from gptgan_jax.evaluation.texts import Drawing, TextWriter
     from gptgan_jax.runs.experiment import load_params, load_writer, read_prompt
     from gptgan_jax.runs.folder import RunFolder
@@ -107,7 +108,9 @@ def _sample(options: argparse.Namespace) -> int:
     if options.resample is not None and run.conditional:
         raise UserError("--resample is for runs without prompts; drop it")
     prompt, length = read_prompt(run, _asked(run, options) or "")
-    if options.resample is not None and prompt:
+    if prompt.cut:
+        say(f"note: {cut_note(1, run.config.data.max_prompt_length, run.config.data.prompt_keep)}")
+    if options.resample is not None and prompt.ids:
         raise UserError("--resample chooses among whole texts; drop --prompt")
     params: Any
     sampler: Callable[..., Any] | None = None
@@ -117,10 +120,10 @@ def _sample(options: argparse.Namespace) -> int:
         params, sampler = _resampled(folder, run, options)
     writer = TextWriter(run.generator, run.tokenizer, length, sampler=sampler)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
-    written = writer(params, options.seed, options.num or 10, drawing, [prompt])
+    written = writer(params, options.seed, options.num or 10, drawing, [prompt.ids])
     for tokens, mask in zip(written.tokens, written.mask, strict=True):
         # Decoded together with what they begin with, for a token may go on with a word of the prompt.
-        begin = [] if run.conditional else prompt
+        begin = [] if run.conditional else prompt.ids
         print(one_line(run.tokenizer.decode([*begin, *tokens[mask].tolist()])))
     return 0
 

@@ -193,7 +193,7 @@ def _write_on(
         shaped, count = shape_logits(logits, temperature, top_k, top_p), so_far.ended.shape[0] // logits.shape[0]
         token, log_prob = draw(jax.random.fold_in(key, so_far.written), shaped, rows, count)
         token = jnp.where(so_far.ended, vocabulary.pad_id, token)
-        ended = so_far.ended if vocabulary.eos_id is None else so_far.ended | (token == vocabulary.eos_id)
+        ended = functools.reduce(lambda ended, end: ended | (token == end), vocabulary.ends, so_far.ended)
         return _SoFar(
             written=so_far.written + 1,
             ended=ended,

@@ -66,7 +66,7 @@ class TokenStream:
         Raises:
             ValueError: a prompt that is longer than the longest.
         """
-        row = [self._vocabulary.bos_id, *prompt]
+        row = self._vocabulary.begun(prompt)
         if len(row) > self._width:
             raise ValueError(f"a prompt of {len(prompt)} tokens; the longest has {self._width - 1}")
         tokens = np.full((1, self._width), self._vocabulary.pad_id, np.int32)
@@ -75,7 +75,7 @@ class TokenStream:
         last, cache = self._first(self._params, key, tokens, mask)
         for written in range(1, self._length + 1):
             token = int(last[0])
-            if token == self._vocabulary.eos_id:
+            if token in self._vocabulary.ends:
                 return
             yield token
             if written < self._length:

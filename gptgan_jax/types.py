@@ -3,6 +3,7 @@
 Dimensions: B batch, P prompt length, T target length. Masks are bool, true where a token counts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,18 +30,32 @@ class Vocabulary:
         pad_id: fills the positions that a mask excludes; its value never matters.
         bos_id: the one-token prompt of unconditional text, and the first input of a decoder with an encoder.
         eos_id: ends a text and is counted as part of it; None where every text fills the whole target length.
+        other_ends: ids that end a generated text as well, such as the end of a turn.
+        begins_prompts: whether BOS stands before each prompt. Where it does not, as in models without a beginning of
+            text, it is the prompt where there is no other.
     """
 
     size: int
     pad_id: int = 0
     bos_id: int = 1
     eos_id: int | None = 2
+    other_ends: tuple[int, ...] = ()
+    begins_prompts: bool = True
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """All ids that end a text, EOS first; none where every text fills the whole target length."""
+        return self.other_ends if self.eos_id is None else (self.eos_id, *self.other_ends)
+
+    def begun(self, prompt: Sequence[int]) -> list[int]:
+        """A prompt's token ids with BOS before them, where that belongs there."""
+        return [self.bos_id, *prompt] if self.begins_prompts or not prompt else list(prompt)
 
 
 class Batch(struct.PyTreeNode):
     """Real text. Prompts are padded on the left, targets on the right, so that a prompt ends where its target begins.
 
-    Every prompt holds at least one token: BOS.
+    Every prompt holds at least one token: BOS, where nothing else is in it.
 
     Attributes:
         prompt: int32 [B, P]; unconditional text has P = 1 and BOS.

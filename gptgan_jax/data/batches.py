@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from gptgan_jax.data.chat_templates import Prompt, prompt_text
 from gptgan_jax.data.corpora import PromptKeep, Split, counted
+from gptgan_jax.data.prompts import cut_note, cut_prompt
 from gptgan_jax.data.tokenizers import AnyTokenizer
-from gptgan_jax.errors import UserError
 from gptgan_jax.types import Batch, Vocabulary
 
 ENCODE_AT_ONCE = 1000
@@ -71,6 +70,7 @@ class TokenisedSplit:
         unknown_tokens: tokens of targets and prompts that stand for an unknown word.
         empty_documents: documents without any token, which were left out.
         answers: the right answers to the prompts, as text, where the targets are others; see `Split`.
+        asked: by a chat template, the text of each prompt without what is written around it, cut as its tokens are.
     """
 
     targets: Ragged
@@ -85,6 +85,7 @@ class TokenisedSplit:
     empty_documents: int = 0
     prompt_keep: PromptKeep = "end"
     answers: tuple[str, ...] | None = None
+    asked: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -95,25 +96,41 @@ class TokenisedSplit:
             return None
         return [self.prompts[i].tolist() for i in range(min(count, len(self.prompts)))]
 
+    def prompt_texts(self, tokenizer: AnyTokenizer) -> list[str]:
+        """The text of each prompt as its tokens have it, without what a chat template writes around it.
+
+        Raises:
+            ValueError: for unconditional text.
+        """
+        if self.prompts is None:
+            raise ValueError("unconditional text has no prompts")
+        if self.asked is not None:
+            return list(self.asked)
+        return [tokenizer.decode(self.prompts[i].tolist()) for i in range(len(self))]
+
     def subset(self, documents: np.ndarray) -> "TokenisedSplit":
         """The split of some documents alone, in the order of the indices given; the counts stay those of the whole."""
         labels = None if self.labels is None else self.labels[documents]
         prompts = None if self.prompts is None else self.prompts.subset(documents)
         answers = None if self.answers is None else tuple(self.answers[i] for i in documents)
+        asked = None if self.asked is None else tuple(self.asked[i] for i in documents)
         return dataclasses.replace(
-            self, targets=self.targets.subset(documents), prompts=prompts, labels=labels, answers=answers
+            self, targets=self.targets.subset(documents), prompts=prompts, labels=labels, answers=answers, asked=asked
         )
 
     def notes(self) -> tuple[str, ...]:
         """One line for each of the four counts that is not zero."""
-        kept = "last" if self.prompt_keep == "end" else "first"
+        cut = cut_note(self.truncated_prompts, self.max_prompt_length, self.prompt_keep)
         lines = (
-            (self.truncated_targets, "document", f" cut off at {self.max_length} tokens"),
-            (self.truncated_prompts, "prompt", f" cut to the {kept} {self.max_prompt_length} tokens"),
-            (self.unknown_tokens, "unknown word", ""),
-            (self.empty_documents, "document", " without any token left out"),
+            (
+                self.truncated_targets,
+                f"{counted(self.truncated_targets, 'document')} cut off at {self.max_length} tokens",
+            ),
+            (self.truncated_prompts, cut),
+            (self.unknown_tokens, counted(self.unknown_tokens, "unknown word")),
+            (self.empty_documents, f"{counted(self.empty_documents, 'document')} without any token left out"),
         )
-        return tuple(counted(count, noun) + rest for count, noun, rest in lines if count)
+        return tuple(line for count, line in lines if count)
 
 
 def unconditional_split(targets: Ragged, vocabulary: Vocabulary, max_length: int) -> TokenisedSplit:
@@ -128,23 +145,22 @@ def encode_split(
     max_prompt_length: int = 1,
     prompt_keep: PromptKeep = "end",
 ) -> TokenisedSplit:
-    """Encodes the documents of a split, ends each with EOS (where the vocabulary has one) and cuts it to length.
+    """Encodes the documents of a split, ends each (where the vocabulary has an end of text) and cuts it to length.
 
     Args:
         split: texts, or tokens that need no encoding.
         tokenizer: its ids.
-        max_length: longest target in tokens, EOS included, at least 1.
+        max_length: longest target in tokens, its end included, at least 1.
         max_prompt_length: longest prompt in tokens, BOS not included.
         prompt_keep: what is kept of a longer one.
 
     Raises:
-        UserError: as `cut_prompt` does.
+        UserError: as `prompts.cut_prompt` does.
     """
-    eos = tokenizer.vocabulary.eos_id
-    end = [] if eos is None else [eos]
     unk = getattr(tokenizer, "unk_id", None)
     targets, prompts = _RaggedBuilder(), _RaggedBuilder()
     kept: list[int] = []
+    asked: list[str] = []
     truncated_targets = truncated_prompts = unknown = 0
     for first, encoded, encoded_prompts in _encoded_chunks(split, tokenizer):
         for i, (ids, prompt) in enumerate(zip(encoded, encoded_prompts, strict=True), first):
@@ -152,12 +168,14 @@ def encode_split(
                 continue
             kept.append(i)
             unknown += ids.count(unk) + prompt.count(unk) if unk is not None else 0
-            truncated_targets += len(ids) + len(end) > max_length
-            truncated_prompts += len(prompt) > max_prompt_length
-            targets.add((ids + end)[:max_length])
-            if len(prompt) > max_prompt_length and split.prompts is not None:
-                prompt = cut_prompt(tokenizer, split.prompts[i], prompt, max_prompt_length, prompt_keep)
-            prompts.add(prompt)
+            truncated_targets += len(ids) > max_length
+            targets.add(ids[:max_length])
+            if split.prompts is None:
+                continue
+            read = cut_prompt(tokenizer, split.prompts[i], prompt, max_prompt_length, prompt_keep)
+            truncated_prompts += read.cut
+            prompts.add(read.ids)
+            asked.append(read.text)
     return TokenisedSplit(
         targets=targets.built(),
         prompts=None if split.prompts is None else prompts.built(),
@@ -171,41 +189,7 @@ def encode_split(
         empty_documents=len(split) - len(kept),
         prompt_keep=prompt_keep,
         answers=None if split.answers is None else tuple(split.answers[i] for i in kept),
-    )
-
-
-def cut_prompt(tokenizer: AnyTokenizer, prompt: Prompt, ids: list[int], longest: int, keep: PromptKeep) -> list[int]:
-    """Of a prompt's tokens, if they are more than `longest`, the last or the first so many.
-
-    What a chat template writes around a prompt ends with what opens the answer. So of a prompt's beginning, the prompt
-    is cut and not what is written around it.
-
-    Args:
-        tokenizer: of the ids.
-        prompt: the text.
-        ids: all of its tokens, as `encode_prompts` gives them.
-        longest: at least 1.
-        keep: which part.
-
-    Raises:
-        UserError: where a chat template leaves no room for a token of the prompt.
-    """
-    if len(ids) <= longest:
-        return ids
-    if keep == "end":
-        return ids[-longest:]
-    if getattr(tokenizer, "chat_template", None) is None:
-        return ids[:longest]
-    alone = tokenizer.encode(prompt_text(prompt))
-    room = longest - (len(ids) - len(alone))
-    while room > 0:
-        cut = tokenizer.encode_prompts([tokenizer.decode(alone[:room])])[0]
-        if len(cut) <= longest:
-            return cut
-        room -= len(cut) - longest  # text that was cut within a character may be spelt in more tokens
-    raise UserError(
-        f"data.max_prompt_length {longest}: the chat template's own {len(ids) - len(alone)} tokens leave a prompt no "
-        "room; raise it, or set data.chat_template to false"
+        asked=tuple(asked) if asked and getattr(tokenizer, "chat_template", None) is not None else None,
     )
 
 
@@ -364,13 +348,14 @@ def _padded_right(ragged: Ragged, documents: np.ndarray, width: int, pad_id: int
 def _prompts(
     ragged: Ragged, documents: np.ndarray, longest: int, vocabulary: Vocabulary
 ) -> tuple[np.ndarray, np.ndarray]:
-    """int32 and bool [B, longest + 1]: padding, then BOS, then tokens."""
+    """int32 and bool [B, longest + 1]: padding, then what `Vocabulary.begun` makes of the tokens."""
     from_end = np.arange(longest + 1) - (longest + 1)  # the last column is -1
     lengths = ragged.lengths(documents)[:, None]
     places = ragged.offsets[documents + 1][:, None] + from_end
     tokens = ragged.tokens.take(places, mode="clip") if len(ragged.tokens) else np.zeros(places.shape, np.int32)
-    tokens = np.where(from_end == -1 - lengths, np.int32(vocabulary.bos_id), tokens)
-    mask = from_end >= -1 - lengths
+    begun = (lengths == 0) | vocabulary.begins_prompts
+    tokens = np.where(begun & (from_end == -1 - lengths), np.int32(vocabulary.bos_id), tokens)
+    mask = from_end >= -lengths - begun
     return np.where(mask, tokens, np.int32(vocabulary.pad_id)), mask
 
 
@@ -388,17 +373,18 @@ def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 def _encoded_chunks(
     split: Split, tokenizer: AnyTokenizer
 ) -> Iterator[tuple[int, Sequence[list[int]], Sequence[list[int]]]]:
-    """(index of the first document, ids of each, ids of each prompt), a thousand documents at a time."""
+    """(index of the first document, ids of each with its end, ids of each prompt), a thousand documents at a time."""
     for start in range(0, len(split), ENCODE_AT_ONCE):
         part = slice(start, start + ENCODE_AT_ONCE)
         if split.tokens is not None:
             encoded = split.tokens[part].tolist()
+        elif split.prompts is not None:
+            asked, encoded = tokenizer.encode_pairs(split.prompts[part], split.texts[part])
+            yield start, encoded, asked
+            continue
         else:
             encoded = tokenizer.encode_batch(split.texts[part])
-        if split.prompts is None:
-            yield start, encoded, [[]] * len(encoded)
-        else:
-            yield start, encoded, tokenizer.encode_prompts(split.prompts[part])
+        yield start, [tokenizer.ended(ids) if ids else ids for ids in encoded], [[]] * len(encoded)
 
 
 class _RaggedBuilder:

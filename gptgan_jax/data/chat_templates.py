@@ -1,15 +1,18 @@
-"""Chat templates: how a tokenizer writes the turns of a conversation, as token ids.
+"""Chat templates: how a tokenizer writes the turns of a conversation, as text.
 
 A template is a Jinja text in tokenizer_config.json (`chat_template`) or in chat_template.jinja beside it, as the
-Hugging Face ecosystem has it. It comes with files of others, so Jinja's sandbox runs it: it sees the messages and the
-names of the special tokens, and nothing else.
+Hugging Face ecosystem has it. It comes with files of others, so Jinja's sandbox runs it: it sees the messages, the
+names of the special tokens and what `transformers` gives it, and nothing else. `tokenizers.Tokenizer` encodes what it
+writes.
 
-What a template itself writes as a special token, such as <|im_start|>, becomes that token. What stands in a message
-stays text, even where it spells one: nobody can end a turn, or open another's, from within a message.
+A template may trim a message, drop it or look into it, so it is given the text itself. Where a message spells a
+special token such as <|im_end|>, a private-use character breaks the name: nobody can end a turn, or open another's,
+from within a message.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import datetime
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +22,8 @@ from gptgan_jax.errors import UserError
 
 TEMPLATE_FILE = "chat_template.jinja"
 TEMPLATE_KEY = "chat_template"
-# Private-use characters around the number of a message: where its text shall stand in what the template writes.
-_OPEN, _CLOSE = "\ue000", "\ue001"
-_PLACE = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+# Breaks the name of a special token that a message spells.
+BREAK = "\ue000"
 # Longer templates are none; the longest known have some twenty thousand characters.
 MOST_CHARACTERS = 200_000
 REMEDY = "set data.chat_template to false to do without it"
@@ -50,6 +52,11 @@ def prompt_text(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else plain_text(prompt)
 
 
+def asked_text(prompt: Prompt) -> str:
+    """What a user asked: `prompt_text` without system turns, which are the same for many prompts."""
+    return prompt_text(prompt if isinstance(prompt, str) else tuple(one for one in prompt if one.role != "system"))
+
+
 @dataclass(frozen=True)
 class ChatTemplate:
     """A tokenizer's template.
@@ -58,73 +65,87 @@ class ChatTemplate:
         source: the Jinja text.
         special: by name, such as "bos_token", the special tokens that the template may write.
         file: that it was read from.
+        options: what else it is given, such as enable_thinking.
+        now: the time of day that it may write, in ISO 8601; None: that of rendering. A run keeps that of its beginning.
     """
 
     source: str
     special: tuple[tuple[str, str], ...] = ()
     file: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
+    now: str | None = None
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The text that opens the assistant's next turn.
+    def render(self, messages: Sequence[Message], answer: str | None = None) -> str:
+        """The text that opens the assistant's next turn, or the whole text with its `answer`.
 
         Raises:
             UserError: a template that is none, or that refuses these messages.
         """
         from jinja2.exceptions import TemplateError
 
-        turns = [{"role": one.role, "content": one.content} for one in messages]
+        turns = [*messages] if answer is None else [*messages, Message("assistant", answer)]
+        given = {
+            "messages": [{"role": one.role, "content": one.content} for one in turns],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": answer is None,
+            **dict(self.special),
+            **dict(self.options),
+        }
         try:
-            return self._compiled.render(messages=turns, add_generation_prompt=True, **dict(self.special))
+            return self._compiled.render(given)
         except UserError:
             raise
         except (TemplateError, *_WRONG) as error:
             raise UserError(f"{self._named} can't write this: {_reason(error)}; {REMEDY}") from None
 
-    def pieces(self, messages: Sequence[Message], special: Mapping[str, int]) -> Iterator[str | int]:
-        """The same as stretches of text, and the ids of special tokens between them.
-
-        Args:
-            messages: the turns.
-            special: id of each special token, by its text.
-        """
-        places = [one._replace(content=f"{_OPEN}{i}{_CLOSE}") for i, one in enumerate(messages)]
-        rendered = _PLACE.split(self.render(places))
-        names = sorted(special, key=len, reverse=True)
-        pattern = re.compile("|".join(map(re.escape, names))) if names else None
-        text = ""
-        for i, part in enumerate(rendered):
-            if i % 2:
-                # A number too high is of the template's own making.
-                text += messages[int(part)].content if int(part) < len(messages) else part
-                continue
-            begin = 0
-            for match in pattern.finditer(part) if pattern else ():
-                text += part[begin : match.start()]
-                if text:
-                    yield text
-                yield special[match.group()]
-                text, begin = "", match.end()
-            text += part[begin:]
-        if text:
-            yield text
+    @property
+    def dated(self) -> bool:
+        """Whether it may write the time of day."""
+        return "strftime_now" in self.source
 
     @property
     def _named(self) -> str:
         return "the tokenizer's chat template" + (f" ({self.file})" if self.file else "")
 
+    def _strftime_now(self, form: str) -> str:
+        now = datetime.datetime.now() if self.now is None else datetime.datetime.fromisoformat(self.now)
+        return now.strftime(form)
+
     @cached_property
     def _compiled(self) -> Any:
+        from jinja2 import nodes
         from jinja2.exceptions import TemplateError
+        from jinja2.ext import Extension
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+        class GenerationTag(Extension):
+            """{% generation %} marks what an assistant says, for masks that are not made here: its body stays."""
+
+            tags = {"generation"}  # noqa: RUF012  # as Jinja declares it
+
+            def parse(self, parser: Any) -> Any:
+                line = next(parser.stream).lineno
+                body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+                return nodes.Scope(body).set_lineno(line)
+
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, "jinja2.ext.loopcontrols"]
         )
+        environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = self._strftime_now
         try:
             return environment.from_string(self.source)
         except (TemplateError, ValueError, RecursionError) as error:
             raise UserError(f"{self._named} is none: {_reason(error)}; {REMEDY}") from None
+
+
+def break_names(text: str, names: Iterable[str]) -> str:
+    """The text with `BREAK` within each of these names that it spells, however they overlap."""
+    for name in sorted(names, key=len, reverse=True):
+        text = text.replace(name, name[:1] + BREAK + name[1:])
+    return text
 
 
 def read_template(folder: Path, names: Mapping[str, Any], special: Mapping[str, str]) -> ChatTemplate | None:
@@ -170,11 +191,26 @@ def plain_text(messages: Sequence[Message]) -> str:
 
 
 def last_that_fit(messages: Sequence[Message], fits: Callable[[Sequence[Message]], bool]) -> list[Message]:
-    """The most turns from the end that fit, the first of them a user's; the last turn alone where no more do."""
-    for i, one in enumerate(messages[:-1]):
-        if one.role == "user" and fits(messages[i:]):
-            return list(messages[i:])
-    return list(messages[-1:])
+    """The most turns from the end that fit, the first of them a user's; the last turn alone where no more do.
+
+    A system turn at the beginning stays.
+    """
+    system = [*messages[:1]] if messages and messages[0].role == "system" else []
+    for i in range(len(system), len(messages) - 1):
+        if messages[i].role == "user" and fits([*system, *messages[i:]]):
+            return [*system, *messages[i:]]
+    return [*system, *messages[len(system) :][-1:]]
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As `transformers` has it, where Jinja's own filter writes for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _refuse(message: object) -> NoReturn:

@@ -97,6 +97,9 @@ class HfData(_HeldOutData, _LabelledData):
         "text",
     )
     chat_template: bool = key(True, "write prompts by the tokenizer's chat template, where it has one")
+    enable_thinking: bool | None = key(
+        None, "what a chat template that asks for it is told, such as Qwen3's; none: nothing"
+    )
     label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
     classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")
     streaming: bool = key(False, "read without downloading the whole set; needs max_documents")

@@ -5,9 +5,12 @@ Special tokens never come out of encoding a text, not even where the text spells
 """
 
 import dataclasses
+import datetime
+import itertools
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +21,12 @@ from pydantic import Field
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from gptgan_jax.data.chat_templates import (
+    BREAK,
     TEMPLATE_KEY,
     ChatTemplate,
     Message,
     Prompt,
+    break_names,
     plain_text,
     prompt_text,
     read_template,
@@ -29,21 +34,23 @@ from gptgan_jax.data.chat_templates import (
 )
 from gptgan_jax.data.corpora import Corpus
 from gptgan_jax.data.oracle import Oracle
+from gptgan_jax.data.special_tokens import (
+    SPECIALS_FILE,
+    TOKENIZER_FILE,
+    SpecialTokens,
+    read_json,
+    read_special_tokens,
+)
 from gptgan_jax.errors import UserError
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Vocabulary
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
-TOKENIZER_FILE, SPECIALS_FILE, IDS_FILE = "tokenizer.json", "tokenizer_config.json", "ids.json"
+IDS_FILE = "ids.json"
 # In tokenizer_config.json: how many ids a vocabulary has of which not all are tokens; see `Tokenizer.padded`.
 PADDED_SIZE = "padded_vocab_size"
-# What the tokens are called in published files, the surest name first.
-USUAL_NAMES = {
-    "pad": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
-    "bos": ("<bos>", "[BOS]", "<s>", "<|begin_of_text|>", "<|startoftext|>", "<|bos|>", "[CLS]"),
-    "eos": ("<eos>", "[EOS]", "</s>", "<|endoftext|>", "<|end_of_text|>", "<|eos|>", "<|im_end|>", "[SEP]"),
-    "unk": ("<unk>", "[UNK]", "<|unk|>"),
-}
+# In tokenizer_config.json of a run: how it reads and ends texts; see `Tokenizer.save`.
+OWN_KEY = "gptgan_jax"
 
 
 @config_dataclass
@@ -82,14 +89,19 @@ class Tokenizer:
     Attributes:
         backend: the Hugging Face tokenizer that does the work.
         vocabulary: number of ids, and the special ones.
-        unk_id: stands for what has no token of its own; None where nothing is ever unknown.
+        special: the special tokens as the files have them.
         chat_template: how it writes the turns of a conversation; None: `chat_templates.plain_text`.
     """
 
     backend: tokenizers.Tokenizer
     vocabulary: Vocabulary
-    unk_id: int | None
+    special: SpecialTokens
     chat_template: ChatTemplate | None = None
+
+    @property
+    def unk_id(self) -> int | None:
+        """Stands for what has no token of its own; None where nothing is ever unknown."""
+        return self.special.unk
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; no special tokens are added."""
@@ -100,27 +112,58 @@ class Tokenizer:
         return [self._plain(e.ids) for e in self.backend.encode_batch(list(texts), add_special_tokens=False)]
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of the turns that the next one answers, without a beginning of text, which each prompt gets.
+        """Token ids of the turns that the next one answers, without the BOS that `Vocabulary.begun` puts before them.
+
+        By a chat template they are those of the whole text that it writes, as `transformers` encodes it.
 
         Raises:
             UserError: where the chat template refuses these turns.
         """
-        if self.chat_template is None:
-            return self.encode(plain_text(messages))
-        ids: list[int] = []
-        for piece in self.chat_template.pieces(messages, self._special_names):
-            ids += [piece] if isinstance(piece, int) else self.encode(piece)
-        return ids[1:] if ids[:1] == [self.vocabulary.bos_id] else ids
+        return self.encode_prompts([tuple(messages)])[0]
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """`encode_chat` of each."""
         if self.chat_template is None:
-            return self.encode_batch([prompt_text(prompt) for prompt in prompts])
-        return [self.encode_chat(turns_of(prompt)) for prompt in prompts]
+            ids = self.encode_batch([prompt_text(prompt) for prompt in prompts])
+            begun = [[*self.special.prefix[1:], *one] for one in ids] if len(self.special.prefix) > 1 else ids
+            return begun if self.vocabulary.begins_prompts else ids
+        return [self._unbegun(ids) for ids in self._encode_rendered([self._rendered(prompt) for prompt in prompts])]
+
+    def encode_pairs(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of prompts, as `encode_prompts` gives them, and of the texts that answer them, with their end.
+
+        By a chat template a text's tokens are those that it has where the template writes it, up to the token that
+        ends its turn. A text without any token of its own has none, and no end.
+
+        Raises:
+            UserError: where the chat template refuses a prompt.
+        """
+        alone = self.encode_batch(texts)
+        if self.chat_template is None:
+            return self.encode_prompts(prompts), [self.ended(ids) if ids else [] for ids in alone]
+        rendered = [self._rendered(prompt) for prompt in prompts]
+        asked = self._encode_rendered(rendered)
+        whole = self._encode_rendered([self._rendered(*pair) for pair in zip(prompts, texts, strict=True)])
+        # A template may write earlier turns otherwise once they are answered: then the answer follows what was asked.
+        other = [i for i, (ids, all_ids) in enumerate(zip(asked, whole, strict=True)) if all_ids[: len(ids)] != ids]
+        followed = self._encode_rendered([rendered[i] + self._broken(texts[i]) for i in other])
+        for i, ids in zip(other, followed, strict=True):
+            whole[i] = ids if ids[: len(asked[i])] == asked[i] else [*asked[i], *alone[i]]
+        targets = []
+        for before, all_ids, own in zip(asked, whole, alone, strict=True):
+            answer = all_ids[len(before) :]
+            end = next((i for i, token in enumerate(answer) if token in self.vocabulary.ends), None)
+            targets.append((answer[: end + 1] if end is not None else self.ended(answer)) if own else [])
+        return [self._unbegun(ids) for ids in asked], targets
+
+    def ended(self, ids: list[int]) -> list[int]:
+        """A text's token ids with the end of text behind them."""
+        return ids if self.vocabulary.eos_id is None else [*ids, self.vocabulary.eos_id]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids up to the first end of text; special tokens other than the unknown are left out."""
-        return self.backend.decode([i for i in _until(ids, self.vocabulary.eos_id) if i not in self._special], False)
+        """The text of token ids up to the first that ends it; special tokens other than the unknown are left out."""
+        until_end = itertools.takewhile(lambda i: i not in self.vocabulary.ends, map(int, ids))
+        return self.backend.decode([i for i in until_end if i not in self._special], False)
 
     def unknown_words(self, text: str) -> list[str]:
         """The pieces of a text that the tokenizer knows only as "unknown", in their order."""
@@ -135,11 +178,58 @@ class Tokenizer:
         """The same with so many ids: networks often have more than their tokenizer, to a round number."""
         return dataclasses.replace(self, vocabulary=dataclasses.replace(self.vocabulary, size=size))
 
+    def for_prompts(self, chat: bool = True, options: Mapping[str, Any] | None = None) -> "Tokenizer":
+        """The same for texts that answer prompts: with what stands before a prompt, and what ends a turn.
+
+        Args:
+            chat: write prompts by the chat template, where there is one.
+            options: what the template is given besides the messages.
+
+        Raises:
+            UserError: a template that is none, or that refuses a user's turn.
+        """
+        template = self.chat_template if chat else None
+        if template is not None:
+            now = datetime.datetime.now().isoformat(timespec="seconds") if template.dated else None
+            options_now = tuple(sorted((options or {}).items())) or template.options
+            template = dataclasses.replace(template, options=options_now, now=template.now or now)
+        tokenizer = dataclasses.replace(self, chat_template=template)
+        first = tokenizer._first_of_prompts()
+        ends = self.vocabulary.other_ends
+        turn_end = tokenizer._turn_end()
+        if turn_end is not None and turn_end not in self.vocabulary.ends:
+            ends = (*ends, turn_end)
+        vocabulary = dataclasses.replace(
+            self.vocabulary,
+            bos_id=self.special.begins_text if first is None else first,
+            begins_prompts=first is not None,
+            other_ends=ends,
+        )
+        return dataclasses.replace(tokenizer, vocabulary=vocabulary)
+
     def save(self, folder: str | Path) -> None:
-        """Writes tokenizer.json and tokenizer_config.json (the names of the special tokens) into a folder."""
-        roles = {"pad": self.vocabulary.pad_id, "bos": self.vocabulary.bos_id, "eos": self.vocabulary.eos_id}
+        """Writes tokenizer.json and tokenizer_config.json into a folder, from which `load_tokenizer` reads it back."""
+        self.save_files(folder)
+        own: dict[str, Any] = {
+            "begins_text": self.special.begins_text,
+            "prefix": self.special.prefix,
+            "ends": self.special.ends,
+            "unk": self.unk_id,
+            "vocabulary": dataclasses.asdict(self.vocabulary),
+        }
+        if self.chat_template is not None:
+            own |= {"template_options": dict(self.chat_template.options), "template_now": self.chat_template.now}
+        path = Path(folder) / SPECIALS_FILE
+        path.write_text(json.dumps(read_json(path) | {OWN_KEY: own}, indent=1, ensure_ascii=False), "utf-8")
+
+    def save_files(self, folder: str | Path) -> None:
+        """Writes tokenizer.json and tokenizer_config.json (the names of the special tokens) as others read them."""
+        roles = {"pad": self.vocabulary.pad_id, "bos": self.special.begins_text, "eos": self.vocabulary.eos_id}
         ids = {role: i for role, i in (roles | {"unk": self.unk_id}).items() if i is not None}
-        names: dict[str, Any] = {f"{role}_token": self.backend.id_to_token(i) for role, i in ids.items()}
+        named: dict[str, Any] = {f"{role}_token": self.backend.id_to_token(i) for role, i in ids.items()}
+        names = named | {
+            key: name for key, name in self.special.names.items() if name is not None or key != "eos_token"
+        }
         if self.vocabulary.size != _size(self.backend):
             names[PADDED_SIZE] = self.vocabulary.size
         if self.chat_template is not None:
@@ -148,18 +238,14 @@ class Tokenizer:
         self.backend.save(str(Path(folder) / TOKENIZER_FILE))
         (Path(folder) / SPECIALS_FILE).write_text(json.dumps(names, indent=1, ensure_ascii=False), "utf-8")
 
+    # ---- special tokens
+
     @cached_property
     def _special(self) -> frozenset[int]:
         """Ids that mean something other than text; the unknown is not among them, for a reader should see it."""
         v = self.vocabulary
         added = {i for i, token in self.backend.get_added_tokens_decoder().items() if token.special}
-        return frozenset(i for i in added | {v.pad_id, v.bos_id, v.eos_id} if i is not None and i != self.unk_id)
-
-    @cached_property
-    def _special_names(self) -> dict[str, int]:
-        """The special tokens that a chat template may write, by their text."""
-        named = {i: self.backend.id_to_token(i) for i in self._special}
-        return {name: i for i, name in named.items() if name}
+        return frozenset(i for i in added | {v.pad_id, v.bos_id, *v.ends} if i is not None and i != self.unk_id)
 
     def _plain(self, ids: list[int]) -> list[int]:
         """A word-level vocabulary finds "<eos>" like any other word; such a word is unknown to it."""
@@ -167,6 +253,86 @@ class Tokenizer:
             return ids
         replaced = (self.unk_id if i in self._special else i for i in ids)
         return [i for i in replaced if i is not None]
+
+    def _unbegun(self, ids: list[int]) -> list[int]:
+        """Token ids of a prompt without the BOS that `Vocabulary.begun` puts before them."""
+        return ids[1:] if self.vocabulary.begins_prompts and ids[:1] == [self.vocabulary.bos_id] else ids
+
+    # ---- chat templates
+
+    def _rendered(self, prompt: Prompt, answer: str | None = None) -> str:
+        """What the chat template writes; the names of special tokens that a message spells are broken."""
+        assert self.chat_template is not None
+        turns = [one._replace(content=self._broken(one.content)) for one in turns_of(prompt)]
+        return self.chat_template.render(turns, None if answer is None else self._broken(answer))
+
+    def _broken(self, text: str) -> str:
+        return break_names(text, self._names) if self._names_pattern.search(text) else text
+
+    @cached_property
+    def _names(self) -> dict[str, int]:
+        """Ids of the tokens that only a template may write, by their text."""
+        return {t.content: i for i, t in self.backend.get_added_tokens_decoder().items() if t.special and t.content}
+
+    @cached_property
+    def _names_pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, self._names)) or "(?!)")
+
+    def _encode_rendered(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of what a chat template wrote: its special tokens as tokens, what a message spells as text."""
+        found = [encoding.ids for encoding in self._recognising.encode_batch(list(texts), add_special_tokens=False)]
+        for i, text in enumerate(texts):
+            if BREAK in text:
+                found[i] = self._encode_broken(text)
+        return found
+
+    def _encode_broken(self, text: str) -> list[int]:
+        """Under other names the special tokens are encoded as ever, and their own names are text like any other."""
+        backend, renamed, ids = self._renaming
+        named = self._names_pattern.sub(lambda match: renamed[match.group()], text)
+        encoding = backend.encode(named.replace(BREAK, ""), add_special_tokens=False)
+        plain = (self._plain([i]) if i not in ids else [ids[i]] for i in encoding.ids)
+        return [i for some in plain for i in some]
+
+    @cached_property
+    def _recognising(self) -> tokenizers.Tokenizer:
+        """The backend that reads the name of a special token as that token."""
+        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        backend.encode_special_tokens = False
+        return backend
+
+    @cached_property
+    def _renaming(self) -> tuple[tokenizers.Tokenizer, dict[str, str], dict[int, int]]:
+        """The same with special tokens of other names; those names; and the id of each token by its id there."""
+        content = json.loads(self.backend.to_str())
+        renamed = {name: f"\ue001{number}\ue002" for number, name in enumerate(self._names)}
+        for token in content["added_tokens"]:
+            if token["special"]:
+                token["content"] = renamed.get(token["content"], token["content"])
+        content["post_processor"] = None  # which may name them
+        backend = tokenizers.Tokenizer.from_str(json.dumps(content))
+        backend.encode_special_tokens = False
+        ids = {backend.token_to_id(new): self._names[name] for name, new in renamed.items()}
+        return backend, renamed, {there: here for there, here in ids.items() if there is not None}
+
+    def _first_of_prompts(self) -> int | None:
+        """The token that every prompt begins with, if that is a special one."""
+        if self.chat_template is None:
+            return next(iter(self.special.prefix), None)
+        first = self._encode_rendered([self._rendered("a")])[0][:1]
+        return first[0] if first and first[0] in self._special else None
+
+    def _turn_end(self) -> int | None:
+        """The special token that the chat template writes behind an answer."""
+        if self.chat_template is None:
+            return None
+        answer = "qzjx"  # of no template
+        try:
+            text = self._rendered("a", answer)
+        except UserError:
+            return None
+        behind = self._encode_rendered([text[text.rfind(answer) + len(answer) :]])[0] if answer in text else []
+        return next((i for i in behind if i in self._special), None)
 
 
 @dataclass(frozen=True)
@@ -196,6 +362,14 @@ class IdTokenizer:
     def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """`encode` of each prompt."""
         return self.encode_batch([prompt_text(prompt) for prompt in prompts])
+
+    def encode_pairs(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """`encode` of each."""
+        return self.encode_prompts(prompts), self.encode_batch(texts)
+
+    def ended(self, ids: list[int]) -> list[int]:
+        """The same ids: such texts have no end."""
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The ids as decimal numbers, joined by spaces."""
@@ -240,65 +414,102 @@ def load_tokenizer(folder: str | Path) -> AnyTokenizer:
     """Reads what `save` wrote into a folder. Raises UserError where there is no tokenizer."""
     path = Path(folder) / IDS_FILE
     if path.is_file():
-        content = _read_json(path)
+        content = read_json(path)
         try:
             return _id_tokenizer(int(content["vocab_size"]), int(content["start_token"]))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: should hold vocab_size and start_token, two whole numbers") from error
-    return read_tokenizer(Path(folder) / TOKENIZER_FILE)
+    return _saved_tokenizer(Path(folder) / TOKENIZER_FILE)
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:
-    """Reads a tokenizer.json.
+    """Reads a tokenizer.json, with the special tokens that the files beside it name; see `special_tokens`.
 
-    The special tokens are those that a tokenizer_config.json beside it names, else those with a usual name. Where no
-    beginning of text is found, the end of text serves (as in GPT-2), and so it does for padding.
+    Where no beginning of text is found, the end of text serves (as in GPT-2), and so it does for padding.
 
     Raises:
         UserError: no such file, not a tokenizer, or no end-of-text token.
     """
     path = Path(path).expanduser()
+    backend = _backend(path)
+    return _with_template(_wrapped(backend, read_special_tokens(backend, path.parent, str(path)), str(path)), path)
+
+
+def _backend(path: Path) -> tokenizers.Tokenizer:
     if not path.is_file():
         raise UserError(f"{path}: no such file; tokenizer.path should name a tokenizer.json")
     try:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"{path}: not a tokenizer.json of Hugging Face tokenizers ({error})") from error
-    specials = path.with_name(SPECIALS_FILE)
-    names = _read_json(specials) if specials.is_file() else {}
-    tokenizer = _wrap(backend, names, str(path))
-    vocabulary = tokenizer.vocabulary
-    ids = {"bos_token": vocabulary.bos_id, "eos_token": vocabulary.eos_id, "pad_token": vocabulary.pad_id}
-    tokens = {name: backend.id_to_token(i) for name, i in ids.items() if i is not None}
-    template = read_template(path.parent, names, {name: token for name, token in tokens.items() if token})
-    return tokenizer if template is None else dataclasses.replace(tokenizer, chat_template=template)
-
-
-def _wrap(backend: tokenizers.Tokenizer, names: dict[str, Any], where: str) -> Tokenizer:
-    def special(role: str) -> int | None:
-        named = names.get(f"{role}_token")
-        named = named.get("content") if isinstance(named, dict) else named
-        candidates = (named,) if isinstance(named, str) else USUAL_NAMES[role]
-        found = (backend.token_to_id(name) for name in candidates)
-        return next((i for i in found if i is not None), None)
-
-    eos = special("eos")
-    if eos is None:
-        raise UserError(
-            f"{where}: no end-of-text token; one of {', '.join(USUAL_NAMES['eos'])} should be in its vocabulary,"
-            f' or a {SPECIALS_FILE} beside it should name it, as in {{"eos_token": "<stop>"}}'
-        )
-    bos, pad = special("bos"), special("pad")
     # A file may cut or pad every text, or read "<eos>" in a text as the token; neither may happen here.
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
-    size = names.get(PADDED_SIZE, _size(backend))
+    return backend
+
+
+def _wrapped(backend: tokenizers.Tokenizer, special: SpecialTokens, where: str) -> Tokenizer:
+    file = Path(where).with_name(SPECIALS_FILE)
+    size = (read_json(file) if file.is_file() else {}).get(PADDED_SIZE, _size(backend))
     if isinstance(size, bool) or not isinstance(size, int) or not _size(backend) <= size < 2**31:
         raise UserError(f"{where}: {PADDED_SIZE} {repr(size)[:40]} should be a whole number, at least {_size(backend)}")
-    vocabulary = Vocabulary(size, eos if pad is None else pad, eos if bos is None else bos, eos)
-    unk = special("unk")  # GPT-2's files call the end of text unknown too, though no byte is unknown to them
-    return Tokenizer(backend, vocabulary, None if unk in (pad, bos, eos) else unk)
+    eos = special.ends_text
+    vocabulary = Vocabulary(
+        size=size,
+        pad_id=eos if special.pad is None else special.pad,
+        bos_id=special.begins_text,
+        eos_id=eos,
+        other_ends=tuple(i for i in special.ends if i != eos),
+    )
+    # GPT-2's files call the end of text unknown too, though no byte is unknown to them.
+    known = special.unk in (special.pad, special.begins_text, eos)
+    return Tokenizer(backend, vocabulary, dataclasses.replace(special, unk=None) if known else special)
+
+
+def _with_template(tokenizer: Tokenizer, path: Path) -> Tokenizer:
+    """The tokenizer with the chat template that lies beside its file."""
+    names = {key: name for key, name in tokenizer.special.names.items() if name is not None}
+    file = path.with_name(SPECIALS_FILE)
+    template = read_template(path.parent, read_json(file) if file.is_file() else {}, names)
+    return tokenizer if template is None else dataclasses.replace(tokenizer, chat_template=template)
+
+
+def _saved_tokenizer(path: Path) -> Tokenizer:
+    """What `Tokenizer.save` wrote. Older runs have no record of how they read: BOS stood before each prompt."""
+    backend, file = _backend(path), path.with_name(SPECIALS_FILE)
+    own = (read_json(file) if file.is_file() else {}).get(OWN_KEY)
+    special = read_special_tokens(backend, path.parent, str(path))
+    if own is None:
+        special = dataclasses.replace(special, prefix=(special.begins_text,), ends=(special.ends_text,))
+        return _with_template(_wrapped(backend, special, str(path)), path)
+    try:
+        vocabulary = Vocabulary(**(own["vocabulary"] | {"other_ends": tuple(own["vocabulary"]["other_ends"])}))
+        special = dataclasses.replace(
+            special,
+            begins_text=own["begins_text"],
+            prefix=tuple(own["prefix"]),
+            ends=tuple(own["ends"]),
+            unk=own["unk"],
+        )
+        tokenizer = _with_template(Tokenizer(backend, vocabulary, special), path)
+        template = tokenizer.chat_template
+        if template is not None:
+            options = tuple(sorted(own["template_options"].items()))
+            template = dataclasses.replace(template, options=options, now=own["template_now"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: {OWN_KEY} is damaged ({type(error).__name__}: {error})") from error
+    return dataclasses.replace(tokenizer, chat_template=template)
+
+
+def _own(backend: tokenizers.Tokenizer) -> Tokenizer:
+    """The tokenizer of one that was fitted here."""
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    pad, bos, eos, unk = (vocabulary[name] for name in SPECIAL_TOKENS)
+    names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL_TOKENS, strict=True))
+    special = SpecialTokens(names, pad, unk, bos, (bos,), eos, (eos,))
+    backend.encode_special_tokens = True
+    return Tokenizer(backend, Vocabulary(_size(backend), pad, bos, eos), special)
 
 
 def _size(backend: tokenizers.Tokenizer) -> int:
@@ -328,7 +539,7 @@ def _fit_words(config: WordTokenizer, corpus: Corpus) -> Tokenizer:
         kept = kept[: config.vocab_size]
     backend.model = models.WordLevel({word: i for i, word in enumerate(kept)}, unk_token="<unk>")
     backend.add_special_tokens(list(SPECIAL_TOKENS))
-    return _wrap(backend, {}, "word tokenizer")
+    return _own(backend)
 
 
 def _fit_bpe(config: BpeTokenizer, corpus: Corpus) -> Tokenizer:
@@ -342,7 +553,7 @@ def _fit_bpe(config: BpeTokenizer, corpus: Corpus) -> Tokenizer:
         show_progress=False,
     )
     backend.train_from_iterator(_training_texts(corpus), trainer)
-    return _wrap(backend, {}, "BPE tokenizer")
+    return _own(backend)
 
 
 def _training_texts(corpus: Corpus) -> Iterator[str]:
@@ -352,20 +563,3 @@ def _training_texts(corpus: Corpus) -> Iterator[str]:
 
 def _id_tokenizer(vocab_size: int, start_token: int) -> IdTokenizer:
     return IdTokenizer(Vocabulary(vocab_size, pad_id=start_token, bos_id=start_token, eos_id=None))
-
-
-def _until(ids: Iterable[int], end: int | None) -> Iterator[int]:
-    for i in ids:
-        if i == end:
-            return
-        yield int(i)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a JSON file ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: should hold a JSON object")
-    return content

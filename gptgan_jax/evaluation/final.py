@@ -287,8 +287,8 @@ class _Measure:
         """Without `log_probs`, the samples come from the source."""
         figures: list[Figure] = []
         if held_out is not None:
-            targets, eos = self.test.targets, self.run.generator.vocabulary.eos_id
-            ends = np.array([targets[i][-1] == eos for i in range(len(targets))])
+            targets = self.test.targets
+            ends = np.isin(targets.tokens[targets.offsets[1:] - 1], self.run.generator.vocabulary.ends)
             figures += likelihood_figures(held_out, self.test.texts, self.held_out_on, ends)
         if self.source_of_test is not None and held_out is not None and self.text.source is not None:
             of_samples = self.subject.source_of(samples)
@@ -336,12 +336,13 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
     # What is shown beside an answer is the real answer to the same prompt.
     texts[REAL] = subject.reference_texts.texts if run.conditional else measure.real.texts
     shown = run.config.evaluation.shown
-    prompts = subject.references.first_prompts(shown) or []
+    first = subject.references.subset(np.arange(min(shown, len(subject.references))))
+    prompts = first.prompt_texts(run.tokenizer) if run.conditional else []
     return Evaluation(
         columns=judged,
         scores=table_of(columns),
         shown={name: some[:shown] for name, some in texts.items()},
-        prompts=[run.tokenizer.decode(prompts[i % len(prompts)]) for i in range(shown)] if prompts else [],
+        prompts=[prompts[i % len(prompts)] for i in range(shown)] if prompts else [],
         notes=[*_notes(subject), *subject.text.notes],
         reliability=reliability,
     )

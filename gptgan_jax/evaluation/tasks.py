@@ -50,8 +50,7 @@ class Task:
     @cached_property
     def prompts(self) -> list[str]:
         """N texts, as the generator reads them: without what was cut off."""
-        assert self.asked.prompts is not None
-        return [self.tokenizer.decode(self.asked.prompts[i].tolist()) for i in range(len(self))]
+        return self.asked.prompt_texts(self.tokenizer)
 
     @cached_property
     def references(self) -> TextSet:

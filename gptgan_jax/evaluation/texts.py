@@ -152,6 +152,7 @@ class TextWriter:
         tokens = np.full((len(prompts), width), vocabulary.pad_id, np.int32)
         mask = np.zeros((len(prompts), width), bool)
         for i, prompt in enumerate(prompts):
-            tokens[i, width - 1 - len(prompt) :] = [vocabulary.bos_id, *prompt]
-            mask[i, width - 1 - len(prompt) :] = True
+            row = vocabulary.begun(prompt)
+            tokens[i, width - len(row) :] = row
+            mask[i, width - len(row) :] = True
         return tokens, mask

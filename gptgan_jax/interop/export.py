@@ -31,6 +31,15 @@ prompt = tokenizer([""], return_tensors="pt", return_token_type_ids=False)  # or
 written = model.generate(**prompt, max_new_tokens=LENGTH, do_sample=True, top_k=0)
 print(tokenizer.batch_decode(written, skip_special_tokens=True))
 """
+CHAT_USE = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = (kind.from_pretrained(".") for kind in (AutoModelForCausalLM, AutoTokenizer))
+messages = [{"role": "user", "content": "Hello"}]  # what is asked
+prompt = tokenizer.apply_chat_template(messages, OPTIONS, return_tensors="pt", return_dict=True)
+written = model.generate(**prompt, max_new_tokens=LENGTH, do_sample=True, top_k=0)
+print(tokenizer.decode(written[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
+"""
 
 
 @dataclass(frozen=True)
@@ -97,11 +106,19 @@ def export_run(folder: RunFolder, kind: str, out: Path | None = None, checkpoint
     evaluation = Evaluation.load(folder.path)
     params, saved = load_params(folder, run, checkpoint)
     run, params = alone(run, params)
-    use = form.use.replace("BOS]", f"{run.generator.vocabulary.bos_id}]")
+    use = _chat_use(run) if kind == "hf" and run.chat else form.use
+    use = use.replace("BOS]", f"{run.generator.vocabulary.bos_id}]")
     use = use.replace("LENGTH", str(run.config.data.max_length))
     card = model_card(kind, run.config, params, saved, evaluation, use)
     _write(out, lambda folder: form.write(folder, run, params), card)
     return out
+
+
+def _chat_use(run: Writer) -> str:
+    """A program that asks by the chat template."""
+    template = getattr(run.tokenizer, "chat_template", None)
+    options = {"add_generation_prompt": True} | dict(template.options if template else ())
+    return CHAT_USE.replace("OPTIONS", ", ".join(f"{name}={value!r}" for name, value in options.items()))
 
 
 def alone(run: Writer, params: Params) -> tuple[Writer, Params]:

@@ -7,14 +7,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gptgan_jax.data.tokenizers import SPECIALS_FILE, TOKENIZER_FILE
+from gptgan_jax.data.chat_templates import TEMPLATE_FILE
+from gptgan_jax.data.special_tokens import GENERATION_FILE, SPECIALS_FILE, SPECIALS_MAP_FILE, TOKENIZER_FILE
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop.families import CONFIG_FILE, read_network
 from gptgan_jax.interop.weights import INDEX_FILE
 
 FOLDER, HUB = "hf:", "hub:"
 # All that is read of a model. No pickle, and no code, is ever fetched.
-FILES = (CONFIG_FILE, TOKENIZER_FILE, SPECIALS_FILE, INDEX_FILE, "*.safetensors")
+FILES = (
+    CONFIG_FILE,
+    GENERATION_FILE,
+    TOKENIZER_FILE,
+    SPECIALS_FILE,
+    SPECIALS_MAP_FILE,
+    TEMPLATE_FILE,
+    INDEX_FILE,
+    "*.safetensors",
+)
 
 
 def is_model(init_from: str | None) -> bool:

@@ -10,14 +10,8 @@ import numpy as np
 import tokenizers
 from tokenizers import processors
 
-from gptgan_jax.data.tokenizers import (
-    PADDED_SIZE,
-    SPECIALS_FILE,
-    TOKENIZER_FILE,
-    AnyTokenizer,
-    Tokenizer,
-    read_tokenizer,
-)
+from gptgan_jax.data.special_tokens import SPECIALS_FILE, TOKENIZER_FILE, post_processed_prefix, read_json
+from gptgan_jax.data.tokenizers import PADDED_SIZE, AnyTokenizer, Tokenizer, read_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.hosts import to_host
 from gptgan_jax.interop.families import CONFIG_FILE, Network, config_json, family_of, read_network
@@ -111,7 +105,7 @@ def save_model(
 ) -> None:
     """Writes config.json, generation_config.json, safetensors files and the tokenizer's into a folder.
 
-    The tokenizer puts the beginning of text in front of what it encodes, as the generator has read it.
+    The tokenizer puts in front of what it encodes what the generator has read there.
 
     Args:
         folder: that there is.
@@ -127,7 +121,12 @@ def save_model(
     config = generator.config
     family = family_of(config)
     assert isinstance(config, TransformerConfig)
-    content = config_json(config, generator.vocabulary)
+    vocabulary = generator.vocabulary
+    content = config_json(config, vocabulary)
+    if len(vocabulary.ends) > 1:
+        content["eos_token_id"] = list(vocabulary.ends)
+    if isinstance(tokenizer, Tokenizer):  # a chat template writes another beginning by itself
+        content["bos_token_id"] = tokenizer.special.begins_text
     names = NAMES[family]
 
     def parameter(path: Any, x: Any) -> Parameter:
@@ -158,22 +157,26 @@ def _read(weights: Weights, layout: Layout, x: Any) -> jax.Array:
 
 
 def _save_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int) -> None:
-    tokenizer.save(folder)
+    """A chat template writes all that a prompt begins with; otherwise the tokenizer puts there what the run had."""
+    tokenizer.save_files(folder)
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
-    begin = (backend.id_to_token(tokenizer.vocabulary.bos_id), tokenizer.vocabulary.bos_id)
-    backend.post_processor = processors.TemplateProcessing(
-        single=[begin[0], "$A"], pair=[begin[0], "$A", "$B"], special_tokens=[begin]
-    )
+    begin = tokenizer.vocabulary.begun([])[:1] if tokenizer.vocabulary.begins_prompts else []
+    if tokenizer.chat_template is None and list(post_processed_prefix(backend)) != begin:
+        tokens = [(backend.id_to_token(i), i) for i in begin]
+        names = [name for name, _ in tokens]
+        backend.post_processor = processors.TemplateProcessing(
+            single=[*names, "$A"], pair=[*names, "$A", "$B"], special_tokens=tokens
+        )
     backend.save(str(folder / TOKENIZER_FILE))
-    names = json.loads((folder / SPECIALS_FILE).read_text("utf-8"))
+    names_of_roles = read_json(folder / SPECIALS_FILE)
     usual = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         "padding_side": "left",
         "model_max_length": longest,
     }
-    names.pop(PADDED_SIZE, None)  # config.json says it
-    _write_json(folder / SPECIALS_FILE, names | usual)
+    names_of_roles.pop(PADDED_SIZE, None)  # config.json says it
+    _write_json(folder / SPECIALS_FILE, names_of_roles | usual)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference
-from gptgan_jax.data.batches import TokenisedSplit, cut_prompt, encode_split
+from gptgan_jax.data.batches import TokenisedSplit, encode_split
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.oracle import Oracle
+from gptgan_jax.data.prompts import EncodedPrompt, encode_prompts
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
     FileTokenizer,
@@ -94,8 +95,8 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
         tokenizer = start.tokenizer
         notes.insert(0, f"the generator starts from {start.source}, and {note}")
     tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus)
-    if isinstance(tokenizer, Tokenizer) and not getattr(config.data, "chat_template", True):
-        tokenizer = replace(tokenizer, chat_template=None)
+    if config.conditional:
+        tokenizer = for_prompts(config, tokenizer)
 
     def encoded(name: str, split: Split) -> TokenisedSplit:
         data = config.data
@@ -114,6 +115,20 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
     return Experiment(config, corpus, tokenizer, train, valid, test, generator, discriminator, tuple(notes), start)
 
 
+def for_prompts(config: Config, tokenizer: AnyTokenizer) -> AnyTokenizer:
+    """The tokenizer that reads prompts as a run with this configuration does.
+
+    Raises:
+        UserError: a chat template that is none.
+    """
+    if not isinstance(tokenizer, Tokenizer):
+        return tokenizer
+    data = config.data
+    thinking = getattr(data, "enable_thinking", None)
+    options = {} if thinking is None else {"enable_thinking": thinking}
+    return tokenizer.for_prompts(getattr(data, "chat_template", True), options)
+
+
 def _check_labels(
     config: Config, train: TokenisedSplit, valid: TokenisedSplit, classes: tuple[str, ...], tokenizer: AnyTokenizer
 ) -> None:
@@ -122,7 +137,7 @@ def _check_labels(
         spelt: dict[tuple[int, ...], str] = {}
         longest, keep = config.data.max_prompt_length, config.data.prompt_keep
         for name in classes:
-            ids = tuple(cut_prompt(tokenizer, name, tokenizer.encode_prompts([name])[0], longest, keep))
+            ids = tuple(encode_prompts(tokenizer, [name], longest, keep)[0].ids)
             if not tokenizer.encode(name) or tokenizer.unknown_words(name):
                 raise UserError(f"data.label_prompts: the tokenizer can't spell the label {name!r}; rename it")
             if ids in spelt:
@@ -205,6 +220,11 @@ class Writer:
     def conditional(self) -> bool:
         """Whether it learned to answer prompts."""
         return self.config.conditional
+
+    @property
+    def chat(self) -> bool:
+        """Whether a chat template writes its prompts."""
+        return self.conditional and getattr(self.tokenizer, "chat_template", None) is not None
 
 
 def load_writer(folder: RunFolder) -> Writer:
@@ -303,10 +323,11 @@ def _check_start(config: Config, corpus: Corpus, start: Start) -> None:
             )
 
 
-def read_prompt(run: Writer, prompt: str) -> tuple[list[int], int]:
-    """The token ids of a prompt that a user typed, and how many tokens may follow it.
+def read_prompt(run: Writer, prompt: str) -> tuple[EncodedPrompt, int]:
+    """A prompt that a user typed as the run reads it, and how many tokens may follow it.
 
-    A run that learned text without prompts goes on with one as if it had written it, within the length that it learned.
+    A run that learned to answer prompts reads it as it read those: cut to the same length at the same end. A run that
+    learned text without prompts goes on with one as if it had written it, within the length that it learned.
 
     Raises:
         UserError: a prompt that is missing, too long, unknown to the tokenizer, or of no use to the run.
@@ -320,11 +341,12 @@ def read_prompt(run: Writer, prompt: str) -> tuple[list[int], int]:
     if unknown:
         words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
         raise UserError(f"prompt {prompt!r}: the tokenizer doesn't know {words}; use words of the training text")
-    ids = run.tokenizer.encode_prompts([prompt])[0] if run.conditional else run.tokenizer.encode(prompt)
-    longest = data.max_prompt_length if run.conditional else data.max_length - 1
+    if run.conditional:
+        return encode_prompts(run.tokenizer, [prompt], data.max_prompt_length, data.prompt_keep)[0], data.max_length
+    ids, longest = run.tokenizer.encode(prompt), data.max_length - 1
     if len(ids) > longest:
         raise UserError(f"prompt {prompt!r}: {len(ids)} tokens; this run takes at most {longest}")
-    return ids, data.max_length if run.conditional else data.max_length - len(ids)
+    return EncodedPrompt(ids, prompt, False), data.max_length - len(ids)
 
 
 def restore_generator(

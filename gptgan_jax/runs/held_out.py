@@ -81,6 +81,8 @@ def save_held_out(folder: Path, text: HeldOutText) -> None:
             arrays[f"{name}_labels"] = split.labels
         if split.answers is not None:
             arrays[f"{name}_answers"] = np.frombuffer(json.dumps(split.answers).encode(), np.uint8)
+        if split.asked is not None:
+            arrays[f"{name}_asked"] = np.frombuffer(json.dumps(split.asked).encode(), np.uint8)
     if isinstance(text.source, Oracle):
         arrays |= {f"oracle_{name}": np.asarray(array) for name, array in text.source.params.items()}
     facts = {
@@ -111,7 +113,7 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
 
         def split(name: str) -> TokenisedSplit:
             prompts = f"{name}_prompt_tokens"
-            answers = arrays.get(f"{name}_answers")
+            answers, asked = (arrays.get(f"{name}_{what}") for what in ("answers", "asked"))
             return TokenisedSplit(
                 targets=Ragged(arrays[f"{name}_target_tokens"], arrays[f"{name}_target_offsets"]),
                 prompts=Ragged(arrays[prompts], arrays[f"{name}_prompt_offsets"]) if prompts in arrays else None,
@@ -121,6 +123,7 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
                 max_prompt_length=facts["max_prompt_length"],
                 truncated_targets=facts["truncated_targets"][name],
                 answers=None if answers is None else tuple(json.loads(answers.tobytes())),
+                asked=None if asked is None else tuple(json.loads(asked.tobytes())),
             )
 
         test = split("test")

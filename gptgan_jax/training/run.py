@@ -1,6 +1,7 @@
 """A run while it trains: what stays the same through its phases, and the state that each of them starts from."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +59,9 @@ class Run:
         self.answerer = TextWriter(
             experiment.generator, experiment.tokenizer, self.config.data.max_length, evaluation.batch_size
         )
-        self.prompts = experiment.valid.first_prompts(evaluation.shown)
+        shown = experiment.valid.subset(np.arange(min(evaluation.shown, len(experiment.valid))))
+        self.prompts = shown.first_prompts(len(shown))
+        self.prompt_texts = shown.prompt_texts(experiment.tokenizer) if experiment.conditional else []
         self.task = self._task() if evaluation.choose_by == "task" else None
 
     # ---- the phases' places on the axis of global steps
@@ -140,8 +143,8 @@ class Run:
         written = self.writer(params, self.config.seed, count, self.drawing, self.prompts)
         if self.prompts is None:
             return written.texts
-        decoded = [self.experiment.tokenizer.decode(self.prompts[i % len(self.prompts)]) for i in range(count)]
-        return [f"{prompt} -> {text}" for prompt, text in zip(decoded, written.texts, strict=True)]
+        asked = itertools.cycle(self.prompt_texts)
+        return [f"{prompt} -> {text}" for prompt, text in zip(asked, written.texts, strict=False)]
 
     def _task(self) -> Task:
         """Validation prompts and their text."""

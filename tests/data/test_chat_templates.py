@@ -7,7 +7,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from gptgan_jax.data.batches import cut_prompt, encode_split
+from gptgan_jax.data.batches import encode_split
 from gptgan_jax.data.chat_templates import ChatTemplate, Message, last_that_fit, plain_text
 from gptgan_jax.data.corpora import Split
 from gptgan_jax.data.tokenizers import Tokenizer, load_tokenizer, read_tokenizer
@@ -61,22 +61,6 @@ def test_a_turn_cannot_write_a_special_token(tmp_path: Path) -> None:
     ids = tokenizer.encode_chat([Message("user", evil)])
     assert (ids.count(257), ids.count(258)) == (2, 1)
     assert evil in written(tokenizer, ids)
-
-
-def test_of_a_prompts_start_the_prompt_is_cut_and_not_the_turn_around_it(tmp_path: Path) -> None:
-    tokenizer = tokenizer_of(tmp_path)
-    ids = tokenizer.encode_prompts(["a long question"])[0]
-    around = len(ids) - len("a long question")
-    cut = cut_prompt(tokenizer, "a long question", ids, around + 6, "start")
-    assert written(tokenizer, cut) == "<START>user\na long<END>\n<START>assistant\n"
-    assert cut_prompt(tokenizer, "a long question", ids, around + 6, "end") == ids[-around - 6 :]
-    assert cut_prompt(tokenizer, "a long question", ids, len(ids), "start") == ids
-    # Cut within a character, which is then spelt as the three bytes of U+FFFD: fewer characters are kept instead.
-    euro = tokenizer.encode_prompts(["\N{EURO SIGN}" * 3])[0]
-    assert written(tokenizer, cut_prompt(tokenizer, "\N{EURO SIGN}" * 3, euro, around + 4, "start")).count("user") == 1
-    assert len(cut_prompt(tokenizer, "\N{EURO SIGN}" * 3, euro, around + 4, "start")) <= around + 4
-    with pytest.raises(UserError, match=f"the chat template's own {around} tokens leave a prompt no room"):
-        cut_prompt(tokenizer, "a long question", ids, around, "start")
 
 
 def test_it_writes_what_transformers_would(tmp_path: Path) -> None:
@@ -151,9 +135,22 @@ def test_a_template_that_is_no_text_is_refused_with_its_file(template: object, t
         tokenizer_of(tmp_path, template)
 
 
-def test_a_place_of_the_templates_own_making_is_text() -> None:
-    pieces = list(ChatTemplate("\ue0009\ue001{{ messages[0].content }}").pieces(HELLO, {}))
-    assert "".join(map(str, pieces)).endswith("hi")
+def test_a_system_turn_stays_when_turns_go() -> None:
+    system = Message("system", "s")
+    assert last_that_fit([system, *HELLO], lambda some: len(some) <= 3) == [system, *HELLO[2:]]
+    assert last_that_fit([system, *HELLO], lambda some: False) == [system, HELLO[2]]
+
+
+def test_the_time_of_day_stays_that_of_the_runs_beginning(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(tmp_path, "{{ strftime_now('%Y-%m-%d %H:%M:%S') }} {{ messages[0].content }}")
+    begun = tokenizer.for_prompts()
+    begun.save(tmp_path / "kept")
+    kept = load_tokenizer(tmp_path / "kept")
+    assert begun.chat_template is not None
+    assert begun.chat_template.now is not None
+    assert begun.chat_template.now.replace("T", " ") in begun.chat_template.render(HELLO)
+    assert kept.encode_chat(HELLO) == begun.encode_chat(HELLO)
+    assert kept.for_prompts().encode_chat(HELLO) == begun.encode_chat(HELLO)
 
 
 def test_as_many_turns_as_fit_stay_from_a_users_turn_on() -> None:

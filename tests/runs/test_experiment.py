@@ -108,8 +108,8 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Writer:
 
 
 def test_a_prompt_becomes_its_ids_and_takes_its_length_from_the_text(writer: Writer) -> None:
-    ids, length = read_prompt(writer, "two cats")
-    assert writer.tokenizer.decode(ids) == "two cats"
+    prompt, length = read_prompt(writer, "two cats")
+    assert writer.tokenizer.decode(prompt.ids) == "two cats"
     assert length == writer.config.data.max_length - 2
 
 

@@ -1,0 +1,159 @@
+"""Which tokens begin and end a text, by the files beside a tokenizer.json, in the order in which `transformers` has it.
+
+Names come from special_tokens_map.json, where tokenizer_config.json is of the older form that it completes, and from
+tokenizer_config.json. What ends a generated text is in generation_config.json, else in config.json, and may be several
+tokens. What stands before a text is what the tokenizer's post-processor puts there; a model whose files name no
+beginning has none.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from gptgan_jax.errors import UserError
+
+TOKENIZER_FILE, SPECIALS_FILE = "tokenizer.json", "tokenizer_config.json"
+SPECIALS_MAP_FILE, GENERATION_FILE, NETWORK_FILE = "special_tokens_map.json", "generation_config.json", "config.json"
+ROLES = ("pad", "bos", "eos", "unk")
+# What the tokens are called in published files, the surest name first.
+USUAL_NAMES = {
+    "pad": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
+    "bos": ("<bos>", "[BOS]", "<s>", "<|begin_of_text|>", "<|startoftext|>", "<|bos|>", "[CLS]"),
+    "eos": ("<eos>", "[EOS]", "</s>", "<|endoftext|>", "<|end_of_text|>", "<|eos|>", "<|im_end|>", "[SEP]"),
+    "unk": ("<unk>", "[UNK]", "<|unk|>"),
+}
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The special tokens of a tokenizer.
+
+    Attributes:
+        names: what the files call them, such as {"bos_token": None, "eos_token": "<|im_end|>"}.
+        pad, unk: ids; None where there is none.
+        begins_text: the id that text without a prompt begins with: the beginning of text, else the end.
+        prefix: the ids that the tokenizer puts before a prompt; often the beginning of text, or nothing.
+        ends_text: the id that ends a text to learn.
+        ends: the ids that end a generated text.
+    """
+
+    names: Mapping[str, str | None]
+    pad: int | None
+    unk: int | None
+    begins_text: int
+    prefix: tuple[int, ...]
+    ends_text: int
+    ends: tuple[int, ...]
+
+
+def read_special_tokens(backend: tokenizers.Tokenizer, folder: Path, where: str) -> SpecialTokens:
+    """The special tokens of the tokenizer in a folder.
+
+    Args:
+        backend: as it was read.
+        folder: with the files beside its tokenizer.json, any of which may be missing.
+        where: the tokenizer, for messages.
+
+    Raises:
+        UserError: no token ends a text, or a file that is damaged.
+    """
+    names = _names(folder)
+    ends, begin = _generation_ids(backend, folder)
+    ids = {role: _named(backend, names, role) for role in ROLES}
+    eos = ids["eos"]
+    if eos is None:
+        eos = next(iter(ends), None)
+    if eos is None:
+        eos = _usual(backend, "eos")
+    if eos is None:
+        raise UserError(
+            f"{where}: no end-of-text token; one of {', '.join(USUAL_NAMES['eos'])} should be in its vocabulary,"
+            f' or a {SPECIALS_FILE} beside it should name it, as in {{"eos_token": "<stop>"}}'
+        )
+    for role in ("pad", "bos", "unk"):
+        if f"{role}_token" not in names:
+            ids[role] = _usual(backend, role)
+    bos = begin if ids["bos"] is None and "bos_token" in names else ids["bos"]
+    if bos is None:
+        bos = eos if begin is None else begin
+    return SpecialTokens(
+        names=names,
+        pad=ids["pad"],
+        unk=ids["unk"],
+        begins_text=bos,
+        prefix=post_processed_prefix(backend),
+        ends_text=eos,
+        ends=ends or (eos,),
+    )
+
+
+def post_processed_prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
+    """The ids that the post-processor puts before a text; none where there is no post-processor."""
+    if backend.post_processor is None:
+        return ()
+    words = (token for token in backend.get_vocab(with_added_tokens=False))
+    for text in ("a", *itertools.islice(words, 100)):
+        encoding = backend.encode(text)
+        if 0 in encoding.special_tokens_mask:  # else the text has no token of its own
+            return tuple(encoding.ids[: encoding.special_tokens_mask.index(0)])
+    return ()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises UserError where there is none."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: should hold a JSON object")
+    return content
+
+
+def _names(folder: Path) -> dict[str, str | None]:
+    """By key, such as "eos_token", the names that the files give; None where a file says that there is none."""
+    files = [folder / SPECIALS_FILE, folder / SPECIALS_MAP_FILE]
+    config, completed = (read_json(file) if file.is_file() else {} for file in files)
+    merged = config if "added_tokens_decoder" in config else config | completed
+    names: dict[str, str | None] = {}
+    for key, value in merged.items():
+        if not key.endswith("_token"):
+            continue
+        name = value.get("content") if isinstance(value, dict) else value
+        if name is None or isinstance(name, str):
+            names[key] = name
+    return names
+
+
+def _generation_ids(backend: tokenizers.Tokenizer, folder: Path) -> tuple[tuple[int, ...], int | None]:
+    """The ids that end a generated text, and the one that begins it, as the model's files have them.
+
+    Ids beyond the vocabulary are never generated and count as none.
+    """
+    found: dict[str, list[int]] = {"eos_token_id": [], "bos_token_id": []}
+    for file in (folder / GENERATION_FILE, folder / NETWORK_FILE):
+        content = read_json(file) if file.is_file() else {}
+        for key, ids in found.items():
+            value = content.get(key)
+            if ids or value is None:
+                continue
+            listed = value if isinstance(value, list) else [value]
+            if any(isinstance(one, bool) or not isinstance(one, int) for one in listed):
+                raise UserError(f"{file}: {key} should be a token id or a list of them, not {repr(value)[:80]}")
+            ids += [one for one in dict.fromkeys(listed) if one >= 0 and backend.id_to_token(one) is not None]
+    return tuple(found["eos_token_id"]), next(iter(found["bos_token_id"]), None)
+
+
+def _named(backend: tokenizers.Tokenizer, names: Mapping[str, str | None], role: str) -> int | None:
+    name = names.get(f"{role}_token")
+    return None if name is None else backend.token_to_id(name)
+
+
+def _usual(backend: tokenizers.Tokenizer, role: str) -> int | None:
+    found = (backend.token_to_id(name) for name in USUAL_NAMES[role])
+    return next((i for i in found if i is not None), None)
