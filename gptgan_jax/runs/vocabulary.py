@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gptgan_jax.data.token_texts import is_of_words, token_texts
 from gptgan_jax.data.tokenizers import Tokenizer
 from gptgan_jax.types import Array, Params, path_name
 
@@ -41,11 +42,26 @@ class Rows:
 
 
 def rows_by_token(old: Tokenizer, new: Tokenizer) -> Rows:
-    """The rows of `new`'s tokens among `old`'s: special ones by their role, the others by their text."""
+    """The rows of `new`'s tokens among `old`'s: special ones by their role or name, the others by their text.
+
+    A word between spaces is its text with the space before it, or without, as at the beginning of a text, where the old
+    vocabulary has it so alone.
+    """
     ids = old.backend.get_vocab(with_added_tokens=True)
     rows = np.full(new.vocabulary.size, -1, np.int32)
+    texts = token_texts(new.backend)
+    old_texts: dict[bytes, int] = {}
+    for i, text in sorted(
+        token_texts(old.backend).items(), key=lambda pair: len(old.backend.id_to_token(pair[0]) or "")
+    ):
+        old_texts.setdefault(text, i)  # of a letter and the same as a byte, the letter
+    of_words = is_of_words(new.backend)
     for token, i in new.backend.get_vocab(with_added_tokens=True).items():
-        rows[i] = ids.get(token, -1)
+        if i not in texts:
+            rows[i] = ids.get(token, -1)
+            continue
+        spellings = [texts[i], texts[i].removeprefix(b" ")] if of_words else [texts[i]]
+        rows[i] = next((old_texts[text] for text in spellings if text in old_texts), -1)
     for mine, theirs in zip(_roles(new), _roles(old), strict=True):
         if mine is not None:
             rows[mine] = -1 if theirs is None else theirs

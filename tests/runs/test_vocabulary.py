@@ -12,7 +12,7 @@ import tokenizers
 from helpers import GENERATORS, batch_of, random_params
 from hf_folders import WORDS, write_model
 from tiny import tiny_experiment, train_tiny
-from tokenizers import models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 
 from gptgan_jax import Vocabulary, build_generator
 from gptgan_jax.data.tokenizers import IdTokenizer, Tokenizer, read_tokenizer
@@ -49,11 +49,54 @@ def test_each_token_takes_the_row_of_its_text_or_of_its_role(both: tuple[Tokeniz
     assert rows.averaged.tolist() == [True] * 8
 
 
+@pytest.mark.parametrize("old_kind", ["bytes", "pieces", "words"])
+@pytest.mark.parametrize("new_kind", ["bytes", "pieces", "words"])
+def test_tokens_of_two_kinds_are_one_where_they_stand_for_one_text(
+    old_kind: str, new_kind: str, tmp_path: Path
+) -> None:
+    """Every token of the new kind takes the row of the old one that reads alike, its space included."""
+    texts = [" cat", "cat", " \N{EURO SIGN}", ",", "a"]
+    old, new = (spelt(tmp_path / name, kind, texts) for name, kind in (("old", old_kind), ("new", new_kind)))
+    rows = rows_by_token(old, new).old
+    known = dict(spellings(old_kind, texts))
+    for text, token in spellings(new_kind, texts):
+        i = new.backend.token_to_id(token)
+        same = known.get(text) or (known.get(text.strip()) if new_kind == "words" else None)
+        assert rows[i] == (-1 if same is None else old.backend.token_to_id(same)), (text, token)
+
+
+def spellings(kind: str, texts: list[str]) -> list[tuple[str, str]]:
+    """(the text, the token of that kind that stands for it)."""
+    if kind == "words":
+        return [(text, text[1:]) for text in texts if text[0] == " "]
+    if kind == "pieces":
+        return [(text, text.replace(" ", "▁")) for text in texts]
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return [(text, level.pre_tokenize_str(text)[0][0]) for text in texts]
+
+
+def spelt(folder: Path, kind: str, texts: list[str]) -> Tokenizer:
+    names = ["</s>", "<unk>", *(token for _, token in spellings(kind, texts))]
+    if kind == "pieces":
+        names += ["<0x61>"]  # the byte of "a", which has a token of its own
+    backend = tokenizers.Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
+    if kind == "words":
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    elif kind == "pieces":
+        backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    else:
+        backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    backend.add_special_tokens(["</s>", "<unk>"])
+    folder.mkdir()
+    backend.save(str(folder / "tokenizer.json"))
+    return read_tokenizer(folder / "tokenizer.json")
+
+
 def test_a_role_that_the_old_vocabulary_lacks_is_new_and_one_token_of_all_roles_ends(
     both: tuple[Tokenizer, Tokenizer], tmp_path: Path
 ) -> None:
     gpt2 = tokenizer_of(tmp_path / "gpt2", ["cats", "<|endoftext|>", "run"], "cats")
-    gpt2 = dataclasses.replace(gpt2, unk_id=None)
+    gpt2 = dataclasses.replace(gpt2, special=dataclasses.replace(gpt2.special, unk=None))
     assert rows_by_token(gpt2, both[0]).old.tolist() == [1, 1, 1, -1, 0, -1, 2, -1]
     assert rows_by_token(both[0], gpt2).old.tolist() == [4, 2, 6]
 
