@@ -68,6 +68,12 @@ class Conversation:
         self.said.clear()
 
 
+def check_answers(run: Writer) -> None:
+    """Raises UserError for a run that learned without prompts."""
+    if not run.conditional:
+        raise UserError("this run learned to write texts, not to answer; chat needs one whose text has prompts")
+
+
 def chat(
     run: Writer,
     params: Params,
@@ -91,8 +97,7 @@ def chat(
     Raises:
         UserError: a run without prompts.
     """
-    if not run.conditional:
-        raise UserError("this run learned to write texts, not to answer; chat needs one whose text has prompts")
+    check_answers(run)
     data = run.config.data
     stream = TokenStream(run.generator, params, drawing, data.max_prompt_length, data.max_length)
     conversation = Conversation(run.tokenizer, data.max_prompt_length, data.prompt_keep)

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     chat = commands.add_parser(
         "chat", help="talk to a run that learned to answer", description=_CHAT_HELP, allow_abbrev=False
     )
-    chat.add_argument("run", type=Path, help=run_help)
+    chat.add_argument("run", type=Path, help=run_help + "; or hf:FOLDER or hub:NAME, a Hugging Face model")
     add_drawing(chat)
     chat.add_argument(
         "--seed", type=number(int, 0, LARGEST_INT), default=0, help="equal seeds give equal replies (default 0)"
@@ -168,14 +168,11 @@ def _classify(options: argparse.Namespace) -> int:
 def _chat(options: argparse.Namespace) -> int:
     configure_jax()
 
-    from gptgan_jax.chat import chat
+    from gptgan_jax.chat import chat, check_answers
     from gptgan_jax.evaluation.texts import Drawing
-    from gptgan_jax.runs.experiment import load_params, load_writer
-    from gptgan_jax.runs.folder import RunFolder
+    from gptgan_jax.runs.pretrained import load_generator
 
-    folder = RunFolder(options.run)
-    run = load_writer(folder)
-    params, _ = load_params(folder, run, options.checkpoint)
+    run, params, _ = load_generator(str(options.run), options.checkpoint, check=check_answers)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
     chat(run, params, drawing, options.seed, sys.stdin, sys.stdout, say)
     return 0

@@ -19,7 +19,7 @@ from gptgan_jax.data.corpora import SPLITS, HfData, OracleData, TextData
 from gptgan_jax.data.readers import FILE_FORMATS
 from gptgan_jax.data.tokenizers import FileTokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.interop.hub import from_the_root, with_network
+from gptgan_jax.interop.hub import from_the_root, is_model, with_network
 
 # More values than any configuration has; of anchors in anchors a few lines can make more than a memory holds.
 LARGEST = 10_000
@@ -89,8 +89,10 @@ def config_from(raw: dict[str, Any], source: str = "config", run_code: bool = Tr
         UserError: naming `source` and the key.
     """
     try:
-        whole = with_twin(with_network(raw) if run_code else _renamed(raw))
+        whole = with_twin(_with_run_network(with_network(raw)) if run_code else _renamed(raw))
         config = TypeAdapter(Config).validate_python(_checked_keys(whole, Config, ""))
+        if takes_tokenizer(config):
+            config = dataclasses.replace(config, tokenizer=Config().tokenizer)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     except ValidationError as error:
@@ -101,6 +103,15 @@ def config_from(raw: dict[str, Any], source: str = "config", run_code: bool = Tr
     except ValueError as error:
         raise UserError(f"{source}: {' '.join(str(error).split())}") from None
     return config
+
+
+def takes_tokenizer(config: Config) -> bool:
+    """Whether the tokenizer is that of what the run starts from, so that the section `tokenizer` says nothing.
+
+    A tokenizer's file is checked against it.
+    """
+    same = config.init_from is not None and config.init_vocabulary == "same"
+    return same and not isinstance(config.tokenizer, FileTokenizer)
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -130,7 +141,10 @@ def with_absolute_paths(config: Config) -> Config:
 
 def to_yaml(config: Config) -> str:
     """Every key with its value, as YAML that `load_config` reads back to an equal configuration."""
-    return yaml.safe_dump(_plain(config), sort_keys=False)
+    plain = _plain(config)
+    if takes_tokenizer(config):
+        del plain["tokenizer"]
+    return yaml.safe_dump(plain, sort_keys=False)
 
 
 def difference(old: Config, new: Config) -> list[str]:
@@ -259,6 +273,23 @@ def _value(text: str, is_list: bool) -> Any:
 
 
 # ---- checking
+
+
+def _with_run_network(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A raw configuration whose `init_from` names a run has that run's generator, where it gives no key of its own.
+
+    Adapters are not among it: those that the run learned are merged into what they adapt.
+    """
+    source, given = raw.get("init_from"), raw.get("generator") or {}
+    if not isinstance(source, str) or is_model(source) or not isinstance(given, Mapping):
+        return raw
+    file = Path(source).expanduser() / "config.yaml"
+    if not os.path.isfile(file):  # told later, by what reads the run
+        return raw
+    theirs = read_yaml(file).get("generator")
+    if not isinstance(theirs, Mapping) or given.get("kind", theirs.get("kind")) != theirs.get("kind"):
+        return raw
+    return {**raw, "generator": {**{name: value for name, value in theirs.items() if name != "lora"}, **given}}
 
 
 def _renamed(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,23 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptgan_jax.config_files import config_from, load_config
+from gptgan_jax.config_files import load_config
 from gptgan_jax.data.corpora import SPLITS, Corpus, HfData, counted, load_corpus
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.data.prompts import EncodedPrompt, cut_note, encode_prompts
 from gptgan_jax.data.readers import FILE_SUFFIXES, open_hf, read_lines, read_rows
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
-from gptgan_jax.interop.hub import is_model
-from gptgan_jax.runs.experiment import Writer, build_networks, for_prompts, load_params, load_start, load_writer
-from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.experiment import Writer
+from gptgan_jax.runs.pretrained import load_generator
 from gptgan_jax.terminal import taken
 from gptgan_jax.types import Params
 from gptgan_jax.whole_files import whole_file
 
 PROMPT, RESPONSE, ANSWER = "prompt", "response", "answer"
-# Of a Hugging Face model, in tokens.
-LONGEST_PROMPT, LONGEST_RESPONSE = 512, 256
 # Responses between two lines of news.
 NEWS_EVERY = 5000
 _DATA_HELP = """usage: gptgan data CONFIG --split train|valid|test [--out FILE] [--key.path value ...]
@@ -150,30 +147,12 @@ def load_responder(
     Raises:
         UserError: no such run, checkpoint or model, or a run that answers no prompts.
     """
-    if is_model(name):
-        return _model(name, checkpoint, longest_prompt or LONGEST_PROMPT, longest or LONGEST_RESPONSE, batch_size)
-    if longest_prompt is not None or longest is not None:
-        raise UserError(
-            "--max-prompt-length and --max-length are for a Hugging Face model (hf:FOLDER, hub:NAME); a run has its "
-            "own; drop them"
-        )
-    folder = RunFolder(Path(name))
-    run = load_writer(folder)
-    if not run.conditional or run.config.label_prompts:
-        raise UserError(f"--prompts is for runs that learned to answer prompts, and {name} did not; drop it")
-    params, saved = load_params(folder, run, checkpoint)
-    return Responder(run, params, f"{name}, checkpoint {saved.phase}/{saved.step}", batch_size)
 
+    def check(run: Writer) -> None:
+        if not run.conditional or run.config.label_prompts:
+            raise UserError(f"--prompts is for runs that learned to answer prompts, and {name} did not; drop it")
 
-def _model(name: str, checkpoint: str, longest_prompt: int, longest: int, batch_size: int) -> Responder:
-    if checkpoint != "best":
-        raise UserError(f"--checkpoint {checkpoint} is of a run, and {name} is a model; drop it")
-    data = {"kind": "hf", "prompt_column": PROMPT, "max_prompt_length": longest_prompt, "max_length": longest}
-    config = config_from({"name": "teacher", "init_from": name, "data": data}, name)
-    start = load_start(config)
-    tokenizer = for_prompts(config, start.tokenizer)
-    networks = build_networks(config, tokenizer.vocabulary)
-    return Responder(Writer(config, tokenizer, *networks), start.params(), name, batch_size)
+    return Responder(*load_generator(name, checkpoint, longest_prompt, longest, check=check), batch_size)
 
 
 def read_prompts(file: Path, column: str) -> Prompts:

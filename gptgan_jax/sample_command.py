@@ -23,9 +23,7 @@ CHECKPOINT_HELP = (
 def add_sample(commands: Any, run_help: str) -> None:
     """Adds the command to a parser's."""
     sample = commands.add_parser("sample", help="write texts with a run's generator", allow_abbrev=False)
-    sample.add_argument(
-        "run", type=Path, help=run_help + "; with --prompts also hf:FOLDER or hub:NAME, a Hugging Face model"
-    )
+    sample.add_argument("run", type=Path, help=run_help + "; or hf:FOLDER or hub:NAME, a Hugging Face model")
     sample.add_argument(
         "--num",
         type=number(int, 1, MOST_TEXTS),
@@ -99,12 +97,21 @@ def _sample(options: argparse.Namespace) -> int:
 
     from gptgan_jax.data.prompts import cut_note
     from gptgan_jax.evaluation.texts import Drawing, TextWriter
+    from gptgan_jax.interop.hub import is_model
     from gptgan_jax.runs.experiment import load_params, load_writer, read_prompt
     from gptgan_jax.runs.folder import RunFolder
+    from gptgan_jax.runs.pretrained import load_generator
     from gptgan_jax.runs.records import one_line
 
     folder = RunFolder(options.run)
-    run = load_writer(folder)
+    model = is_model(str(options.run))
+    if model and (options.resample is not None or options.label is not None):
+        raise UserError(f"--resample and --label are for runs, and {options.run} is a model; drop them")
+    longest = options.max_prompt_length, options.max_length
+    loaded = None
+    if model or longest != (None, None):
+        loaded = load_generator(str(options.run), options.checkpoint, *longest, bool(options.prompt))
+    run = load_writer(folder) if loaded is None else loaded.run
     if options.resample is not None and run.conditional:
         raise UserError("--resample is for runs without prompts; drop it")
     prompt, length = read_prompt(run, _asked(run, options) or "")
@@ -114,7 +121,9 @@ def _sample(options: argparse.Namespace) -> int:
         raise UserError("--resample chooses among whole texts; drop --prompt")
     params: Any
     sampler: Callable[..., Any] | None = None
-    if options.resample is None:
+    if loaded is not None:
+        params = loaded.params
+    elif options.resample is None:
         params, _ = load_params(folder, run, options.checkpoint)
     else:
         params, sampler = _resampled(folder, run, options)
@@ -150,7 +159,7 @@ def _resampled(folder: "RunFolder", run: "Writer", options: argparse.Namespace) 
 def _check_sample(options: argparse.Namespace) -> None:
     """Raises UserError for flags of `sample` that don't go together."""
     if options.prompts is None:
-        for name in ("out", "prompt_column", "max_prompt_length", "max_length"):
+        for name in ("out", "prompt_column"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name.replace('_', '-')} goes with --prompts FILE; give that, or drop it")
         return

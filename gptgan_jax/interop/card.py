@@ -2,27 +2,34 @@
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import to_yaml
+from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import Evaluation
-from gptgan_jax.interop.hub import FOLDER
+from gptgan_jax.interop.hub import HUB, is_model
 from gptgan_jax.models.generators import parameter_summary
 from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, to_markdown
 from gptgan_jax.reports.tables import table_of_scores
 from gptgan_jax.runs.checkpoints import Saved
+from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.types import Params
 
 # A path from the root, without its last part: where a user's files lie is no business of a card's reader.
 FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s,;]+/)+")
-HEAD = {
-    "hf": "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [gptgan_jax]\n---\n\n",
-    "stablehlo": "---\ntags: [gptgan_jax, stablehlo]\n---\n\n",
-    "savedmodel": "---\nlibrary_name: tf\ntags: [gptgan_jax]\n---\n\n",
+# The same as a setting, such as hf:/home/somebody/model.
+PATH = re.compile(r"([a-z]*:)?(/.*)")
+HEAD: dict[str, dict[str, Any]] = {
+    "hf": {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["gptgan_jax"]},
+    "stablehlo": {"tags": ["gptgan_jax", "stablehlo"]},
+    "savedmodel": {"library_name": "tf", "tags": ["gptgan_jax"]},
 }
+# A run may start from a run that starts from a run.
+MOST_STARTS = 20
 
 
 def model_card(kind: str, config: Config, params: Params, saved: Saved, evaluation: Evaluation | None, use: str) -> str:
@@ -53,7 +60,24 @@ def model_card(kind: str, config: Config, params: Params, saved: Saved, evaluati
         Heading("Settings"),
         Code(yaml.safe_dump(_plain(config), sort_keys=False).rstrip("\n"), "yaml"),
     ]
-    return HEAD[kind] + to_markdown(blocks)
+    base = base_model(config)
+    head = HEAD[kind] | ({} if base is None else {"base_model": base})
+    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{to_markdown(blocks)}"
+
+
+def base_model(config: Config) -> str | None:
+    """The name of the model that a run, or the run that it starts from, starts from: a hub's, or the file's alone."""
+    source = config.init_from
+    for _ in range(MOST_STARTS):
+        if source is None:
+            return None
+        if is_model(source):
+            return source.removeprefix(HUB).partition("@")[0] if source.startswith(HUB) else _name_alone(source)
+        try:
+            source = RunFolder(Path(source)).read_config().init_from
+        except UserError:  # it is not there any more
+            return None
+    return None
 
 
 def _scores(saved: Saved, evaluation: Evaluation | None) -> list[Block]:
@@ -73,9 +97,16 @@ def _plain(config: Config) -> dict[str, Any]:
 def _names_alone(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {name: _names_alone(value) for name, value in tree.items()}
-    if isinstance(tree, str) and tree.startswith(("/", f"{FOLDER}/")):
-        return (FOLDER if tree.startswith(FOLDER) else "") + os.path.basename(tree)
+    if isinstance(tree, list):
+        return [_names_alone(value) for value in tree]
+    if isinstance(tree, str) and (path := PATH.fullmatch(tree)):
+        return (path[1] or "") + os.path.basename(path[2].rstrip("/"))
     return tree
+
+
+def _name_alone(source: str) -> str:
+    """The last part of a path, without what kind of model it names."""
+    return os.path.basename(source.partition(":")[2].rstrip("/"))
 
 
 def _data(config: Config) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.types import Vocabulary
 
 CONFIG_FILE = "config.json"
+REMEDY = "leave `generator` out to take the model's network"
 GPT2_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
 ARCHITECTURES = {
     "gpt2": "GPT2LMHeadModel",
@@ -56,13 +57,13 @@ class Network:
     def check(self, config: Any) -> None:
         """Raises UserError where a generator with that configuration can't take this network's parameters."""
         if not isinstance(config, TransformerConfig):
-            raise UserError(f"generator.kind is {config.kind}, {CONFIG_FILE} is of a transformer; drop the key")
+            raise UserError(f"generator.kind is {config.kind}, {CONFIG_FILE} is of a transformer; {REMEDY}")
         names = [field.name for field in dataclasses.fields(self.config) if field.name not in FREE]
         for name in (*names, "key_value_heads", "head_size", "mlp_size"):
             mine, theirs = getattr(config, name), getattr(self.config, name)
             shorter = name == "max_positions" and config.positions == "rotary" and mine < theirs
             if mine != theirs and not shorter:
-                raise UserError(f"generator.{name} is {mine}, {CONFIG_FILE} says {theirs}; drop the key")
+                raise UserError(f"generator.{name} is {mine}, {CONFIG_FILE} says {theirs}; {REMEDY}")
 
 
 def read_network(folder: Path) -> Network:

@@ -10,7 +10,7 @@ from typing import Any
 from gptgan_jax.data.chat_templates import TEMPLATE_FILE
 from gptgan_jax.data.special_tokens import GENERATION_FILE, SPECIALS_FILE, SPECIALS_MAP_FILE, TOKENIZER_FILE
 from gptgan_jax.errors import UserError
-from gptgan_jax.interop.families import CONFIG_FILE, read_network
+from gptgan_jax.interop.families import CONFIG_FILE, REMEDY, read_network
 from gptgan_jax.interop.weights import INDEX_FILE
 
 FOLDER, HUB = "hf:", "hub:"
@@ -72,7 +72,7 @@ def with_network(raw: Mapping[str, Any]) -> Mapping[str, Any]:
         return raw
     kind = given.get("kind", "transformer")
     if kind != "transformer":
-        raise UserError(f"generator.kind is {repr(kind)[:80]}, and init_from names a transformer; drop the key")
+        raise UserError(f"generator.kind is {repr(kind)[:80]}, and init_from names a transformer; {REMEDY}")
     try:
         network = read_network(model_folder(source, (CONFIG_FILE,)))
     except UserError as error:

@@ -269,7 +269,7 @@ def _start_from_run(config: Config, path: Path) -> Start:
     try:
         run = load_writer(folder)
         if changes := network_difference(run.config, config):
-            raise UserError(f"its generator is another network ({changes[0]}); set both alike")
+            raise UserError(f"its generator is another network ({changes[0]}); leave `generator` out to take it")
         with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
             saved = checkpoints.choose(config.init_checkpoint)
     except UserError as error:

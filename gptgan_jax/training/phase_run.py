@@ -12,7 +12,7 @@ from gptgan_jax.data.labelled_batches import labelled_batch_at
 from gptgan_jax.data.length_buckets import bucketed_batch_at
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, TASK_METRIC
-from gptgan_jax.runs.records import Records, read_metrics
+from gptgan_jax.runs.records import Records, one_line, read_metrics
 from gptgan_jax.runs.timing import Stopwatch
 from gptgan_jax.training.alarms import active_alarms, likelihood_alarms
 from gptgan_jax.training.gan import Metrics
@@ -236,7 +236,7 @@ class PhaseRun:
         answers = "" if task_error is None else f", task error {task_error:.4f}"
         self.bar.message(
             f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token{answers}; "
-            f"writes: {lines[0]}"
+            f"writes: {one_line(lines[0])}"
         )
         return nll.value, task_error
 

@@ -204,12 +204,12 @@ a model of a run          | --init_from hf:runs/earlier | init_from: runs/earlie
 a model of a long name    | --init_from hf:{long}{long} | is no folder
 a model of noise          | --init_from hf:noise   | init_from: noise/config.json: not a JSON file
 a model of another kind   | --init_from hf:bert    | init_from: bert/config.json: model_type is 'bert'; what is read is gpt2
-a model of a pickle       | --init_from hf:pickled --generator.width 12 | generator.width is 12, config.json says 8; drop the key
+a model of a pickle       | --init_from hf:pickled --generator.width 12 | generator.width is 12, config.json says 8; leave `generator` out
 a model without weights   | --init_from hf:pickled --generator.heads 2 --generator.layers 1 --generator.max_positions 16 | has pytorch_model.bin, a pickle, which is never read
 a model without a network | --init_from hub:no-such/model | init_from: model no-such/model can't be fetched from the hub
 a model of no name        | --init_from hub:       | init_from: '' is no name of a model
 a start of nothing        | --init_from ''          | init_from: string should have at least 1 character
-another network           | --init_from runs/earlier --generator.width 16 | another network (generator.width: 8 -> 16); set both alike
+another network           | --init_from runs/earlier --generator.width 16 | another network (generator.width: 8 -> 16); leave `generator` out
 another kind of network   | --init_from runs/earlier --generator.kind lstm | another network (generator.
 another size than started | --init_from runs/earlier --vocab_size 999  | vocab_size 999: the tokenizer has 18 tokens
 ids from a start of words | --init_from runs/earlier --data.kind oracle | data is token ids, and

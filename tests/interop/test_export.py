@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from tiny import train_tiny
 
 from gptgan_jax import build_generator
 from gptgan_jax.cli import main
+from gptgan_jax.config import Config
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop import export
+from gptgan_jax.interop.card import base_model, model_card
 from gptgan_jax.interop.export import export_run
 from gptgan_jax.interop.huggingface import open_model
+from gptgan_jax.runs.checkpoints import Saved
 from gptgan_jax.runs.experiment import load_writer
 from gptgan_jax.runs.folder import RunFolder
 
@@ -156,6 +160,30 @@ def test_an_exported_run_starts_another_where_it_ended(run: Path, tmp_path: Path
 
     for one, other in zip(jax.tree.leaves(model.start.params()), jax.tree.leaves(start.start.params()), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (None, None),
+        ("hub:org/model@v1", "org/model"),
+        ("hf:/home/somebody/models/small/", "small"),
+        ("RUN", "org/model"),
+        ("/nowhere/run", None),
+    ],
+)
+def test_the_card_names_the_model_that_all_began_with(source: str | None, name: str | None, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "first")
+    folder.path.mkdir()
+    folder.write_config(replace(Config(), init_from="hub:org/model"))
+    config = replace(Config(), init_from=str(folder.path) if source == "RUN" else source)
+    assert base_model(config) == name
+    saved, params = Saved("likelihood", 3, None), {"embedding": {"table": np.zeros((2, 2))}}
+    card = model_card("hf", config, params, saved, None, "print()")
+    head = yaml.safe_load(card.split("---")[1])
+    assert head.get("base_model") == name
+    assert "/home" not in card
+    assert str(tmp_path) not in card
 
 
 def test_the_card_has_data_settings_and_scores_with_their_signature_and_no_folder_of_the_user(

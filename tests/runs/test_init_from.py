@@ -8,17 +8,19 @@ from typing import Any
 
 import jax
 import pytest
+import yaml
 from helpers import assert_trees_close
 from hf_folders import WORDS, on_one_device, write_model, write_words
 from tiny import tiny_config, tiny_experiment, write_config
 
 from gptgan_jax import TransformerConfig, build_generator
-from gptgan_jax.config_files import load_config
+from gptgan_jax.config_files import config_from, load_config, to_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop import hub
 from gptgan_jax.interop.hub import model_folder
 from gptgan_jax.interop.huggingface import open_model
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
+from gptgan_jax.models.lora import LoraConfig
 from gptgan_jax.runs.experiment import load_experiment, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.training.loop import train
@@ -111,7 +113,8 @@ def test_what_does_not_go_with_the_model_is_refused_in_one_line(
 
 
 def test_another_kind_of_generator_and_a_checkpoint_of_a_model_are_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"generator\.kind is 'lstm', and init_from names a transformer; drop the key"):
+    said = r"generator\.kind is .lstm., and init_from names a transformer; leave `generator` out"
+    with pytest.raises(UserError, match=said):
         tiny_config(tmp_path, from_model(model, {"generator.kind": "lstm"}))
     with pytest.raises(UserError, match="init_checkpoint last is of a run, and init_from names a model"):
         tiny_config(tmp_path, from_model(model, {"init_checkpoint": "last"}))
@@ -137,7 +140,8 @@ def test_a_model_of_the_hub_is_downloaded_without_pickles_and_code(
     assert experiment.start is not None
     assert_trees_close(experiment.start.params(), params_of(model), rtol=0, atol=0)
     assert experiment.config.init_from == "hub:some/model@v1"
-    files = {"tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json", "*.safetensors"}
+    files = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"}
+    files |= {"generation_config.json", "model.safetensors.index.json", "*.safetensors"}
     assert asked == [
         ("some/model", "v1", {"config.json"}),
         ("some/model", "v1", files | {"config.json"}),
@@ -204,3 +208,19 @@ def test_overrides_of_the_command_line_count_as_the_users(model: Path, tmp_path:
     assert config.generator == dataclasses.replace(open_model(model).network.config, dropout=0.1)
     content = json.loads((model / "config.json").read_text())
     assert content["hidden_size"] == config.generator.width  # type: ignore[union-attr]
+
+
+def test_a_run_gives_its_network_and_its_tokenizer_and_no_adapters(tmp_path: Path) -> None:
+    first = tiny_config(tmp_path, {"generator.width": 12, "generator.dropout": 0.1})
+    adapted = dataclasses.replace(first.generator, lora=LoraConfig(rank=2))
+    first = dataclasses.replace(first, init_from="elsewhere", generator=adapted)
+    RunFolder(tmp_path / "first").path.mkdir()
+    RunFolder(tmp_path / "first").write_config(first)
+    own = OWN_KEYS | {"init_from": str(tmp_path / "first")}
+    config = tiny_config(tmp_path, own | {"tokenizer.kind": "bpe", "tokenizer.vocab_size": 300})
+    assert config.generator == dataclasses.replace(first.generator, lora=LoraConfig())
+    assert "tokenizer" not in yaml.safe_load(to_yaml(config))
+    assert config_from(yaml.safe_load(to_yaml(config))) == config
+    assert tiny_config(tmp_path, own | {"generator.lora.rank": 4}).generator.width == 12
+    kept = tiny_config(tmp_path, own | {"init_vocabulary": "by_token", "tokenizer.kind": "bpe"})
+    assert yaml.safe_load(to_yaml(kept))["tokenizer"]["kind"] == "bpe"
