@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
+from tokenizers import models
 
 from gptgan_jax.errors import UserError
 
 TOKENIZER_FILE, SPECIALS_FILE = "tokenizer.json", "tokenizer_config.json"
 SPECIALS_MAP_FILE, GENERATION_FILE, NETWORK_FILE = "special_tokens_map.json", "generation_config.json", "config.json"
-ROLES = ("pad", "bos", "eos", "unk")
+ROLES = ("pad", "bos", "eos")
 # What the tokens are called in published files, the surest name first.
 USUAL_NAMES = {
     "pad": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
     "bos": ("<bos>", "[BOS]", "<s>", "<|begin_of_text|>", "<|startoftext|>", "<|bos|>", "[CLS]"),
     "eos": ("<eos>", "[EOS]", "</s>", "<|endoftext|>", "<|end_of_text|>", "<|eos|>", "<|im_end|>", "[SEP]"),
-    "unk": ("<unk>", "[UNK]", "<|unk|>"),
 }
 
 
@@ -35,7 +35,9 @@ class SpecialTokens:
 
     Attributes:
         names: what the files call them, such as {"bos_token": None, "eos_token": "<|im_end|>"}.
-        pad, unk: ids; None where there is none.
+        pad: an id; None where there is none.
+        unk: the id that stands for what has no token of its own; None where nothing is ever unknown, as in byte-level
+            vocabularies, whose files may name an unknown token all the same.
         begins_text: the id that text without a prompt begins with: the beginning of text, else the end.
         prefix: the ids that the tokenizer puts before a prompt; often the beginning of text, or nothing.
         ends_text: the id that ends a text to learn.
@@ -75,7 +77,7 @@ def read_special_tokens(backend: tokenizers.Tokenizer, folder: Path, where: str)
             f"{where}: no end-of-text token; one of {', '.join(USUAL_NAMES['eos'])} should be in its vocabulary,"
             f' or a {SPECIALS_FILE} beside it should name it, as in {{"eos_token": "<stop>"}}'
         )
-    for role in ("pad", "bos", "unk"):
+    for role in ("pad", "bos"):
         if f"{role}_token" not in names:
             ids[role] = _usual(backend, role)
     bos = begin if ids["bos"] is None and "bos_token" in names else ids["bos"]
@@ -84,7 +86,7 @@ def read_special_tokens(backend: tokenizers.Tokenizer, folder: Path, where: str)
     return SpecialTokens(
         names=names,
         pad=ids["pad"],
-        unk=ids["unk"],
+        unk=_unknown(backend),
         begins_text=bos,
         prefix=post_processed_prefix(backend),
         ends_text=eos,
@@ -147,6 +149,13 @@ def _generation_ids(backend: tokenizers.Tokenizer, folder: Path) -> tuple[tuple[
                 raise UserError(f"{file}: {key} should be a token id or a list of them, not {repr(value)[:80]}")
             ids += [one for one in dict.fromkeys(listed) if one >= 0 and backend.id_to_token(one) is not None]
     return tuple(found["eos_token_id"]), next(iter(found["bos_token_id"]), None)
+
+
+def _unknown(backend: tokenizers.Tokenizer) -> int | None:
+    if isinstance(backend.model, models.Unigram):
+        return json.loads(backend.to_str())["model"]["unk_id"]
+    token = getattr(backend.model, "unk_token", None)
+    return None if token is None else backend.token_to_id(token)
 
 
 def _named(backend: tokenizers.Tokenizer, names: Mapping[str, str | None], role: str) -> int | None:

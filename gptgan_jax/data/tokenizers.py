@@ -462,9 +462,7 @@ def _wrapped(backend: tokenizers.Tokenizer, special: SpecialTokens, where: str) 
         eos_id=eos,
         other_ends=tuple(i for i in special.ends if i != eos),
     )
-    # GPT-2's files call the end of text unknown too, though no byte is unknown to them.
-    known = special.unk in (special.pad, special.begins_text, eos)
-    return Tokenizer(backend, vocabulary, dataclasses.replace(special, unk=None) if known else special)
+    return Tokenizer(backend, vocabulary, special)
 
 
 def _with_template(tokenizer: Tokenizer, path: Path) -> Tokenizer:

@@ -216,3 +216,13 @@ def test_a_chat_templates_prompts_are_shown_as_they_were_asked(tmp_path: Path) -
     split = encode_split(Split(["a", "b"], [ASKED[-1], "hello"]), ours, 10, 100)
     assert split.prompt_texts(ours) == ["hello\nworld\nhow are", "hello"]
     assert split.subset(np.array([1])).prompt_texts(ours) == ["hello"]
+
+
+def test_nothing_is_unknown_to_bytes_whatever_the_files_call_unknown(tmp_path: Path) -> None:
+    """SmolLM2's files call the end of a document so. The model may generate it, and it is no text."""
+    names = {"unk_token": "<|endoftext|>", "eos_token": "<|im_end|>"}
+    ours = folder_tokenizer(write_folder(tmp_path / "m", **names))
+    assert ours.unk_id is None
+    assert ours.decode([*ours.encode("hello"), 5, *ours.encode(" you")]) == "hello you"
+    pieces = folder_tokenizer(write_folder(tmp_path / "n", "first", **names))
+    assert pieces.unk_id == 0

@@ -196,10 +196,10 @@ def test_a_tokenizer_file_brings_its_own_special_tokens(
     assert loaded.vocabulary == v
 
 
-def test_gpt2_style_files_know_no_unknown(tmp_path: Path) -> None:
+def test_the_unknown_is_what_the_model_writes_for_it_whatever_the_files_name(tmp_path: Path) -> None:
     config = {"eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
     tokenizer = fit(tokenizer_file(tmp_path, ["[UNK]", "a", "<|endoftext|>"], ["<|endoftext|>"], **config))
-    assert tokenizer.unk_id is None
+    assert tokenizer.unk_id == 0
 
 
 def test_bad_tokenizer_files_are_refused(tmp_path: Path) -> None:
