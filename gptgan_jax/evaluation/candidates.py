@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are judged: each phase's best, the adversarial phase's last, its classifier."""
+"""Which generators of a run are judged: the model it starts from, each phase's best, the adversarial phase's last."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from gptgan_jax.evaluation.results import Column
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 
 BEST = {"likelihood": "least validation loss of its phase", "task": "best answers to validation prompts of its phase"}
-RESIDUAL = "residual"
+RESIDUAL, START = "residual", "start"
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,20 @@ class Candidate:
     swept: str = ""
 
     def as_column(self) -> Column:
-        return Column(self.name, f"{self.saved.phase}/{self.saved.step}", self.chosen)
+        where = START if self.name == START else f"{self.saved.phase}/{self.saved.step}"
+        return Column(self.name, where, self.chosen)
 
 
 def candidates(
-    checkpoints: Checkpoints, residual_candidates: int = 0, chosen_by: ChosenBy = "likelihood"
+    checkpoints: Checkpoints, residual_candidates: int = 0, chosen_by: ChosenBy = "likelihood", started: bool = False
 ) -> list[Candidate]:
     """What a run is judged by: each phase's best by validation, and the adversarial phase's last where that is another.
 
     The warm-up trains no generator; where residual candidates are asked for, its last checkpoint is the residual model.
-    Where the discriminator has classes, the one that tells them best is the classifier.
+    Where the discriminator has classes, the one that tells them best is the classifier. A run that `started` from a
+    model is compared with that model as it came.
     """
-    found = []
+    found = [Candidate(START, Saved("likelihood", 0, None), "as it came, before the first step")] if started else []
     for phase, name in (("likelihood", "likelihood"), ("continued", "continued"), ("adversarial", "adversarial, best")):
         best = checkpoints.best(phase)  # type: ignore[arg-type]
         if best is not None:

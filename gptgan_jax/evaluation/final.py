@@ -11,7 +11,7 @@ from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.batches import TokenisedSplit, evaluation_batches
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.baselines import own_columns, with_baselines
-from gptgan_jax.evaluation.candidates import RESIDUAL, Candidate, candidates
+from gptgan_jax.evaluation.candidates import RESIDUAL, START, Candidate, candidates
 from gptgan_jax.evaluation.classification import ReliabilityBin
 from gptgan_jax.evaluation.classifier import (
     CLASSIFIER,
@@ -36,10 +36,12 @@ from gptgan_jax.evaluation.scores import (
 )
 from gptgan_jax.evaluation.tasks import GREEDY, Task
 from gptgan_jax.evaluation.texts import Drawing, TextSet, TextWriter, Written, text_set
+from gptgan_jax.interop.hub import is_model
 from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import Writer, load_writer, restore_generator
+from gptgan_jax.runs.experiment import Writer, load_writer, restore_generator, start_params
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import HeldOutText, load_held_out
+from gptgan_jax.runs.start import has_start
 from gptgan_jax.types import Params
 
 # From this share of held-out texts that stand in the training text on, the signatures say so.
@@ -132,7 +134,8 @@ class Subject:
     def candidates(self, checkpoints: Checkpoints) -> list[Candidate]:
         """What this run is judged by."""
         config = self.run.config
-        return candidates(checkpoints, config.objective.residual_candidates, config.evaluation.choose_by)
+        started = is_model(config.init_from) and has_start(self.folder.checkpoints)
+        return candidates(checkpoints, config.objective.residual_candidates, config.evaluation.choose_by, started)
 
     def model(self, checkpoints: Checkpoints, candidate: Candidate) -> Model:
         """The candidate, restored.
@@ -141,6 +144,8 @@ class Subject:
             UserError: where its checkpoint can't be read.
         """
         config = self.run.config
+        if candidate.name == START:
+            return GeneratorModel(self, start_params(self.folder.checkpoints, config, self.run.generator))
         if candidate.name != RESIDUAL:
             return GeneratorModel(self, restore_generator(checkpoints, candidate.saved, config, self.run.generator))
         networks = restore_networks(checkpoints, candidate.saved, self.run)
@@ -313,7 +318,7 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
     texts: dict[str, list[str]] = {}
     judged: list[Column] = []
     for candidate in chosen:
-        say(f"evaluating {candidate.name}: checkpoint {candidate.saved.phase}/{candidate.saved.step}")
+        say(f"evaluating {candidate.name}: checkpoint {candidate.as_column().checkpoint}")
         if candidate.name == CLASSIFIER:
             if classifier is not None:
                 told = classifier.tell(subject.text.test)

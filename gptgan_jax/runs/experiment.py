@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference
@@ -27,10 +28,10 @@ from gptgan_jax.interop.hub import is_model, model_folder
 from gptgan_jax.interop.huggingface import open_model
 from gptgan_jax.models.discriminators import Discriminator, build_discriminator, without_prompts
 from gptgan_jax.models.generators import Generator, build_generator
-from gptgan_jax.models.lora import merged, without_adapters
+from gptgan_jax.models.lora import merged, with_adapters, without_adapters
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.runs.start import Start, by_token, on_first_device, placed_like
+from gptgan_jax.runs.start import Start, by_token, on_first_device, placed_like, read_start
 from gptgan_jax.types import Batch, Params, Vocabulary
 
 # What two generators may differ in and still have the same parameters.
@@ -367,6 +368,23 @@ def restore_generator(
     part = "ema" if saved.phase == "adversarial" and config.adversarial.ema_decay else "params"
     target = on_first_device(generator_shapes(config, generator)) if target is None else target
     return checkpoints.restore_part(saved, ("generator", part), target)
+
+
+def start_params(checkpoints: epath.PathLike, config: Config, generator: Generator) -> Params:
+    """The parameters that a run's generator began with, on the first device: those it starts from, adapters of zeros.
+
+    Args:
+        checkpoints: the folder of the run's checkpoints.
+        config: of a run with `init_from`.
+        generator: of the run.
+
+    Raises:
+        UserError: where they can't be read.
+    """
+    own = generator_shapes(config, generator)
+    base = read_start(checkpoints, on_first_device(without_adapters(own)))
+    adapted = with_adapters(base, own)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x, adapted)
 
 
 def restore_discriminator(

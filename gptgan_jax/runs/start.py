@@ -129,6 +129,11 @@ def read_start(checkpoints: epath.PathLike, target: Params) -> Params:
         ) from error
 
 
+def has_start(checkpoints: epath.PathLike) -> bool:
+    """Whether `save_start` wrote something beside these checkpoints."""
+    return _folder(checkpoints).is_dir()
+
+
 def _folder(checkpoints: epath.PathLike) -> epath.Path:
     return absolute(checkpoints) / START
 

@@ -14,8 +14,12 @@ from hf_folders import WORDS, on_one_device, write_model, write_words
 from tiny import tiny_config, tiny_experiment, write_config
 
 from gptgan_jax import TransformerConfig, build_generator
+from gptgan_jax.cli import main
 from gptgan_jax.config_files import config_from, load_config, to_yaml
+from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.likelihood import likelihood_of
+from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.interop import hub
 from gptgan_jax.interop.hub import model_folder
 from gptgan_jax.interop.huggingface import open_model
@@ -23,6 +27,7 @@ from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
 from gptgan_jax.models.lora import LoraConfig
 from gptgan_jax.runs.experiment import load_experiment, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.held_out import load_held_out
 from gptgan_jax.training.loop import train
 
 OWN_KEYS = {f"generator.{name}": None for name in ("layers", "width", "heads", "max_positions")}
@@ -224,3 +229,22 @@ def test_a_run_gives_its_network_and_its_tokenizer_and_no_adapters(tmp_path: Pat
     assert tiny_config(tmp_path, own | {"generator.lora.rank": 4}).generator.width == 12
     kept = tiny_config(tmp_path, own | {"init_vocabulary": "by_token", "tokenizer.kind": "bpe"})
     assert yaml.safe_load(to_yaml(kept))["tokenizer"]["kind"] == "bpe"
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_the_model_as_it_came_is_judged_beside_what_became_of_it(rank: int, model: Path, tmp_path: Path) -> None:
+    """Its likelihood in the table is that of the folder's own parameters."""
+    short = {"adversarial.steps": 0, "warmup.steps": 0, "continued.steps": 0, "generator.lora.rank": rank}
+    config = write_config(tmp_path, from_model(model, short))
+    assert main(["train", str(config)]) == 0
+    run = tmp_path / "runs" / "tiny"
+    evaluation = Evaluation.load(run)
+    assert evaluation is not None
+    assert [column.name for column in evaluation.columns] == ["start", "likelihood"]
+    assert evaluation.columns[0].checkpoint == "start"
+    nll = next(score for score in evaluation.scores if score.name == "held-out NLL").values["start"]
+    read = open_model(model)
+    test = load_held_out(run, read.tokenizer.vocabulary).test
+    generator = build_generator(read.network.config, read.tokenizer.vocabulary)
+    alone = likelihood_of(generator)(params_of(model), evaluation_batches(test, 8)).per_token()
+    assert nll.value == pytest.approx(alone.value, rel=1e-6)
