@@ -24,8 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments and arguments[0] in _WITH_KEYS:
             return _WITH_KEYS[arguments[0]](arguments[1:])
-        options = _parser().parse_args(arguments)
-        return options.command(options)
+        options, keys = _parser().parse_known_args(arguments)
+        if keys and not getattr(options, "config", None):
+            raise UserError(f"unrecognized arguments: {' '.join(keys)}; see gptgan {arguments[0]} --help")
+        return options.command(options, keys) if keys else options.command(options)
     except UserError as error:
         print(f"gptgan: {error}", file=sys.stderr)
         return 2
@@ -88,7 +90,15 @@ def _parser() -> argparse.ArgumentParser:
     chat.set_defaults(command=_chat)
 
     evaluate = commands.add_parser("evaluate", help="score a run, or a file of samples", allow_abbrev=False)
-    evaluate.add_argument("run", type=Path, nargs="?", help=run_help + "; its report is written anew")
+    evaluate.add_argument(
+        "run",
+        type=Path,
+        nargs="?",
+        help=run_help + ", whose report is written anew; or with --config hf:FOLDER or hub:NAME, a Hugging Face model",
+    )
+    evaluate.add_argument(
+        "--config", type=Path, help="of a model: whose text and evaluation it is; --data.key value sets keys over it"
+    )
     evaluate.add_argument(
         "--sweep", action="store_true", help="temperature x top-p over the run's generators: the verdict on the GAN"
     )
@@ -178,12 +188,19 @@ def _chat(options: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(options: argparse.Namespace) -> int:
+def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
+    from gptgan_jax.interop.hub import is_model
+
     if (options.run is None) == (options.samples is None):
         raise UserError("give a run folder, or --samples FILE --references FILE")
+    model = options.run is not None and is_model(str(options.run))
+    if model != (options.config is not None):
+        raise UserError("a model (hf:FOLDER, hub:NAME) is evaluated with --config CONFIG; a run by its own config")
     configure_jax()
     if options.samples is not None:
         return _evaluate_files(options)
+    if model:
+        return _evaluate_model(options, keys)
 
     from gptgan_jax.evaluation.final import evaluate_run
     from gptgan_jax.evaluation.sweep import sweep_run
@@ -200,6 +217,26 @@ def _evaluate(options: argparse.Namespace) -> int:
         outcome = sweep_run(folder, say, options.embedder)
     report = write_run_report(load_reported_run(folder))
     print(f"\n{score_table(outcome.scores)}\n\nreport: {report}")
+    return 0
+
+
+def _evaluate_model(options: argparse.Namespace, keys: Sequence[str]) -> int:
+    from gptgan_jax.evaluation.pretrained import evaluate_model
+    from gptgan_jax.reports.tables import score_table
+
+    for name in ("sweep", "references", "training", "seed"):
+        if getattr(options, name):
+            raise UserError(f"--{name} is not for a model as it came; drop it")
+    if options.out is not None:
+        check_folder("--out", options.out)
+    overrides = [*keys, *(["--evaluation.embedder", options.embedder] if options.embedder else [])]
+    outcome = evaluate_model(str(options.run), options.config, overrides, say)
+    print(f"\n{score_table(outcome.scores)}\n")
+    for note in outcome.notes:
+        print(note)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        print(f"kept: {outcome.save(options.out)}")
     return 0
 
 

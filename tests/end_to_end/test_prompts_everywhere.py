@@ -106,3 +106,24 @@ def test_a_model_is_used_as_it_came_by_the_same_commands(
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert main(["sample", name, "--resample", "4"]) == 2
     assert "--resample and --label are for runs" in capsys.readouterr().err
+
+
+def test_a_model_is_judged_as_it_came_by_a_configs_text(model: Path, tmp_path: Path, capsys: Any) -> None:
+    """The config's own networks and training are not asked for, nor those of a run that would start from it."""
+    config = write_config(tmp_path, {"data.max_length": 8, "discriminator.kind": "cnn", "discriminator.embedding": 4})
+    out = tmp_path / "out"
+    command = ["evaluate", f"hf:{model}", "--config", str(config), "--data.max_length", "7", "--out", str(out)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "| held-out NLL (nats/token)" in printed
+    assert "T=7" in printed
+    assert [column["name"] for column in json.loads((out / "evaluation.json").read_text())["columns"]] == ["start"]
+    assert not (tmp_path / "runs").exists()
+    for wrong, says in (
+        (["--likelihood.steps", "3"], "--likelihood says nothing of a model as it came"),
+        (["--sweep"], "--sweep is not for a model as it came"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert says in capsys.readouterr().err
+    assert main(["evaluate", f"hf:{model}"]) == 2
+    assert "is evaluated with --config CONFIG" in capsys.readouterr().err
