@@ -157,7 +157,7 @@ def _reasons_of_labels(config: Config) -> Iterator[str]:
     data = config.data
     if config.label_prompts and not config.labelled:
         yield f"data.label_prompts needs labels: set data.{'label' if data.kind == 'grammar' else 'label_column'}"
-    if config.label_prompts and getattr(data, "prompt_column", None) is not None:
+    if config.label_prompts and getattr(data, "prompts_from", None) is not None:
         yield "data.label_prompts makes prompts of the labels, and data.prompt_column has others: drop one of them"
     if getattr(data, "labelled", None) is not None and not config.labelled:
         yield "data.labelled counts labels, and data.label is none: set it, or drop labelled"

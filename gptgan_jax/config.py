@@ -294,7 +294,7 @@ class Config:
     def conditional(self) -> bool:
         """Whether texts answer prompts."""
         data = self.data
-        prompts = isinstance(data, HfData) and data.prompt_column is not None
+        prompts = isinstance(data, HfData) and data.prompts_from is not None
         return prompts or (isinstance(data, GrammarData) and data.task is not None) or self.label_prompts
 
     def steps(self, phase: Phase) -> int:

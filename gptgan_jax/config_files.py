@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from gptgan_jax.combinations import check_custom_estimator
 from gptgan_jax.config import Config, with_twin
 from gptgan_jax.data.corpora import SPLITS, HfData, OracleData, TextData
-from gptgan_jax.data.readers import FILE_FORMATS
+from gptgan_jax.data.files import FILE_FORMATS
 from gptgan_jax.data.tokenizers import FileTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop.hub import from_the_root, is_model, with_network

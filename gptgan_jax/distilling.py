@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from gptgan_jax.config_files import load_config
+from gptgan_jax.data.cells import as_json
+from gptgan_jax.data.chat_templates import Prompt
+from gptgan_jax.data.conversations import prompt_value
 from gptgan_jax.data.corpora import SPLITS, Corpus, HfData, counted, load_corpus
+from gptgan_jax.data.files import format_of
+from gptgan_jax.data.holding_out import note_line
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.data.prompts import EncodedPrompt, cut_note, encode_prompts
-from gptgan_jax.data.readers import FILE_SUFFIXES, open_hf, read_lines, read_rows
+from gptgan_jax.data.readers import open_rows, read_lines, read_prompt_rows
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.runs.experiment import Writer
@@ -31,9 +36,10 @@ PROMPT, RESPONSE, ANSWER = "prompt", "response", "answer"
 NEWS_EVERY = 5000
 _DATA_HELP = """usage: gptgan data CONFIG --split train|valid|test [--out FILE] [--key.path value ...]
 
-Writes the text of a config as JSON lines, as it would be trained with, validated or tested: each with a "prompt" and
-its "answer" (and the "response" to learn, where that is another), or with a "text" alone, and its "label" if it has
-one. --data.seed draws other text of a source that is drawn. Keys are those of gptgan train --help.
+Writes the text of a config as JSON lines, as it would be trained with, validated or tested: each with a "prompt" (a
+text, or a list of messages) and its "answer" (and the "response" to learn, where that is another), or with a "text"
+alone, and its "label" if it has one. --data.seed draws other text of a source that is drawn. Keys are those of
+gptgan train --help.
 """
 
 
@@ -56,7 +62,8 @@ def write_data(arguments: Sequence[str]) -> int:
     if which not in SPLITS:
         raise UserError(f"--split {which or ''} should be one of {', '.join(SPLITS)}")
     config = load_config(arguments[0], overrides)
-    lines = list(split_lines(load_corpus(config.data), which))
+    corpus = load_corpus(config.data)
+    lines = list(split_lines(corpus, which))
     if out is None:
         sys.stdout.writelines(f"{line}\n" for line in lines)
         return 0
@@ -69,6 +76,8 @@ def write_data(arguments: Sequence[str]) -> int:
             file.writelines(f"{line}\n".encode() for line in lines)
     except OSError as error:
         raise UserError(f"--out {out}: can't be written ({error.strerror}); give another") from None
+    for note in corpus.notes:
+        print(note_line(note), file=sys.stderr)
     print(f"kept: {out}, {counted(len(lines), 'line')}")
     return 0
 
@@ -88,7 +97,7 @@ def split_lines(corpus: Corpus, which: str) -> Iterator[str]:
         row: dict[str, Any] = {"text": text}
         if split.prompts is not None:
             right = {ANSWER: text} if split.answers is None else {RESPONSE: text, ANSWER: split.answers[i]}
-            row = {PROMPT: split.prompts[i], **right}
+            row = {PROMPT: prompt_value(split.prompts[i]), **right}
         if split.labels is not None and split.labels[i] >= 0:
             row["label"] = corpus.classes[split.labels[i]]
         yield json.dumps(row, ensure_ascii=False)
@@ -102,12 +111,14 @@ class Prompts:
     """The rows of a file.
 
     Attributes:
-        rows: as they were read.
+        rows: of each the other columns as JSON, `"name": value, "name": value`, with values as they stand in the file.
         texts: the prompt of each.
+        blank: number of blank lines between them.
     """
 
-    rows: list[dict[str, Any]]
-    texts: list[str]
+    rows: list[str]
+    texts: list[Prompt]
+    blank: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +141,7 @@ class Responder:
     def prompt_column(self) -> str:
         """What its own data calls prompts."""
         data = self.run.config.data
-        return (data.prompt_column or PROMPT) if isinstance(data, HfData) else PROMPT
+        return (data.prompts_from or PROMPT) if isinstance(data, HfData) else PROMPT
 
 
 def load_responder(
@@ -159,20 +170,33 @@ def read_prompts(file: Path, column: str) -> Prompts:
     """The prompts of a file.
 
     Args:
-        file: .json, .jsonl, .csv or .parquet with a column of prompts; any other: a prompt a line.
+        file: JSON lines, .json, .csv, .tsv or .parquet with a column of prompts, each a text or a conversation up to
+            the user's last turn; any other: a prompt a line.
         column: its name.
 
     Raises:
-        UserError: a file that can't be read, without the column or without rows, or a prompt that is no string.
+        UserError: a file that can't be read, without the column or without rows, or a prompt that is neither.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    form = FILE_SUFFIXES.get(file.suffix.lower())
+    name, form = str(file), format_of(file)
     if form is None:
-        lines, _ = read_lines(str(file), str(file))
-        return Prompts([{PROMPT: line} for line in lines], lines)
-    rows = read_rows(str(file), open_hf(str(file), form, None, str(file), str(file), False), column)
-    return Prompts(rows, [row[column] for row in rows])
+        lines, blank = read_lines(name, name)
+        return Prompts([_members({PROMPT: line}) for line in lines], list(lines), blank)
+    rows, prompts, blank = read_prompt_rows(open_rows(name, form, None, name, name, False), column)
+    members = []
+    for number, row in enumerate(rows, 1):
+        try:
+            members.append(_members(row))
+        except (ValueError, RecursionError) as error:
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            raise UserError(f"{file}, row {number}: can't be handed on: {reason}; drop that column") from None
+    return Prompts(members, prompts, blank)
+
+
+def _members(row: dict[str, Any]) -> str:
+    """What stands between the braces of a row as JSON, without an earlier response."""
+    return ", ".join(f"{as_json(name)}: {as_json(value)}" for name, value in row.items() if name != RESPONSE)
 
 
 def responses(
@@ -190,6 +214,8 @@ def responses(
     """
     run, data = responder.run, responder.run.config.data
     encoded = encode_prompts(run.tokenizer, prompts.texts, data.max_prompt_length, data.prompt_keep)
+    if prompts.blank:
+        say(f"note: {counted(prompts.blank, 'blank line')} skipped")
     for note in _notes(run, encoded):
         say(f"note: {note}")
     asked = [prompt.ids for prompt in encoded for _ in range(count)]
@@ -198,7 +224,8 @@ def responses(
     done = 0
     for written in writer.batches(responder.params, seed, len(asked), drawing, asked):
         for text in written.texts:
-            yield json.dumps({**prompts.rows[done // count], RESPONSE: text}, ensure_ascii=False, default=str)
+            members = prompts.rows[done // count]
+            yield f"{{{members}{', ' if members else ''}{as_json(RESPONSE)}: {as_json(text)}}}"
             done += 1
         if done % NEWS_EVERY < len(written.texts) or done == len(asked):
             say(f"{done:,} of {len(asked):,} written")

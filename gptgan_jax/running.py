@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gptgan_jax.config import PHASES, Config
+from gptgan_jax.data.holding_out import note_line
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import evaluate_run
 from gptgan_jax.evaluation.memorisation import memorised
@@ -29,7 +30,7 @@ def train_run(config: Config, say: Say) -> RunFolder:
     folder = RunFolder.of(config)
     experiment = load_experiment(config, folder.read_tokenizer() if folder.check(config) else None)
     for note in experiment.notes:
-        say(f"note: {note}")
+        say(note_line(note))
     train(experiment, folder, say)
     return folder
 

@@ -43,8 +43,8 @@ def check_not_a_builder(where: str, path: str) -> None:
 
     if path in _PACKAGED_DATASETS_MODULES and not os.path.isdir(path):
         raise UserError(
-            f"{where}: {path} is a format, not a data set; json, csv and parquet files are read, and plain text with "
-            "data.kind text"
+            f"{where}: {path} is a format, not a data set; json, csv, tsv and parquet files are read, and plain text "
+            "with data.kind text"
         )
 
 

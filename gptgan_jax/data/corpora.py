@@ -5,7 +5,6 @@ Documents are held in memory, as strings.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -15,15 +14,19 @@ import numpy as np
 from pydantic import Field
 
 from gptgan_jax.data.chat_templates import Prompt
+from gptgan_jax.data.files import FILE_FORMATS
 from gptgan_jax.data.grammar_labels import LABELLINGS, GrammarLabel, label_ids
 from gptgan_jax.data.grammar_tasks import GrammarTask, draw_pairs, task_words
+from gptgan_jax.data.holding_out import counted, held_out_parts, shared_notes
 from gptgan_jax.data.oracle import Oracle, init_oracle, load_oracle, sample_oracle
 from gptgan_jax.data.pcfg import PCFG
-from gptgan_jax.data.readers import Table, open_hf, read_lines, read_table
+from gptgan_jax.data.readers import Columns, Table, open_rows, read_lines, read_table
 from gptgan_jax.errors import UserError
 from gptgan_jax.schema import config_dataclass, key
 
 SPLITS = ("train", "valid", "test")
+# Names that columns of whole conversations have; the prompts of such a column need not be asked for.
+CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
 PromptKeep = Literal["end", "start"]
 
 
@@ -45,9 +48,13 @@ class _LabelledData(_CommonData):
 
 @config_dataclass
 class _HeldOutData(_CommonData):
-    valid_fraction: float = key(0.05, "held out of train for validation where valid names nothing", gt=0, lt=1)
-    test_fraction: float = key(0.05, "held out of train for tests where neither valid nor test is named", ge=0, lt=1)
-    seed: int = key(0, "chooses which documents are held out of train", ge=0, lt=2**31)
+    valid_fraction: float = key(
+        0.05, "held out of train for validation where valid names nothing: of its prompts, where it has any", gt=0, lt=1
+    )
+    test_fraction: float = key(
+        0.05, "the same for tests, where neither valid nor test is named; rows of a prompt stay together", ge=0, lt=1
+    )
+    seed: int = key(0, "chooses what is held out of train", ge=0, lt=2**31)
 
 
 @config_dataclass
@@ -80,17 +87,25 @@ class TextData(_HeldOutData):
 
 @config_dataclass
 class HfData(_HeldOutData, _LabelledData):
-    """Any Hugging Face dataset: of the hub, of a local folder, or of json, csv or parquet files."""
+    """Any Hugging Face dataset: of the hub, of a local folder, or of json, csv, tsv or parquet files."""
 
     kind: Literal["hf"] = key("hf", "a Hugging Face dataset")
-    path: str = key("json", "hub name, local dataset folder, or json | csv | parquet to read files")
+    path: str = key(
+        "json", "hub name, local dataset folder, or json | csv | tsv | parquet to read files; their endings say more"
+    )
     name: str | None = key(None, "subset of the hub set, where it has several")
-    train: str | None = key(None, "training split (none: train); with json, csv, parquet a file or a glob")
+    train: str | None = key(None, "training split (none: train); with json, csv, tsv, parquet a file or a glob")
     valid: str | None = key(None, "validation split, or files; none: held out of train")
     test: str | None = key(None, "test split, or files; none: held out of train unless valid is named")
     unlabelled: str | None = key(None, "more training text, whose labels are not read: a split, or files")
-    text_column: str = key("text", "column of the text to learn")
-    prompt_column: str | None = key(None, "column of the prompt that the text answers; none: unconditional text")
+    text_column: str = key(
+        "text", "column of the text to learn; of a conversation (a list of messages) the assistant's last turn"
+    )
+    prompt_column: str | None = key(
+        None,
+        "column of the prompt that the text answers, a text or a conversation; none: unconditional text, or the turns "
+        "before it where text_column is messages or conversations",
+    )
     answer_column: str | None = key(
         None,
         "column of the right answer, for evaluation.task, where the text is another, such as a teacher's; none: the "
@@ -102,8 +117,28 @@ class HfData(_HeldOutData, _LabelledData):
     )
     label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
     classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")
+    group_column: str | None = key(
+        None, "column of what must not be in two splits, such as a speaker or a source; none: prompts are what mustn't"
+    )
     streaming: bool = key(False, "read without downloading the whole set; needs max_documents")
     max_documents: int | None = key(None, "use the first so many rows of each split; none: all", ge=1)
+
+    @property
+    def prompts_from(self) -> str | None:
+        """The column that prompts are read from, which may be the text's own; None for unconditional text."""
+        if self.prompt_column is None and self.text_column in CONVERSATION_COLUMNS:
+            return self.text_column
+        return self.prompt_column
+
+    def columns(self, *, labels: bool = True, answers: bool = True) -> Columns:
+        """The columns that are read, with or without those of labels and of right answers."""
+        return Columns(
+            self.text_column,
+            self.prompts_from,
+            self.label_column if labels else None,
+            self.answer_column if answers else None,
+            self.group_column,
+        )
 
 
 @config_dataclass
@@ -134,6 +169,7 @@ class Split:
         labels: int32 [N], index into `Corpus.classes`, -1 for no label; None where there are no classes.
         tokens: int32 [N, T], whole sequences of token ids without any special token; None for text.
         answers: N right answers to the prompts, where the texts are others; None where they are the texts.
+        groups: N names of what each belongs to, None for nothing; None where no column of them is named.
     """
 
     texts: Sequence[str] = ()
@@ -141,6 +177,7 @@ class Split:
     labels: np.ndarray | None = None
     tokens: np.ndarray | None = None
     answers: Sequence[str] | None = None
+    groups: Sequence[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.texts) if self.tokens is None else len(self.tokens)
@@ -173,9 +210,9 @@ def load_corpus(config: GrammarData | TextData | HfData | OracleData) -> Corpus:
     """Reads or draws the text that a config names.
 
     Args:
-        config: one of the four kinds of data. Its seed chooses which documents of a file are held out, whatever their
-            order: a document's split depends on its content alone, so equal documents share one and text appended
-            later moves none.
+        config: one of the four kinds of data. Its seed chooses what of a file is held out, whatever the order: a
+            document's split depends on its prompt alone (or its group, or without prompts its text), so documents of
+            one prompt share it, and text appended later moves none, as long as the same prompts are held out by.
 
     Raises:
         UserError: something that is missing, unreadable, empty or not text; it says which file, and row or line.
@@ -272,39 +309,60 @@ def _load_hf(config: HfData) -> Corpus:
     if len(set(config.classes)) < len(config.classes):
         raise UserError("data.classes: a name stands there twice; leave one out")
     splits: dict[str, Split] = {}
-    notes = []
-    classes: tuple[str | int, ...] = config.classes
+    notes: list[str] = []
+    classes = config.classes
     whose = "data.classes" if classes else "training labels"
     for which in SPLITS:
         name = getattr(config, which)
         if which != "train" and name is None:
             continue
-        where = f"data.{which}: {name or 'train'} of {config.path}"
-        dataset = open_hf(where, config.path, config.name, name, which, config.streaming)
         # Training text needs no right answers, unless some of it will be held out.
-        answers = None if which == "train" and config.valid and config.test else config.answer_column
-        table = read_table(
-            where, dataset, config.text_column, config.prompt_column, config.label_column, config.max_documents, answers
-        )
-        notes += [f"data.{which}: {counted(table.blank, 'row')} without text skipped"] if table.blank else []
+        columns = config.columns(answers=which != "train" or not (config.valid and config.test))
+        where, table = _read_table(config, which, name, columns)
+        notes += _table_notes(which, table)
         classes = classes or table.classes
         labels = class_ids(where, table, classes, whose)
-        splits[which] = Split(table.texts, table.prompts, labels, answers=table.answers)
-    corpus = _complete(config, splits, tuple(map(str, classes)), notes)
+        splits[which] = _split_of(table, labels)
+    corpus = _complete(config, splits, classes, notes)
     return corpus if config.unlabelled is None else _with_unlabelled(config, corpus)
+
+
+def _read_table(config: HfData, which: str, name: str | None, columns: Columns) -> tuple[str, Table]:
+    """What is read, for messages, and the rows of a split."""
+    of = "" if config.path in FILE_FORMATS else f" of {config.path}"
+    where = f"data.{which}: {name or 'train'}{of}"
+    rows = open_rows(where, config.path, config.name, name, which, config.streaming)
+    return where, read_table(rows, columns, config.max_documents)
+
+
+def _table_notes(which: str, table: Table) -> Iterator[str]:
+    """A line each on what was skipped or is missing."""
+    if table.blank_lines:
+        yield f"data.{which}: {counted(table.blank_lines, 'blank line')} skipped"
+    if table.blank:
+        yield f"data.{which}: {counted(table.blank, 'row')} without text skipped"
+    if table.cut:
+        cut = counted(table.cut, "conversation")
+        yield f"data.{which}: {cut} read without the turns that follow the text, or the user's last"
+    if missing := sum(label is None for label in table.labels or ()):
+        yield f"data.{which}: {missing} of its {counted(len(table.texts), 'row')} without a label (empty, null or -1)"
+    if missing := sum(group is None for group in table.groups or ()):
+        yield f"data.{which}: {missing} of its {counted(len(table.texts), 'row')} without a group (empty or null)"
+
+
+def _split_of(table: Table, labels: np.ndarray | None) -> Split:
+    return Split(table.texts, table.prompts, labels, answers=table.answers, groups=table.groups)
 
 
 def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:
     """With more training text, none of which is held out."""
-    where = f"data.unlabelled: {config.unlabelled} of {config.path}"
-    dataset = open_hf(where, config.path, config.name, config.unlabelled, "unlabelled", config.streaming)
-    table = read_table(where, dataset, config.text_column, config.prompt_column, None, config.max_documents)
-    notes = [f"data.unlabelled: {counted(table.blank, 'row')} without text skipped"] if table.blank else []
-    more = Split(table.texts, table.prompts, np.full(len(table.texts), -1, np.int32))
-    held = {content for split in (corpus.valid, corpus.test) if split is not None for content in _contents(split)}
-    repeated = sum(content in held for content in _contents(more))
-    if repeated:
-        notes.append(f"data.unlabelled: {repeated} of its {len(more)} documents are also held out")
+    _, table = _read_table(config, "unlabelled", config.unlabelled, config.columns(labels=False, answers=False))
+    notes = list(_table_notes("unlabelled", table))
+    more = _split_of(table, np.full(len(table.texts), -1, np.int32))
+    for which in SPLITS[1:]:
+        held = getattr(corpus, which)
+        if held is not None:
+            notes += shared_notes(f"data.{which}", held, more, "data.unlabelled")
     train = corpus.train
     prompts = None if train.prompts is None else [*train.prompts, *(more.prompts or ())]
     labels = None if train.labels is None or more.labels is None else np.concatenate([train.labels, more.labels])
@@ -312,7 +370,7 @@ def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:
     return dataclasses.replace(corpus, train=train, notes=(*corpus.notes, *notes))
 
 
-def class_ids(where: str, table: Table, classes: Sequence[str | int], whose: str) -> np.ndarray | None:
+def class_ids(where: str, table: Table, classes: Sequence[str], whose: str) -> np.ndarray | None:
     """Labels as int32 [N], -1 for none: their places among the classes.
 
     Args:
@@ -328,70 +386,41 @@ def class_ids(where: str, table: Table, classes: Sequence[str | int], whose: str
         return None
     if not classes:
         raise UserError(f"{where}: no row of it has a label; leave data.label_column out")
-    ids = {str(value): i for i, value in enumerate(classes)}
-    for row, value in zip(table.rows, table.labels, strict=True):
-        if value is not None and str(value) not in ids:
-            raise UserError(f"{where}, row {row}: label {value!r} is none of the {whose}: {', '.join(ids)}")
-    return np.array([-1 if value is None else ids[str(value)] for value in table.labels], np.int32)
-
-
-def counted(count: int, noun: str) -> str:
-    """ "1 line", "2 lines"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    ids = {name: i for i, name in enumerate(classes)}
+    for place, label in zip(table.places, table.labels, strict=True):
+        if label is not None and label not in ids:
+            raise UserError(f"{where}, {place}: label {label!r} is none of the {whose}: {', '.join(ids)}")
+    return np.array([-1 if label is None else ids[label] for label in table.labels], np.int32)
 
 
 def _complete(config: _HeldOutData, splits: dict[str, Split], classes: tuple[str, ...], notes: list[str]) -> Corpus:
-    """Holds out the splits that are missing, and counts what the named ones repeat of the training text."""
-    known = set(_contents(splits["train"])) if len(splits) > 1 else set()
-    for which in SPLITS[1:]:
-        repeated = sum(content in known for content in _contents(splits.get(which, Split())))
-        if repeated:
-            notes.append(f"data.{which}: {repeated} of its {len(splits[which])} documents are also in data.train")
+    """Holds out the splits that are missing, and counts what the others share with the training text."""
     fractions = {
         "valid": 0.0 if "valid" in splits else config.valid_fraction,
         "test": 0.0 if "valid" in splits or "test" in splits else config.test_fraction,
     }
+    named = set(splits)
     if any(fractions.values()):
-        parts = _hold_out(splits["train"], fractions, config.seed)
-        held = " and ".join(f"{len(part)} for {which}" for which, part in parts.items() if which != "train")
-        notes.append(f"held out of the {counted(len(splits['train']), 'document')} of data.train: {held}")
+        parts, held_notes = held_out_parts(splits["train"], fractions, config.seed, _take)
+        notes += held_notes
         splits = splits | parts
+    for which in SPLITS[1:]:
+        # What is held out by its groups may have others' prompts.
+        if which in splits and (which in named or splits["train"].groups is not None):
+            notes += shared_notes(f"data.{which}", splits[which], splits["train"])
     if "test" not in splits:
         notes.append("no data.test: the validation text stands in for it")
     return Corpus(splits["train"], splits["valid"], splits.get("test"), classes, notes=tuple(notes))
 
 
-def _contents(split: Split) -> Iterator[str]:
-    prompts = split.prompts if split.prompts is not None else [""] * len(split)
-    return (f"{prompt}\0{text}" for prompt, text in zip(prompts, split.texts, strict=True))
-
-
-def _hold_out(split: Split, fractions: dict[str, float], seed: int) -> dict[str, Split]:
-    """Parts a split into train and the others by a hash of each document; a fraction of 0 makes no part."""
-    hash_key = (seed % 2**64).to_bytes(8, "little")
-    digests = (hashlib.blake2b(c.encode(), digest_size=8, key=hash_key).digest() for c in _contents(split))
-    uniform = np.array([int.from_bytes(digest, "little") / 2**64 for digest in digests])
-    is_test = uniform < fractions["test"]
-    is_valid = ~is_test & (uniform < fractions["test"] + fractions["valid"])
-    members = {"train": ~is_test & ~is_valid, "valid": is_valid, "test": is_test}
-    parts = {}
-    for which, member in members.items():
-        if which != "train" and not fractions[which]:
-            continue
-        if not member.any():
-            remedy = f"raise data.{which}_fraction or name data.{which}"
-            raise UserError(
-                f"data.{which}: holding out by content left it none of the {counted(len(split), 'document')} of"
-                f" data.train; {'lower the fractions' if which == 'train' else remedy}"
-            )
-        parts[which] = _take(split, np.flatnonzero(member))
-    return parts
-
-
 def _take(split: Split, rows: np.ndarray) -> Split:
+    def taken(values: Sequence[Any] | None) -> list[Any] | None:
+        return None if values is None else [values[i] for i in rows]
+
     return Split(
         texts=[split.texts[i] for i in rows],
-        prompts=None if split.prompts is None else [split.prompts[i] for i in rows],
+        prompts=taken(split.prompts),
         labels=None if split.labels is None else split.labels[rows],
-        answers=None if split.answers is None else [split.answers[i] for i in rows],
+        answers=taken(split.answers),
+        groups=taken(split.groups),
     )

@@ -1,25 +1,26 @@
-"""Reads documents from text files and from Hugging Face datasets. Whatever is wrong with them is a UserError.
+"""Reads documents from text files and rows from files and data sets. Whatever is wrong with them is a UserError.
 
 In every function `where` names the config key (and the set) at the head of an error's message.
 """
 
-import glob
-import math
+import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from gptgan_jax.data.boundaries import SPLITS_FILE, STATE_FILE, check_folder, check_not_a_builder
+from gptgan_jax.data.cells import as_label, as_text, label_order, shown
+from gptgan_jax.data.chat_templates import Prompt, turns_of
+from gptgan_jax.data.conversations import answered, asked, is_conversation, joined, turns_from
+from gptgan_jax.data.files import FILE_FORMATS, RowFormat, format_of, matching_files, utf8_lines
+from gptgan_jax.data.row_files import Place, Row, rows_of_file
 from gptgan_jax.errors import UserError
 
-FILE_FORMATS = ("json", "csv", "parquet")
-# By how a file's name ends.
-FILE_SUFFIXES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
-
-
-# ----------------------------------------------------------------------------------------------------- text files
+# Rows at once: of a set, and of a file to see what columns it has.
+_CHUNK = 1000
 
 
 def read_lines(where: str, pattern: str) -> tuple[list[str], int]:
@@ -34,7 +35,7 @@ def read_lines(where: str, pattern: str) -> tuple[list[str], int]:
     documents: list[str] = []
     blank = 0
     for path in matching_files(where, pattern):
-        for line in _utf8_lines(path):
+        for line in map(str.strip, utf8_lines(path)):
             if line:
                 documents.append(line)
             else:
@@ -44,37 +45,269 @@ def read_lines(where: str, pattern: str) -> tuple[list[str], int]:
     return documents, blank
 
 
-def matching_files(where: str, pattern: str) -> list[str]:
-    """The file of that name, or else the files that match it as a glob, sorted. Raises UserError for none."""
-    pattern = os.path.expanduser(pattern)
-    if os.path.isfile(pattern):
-        return [pattern]
-    if os.path.isdir(pattern):
-        raise UserError(f"{where}: {pattern} is a folder; name a file or a glob such as {pattern.rstrip('/')}/*")
-    files = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
-    if not files and glob.has_magic(pattern):
-        raise UserError(f"{where}: no file matches {pattern}")
-    if not files:
-        raise UserError(f"{where}: no such file: {pattern}")
-    return files
+# ---- rows
 
 
-def _utf8_lines(path: str) -> Iterator[str]:
-    """Stripped lines. Only a line feed ends a line, so that the numbers are those of an editor."""
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns that are read.
+
+    Attributes:
+        text: what is learned. Where it holds conversations, that is the assistant's last turn.
+        prompt: what the text answers; the text's own column where that holds conversations; None: nothing.
+        label, answer, group: the class, the right answer, and what a row belongs to; None where there is no such.
+    """
+
+    text: str
+    prompt: str | None = None
+    label: str | None = None
+    answer: str | None = None
+    group: str | None = None
+
+    def names(self) -> list[str]:
+        """Each once."""
+        return list(dict.fromkeys(name for name in dataclasses.astuple(self) if name is not None))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that are read as they are asked for, as often as they are.
+
+    Attributes:
+        where: what they are of, for messages.
+        start: the rows with (of a data set) the columns named, or all columns.
+        present: the columns, where that is known before a row is read.
+        class_names: by column, the names of its classes, where a set declares them.
+        guessed_dates: whether dates in it may have been texts, of which a reader made dates.
+    """
+
+    where: str
+    start: Callable[[list[str] | None], Iterator[Row]]
+    present: tuple[str, ...] | None = None
+    class_names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    guessed_dates: bool = False
+
+    def read(self, columns: list[str], most: int | None = None, every: bool = False) -> Iterator[Row]:
+        """The first rows, with these columns or with every one. A column may be missing in some, but not in all.
+
+        Args:
+            columns: those that are needed.
+            most: how many rows, blank lines apart; None: all.
+            every: whether others are read too.
+
+        Raises:
+            UserError: a column that no row has, or rows that can't be read.
+        """
+        if self.present is not None:
+            self._check(columns, self.present)
+        rows = _first(self.start(None if every else columns), most)
+        first: list[Row] = []
+        seen: dict[str, None] = {}
+        while more := list(islice(rows, _CHUNK)):
+            first += more
+            seen.update(dict.fromkeys(name for _, row in more if row is not None for name in row))
+            if all(column in seen for column in columns):
+                break
+        if seen:
+            self._check(columns, seen)
+        yield from chain(first, rows)
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the first rows."""
+        if self.present is not None:
+            return self.present
+        rows = islice(self.start(None), _CHUNK)
+        return tuple(dict.fromkeys(name for _, row in rows if row is not None for name in row))
+
+    def _check(self, columns: list[str], present: Iterable[str]) -> None:
+        if missing := [column for column in columns if column not in present]:
+            raise UserError(f"{self.where}: no column {', '.join(missing)}; there are: {', '.join(present)}")
+
+
+def _first(rows: Iterator[Row], most: int | None) -> Iterator[Row]:
+    """As many rows, none further being asked for; blank lines are not counted."""
+    for place, row in rows:
+        yield place, row
+        most = most if most is None or row is None else most - 1
+        if most == 0:
+            return
+
+
+def open_rows(where: str, path: str, name: str | None, split: str | None, which: str, streaming: bool) -> Rows:
+    """The rows of files, or of a data set.
+
+    Files of json, csv and tsv are read here, with cells as they are written, also those that a data set is made of.
+    The rest is read by the `datasets` library, which runs no code of a set: releases 4 and later know none.
+
+    Args:
+        where: see above.
+        path: a hub name, a local folder, or json, csv, tsv or parquet; of files with a known ending, that says more.
+        name: subset of a hub set.
+        split: the split, None for train; of files a name, a glob or an address.
+        which: train, valid or test, whose key of the config a message is about.
+        streaming: read rows as they come instead of preparing the whole set first.
+
+    Raises:
+        UserError: no such set, split or file, no network, a file that cannot be parsed, or a folder that names files
+            outside of itself.
+    """
+    if path in FILE_FORMATS:
+        if split is None:
+            raise UserError(f"data.{which}: no {path} file named; give a file or a glob")
+        remote = "://" in split
+        files = [split] if remote else matching_files(f"data.{which}", split)
+        forms = {_format(file, path) for file in files}
+        if "parquet" not in forms:
+            return _file_rows(where, [(file, _format(file, path)) for file in files], remote and not streaming)
+        if len(forms) > 1:
+            raise UserError(f"data.{which}: {split} names parquet files and others; name one kind")
+        source = {"path": "parquet", "data_files": {"train": files}, "split": "train", "streaming": streaming}
+        return _loaded(where, path, source)
+    check_not_a_builder("data.path", path)
+    if os.path.isdir(path):
+        check_folder(where, path)
+        if {STATE_FILE, SPLITS_FILE} & set(os.listdir(path)):
+            return _saved(where, path, split)
+    return _set_rows(where, path, name, split, streaming)
+
+
+def _format(file: str, path: str) -> RowFormat:
+    form = format_of(file)
+    if form is None or (form, path) == ("csv", "tsv"):
+        return next(one for one in FILE_FORMATS if one == path)
+    return form
+
+
+def _file_rows(where: str, files: Sequence[tuple[str, RowFormat]], download: bool = False) -> Rows:
+    """The rows of json, csv and tsv files, one after another.
+
+    Args:
+        where: see above.
+        files: their paths or addresses, and formats.
+        download: into the cache of the `datasets` library first.
+    """
+
+    def start(columns: list[str] | None) -> Iterator[Row]:
+        for file, form in files:
+            path = file
+            if download:
+                import datasets
+
+                with _explained(where, file):
+                    path = datasets.DownloadManager().download(file)
+            yield from rows_of_file(where, path, form, named=len(files) > 1)
+
+    return Rows(where, start)
+
+
+def _set_rows(where: str, path: str, name: str | None, split: str | None, streaming: bool) -> Rows:
+    """The rows of a set of the hub or of a folder, by the files that it is made of where they are json, csv or tsv."""
+    import datasets
+
+    with _explained(where, path):
+        builder = datasets.load_dataset_builder(path, name)
+    files = _plain_files(builder, split or "train")
+    if files is not None:
+        return _file_rows(where, files, download=not streaming)
+    keys = {"keep_default_na": False} if _is_of(builder, "csv") else {}
+    source = {"path": path, "name": name, "split": split or "train", "streaming": streaming, **keys}
+    return _loaded(where, path, source, guessed_dates=builder.info.features is None and _is_of(builder, "json"))
+
+
+def _is_of(builder: Any, form: str) -> bool:
+    return any(one.__module__.startswith(f"datasets.packaged_modules.{form}.") for one in type(builder).__mro__)
+
+
+def _plain_files(builder: Any, split: str) -> list[tuple[str, RowFormat]] | None:
+    """The files of a set's split, where they are json, csv or tsv; None where the set says how it is read."""
+    form: RowFormat | None = "json" if _is_of(builder, "json") else "csv" if _is_of(builder, "csv") else None
+    config = builder.config
+    files = (config.data_files or {}).get(split)
+    if form is None or not files or builder.info.features is not None:
+        return None
+    ignored = {"name", "version", "data_dir", "data_files", "description"}
+    fields = [field for field in dataclasses.fields(config) if field.name not in ignored]
+    changed = {field.name: getattr(config, field.name) for field in fields}
+    changed = {name: value for name, value in changed.items() if value != getattr(type(config), name, None)}
+    if changed in ({"sep": "\t"}, {"delimiter": "\t"}):
+        form, changed = "tsv", {}
+    return None if changed else [(str(file), form) for file in files]
+
+
+def _loaded(where: str, path: str, source: dict[str, Any], guessed_dates: bool = False) -> Rows:
+    import datasets
+
+    with _explained(where, path):
+        return _dataset_rows(where, datasets.load_dataset(**source), guessed_dates)
+
+
+def _saved(where: str, path: str, split: str | None) -> Rows:
+    """One split of what `save_to_disk` wrote: a dict of splits, or a single set that has no splits."""
+    import datasets
+
+    with _explained(where, path):
+        saved: Any = datasets.load_from_disk(path)
+    if isinstance(saved, dict):
+        if (split or "train") not in saved:
+            raise UserError(f"{where}: no such split; there are: {', '.join(saved)}")
+        saved = saved[split or "train"]
+    elif split is not None:
+        raise UserError(f"{where}: this folder holds one set without splits; leave the split's name out")
+    return _dataset_rows(where, saved)
+
+
+def _dataset_rows(where: str, dataset: Any, guessed_dates: bool = False) -> Rows:
+    """The rows of a datasets.Dataset or datasets.IterableDataset; the latter may not know its columns."""
+
+    def start(columns: list[str] | None) -> Iterator[Row]:
+        chosen = dataset
+        if columns is not None and dataset.column_names is not None:
+            chosen = dataset.select_columns(columns)
+        number = 0
+        try:
+            for batch in chosen.iter(batch_size=_CHUNK):
+                for values in zip(*batch.values(), strict=True):
+                    number += 1
+                    yield Place(number), dict(zip(batch, values, strict=True))
+        except Exception as error:  # a stream opens and parses its files only now
+            raise UserError(f"{where}: cannot be read ({_reason(error)})") from error
+
+    features = dataset.features or {}
+    names = {column: feature.names for column, feature in features.items() if getattr(feature, "names", None)}
+    present = None if dataset.column_names is None else tuple(dataset.column_names)
+    return Rows(where, start, present, names, guessed_dates)
+
+
+@contextmanager
+def _explained(where: str, path: str) -> Iterator[None]:
+    """While it holds, what the `datasets` library raises becomes one line, and it says nothing itself."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        with open(path, "rb") as file:
-            for number, raw in enumerate(file, 1):
-                try:
-                    yield raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                except UnicodeDecodeError as error:
-                    found = f"byte 0x{error.object[error.start]:02x} at position {error.start + 1}"
-                    message = f"{path}, line {number}: not UTF-8 ({found}); convert the file with iconv -t utf-8"
-                    raise UserError(message) from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # whatever its builders raise is about the user's files or keys
+        missing = (ConnectionError, FileNotFoundError, datasets.exceptions.DatasetNotFoundError)
+        if isinstance(error, missing) and path not in FILE_FORMATS and "://" not in path:
+            raise UserError(
+                f"data.path: {path} is no local dataset folder, and on the hub there is no such set or there is no"
+                f" network ({_reason(error)}); for local files set data.path to json, csv, tsv or parquet and"
+                " data.train to a file"
+            ) from error
+        raise UserError(f"{where}: cannot be read ({_reason(error)})") from error
 
 
-# ------------------------------------------------------------------------------------------- Hugging Face datasets
+def _reason(error: BaseException) -> str:
+    """The innermost cause in one line: dataset builders wrap what went wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+# ---- documents
 
 
 @dataclass(frozen=True)
@@ -84,190 +317,184 @@ class Table:
     Attributes:
         texts: the documents.
         prompts: one each; None where no prompt column was asked for.
-        labels: one each, a string or a whole number, None for "no label"; None where no label column was asked for.
-        rows: the row of each document, counted from 1.
-        classes: the labels that the set declares, in its order, or else those that occur, sorted.
+        labels: one each, the text that stands there, None for "no label"; None where no label column was asked for.
+        places: where each document stands.
+        classes: the labels that the set declares, in its order, or else those that occur: whole numbers by their
+            value, then the others by the alphabet.
         blank: number of rows skipped because their text is blank.
+        blank_lines: number of blank lines between rows.
+        cut: number of conversations that go on after what is read of them.
         answers: the right answer to each prompt; None where no column of them was asked for.
+        groups: what each belongs to, None for nothing; None where no column of them was asked for.
     """
 
     texts: list[str]
-    prompts: list[str] | None
-    labels: list[str | int | None] | None
-    rows: list[int]
-    classes: tuple[str | int, ...]
+    prompts: list[Prompt] | None
+    labels: list[str | None] | None
+    places: list[Place]
+    classes: tuple[str, ...]
     blank: int
+    blank_lines: int = 0
+    cut: int = 0
     answers: list[str] | None = None
+    groups: list[str | None] | None = None
 
 
-def open_hf(where: str, path: str, name: str | None, split: str | None, which: str, streaming: bool) -> Any:
-    """Opens a set with the `datasets` library, which runs no code of a set: releases 4 and later know none.
-
-    Args:
-        where: see above.
-        path: a hub name, a local folder, or json, csv, parquet.
-        name: subset of a hub set.
-        split: the split, None for train; with json, csv and parquet a file, a glob or an address.
-        which: train, valid or test, whose key of the config a message is about.
-        streaming: read rows as they come instead of preparing the whole set first.
-
-    Returns:
-        datasets.Dataset, or datasets.IterableDataset where it streams.
+def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Table:
+    """Reads the columns of all rows, or of the first `max_rows`.
 
     Raises:
-        UserError: no such set, split or file, no network, a file that cannot be parsed, or a folder that names files
-            outside of itself.
+        UserError: a column that is missing, a value that is no text (or no conversation, or no label) with its row, no
+            text at all, or rows that cannot be read.
     """
-    import datasets
-
-    if path not in FILE_FORMATS:
-        check_not_a_builder("data.path", path)
-    if os.path.isdir(path):
-        check_folder(where, path)
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    try:
-        if path in FILE_FORMATS:
-            if split is None:
-                raise UserError(f"data.{which}: no {path} file named; give a file or a glob")
-            files = [split] if "://" in split else matching_files(f"data.{which}", split)
-            return datasets.load_dataset(path, data_files={"train": files}, split="train", streaming=streaming)
-        if os.path.isdir(path) and {STATE_FILE, SPLITS_FILE} & set(os.listdir(path)):
-            return _saved_split(where, datasets.load_from_disk(path), split)
-        return datasets.load_dataset(path, name, split=split or "train", streaming=streaming)
-    except UserError:
-        raise
-    except (ConnectionError, FileNotFoundError, datasets.exceptions.DatasetNotFoundError) as error:
-        raise UserError(
-            f"data.path: {path} is no local dataset folder, and on the hub there is no such set or there is no"
-            f" network ({_reason(error)}); for local files set data.path to json, csv or parquet and data.train to"
-            " a file"
-        ) from error
-    except Exception as error:  # whatever its builders raise is about the user's files or keys
-        raise UserError(f"{where}: cannot be read ({_reason(error)})") from error
-
-
-def _saved_split(where: str, saved: Any, split: str | None) -> Any:
-    """One split of what `save_to_disk` wrote: a dict of splits, or a single set that has no splits."""
-    if not isinstance(saved, dict):
-        if split is None:
-            return saved
-        raise UserError(f"{where}: this folder holds one set without splits; leave the split's name out")
-    if (split or "train") not in saved:
-        raise UserError(f"{where}: no such split; there are: {', '.join(saved)}")
-    return saved[split or "train"]
-
-
-def read_table(
-    where: str,
-    dataset: Any,
-    text_column: str,
-    prompt_column: str | None = None,
-    label_column: str | None = None,
-    max_rows: int | None = None,
-    answer_column: str | None = None,
-) -> Table:
-    """Reads the columns of a (streamed) set, or of its first `max_rows` rows.
-
-    Raises:
-        UserError: a column that is missing, a text, prompt or answer that is no string or a label that is neither
-            string nor whole number (with the row), no text at all, or a stream that cannot be read.
-    """
-    wanted = (text_column, prompt_column, label_column, answer_column)
-    columns = list(dict.fromkeys(column for column in wanted if column is not None))
-    names = getattr((dataset.features or {}).get(label_column), "names", None)
+    names = rows.class_names.get(columns.label or "")
     texts: list[str] = []
-    prompts: list[str] = []
-    labels: list[str | int | None] = []
+    prompts: list[Prompt] = []
+    labels: list[str | None] = []
     answers: list[str] = []
-    rows: list[int] = []
-    blank = 0
-    for number, row in enumerate(islice(_rows(where, dataset, columns), max_rows), 1):
-        text = _string(where, number, text_column, row)
+    groups: list[str | None] = []
+    places: list[Place] = []
+    blank = blank_lines = cut = 0
+    for place, row in rows.read(columns.names(), max_rows):
+        if row is None:
+            blank_lines += 1
+            continue
+        cell = _Cells(rows, place, row)
+        text, prompt, is_cut = cell.exchange(columns)
         if not text.strip():
             blank += 1
             continue
         texts.append(text)
-        rows.append(number)
-        if prompt_column is not None:
-            prompts.append(_string(where, number, prompt_column, row))
-        if label_column is not None:
-            labels.append(_label(where, number, row[label_column], names))
-        if answer_column is not None:
-            answers.append(_string(where, number, answer_column, row))
+        places.append(place)
+        cut += is_cut
+        if columns.prompt is not None:
+            prompts.append(prompt)
+        if columns.label is not None:
+            labels.append(cell.label(columns.label, names))
+        if columns.answer is not None:
+            answers.append(cell.answer(columns.answer))
+        if columns.group is not None:
+            groups.append(cell.group(columns.group))
     if not texts:
-        raise UserError(f"{where}: no document in it; column {text_column} should hold text")
-    occurring = sorted({x for x in labels if x is not None}, key=lambda x: (isinstance(x, str), x))
+        raise UserError(f"{rows.where}: no document in it; column {columns.text} should hold text")
+    occurring = sorted({label for label in labels if label is not None}, key=label_order)
     return Table(
         texts=texts,
-        prompts=None if prompt_column is None else prompts,
-        labels=None if label_column is None else labels,
-        rows=rows,
+        prompts=None if columns.prompt is None else prompts,
+        labels=None if columns.label is None else labels,
+        places=places,
         classes=tuple(names or occurring),
         blank=blank,
-        answers=None if answer_column is None else answers,
+        blank_lines=blank_lines,
+        cut=cut,
+        answers=None if columns.answer is None else answers,
+        groups=None if columns.group is None else groups,
     )
 
 
-def read_rows(where: str, dataset: Any, text_column: str) -> list[dict[str, Any]]:
-    """All rows of a set with all their columns, in their order.
+def read_prompt_rows(rows: Rows, column: str) -> tuple[list[dict[str, Any]], list[Prompt], int]:
+    """All rows with all their columns, in their order, the prompt of each, and how many blank lines there are.
 
     Raises:
-        UserError: no such column, a value of it that is no string (with the row), or no row at all.
+        UserError: no such column, a value of it that is neither text nor conversation (with the row), or no row.
     """
-    rows = list(_rows(where, dataset, [text_column], every=True))
-    for number, row in enumerate(rows, 1):
-        _string(where, number, text_column, row)
-    if not rows:
-        raise UserError(f"{where}: no row in it")
-    return rows
+    kept: list[dict[str, Any]] = []
+    prompts: list[Prompt] = []
+    blank = 0
+    for place, row in rows.read([column], every=True):
+        if row is None:
+            blank += 1
+            continue
+        kept.append(row)
+        prompts.append(_Cells(rows, place, row).prompt(column)[0])
+    if not kept:
+        raise UserError(f"{rows.where}: no row in it")
+    return kept, prompts, blank
 
 
-def _rows(where: str, dataset: Any, columns: list[str], every: bool = False) -> Iterator[dict[str, Any]]:
-    """Rows with the columns that are wanted, or with every one.
+@dataclass(frozen=True)
+class _Cells:
+    """The values of a row, by column; whatever is wrong with one is a UserError that says where it stands."""
 
-    A streamed set may not know its columns before its first row.
-    """
+    rows: Rows
+    place: Place
+    row: dict[str, Any]
 
-    def check(present: Iterable[str]) -> None:
-        if missing := [column for column in columns if column not in present]:
-            raise UserError(f"{where}: no column {', '.join(missing)}; there are: {', '.join(present)}")
+    def exchange(self, columns: Columns) -> tuple[str, Prompt, bool]:
+        """(text, prompt, whether turns of a conversation are left out); an empty prompt where there is no column."""
+        value, own = self.row.get(columns.text), columns.prompt == columns.text
+        if not is_conversation(value):
+            if own:
+                raise self._wrong(
+                    columns.text,
+                    f"holds {shown(value)}, which is no list of messages; plain texts of that column need another name",
+                )
+            text = self.text(columns.text)
+            return (text, *(("", False) if columns.prompt is None else self.prompt(columns.prompt)))
+        if columns.prompt is None:
+            raise self._wrong(
+                columns.text, f"holds a conversation; set data.prompt_column to {columns.text} too, for its prompts"
+            )
+        try:
+            turns = turns_from(value)
+            if own:
+                prompt, text, cut = answered(turns)
+                return text, prompt, cut
+            before, cut_before = self.prompt(columns.prompt)
+            prompt, text, cut = answered(joined(turns_of(before), turns))
+            return text, prompt, cut or cut_before
+        except ValueError as error:
+            raise self._wrong(columns.text, f"holds a conversation that can't be read: {error}") from None
 
-    if dataset.column_names is not None:
-        check(dataset.column_names)
-        columns = list(dataset.column_names) if every else columns
-        dataset = dataset.select_columns(columns)
-    try:
-        for batch in dataset.iter(batch_size=1000):
-            check(batch)
-            for values in zip(*(batch[column] for column in columns), strict=True):
-                yield dict(zip(columns, values, strict=True))
-    except UserError:
-        raise
-    except Exception as error:  # a stream opens and parses its files only now
-        raise UserError(f"{where}: cannot be read ({_reason(error)})") from error
+    def prompt(self, column: str) -> tuple[Prompt, bool]:
+        """(prompt, whether turns after it are left out)."""
+        if not is_conversation(self.row.get(column)):
+            return self.text(column), False
+        try:
+            return asked(turns_from(self.row[column]))
+        except ValueError as error:
+            raise self._wrong(column, f"holds a conversation that can't be read: {error}") from None
 
+    def text(self, column: str) -> str:
+        value = self.row.get(column)
+        text = as_text(value, dates=not self.rows.guessed_dates)
+        if text is None:
+            hint = ""
+            if self.rows.guessed_dates and as_text(value) is not None:
+                hint = (
+                    "; a text that looks like a date was read as one: fetch its file, and name that by data.path json"
+                )
+            raise self._wrong(column, f"holds {shown(value)}, which is no text{hint}")
+        return text
 
-def _string(where: str, number: int, column: str, row: dict[str, Any]) -> str:
-    value = row[column]
-    if not isinstance(value, str):
-        raise UserError(f"{where}, row {number}: column {column} holds {value!r}, which is not a string")
-    return value
+    def answer(self, column: str) -> str:
+        """The right answer: a text, or the assistant's last turn."""
+        value = self.row.get(column)
+        if is_conversation(value):
+            try:
+                said = [turn.content for turn in turns_from(value) if turn.role == "assistant"]
+            except ValueError as error:
+                raise self._wrong(column, f"holds a conversation that can't be read: {error}") from None
+            text = said[-1] if said else ""
+        else:
+            text = self.text(column)
+        if not text.strip():
+            raise self._wrong(column, "is empty; it should hold the right answer")
+        return text
 
+    def label(self, column: str, names: Sequence[str] | None) -> str | None:
+        value = self.row.get(column)
+        try:
+            return as_label(value, names)
+        except ValueError:
+            raise UserError(
+                f"{self.rows.where}, {self.place}: label {shown(value)} is neither a string nor a whole number"
+            ) from None
 
-def _label(where: str, number: int, value: Any, names: Sequence[str] | None) -> str | int | None:
-    """A label as a string or a whole number; None for -1 and for an empty cell."""
-    if isinstance(value, float) and (math.isnan(value) or value.is_integer()):
-        value = None if math.isnan(value) else int(value)  # a csv column of numbers with gaps comes as floats
-    if value is None or value == -1:
-        return None
-    if not isinstance(value, str | int):
-        raise UserError(f"{where}, row {number}: label {value!r} is neither a string nor a whole number")
-    return value if names is None or isinstance(value, str) else names[value]
+    def group(self, column: str) -> str | None:
+        """None for an empty cell."""
+        value = self.row.get(column)
+        return None if value is None or value == "" else self.text(column)
 
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in one line: dataset builders wrap what went wrong."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    def _wrong(self, column: str, reason: str) -> UserError:
+        return UserError(f"{self.rows.where}, {self.place}: column {column} {reason}")

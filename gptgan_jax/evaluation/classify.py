@@ -9,7 +9,8 @@ import numpy as np
 
 from gptgan_jax.data.batches import encode_split
 from gptgan_jax.data.corpora import HfData, Split, class_ids
-from gptgan_jax.data.readers import FILE_SUFFIXES, open_hf, read_lines, read_table
+from gptgan_jax.data.files import format_of
+from gptgan_jax.data.readers import Columns, open_rows, read_lines, read_table
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.classification import Told
 from gptgan_jax.evaluation.classifier import check_classifies, choose_classifier, load_classifier
@@ -49,8 +50,8 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
 
     Args:
         folder: of the run.
-        file: .json, .jsonl, .csv or .parquet with the run's text column ("text" where its data has no columns) and, if
-            it is there, its label column ("label"); any other: a text a line.
+        file: JSON lines, .json, .csv, .tsv or .parquet with the run's text column ("text" where its data has no
+            columns) and, if it is there, its label column ("label"); any other: a text a line.
         checkpoint: "best" or what `Checkpoints.choose` takes.
         say: takes one line of news at a time.
 
@@ -81,17 +82,17 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
 def _read(file: Path, data: object, classes: tuple[str, ...]) -> Split:
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    form = FILE_SUFFIXES.get(file.suffix.lower())
+    form, where = format_of(file), str(file)
     if form is None:
-        return Split(read_lines(str(file), str(file))[0])
-    where = str(file)
-    text_column, label_column = "text", "label"
+        return Split(read_lines(where, where)[0])
+    text_column, prompt_column, label_column = "text", None, "label"
     if isinstance(data, HfData):
         text_column, label_column = data.text_column, data.label_column or label_column
-    rows = open_hf(where, form, None, str(file), where, False)
-    present = rows.column_names
-    labelled = label_column if label_column in present else None
-    table = read_table(where, rows, text_column, None, labelled)
+        # Of a conversation the text is read; what it answers is in the same column.
+        prompt_column = text_column if data.prompts_from == text_column else None
+    rows = open_rows(where, form, None, where, where, False)
+    labelled = label_column if label_column in rows.columns() else None
+    table = read_table(rows, Columns(text_column, prompt_column, labelled))
     if not any(label is not None for label in table.labels or ()):
         return Split(table.texts)
     return Split(table.texts, labels=class_ids(where, table, classes, "run's labels"))

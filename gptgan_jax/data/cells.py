@@ -1,0 +1,123 @@
+"""Values of rows: as texts, as labels and as JSON, each as it is written in its file."""
+
+import datetime
+import decimal
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Of a value in a message, in characters.
+LONGEST_SHOWN = 80
+_WHOLE = re.compile(r"-?[0-9]+")
+_NO_LABEL = re.compile(r"\s*|-1(\.0+)?")
+_DATES = (datetime.date, datetime.time)  # a datetime is a date
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number of a JSON file, with the digits that it is written with.
+
+    Attributes:
+        text: such as 7, 1.50 or 1e5; also NaN, Infinity and -Infinity, which JSON has not and Python writes.
+    """
+
+    text: str
+
+    @property
+    def finite(self) -> bool:
+        """Whether it is a number of JSON."""
+        return self.text[-1].isdigit()
+
+
+def as_text(value: Any, dates: bool = True) -> str | None:
+    """A value as the text that stands in its file; None for what is no text: nothing, bytes, lists, objects.
+
+    Args:
+        value: of a cell. A true or false is as JSON writes it, a date or a time of a typed file by ISO 8601.
+        dates: whether dates and times are what the file holds; False where a reader guessed them from texts.
+    """
+    match value:
+        case str():
+            return value
+        case Number():
+            return value.text if value.finite else None
+        case bool():
+            return "true" if value else "false"
+        case int() | decimal.Decimal():
+            return str(value)
+        case float():
+            return repr(value) if math.isfinite(value) else None
+    if isinstance(value, _DATES) and dates:
+        return value.isoformat()
+    return None
+
+
+def as_label(value: Any, names: Sequence[str] | None = None) -> str | None:
+    """The class that a label names; None for no label: nothing, an empty cell, -1.
+
+    Args:
+        value: a text, which is the class whatever it says (None, NA, 007), or a whole number.
+        names: of the classes, where numbers stand for them.
+
+    Raises:
+        ValueError: a value that is neither.
+    """
+    if isinstance(value, Number):
+        if not value.finite:
+            return None
+        value = value.text if _WHOLE.fullmatch(value.text) else float(value.text)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():  # numbers with gaps come as floats
+        value = int(value)
+    if names is not None and isinstance(value, int):
+        return None if value < 0 else names[value]
+    if not isinstance(value, str | int):
+        raise ValueError
+    text = as_text(value) or ""
+    return None if _NO_LABEL.fullmatch(text) else text
+
+
+def label_order(label: str) -> tuple[bool, int, str]:
+    """A key to sort labels by: whole numbers by their value, then the others."""
+    whole = _WHOLE.fullmatch(label) is not None and len(label) < 20
+    return (not whole, int(label) if whole else 0, label)
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON, in one line: numbers with their digits, dates by ISO 8601, and null for a float that is none.
+
+    Raises:
+        ValueError: what JSON has not, such as bytes.
+    """
+    match value:
+        case Number():
+            return value.text
+        case dict():
+            return "{" + ", ".join(f"{as_json(str(name))}: {as_json(one)}" for name, one in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(as_json, value)) + "]"
+        case decimal.Decimal():
+            return str(value) if value.is_finite() else "null"
+        case float() if not math.isfinite(value):
+            return "null"
+    if isinstance(value, _DATES):
+        value = value.isoformat()
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"it holds {_cut(repr(value))}, which JSON has not")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def shown(value: Any) -> str:
+    """A value for a message: as JSON where that can be, and cut where it is long."""
+    try:
+        return _cut(as_json(value))
+    except (ValueError, RecursionError):
+        return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

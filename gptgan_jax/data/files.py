@@ -1,0 +1,102 @@
+"""Text files by name: which they are, what they hold, and their lines. Whatever is wrong with them is a UserError."""
+
+import bz2
+import glob
+import gzip
+import lzma
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, Literal
+
+from gptgan_jax.errors import UserError
+
+RowFormat = Literal["json", "csv", "tsv", "parquet"]
+FILE_FORMATS: tuple[RowFormat, ...] = ("json", "csv", "tsv", "parquet")
+# By how a file's name ends, before the ending of a compressed one.
+FILE_SUFFIXES: dict[str, RowFormat] = {
+    ".json": "json",
+    ".jsonl": "json",
+    ".jsonlines": "json",
+    ".ndjson": "json",
+    ".jl": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".parquet": "parquet",
+}
+COMPRESSED = (".gz", ".bz2", ".xz")
+# What a compressed file that is cut off or damaged raises, besides an OSError.
+_DAMAGED = (EOFError, zlib.error, lzma.LZMAError)
+
+
+def format_of(file: str | os.PathLike[str]) -> RowFormat | None:
+    """The format of a file of rows by the ending of its name; None for any other."""
+    name = os.fspath(file).lower()
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    return FILE_SUFFIXES.get(os.path.splitext(name)[1])
+
+
+def matching_files(where: str, pattern: str) -> list[str]:
+    """The file of that name, or else the files that match it as a glob, sorted. Raises UserError for none."""
+    pattern = os.path.expanduser(pattern)
+    if os.path.isfile(pattern):
+        return [pattern]
+    if os.path.isdir(pattern):
+        raise UserError(f"{where}: {pattern} is a folder; name a file or a glob such as {pattern.rstrip('/')}/*")
+    files = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+    if not files and glob.has_magic(pattern):
+        raise UserError(f"{where}: no file matches {pattern}")
+    if not files:
+        raise UserError(f"{where}: no such file: {pattern}")
+    return files
+
+
+def utf8_lines(path: str) -> Iterator[str]:
+    """The lines of a file, with what ends them; without a byte order mark, and unpacked where they are compressed.
+
+    Only a line feed ends a line, so that the numbers are those of an editor.
+
+    Args:
+        path: of a file, or an address that fsspec knows.
+
+    Raises:
+        UserError: a file that can't be read, or is not UTF-8 (with line and byte).
+    """
+    try:
+        with _opened(path) as file:
+            for number, raw in enumerate(file, 1):
+                try:
+                    yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    found = f"byte 0x{error.object[error.start]:02x} at position {error.start + 1}"
+                    message = f"{path}, line {number}: not UTF-8 ({found}); convert the file with iconv -t utf-8"
+                    raise UserError(message) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except _DAMAGED as error:
+        raise UserError(f"{path}: cannot be read (a damaged archive: {error}); pack it anew") from error
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked. What packed it shows in its first bytes: a cached file may have lost its name."""
+    with _remote(path) if "://" in path else open(path, "rb") as file:
+        begin = file.read(10)
+        file.seek(0)
+        if begin.startswith(b"\x1f\x8b"):
+            yield gzip.GzipFile(fileobj=file)  # type: ignore[misc]
+        elif begin.startswith(b"BZh") and begin[4:] == b"1AY&SY":
+            yield bz2.BZ2File(file)
+        elif begin.startswith(b"\xfd7zXZ\x00"):
+            yield lzma.LZMAFile(file)  # noqa: SIM115
+        else:
+            yield file
+
+
+def _remote(address: str) -> Any:
+    import fsspec
+
+    return fsspec.open(address, "rb")

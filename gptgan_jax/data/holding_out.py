@@ -1,0 +1,261 @@
+"""What is held out of training text, and what held-out text shares with it.
+
+Rows that ask the same share a split: those of one group, where groups are named, and else those of one prompt, whatever
+their texts. Text without prompts goes by itself. What is compared is normalised (`normalised`), so that a change of
+case, spaces or punctuation makes no new prompt.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from gptgan_jax.data.chat_templates import Prompt, prompt_text
+from gptgan_jax.errors import UserError
+
+# Of a held-out split; above it a note becomes an alarm.
+SHARED_AT_MOST = 0.01
+ALARM = "ALARM: "
+# A prompt of more of the rows than this share, and of so many at least, is an instruction and no question.
+COMMON_SHARE, COMMON_COUNT = 0.1, 10
+# Signs that mean something in a formula or an address; other punctuation is as good as a space.
+_MEANINGFUL = frozenset("*/%&#@\\_-")
+_HYPHEN = re.compile(r"-(?!\d)")
+
+
+class Documents(Protocol):
+    """The part of a split that is looked at here."""
+
+    @property
+    def texts(self) -> Sequence[str]: ...
+
+    @property
+    def prompts(self) -> Sequence[Prompt] | None: ...
+
+    @property
+    def groups(self) -> Sequence[str | None] | None: ...
+
+    def __len__(self) -> int: ...
+
+
+S = TypeVar("S", bound=Documents)
+
+
+class _Folded(dict[int, str | None]):
+    """A table for `str.translate`: punctuation is a space, dashes are one, what has no width is nothing."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        kind = unicodedata.category(character)
+        folded: str | None = character
+        if kind == "Pd" or character == "\N{MINUS SIGN}":
+            folded = "-"
+        elif kind[0] == "P" and character not in _MEANINGFUL:
+            folded = " "
+        elif kind == "Cf":
+            folded = None
+        self[code] = folded
+        return folded
+
+
+_FOLDED = _Folded()
+
+
+def normalised(text: str) -> str:
+    """A text by which it is compared: Unicode NFKC, case, white space and punctuation folded.
+
+    Signs of formulas stay, minus before a digit among them. A text that would be nothing stays as it is.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_FOLDED)
+    return " ".join(_HYPHEN.sub(" ", folded).split()) or text.strip()
+
+
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """By what each document is held out.
+
+    Attributes:
+        keys: one a document; equal ones share a split.
+        kinds: "group", "prompt" or "text", of which each is.
+    """
+
+    keys: list[str]
+    kinds: list[str]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which prompts of training text are questions.
+
+    Attributes:
+        prompts: whether any are.
+        common: those, normalised, that are none: the empty one, and instructions that many rows have.
+        questions: how many different ones there are.
+    """
+
+    prompts: bool
+    common: frozenset[str]
+    questions: int
+
+    def keys(self, split: Documents, groups: bool = True) -> Keys:
+        """By what the documents of a split are held out, or (without groups) compared."""
+        keys, kinds = [], []
+        prompts = _normalised_prompts(split) if self.prompts else [None] * len(split)
+        belong = split.groups if groups and split.groups is not None else [None] * len(split)
+        for text, prompt, group in zip(split.texts, prompts, belong, strict=True):
+            if group is not None:
+                key, kind = group, "group"
+            elif prompt is not None and prompt not in self.common:
+                key, kind = prompt, "prompt"
+            else:
+                key, kind = normalised(text), "text"
+            keys.append(f"{kind}\0{key}")
+            kinds.append(kind)
+        return Keys(keys, kinds)
+
+
+def rule_for(train: Documents) -> Rule:
+    """Which prompts of training text tell its rows apart; none where there are none."""
+    if train.prompts is None:
+        return Rule(False, frozenset(), 0)
+    counts = Counter(_normalised_prompts(train))
+    most = max(COMMON_COUNT - 1, COMMON_SHARE * len(train))
+    common = frozenset({"", *(prompt for prompt, count in counts.items() if count > most)})
+    questions = len(counts.keys() - common)
+    return Rule(questions > 0, common, questions)
+
+
+def held_out_parts(
+    train: S, fractions: Mapping[str, float], seed: int, take: Callable[[S, np.ndarray], S]
+) -> tuple[dict[str, S], tuple[str, ...]]:
+    """Parts training text into train and others, by a hash of what each document goes by.
+
+    A fraction of 0 makes no part. Where there are enough different keys for one of a part, it has one at least.
+
+    Args:
+        train: N documents.
+        fractions: of the keys, of "valid" and "test".
+        seed: chooses which.
+        take: (split, rows) -> the split of those rows.
+
+    Returns:
+        the parts, and notes for the user.
+
+    Raises:
+        UserError: a part that is left with nothing.
+    """
+    rule, notes = rule_for(train), []
+    wanted = {which: fraction for which, fraction in fractions.items() if fraction}
+    if rule.prompts and any(fraction * rule.questions < 1 for fraction in wanted.values()):
+        notes.append(
+            f"data.train has only {counted(rule.questions, 'different prompt')} that could be held out: its texts are "
+            "held out instead, so prompts of held-out text are also trained on"
+        )
+        rule = Rule(False, frozenset(), 0)
+    elif train.prompts is not None and not rule.prompts:
+        notes.append("the prompts of data.train are empty or shared by many: its texts are held out instead")
+    keys = rule.keys(train)
+    members = _members(keys.keys, wanted, seed)
+    for which, member in members.items():
+        if not member.any():
+            remedy = f"raise data.{which}_fraction or name data.{which}"
+            raise UserError(
+                f"data.{which}: holding out by content left it none of the {counted(len(train), 'document')} of"
+                f" data.train; {'lower the fractions' if which == 'train' else remedy}"
+            )
+    held = " and ".join(f"{int(member.sum())} for {which}" for which, member in members.items() if which != "train")
+    notes.insert(0, f"held out of the {counted(len(train), 'document')} of data.train{_by(keys)}: {held}")
+    if rule.prompts and "text" in keys.kinds:
+        notes.append(
+            f"{counted(keys.kinds.count('text'), 'document')} of data.train held out by text: the prompt is empty, or "
+            "shared by many"
+        )
+    parts = {which: take(train, np.flatnonzero(member)) for which, member in members.items()}
+    return parts, tuple(notes)
+
+
+def shared_notes(which: str, held: Documents, train: Documents, source: str = "data.train") -> Iterator[str]:
+    """Notes on what a held-out split shares with training text: groups, and prompts or else texts; alarms too.
+
+    Args:
+        which: "data.valid" or "data.test".
+        held: the split.
+        train: the training text.
+        source: the key that names it.
+    """
+    rule = rule_for(train)
+    if held.groups is not None and train.groups is not None:
+        known = {group for group in train.groups if group is not None}
+        belong = [group for group in held.groups if group is not None]
+        yield from _shared(which, source, "document", " by group", sum(one in known for one in belong), len(belong))
+    ours, theirs = rule.keys(held, groups=False), rule.keys(train, groups=False)
+    seen = set(theirs.keys)
+    for kind, noun in (("prompt", "prompt"), ("text", "document")):
+        keys = [key for key, one in zip(ours.keys, ours.kinds, strict=True) if one == kind]
+        yield from _shared(which, source, noun, "", sum(key in seen for key in keys), len(keys))
+
+
+def note_line(note: str) -> str:
+    """A note as a line of news; an alarm says itself what it is."""
+    return note if note.startswith(ALARM) else f"note: {note}"
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 line", "2 lines"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _shared(which: str, source: str, noun: str, how: str, shared: int, count: int) -> Iterator[str]:
+    if not shared:
+        return
+    yield f"{which}: {shared} of its {counted(count, noun)} are also in {source}{how}"
+    if shared > SHARED_AT_MOST * count:
+        yield (
+            f"{ALARM}{which} shares {shared / count:.0%} of its {noun}s{how} with {source}: what is measured on those "
+            "is memory; take them out of one of the two"
+        )
+
+
+def _normalised_prompts(split: Documents) -> list[str]:
+    return [normalised(prompt_text(prompt)) for prompt in split.prompts or [""] * len(split)]
+
+
+def _by(keys: Keys) -> str:
+    """What documents are mostly held out by, in words."""
+    names = {"group": "data.group_column", "prompt": "prompt"}
+    kinds = [kind for kind in names if kind in keys.kinds]
+    if not kinds:
+        return ""
+    different = len({key for key, kind in zip(keys.keys, keys.kinds, strict=True) if kind == kinds[0]})
+    return f" by {names[kinds[0]]} ({counted(different, kinds[0])}, none of them in two splits)"
+
+
+def _members(keys: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
+    """Which documents are of train and of each part: bool [N] each."""
+    hash_key = (seed % 2**64).to_bytes(8, "little")
+    different = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    digests = (hashlib.blake2b(key.encode(), digest_size=8, key=hash_key).digest() for key in different)
+    uniform = np.array([int.from_bytes(digest, "little") / 2**64 for digest in digests])
+    order = np.argsort(uniform, kind="stable")
+    part = np.full(len(uniform), "train", "<U8")
+    low = 0.0
+    for which in ("test", "valid"):
+        fraction = fractions.get(which, 0.0)
+        chosen = (low <= uniform) & (uniform < low + fraction)
+        part[chosen] = which
+        low += fraction
+        if fraction * len(uniform) >= 1 and not chosen.any():
+            free = [i for i in order if part[i] == "train"]
+            part[free[:1]] = which
+    if low < 1 and (1 - low) * len(uniform) >= 1 and not (part == "train").any():
+        part[order[-1]] = "train"
+    parts = part[[different[key] for key in keys]]
+    return {which: parts == which for which in ("train", *(one for one in ("valid", "test") if one in fractions))}
