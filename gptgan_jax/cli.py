@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument(
         "file",
         type=Path,
-        help=".jsonl, .csv or .parquet with a column of texts, and perhaps of labels; or a text a line",
+        help=".jsonl, .csv, .tsv or .parquet with a column of texts, and perhaps of labels; or a text a line",
     )
     classify.add_argument(
         "--out",

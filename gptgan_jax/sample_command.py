@@ -70,8 +70,8 @@ def _add_responses(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         type=Path,
         metavar="FILE",
-        help=".jsonl, .csv or .parquet with a column of prompts, or a prompt a line; writes JSON lines, each a row of "
-        "FILE with its response",
+        help=".jsonl, .csv, .tsv or .parquet with a column of prompts (texts or conversations), or a prompt a line; "
+        "writes JSON lines, each a row of FILE with its response",
     )
     responses.add_argument("--prompt-column", help="column of the prompts (default: the run's data.prompt_column)")
     responses.add_argument("--out", type=Path, metavar="FILE", help="where to (default: print)")

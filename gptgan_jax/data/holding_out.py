@@ -249,7 +249,7 @@ def _members(keys: Sequence[str], fractions: Mapping[str, float], seed: int) -> 
     low = 0.0
     for which in ("test", "valid"):
         fraction = fractions.get(which, 0.0)
-        chosen = (low <= uniform) & (uniform < low + fraction)
+        chosen = (low <= uniform) & (uniform < low + fraction) & (part == "train")
         part[chosen] = which
         low += fraction
         if fraction * len(uniform) >= 1 and not chosen.any():

@@ -211,7 +211,7 @@ def _set_rows(where: str, path: str, name: str | None, split: str | None, stream
         return _file_rows(where, files, download=not streaming)
     keys = {"keep_default_na": False} if _is_of(builder, "csv") else {}
     source = {"path": path, "name": name, "split": split or "train", "streaming": streaming, **keys}
-    return _loaded(where, path, source, guessed_dates=builder.info.features is None and _is_of(builder, "json"))
+    return _loaded(where, path, source, guessed_dates=_is_of(builder, "json") and builder.info.features is None)
 
 
 def _is_of(builder: Any, form: str) -> bool:
@@ -221,9 +221,11 @@ def _is_of(builder: Any, form: str) -> bool:
 def _plain_files(builder: Any, split: str) -> list[tuple[str, RowFormat]] | None:
     """The files of a set's split, where they are json, csv or tsv; None where the set says how it is read."""
     form: RowFormat | None = "json" if _is_of(builder, "json") else "csv" if _is_of(builder, "csv") else None
+    if form is None or builder.info.features is not None:
+        return None
     config = builder.config
     files = (config.data_files or {}).get(split)
-    if form is None or not files or builder.info.features is not None:
+    if not files:
         return None
     ignored = {"name", "version", "data_dir", "data_files", "description"}
     fields = [field for field in dataclasses.fields(config) if field.name not in ignored]
@@ -444,7 +446,7 @@ class _Cells:
             prompt, text, cut = answered(joined(turns_of(before), turns))
             return text, prompt, cut or cut_before
         except ValueError as error:
-            raise self._wrong(columns.text, f"holds a conversation that can't be read: {error}") from None
+            raise self._bad_conversation(columns.text, error) from None
 
     def prompt(self, column: str) -> tuple[Prompt, bool]:
         """(prompt, whether turns after it are left out)."""
@@ -453,7 +455,7 @@ class _Cells:
         try:
             return asked(turns_from(self.row[column]))
         except ValueError as error:
-            raise self._wrong(column, f"holds a conversation that can't be read: {error}") from None
+            raise self._bad_conversation(column, error) from None
 
     def text(self, column: str) -> str:
         value = self.row.get(column)
@@ -474,7 +476,7 @@ class _Cells:
             try:
                 said = [turn.content for turn in turns_from(value) if turn.role == "assistant"]
             except ValueError as error:
-                raise self._wrong(column, f"holds a conversation that can't be read: {error}") from None
+                raise self._bad_conversation(column, error) from None
             text = said[-1] if said else ""
         else:
             text = self.text(column)
@@ -495,6 +497,9 @@ class _Cells:
         """None for an empty cell."""
         value = self.row.get(column)
         return None if value is None or value == "" else self.text(column)
+
+    def _bad_conversation(self, column: str, error: ValueError) -> UserError:
+        return self._wrong(column, f"holds a conversation that can't be read: {error}; mend it, or leave the row out")
 
     def _wrong(self, column: str, reason: str) -> UserError:
         return UserError(f"{self.rows.where}, {self.place}: column {column} {reason}")

@@ -66,7 +66,8 @@ def _json_rows(where: str, path: str, file: str) -> Iterator[Row]:
             yield from _array_rows(where, "".join(chain([text], (rest for _, rest in lines))), line, file)
             return
         number += 1
-        yield Place(number, line, file), _object(where, Place(number, line, file), _parsed(where, text, line, file))
+        value = _parsed(where, text.rstrip("\r\n"), line, file)
+        yield Place(number, line, file), _object(where, Place(number, line, file), value)
 
 
 def _array_rows(where: str, text: str, line: int, file: str) -> Iterator[Row]:

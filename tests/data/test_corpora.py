@@ -8,23 +8,18 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from gptgan_jax.data import corpora
 from gptgan_jax.data.corpora import (
     Corpus,
     DataConfig,
     GrammarData,
     HfData,
     OracleData,
-    Split,
     TextData,
     load_corpus,
 )
 from gptgan_jax.data.oracle import Oracle, init_oracle
-from gptgan_jax.data.readers import read_table
 from gptgan_jax.errors import UserError
 
 
@@ -121,6 +116,8 @@ def test_text_is_a_line_a_document_and_blank_lines_are_counted(tmp_path: Path) -
         "data.valid: 3 blank lines skipped",
         "data.test: 1 blank line skipped",
         "data.valid: 2 of its 3 documents are also in data.train",
+        "ALARM: data.valid shares 67% of its documents with data.train: what is measured on those is memory; take them "
+        "out of one of the two",
     )
     assert corpus.source is None
     assert corpus.words is None
@@ -170,23 +167,6 @@ def test_held_out_splits_share_no_document_and_lose_none(tmp_path: Path) -> None
     assert len(test) / 700 == pytest.approx(0.2, abs=0.05)
     n_valid, n_test = len(splits[1]), len(splits[2])
     assert corpus.notes == (f"held out of the 1000 documents of data.train: {n_valid} for valid and {n_test} for test",)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    texts=st.lists(st.text(max_size=5), min_size=1, max_size=30),
-    more=st.lists(st.text(max_size=5), max_size=10),
-    seed=st.integers(-(2**63), 2**64 - 1),
-)
-def test_a_document_stays_in_its_split_when_others_are_appended(texts: list[str], more: list[str], seed: int) -> None:
-    def split_of(documents: list[str]) -> dict[str, str]:
-        parts = corpora._hold_out(Split(documents), {"valid": 0.3, "test": 0.3}, seed)
-        assert sorted(text for part in parts.values() for text in part.texts) == sorted(documents)
-        return {text: which for which, part in parts.items() for text in part.texts}
-
-    ballast = [f"ballast {i}" for i in range(60)]  # so that no split is empty
-    before, after = split_of(ballast + texts), split_of(ballast + texts + more)
-    assert before.items() <= after.items()
 
 
 def test_the_seed_chooses_what_is_held_out(tmp_path: Path) -> None:
@@ -328,18 +308,18 @@ def test_hf_bad_rows_are_refused_by_row_and_column(tmp_path: Path, streaming: bo
     more: dict[str, Any] = {"path": "json", "streaming": streaming, "max_documents": 100}
 
     message = refused(HfData(train=good, text_column="txt", **more))
-    assert message == f"data.train: {good} of json: no column txt; there are: question, answer, topic"
+    assert message == f"data.train: {good}: no column txt; there are: question, answer, topic"
 
-    for value, shown in ((5, "5"), (None, "None")):
-        bad = write_json(tmp_path / f"bad{shown}.jsonl", [{"text": "a"}, {"text": "b"}, {"text": value}])
+    for value, shown in ((["a"], '["a"]'), (None, "null"), ({"a": "x" * 99}, '{"a": "' + "x" * 73 + "…")):
+        bad = write_json(tmp_path / "bad.jsonl", [{"text": "a"}, {"text": "b"}, {"text": value}])
         message = refused(HfData(train=bad, **more))
-        assert message == f"data.train: {bad} of json, row 3: column text holds {shown}, which is not a string"
+        assert message == f"data.train: {bad}, row 3: column text holds {shown}, which is no text"
 
     other = write_json(
         tmp_path / "other.jsonl", [{"question": "q", "answer": "", "topic": "x"}, ROWS[0] | {"topic": "y"}]
     )
     assert refused(HfData(train=good, valid=other, **KEYS, **more)) == (
-        f"data.valid: {other} of json, row 2: label 'y' is none of the training labels: animals, people"
+        f"data.valid: {other}, row 2: label 'y' is none of the training labels: animals, people"
     )
 
     halves = write_json(tmp_path / "halves.jsonl", [{"text": "a", "label": 0.5}])
@@ -350,15 +330,7 @@ def test_hf_bad_rows_are_refused_by_row_and_column(tmp_path: Path, streaming: bo
     assert "no document in it" in refused(HfData(train=blank, **more))
     broken = write(tmp_path / "broken.jsonl", ['{"text": "a"}', "not json"])
     message = refused(HfData(train=broken, **more))
-    assert message.startswith(f"data.train: {broken} of json: cannot be read (JSON parse error")
-
-
-def test_a_stream_that_declares_no_columns_is_checked_by_its_first_rows() -> None:
-    stream = datasets.IterableDataset.from_generator(lambda: iter([{"text": "a", "n": 1}]))
-    assert stream.column_names is None
-    assert read_table("here", stream, "text").texts == ["a"]
-    with pytest.raises(UserError, match=r"^here: no column txt; there are: text, n$"):
-        read_table("here", stream, "txt")
+    assert message.startswith(f"data.train: {broken}: cannot be read (line 2: Expecting value at column 1; ")
 
 
 def test_hf_missing_files_are_refused(tmp_path: Path) -> None:
@@ -370,11 +342,11 @@ def test_hf_set_that_cannot_be_reached_says_how_to_name_files(monkeypatch: pytes
     def unreachable(*_: Any, **__: Any) -> None:
         raise ConnectionError("Couldn't reach 'no/such' on the Hub\n(offline)")
 
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr(datasets, "load_dataset_builder", unreachable)
     assert refused(HfData(path="no/such")) == (
         "data.path: no/such is no local dataset folder, and on the hub there is no such set or there is no network"
-        " (Couldn't reach 'no/such' on the Hub (offline)); for local files set data.path to json, csv or parquet and"
-        " data.train to a file"
+        " (Couldn't reach 'no/such' on the Hub (offline)); for local files set data.path to json, csv, tsv or parquet"
+        " and data.train to a file"
     )
 
 
@@ -385,10 +357,11 @@ def test_hf_asks_the_hub_for_the_subset_and_split_and_trusts_no_code(monkeypatch
         asked.append((args, keys))
         return datasets.Dataset.from_list([{"text": f"{keys['split']} {i}"} for i in range(3)])
 
+    looked_at = []
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *args: looked_at.append(args))
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     corpus = load_corpus(HfData(path="some/set", name="plain", valid="dev"))
-    assert asked == [
-        (("some/set", "plain"), {"split": "train", "streaming": False}),
-        (("some/set", "plain"), {"split": "dev", "streaming": False}),
-    ]
+    assert looked_at == [("some/set", "plain")] * 2
+    keys = {"path": "some/set", "name": "plain", "streaming": False}
+    assert asked == [((), keys | {"split": "train"}), ((), keys | {"split": "dev"})]
     assert corpus.valid.texts == ["dev 0", "dev 1", "dev 2"]
