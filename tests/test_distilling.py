@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import yaml
 from hf_folders import write_model
@@ -84,7 +86,7 @@ def test_equal_seeds_answer_alike_and_several_answers_stand_together(teacher: Pa
     assert main(command) == 0
     first = capsys.readouterr().out
     rows = [json.loads(line) for line in first.splitlines()]
-    assert [(row["ask"], row["id"]) for row in rows] == [("the man walks .", 7)] * 3 + [("the dog eats .", 8)] * 3
+    assert [(row["ask"], row["id"]) for row in rows] == [("the man walks .", "7")] * 3 + [("the dog eats .", "8")] * 3
     assert len({row["response"] for row in rows}) > 3
     assert main(command) == 0
     assert capsys.readouterr().out == first
@@ -117,6 +119,79 @@ def test_a_hugging_face_model_answers_too(tmp_path: Path, capsys) -> None:
     capsys.readouterr()
     assert main([*command, "--max-prompt-length", "512"]) == 2
     assert "generator.max_positions 16 is less than 1 + data.max_prompt_length 512" in capsys.readouterr().err
+
+
+def test_a_rows_other_columns_are_handed_on_as_they_stand(teacher: Path, tmp_path: Path, capsys) -> None:
+    columns = (
+        '"asked": "2024-05-01T10:00:00", "price": 1.50, "big": 12345678901234567890123, "exp": 1e5, "none": null, '
+        '"na": "NA", "nested": {"a": [1.0, {"b": true}], "c": "é\u2028"}'
+    )
+    rows = [f'{{"prompt": "the man walks .", {columns}}}', '{"id": 2, "prompt": "the dog eats .", "response": "old"}']
+    (tmp_path / "asked.ndjson").write_text("\n\n".join(rows) + "\n", "utf-8")
+    assert main(["sample", str(teacher), "--prompts", str(tmp_path / "asked.ndjson")]) == 0
+    printed = capsys.readouterr()
+    first, second = printed.out.rstrip("\n").split("\n")
+    assert first.startswith(rows[0][:-1] + ', "response": "')
+    assert second.startswith('{"id": 2, "prompt": "the dog eats .", "response": "')
+    assert json.loads(second)["response"] != "old"
+    assert "note: 1 blank line skipped" in printed.err
+
+
+TURNS = [
+    {"role": "system", "content": "be short"},
+    {"role": "user", "content": "the man walks ."},
+    {"role": "assistant", "content": "he walks ."},
+    {"role": "user", "content": "the dog eats ."},
+]
+
+
+def test_rows_whose_prompts_are_conversations_are_answered(teacher: Path, tmp_path: Path, capsys) -> None:
+    rows = [{"prompt": TURNS}, {"prompt": [*TURNS, {"role": "assistant", "content": "it eats ."}]}]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["sample", str(teacher), "--prompts", str(tmp_path / "asked.jsonl"), "--temperature", "0"]) == 0
+    written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["prompt"] for row in written] == [row["prompt"] for row in rows]
+    assert written[0]["response"] == written[1]["response"]
+
+
+def test_conversations_that_are_printed_are_read_again(tmp_path: Path) -> None:
+    config = tmp_path / "chat.yaml"
+    config.write_text("data: {kind: hf, text_column: messages, max_prompt_length: 8, max_length: 8}\n")
+    answer = {"role": "assistant", "content": "it eats ."}
+    rows = [{"messages": [*TURNS, answer]}, {"messages": [TURNS[1], answer]}]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    keys = [
+        "--split",
+        "train",
+        "--data.train",
+        str(tmp_path / "chat.jsonl"),
+        "--data.valid",
+        str(tmp_path / "chat.jsonl"),
+    ]
+    assert main(["data", str(config), *keys, "--out", str(tmp_path / "one.jsonl")]) == 0
+    printed = read(tmp_path / "one.jsonl")
+    assert printed == [{"prompt": TURNS, "answer": "it eats ."}, {"prompt": "the man walks .", "answer": "it eats ."}]
+    keys = [
+        "--split",
+        "train",
+        "--data.train",
+        str(tmp_path / "one.jsonl"),
+        "--data.valid",
+        str(tmp_path / "one.jsonl"),
+    ]
+    columns = ["--data.prompt_column", "prompt", "--data.text_column", "answer"]
+    assert main(["data", str(config), *keys, *columns, "--out", str(tmp_path / "two.jsonl")]) == 0
+    assert read(tmp_path / "two.jsonl") == printed
+
+
+def test_a_column_that_json_lines_can_not_hold_is_refused_before_anything_is_written(
+    teacher: Path, tmp_path: Path, capsys
+) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"prompt": ["the man walks ."], "image": [b"x"]}), tmp_path / "a.parquet")
+    assert main(["sample", str(teacher), "--prompts", str(tmp_path / "a.parquet")]) == 2
+    printed = capsys.readouterr()
+    assert "a.parquet, row 1: can't be handed on: it holds b'x', which JSON has not; drop that column" in printed.err
+    assert not printed.out
 
 
 def test_a_write_that_fails_leaves_the_file_as_it_was(teacher: Path, tmp_path: Path, monkeypatch) -> None:
@@ -310,7 +385,7 @@ def test_a_config_for_a_model_trains_at_a_tiny_size(name: str, teacher: Path, tm
     [
         ("none.jsonl", None, "none.jsonl: no such file"),
         ("other.jsonl", '{"ask": "x"}\n', "other.jsonl: no column prompt; there are: ask"),
-        ("number.jsonl", '{"prompt": 3}\n', "number.jsonl, row 1: column prompt holds 3, which is not a string"),
+        ("list.jsonl", '{"prompt": [3]}\n', "list.jsonl, row 1: column prompt holds [3], which is no text"),
         ("half.jsonl", '{"prompt": "x"}\n{"prompt"\n', "half.jsonl: cannot be read"),
         ("void.jsonl", "", "void.jsonl"),
         ("blank.txt", "\n", "blank.txt is empty"),

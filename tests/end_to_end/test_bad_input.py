@@ -91,7 +91,7 @@ a task of no one          | --evaluation.task chat   | evaluation.task: should b
 a grammar's task of no one | --data.kind grammar --data.task translate | data.task: should be 'condense' or 'answer', not 'translate'
 a grammar's task elsewhere | --data.task condense    | unknown key 'data.task'
 a prompt column missing   | --data.kind hf --data.train rows.json --data.prompt_column ask | no column ask; there are: text
-a prompt that is absent   | --data.kind hf --data.train asks.json --data.prompt_column ask | row 2: column ask holds None, which is not a string
+a prompt that is absent   | --data.kind hf --data.train asks.json --data.prompt_column ask | row 2: column ask holds null, which is no text
 a choice by no task       | --evaluation.choose_by task | evaluation.choose_by task needs evaluation.task summary or answer
 right answers of no task  | --data.kind hf --data.train asked.json --data.prompt_column ask --data.answer_column text | data.answer_column has right answers, which evaluation.task
 right answers missing     | --data.kind hf --data.train asked.json --data.prompt_column ask --data.answer_column right --evaluation.task answer | no column right; there are:
@@ -116,11 +116,11 @@ a pipe as text             | --data.train pipe        | data.train: no such file
 a text of a long name      | --data.train {long}{long} | data.train: no such file: /
 a glob over folders        | --data.train r*s         | data.train: no file matches /
 a text file in no home     | --data.train ~nobody9/x  | data.train: no such file: /
-a row without its text     | --data.kind hf --data.train gaps.json  | row 2: column text holds None, which is not a string
-a text that is a number    | --data.kind hf --data.train numbers.json | row 1: column text holds 1, which is not a string
-a prompt that is a list    | --data.kind hf --data.train lists.json --data.prompt_column ask | row 1: column ask holds ['x']
+a row without its text     | --data.kind hf --data.train gaps.json  | row 2: column text holds null, which is no text
+a text that is a list       | --data.kind hf --data.train numbers.json | row 1: column text holds [1], which is no text
+a prompt that is a list    | --data.kind hf --data.train lists.json --data.prompt_column ask | row 1: column ask holds ["x"]
 a label that is a fraction | --data.kind hf --data.train labels.json --data.label_column half | row 1: label 0.5 is neither a string nor a whole number
-a label that is a list     | --data.kind hf --data.train labels.json --data.label_column list | row 1: label ['x'] is neither
+a label that is a list     | --data.kind hf --data.train labels.json --data.label_column list | row 1: label ["x"] is neither
 a label that is absent     | --data.kind hf --data.train labels.json --data.label_column kind | no column kind; there are: text
 labels that are all empty  | --data.kind hf --data.train labels.json --data.label_column nothing | no row of it has a label
 a label not trained on     | --data.kind hf --data.train labels.json --data.label_column is --data.valid other.json | row 1: label 'z' is none of the training labels: a, b
@@ -149,7 +149,7 @@ labels alone and R1        | {class} --data.train labels.json --objective.classi
 features for no generator  | {class} --data.train labels.json --adversarial.steps 0 --objective.classification.feature_matching_weight 1 | it needs adversarial.steps
 features of a control      | {class} --data.train labels.json --objective.reward random --objective.classification.feature_matching_weight 1 | is a control only without
 pay for no label           | {class} --data.train labels.json --objective.classification.label_reward_weight 1 | set data.label_prompts true
-half a row of json         | --data.kind hf --data.train half.json  | half.json of json: cannot be read (
+half a row of json         | --data.kind hf --data.train half.json  | half.json: cannot be read (line
 json in no UTF             | --data.kind hf --data.train latin.txt  | latin.txt
 rows without text          | --data.kind hf --data.train blank.json | no document in it; column text should hold text
 a parquet file that isn't  | --data.kind hf --data.path parquet --data.train one.txt | one.txt
@@ -516,7 +516,7 @@ BAD_FILES = {
     "png.txt": b"\x89PNG\r\n\x1a\n\x00\x00",
     "mark.txt": b"\xef\xbb\xbf",
     "gaps.json": b'{"text": "a b"}\n{"said": "c d"}\n',
-    "numbers.json": b'{"text": 1}\n{"text": 2}\n',
+    "numbers.json": b'{"text": [1]}\n{"text": [2]}\n',
     "lists.json": b'{"text": "a b", "ask": ["x"]}\n' * 9,
     "asks.json": b'{"text": "a b", "ask": "x"}\n{"text": "c d"}\n',
     "asked.json": b'{"text": "a b", "ask": "x"}\n' * 9,
