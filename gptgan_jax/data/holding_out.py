@@ -112,12 +112,12 @@ class Rule:
         belong = split.groups if groups and split.groups is not None else [None] * len(split)
         for text, prompt, group in zip(split.texts, prompts, belong, strict=True):
             if group is not None:
-                key, kind = group, "group"
+                key, kind = f"{group}\0\0", "group"
             elif prompt is not None and prompt not in self.common:
-                key, kind = prompt, "prompt"
+                key, kind = f"{prompt}\0", "prompt"
             else:
-                key, kind = normalised(text), "text"
-            keys.append(f"{kind}\0{key}")
+                key, kind = f"\0{normalised(text)}", "text"
+            keys.append(key)
             kinds.append(kind)
         return Keys(keys, kinds)
 

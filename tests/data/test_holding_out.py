@@ -136,6 +136,11 @@ def test_rows_of_an_empty_or_a_common_prompt_go_by_their_text(common: str, tmp_p
         assert all(common in (split.prompts or ()) for split in splits_of(corpus))
 
 
+def test_a_few_rows_of_an_empty_prompt_go_by_their_text_too(tmp_path: Path) -> None:
+    corpus = prompted(tmp_path, [""] * 40 + [f"prompt {i}" for i in range(400)], valid_fraction=0.3, test_fraction=0.3)
+    assert all("" in (split.prompts or ()) for split in splits_of(corpus))
+
+
 def test_labels_as_prompts_are_held_out_by_text(tmp_path: Path) -> None:
     rows = [{"text": f"Text {i // 2}{'!' * (i % 2)}", "label": "ab"[i % 2]} for i in range(400)]
     file = rows_file(tmp_path / "train.jsonl", rows)
