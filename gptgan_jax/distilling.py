@@ -22,7 +22,8 @@ from gptgan_jax.data.files import format_of
 from gptgan_jax.data.holding_out import note_line
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.data.prompts import EncodedPrompt, cut_note, encode_prompts
-from gptgan_jax.data.readers import open_rows, read_lines, read_prompt_rows
+from gptgan_jax.data.readers import read_lines, read_prompt_rows
+from gptgan_jax.data.row_sources import open_rows
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.runs.experiment import Writer

@@ -20,7 +20,8 @@ from gptgan_jax.data.grammar_tasks import GrammarTask, draw_pairs, task_words
 from gptgan_jax.data.holding_out import counted, held_out_parts, shared_notes
 from gptgan_jax.data.oracle import Oracle, init_oracle, load_oracle, sample_oracle
 from gptgan_jax.data.pcfg import PCFG
-from gptgan_jax.data.readers import Columns, Table, open_rows, read_lines, read_table
+from gptgan_jax.data.readers import Columns, Table, read_lines, read_table
+from gptgan_jax.data.row_sources import open_rows
 from gptgan_jax.errors import UserError
 from gptgan_jax.schema import config_dataclass, key
 

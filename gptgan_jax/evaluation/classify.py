@@ -10,7 +10,8 @@ import numpy as np
 from gptgan_jax.data.batches import encode_split
 from gptgan_jax.data.corpora import HfData, Split, class_ids
 from gptgan_jax.data.files import format_of
-from gptgan_jax.data.readers import Columns, open_rows, read_lines, read_table
+from gptgan_jax.data.readers import Columns, read_lines, read_table
+from gptgan_jax.data.row_sources import open_rows
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.classification import Told
 from gptgan_jax.evaluation.classifier import check_classifies, choose_classifier, load_classifier

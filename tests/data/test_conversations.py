@@ -12,7 +12,8 @@ from gptgan_jax.config_files import config_from
 from gptgan_jax.data.chat_templates import Message
 from gptgan_jax.data.conversations import as_prompt, prompt_value, turns_from
 from gptgan_jax.data.corpora import HfData, load_corpus
-from gptgan_jax.data.readers import Columns, Table, open_rows, read_prompt_rows, read_table
+from gptgan_jax.data.readers import Columns, Table, read_prompt_rows, read_table
+from gptgan_jax.data.row_sources import open_rows
 from gptgan_jax.errors import UserError
 
 MESSAGES = Columns("messages", "messages")

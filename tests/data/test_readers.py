@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from gptgan_jax.data.cells import Number, as_json, as_label, as_text, label_order, shown
 from gptgan_jax.data.corpora import HfData, load_corpus
 from gptgan_jax.data.files import format_of
-from gptgan_jax.data.readers import Columns, Table, open_rows, read_lines, read_prompt_rows, read_table
+from gptgan_jax.data.readers import Columns, Table, read_lines, read_prompt_rows, read_table
 from gptgan_jax.data.row_files import rows_of_file
+from gptgan_jax.data.row_sources import open_rows
 from gptgan_jax.errors import UserError
 
 LABELLED = Columns("text", label="label")
