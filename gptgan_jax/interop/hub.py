@@ -26,6 +26,9 @@ FILES = (
     "*.safetensors",
 )
 
+# Layers from which on a model's are scanned, unless the configuration says otherwise.
+SCANNED_FROM = 24
+
 
 def is_model(init_from: str | None) -> bool:
     """Whether it names a Hugging Face model, not a run."""
@@ -64,6 +67,8 @@ def from_the_root(init_from: str) -> str:
 def with_network(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """A raw configuration whose `init_from` names a model has that model's network, where it gives no key of its own.
 
+    The layers of a deep one are scanned: unrolled, its steps would compile for many minutes.
+
     Raises:
         UserError: no such model, or one that is not read here.
     """
@@ -77,7 +82,8 @@ def with_network(raw: Mapping[str, Any]) -> Mapping[str, Any]:
         network = read_network(model_folder(source, (CONFIG_FILE,)))
     except UserError as error:
         raise UserError(f"init_from: {error}") from None
-    return {**raw, "generator": {**dataclasses.asdict(network.config), **given}}
+    own = {**dataclasses.asdict(network.config), "scan_layers": network.config.layers >= SCANNED_FROM}
+    return {**raw, "generator": {**own, **given}}
 
 
 def _downloaded(name: str, revision: str | None, files: Sequence[str]) -> str:

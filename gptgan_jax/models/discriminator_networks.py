@@ -10,6 +10,7 @@ from flax import linen as nn
 from pydantic import Field, model_validator
 
 from gptgan_jax.models.convolution import causal_convolution, largest_in_ends
+from gptgan_jax.models.initializers import normal
 from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, Projection, last_token
 from gptgan_jax.models.transformer import TransformerConfig, Trunk
 from gptgan_jax.schema import config_dataclass, key
@@ -100,7 +101,7 @@ class _Head(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Judged:
-        x, near_0 = x.astype(jnp.float32), nn.initializers.normal(0.02)
+        x, near_0 = x.astype(jnp.float32), normal(0.02)
         if not self.classes:
             return Judged(Projection(1, kernel_init=near_0, name="score")(x)[..., 0])
         logits = Projection(self.classes, kernel_init=near_0, name="classes")(x) - math.log(self.classes)

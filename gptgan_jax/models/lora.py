@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from pydantic import model_validator
 
+from gptgan_jax.models.initializers import normal
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array, Params, path_name
 
@@ -63,7 +64,7 @@ class LoraConfig:
 def adapter(module: nn.Module, beside: str, rank: int, shape: tuple[int, int]) -> tuple[Array, Array]:
     """The parameters A [D, rank] and B [rank, F] of a module, for its matrix `beside` of shape [D, F]."""
     prefix = _prefix(beside)
-    a = module.param(prefix + A, nn.initializers.normal(shape[0] ** -0.5), (shape[0], rank), jnp.float32)
+    a = module.param(prefix + A, normal(shape[0] ** -0.5), (shape[0], rank), jnp.float32)
     return a, module.param(prefix + B, nn.initializers.zeros_init(), (rank, shape[1]), jnp.float32)
 
 

@@ -78,6 +78,8 @@ def _execute(run: Run, checkpoints: Checkpoints, signals: StopSignals) -> None:
     restored = restore_latest_readable(checkpoints, run.target, run.say)
     if restored is None:
         phase: Phase = "likelihood"
+        run.summarise()
+        run.say("compiling what makes the first state")
         state = run.first_state()
     else:
         phase, state = restored
@@ -85,7 +87,7 @@ def _execute(run: Run, checkpoints: Checkpoints, signals: StopSignals) -> None:
             run.say(f"{run.folder.path}: all {int(state.step)} steps are done already")
         else:
             run.say(f"resuming {run.folder.path} in phase {phase} at step {int(state.step)}")
-    run.summarise(state)
+        run.summarise()
     resumed_at = None if restored is None else int(state.step)
     with (
         Records.open(run.folder.path, run.config.records, resumed_at, run.is_main) as records,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gptgan_jax.config import PHASES, Phase
@@ -26,6 +27,7 @@ from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
 from gptgan_jax.runs.records import check_available
 from gptgan_jax.runs.start import read_start
+from gptgan_jax.training.beginning import Traced, absent
 from gptgan_jax.training.gan import Gan
 from gptgan_jax.training.phases import build_gan, check_batch_sizes, what_learns
 from gptgan_jax.training.sharding import Placement
@@ -78,15 +80,62 @@ class Run:
     def new_state(self, key: jax.Array) -> GanState:
         return self.gans["likelihood"].init(key, self.example)
 
+    @functools.cached_property
+    def traced(self) -> Traced:
+        """`new_state`, traced once for all that is asked of it."""
+        return Traced(self.new_state)
+
+    @property
+    def has_twin(self) -> bool:
+        """Whether the discriminator has the generator's Transformer."""
+        judge = self.config.discriminator
+        return isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator
+
     def first_state(self) -> GanState:
-        """What the run begins with: new parameters, the generator's those of what it starts from if anything."""
-        state = self.placement.born(self.new_state, jax.random.key(self.config.seed))
-        if self.config.init_from is None:
-            return state
-        own = state.generator.params
-        params = read_start(self.folder.checkpoints_of(self.config), without_adapters(own))
-        state = state.replace(generator=Player(with_adapters(params, own), None))
+        """What the run begins with: new parameters, but for the Transformers that it starts from.
+
+        A discriminator that will start from the generator has its Transformer already, which is then not initialised.
+        """
+        key = jax.random.key(self.config.seed)
+        if self.config.init_from is None and not self.has_twin:
+            return self.placement.born(self.new_state, key)
+        new, writer = self._new_parts(key), self.first_generator()
+        if self.has_twin:
+            judge = share_trunk(without_adapters(writer), new.discriminator.params)
+        else:
+            judge = self.placement.born(lambda key: self.new_state(key).discriminator.params, key)
+        step = jnp.int32(0)
+        state = GanState(step, new.key, step, Player(writer, None), Player(judge, None), estimator=None, reference=None)
         return self.placement.born(self.gans["likelihood"].begin, state, self.example)
+
+    def first_generator(self) -> Params:
+        """The generator of `first_state`."""
+        key = jax.random.key(self.config.seed)
+        if self.config.init_from is None:
+            return self.placement.born(lambda key: self.new_state(key).generator.params, key)
+        base = without_adapters(self.target("likelihood").generator.params)
+        adapters = self._new_parts(key).generator.params
+        return with_adapters(read_start(self.folder.checkpoints_of(self.config), base), adapters)
+
+    def _new_parts(self, key: jax.Array) -> GanState:
+        """Of `new_state` what nothing else gives, where Transformers do: adapters, the twin's head, the key.
+
+        Elsewhere it has shape structs.
+        """
+        shapes = self.traced.shapes
+        writer, judge = shapes.generator.params, shapes.discriminator.params
+        nothing = jax.tree.map(lambda _: False, shapes)
+        new_of_writer, new_of_judge = nothing.generator.params, nothing.discriminator.params
+        if self.config.init_from is not None:
+            new_of_writer = absent(writer, without_adapters(writer))
+        if self.has_twin:
+            new_of_judge = absent(judge, {"trunk": without_adapters(judge["trunk"])})
+        wanted = nothing.replace(
+            key=True,
+            generator=nothing.generator.replace(params=new_of_writer),
+            discriminator=nothing.discriminator.replace(params=new_of_judge),
+        )
+        return self.traced.some(key, wanted)
 
     def read_start(self) -> Params | None:
         """The generator that this run is about to start from, if it is another's, split over the devices."""
@@ -97,8 +146,7 @@ class Run:
     def target(self, phase: Phase) -> GanState:
         """The phase's state as shape structs with shardings; asked for often, and traced once."""
         if phase not in self.targets:
-            begun = self.gans[phase].begin
-            shapes = jax.eval_shape(lambda key: begun(self.new_state(key), self.example), jax.random.key(0))
+            shapes = jax.eval_shape(self.gans[phase].begin, self.traced.shapes, self.example)
             self.targets[phase] = self.placement.target(shapes)
         return self.targets[phase]
 
@@ -107,8 +155,7 @@ class Run:
         if phase != "likelihood" and int(state.step) <= self.last_step("continued"):
             params = self.likelihood_generator(state, checkpoints)
             state = state.replace(generator=state.generator.replace(params=params))
-            judge = self.config.discriminator
-            if isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
+            if self.has_twin:
                 adapted = functools.partial(merged, lora=self.config.generator.lora)
                 params = share_trunk(jax.jit(adapted)(state.generator.params), state.discriminator.params)
                 state = state.replace(discriminator=state.discriminator.replace(params=params))
@@ -121,7 +168,7 @@ class Run:
             UserError: where no checkpoint of the phase can be read and the state has gone on from its generator.
         """
         if not self.config.likelihood.steps:
-            return self.first_state().generator.params
+            return self.first_generator()
         checkpoints.wait()
         for saved in checkpoints.ranked("likelihood"):
             if saved.step == int(state.step):
@@ -216,8 +263,8 @@ class Run:
                     "set the phase's steps to 0 (a judge that stays as it is: adversarial.freeze_discriminator)"
                 )
 
-    def summarise(self, state: GanState) -> None:
-        experiment = self.experiment
+    def summarise(self) -> None:
+        experiment, state = self.experiment, self.target("likelihood")
         for role, network, params, learns in (
             ("generator", self.config.generator, state.generator.params, what_learns(self.config)[0]),
             ("discriminator", self.config.discriminator, state.discriminator.params, what_learns(self.config)[1]),

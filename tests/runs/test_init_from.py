@@ -10,7 +10,7 @@ import jax
 import pytest
 import yaml
 from helpers import assert_trees_close
-from hf_folders import WORDS, on_one_device, write_model, write_words
+from hf_folders import QWEN3, WORDS, on_one_device, write_model, write_words
 from tiny import tiny_config, tiny_experiment, write_config
 
 from gptgan_jax import TransformerConfig, build_generator
@@ -66,6 +66,27 @@ def test_a_discriminator_that_starts_from_it_needs_no_key_of_its_network(model: 
     config = tiny_config(tmp_path, from_model(model, keys))
     network = dataclasses.asdict(open_model(model).network.config)
     assert config.discriminator == TransformerDiscriminatorConfig(**network, from_generator=True)
+
+
+@pytest.mark.parametrize(("layers", "given", "scanned"), [(23, None, False), (24, None, True), (24, False, False)])
+def test_a_deep_models_layers_are_scanned_unless_the_config_says_otherwise(
+    layers: int, given: bool | None, scanned: bool, tmp_path: Path
+) -> None:
+    """The twin's too, and the run folder says which it is."""
+    write_model(tmp_path / "model", TransformerConfig(**(QWEN3 | {"layers": layers})))
+    twin = {"discriminator.kind": "transformer", "discriminator.from_generator": True, "discriminator.embedding": None}
+    keys = from_model(tmp_path / "model", twin | ({} if given is None else {"generator.scan_layers": given}))
+    config = tiny_config(tmp_path, keys)
+    assert config.generator.scan_layers is config.discriminator.scan_layers is scanned
+    folder = RunFolder(tmp_path)
+    folder.write_config(config)
+    assert folder.read_config() == config
+    experiment = load_experiment(config)
+    assert experiment.start is not None
+    (stacked,) = {
+        x.shape[0] for x in jax.tree.leaves(experiment.start.shapes["trunk"]["decoder"].get("blocks", {}))
+    } or {0}
+    assert stacked == (layers if scanned else 0)
 
 
 def test_a_run_trains_on_from_it_and_needs_it_no_more(model: Path, tmp_path: Path) -> None:
