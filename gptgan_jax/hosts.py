@@ -3,10 +3,12 @@
 JAX's distributed runtime connects them; every process then runs the same program on its share of each array.
 """
 
+import json
 import os
 import re
 import sys
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -14,6 +16,13 @@ import numpy as np
 from gptgan_jax.errors import UserError
 
 ADDRESS = re.compile(r"(.+:\d+),(\d+),(\d+)")
+Result = TypeVar("Result")
+# Differences that a message names; of another text or code there are many.
+MOST_NAMED = 4
+
+
+class RefusedByAll(UserError):
+    """Bad input of one process that every process knows of: all end alike, and none waits for another."""
 
 
 def connect(address: str | None, heartbeat_seconds: int) -> None:
@@ -75,12 +84,77 @@ def to_host(x: Any) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
+def from_all(text: str) -> list[str]:
+    """What each process gives here, by their numbers; every process must come here, and all get the same."""
+    if jax.process_count() == 1:
+        return [text]
+    from jax.experimental import multihost_utils
+
+    own = np.frombuffer(text.encode(), np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.int32(len(own)))).ravel()
+    padded = np.zeros(max(int(sizes.max()), 1), np.uint8)
+    padded[: len(own)] = own
+    rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(sizes), -1)
+    return [row[:size].astype(np.uint8).tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
+
+
+def in_all(work: Callable[[], Result]) -> Result:
+    """What `work` gives, when it has been done in every process.
+
+    Raises:
+        RefusedByAll: in every process, where it raised UserError in one of several.
+    """
+    problem, result = "", None
+    try:
+        result = work()
+    except UserError as error:
+        if jax.process_count() == 1:
+            raise
+        problem = str(error)
+    problems = from_all(problem)
+    if any(problems):
+        index = next(index for index, text in enumerate(problems) if text)
+        who = "" if len(set(problems)) == 1 else f"process {index}: "
+        raise RefusedByAll(f"{who}{problems[index]}")
+    return result  # type: ignore[return-value]
+
+
+def check_alike(facts: Mapping[str, str]) -> None:
+    """Compares facts by name with those of process 0.
+
+    Args:
+        facts: of this process, as `runs.fingerprint` gives them; "#" begins a digest, which a message doesn't show.
+
+    Raises:
+        RefusedByAll: in every process, naming the first process that differs and what it differs in.
+    """
+    everyones = [json.loads(text) for text in from_all(json.dumps(facts))]
+    for index, theirs in enumerate(everyones):
+        if differences := _differences(theirs, everyones[0]):
+            more = f" and {len(differences) - MOST_NAMED} more" if len(differences) > MOST_NAMED else ""
+            raise RefusedByAll(
+                f"process {index} has another {', another '.join(differences[:MOST_NAMED])}{more} than process 0; all "
+                "must have the same text, config, code and packages"
+            )
+
+
+def _differences(facts: Mapping[str, str], first: Mapping[str, str]) -> list[str]:
+    """What differs from process 0's, in the order of these: its name, and both values where they can be read."""
+    found = []
+    for name in dict.fromkeys([*first, *facts]):
+        mine, theirs = facts.get(name, "none"), first.get(name, "none")
+        if mine != theirs:
+            digests = mine.startswith("#") or theirs.startswith("#")
+            found.append(name if digests else f"{name} ({mine[:40]}, not {theirs[:40]})")
+    return found
+
+
 def failure_among_many(error: Exception) -> str | None:
-    """What to tell of an error in one of several processes; None where this is the only one.
+    """What to tell of an error in one of several processes; None where this is the only one, or all know of it.
 
     The others can't go on without it, and notice that it has ended by what JAX tells them.
     """
-    if jax.process_count() == 1:
+    if jax.process_count() == 1 or isinstance(error, RefusedByAll):
         return None
     text = " ".join(str(error).split())
     if isinstance(error, UserError):

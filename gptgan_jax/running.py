@@ -10,6 +10,7 @@ from gptgan_jax.evaluation.final import evaluate_run
 from gptgan_jax.evaluation.memorisation import memorised
 from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.evaluation.sweep import sweep_run
+from gptgan_jax.hosts import in_all
 from gptgan_jax.reports.comparison import write_comparison
 from gptgan_jax.reports.document import HTML_FILE
 from gptgan_jax.reports.run import load_reported_run, write_run_report
@@ -28,7 +29,7 @@ def train_run(config: Config, say: Say) -> RunFolder:
         UserError, NotFinite, Interrupted: as `load_experiment` and `train` do.
     """
     folder = RunFolder.of(config)
-    experiment = load_experiment(config, folder.read_tokenizer() if folder.check(config) else None)
+    experiment = in_all(lambda: load_experiment(config, folder.read_tokenizer() if folder.check(config) else None))
     for note in experiment.notes:
         say(note_line(note))
     train(experiment, folder, say)

@@ -5,13 +5,15 @@ checkpoint is all that a resume needs. Metrics of a step are read after the next
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import jax
 
 from gptgan_jax.config import PHASES, Phase
-from gptgan_jax.hosts import wait_for_all
+from gptgan_jax.hosts import check_alike, in_all, wait_for_all
 from gptgan_jax.runs.checkpoints import Checkpoints, restore_latest_readable
 from gptgan_jax.runs.experiment import Experiment
+from gptgan_jax.runs.fingerprint import fingerprint
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.full_disk import telling_of_full_disk
 from gptgan_jax.runs.held_out import check_same_text, held_out_of, save_held_out
@@ -22,6 +24,7 @@ from gptgan_jax.training.phase_run import PhaseRun
 from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.run import Run
 from gptgan_jax.training.signals import StopSignals
+from gptgan_jax.types import Params
 
 
 def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] = print) -> None:
@@ -34,18 +37,25 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
 
     Raises:
         UserError: before anything is written, where the folder holds another run or is in use by a live one, the disk
-            is too small or a batch can't be split over the devices.
+            is too small, a batch can't be split over the devices, or several processes have not the same text,
+            configuration, code and packages; in each of them.
         NotFinite: more than `max_skips` steps in a row, or validation, came to NaN or infinity.
         NotWritten: the disk is full.
         Interrupted: SIGINT or SIGTERM came; the run is saved.
     """
-    run = Run(experiment, folder, say)
-    if folder.check(experiment.config) and run.is_main:
-        check_same_text(folder.path, experiment)
-    run.check_resources()
-    start = run.read_start()
-    wait_for_all("checked")  # before one of them makes the folder
-    with telling_of_full_disk(folder), locked(folder.path, say, run.is_main):
+    if jax.process_count() > 1:
+        check_alike(fingerprint(experiment, folder))
+
+    def begun() -> tuple[Run, Params | None]:
+        run = Run(experiment, folder, say)
+        if folder.check(experiment.config) and run.is_main:
+            check_same_text(folder.path, experiment)
+        run.check_resources()
+        return run, run.read_start()
+
+    run, start = in_all(begun)  # before one of them makes the folder
+    with telling_of_full_disk(folder), ExitStack() as stack:
+        in_all(lambda: stack.enter_context(locked(folder.path, say, run.is_main)))
         folder_of_checkpoints = folder.checkpoints_of(experiment.config)
         if start is not None:
             save_start(folder_of_checkpoints, start)

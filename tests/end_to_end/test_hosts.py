@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ KEYS: dict[str, Any] = {
     "mesh.heartbeat_seconds": HEARTBEAT_SECONDS,
 }
 STEPS = 70
+ONE_STEP: dict[str, Any] = {
+    "likelihood.steps": 1,
+    "continued.steps": 0,
+    "warmup.steps": 0,
+    "adversarial.steps": 0,
+    "mesh.heartbeat_seconds": HEARTBEAT_SECONDS,
+}
 ORDERED = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
@@ -65,12 +73,15 @@ class Process:
         return self.process.wait(timeout=300)
 
 
-def together(folder: Path, devices: int, *flags: str) -> list[Process]:
-    """Two processes of one run."""
+def together(folder: Path, devices: int, *flags: str, own: Sequence[Sequence[str]] = ((), ())) -> list[Process]:
+    """Two processes of one run, each perhaps with flags of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return [Process(folder, devices, "--distributed", f"127.0.0.1:{port},2,{i}", *flags, number=i) for i in range(2)]
+    return [
+        Process(folder, devices, "--distributed", f"127.0.0.1:{port},2,{i}", *flags, *own[i], number=i)
+        for i in range(2)
+    ]
 
 
 @pytest.fixture
@@ -87,6 +98,35 @@ def last_state(folder: Path) -> GanState:
         saved = checkpoints.choose("last")
         assert saved.step == STEPS
         return checkpoints.restore(saved, run.target(saved.phase))
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ("other.txt", "gptgan: process 1 has another text of data.train, another "),
+        ("missing.txt", "gptgan: process 1: "),
+        pytest.param("copy.txt", None, marks=pytest.mark.thorough),
+    ],
+)
+def test_processes_with_other_text_refuse_to_train_together_and_write_nothing(
+    second: str, said: str | None, tmp_path: Path
+) -> None:
+    """Each with one line and status 2, though process 1 alone has it. The same text under another path is the same."""
+    write_config(tmp_path, ONE_STEP)
+    lines = (tmp_path / "corpus.txt").read_text().splitlines()
+    (tmp_path / "other.txt").write_text("\n".join([*lines[:-1], "two birds eat now"]) + "\n")
+    (tmp_path / "copy.txt").write_text("\n".join(lines) + "\n")
+    pair = together(tmp_path, 1, own=[[], ["--data.train", str(tmp_path / second)]])
+    ends = [process.end() for process in pair]
+    if said is None:
+        assert ends == [0, 0], pair[0].said + pair[1].said
+        return
+    assert ends == [2, 2], pair[0].said + pair[1].said
+    for process in pair:
+        (line,) = (line for line in process.said.splitlines() if line.startswith("gptgan:"))
+        assert line.startswith(said)
+        assert "Traceback" not in process.said
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.thorough

@@ -1,0 +1,191 @@
+"""What must be alike in every process that trains a run: packages, code, configuration, text, tokenizer, start.
+
+Large things are told by their digests, so that each process can say which of them differs before anything is written.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import yaml
+
+import gptgan_jax
+from gptgan_jax.config import Config
+from gptgan_jax.config_files import to_yaml
+from gptgan_jax.data.batches import TokenisedSplit
+from gptgan_jax.data.corpora import Split
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.interop.hub import is_model, model_folder
+from gptgan_jax.objectives.estimator_configs import CustomConfig
+from gptgan_jax.runs.checkpoints import finished_steps
+from gptgan_jax.runs.checksums import CHECKSUMS_FILE
+from gptgan_jax.runs.experiment import Experiment
+from gptgan_jax.runs.folder import RunFolder
+
+PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "datasets")
+MODULES = {"orbax-checkpoint": "orbax.checkpoint"}
+JAX_SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_numpy_dtype_promotion",
+    "jax_numpy_rank_promotion",
+)
+PATHS = (
+    "runs_folder",
+    "init_from",
+    "tokenizer.path",
+    "checkpoints.folder",
+    *(f"data.{name}" for name in ("path", "train", "valid", "test", "unlabelled")),
+)
+"""Keys of the configuration that say where something lies. One host may call a shared disk otherwise than another; what
+is read there is compared by itself."""
+BLOCKS, BLOCK_BYTES = 64, 2**20
+"""Of a file of weights so many parts are read, evenly spread: other weights differ in all of them."""
+
+
+def fingerprint(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
+    """What is compared between processes: by its name a value in words, or a digest, which begins with "#".
+
+    Args:
+        experiment: what this process loaded.
+        folder: of the run.
+    """
+    config, corpus = experiment.config, experiment.corpus
+    facts = {**_versions(), "code of gptgan_jax": code_digest(Path(gptgan_jax.__file__).parent)}
+    if isinstance(config.objective.estimator, CustomConfig):
+        facts |= _module(config.objective.estimator.factory.partition(":")[0])
+    facts |= {f"setting {name}": str(getattr(jax.config, name, None)) for name in JAX_SETTINGS}
+    facts |= _keys(config)
+    texts: dict[str, list[str]] = {}
+    for name, split in (("train", corpus.train), ("valid", corpus.valid), ("test", corpus.test)):
+        if split is not None:
+            # What no key names is held out of the training text.
+            named = name if getattr(config.data, name, None) else "train"
+            texts.setdefault(f"text of data.{named}", []).append(text_digest(split))
+    facts |= {name: _digest(digest.encode() for digest in digests) for name, digests in texts.items()}
+    facts["names of the classes"] = _digest([json.dumps(corpus.classes).encode()])
+    facts["tokenizer"] = tokenizer_digest(experiment.tokenizer)
+    encoded = (experiment.train, experiment.valid, experiment.test)
+    facts["text as token ids"] = _digest(tokens_digest(split).encode() for split in encoded)
+    if experiment.start is not None:
+        facts["model behind init_from"] = _start(config)
+    there = finished_steps(folder.checkpoints_of(config))
+    facts["run to go on with"] = f"step {there[-1][0]}" if there else "none"
+    return facts
+
+
+def text_digest(split: Split) -> str:
+    """Of documents in their order, with prompts, labels and answers."""
+
+    def parts() -> Iterator[bytes]:
+        for texts in (split.texts, split.prompts, split.answers):
+            for text in texts or ():
+                yield text.encode() if isinstance(text, str) else repr(text).encode()
+            yield b""
+        for array in (split.labels, split.tokens):
+            yield b"" if array is None else np.ascontiguousarray(array).tobytes()
+
+    return _digest(parts())
+
+
+def tokens_digest(split: TokenisedSplit) -> str:
+    """Of the token ids of documents and prompts."""
+    ragged = [part for part in (split.targets, split.prompts) if part is not None]
+    return _digest(np.ascontiguousarray(array).tobytes() for part in ragged for array in (part.tokens, part.offsets))
+
+
+def tokenizer_digest(tokenizer: AnyTokenizer) -> str:
+    """Of the files that it is kept in."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        return _digest(_contents(Path(folder), "*"))
+
+
+def code_digest(folder: Path) -> str:
+    """Of the Python files in a folder, at any depth."""
+    return _digest(_contents(folder, "*.py"))
+
+
+def weights_digest(paths: Iterable[Path]) -> str:
+    """Of files by their names, sizes and `BLOCKS` parts of their bytes."""
+
+    def parts() -> Iterator[bytes]:
+        for path in paths:
+            size = path.stat().st_size
+            yield f"{path.name} {size}".encode()
+            with path.open("rb") as file:
+                for place in sorted({size * i // BLOCKS for i in range(BLOCKS)} | {max(0, size - BLOCK_BYTES)}):
+                    file.seek(place)
+                    yield file.read(BLOCK_BYTES)
+
+    return _digest(parts())
+
+
+def _versions() -> dict[str, str]:
+    found = {"Python": platform.python_version().rpartition(".")[0]}
+    for name in PACKAGES:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            version = "none"
+        # What is imported may be another copy than the one that is installed.
+        imported = getattr(sys.modules.get(MODULES.get(name, name)), "__version__", version)
+        found[name] = version if imported == version else f"{version}, imported {imported}"
+    return found
+
+
+def _module(name: str) -> dict[str, str]:
+    """The code of a module of the user's."""
+    spec = importlib.util.find_spec(name)
+    file = None if spec is None or spec.origin is None else Path(spec.origin)
+    return {f"code of {name}": "none" if file is None else _digest([file.read_bytes()])}
+
+
+def _keys(config: Config) -> dict[str, str]:
+    """Every key of the configuration with its value, but for `PATHS`."""
+
+    def flat(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:
+        for name, value in tree.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{name}.")
+            elif f"{prefix}{name}" not in PATHS:
+                yield f"{prefix}{name}", json.dumps(value)
+
+    return dict(flat(yaml.safe_load(to_yaml(config)), ""))
+
+
+def _start(config: Config) -> str:
+    """Of the model's files, or of the checksums of the other run's checkpoints."""
+    assert config.init_from is not None
+    if is_model(config.init_from):
+        place = model_folder(config.init_from)
+        return weights_digest(sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place])
+    checkpoints = RunFolder(Path(config.init_from)).checkpoints
+    files = [checkpoints / phase / str(step) / CHECKSUMS_FILE for step, phase in finished_steps(checkpoints)]
+    return _digest(file.read_bytes() if file.exists() else b"" for file in files)
+
+
+def _contents(folder: Path, pattern: str) -> Iterator[bytes]:
+    for path in sorted(folder.rglob(pattern)):
+        if path.is_file():
+            yield str(path.relative_to(folder)).encode()
+            yield path.read_bytes()
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    """Of byte strings, each apart from the next."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return f"#{digest.hexdigest()}"

@@ -1,0 +1,206 @@
+"""Every way in which processes can differ is told by its name, and what may differ is not."""
+
+import importlib.metadata
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hf_folders import write_model
+from tiny import tiny_experiment, write_corpus
+
+import gptgan_jax
+from gptgan_jax import hosts
+from gptgan_jax.data.corpora import Split
+from gptgan_jax.errors import UserError
+from gptgan_jax.hosts import RefusedByAll, check_alike, in_all
+from gptgan_jax.runs import fingerprint as module
+from gptgan_jax.runs.fingerprint import code_digest, fingerprint, text_digest, weights_digest
+
+Facts = dict[str, str]
+
+
+def facts_of(folder: Path, keys: dict[str, Any] | None = None) -> Facts:
+    experiment, run_folder = tiny_experiment(folder, keys)
+    return fingerprint(experiment, run_folder)
+
+
+def differences(one: Facts, other: Facts) -> set[str]:
+    return {name for name in one | other if one.get(name) != other.get(name)}
+
+
+def test_equal_processes_are_alike_wherever_their_files_lie(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path / "one")
+    assert not differences(facts, facts_of(tmp_path / "other"))
+    assert json.loads(json.dumps(facts)) == facts
+    assert all(isinstance(value, str) for value in facts.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"likelihood.steps": 7}, {"likelihood.steps"}),
+        ({"seed": 1}, {"seed"}),
+        ({"generator.dropout": 0.1}, {"generator.dropout"}),
+        ({"data.max_length": 3}, {"data.max_length", "text as token ids"}),
+        ({"tokenizer.kind": "bpe"}, {"tokenizer.kind", "tokenizer", "text as token ids"}),
+    ],
+)
+def test_another_configuration_is_named_by_its_key(change: dict[str, Any], named: set[str], tmp_path: Path) -> None:
+    differing = differences(facts_of(tmp_path / "one"), facts_of(tmp_path / "other", change))
+    assert named <= differing
+    assert differing - named <= {name for name in differing if name.startswith(("tokenizer.", "text as"))}
+
+
+def test_another_text_is_named_by_the_key_of_its_file(tmp_path: Path) -> None:
+    valid = write_corpus(tmp_path / "valid.txt", 20)
+    keys = {"data.valid": str(valid), "data.valid_fraction": None, "data.test_fraction": None}
+    before = facts_of(tmp_path / "one", keys)
+    lines = valid.read_text().splitlines()
+    valid.write_text("\n".join([*lines[1:], lines[0]]) + "\n")
+    assert differences(before, facts_of(tmp_path / "two", keys)) == {"text of data.valid", "text as token ids"}
+    corpus = write_corpus(tmp_path / "corpus.txt")
+    keys |= {"data.train": str(corpus)}
+    before = facts_of(tmp_path / "one", keys)
+    corpus.write_text(corpus.read_text().replace("here", "there"))
+    assert "text of data.train" in differences(before, facts_of(tmp_path / "two", keys))
+
+
+def test_a_digest_of_text_is_of_all_that_a_row_has_in_its_order() -> None:
+    label, none = np.array([0, 1], np.int32), None
+    rows: list[Split] = [
+        Split(["a", "bc"]),
+        Split(["ab", "c"]),
+        Split(["bc", "a"]),
+        Split(["a", "bc"], prompts=["p", "q"]),
+        Split(["a", "bc"], prompts=["q", "p"]),
+        Split(["a", "bc"], answers=["p", "q"]),
+        Split(["a", "bc"], labels=label),
+        Split(["a", "bc"], labels=1 - label),
+        Split(tokens=np.array([[1, 2]])),
+        Split(tokens=np.array([[2, 1]])),
+    ]
+    assert len({text_digest(split) for split in rows}) == len(rows)
+    assert text_digest(Split(["a", "bc"], none)) == text_digest(rows[0])
+
+
+def test_another_package_and_another_copy_of_it_are_named_by_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = facts_of(tmp_path)
+    for package in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "datasets"):
+        with monkeypatch.context() as patched:
+            true = importlib.metadata.version
+            patched.setattr(
+                importlib.metadata, "version", lambda name, p=package, v=true: "0" if name == p else v(name)
+            )
+            assert differences(before, facts_of(tmp_path)) == {package}
+    monkeypatch.setattr(jax, "__version__", "0.0.1")
+    assert differences(before, facts_of(tmp_path)) == {"jax"}
+
+
+def test_another_code_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy is the same code; one byte of one module is not, and what is no source doesn't count."""
+    package = Path(gptgan_jax.__file__).parent
+    copy = tmp_path / "copy"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    assert code_digest(copy) == code_digest(package)
+    (copy / "notes.txt").write_text("no code")
+    assert code_digest(copy) == code_digest(package)
+    with (copy / "objectives" / "rewards.py").open("a") as file:
+        file.write("\n")
+    before = facts_of(tmp_path)
+    monkeypatch.setattr(gptgan_jax, "__file__", str(copy / "__init__.py"))
+    assert differences(before, facts_of(tmp_path)) == {"code of gptgan_jax"}
+
+
+def test_a_users_estimator_and_a_setting_of_jax_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "my_estimator_of_hosts.py"
+    text = "from gptgan_jax import reinforce\n\ndef build(**options):\n    return reinforce(0.9)\n"
+    source.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = {"objective.estimator": {"kind": "custom", "factory": "my_estimator_of_hosts:build"}}
+    before = facts_of(tmp_path, keys)
+    source.write_text(text.replace("0.9", "0.8"))
+    assert differences(before, facts_of(tmp_path, keys)) == {"code of my_estimator_of_hosts"}
+    with jax.default_matmul_precision("highest"):
+        assert "setting jax_default_matmul_precision" in differences(before, facts_of(tmp_path, keys))
+
+
+def test_other_weights_under_the_same_name_are_named(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    own = {f"generator.{name}": None for name in ("layers", "width", "heads", "max_positions")}
+    keys = own | {"init_from": f"hf:{tmp_path / 'model'}"}
+    before = facts_of(tmp_path, keys)
+    path = tmp_path / "model" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert differences(before, facts_of(tmp_path, keys)) == {"model behind init_from"}
+
+
+def test_a_large_file_is_told_by_parts_all_over_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCKS", 4)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 10)
+    path = tmp_path / "weights"
+    content = bytes(1000)
+    path.write_bytes(content)
+    before = weights_digest([path])
+    for place, seen in ((0, True), (255, True), (509, True), (999, True), (100, False)):
+        path.write_bytes(content[:place] + b"\1" + content[place + 1 :])
+        assert (weights_digest([path]) != before) is seen
+
+
+def test_a_run_that_one_process_alone_finds_is_named(tmp_path: Path) -> None:
+    experiment, folder = tiny_experiment(tmp_path)
+    before = fingerprint(experiment, folder)
+    (folder.path / "checkpoints" / "likelihood" / "6").mkdir(parents=True)
+    assert differences(before, fingerprint(experiment, folder)) == {"run to go on with"}
+
+
+# --- what is said of it
+
+
+def among(monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
+    """As if other processes gave these texts, after this one's."""
+    monkeypatch.setattr(hosts, "from_all", lambda text: [text, *texts])
+    monkeypatch.setattr(jax, "process_count", lambda: 1 + len(texts))
+
+
+def test_all_refuse_what_one_differs_in_and_the_line_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = {"jax": "0.10.2", "text of data.train": "#aa", "likelihood.steps": "6", "seed": "0", "a": "1", "b": "2"}
+    among(monkeypatch, json.dumps(mine))
+    check_alike(mine)
+    among(monkeypatch, json.dumps(mine), json.dumps(mine | {"text of data.train": "#bb", "likelihood.steps": "7"}))
+    with pytest.raises(RefusedByAll) as refused:
+        check_alike(mine)
+    assert str(refused.value) == (
+        "process 2 has another text of data.train, another likelihood.steps (7, not 6) than process 0; all must have "
+        "the same text, config, code and packages"
+    )
+    among(monkeypatch, json.dumps({"new": "x"}))
+    with pytest.raises(RefusedByAll, match=r"another jax \(none, not 0.10.2\).* and 3 more than process 0"):
+        check_alike(mine)
+
+
+def test_bad_input_of_one_process_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bad() -> int:
+        raise UserError("no such file")
+
+    assert in_all(lambda: 3) == 3
+    with pytest.raises(UserError, match=r"^no such file$"):
+        in_all(bad)
+    among(monkeypatch, "no room")
+    with pytest.raises(RefusedByAll, match=r"^process 1: no room$"):
+        in_all(lambda: 3)
+    among(monkeypatch, "")
+    with pytest.raises(RefusedByAll, match=r"^process 0: no such file$"):
+        in_all(bad)
+    among(monkeypatch, "no such file")
+    with pytest.raises(RefusedByAll, match=r"^no such file$"):
+        in_all(bad)
+    among(monkeypatch, "")
+    assert in_all(lambda: 3) == 3
