@@ -1,18 +1,26 @@
-"""Files that are written all or nothing."""
+"""Files that are written all or nothing: the one way in which this package writes a file that may be there already."""
 
+import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from gptgan_jax.errors import UserError
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file by way of a new one beside it: whoever looks sees the old content or the new one.
+# A name that nobody can foresee, so that nothing can lie in wait there and two writers never share one.
+_PREFIX, _SUFFIX = ".gptgan-", ".tmp"
 
-    Neither is written through a link that lies there already, as it may in a folder from somebody else.
+
+def write_whole(path: Path, content: bytes | bytearray) -> None:
+    """Writes a file by way of a new one beside it: a reader sees the old content or the new one.
+
+    A symbolic link at `path`, as there may be in a folder from somebody else, is replaced and not followed.
 
     Raises:
-        OSError: where it can't be written.
+        OSError: the file can't be written.
+        UserError: `path` is a device or a pipe.
     """
     with whole_file(path) as file:
         file.write(content)
@@ -20,19 +28,32 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write into, which takes the place of `path` at the end of the block.
+    """A new file to write into, which takes the place of `path` at the end of the block, when it is on the disk.
 
-    Where the block raises, what was written is removed, and an older file stays as it was.
+    If the block raises, the new file is removed and an older one stays as it was.
 
     Raises:
-        OSError: as `write_whole` does.
+        OSError: the file can't be written.
+        UserError: `path` is a device or a pipe.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
+    # An administrator could replace /dev/null by a file.
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path} is a device or a pipe; give the name of a file")
+    partial = path.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
+    file = partial.open("xb")
     try:
-        with temporary.open("xb") as file:
+        with file:
             yield file
-        temporary.replace(path)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Removes the files that killed processes left half-written in a folder, which must have no other writer now."""
+    for partial in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):
+            partial.unlink()

@@ -44,6 +44,7 @@ from gptgan_jax.data.special_tokens import (
 from gptgan_jax.errors import UserError
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Vocabulary
+from gptgan_jax.whole_files import write_whole
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 IDS_FILE = "ids.json"
@@ -209,7 +210,6 @@ class Tokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json into a folder, from which `load_tokenizer` reads it back."""
-        self.save_files(folder)
         own: dict[str, Any] = {
             "begins_text": self.special.begins_text,
             "prefix": self.special.prefix,
@@ -219,11 +219,15 @@ class Tokenizer:
         }
         if self.chat_template is not None:
             own |= {"template_options": dict(self.chat_template.options), "template_now": self.chat_template.now}
-        path = Path(folder) / SPECIALS_FILE
-        path.write_text(json.dumps(read_json(path) | {OWN_KEY: own}, indent=1, ensure_ascii=False), "utf-8")
+        self.save_files(folder, {OWN_KEY: own})
 
-    def save_files(self, folder: str | Path) -> None:
-        """Writes tokenizer.json and tokenizer_config.json (the names of the special tokens) as others read them."""
+    def save_files(self, folder: str | Path, more: Mapping[str, Any] | None = None) -> None:
+        """Writes tokenizer.json and tokenizer_config.json as others read them.
+
+        Args:
+            folder: made if there is none.
+            more: for tokenizer_config.json, besides the names of the special tokens and the chat template.
+        """
         roles = {"pad": self.vocabulary.pad_id, "bos": self.special.begins_text, "eos": self.vocabulary.eos_id}
         ids = {role: i for role, i in (roles | {"unk": self.unk_id}).items() if i is not None}
         named: dict[str, Any] = {f"{role}_token": self.backend.id_to_token(i) for role, i in ids.items()}
@@ -235,8 +239,9 @@ class Tokenizer:
         if self.chat_template is not None:
             names[TEMPLATE_KEY] = self.chat_template.source
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self.backend.save(str(Path(folder) / TOKENIZER_FILE))
-        (Path(folder) / SPECIALS_FILE).write_text(json.dumps(names, indent=1, ensure_ascii=False), "utf-8")
+        write_whole(Path(folder) / TOKENIZER_FILE, self.backend.to_str(pretty=True).encode())
+        content = json.dumps(names | dict(more or {}), indent=1, ensure_ascii=False)
+        write_whole(Path(folder) / SPECIALS_FILE, content.encode())
 
     # ---- special tokens
 
@@ -383,7 +388,7 @@ class IdTokenizer:
         """Writes ids.json into a folder."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         content = {"vocab_size": self.vocabulary.size, "start_token": self.vocabulary.bos_id}
-        (Path(folder) / IDS_FILE).write_text(json.dumps(content), "utf-8")
+        write_whole(Path(folder) / IDS_FILE, json.dumps(content).encode())
 
 
 AnyTokenizer = Tokenizer | IdTokenizer

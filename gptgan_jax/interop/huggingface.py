@@ -21,6 +21,7 @@ from gptgan_jax.interop.weights import SHARD_BYTES, Parameter, Weights, write_we
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.types import Params
+from gptgan_jax.whole_files import write_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +168,7 @@ def _save_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int) -> None:
         backend.post_processor = processors.TemplateProcessing(
             single=[*names, "$A"], pair=[*names, "$A", "$B"], special_tokens=tokens
         )
-    backend.save(str(folder / TOKENIZER_FILE))
+    write_whole(folder / TOKENIZER_FILE, backend.to_str(pretty=True).encode())
     names_of_roles = read_json(folder / SPECIALS_FILE)
     usual = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -180,7 +181,7 @@ def _save_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_whole(path, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
 
 
 def _name(path: Any) -> str:

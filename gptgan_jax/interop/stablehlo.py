@@ -17,6 +17,7 @@ from gptgan_jax.hosts import to_host
 from gptgan_jax.interop.sampler import PLATFORMS, arguments, flat, sampler_of
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.types import Params
+from gptgan_jax.whole_files import write_whole
 
 PROGRAM_FILE, WEIGHTS_FILE = "sampler.stablehlo", "weights.safetensors"
 USE = f"""\
@@ -54,5 +55,5 @@ def save_stablehlo(folder: Path, generator: Generator, params: Params, length: i
     weights = flat(params)
     program = export.export(jax.jit(sampler_of(generator, length)), platforms=PLATFORMS)
     content = program(*arguments(generator, length, weights)).serialize()
-    (folder / PROGRAM_FILE).write_bytes(content)
+    write_whole(folder / PROGRAM_FILE, content)
     save_file({name: np.ascontiguousarray(to_host(x)) for name, x in weights.items()}, folder / WEIGHTS_FILE)

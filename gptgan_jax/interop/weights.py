@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop.layouts import Index, Shape
+from gptgan_jax.whole_files import write_whole
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 * 10**9
@@ -165,7 +166,7 @@ def write_weights(folder: Path, parameters: Iterable[Parameter], shard_bytes: in
     if len(shards) > 1:
         total = sum(map(_bytes, shards))
         content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(file_of.items()))}
-        (folder / INDEX_FILE).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        write_whole(folder / INDEX_FILE, f"{json.dumps(content, indent=2)}\n".encode())
 
 
 def _made(shard: Iterable[Parameter]) -> Iterator[tuple[str, np.ndarray]]:

@@ -13,11 +13,12 @@ from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference, load_config, to_yaml
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.whole_files import write_whole
 
-TEMPORARY_FILE = "config.yaml.tmp"
 HELD_OUT_FILE = "held_out.npz"
 CLASSES_FILE = "classes.json"
 LOCK_FILE = "lock"
+OWN_FOLDERS = ("tokenizer", "checkpoints", "tensorboard", "profile", "wandb", "export")
 # Beside the checkpoints: what the run starts from, of another run or a model.
 START = "start"
 # What may change between the beginning of a run and its resume: nothing of it reaches a parameter, but that other
@@ -61,7 +62,8 @@ class RunFolder:
         """Whether the folder already holds this very run, to be resumed.
 
         Raises:
-            UserError: where it holds another run, naming what differs, or something that is no run.
+            UserError: where it holds another run, naming what differs, or something that is no run, or where a folder
+                in it is a symbolic link: what the run wrote there would lie elsewhere.
         """
         if not self._exists():
             self._check_checkpoints(config)
@@ -93,32 +95,43 @@ class RunFolder:
     def _exists(self) -> bool:
         """Whether there is a run; a folder with text and tokenizer but no config is one whose making was cut short."""
         try:
-            there = {entry.name for entry in self.path.iterdir()}
+            # Names in .tmp are of files that a kill left half-written.
+            there = {entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp")}
         except FileNotFoundError:
             return False
         except OSError as error:
             raise UserError(f"{self.path}: {error.strerror}; choose another --name or --runs_folder") from None
+        self._check_links()
         if self.config_file.name in there:
             return True
-        half_made = {self.tokenizer.name, CLASSES_FILE, HELD_OUT_FILE, LOCK_FILE, TEMPORARY_FILE}
+        half_made = {self.tokenizer.name, CLASSES_FILE, HELD_OUT_FILE, LOCK_FILE}
         if not _occupied(self.path / "checkpoints"):
             half_made.add("checkpoints")
         if there - half_made:
             raise UserError(f"{self.path} exists and is no run folder; choose another --name")
         return False
 
+    def _check_links(self) -> None:
+        """Files are replaced, never written through a link; a folder that is a link can't be told from one's own."""
+        for parent, folders, files in os.walk(self.path):
+            dangling = [name for name in files if Path(parent) == self.path and name in OWN_FOLDERS]
+            for path in (Path(parent) / name for name in (*folders, *dangling)):
+                if path.is_symlink():
+                    raise UserError(
+                        f"{path} is a symbolic link, and a run writes into its own folder only: put what it leads to "
+                        "in its place, or remove it (to keep checkpoints elsewhere, set checkpoints.folder)"
+                    )
+
     def create(self, config: Config, tokenizer: AnyTokenizer, classes: tuple[str, ...] = ()) -> None:
         """Makes the folder. config.yaml comes last, so that a folder with one is complete."""
         tokenizer.save(self.tokenizer)
         if classes:
-            (self.path / CLASSES_FILE).write_text(json.dumps(classes, ensure_ascii=False), encoding="utf-8")
+            write_whole(self.path / CLASSES_FILE, json.dumps(classes, ensure_ascii=False).encode())
         self.write_config(config)
 
     def write_config(self, config: Config) -> None:
         """Writes config.yaml, all or nothing."""
-        temporary = self.path / TEMPORARY_FILE
-        temporary.write_text(to_yaml(config), encoding="utf-8")
-        temporary.replace(self.config_file)
+        write_whole(self.config_file, to_yaml(config).encode())
 
     def read_config(self) -> Config:
         """The run's configuration. The folder may be somebody else's: no code that it names is run.

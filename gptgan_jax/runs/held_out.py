@@ -17,6 +17,7 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import HELD_OUT_FILE
 from gptgan_jax.types import Vocabulary
+from gptgan_jax.whole_files import whole_file
 
 TRAINING_TEXTS = 20_000
 
@@ -94,9 +95,9 @@ def save_held_out(folder: Path, text: HeldOutText) -> None:
         "max_prompt_length": text.test.max_prompt_length,
         "truncated_targets": {name: split.truncated_targets for name, split in splits.items()},
     }
-    np.savez_compressed(
-        folder / HELD_OUT_FILE, training_hashes=text.training_hashes, facts=np.array(json.dumps(facts)), **arrays
-    )
+    arrays |= {"training_hashes": text.training_hashes, "facts": np.array(json.dumps(facts))}
+    with whole_file(folder / HELD_OUT_FILE) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:

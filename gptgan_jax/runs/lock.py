@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,15 +27,14 @@ def locked(folder: Path, say: Callable[[str], None], active: bool = True) -> Ite
         active: whether this process locks.
 
     Raises:
-        UserError: another live run has it.
+        UserError: another live run has it, or the lock is a link to a file elsewhere.
     """
     if not active:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_FILE
-    # Not inherited by programs that are started from here, which might outlive the run.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _opened(path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,8 +47,18 @@ def locked(folder: Path, say: Callable[[str], None], active: bool = True) -> Ite
             say(f"warning: {path} can't be locked ({error.strerror}); let no other run use this folder")
         else:
             with contextlib.suppress(OSError):  # the name is for people; a full disk is told of elsewhere
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                # Nothing but such a name is overwritten: a hard link may lead to another file.
+                if os.pread(descriptor, 8, 0) in (b"", b"process "):
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    """The descriptor of the lock. A link is not followed: the name of the process would be written elsewhere."""
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise UserError(f"{path} is a link, a folder or a pipe instead of the lock of this run; remove it")
+    # Not inherited by programs that are started from here, which might outlive the run.
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)

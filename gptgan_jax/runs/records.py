@@ -13,13 +13,14 @@ import re
 import time
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gptgan_jax.config import RecordsConfig
 from gptgan_jax.errors import UserError
+from gptgan_jax.whole_files import whole_file, write_whole
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.txt"
@@ -252,18 +253,12 @@ def _block_bytes(block: SampleBlock) -> bytes:
 
 def _trim(folder: Path, keep_until: int) -> None:
     metrics = [line + b"\n" for line, m in _metric_lines(folder / METRICS_FILE) if m["step"] <= keep_until]
-    _replace(folder / METRICS_FILE, metrics)
+    # Written anew even if nothing is dropped: a link in their place would be appended to.
+    with whole_file(folder / METRICS_FILE) as file:
+        file.writelines(metrics)
     blocks = [_block_bytes(block) for block in read_samples(folder) if block.step <= keep_until]
-    _replace(folder / SAMPLES_FILE, blocks)
-
-
-def _replace(path: Path, pieces: Sequence[bytes]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.writelines(pieces)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with whole_file(folder / SAMPLES_FILE) as file:
+        file.writelines(blocks)
 
 
 def check_available(config: RecordsConfig) -> None:
@@ -292,5 +287,5 @@ def _start_wandb(folder: Path, project: str, resumed: bool) -> Any:
     except wandb.Error as error:
         reason = one_line(str(error)).split("\\n")[0]
         raise UserError(f"wandb_project {project!r}: {reason}; 'wandb login', or WANDB_MODE=offline") from error
-    id_file.write_text(run_id)
+    write_whole(id_file, run_id.encode())
     return run

@@ -5,6 +5,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gptgan_jax.whole_files import write_whole
+
 TIME_FILE = "training_time.json"
 
 
@@ -53,6 +55,5 @@ class Stopwatch:
         processor = self._before.processor + time.process_time() - self._processor
         wall = self._before.wall + time.monotonic() - self._wall
         times = read_times(self._folder) | {self._phase: TrainingTime(round(processor, 2), round(wall, 2))}
-        temporary = self._folder / f"{TIME_FILE}.tmp"
-        temporary.write_text(json.dumps({phase: asdict(one) for phase, one in times.items()}) + "\n", encoding="utf-8")
-        temporary.replace(self._folder / TIME_FILE)
+        content = json.dumps({phase: asdict(one) for phase, one in times.items()})
+        write_whole(self._folder / TIME_FILE, f"{content}\n".encode())

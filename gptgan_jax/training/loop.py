@@ -25,6 +25,7 @@ from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.run import Run
 from gptgan_jax.training.signals import StopSignals
 from gptgan_jax.types import Params
+from gptgan_jax.whole_files import remove_partial_files
 
 
 def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] = print) -> None:
@@ -70,6 +71,7 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
 
 def _prepare(experiment: Experiment, folder: RunFolder) -> None:
     """Makes the run folder, or brings that of the same run up to date."""
+    remove_partial_files(folder.path)
     if folder.check(experiment.config):
         folder.write_config(experiment.config)
         return
