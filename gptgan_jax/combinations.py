@@ -1,10 +1,14 @@
-"""Which choices of a config go together: every combination of the axes works, or is refused here with its reason."""
+"""Which choices of a config go together: every combination of the axes works, or is refused with its reason.
+
+The rules that hold for the functional API as well are in `objectives.compatibility`; here are those of a configuration.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gptgan_jax.objectives.compatibility import CONTROLS, Choices, reasons
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 from gptgan_jax.objectives.estimator_configs import (
     CustomConfig,
@@ -19,11 +23,12 @@ from gptgan_jax.objectives.estimators import Estimator, Pathwise, PolicyGradient
 if TYPE_CHECKING:
     from gptgan_jax.config import Config
 
-CONTROLS = ("constant", "random")
-PENALTIES = ("r1_weight", "r2_weight", "gradient_penalty_weight")
-# Losses whose scores are log-odds; those of the others are margins, of no scale that a probability could be read off.
-LOG_ODDS = ("non_saturating", "relativistic", "relativistic_tie")
-NEEDS_LOG_ODDS = ("sigmoid", "log_sigmoid", "softplus", "log_ratio", "pair_probability")
+# Keys that set attributes of a `Game`, where they are not objective.NAME.
+KEYS = {
+    "class_weight": "objective.classification.weight",
+    "real_fake_weight": "objective.classification.real_fake_weight",
+    "discriminator_updates": "adversarial.discriminator_updates",
+}
 
 
 def check_combination(config: Config) -> None:
@@ -62,8 +67,56 @@ def _reasons(config: Config, estimator: Estimator | None) -> Iterator[str]:
     yield from _reasons_of_classes(config)
     if estimator is not None and not isinstance(estimator, SelfPlay):
         yield from _reasons_of_estimator(config)
-        yield from _reasons_of_family(config, estimator)
+    yield from reasons(_choices(config, estimator))
+    if estimator is not None and not isinstance(estimator, SelfPlay):
         yield from _reasons_of_sizes(config, estimator)
+
+
+def _choices(config: Config, estimator: Estimator | None) -> Choices:
+    """What the rules that a `Game` has as well look at."""
+    objective, discriminator = config.objective, config.discriminator
+    own = objective.estimator.factory if isinstance(objective.estimator, CustomConfig) else objective.estimator.kind
+    return Choices(
+        estimator=estimator,
+        estimator_name=f"objective.estimator {own}",
+        pair_loss=objective.pair_loss,
+        reward=objective.reward,
+        label_smoothing=objective.label_smoothing,
+        dense=objective.dense,
+        entropy_weight=objective.entropy_weight,
+        kl_weight=objective.kl_weight,
+        kl_estimator=objective.kl_estimator,
+        r1_weight=objective.r1_weight,
+        r2_weight=objective.r2_weight,
+        gradient_penalty_weight=objective.gradient_penalty_weight,
+        next_token_weight=objective.next_token_weight,
+        class_weight=objective.classification.weight,
+        real_fake_weight=objective.classification.real_fake_weight,
+        replay_size=objective.replay_size,
+        discriminator_updates=config.adversarial.discriminator_updates,
+        demonstrations=objective.demonstration_share > 0,
+        bounded_slope=discriminator.spectral_norm,
+        has_second_derivatives=getattr(discriminator, "attention", "dense") != "flash",
+        no_next_token=_no_next_token(config),
+        has_classes=config.classifies,
+        key=lambda name: KEYS.get(name, f"objective.{name}"),
+        no_demonstrations=("objective.demonstration_share", "0"),
+    )
+
+
+def _no_next_token(config: Config) -> str | None:
+    """Why the discriminator predicts no next token, and what to set; None if it does."""
+    discriminator = config.discriminator
+    if discriminator.kind != "transformer":
+        return f"needs discriminator.kind transformer: {discriminator.kind} predicts no next token; set the weight to 0"
+    if not discriminator.tied_embeddings:
+        return "predicts by the input embeddings: set discriminator.tied_embeddings to true"
+    if discriminator.from_generator and not getattr(config.generator, "tied_embeddings", True):
+        return (
+            "predicts by the input embeddings: set generator.tied_embeddings to true, as discriminator.from_generator "
+            "has no other output layer"
+        )
+    return None
 
 
 def _reasons_of_start(config: Config) -> Iterator[str]:
@@ -77,25 +130,9 @@ def _reasons_of_start(config: Config) -> Iterator[str]:
 
 
 def _reasons_of_judgement(config: Config) -> Iterator[str]:
-    objective = config.objective
-    loss, reward = objective.pair_loss, objective.reward
-    if objective.label_smoothing and loss not in SMOOTHABLE:
+    smoothing, loss = config.objective.label_smoothing, config.objective.pair_loss
+    if smoothing and loss not in SMOOTHABLE:
         yield f"objective.label_smoothing needs a loss of probabilities: {loss} has none; use {' or '.join(SMOOTHABLE)}"
-    if reward in NEEDS_LOG_ODDS and loss not in LOG_ODDS:
-        yield (
-            f"objective.reward {reward} reads the score as log-odds; with objective.pair_loss {loss} it is a margin: "
-            "use reward logit or ranked"
-        )
-    if reward == "log_ratio" and not objective.dense:
-        yield "objective.reward log_ratio is what a token adds, and with dense false it equals logit; use that"
-    if objective.next_token_weight:
-        yield from _reasons_of_next_token(config)
-    spectral = config.discriminator.spectral_norm
-    if loss == "wasserstein" and not objective.gradient_penalty_weight and not spectral:
-        yield (
-            "objective.pair_loss wasserstein needs a discriminator of bounded slope: set "
-            "objective.gradient_penalty_weight (10 is usual) or discriminator.spectral_norm true"
-        )
 
 
 def _reasons_of_kernels(config: Config) -> Iterator[str]:
@@ -106,27 +143,6 @@ def _reasons_of_kernels(config: Config) -> Iterator[str]:
             f"mesh.backend pmap splits no kernel where a run is validated: set {flash[0]}.attention to dense, or "
             "mesh.backend to jit"
         )
-    for name in PENALTIES:
-        if "discriminator" in flash and getattr(config.objective, name):
-            yield (
-                f"objective.{name} needs second derivatives, which the kernels of discriminator.attention flash do "
-                "not have: set discriminator.attention to dense, or the weight to 0"
-            )
-
-
-def _reasons_of_next_token(config: Config) -> Iterator[str]:
-    discriminator = config.discriminator
-    if discriminator.kind != "transformer":
-        yield (
-            f"objective.next_token_weight needs discriminator.kind transformer: {discriminator.kind} "
-            "predicts no next token; set the weight to 0"
-        )
-        return
-    why = "objective.next_token_weight predicts by the input embeddings: set"
-    if not discriminator.tied_embeddings:
-        yield f"{why} discriminator.tied_embeddings to true"
-    if discriminator.from_generator and not getattr(config.generator, "tied_embeddings", True):
-        yield f"{why} generator.tied_embeddings to true, as discriminator.from_generator has no other output layer"
 
 
 def _reasons_of_residual(config: Config) -> Iterator[str]:
@@ -167,7 +183,7 @@ def _reasons_of_labels(config: Config) -> Iterator[str]:
 
 
 def _reasons_of_classes(config: Config) -> Iterator[str]:
-    objective, classification = config.objective, config.objective.classification
+    classification = config.objective.classification
     if not config.classifies:
         for name, default in (
             ("real_fake_weight", 1),
@@ -185,8 +201,6 @@ def _reasons_of_classes(config: Config) -> Iterator[str]:
     if not config.labelled:
         key = {"grammar": "data.label", "hf": "data.label_column"}.get(config.data.kind)
         yield f"{why}the data needs labels, {f'set {key}' if key else 'use data.kind hf or grammar'}"
-    if objective.pair_loss != "non_saturating":
-        yield f"{why}their log-sum-exp is the log-odds of real text, set objective.pair_loss to non_saturating"
     if not config.warmup.steps and not config.adversarial.steps:
         yield f"{why}warmup.steps and adversarial.steps are both 0, and nothing would train it"
     for phase in ("warmup", "adversarial"):
@@ -215,38 +229,18 @@ def _reasons_of_labels_alone(config: Config) -> Iterator[str]:
     why = "objective.classification.real_fake_weight 0 learns from labels alone: "
     if config.adversarial.steps:
         yield f"{why}it teaches a generator nothing, set adversarial.steps to 0"
-    for name in (*PENALTIES, "residual_candidates", "label_smoothing"):
-        if getattr(config.objective, name):
-            yield f"{why}set objective.{name} to 0"
+    if config.objective.residual_candidates:
+        yield f"{why}set objective.residual_candidates to 0"
 
 
 def _reasons_of_self_play(config: Config) -> Iterator[str]:
-    objective, adversarial = config.objective, config.adversarial
     why = "an estimator by self-play has no discriminator: "
     if config.warmup.steps:
         yield f"{why}set warmup.steps to 0"
-    if objective.pair_loss == "wasserstein":
-        yield f"{why}objective.pair_loss should be non_saturating"
-    if objective.residual_candidates:
+    if config.objective.residual_candidates:
         yield f"{why}objective.residual_candidates should be 0"
-    if adversarial.discriminator_updates > 1:
-        yield f"{why}adversarial.discriminator_updates should be 1"
-    if adversarial.freeze_discriminator:
+    if config.adversarial.freeze_discriminator:
         yield f"{why}adversarial.freeze_discriminator should be false"
-    if objective.replay_size:
-        yield f"{why}objective.replay_size should be 0"
-    if config.classifies:
-        yield f"{why}objective.classification.weight should be 0"
-    for name in (*PENALTIES, "next_token_weight", "label_smoothing"):
-        if getattr(objective, name):
-            yield f"{why}objective.{name} should be 0"
-    if objective.reward in CONTROLS:
-        yield f"{why}reward {objective.reward} would change nothing and is no control of it"
-    for name in ("kl_weight", "entropy_weight"):
-        if getattr(objective, name):
-            yield f"self-play is held by its own reference: objective.{name} should be 0"
-    if objective.demonstration_share:
-        yield "self-play learns from real text in every step: objective.demonstration_share should be 0"
 
 
 def _reasons_of_estimator(config: Config) -> Iterator[str]:
@@ -258,10 +252,6 @@ def _reasons_of_estimator(config: Config) -> Iterator[str]:
             "objective.reward constant with dense false needs objective.estimator.discount 1: "
             "a discounted end pays for short texts, which is no control"
         )
-    if reward in CONTROLS and objective.demonstration_share:
-        yield f"objective.reward {reward} is a control only without demonstrations; set demonstration_share to 0"
-    if isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig) and dense:
-        yield f"objective.estimator {estimator.kind} judges whole texts; set objective.dense to false"
     if isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig):
         weight = "logit" if isinstance(estimator, MaliganConfig) else "log_sigmoid"
         ratio = "D/(1 - D)" if isinstance(estimator, MaliganConfig) else "D"
@@ -279,25 +269,6 @@ def _reasons_of_estimator(config: Config) -> Iterator[str]:
             )
     if isinstance(estimator, PpoConfig | GrpoConfig) and estimator.ratio == "sequence" and dense:
         yield "objective.estimator.ratio sequence pays whole texts; set objective.dense to false, or use ratio token"
-
-
-def _reasons_of_family(config: Config, estimator: PolicyGradient | Pathwise) -> Iterator[str]:
-    objective = config.objective
-    kind = objective.estimator.kind
-    named = objective.estimator.factory if isinstance(objective.estimator, CustomConfig) else kind
-    if isinstance(estimator, Pathwise):
-        if objective.demonstration_share:
-            yield f"objective.estimator {named} has no rewards to give demonstrations; set demonstration_share to 0"
-        if objective.kl_weight and objective.kl_estimator == "reward":
-            yield f"objective.estimator {named} has no rewards; set objective.kl_estimator to exact or low_variance"
-    elif estimator.rollouts:
-        if objective.dense:
-            yield f"objective.estimator {named} judges whole texts; set objective.dense to false"
-        if objective.kl_weight and objective.kl_estimator == "reward":
-            yield (
-                f"objective.estimator {named} takes values of tokens, not rewards that add up; "
-                "set objective.kl_estimator to exact or low_variance"
-            )
 
 
 def _reasons_of_sizes(config: Config, estimator: PolicyGradient | Pathwise) -> Iterator[str]:

@@ -24,6 +24,7 @@ from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import RewardName
 from gptgan_jax.optimizers import OptimizerConfig
 from gptgan_jax.partitioning import MeshConfig
+from gptgan_jax.ranges import DEMONSTRATIONS, GAME, LABEL_SMOOTHING
 from gptgan_jax.schema import config_dataclass, key
 
 Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
@@ -41,25 +42,33 @@ class ObjectiveConfig:
     """What the two players learn from each other."""
 
     pair_loss: PairLossName = key("non_saturating", "the discriminator's loss")
-    label_smoothing: float = key(0.0, "probability moved from each label to the other", ge=0, lt=0.5)
+    label_smoothing: float = key(0.0, "probability moved from each label to the other", LABEL_SMOOTHING)
     dense: bool = key(True, "judge and pay at every token; false: whole texts, paid at their last token")
     reward: RewardName = key("sigmoid", "pay of the generator, from the discriminator's score; or a control without it")
     estimator: EstimatorConfig = key(ReinforceConfig, "estimator of the generator's gradient")
-    temperature: float = key(1.0, "temperature that the generator writes at while it trains", gt=0)
-    entropy_weight: float = key(0.0, "bonus for next-token entropy, per nat", ge=0)
-    kl_weight: float = key(0.0, "penalty on KL from the pre-trained generator, per nat", ge=0)
+    temperature: float = key(1.0, "temperature that the generator writes at while it trains", GAME["temperature"])
+    entropy_weight: float = key(0.0, "bonus for next-token entropy, per nat", GAME["entropy_weight"])
+    kl_weight: float = key(0.0, "penalty on KL from the pre-trained generator, per nat", GAME["kl_weight"])
     kl_estimator: KlEstimator = key("exact", "over the vocabulary, of written tokens (low variance), or in the reward")
-    r1_weight: float = key(0.0, "penalty on the score's squared gradient at real embeddings, halved", ge=0)
-    r2_weight: float = key(0.0, "the same at generated embeddings", ge=0)
-    gradient_penalty_weight: float = key(0.0, "penalty on a gradient norm other than 1 between the two", ge=0)
+    r1_weight: float = key(0.0, "penalty on the score's squared gradient at real embeddings, halved", GAME["r1_weight"])
+    r2_weight: float = key(0.0, "the same at generated embeddings", GAME["r2_weight"])
+    gradient_penalty_weight: float = key(
+        0.0, "penalty on a gradient norm other than 1 between the two", GAME["gradient_penalty_weight"]
+    )
     classification: ClassificationConfig = key(ClassificationConfig, "the discriminator as a classifier of labels")
-    next_token_weight: float = key(0.0, "on the discriminator's own next-token loss on real text", ge=0)
-    replay_size: int = key(0, "texts of earlier steps kept for the discriminator; 0 is none", ge=0)
-    replay_share: float = key(0.5, "share of its generated texts that is drawn from those", gt=0, lt=1)
-    demonstration_share: float = key(0.0, "share of real texts among those the generator learns from", ge=0, lt=1)
-    demonstration_reward: float = key(2.0, "what such a text is paid at its last token")
+    next_token_weight: float = key(
+        0.0, "on the discriminator's own next-token loss on real text", GAME["next_token_weight"]
+    )
+    replay_size: int = key(0, "texts of earlier steps kept for the discriminator; 0 is none", GAME["replay_size"])
+    replay_share: float = key(0.5, "share of its generated texts that is drawn from those", GAME["replay_share"])
+    demonstration_share: float = key(
+        0.0, "share of real texts among those the generator learns from", DEMONSTRATIONS["share"]
+    )
+    demonstration_reward: float = key(2.0, "what such a text is paid at its last token", DEMONSTRATIONS["reward"])
     residual_candidates: int = key(0, "also judge the residual model, each text chosen out of so many; 0: no", ge=0)
-    demonstration_steps: int | None = key(None, "steps in which the share falls to 0; default: all of the phase", ge=1)
+    demonstration_steps: int | None = key(
+        None, "steps in which the share falls to 0; default: all of the phase", DEMONSTRATIONS["steps"]
+    )
 
 
 @config_dataclass
@@ -104,8 +113,12 @@ class AdversarialPhase:
     batch_size: int = key(64, "real texts a batch, and as many generated", ge=1)
     generator_optimizer: OptimizerConfig = key(lambda: OptimizerConfig(learning_rate=1e-4), "the generator's optimiser")
     discriminator_optimizer: OptimizerConfig = key(OptimizerConfig, "the discriminator's optimiser")
-    discriminator_updates: int = key(1, "updates of the discriminator for each of the generator, on fresh text", ge=1)
-    ema_decay: float = key(0.0, "of an average of the generator, which is then what is evaluated; 0: none", ge=0, lt=1)
+    discriminator_updates: int = key(
+        1, "updates of the discriminator for each of the generator, on fresh text", GAME["discriminator_updates"]
+    )
+    ema_decay: float = key(
+        0.0, "of an average of the generator, which is then what is evaluated; 0: none", GAME["ema_decay"]
+    )
     freeze_discriminator: bool = key(False, "control: the discriminator stays as the warm-up left it")
 
 

@@ -9,15 +9,19 @@ from typing import Any, dataclass_transform
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from gptgan_jax.ranges import Range
 
-def key(default: Any, meaning: str, **bounds: Any) -> Any:
+
+def key(default: Any, meaning: str, within: Range | None = None, **bounds: Any) -> Any:
     """A field of a configuration dataclass.
 
     Args:
         default: the value where the user gives none; a callable (such as a dataclass) is called to make it.
         meaning: one line for `--help`, with the unit where there is one.
-        **bounds: pydantic's constraints: gt, ge, lt, le, min_length.
+        within: the numbers that it may be, where a parameter of the functional API may be the same.
+        **bounds: pydantic's constraints, besides: gt, ge, lt, le, min_length.
     """
+    bounds |= within.bounds if within else {}
     if callable(default):
         return Field(default_factory=default, description=meaning, **bounds)
     return Field(default=default, description=meaning, **bounds)

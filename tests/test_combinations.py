@@ -599,7 +599,10 @@ BAD_INPUT = Path(__file__).parent / "end_to_end" / "test_bad_input.py"
 
 
 def test_no_refusal_of_the_config_is_without_a_choice_that_meets_it() -> None:
-    """Each `yield` of combinations.py, its f-string made a pattern; a row of bad input may meet it too."""
+    """Each `yield` of combinations.py, its f-string made a pattern; a row of bad input may meet it too.
+
+    Those of objectives/compatibility.py: tests/training/test_game.py.
+    """
     said = {says for choice in (*SPECIAL, *choices(EVERY_ESTIMATOR), *REGULARISED) if (says := refusal(choice))}
     expected = [line.rpartition("|")[2].strip() for line in BAD_INPUT.read_text(encoding="utf-8").splitlines()]
 

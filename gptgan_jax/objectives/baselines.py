@@ -9,11 +9,18 @@ import optax
 
 from gptgan_jax.objectives.estimators import Experience
 from gptgan_jax.objectives.likelihood import masked_mean
+from gptgan_jax.objectives.shapes import check_arrays
+from gptgan_jax.ranges import BASELINE_DECAY, DISCOUNT, LEARNING_RATE
 from gptgan_jax.types import Array, PyTree
 
 
 def discounted_returns(rewards: Array, mask: Array, discount: float) -> Array:
-    """R_t = r_t + discount * R_{t+1} over the tokens that count: float32 [B, T], bool [B, T] -> float32 [B, T]."""
+    """R_t = r_t + discount * R_{t+1} over the tokens that count: float32 [B, T], bool [B, T] -> float32 [B, T].
+
+    The discount is in [0, 1].
+    """
+    check_arrays("discounted_returns", rewards=(rewards, "float [B, T]"), mask=(mask, "bool [B, T]"))
+    DISCOUNT.check("discount", discount)
     rewards = jnp.where(mask, rewards, 0.0)
 
     def step(following: Array, reward: Array) -> tuple[Array, Array]:
@@ -26,6 +33,7 @@ def discounted_returns(rewards: Array, mask: Array, discount: float) -> Array:
 
 def text_means(values: Array, mask: Array) -> Array:
     """Mean of each text over its tokens: float32 [R, T], bool [R, T] -> [R]; 0 for a text without any."""
+    check_arrays("text_means", values=(values, "float [R, T]"), mask=(mask, "bool [R, T]"))
     return jnp.where(mask, values, 0.0).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)
 
 
@@ -36,7 +44,7 @@ class Baseline(NamedTuple):
 
     Attributes:
         init: width of the hidden states -> state.
-        value: (state, Experience, returns [R, T]) -> float32, to be broadcast to [R, T].
+        value: (state, Experience, returns [R, T]) -> float32 [], [R, 1] or [R, T].
         update: (state, Experience, returns [R, T]) -> state for the next step.
     """
 
@@ -75,8 +83,10 @@ def moving_average(decay: float = 0.9) -> Baseline:
     Args:
         decay: weight of the past, in [0, 1); 1 would never learn one.
     """
+    BASELINE_DECAY.check("decay", decay)
 
     def update(state: MovingAverage, experience: Experience, returns: Array) -> MovingAverage:
+        experience.check("moving_average", returns=(returns, "float [R, T]"))
         return state.update(masked_mean(returns, experience.sample.mask), decay)
 
     return Baseline(lambda width: MovingAverage.zero(), lambda state, experience, returns: state.value, update)
@@ -92,6 +102,8 @@ def leave_one_out() -> Baseline:
     """
 
     def value(state: None, experience: Experience, returns: Array) -> Array:
+        experience.check("leave_one_out", returns=(returns, "float [R, T]"))
+        experience.check_groups("leave_one_out")
         means = text_means(returns, experience.sample.mask)
         size = experience.samples if experience.samples > 1 else len(means)
         if size < 2:
@@ -118,6 +130,7 @@ def learned_value(learning_rate: float = 1e-3) -> Baseline:
     Args:
         learning_rate: Adam's.
     """
+    LEARNING_RATE.check("learning_rate", learning_rate)
     optimizer = optax.adam(learning_rate)
 
     def init(width: int) -> LearnedValue:
@@ -128,9 +141,12 @@ def learned_value(learning_rate: float = 1e-3) -> Baseline:
         return hidden.astype(jnp.float32) @ weights[:-1] + weights[-1]
 
     def value(state: LearnedValue, experience: Experience, returns: Array) -> Array:
+        _check_hidden(state, experience, returns)
         return predict(state.weights, experience.hidden)
 
     def update(state: LearnedValue, experience: Experience, returns: Array) -> LearnedValue:
+        _check_hidden(state, experience, returns)
+
         def loss(weights: Array) -> Array:
             return masked_mean(jnp.square(predict(weights, experience.hidden) - returns), experience.sample.mask)
 
@@ -138,3 +154,10 @@ def learned_value(learning_rate: float = 1e-3) -> Baseline:
         return LearnedValue(state.weights + updates, opt_state)
 
     return Baseline(init, value, update)
+
+
+def _check_hidden(state: LearnedValue, experience: Experience, returns: Array) -> None:
+    experience.check("learned_value", returns=(returns, "float [R, T]"), hidden=(experience.hidden, "float [R, T, D]"))
+    width, known = experience.hidden.shape[-1], state.weights.shape[0] - 1
+    if width != known:
+        raise ValueError(f"learned_value: hidden has {width} numbers a token, and the value was begun with {known}")

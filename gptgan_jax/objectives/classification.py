@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, Reward, is_last
+from gptgan_jax.objectives.shapes import check_arrays
+from gptgan_jax.ranges import GAME, WEIGHT
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array
 
@@ -18,9 +20,11 @@ from gptgan_jax.types import Array
 class ClassificationConfig:
     """The discriminator as a classifier of the data's labels."""
 
-    weight: float = key(0.0, "on its cross-entropy of the labels of real text; 0: it has no classes", ge=0)
+    weight: float = key(
+        0.0, "on its cross-entropy of the labels of real text; 0: it has no classes", GAME["class_weight"]
+    )
     real_fake_weight: float = key(
-        1.0, "on its loss of real against generated text; 0: labels alone, no text is written", ge=0
+        1.0, "on its loss of real against generated text; 0: labels alone, no text is written", GAME["real_fake_weight"]
     )
     labelled_share: float | None = key(
         None,
@@ -29,10 +33,10 @@ class ClassificationConfig:
         le=1,
     )
     feature_matching_weight: float = key(
-        0.0, "on the generator's squared distance between its texts' mean features and real text's", ge=0
+        0.0, "on the generator's squared distance between its texts' mean features and real text's", WEIGHT
     )
     label_reward_weight: float = key(
-        0.0, "on log p(label | text) of what answers a label, in the reward; in nats", ge=0
+        0.0, "on log p(label | text) of what answers a label, in the reward; in nats", WEIGHT
     )
 
 
@@ -46,11 +50,13 @@ def class_cross_entropy(classes: Array, label: Array) -> Array:
     Returns:
         float32 [].
     """
+    check_arrays("class_cross_entropy", classes=(classes, "float [B, K]"), label=(label, "int [B]"))
     return masked_mean(-token_log_probs(classes, label), label >= 0)
 
 
 def class_accuracy(classes: Array, label: Array) -> Array:
     """Share of the rows with a label whose largest logit is the label's: float [B, K], int32 [B] -> float32 []."""
+    check_arrays("class_accuracy", classes=(classes, "float [B, K]"), label=(label, "int [B]"))
     right = jnp.argmax(classes, axis=-1) == label
     return masked_mean(right.astype(jnp.float32), label >= 0)
 
@@ -64,13 +70,20 @@ def matching_features(reward: Reward, weight: float) -> Reward:
     gradients) or through f itself (relaxed tokens).
 
     Raises:
-        ValueError, when called: where the discriminator has no classes, and so gives no features.
+        ValueError: a negative weight; when called, a discriminator without classes, which gives no features.
     """
+    WEIGHT.check("the weight of feature matching", weight)
 
     def with_matching(judgement: Judgement, key: Array) -> Array:
         fake, real = judgement.fake_features, judgement.real_features
         if fake is None or real is None:
             raise ValueError("feature matching needs a discriminator with classes")
+        check_arrays(
+            "matching_features",
+            fake_mask=(judgement.fake_mask, "bool [R, T]"),
+            fake_features=(fake, "float [R, W]"),
+            real_features=(real, "float [B, W]"),
+        )
         fake, real = fake.astype(jnp.float32), real.astype(jnp.float32)
         others = (fake.sum(axis=0) - fake) / max(fake.shape[0] - 1, 1)
         away = jax.lax.stop_gradient(real.mean(axis=0) - others)
@@ -87,13 +100,20 @@ def naming_label(reward: Reward, weight: float) -> Reward:
     Texts that answer no label are paid nothing more.
 
     Raises:
-        ValueError, when called: where the discriminator has no classes.
+        ValueError: a negative weight; when called, a discriminator without classes.
     """
+    WEIGHT.check("the weight of the labels' reward", weight)
 
     def with_label(judgement: Judgement, key: Array) -> Array:
         classes, label = judgement.fake_classes, judgement.fake_label
         if classes is None or label is None:
             raise ValueError("a reward for obeying labels needs a discriminator with classes")
+        check_arrays(
+            "naming_label",
+            fake_mask=(judgement.fake_mask, "bool [R, T]"),
+            fake_classes=(classes, "float [R, K]"),
+            fake_label=(label, "int [R]"),
+        )
         paid = weight * jnp.where(label >= 0, token_log_probs(classes, label), 0.0)
         return reward(judgement, key) + paid[:, None] * is_last(judgement.fake_mask)
 

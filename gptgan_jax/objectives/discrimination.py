@@ -1,17 +1,20 @@
 """What the discriminator minimises: losses of the logits that it gives real and generated text.
 
 Each is a function (real, real_mask, fake, fake_mask) -> float32 [], of logits float32 [B, T] at every token or [B, 1]
-for whole texts. Row i of the real batch is paired with row i of the fake one.
+for whole texts. Row i of the real batch is paired with row i of the fake one: both have the same shape. Masks are bool,
+of the shape of their scores.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from gptgan_jax.objectives.likelihood import masked_mean
+from gptgan_jax.objectives.shapes import check_arrays
+from gptgan_jax.ranges import LABEL_SMOOTHING, check_choice
 from gptgan_jax.types import Array
 
 PairLoss = Callable[[Array, Array, Array, Array], Array]
@@ -24,6 +27,8 @@ def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array,
     With smoothing, "real" has the probability 1 - smoothing for real text and smoothing for generated text, instead of
     1 and 0: the best logits are then finite, log((1 - smoothing) / smoothing) and minus that.
     """
+    _check("non_saturating", real, real_mask, fake, fake_mask)
+    LABEL_SMOOTHING.check("smoothing", smoothing)
     of_real = jax.nn.softplus(-real) + smoothing * real
     of_fake = jax.nn.softplus(fake) - smoothing * fake
     return masked_mean(of_real, real_mask) + masked_mean(of_fake, fake_mask)
@@ -31,6 +36,7 @@ def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array,
 
 def hinge(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
     """Mean max(0, 1 - real) + mean max(0, 1 + fake) (Lim & Ye 2017): scores beyond the margin teach no more."""
+    _check("hinge", real, real_mask, fake, fake_mask)
     return masked_mean(jax.nn.relu(1 - real), real_mask) + masked_mean(jax.nn.relu(1 + fake), fake_mask)
 
 
@@ -40,6 +46,8 @@ def relativistic(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *
     At every token, only the positions that both texts have are compared. With smoothing, the real text wins with the
     probability 1 - smoothing.
     """
+    _check("relativistic", real, real_mask, fake, fake_mask)
+    LABEL_SMOOTHING.check("smoothing", smoothing)
     difference = real - fake
     return masked_mean(jax.nn.softplus(-difference) + smoothing * difference, real_mask & fake_mask)
 
@@ -54,6 +62,7 @@ def relativistic_tie(real: Array, real_mask: Array, fake: Array, fake_mask: Arra
     steadies the critic (RARO 2025): it keeps it from telling real texts apart. At every token, only the positions that
     both texts have are compared.
     """
+    _check("relativistic_tie", real, real_mask, fake, fake_mask)
     ties = (_tie_loss(real, real_mask) + _tie_loss(fake, fake_mask)) / 2
     difference = real - fake
     return masked_mean(_log_normalizer(difference) - difference / 2, real_mask & fake_mask) + ties / 2
@@ -76,7 +85,18 @@ def wasserstein(real: Array, real_mask: Array, fake: Array, fake_mask: Array) ->
 
     It has no minimum of its own, so it wants a penalty such as `penalties.gradient_penalty`.
     """
+    _check("wasserstein", real, real_mask, fake, fake_mask)
     return masked_mean(fake, fake_mask) - masked_mean(real, real_mask)
+
+
+def _check(loss: str, real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> None:
+    check_arrays(
+        loss,
+        real=(real, "float [B, T]"),
+        real_mask=(real_mask, "bool [B, T]"),
+        fake=(fake, "float [B, T]"),
+        fake_mask=(fake_mask, "bool [B, T]"),
+    )
 
 
 PAIR_LOSSES: dict[PairLossName, PairLoss] = {
@@ -100,10 +120,11 @@ def build_pair_loss(name: PairLossName, smoothing: float = 0.0) -> PairLoss:
         smoothing: how much of each label's probability is given to the other answer; in [0, 1/2).
 
     Raises:
-        ValueError: where smoothing is out of range, or not 0 and the loss has no such probabilities.
+        ValueError: no loss has that name, smoothing is out of range, or it is not 0 and the loss has no such
+            probabilities.
     """
-    if not 0 <= smoothing < 0.5:
-        raise ValueError(f"label smoothing should be at least 0 and below 0.5, not {smoothing}")
+    check_choice("the pair loss", name, PAIR_LOSSES)
+    LABEL_SMOOTHING.check("label smoothing", smoothing)
     if smoothing == 0:
         return PAIR_LOSSES[name]
     if name not in SMOOTHABLE:
@@ -112,11 +133,21 @@ def build_pair_loss(name: PairLossName, smoothing: float = 0.0) -> PairLoss:
     return functools.partial(smoothed, smoothing=smoothing)
 
 
+def pair_loss_name(loss: PairLoss) -> tuple[PairLossName | None, float]:
+    """The name and the smoothing that `build_pair_loss` makes the loss from; (None, 0) for a loss of the user's own."""
+    plain: Any = loss
+    smoothing = 0.0
+    if isinstance(plain, functools.partial) and plain.keywords.keys() == {"smoothing"} and not plain.args:
+        plain, smoothing = plain.func, plain.keywords["smoothing"]
+    return next(((name, smoothing) for name, known in PAIR_LOSSES.items() if known is plain), (None, 0.0))
+
+
 def pair_accuracy(real: Array, fake: Array) -> Array:
     """Share of all real-fake pairs that the scores rank rightly, ties counting half: float [B], [B] -> float32 [].
 
     The area under the ROC curve: it needs no threshold, so it means the same for every pair loss; chance is 1/2.
     """
+    check_arrays("pair_accuracy", real=(real, "float [B]"), fake=(fake, "float [R]"))
     return jnp.heaviside(real[:, None] - fake[None, :], 0.5).mean()
 
 
@@ -129,5 +160,13 @@ def prompt_accuracy(real: Array, fake: Array) -> Array:
     Args:
         real: of the prompts' real texts.
         fake: of R/B generated texts a prompt, neighbours by prompt.
+
+    Raises:
+        ValueError: R is no multiple of B.
     """
+    check_arrays("prompt_accuracy", real=(real, "float [B]"), fake=(fake, "float [R]"))
+    if fake.shape[0] % real.shape[0]:
+        raise ValueError(
+            f"prompt_accuracy: {fake.shape[0]} generated texts are not as many for each of {real.shape[0]}"
+        )
     return jnp.heaviside(jnp.repeat(real, fake.shape[0] // real.shape[0]) - fake, 0.5).mean()

@@ -11,6 +11,22 @@ from gptgan_jax.objectives.estimators import Estimator, Pathwise, PolicyGradient
 from gptgan_jax.objectives.policy_gradients import grpo, maligan, ppo, reinforce, rloo, rollout, weighted_likelihood
 from gptgan_jax.objectives.relaxation import gumbel
 from gptgan_jax.objectives.self_play import spin
+from gptgan_jax.ranges import (
+    BASELINE_DECAY,
+    CLIP,
+    DISCOUNT,
+    DRAWS,
+    EPOCHS,
+    GROUP,
+    LEARNING_RATE,
+    MINIBATCHES,
+    REFRESH_EVERY,
+    RELAXATION_TEMPERATURE,
+    ROLLOUTS,
+    SAMPLES,
+    SELF_PLAY_SCALE,
+    WEIGHTS_BASELINE,
+)
 from gptgan_jax.schema import config_dataclass, key
 
 
@@ -19,8 +35,8 @@ class _WithBaseline:
     baseline: Literal["moving_average", "learned", "leave_one_out", "none"] = key(
         "moving_average", "what is taken from the returns: their average so far, a learned value, the others' mean"
     )
-    baseline_decay: float = key(0.9, "weight of the past in the moving average", ge=0, lt=1)
-    value_learning_rate: float = key(1e-3, "of the learned value", gt=0)
+    baseline_decay: float = key(0.9, "weight of the past in the moving average", BASELINE_DECAY)
+    value_learning_rate: float = key(1e-3, "of the learned value", LEARNING_RATE)
 
     def build_baseline(self) -> Baseline:
         """The baseline."""
@@ -34,14 +50,14 @@ class _WithBaseline:
 
 @config_dataclass
 class _Discounted:
-    discount: float = key(1.0, "how much of the following token's return a token is credited with", ge=0, le=1)
+    discount: float = key(1.0, "how much of the following token's return a token is credited with", DISCOUNT)
 
 
 @config_dataclass
 class _Clipped:
-    clip: float = key(0.2, "how far a probability ratio may move and still be rewarded for it", gt=0, lt=1)
-    epochs: int = key(1, "passes over the texts of a step", ge=1)
-    minibatches: int = key(1, "updates a pass; divides the texts of a step", ge=1)
+    clip: float = key(0.2, "how far a probability ratio may move and still be rewarded for it", CLIP, lt=1)
+    epochs: int = key(1, "passes over the texts of a step", EPOCHS)
+    minibatches: int = key(1, "updates a pass; divides the texts of a step", MINIBATCHES)
     ratio: Literal["token", "sequence"] = key("token", "ratio of each token's probability, or of the whole text's")
 
 
@@ -57,7 +73,7 @@ class RolloutConfig(_WithBaseline):
     """Monte-Carlo rollouts of every prefix (SeqGAN, Yu et al. 2017); judges whole texts."""
 
     kind: Literal["rollout"] = "rollout"
-    rollouts: int = key(16, "continuations of each prefix", ge=1)
+    rollouts: int = key(16, "continuations of each prefix", ROLLOUTS)
 
 
 @config_dataclass
@@ -65,7 +81,7 @@ class RlooConfig(_Discounted):
     """REINFORCE with the leave-one-out baseline of the prompt's other texts (Ahmadian et al. 2024)."""
 
     kind: Literal["rloo"] = "rloo"
-    samples: int = key(4, "texts a prompt", ge=2)
+    samples: int = key(4, "texts a prompt", GROUP)
 
 
 @config_dataclass
@@ -73,7 +89,7 @@ class PpoConfig(_Clipped, _WithBaseline, _Discounted):
     """Proximal policy optimisation (Schulman et al. 2017)."""
 
     kind: Literal["ppo"] = "ppo"
-    epochs: int = key(4, "passes over the texts of a step", ge=1)
+    epochs: int = key(4, "passes over the texts of a step", EPOCHS)
 
 
 @config_dataclass
@@ -81,7 +97,7 @@ class GrpoConfig(_Clipped, _Discounted):
     """Group-relative policy optimisation (Shao et al. 2024)."""
 
     kind: Literal["grpo"] = "grpo"
-    samples: int = key(8, "texts a prompt", ge=2)
+    samples: int = key(8, "texts a prompt", GROUP)
     deviation: bool = key(True, "divide by the deviation of the group's returns")
     length_normalised: bool = key(False, "average over a text's tokens, as the paper does")
 
@@ -91,8 +107,8 @@ class MaliganConfig:
     """Likelihood of written texts, weighted by D/(1 - D) (MaliGAN, Che et al. 2017); judges whole texts."""
 
     kind: Literal["maligan"] = "maligan"
-    samples: int = key(1, "texts a prompt; weights are normalised over them, or over the batch where it is 1", ge=1)
-    baseline: float = key(1.0, "taken from N times each weight; 1 centres them", ge=0, le=1)
+    samples: int = key(1, "texts a prompt; weights are normalised over them, or over the batch where it is 1", SAMPLES)
+    baseline: float = key(1.0, "taken from N times each weight; 1 centres them", WEIGHTS_BASELINE)
 
 
 @config_dataclass
@@ -100,7 +116,7 @@ class WeightedLikelihoodConfig:
     """Likelihood of written texts, weighted by D (cooperative, Lamprier et al. 2022); judges whole texts."""
 
     kind: Literal["weighted_likelihood"] = "weighted_likelihood"
-    samples: int = key(1, "texts a prompt; weights are normalised over them, or over the batch where it is 1", ge=1)
+    samples: int = key(1, "texts a prompt; weights are normalised over them, or over the batch where it is 1", SAMPLES)
 
 
 @config_dataclass
@@ -109,9 +125,9 @@ class GumbelConfig:
 
     kind: Literal["gumbel"] = "gumbel"
     straight_through: bool = key(True, "the discriminator reads tokens, the gradient relaxed ones; false: both relaxed")
-    temperature: float = key(1.0, "of the relaxation, at the start", gt=0)
-    final_temperature: float = key(0.01, "at the end of the phase, reached exponentially", gt=0)
-    draws: int = key(1, "of the noise for each text, averaged", ge=1)
+    temperature: float = key(1.0, "of the relaxation, at the start", RELAXATION_TEMPERATURE)
+    final_temperature: float = key(0.01, "at the end of the phase, reached exponentially", RELAXATION_TEMPERATURE)
+    draws: int = key(1, "of the noise for each text, averaged", DRAWS)
 
 
 @config_dataclass
@@ -119,8 +135,8 @@ class SpinConfig:
     """Self-play against an earlier generator, without a discriminator (SPIN, Chen et al. 2024)."""
 
     kind: Literal["spin"] = "spin"
-    scale: float = key(0.1, "the paper's lambda: of log-probability ratios in the loss", gt=0)
-    refresh_every: int = key(100, "steps of an iteration, after which the generator is its own opponent", ge=1)
+    scale: float = key(0.1, "the paper's lambda: of log-probability ratios in the loss", SELF_PLAY_SCALE)
+    refresh_every: int = key(100, "steps of an iteration, after which the generator is its own opponent", REFRESH_EVERY)
 
 
 @config_dataclass

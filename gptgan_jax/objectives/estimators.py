@@ -9,6 +9,7 @@ returns one of these tuples; docs/extending.md writes one.
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.types import Array, PyTree, Sample
 
 Metrics = dict[str, Array]
@@ -31,6 +32,25 @@ class Experience(NamedTuple):
     hidden: Array
     samples: int
 
+    def check(self, function: str, **others: tuple[Array, str]) -> None:
+        """Checks the arrays that estimators read, and others that go with them: see `check_arrays`.
+
+        Raises:
+            TypeError, ValueError: one has another type or shape; `function` and the argument are named.
+        """
+        check_arrays(
+            function,
+            rewards=(self.rewards, "float [R, T]"),
+            mask=(self.sample.mask, "bool [R, T]"),
+            **others,
+        )
+
+    def check_groups(self, function: str) -> None:
+        """Raises ValueError if the rows are not `samples` texts for each prompt."""
+        rows = self.sample.mask.shape[0]
+        if rows % self.samples:
+            raise ValueError(f"{function}: {rows} texts are not {self.samples} for each prompt")
+
 
 class PolicyGradient(NamedTuple):
     """Score-function estimators: the gradient of log-probabilities, weighted by advantages.
@@ -44,6 +64,7 @@ class PolicyGradient(NamedTuple):
         rollouts: continuations of every prefix whose judgement estimates the value of a token; 0 is none.
         epochs: passes over the texts of a step.
         minibatches: updates a pass.
+        whole_texts: its advantages are those of whole texts, so that rewards should be paid at the last token alone.
     """
 
     init: Callable[[int], PyTree]
@@ -53,6 +74,7 @@ class PolicyGradient(NamedTuple):
     rollouts: int = 0
     epochs: int = 1
     minibatches: int = 1
+    whole_texts: bool = False
 
 
 class Pathwise(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.types import Array
 
 KlEstimator = Literal["exact", "low_variance", "reward"]
@@ -21,6 +22,7 @@ def token_log_probs(logits: Array, tokens: Array) -> Array:
 
 
 def _picked(logits: Array, tokens: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    check_arrays("token_log_probs", logits=(logits, "float [..., V]"), tokens=(tokens, "int [...]"))
     chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0].astype(jnp.float32)
     log_total = jax.nn.logsumexp(logits.astype(jnp.float32), axis=-1)
     return chosen - log_total, (logits, tokens, log_total)
@@ -38,11 +40,18 @@ token_log_probs.defvjp(_picked, _picked_gradient)
 
 def cross_entropy(logits: Array, targets: Array, mask: Array) -> Array:
     """Mean negative log-likelihood in nats a token: float [B, T, V], int32 [B, T], bool [B, T] -> float32 []."""
+    check_arrays(
+        "cross_entropy",
+        logits=(logits, "float [B, T, V]"),
+        targets=(targets, "int [B, T]"),
+        mask=(mask, "bool [B, T]"),
+    )
     return masked_mean(-token_log_probs(logits, targets), mask)
 
 
 def entropy(logits: Array) -> Array:
     """Entropy in nats of each next-token distribution: float [..., V] -> float32 [...]."""
+    check_arrays("entropy", logits=(logits, "float [..., V]"))
     logits = logits.astype(jnp.float32)
     # In the form that token_log_probs has, so that XLA computes it once.
     log_probs = logits - jax.nn.logsumexp(logits, axis=-1)[..., None]
@@ -51,11 +60,17 @@ def entropy(logits: Array) -> Array:
 
 def kl_divergence(logits: Array, reference_logits: Array) -> Array:
     """KL(softmax(logits) || softmax(reference_logits)) in nats: float [..., V] twice -> float32 [...]."""
+    check_arrays(
+        "kl_divergence",
+        logits=(logits, "float [..., V]"),
+        reference_logits=(reference_logits, "float [..., V]"),
+    )
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     reference = jax.nn.log_softmax(reference_logits.astype(jnp.float32), axis=-1)
     return (jnp.exp(log_probs) * (log_probs - reference)).sum(axis=-1)
 
 
 def masked_mean(values: Array, mask: Array) -> Array:
-    """Mean of the values where the mask is true; 0 where it is true nowhere."""
+    """Mean of the values where the mask is true, 0 where it is true nowhere: float [...], bool [...] -> float []."""
+    check_arrays("masked_mean", values=(values, "float [...]"), mask=(mask, "bool [...]"))
     return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.rows import ALL_ROWS, Rows
 from gptgan_jax.types import Array
 
@@ -18,7 +19,14 @@ Score = Callable[[Array], Array]
 
 def gradient_norms_squared(score: Score, embeddings: Array) -> Array:
     """Squared length of each text's gradient of its own score: float [B, S, E] -> float32 [B]."""
-    gradient = jax.grad(lambda x: score(x).sum())(embeddings)
+    check_arrays("gradient_norms_squared", embeddings=(embeddings, "float [B, S, E]"))
+
+    def total(embeddings: Array) -> Array:
+        scores = score(embeddings)
+        check_arrays("gradient_norms_squared", embeddings=(embeddings, "float [B, S, E]"), scores=(scores, "float [B]"))
+        return scores.sum()
+
+    gradient = jax.grad(total)(embeddings)
     return jnp.square(gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))).sum(axis=(1, 2))
 
 
@@ -44,6 +52,7 @@ def gradient_penalty(score: Score, real: Array, fake: Array, key: Array, rows: R
     Returns:
         float32 [].
     """
+    check_arrays("gradient_penalty", real=(real, "float [B, S, E]"), fake=(fake, "float [B, S, E]"))
     weight = rows.uniform(key, (real.shape[0], 1, 1), dtype=real.dtype)
     squared = gradient_norms_squared(score, weight * real + (1 - weight) * fake)
     # The square root has no finite derivative at 0, where a score that ignores its text begins.

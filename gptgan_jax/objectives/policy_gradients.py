@@ -5,7 +5,7 @@ test_policy_gradients.py` compares each one's expected gradient with the exact o
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,17 @@ from gptgan_jax.objectives.baselines import (
     text_means,
 )
 from gptgan_jax.objectives.estimators import Experience, Metrics, PolicyGradient
+from gptgan_jax.ranges import (
+    CLIP,
+    DISCOUNT,
+    EPOCHS,
+    GROUP,
+    MINIBATCHES,
+    ROLLOUTS,
+    SAMPLES,
+    WEIGHTS_BASELINE,
+    check_choice,
+)
 from gptgan_jax.types import Array, PyTree
 
 Ratio = Literal["token", "sequence"]
@@ -25,6 +36,7 @@ Ratio = Literal["token", "sequence"]
 
 def surrogate(log_probs: Array, experience: Experience, advantages: Array) -> Array:
     """-1/R sum_r sum_t A_rt log p(y_rt): its gradient is minus that of the expected return."""
+    _check_loss("surrogate", log_probs, experience, advantages)
     mask = experience.sample.mask
     return -(jnp.where(mask, advantages, 0.0) * jnp.where(mask, log_probs, 0.0)).sum() / mask.shape[0]
 
@@ -33,13 +45,16 @@ def clipped_surrogate(clip: float, ratio: Ratio = "token") -> Callable[[Array, E
     """PPO's surrogate (Schulman et al. 2017): -1/R sum min(ratio A, clip(ratio, 1 - clip, 1 + clip) A).
 
     Args:
-        clip: how far the ratio may move and still be rewarded for it.
+        clip: how far the ratio may move and still be rewarded for it, above 0.
         ratio: of each token's probability now to that when it was written, which leaves out how the earlier tokens'
             probabilities moved; or of the whole text's, which is the exact importance weight of a text. The latter
             pays a text its advantage at its first token.
     """
+    CLIP.check("clip", clip)
+    check_choice("ratio", ratio, get_args(Ratio))
 
     def loss(log_probs: Array, experience: Experience, advantages: Array) -> Array:
+        _check_loss("clipped_surrogate", log_probs, experience, advantages)
         mask = experience.sample.mask
         moved = jnp.where(mask, log_probs - experience.sample.log_probs, 0.0)
         if ratio == "sequence":
@@ -50,6 +65,15 @@ def clipped_surrogate(clip: float, ratio: Ratio = "token") -> Callable[[Array, E
         return -jnp.where(mask, worse, 0.0).sum() / mask.shape[0]
 
     return loss
+
+
+def _check_loss(loss: str, log_probs: Array, experience: Experience, advantages: Array) -> None:
+    experience.check(
+        loss,
+        log_probs=(log_probs, "float [R, T]"),
+        advantages=(advantages, "float [R, T]"),
+        **{"sample.log_probs": (experience.sample.log_probs, "float [R, T]")},
+    )
 
 
 def reinforce(discount: float = 1.0, baseline: Baseline | None = None) -> PolicyGradient:
@@ -72,9 +96,10 @@ def rollout(rollouts: int = 16, baseline: Baseline | None = None) -> PolicyGradi
     the judgement of the text itself. The expected gradient is that of the expected judgement, exactly.
 
     Args:
-        rollouts: continuations of each prefix.
+        rollouts: continuations of each prefix, at least 1.
         baseline: default: `moving_average()`.
     """
+    ROLLOUTS.check("rollouts", rollouts)
     return _with_baseline(0.0, baseline or moving_average())._replace(rollouts=rollouts)
 
 
@@ -87,6 +112,7 @@ def rloo(samples: int = 4, discount: float = 1.0) -> PolicyGradient:
         samples: texts a prompt, at least 2.
         discount: in [0, 1].
     """
+    GROUP.check("samples", samples)
     return _with_baseline(discount, leave_one_out())._replace(samples=samples)
 
 
@@ -109,8 +135,12 @@ def ppo(
         epochs: passes over the texts.
         minibatches: updates a pass; must divide the texts of a step.
     """
+    EPOCHS.check("epochs", epochs)
+    MINIBATCHES.check("minibatches", minibatches)
     estimator = _with_baseline(discount, baseline or moving_average())
-    return estimator._replace(loss=clipped_surrogate(clip, ratio), epochs=epochs, minibatches=minibatches)
+    return estimator._replace(
+        loss=clipped_surrogate(clip, ratio), epochs=epochs, minibatches=minibatches, whole_texts=ratio == "sequence"
+    )
 
 
 def grpo(
@@ -136,9 +166,17 @@ def grpo(
         length_normalised: average over a text's tokens, as the paper does, which favours long bad and short good texts.
         clip, epochs, minibatches, ratio: see `ppo`.
     """
+    GROUP.check("samples", samples)
+    DISCOUNT.check("discount", discount)
+    EPOCHS.check("epochs", epochs)
+    MINIBATCHES.check("minibatches", minibatches)
     clipped = clipped_surrogate(clip, ratio)
 
     def advantages(state: None, experience: Experience) -> tuple[Array, None, Metrics]:
+        experience.check("grpo")
+        if experience.samples != samples:
+            raise ValueError(f"grpo: experience.samples is {experience.samples}, and the estimator's is {samples}")
+        experience.check_groups("grpo")
         mask = experience.sample.mask
         returns = discounted_returns(experience.rewards, mask, discount)
         groups = text_means(returns, mask).reshape(-1, samples)
@@ -152,7 +190,7 @@ def grpo(
             advantages = advantages / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
         return advantages, None, {"baseline": groups.mean(), "group_deviation": groups.std(axis=1).mean()}
 
-    return PolicyGradient(lambda width: None, advantages, clipped, samples, 0, epochs, minibatches)
+    return PolicyGradient(lambda width: None, advantages, clipped, samples, 0, epochs, minibatches, ratio == "sequence")
 
 
 def maligan(samples: int = 1, baseline: float = 1.0) -> PolicyGradient:
@@ -165,7 +203,9 @@ def maligan(samples: int = 1, baseline: float = 1.0) -> PolicyGradient:
         samples: texts a prompt; weights are normalised over them, or over the batch where it is 1.
         baseline: taken from N times each weight; 1 centres them, and any leaves the expected gradient as it is.
     """
-    return PolicyGradient(lambda width: None, _normalised_weights(baseline), surrogate, samples)
+    SAMPLES.check("samples", samples)
+    WEIGHTS_BASELINE.check("baseline", baseline)
+    return PolicyGradient(lambda width: None, _normalised_weights(baseline), surrogate, samples, whole_texts=True)
 
 
 def weighted_likelihood(samples: int = 1) -> PolicyGradient:
@@ -177,13 +217,16 @@ def weighted_likelihood(samples: int = 1) -> PolicyGradient:
     Args:
         samples: texts a prompt; weights are normalised over them, or over the batch where it is 1.
     """
-    return PolicyGradient(lambda width: None, _normalised_weights(0.0), surrogate, samples)
+    SAMPLES.check("samples", samples)
+    return PolicyGradient(lambda width: None, _normalised_weights(0.0), surrogate, samples, whole_texts=True)
 
 
 def _normalised_weights(baseline: float) -> Callable[[PyTree, Experience], tuple[Array, PyTree, Metrics]]:
     """Advantages N softmax(total reward) - baseline over the N texts of a prompt, or over the batch."""
 
     def advantages(state: PyTree, experience: Experience) -> tuple[Array, PyTree, Metrics]:
+        experience.check("advantages")
+        experience.check_groups("advantages")
         mask = experience.sample.mask
         totals = jnp.where(mask, experience.rewards, 0.0).sum(axis=1)
         size = experience.samples if experience.samples > 1 else len(totals)
@@ -196,10 +239,19 @@ def _normalised_weights(baseline: float) -> Callable[[PyTree, Experience], tuple
 
 
 def _with_baseline(discount: float, baseline: Baseline) -> PolicyGradient:
+    DISCOUNT.check("discount", discount)
+
     def advantages(state: Any, experience: Experience) -> tuple[Array, PyTree, Metrics]:
+        experience.check("advantages")
         mask = experience.sample.mask
         returns = discounted_returns(experience.rewards, mask, discount)
         value = baseline.value(state, experience, returns)
+        # [R] would broadcast along the tokens.
+        if jnp.shape(value) not in ((), (mask.shape[0], 1), mask.shape):
+            raise ValueError(
+                f"the baseline's value has the shape {list(jnp.shape(value))}, and should have [], "
+                f"[R, 1] = {[mask.shape[0], 1]} or [R, T] = {list(mask.shape)}"
+            )
         advantages = jnp.where(mask, returns - value, 0.0)
         tokens = jnp.maximum(mask.sum(), 1)
         metrics = {

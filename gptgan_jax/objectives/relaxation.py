@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from gptgan_jax.objectives.estimators import Metrics, Pathwise
+from gptgan_jax.objectives.shapes import check_arrays
+from gptgan_jax.ranges import DRAWS, RELAXATION_TEMPERATURE
 from gptgan_jax.types import Array
 
 Schedule = Callable[[Array], Array]
@@ -29,9 +31,13 @@ def gumbel(temperature: float | Schedule = 1.0, straight_through: bool = True, d
             reads the relaxed ones.
         draws: of the noise given the tokens, averaged: Rao-Blackwellised straight-through (Paulus et al. 2021).
     """
+    if not callable(temperature):
+        RELAXATION_TEMPERATURE.check("temperature", temperature)
+    DRAWS.check("draws", draws)
     schedule = temperature if callable(temperature) else lambda step: jnp.float32(temperature)
 
     def relax(step: Array, key: Array, logits: Array, tokens: Array) -> Array:
+        check_arrays("gumbel", logits=(logits, "float [R, T, V]"), tokens=(tokens, "int [R, T]"))
         log_probs = jax.nn.log_softmax(logits)
         now = schedule(step)
 
@@ -61,6 +67,7 @@ def conditional_perturbed(key: Array, log_probs: Array, tokens: Array) -> Array:
         log_probs: float32 [..., V], normalised.
         tokens: int32 [...].
     """
+    check_arrays("conditional_perturbed", log_probs=(log_probs, "float [..., V]"), tokens=(tokens, "int [...]"))
     logs = jnp.log(jnp.maximum(jax.random.exponential(key, log_probs.shape, log_probs.dtype), 1e-30))
     is_token = jnp.arange(log_probs.shape[-1]) == tokens[..., None]
     top = jnp.where(is_token, logs, 0.0).sum(axis=-1, keepdims=True)

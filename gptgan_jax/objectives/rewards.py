@@ -6,12 +6,14 @@ adversarial.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
 from gptgan_jax.objectives.likelihood import masked_mean
+from gptgan_jax.objectives.shapes import check_arrays
+from gptgan_jax.ranges import DISCOUNT, SHARPNESS, check_choice
 from gptgan_jax.types import Array
 
 
@@ -38,6 +40,16 @@ class Judgement(NamedTuple):
     fake_classes: Array | None = None
     fake_label: Array | None = None
 
+    def check(self, reward: str) -> None:
+        """Raises ValueError or TypeError for scores and masks of other shapes or types; `reward` is named."""
+        check_arrays(
+            reward,
+            fake=(self.fake, "float [R, T]"),
+            fake_mask=(self.fake_mask, "bool [R, T]"),
+            real=(self.real, "float [B, T]"),
+            real_mask=(self.real_mask, "bool [B, T]"),
+        )
+
 
 Reward = Callable[[Judgement, Array], Array]
 RewardName = Literal[
@@ -55,21 +67,25 @@ RewardName = Literal[
 
 def sigmoid(judgement: Judgement, key: Array) -> Array:
     """2 sigma(score) - 1, between -1 and 1 (d'Autume et al. 2019, ScratchGAN)."""
+    judgement.check("sigmoid")
     return 2 * jax.nn.sigmoid(judgement.fake.astype(jnp.float32)) - 1
 
 
 def logit(judgement: Judgement, key: Array) -> Array:
     """The score itself, log D / (1 - D): the log-odds that the text so far is real."""
+    judgement.check("logit")
     return judgement.fake.astype(jnp.float32)
 
 
 def log_sigmoid(judgement: Judgement, key: Array) -> Array:
     """log D, never above 0: the log-probability that the text so far is real (Goodfellow et al. 2014)."""
+    judgement.check("log_sigmoid")
     return jax.nn.log_sigmoid(judgement.fake.astype(jnp.float32))
 
 
 def softplus(judgement: Judgement, key: Array) -> Array:
     """-log(1 - D), never below 0 (Ho & Ermon 2016, GAIL): what the generator gains in the saturating game."""
+    judgement.check("softplus")
     return jax.nn.softplus(judgement.fake.astype(jnp.float32))
 
 
@@ -79,6 +95,7 @@ def log_ratio(judgement: Judgement, key: Array) -> Array:
     Where s_t is the log-ratio of the two densities of the first t tokens, this is
     log p_real(y_t | y_<t) / p_generator(y_t | y_<t). Over a text it sums to the last score.
     """
+    judgement.check("log_ratio")
     scores = judgement.fake.astype(jnp.float32)
     return scores - jnp.pad(scores[:, :-1], ((0, 0), (1, 0)))
 
@@ -89,6 +106,7 @@ def pair_probability(judgement: Judgement, key: Array) -> Array:
     The probability of Bradley & Terry (1952), as `discrimination.relativistic` fits it. Compared are the scores at the
     same position, of the real texts that have it; where none has it, all real scores that count.
     """
+    judgement.check("pair_probability")
     fake, real = judgement.fake.astype(jnp.float32), judgement.real.astype(jnp.float32)
 
     def mean_won(fake: Array, real: Array, mask: Array) -> Array:
@@ -122,12 +140,12 @@ def ranked(sharpness: float = 1.0) -> Reward:
         sharpness: g, above 0.
 
     Raises:
-        ValueError: where the sharpness is not above 0.
+        ValueError: the sharpness is not above 0.
     """
-    if not sharpness > 0:
-        raise ValueError(f"the sharpness of a ranking should be above 0, not {sharpness}")
+    SHARPNESS.check("the sharpness of a ranking", sharpness)
 
     def reward(judgement: Judgement, key: Array) -> Array:
+        judgement.check("ranked")
         mask = judgement.real_mask
         real = jnp.where(mask, sharpness * judgement.real.astype(jnp.float32), -jnp.inf)
         counts = mask.sum(axis=0)
@@ -147,10 +165,12 @@ def constant(discount: float) -> Reward:
     end, its return grows with their length, and the generator would learn to write long ones.
 
     Args:
-        discount: the estimator's.
+        discount: the estimator's, in [0, 1].
     """
+    DISCOUNT.check("discount", discount)
 
     def reward(judgement: Judgement, key: Array) -> Array:
+        judgement.check("constant")
         return jnp.where(is_last(judgement.fake_mask), 1.0, 1.0 - discount).astype(jnp.float32)
 
     return reward
@@ -158,6 +178,7 @@ def constant(discount: float) -> Reward:
 
 def random(judgement: Judgement, key: Array) -> Array:
     """Control: uniform noise between -1 and 1, drawn anew for every token."""
+    judgement.check("random")
     return jax.random.uniform(key, judgement.fake.shape, jnp.float32, minval=-1.0, maxval=1.0)
 
 
@@ -170,6 +191,7 @@ def relative(reward: Reward) -> Reward:
     """
 
     def relative_reward(judgement: Judgement, key: Array) -> Array:
+        judgement.check("relative")
         level = _mean_by_position(judgement.real.astype(jnp.float32), judgement.real_mask)
         return reward(judgement._replace(fake=judgement.fake.astype(jnp.float32) - level), key)
 
@@ -194,7 +216,11 @@ def build_reward(name: RewardName, discount: float, relative: bool = False) -> R
         discount: the estimator's.
         relative: see the function `relative`. It changes neither `pair_probability` and `ranked`, which are made of
             differences already, nor the controls.
+
+    Raises:
+        ValueError: no reward has that name.
     """
+    check_choice("the reward", name, get_args(RewardName))
     if name in _OF_SCORES:
         return _relative(_OF_SCORES[name]) if relative else _OF_SCORES[name]
     others: dict[RewardName, Reward] = {
@@ -206,8 +232,15 @@ def build_reward(name: RewardName, discount: float, relative: bool = False) -> R
     return others[name]
 
 
+def reward_name(reward: Reward) -> RewardName | None:
+    """The name of a reward that is one of this module's functions; None for any other, such as one that they return."""
+    named: dict[RewardName, Reward] = {**_OF_SCORES, "pair_probability": pair_probability, "random": random}
+    return next((name for name, known in named.items() if known is reward), None)
+
+
 def is_last(mask: Array) -> Array:
     """True at each row's last token: bool [B, T] -> bool [B, T]."""
+    check_arrays("is_last", mask=(mask, "bool [B, T]"))
     following = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
     return mask & ~following
 

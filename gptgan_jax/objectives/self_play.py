@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from gptgan_jax.objectives.estimators import Metrics, SelfPlay
+from gptgan_jax.objectives.shapes import check_arrays
+from gptgan_jax.ranges import REFRESH_EVERY, SELF_PLAY_SCALE
 from gptgan_jax.types import Array
 
 
@@ -18,8 +20,17 @@ def spin(scale: float = 0.1, refresh_every: int = 100) -> SelfPlay:
         scale: the paper's lambda, above 0.
         refresh_every: steps of an iteration: then the generator becomes its own reference.
     """
+    SELF_PLAY_SCALE.check("scale", scale)
+    REFRESH_EVERY.check("refresh_every", refresh_every)
 
     def loss(real: Array, reference_real: Array, written: Array, reference_written: Array) -> tuple[Array, Metrics]:
+        check_arrays(
+            "spin",
+            real=(real, "float [B]"),
+            reference_real=(reference_real, "float [B]"),
+            written=(written, "float [B]"),
+            reference_written=(reference_written, "float [B]"),
+        )
         margin = (real - reference_real) - (written - reference_written)
         metrics = {"margin": margin.mean(), "preferred_real": (margin > 0).mean(dtype=jnp.float32)}
         return jax.nn.softplus(-scale * margin).mean(), metrics

@@ -1,17 +1,22 @@
 """What two players play: the networks, the losses and the regularisers, checked against each other."""
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import optax
 
+from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
-from gptgan_jax.objectives.discrimination import PairLoss, non_saturating
-from gptgan_jax.objectives.estimators import Estimator, PolicyGradient, SelfPlay
+from gptgan_jax.objectives.compatibility import Choices, reasons
+from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
+from gptgan_jax.objectives.estimators import Estimator, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.policy_gradients import reinforce
-from gptgan_jax.objectives.rewards import Reward, sigmoid
+from gptgan_jax.objectives.rewards import Reward, reward_name, sigmoid
+from gptgan_jax.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, check_choice
 from gptgan_jax.rows import Rows
+
+NO_NEXT_TOKEN = "needs a Transformer discriminator: others predict no next token; set it to 0"
 
 
 class Demonstrations(NamedTuple):
@@ -110,26 +115,44 @@ class Game(NamedTuple):
         return bool(self.kl_weight) or isinstance(self.estimator, SelfPlay)
 
     def check(self) -> None:
-        """Raises ValueError where the parts do not go together."""
-        if not self.temperature > 0:
-            raise ValueError(f"temperature should be above 0 to train at, not {self.temperature}")
-        policy = isinstance(self.estimator, PolicyGradient)
-        if isinstance(self.estimator, PolicyGradient) and self.estimator.rollouts and self.dense:
-            raise ValueError("rollouts judge whole texts; set dense to false")
-        if self.demonstrations is not None and not policy:
-            raise ValueError("demonstrations are texts with a reward; only policy gradients learn from those")
-        if self.kl_weight and self.kl_estimator == "reward" and not policy:
-            raise ValueError("kl_estimator reward needs an estimator with rewards, a policy gradient")
-        rollouts = isinstance(self.estimator, PolicyGradient) and self.estimator.rollouts
-        if self.kl_weight and self.kl_estimator == "reward" and rollouts:
-            raise ValueError("rollouts take values of tokens, not rewards that add up; use another kl_estimator")
-        if isinstance(self.estimator, SelfPlay) and (self.kl_weight or self.entropy_weight):
-            raise ValueError("self-play has its own reference: kl_weight and entropy_weight should be 0")
-        if self.next_token_weight and self.discriminator.next_logits is None:
-            raise ValueError("next_token_weight needs a Transformer discriminator: others predict no next token")
-        if self.class_weight and not self.discriminator.classes:
-            raise ValueError("class_weight needs a discriminator with classes: build_discriminator(..., classes=K)")
-        if not (self.class_weight or self.real_fake_weight):
-            raise ValueError("class_weight and real_fake_weight are both 0: nothing would train the discriminator")
-        if self.replay_size and not 0 < self.replay_share < 1:
-            raise ValueError(f"replay_share should be between 0 and 1, not {self.replay_share}")
+        """Checks every number, and that the choices go together, by the rules that hold for configurations.
+
+        Raises:
+            ValueError: one line that names what is wrong, and what would be right.
+            TypeError: something is not of its kind, such as a text instead of a number.
+        """
+        for name, allowed in GAME.items():
+            if name != "replay_share" or self.replay_size:
+                allowed.check(name, getattr(self, name))
+        check_choice("kl_estimator", self.kl_estimator, get_args(KlEstimator))
+        if not isinstance(self.estimator, PolicyGradient | Pathwise | SelfPlay):
+            raise TypeError(f"estimator should be a PolicyGradient, Pathwise or SelfPlay, not {self.estimator!r}")
+        if isinstance(self.estimator, PolicyGradient):
+            for name, allowed in POLICY_GRADIENT.items():
+                allowed.check(f"estimator.{name}", getattr(self.estimator, name))
+        for name, allowed in DEMONSTRATIONS.items() if self.demonstrations is not None else ():
+            allowed.check(f"demonstrations.{name}", getattr(self.demonstrations, name))
+        for reason in reasons(self._choices()):
+            raise UserError(reason)
+
+    def _choices(self) -> Choices:
+        """What the rules look at."""
+        same = {name: getattr(self, name) for name in Choices._fields if name in self._fields}
+        loss, smoothing = pair_loss_name(self.pair_loss)
+        network = self.discriminator.config  # None where it is the user's own
+        return Choices(
+            **same
+            | {
+                "pair_loss": loss,
+                "label_smoothing": smoothing,
+                "reward": reward_name(self.reward),
+                "demonstrations": self.demonstrations is not None,
+            },
+            estimator_name=f"estimator ({type(self.estimator).__name__})",
+            bounded_slope=getattr(network, "spectral_norm", True),
+            has_second_derivatives=getattr(network, "attention", "dense") != "flash",
+            no_next_token=None if self.discriminator.next_logits else NO_NEXT_TOKEN,
+            has_classes=self.discriminator.classes > 0,
+            key=lambda name: name,
+            no_demonstrations=("demonstrations", "None"),
+        )

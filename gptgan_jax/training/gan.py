@@ -66,11 +66,20 @@ def gan_from(generator: Generator, discriminator: Discriminator, **options: Any)
         options: the other attributes of `Game`: estimator, pair_loss, reward, dense, temperature, ...
 
     Raises:
-        ValueError: where the parts do not go together.
+        ValueError: where the parts do not go together, or a number is out of its range; see `Game.check`.
         TypeError: for an option that `Game` does not have.
     """
-    game = Game(generator, discriminator, **options)
+    return gan_of(Game(generator, discriminator, **options))
+
+
+def gan_of(game: Game) -> Gan:
+    """The functional loop of a game; `gan_from` with the parts put together already.
+
+    Raises:
+        ValueError, TypeError: see `Game.check`.
+    """
     game.check()
+    generator, discriminator = game.generator, game.discriminator
     optimize_g, optimize_d = game.generator_optimizer, game.discriminator_optimizer
 
     def init(key: Array, batch: Batch) -> GanState:

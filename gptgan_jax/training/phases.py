@@ -15,8 +15,8 @@ from gptgan_jax.objectives.estimator_configs import build_estimator
 from gptgan_jax.objectives.estimators import PolicyGradient
 from gptgan_jax.objectives.rewards import Reward, build_reward
 from gptgan_jax.optimizers import build_optimizer
-from gptgan_jax.training.game import Demonstrations
-from gptgan_jax.training.gan import Gan, Step, gan_from
+from gptgan_jax.training.game import Demonstrations, Game
+from gptgan_jax.training.gan import Gan, Step, gan_of
 from gptgan_jax.training.sharding import Placement
 
 
@@ -24,6 +24,20 @@ def build_gan(
     config: Config, phase: Phase, generator: Generator, discriminator: Discriminator, axis_name: str | None = None
 ) -> Gan:
     """The functional loop of one phase, with that phase's optimisers; see `Game.axis_name`."""
+    return gan_of(game_of(config, phase, generator, discriminator, axis_name))
+
+
+def game_of(
+    config: Config, phase: Phase, generator: Generator, discriminator: Discriminator, axis_name: str | None = None
+) -> Game:
+    """What a phase plays: every key of the configuration that reaches a step is in an attribute of it.
+
+    Args:
+        config: of the run.
+        phase: whose optimisers it has. What only the adversarial phase uses has its default in the others.
+        generator, discriminator: the two players.
+        axis_name: see `Game.axis_name`.
+    """
     objective, adversarial = config.objective, config.adversarial
     steps = config.steps(phase)
     estimator = build_estimator(objective.estimator, steps)
@@ -58,7 +72,7 @@ def build_gan(
         # The discriminator warms up on as many texts a prompt as it will read.
         adversarial_only = {"estimator": PolicyGradient(lambda width: None, *estimator[1:])}
     classification = objective.classification
-    return gan_from(
+    return Game(
         generator,
         discriminator,
         pair_loss=build_pair_loss(objective.pair_loss, objective.label_smoothing),

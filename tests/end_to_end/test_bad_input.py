@@ -145,6 +145,7 @@ a share of classes alone   | --objective.classification.labelled_share 0.5 | obj
 a share too small          | {class} --data.train labels.json --objective.classification.labelled_share 0.01 | labelled_share 0.01 of warmup.batch_size 8 is not one text
 a share of what all have   | {class} --data.train labels.json --data.valid labels.json --objective.classification.labelled_share 0.5 | every training text has a label; drop the key
 labels alone and a GAN     | {class} --data.train labels.json --objective.classification.real_fake_weight 0 | set adversarial.steps to 0
+labels alone and an energy | {class} --data.train labels.json --objective.classification.real_fake_weight 0 --adversarial.steps 0 --objective.residual_candidates 4 | set objective.residual_candidates to 0
 labels alone and R1        | {class} --data.train labels.json --objective.classification.real_fake_weight 0 --adversarial.steps 0 --objective.r1_weight 1 | set objective.r1_weight to 0
 features for no generator  | {class} --data.train labels.json --adversarial.steps 0 --objective.classification.feature_matching_weight 1 | it needs adversarial.steps
 features of a control      | {class} --data.train labels.json --objective.reward random --objective.classification.feature_matching_weight 1 | is a control only without

@@ -1,0 +1,72 @@
+"""Arrays checked against the shapes and types in their docstrings, when a function is called or traced.
+
+Without it [4] and [4, 1] would broadcast to [4, 4] and give a number. Compiled programs hold nothing of it.
+"""
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+
+_KINDS = {"float": jnp.floating, "int": jnp.integer, "bool": jnp.bool_}
+
+
+def check_arrays(function: str, **arrays: tuple[Any, str]) -> None:
+    """Checks what a function was given.
+
+    Args:
+        function: its name, for the message.
+        **arrays: by the argument's name the array and what it should be, such as "float [B, T]": float (of any width),
+            int or bool, and its dimensions. A letter stands for the same number in all arguments, "..." for the same
+            numbers of any count, a digit for itself, and "float []" is a scalar.
+
+    Raises:
+        TypeError: an argument is no array, or of another type.
+        ValueError: it has another shape.
+    """
+    known: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, (array, expected) in arrays.items():
+        kind, dimensions = _parsed(expected)
+        try:
+            shape, dtype = tuple(array.shape), array.dtype
+        except AttributeError:
+            raise TypeError(f"{function}: {name} is a {type(array).__name__}, and should be {expected}") from None
+        if not jnp.issubdtype(dtype, _KINDS[kind]):
+            raise TypeError(f"{function}: {name} is {dtype} {list(shape)}, and should be {expected}")
+        if not _fits(name, shape, dimensions, known):
+            letters = [letter for letter in dimensions if letter in known and known[letter][1] != name]
+            facts = [f"{letter} = {_shown(*known[letter])}" for letter in letters]
+            where = f" with {', '.join(facts)}" if facts else ""
+            raise ValueError(f"{function}: {name} is {dtype} {list(shape)}, and should be {expected}{where}")
+
+
+def _fits(
+    name: str, shape: tuple[int, ...], dimensions: tuple[str, ...], known: dict[str, tuple[tuple[int, ...], str]]
+) -> bool:
+    """Whether a shape has these dimensions; what it says of letters that were not known is noted."""
+    free = len(shape) - len(dimensions) + 1  # what "..." stands for
+    if "..." not in dimensions and len(shape) != len(dimensions):
+        return False
+    if free < 0:
+        return False
+    at = 0
+    for dimension in dimensions:
+        width = free if dimension == "..." else 1
+        found, at = shape[at : at + width], at + width
+        if dimension.isdigit():
+            if found != (int(dimension),):
+                return False
+        elif known.setdefault(dimension, (found, name))[0] != found:
+            return False
+    return True
+
+
+def _shown(numbers: tuple[int, ...], name: str) -> str:
+    return f"{numbers[0] if len(numbers) == 1 else list(numbers)} of {name}"
+
+
+@functools.cache
+def _parsed(expected: str) -> tuple[str, tuple[str, ...]]:
+    """The kind and the dimensions of "float [B, T]"."""
+    kind, _, dimensions = expected.partition(" ")
+    return kind, tuple(dimensions.strip("[]").replace(" ", "").split(",")) if dimensions != "[]" else ()
