@@ -167,6 +167,6 @@ def prompt_accuracy(real: Array, fake: Array) -> Array:
     check_arrays("prompt_accuracy", real=(real, "float [B]"), fake=(fake, "float [R]"))
     if fake.shape[0] % real.shape[0]:
         raise ValueError(
-            f"prompt_accuracy: {fake.shape[0]} generated texts are not as many for each of {real.shape[0]}"
+            f"prompt_accuracy: fake has {fake.shape[0]} texts, and should have as many for each of {real.shape[0]} real"
         )
     return jnp.heaviside(jnp.repeat(real, fake.shape[0] // real.shape[0]) - fake, 0.5).mean()
