@@ -5,17 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from behaviour import of_estimator, same
 from pydantic import TypeAdapter, ValidationError
 
 from gptgan_jax import (
     Estimator,
-    Experience,
     Pathwise,
     PolicyGradient,
-    Sample,
     SelfPlay,
     grpo,
     gumbel,
@@ -116,56 +114,21 @@ def float64() -> Iterator[None]:
         yield
 
 
-def behaviour(estimator: Estimator) -> list[Any]:
-    """What an estimator does in two steps with one lot of numbers: its kind, and everything that it returns."""
-    rng, found = np.random.default_rng(0), []
-    state: Any = estimator.init(4)
-    if isinstance(estimator, PolicyGradient):
-        found += [estimator.samples, estimator.rollouts, estimator.epochs, estimator.minibatches]
-        for _ in range(2):
-            mask = jnp.asarray(np.arange(4) < np.resize([4, 2, 1, 3, 4], 24)[:, None])
-            was, paid, log_probs = (jnp.asarray(x) for x in rng.normal(0, 0.5, (3, 24, 4)) * np.asarray(mask))
-            sample = Sample(jnp.zeros((24, 4), jnp.int32), mask, was)
-            experience = Experience(sample, paid, jnp.asarray(rng.normal(0, 1, (24, 4, 4))), estimator.samples)
-            advantages, state, metrics = estimator.advantages(state, experience)
-            loss = jax.value_and_grad(estimator.loss)(log_probs, experience, advantages)
-            found += [advantages, state, metrics, loss]
-    elif isinstance(estimator, Pathwise):
-        logits, tokens = jnp.asarray(rng.normal(0, 1, (3, 2, 4))), jnp.asarray(rng.integers(0, 4, (3, 2)))
-        for _ in range(2):
-            found.append(estimator.relax(state, jax.random.key(0), logits, tokens))
-            state, metrics = estimator.advance(state)
-            found += [state, metrics]
-    else:
-        found.append(estimator.loss(*(jnp.asarray(x) for x in rng.normal(-3, 2, (4, 5)))))
-        for _ in range(7):
-            state, renew = estimator.refresh(state)
-            found += [state, renew]
-    return [type(estimator).__name__, found]
-
-
-def same(first: list[Any], second: list[Any]) -> bool:
-    if jax.tree.structure(first) != jax.tree.structure(second) or first[0] != second[0]:
-        return False
-    pairs = zip(jax.tree.leaves(first[1]), jax.tree.leaves(second[1]), strict=True)
-    return all(np.allclose(x, y, rtol=1e-6, atol=1e-7) for x, y in pairs)
-
-
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_configuration_builds_the_estimator_it_names_with_its_options(name: str) -> None:
     config, options, expected = OPTIONS[name]
-    assert same(behaviour(build_estimator(config(**options), STEPS)), behaviour(expected))
+    assert same(of_estimator(build_estimator(config(**options), STEPS)), of_estimator(expected))
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_changes_the_estimator(name: str) -> None:
     config, options, expected = OPTIONS[name]
-    whole = behaviour(expected)
+    whole = of_estimator(expected)
     for option, chosen in options.items():
         if (option, chosen) == ("baseline", "moving_average"):  # the default
             continue
         fewer = {key: value for key, value in options.items() if key != option}
-        assert not same(behaviour(build_estimator(config(**fewer), STEPS)), whole), option
+        assert not same(of_estimator(build_estimator(config(**fewer), STEPS)), whole), option
 
 
 @pytest.mark.parametrize(
@@ -183,7 +146,7 @@ def test_every_option_changes_the_estimator(name: str) -> None:
     ids=lambda x: getattr(x, "kind", ""),
 )
 def test_the_defaults_of_a_section_are_those_of_the_function(config: Any, expected: Estimator) -> None:
-    assert same(behaviour(build_estimator(config, STEPS)), behaviour(expected))
+    assert same(of_estimator(build_estimator(config, STEPS)), of_estimator(expected))
 
 
 @pytest.mark.parametrize("kind", [config.kind for config, _, _ in OPTIONS.values()])
@@ -290,9 +253,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_factory_of_the_users_builds_the_estimator_with_its_options(module: str) -> None:
     config = CustomConfig(factory=f"{module}:mine", options={"samples": 3, "discount": 0.7})
-    assert same(behaviour(build_estimator(config, STEPS)), behaviour(rloo(3, 0.7)))
-    assert same(behaviour(build_estimator(CustomConfig(factory=f"{module}:play"), STEPS)), behaviour(spin()))
-    assert same(behaviour(build_estimator(CustomConfig(factory=f"{module}:relaxed"), STEPS)), behaviour(gumbel()))
+    assert same(of_estimator(build_estimator(config, STEPS)), of_estimator(rloo(3, 0.7)))
+    assert same(of_estimator(build_estimator(CustomConfig(factory=f"{module}:play"), STEPS)), of_estimator(spin()))
+    assert same(of_estimator(build_estimator(CustomConfig(factory=f"{module}:relaxed"), STEPS)), of_estimator(gumbel()))
 
 
 @pytest.mark.parametrize(
