@@ -18,8 +18,9 @@ from typing import Annotated, Any, Literal
 
 import tokenizers
 from pydantic import Field
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import models, normalizers, pre_tokenizers
 
+from gptgan_jax.data.byte_pairs import fit_byte_pairs
 from gptgan_jax.data.chat_templates import (
     BREAK,
     TEMPLATE_KEY,
@@ -546,17 +547,8 @@ def _fit_words(config: WordTokenizer, corpus: Corpus) -> Tokenizer:
 
 
 def _fit_bpe(config: BpeTokenizer, corpus: Corpus) -> Tokenizer:
-    backend = tokenizers.Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(_training_texts(corpus), trainer)
-    return _own(backend)
+    prompts = [prompt_text(prompt) for prompt in corpus.train.prompts or ()]
+    return _own(fit_byte_pairs(corpus.train.texts, prompts, config.vocab_size, SPECIAL_TOKENS))
 
 
 def _training_texts(corpus: Corpus) -> Iterator[str]:

@@ -1,0 +1,100 @@
+"""Where one unit of a text ends: words between spaces, or characters in scripts that have no spaces between words."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+Unit = Literal["word", "character"]
+# How a unit is called where several of them are counted.
+PLURALS: dict[Unit, str] = {"word": "words", "character": "characters"}
+
+# Letters and marks, without digits and punctuation, as ranges of a regular expression's character class. They are
+# written out, since Python's `re` knows no scripts and the names that others give them differ.
+IDEOGRAPHS = (
+    "\u2e80-\u2fd5\u3005-\u3007\u3021-\u3029\u3031-\u3035\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han
+    "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # Hiragana and Katakana
+    "\u3105-\u312f\u31a0-\u31bf\ua000-\ua48c"  # Bopomofo and Yi
+    "\U00016fe0-\U00018dff\U0001b000-\U0001b2ff\U00020000-\U000323af"  # Tangut, Nushu, rare kana and Han
+)
+SYLLABIC = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e80-\u0ecf\u0edc-\u0edf"  # Thai and Lao
+    "\u0f00\u0f40-\u0fbc"  # Tibetan
+    "\u1000-\u103f\u1050-\u108f\u109a-\u109f\ua9e0-\ua9ef\ua9fa-\ua9fe\uaa60-\uaa7f"  # Burmese and its neighbours
+    "\u1780-\u17d3\u17d7\u17dc\u17dd"  # Khmer
+    "\u1950-\u1974\u1980-\u19c9\u1a20-\u1a7f\uaa80-\uaadf"  # Tai Le, New Tai Lue, Tai Tham, Tai Viet
+    "\u1b00-\u1b4b\ua980-\ua9c0"  # Balinese and Javanese
+)
+UNSPACED = IDEOGRAPHS + SYLLABIC
+
+# Text of such a script may come with its words set apart by spaces. Chinese words have 1.7 characters and Japanese ones
+# little more, Thai and Khmer words 4 to 6: what is longer on average is phrases.
+_LONGEST_WORDS = {IDEOGRAPHS: 3.0, SYLLABIC: 9.0}
+_RUNS = {letters: re.compile(f"[{letters}]") for letters in _LONGEST_WORDS}
+_SPACED_WORD = re.compile(rf"(?:(?![{UNSPACED}])[^\W_])+")
+# Enough to tell: so many texts, spread over all of them, and so many characters of each.
+_LOOKED_AT = 2000
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """How texts use spaces.
+
+    Attributes:
+        unspaced: of their words and unspaced characters the share that are characters of scripts without spaces.
+        phrases: the same, of such scripts whose words are not set apart by spaces here either.
+        alone: of texts and prompts the share without any space inside.
+    """
+
+    unspaced: float
+    phrases: float
+    alone: float
+
+    @property
+    def unit(self) -> Unit:
+        """Characters where most texts have no space at all, or are mostly phrases of a script without spaces."""
+        return "character" if max(self.phrases, self.alone) > 0.5 else "word"
+
+
+def spacing_of(texts: Sequence[str], prompts: Sequence[str] = ()) -> Spacing:
+    """Looks at real texts, and at the prompts that they answer, if any: one-word answers to questions are words.
+
+    Args:
+        texts: N texts; blank ones tell nothing.
+        prompts: any number.
+    """
+    chunks = [text.split() for text in _some(texts)]
+    chunks = [words for words in chunks if words]
+    asked = [words for words in (prompt.split() for prompt in _some(prompts)) if words]
+    if not chunks:
+        return Spacing(0.0, 0.0, 0.0)
+    unspaced = phrases = 0
+    for letters, longest in _LONGEST_WORDS.items():
+        counts = [len(_RUNS[letters].findall(word)) for word in chain.from_iterable(chunks)]
+        count, having = sum(counts), sum(map(bool, counts))
+        unspaced += count
+        phrases += count if count > longest * having else 0
+    words = sum(len(_SPACED_WORD.findall(word)) for word in chain.from_iterable(chunks))
+    alone = sum(len(one) == 1 for one in [*chunks, *asked]) / (len(chunks) + len(asked))
+    total = max(unspaced + words, 1)
+    return Spacing(unspaced / total, phrases / total, alone)
+
+
+def units_of(texts: Sequence[str], unit: Unit) -> list[list[str]]:
+    """Each text as words, split at white space, or as characters (Unicode code points), white space left out."""
+    words = [text.split() for text in texts]
+    return words if unit == "word" else [list("".join(one)) for one in words]
+
+
+def first_units(text: str, count: int, unit: Unit) -> str:
+    """The beginning of a text with at most so many units; of words, white space is made equal."""
+    if unit == "word":
+        return " ".join(text.split()[:count])
+    ends = [i for i, character in enumerate(text, 1) if not character.isspace()]
+    return text.strip() if count >= len(ends) else text[: ends[count - 1]].strip() if count else ""
+
+
+def _some(texts: Sequence[str]) -> list[str]:
+    step = max(len(texts) // _LOOKED_AT, 1)
+    return [text[:_LOOKED_AT] for text in texts[::step]]
