@@ -1,6 +1,7 @@
 """Whether answers are right: exact match of the final answer."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,7 +12,11 @@ from gptgan_jax.evaluation.results import Figure
 
 # What GSM8K writes between the working and the answer (Cobbe et al. 2021, "Training verifiers to solve math problems").
 MARK = "####"
-_COMMA_IN_NUMBER = re.compile(r"(?<=\d),(?=\d{3}\b)")
+# Before a unit of measurement of another script, too: 1,000 and then the word for metres.
+_COMMA_IN_NUMBER = re.compile(r"(?<=\d),(?=\d{3}(?:\b|[^\x00-\x7f]))")
+_FULL_WIDTH = re.compile("[\u3000\uff00-\uffef]+")
+# Full stops: of English, of Chinese and Japanese, of Indian scripts, of Urdu, Ethiopic, Burmese, Khmer and Armenian.
+_STOPS = tuple(".。।॥۔።။។։")
 
 
 def final_answer(text: str) -> str:
@@ -19,14 +24,25 @@ def final_answer(text: str) -> str:
 
     White space is made equal, case dropped, and so are a dollar sign before, a percent sign or full stop after it and
     commas between a number's thousands; a number is written without zeros that say nothing, so that 1,200.0 is 1200.
+    Full-width letters, digits and signs are the plain ones, composed and decomposed letters are equal, and the full
+    stop may be that of another script.
     """
-    answer = " ".join(text.rpartition(MARK)[2].split()).casefold()
-    answer = _COMMA_IN_NUMBER.sub("", answer).removesuffix(".").removeprefix("$").removesuffix("%").strip()
+    answer = " ".join(_plain(text).rpartition(MARK)[2].split()).casefold()
+    answer = _COMMA_IN_NUMBER.sub("", answer)
+    answer = answer[:-1] if answer.endswith(_STOPS) else answer
+    answer = answer.removeprefix("$").removesuffix("%").strip()
     try:
         number = float(answer) if answer.isascii() and any(char.isdigit() for char in answer) else None
     except ValueError:
         return answer
     return answer if number is None or number != number or abs(number) > 2**53 else f"{number:.15g}"
+
+
+def _plain(text: str) -> str:
+    """A text with full-width and half-width forms made plain. All of NFKC would make 10² the number 102."""
+    return unicodedata.normalize(
+        "NFC", _FULL_WIDTH.sub(lambda found: unicodedata.normalize("NFKC", found.group()), text)
+    )
 
 
 def exact_match(answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
@@ -39,7 +55,7 @@ def exact_match(answers: Sequence[str], references: Sequence[str]) -> np.ndarray
     """
     return np.array(
         [
-            final_answer(answer) == final_answer(real) and (MARK in answer or MARK not in real)
+            final_answer(answer) == final_answer(real) and (MARK in _plain(answer) or MARK not in _plain(real))
             for answer, real in zip(answers, references, strict=True)
         ],
         bool,
@@ -56,7 +72,7 @@ def commonest_answer(answers: Sequence[str]) -> str:
         raise ValueError("no answers, of which one could be the commonest")
     wanted, _ = Counter(map(final_answer, answers)).most_common(1)[0]
     found = next(answer for answer in answers if final_answer(answer) == wanted)
-    return f"{MARK} {wanted}" if MARK in found else found
+    return f"{MARK} {wanted}" if MARK in _plain(found) else found
 
 
 def answer_figures(answers: Sequence[str], references: Sequence[str], drawn: str) -> list[Figure]:
@@ -70,7 +86,7 @@ def answer_figures(answers: Sequence[str], references: Sequence[str], drawn: str
     figures = [
         Figure("exact match", "share", share_of(exact_match(answers, references)), f"{drawn}; final answer", "higher")
     ]
-    if any(MARK in real for real in references):
-        ended = share_of(np.array([MARK in answer for answer in answers]))
+    if any(MARK in _plain(real) for real in references):
+        ended = share_of(np.array([MARK in _plain(answer) for answer in answers]))
         figures.append(Figure("with a final answer", "share", ended, drawn, "higher"))
     return figures

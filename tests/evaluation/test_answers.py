@@ -26,6 +26,20 @@ from gptgan_jax.evaluation.answers import answer_figures, commonest_answer, exac
         ("1e999", "1e999"),
         ("١٢", "١٢"),
         ("12345678901234567890123", "12345678901234567890123"),
+        ("北京。", "北京"),
+        ("北京 ｡", "北京"),
+        ("दिल्ली।", "दिल्ली"),
+        ("کراچی۔", "کراچی"),
+        ("４２", "42"),
+        ("＃＃＃＃　＄１，２００．５０。", "1200.5"),
+        ("５０％", "50"),
+        ("－３．", "-3"),
+        ("ＡＢＣ　ｄ", "abc d"),
+        ("ﾄｳｷｮｳ", "トウキョウ"),
+        ("1,000米", "1000米"),
+        ("1,000km", "1,000km"),
+        ("10²", "10²"),  # not 102
+        ("cafe\u0301", "caf\u00e9"),
     ],
 )
 def test_the_final_answer(text: str, final: str) -> None:
@@ -43,6 +57,10 @@ def test_the_final_answer(text: str, final: str) -> None:
         ("", "#### 72", False),
         ("the horses", "The horses.", True),
         ("the horse", "the horses", False),
+        ("北京。", "北京", True),
+        ("＃＃＃＃ ７２。", "#### 72", True),
+        ("７２", "＃＃＃＃ ７２", False),
+        ("10²", "102", False),
     ],
 )
 def test_an_answer_is_right_where_it_comes_to_the_same(answer: str, real: str, right: bool) -> None:
