@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gptgan_jax.data.grammar import english_scenes
+from gptgan_jax.data.units import units_of
 from gptgan_jax.evaluation.estimates import Estimate, mean_of
 from gptgan_jax.evaluation.ngrams import Words, bleu, distinct_ngrams, distinct_texts, repetition, self_bleu, words_of
 
@@ -74,6 +75,35 @@ def test_self_bleu_of_captions_is_nltks(nltk_bleu: NltkBleu, captions: list[list
     ours = self_bleu(texts, ORDERS)
     for n in ORDERS:
         assert_equal_to_nltk(ours[n][:12], [nltk_bleu(others(texts, i), texts[i], n) for i in range(12)])
+
+
+HAN = st.text(st.sampled_from("明月照高山 a1，。\u3000"), min_size=1, max_size=14)
+
+
+@settings(max_examples=300, deadline=None)
+@given(HAN, st.lists(HAN, min_size=1, max_size=4))
+@example("明月照高山，清风拂柳。", ["明月 照高山。", "山高，风 清"])
+@example("明月", ["明月照", "明"])  # two references as near in length
+@example("ขึ้นเขา", ["ขึ้น เขา", "เขา"])
+def test_bleu_by_characters_is_sacrebleus(text: str, references: list[str]) -> None:
+    metrics = pytest.importorskip("sacrebleu.metrics", reason="sacreBLEU is not installed")
+    (own,), real = units_of([text], "character"), units_of(references, "character")
+    ours = bleu([own], real, ORDERS)
+    for n in ORDERS:
+        # sacreBLEU has no figure for a text without a word or with fewer than n.
+        if len(own) < n or not set(own) & {word for one in real for word in one}:
+            continue
+        theirs = metrics.BLEU(tokenize="char", smooth_method="floor", smooth_value=0.1, max_ngram_order=n)
+        assert abs(ours[n][0] - theirs.sentence_score(text, references).score / 100) < 1e-9
+
+
+def test_bleu_by_characters_is_nltks(nltk_bleu: NltkBleu) -> None:
+    texts = units_of(["明月照高山，清风拂柳。", "山高月小", "明明明月", "柳"], "character")
+    references = units_of(["明月照高山。", "清风拂柳，明月 照水。", "山高"], "character")
+    ours, alone = bleu(texts, references, ORDERS), self_bleu(texts, ORDERS)
+    for n in ORDERS:
+        assert_equal_to_nltk(ours[n], [nltk_bleu(references, text, n) for text in texts])
+        assert_equal_to_nltk(alone[n], [nltk_bleu(others(texts, i), texts[i], n) for i in range(len(texts))])
 
 
 @settings(max_examples=200, deadline=None)
