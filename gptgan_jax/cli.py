@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gptgan_jax.config import EmbedderName
+from gptgan_jax.data.units import UnitName
 from gptgan_jax.errors import UserError
 from gptgan_jax.sample_command import CHECKPOINT_HELP, add_drawing, add_sample
 from gptgan_jax.terminal import LARGEST_INT, check_folder, configure_jax, number, say
@@ -113,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--seed", type=number(int, 0, LARGEST_INT), help="with --samples: of splits and judges (default 0)"
     )
+    evaluate.add_argument(
+        "--unit",
+        choices=typing.get_args(UnitName),
+        help="with --samples: of n-grams, words or characters (default auto: characters where the references have no "
+        "spaces between words)",
+    )
     evaluate.add_argument("--out", type=Path, help="with --samples: a folder for evaluation.json (default: none)")
     evaluate.set_defaults(command=_evaluate)
 
@@ -211,6 +218,8 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
     for name in ("references", "training", "out", "seed"):
         if getattr(options, name) is not None:
             raise UserError(f"--{name} goes with --samples; a run is judged by the text in its folder")
+    if options.unit is not None:
+        raise UserError("--unit goes with --samples; the unit of a run is evaluation.unit in its config.yaml")
     folder = RunFolder(options.run)
     outcome = evaluate_run(folder, say, embedder=options.embedder)
     if options.sweep:
@@ -257,6 +266,7 @@ def _evaluate_files(options: argparse.Namespace) -> int:
         options.embedder or "language_model",
         options.seed or 0,
         say,
+        options.unit or "auto",
     )
     print(f"\n{score_table(outcome.scores)}\n")
     for note in outcome.notes:

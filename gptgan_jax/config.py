@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError, model_validator
 from gptgan_jax.combinations import check_combination
 from gptgan_jax.data.corpora import DataConfig, GrammarData, HfData
 from gptgan_jax.data.tokenizers import TokenizerConfig, WordTokenizer
+from gptgan_jax.data.units import UnitName
 from gptgan_jax.interop.hub import is_model
 from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import GeneratorConfig
@@ -165,6 +166,11 @@ class EvaluationConfig:
     top_k: int = key(0, "draw from the k most likely tokens; 0 is off", ge=0)
     top_p: float = key(1.0, "draw from the smallest set of tokens with this probability; 1 is off", gt=0, le=1)
     embedder: EmbedderName = key("language_model", "what turns texts into vectors for Frechet distance and MAUVE")
+    unit: UnitName = key(
+        "auto",
+        "of n-gram figures: words between spaces, or characters; auto: characters where real text has no spaces "
+        "between words",
+    )
     task: TaskName | None = key(
         None, "what answers to prompts are measured as: a summary, an answer that is right or wrong, a dialogue's turn"
     )

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Literal
 
 Unit = Literal["word", "character"]
+UnitName = Literal["auto", "word", "character"]
 # How a unit is called where several of them are counted.
 PLURALS: dict[Unit, str] = {"word": "words", "character": "characters"}
 
@@ -79,6 +80,19 @@ def spacing_of(texts: Sequence[str], prompts: Sequence[str] = ()) -> Spacing:
     alone = sum(len(one) == 1 for one in [*chunks, *asked]) / (len(chunks) + len(asked))
     total = max(unspaced + words, 1)
     return Spacing(unspaced / total, phrases / total, alone)
+
+
+def unit_for(asked: UnitName, texts: Sequence[str], prompts: Sequence[str] = ()) -> Unit:
+    """The unit that is asked for; auto: that of the real texts, see `Spacing.unit`."""
+    return spacing_of(texts, prompts).unit if asked == "auto" else asked
+
+
+def unit_notes(asked: UnitName, unit: Unit, setting: str = "evaluation.unit") -> list[str]:
+    """What a reader must know of the unit, and by which setting; nothing of words, which every signature names."""
+    if unit == "word":
+        return []
+    why = " auto: the real text has no spaces between words" if asked == "auto" else f" {asked}"
+    return [f"N-grams are of characters, white space left out ({setting}{why})."]
 
 
 def units_of(texts: Sequence[str], unit: Unit) -> list[list[str]]:

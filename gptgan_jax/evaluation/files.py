@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from gptgan_jax.config import EmbedderName, JudgeConfig
-from gptgan_jax.data.batches import encode_split
-from gptgan_jax.data.corpora import Corpus, Split
-from gptgan_jax.data.readers import read_lines
+from gptgan_jax.data.batches import Ragged, encode_split
+from gptgan_jax.data.corpora import Corpus, Split, counted
+from gptgan_jax.data.readers import matching_files, read_lines
 from gptgan_jax.data.tokenizers import Tokenizer, WordTokenizer, fit_tokenizer
+from gptgan_jax.data.units import PLURALS, Unit, UnitName, unit_for, unit_notes, units_of
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.judge import judge_from
 from gptgan_jax.evaluation.memorisation import TrainingText
@@ -32,8 +33,12 @@ def evaluate_files(
     embedder: EmbedderName,
     seed: int,
     say: Callable[[str], None],
+    unit: UnitName = "auto",
 ) -> Evaluation:
-    """Scores a file of samples against a file of real text, a text a line, words between spaces.
+    """Scores a file of samples against a file of real text, a text a line.
+
+    A token is a word between spaces, or a character where the references have no spaces between words. A blank line of
+    the samples is an empty text, scored like any other; those of the other files are left out.
 
     The references are split by chance into texts to compare with and texts that are scored as if they were samples.
     The judge learns from the training text; without it, from a third of the references that is used for nothing else.
@@ -45,20 +50,27 @@ def evaluate_files(
         embedder: see `judge.judge_from`.
         seed: of the split and of what is trained.
         say: takes one line of news at a time.
+        unit: of n-grams and tokens; auto: words or characters, as the references have it.
 
     Raises:
         UserError: a file that is missing, empty or too short, samples in another spelling than the references, or
             references that are training text.
     """
-    written = _read(samples, FEWEST_SAMPLES, "samples")
-    real = _read(references, FEWEST_REFERENCES, "references")
-    seen = None if training is None else _read(training, FEWEST_REFERENCES, "training")
+    written = _read_samples(samples)
+    blank = sum(not text for text in written)
+    real, skipped = _read(references, FEWEST_REFERENCES, "references")
+    seen, more_skipped = (None, []) if training is None else _read(training, FEWEST_REFERENCES, "training")
+    of_text = unit_for(unit, real)
     order = np.random.default_rng(seed).permutation(len(real))
     parts = [[real[i] for i in part] for part in np.array_split(order, 2 if seen else 3)]
     compared, scored = parts[:2]
     learned = seen or parts[2]
     notes = [
         "± is one standard error over texts.",
+        *([f"{blank} of the {len(written)} samples are blank: each is scored as an empty text."] if blank else []),
+        *skipped,
+        *more_skipped,
+        *unit_notes(unit, of_text, "--unit"),
         f"Of the {len(real)} references, {len(compared)} are compared with, {len(scored)} are scored as real text"
         + ("." if seen else f", and {len(learned)} train the judge. With --training the judge has text of its own."),
     ]
@@ -76,21 +88,27 @@ def evaluate_files(
             )
         if share:
             notes.append(f"{100 * share:.1f} % of the references are also in the training text.")
-    tokenizer = fit_tokenizer(WordTokenizer(vocab_size=VOCABULARY), Corpus(Split(learned), Split(compared), None))
+    tokenizer = fit_tokenizer(
+        WordTokenizer(vocab_size=VOCABULARY),
+        Corpus(Split(_spelt(learned, of_text)), Split(_spelt(compared, of_text)), None),
+    )
     assert isinstance(tokenizer, Tokenizer)
-    _check_spelling(written, samples, [*learned, *real])
-    longest = max(len(text.split()) for text in [*learned, *real, *written]) + 1
+    _check_spelling(written, samples, scored, [*learned, *compared], of_text)
+    longest = max(map(len, units_of([*learned, *real, *written], of_text))) + 1
     length = min(longest, LONGEST)
     if length < longest:
-        notes.append(f"Of texts longer than {LONGEST} words the judge reads, and `length` counts, the first {LONGEST}.")
+        notes.append(
+            f"Of texts longer than {LONGEST} {PLURALS[of_text]} the judge reads, and `length` counts, the first "
+            f"{LONGEST}."
+        )
 
     def as_set(texts: list[str]) -> TextSet:
-        return TextSet(texts, encode_split(Split(texts), tokenizer, length).targets)
+        return TextSet(texts, _targets(_spelt(texts, of_text), tokenizer, length))
 
     source = f"{len(learned)} {'training texts' if seen else 'of the references'}"
     judge = judge_from(as_set(learned).targets, source, tokenizer.vocabulary, length, JudgeConfig(), embedder, say)
     known = None if copied is None else TrainingText(copied, as_set(learned).targets)
-    ruler = Ruler(as_set(compared), known, judge, seed)
+    ruler = Ruler(as_set(compared), known, judge, seed, of_text)
     count = min(len(written), len(scored))
     if count < len(written):
         notes.append(f"Of the {len(written)} samples the first {count} are scored: as many as there are real texts.")
@@ -109,20 +127,58 @@ def evaluate_files(
     )
 
 
-def _read(path: Path, fewest: int, what: str) -> list[str]:
-    texts, _ = read_lines(f"--{what}", str(path))
-    if len(texts) < fewest:
-        raise UserError(f"--{what}: {path} has {len(texts)} text; at least {fewest} are needed, one a line")
+def _read_samples(path: Path) -> list[str]:
+    """The lines of a file or of all that match a glob, without the white space around them; a blank one is a text."""
+    read_lines("--samples", str(path))  # which refuses what can't be read, and files without any text
+    texts: list[str] = []
+    for file in matching_files("--samples", str(path)):
+        lines = Path(file).read_bytes().decode("utf-8-sig").split("\n")
+        texts += [line.strip() for line in (lines if lines[-1] else lines[:-1])]
+    if len(texts) < FEWEST_SAMPLES:
+        raise UserError(f"--samples: {path} has {len(texts)} text; at least {FEWEST_SAMPLES} are needed, one a line")
     return texts
 
 
-def _check_spelling(samples: list[str], path: Path, real: list[str]) -> None:
-    """Refuses samples of another tokenizer: their words would be unknown, and every score would measure only that."""
-    known = {word for text in real for word in text.split()}
-    words = [word for text in samples for word in text.split()]
+def _read(path: Path, fewest: int, what: str) -> tuple[list[str], list[str]]:
+    """The texts of a file of real text, and a note on its blank lines where it has any."""
+    texts, blank = read_lines(f"--{what}", str(path))
+    if len(texts) < fewest:
+        raise UserError(f"--{what}: {path} has {len(texts)} text; at least {fewest} are needed, one a line")
+    return texts, [f"{counted(blank, 'blank line')} of {path} left out."] if blank else []
+
+
+def _spelt(texts: Sequence[str], unit: Unit) -> list[str]:
+    """Each text with its units set apart by spaces, so that a word-level tokenizer makes each a token."""
+    return [" ".join(units) for units in units_of(texts, unit)]
+
+
+def _targets(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> Ragged:
+    """Token ids of each text, cut to length; of an empty one its end alone."""
+    filled = [i for i, text in enumerate(texts) if text]
+    if len(filled) == len(texts):
+        return encode_split(Split(texts), tokenizer, length).targets
+    assert tokenizer.vocabulary.eos_id is not None
+    rows = [np.array([tokenizer.vocabulary.eos_id], np.int32)] * len(texts)
+    if len(filled):
+        encoded = encode_split(Split([texts[i] for i in filled]), tokenizer, length).targets
+        for row, i in enumerate(filled):
+            rows[i] = encoded[row]
+    return Ragged(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
+
+
+def _check_spelling(samples: list[str], path: Path, held_out: list[str], others: list[str], unit: Unit) -> None:
+    """Refuses samples of another tokenizer: their words would be unknown, and every score would measure only that.
+
+    That is, where most of their words are in no real text, and real text knows more than twice as many of its own: in a
+    language of many forms most words of any new text are new.
+    """
+    known = {word for words in units_of(others, unit) for word in words}
+    own = [word in known for words in units_of(held_out, unit) for word in words]
+    known |= {word for words in units_of(held_out, unit) for word in words}
+    words = [word for words in units_of(samples, unit) for word in words]
     unknown = [word for word in words if word not in known]
-    if len(unknown) > 0.5 * len(words):
+    if len(unknown) > 0.5 * len(words) and 2 * (len(words) - len(unknown)) / len(words) < np.mean(own):
         raise UserError(
-            f"--samples: {len(unknown)} of the {len(words)} words of {path} (such as {unknown[0]!r}) are in no "
-            "reference; samples and references must be spelt by one tokenizer"
+            f"--samples: {len(unknown)} of the {len(words)} {PLURALS[unit]} of {path} (such as {unknown[0]!r}) are in "
+            "no reference; samples and references must be spelt by one tokenizer"
         )

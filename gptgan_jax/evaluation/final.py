@@ -9,6 +9,7 @@ import numpy as np
 
 from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.batches import TokenisedSplit, evaluation_batches
+from gptgan_jax.data.units import Unit, unit_for, unit_notes
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.baselines import own_columns, with_baselines
 from gptgan_jax.evaluation.candidates import RESIDUAL, START, Candidate, candidates
@@ -107,6 +108,12 @@ class Subject:
         return text_set(self.real, self.run.tokenizer)
 
     @cached_property
+    def unit(self) -> Unit:
+        """Of n-grams; where it is not asked for, that of real text."""
+        prompts = map(self.run.tokenizer.decode, self.references.first_prompts(len(self.references)) or [])
+        return unit_for(self.run.config.evaluation.unit, self.reference_texts.texts, list(prompts))
+
+    @cached_property
     def judge(self) -> Judge:
         train, evaluation = self.text.train, self.run.config.evaluation
         return judge_from(
@@ -129,7 +136,7 @@ class Subject:
         name = self.run.config.evaluation.task
         assert name is not None
         asked = split.subset(np.arange(min(len(split), count)))
-        return Task(name, asked, self.text.train, self.run.tokenizer, thorough)
+        return Task(name, asked, self.text.train, self.run.tokenizer, thorough, self.unit)
 
     def candidates(self, checkpoints: Checkpoints) -> list[Candidate]:
         """What this run is judged by."""
@@ -250,7 +257,9 @@ class _Measure:
         if self.count < 2:
             raise UserError(f"{subject.folder.path}: {self.count} held-out text is too little; hold out more")
         self.drawn = f"{self.count} texts, {self.drawing}, the run's seed"
-        self.ruler = Ruler(subject.reference_texts, TrainingText(self.text.copied, self.text.train.targets), judge)
+        self.ruler = Ruler(
+            subject.reference_texts, TrainingText(self.text.copied, self.text.train.targets), judge, unit=subject.unit
+        )
         self.task = subject.task(thorough=judge is not None)
         self.test = text_set(self.text.test, self.run.tokenizer)
         self.source_of_test = None if self.run.conditional else subject.source_of(self.test)
@@ -294,7 +303,7 @@ class _Measure:
         if held_out is not None:
             targets = self.test.targets
             ends = np.isin(targets.tokens[targets.offsets[1:] - 1], self.run.generator.vocabulary.ends)
-            figures += likelihood_figures(held_out, self.test.texts, self.held_out_on, ends)
+            figures += likelihood_figures(held_out, self.test.texts, self.held_out_on, ends, self.subject.unit)
         if self.source_of_test is not None and held_out is not None and self.text.source is not None:
             of_samples = self.subject.source_of(samples)
             assert of_samples is not None
@@ -371,4 +380,5 @@ def _notes(subject: Subject) -> list[str]:
         f"± is one standard error over texts. Samples are drawn from the run's seed, {subject.run.config.seed}.",
         f"References are {references}. Real text is {halves}, scored as if it were samples; its held-out NLL, where "
         "its source is known, is that of the source itself: the least that any model can reach.",
+        *unit_notes(subject.run.config.evaluation.unit, subject.unit),
     ]

@@ -11,6 +11,7 @@ import numpy as np
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.data.pcfg import PCFG
 from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.data.units import PLURALS, Unit, units_of
 from gptgan_jax.evaluation.distances import frechet_distance, mauve
 from gptgan_jax.evaluation.divergences import LogProbs, divergences, grammar_log_probs, rule_coverage
 from gptgan_jax.evaluation.estimates import Estimate, exponential, jackknife_error, mean_of, ratio_of_sums, share_of
@@ -24,7 +25,6 @@ from gptgan_jax.evaluation.ngrams import (
     distinct_texts,
     repetition,
     self_bleu,
-    words_of,
 )
 from gptgan_jax.evaluation.results import Better, Figure
 from gptgan_jax.evaluation.texts import TextSet
@@ -44,34 +44,37 @@ class Ruler:
         training: what texts may have been copied from; None where that is not known.
         judge: None leaves its figures out.
         seed: of the classifier and of the models that learn from samples.
+        unit: of n-grams.
     """
 
     references: TextSet
     training: TrainingText | None = None
     judge: Judge | None = None
     seed: int = 0
+    unit: Unit = "word"
 
 
 def likelihood_figures(
-    held_out: HeldOut, texts: Sequence[str], signature: str, with_end: bool | np.ndarray
+    held_out: HeldOut, texts: Sequence[str], signature: str, with_end: bool | np.ndarray, unit: Unit = "word"
 ) -> list[Figure]:
-    """Held-out NLL and perplexity, per token and per word.
+    """Held-out NLL and perplexity, per token and per word (or character).
 
     Args:
         held_out: likelihood of N texts.
-        texts: the same as strings; a word is what stands between white space.
+        texts: the same as strings.
         signature: which texts.
         with_end: whether the end of a text was predicted, of all or bool [N]; then it counts as a word too.
+        unit: what stands between white space, or a character.
     """
-    words = np.array([len(text.split()) for text in texts]) + with_end
+    words = np.array([len(one) for one in units_of(texts, unit)]) + with_end
     nll = held_out.per_token()
-    end = ", words and end of text" if np.any(with_end) else ", words"
+    end = f", {PLURALS[unit]}" + (" and end of text" if np.any(with_end) else "")
     return [
         Figure("held-out NLL", "nats/token", nll, signature, "lower"),
         Figure("held-out perplexity", "per token", exponential(nll), signature, "lower"),
         Figure(
-            "held-out perplexity by word",
-            "per word",
+            f"held-out perplexity by {unit}",
+            f"per {unit}",
             exponential(_ratio(held_out.nats, words)),
             signature + end,
             "lower",
@@ -87,30 +90,31 @@ def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
         ruler: with references.
         drawn: how the samples were drawn, for the signatures.
     """
-    words, references = words_of(samples.texts), words_of(ruler.references.texts)
+    unit, units = ruler.unit, PLURALS[ruler.unit]
+    words, references = units_of(samples.texts, unit), units_of(ruler.references.texts, unit)
     figures = [
         Figure("length", "tokens", mean_of(np.diff(samples.targets.offsets)), drawn),
         *(
-            Figure(f"BLEU-{n}", "", mean_of(scores), f"{drawn}; {len(references)} references, words, method1")
+            Figure(f"BLEU-{n}", "", mean_of(scores), f"{drawn}; {len(references)} references, {units}, method1")
             for n, scores in bleu(words, references, ORDERS).items()
         ),
-        *self_bleu_figures(words, drawn, ORDERS),
-        Figure("distinct-1", "share", distinct_ngrams(words, 1), f"{drawn}; words"),
-        Figure("distinct-2", "share", distinct_ngrams(words, 2), f"{drawn}; words"),
+        *self_bleu_figures(words, drawn, ORDERS, unit),
+        Figure("distinct-1", "share", distinct_ngrams(words, 1), f"{drawn}; {units}"),
+        Figure("distinct-2", "share", distinct_ngrams(words, 2), f"{drawn}; {units}"),
         Figure("different texts", "share", distinct_texts(samples.texts), drawn),
-        Figure("repeated 2-grams within a text", "share", repetition(words, 2), f"{drawn}; words"),
+        Figure("repeated 2-grams within a text", "share", repetition(words, 2), f"{drawn}; {units}"),
     ]
     return figures + (ruler.training.figures(samples, drawn) if ruler.training is not None else [])
 
 
-def self_bleu_figures(words: Sequence[Words], drawn: str, orders: Sequence[int]) -> list[Figure]:
+def self_bleu_figures(words: Sequence[Words], drawn: str, orders: Sequence[int], unit: Unit = "word") -> list[Figure]:
     """Mean Self-BLEU; its texts are one another's references, so the error is a jackknife over groups of texts."""
     values = {n: float(scores.mean()) for n, scores in self_bleu(words, orders).items()}
 
     def error(n: int) -> float | None:
         return jackknife_error(lambda rows: float(self_bleu([words[i] for i in rows], (n,))[n].mean()), len(words))
 
-    signature = f"{drawn}; each against the others, words, method1"
+    signature = f"{drawn}; each against the others, {PLURALS[unit]}, method1"
     return [Figure(f"Self-BLEU-{n}", "", Estimate(value, error(n)), signature) for n, value in values.items()]
 
 

@@ -6,7 +6,7 @@ Every figure here is of N summaries, each with the text that it is of and the re
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,7 @@ def _words(text: str) -> list[str]:
     return words or [character for character in text if not character.isspace()]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kind(character: str) -> str:
     if re.match(f"[{UNSPACED}]", character):
         return "alone"

@@ -13,13 +13,14 @@ import numpy as np
 from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.batches import TokenisedSplit
 from gptgan_jax.data.oracle import Oracle
+from gptgan_jax.data.units import PLURALS, units_of
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.baselines import own_columns, with_baselines
 from gptgan_jax.evaluation.divergences import LogProbs, divergences
 from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums, share_of, sum_of_independent
 from gptgan_jax.evaluation.final import Model, Subject
 from gptgan_jax.evaluation.likelihood import HeldOut
-from gptgan_jax.evaluation.ngrams import bleu, words_of
+from gptgan_jax.evaluation.ngrams import bleu
 from gptgan_jax.evaluation.results import REAL, Axes, Cell, Evaluation, Figure, Sweep
 from gptgan_jax.evaluation.scores import Ruler, Source, frechet, lm_score, self_bleu_figures
 from gptgan_jax.evaluation.task_sweep import NLL, sweep_of_task
@@ -133,11 +134,12 @@ def _figures(
 ) -> list[Figure]:
     """The figures of one cell; without a likelihood, of real text under its own source."""
     drawn = f"{len(samples)} texts, the run's seed"
-    words, references = words_of(samples.texts), words_of(side.texts.texts)
+    unit = subject.unit
+    words, references = units_of(samples.texts, unit), units_of(side.texts.texts, unit)
     against = f"{drawn}; {len(references)} references"
     figures = [
-        Figure(BLEU, "", mean_of(bleu(words, references, (4,))[4]), f"{against}, words, method1", "higher"),
-        *self_bleu_figures(words, drawn, (4,)),
+        Figure(BLEU, "", mean_of(bleu(words, references, (4,))[4]), f"{against}, {PLURALS[unit]}, method1", "higher"),
+        *self_bleu_figures(words, drawn, (4,), unit),
         lm_score(samples, subject.judge, drawn),
         frechet(samples, Ruler(side.texts, judge=subject.judge), drawn),
     ]

@@ -13,9 +13,10 @@ import numpy as np
 from gptgan_jax.config import TaskName
 from gptgan_jax.data.batches import Ragged, TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.data.units import PLURALS, Unit, units_of
 from gptgan_jax.evaluation.answers import answer_figures, commonest_answer, exact_match
 from gptgan_jax.evaluation.estimates import share_of
-from gptgan_jax.evaluation.ngrams import distinct_ngrams, distinct_texts, words_of
+from gptgan_jax.evaluation.ngrams import distinct_ngrams, distinct_texts
 from gptgan_jax.evaluation.results import Figure
 from gptgan_jax.evaluation.summaries import first_sentence, novelty_figure, rouge, summary_figures
 from gptgan_jax.evaluation.texts import Drawing, TextSet, text_set
@@ -36,6 +37,7 @@ class Task:
         train: training text.
         tokenizer: of both.
         classifies: whether a classifier is trained, where the task has one.
+        unit: of lengths and n-grams.
     """
 
     name: TaskName
@@ -43,6 +45,7 @@ class Task:
     train: TokenisedSplit
     tokenizer: AnyTokenizer
     classifies: bool = False
+    unit: Unit = "word"
 
     def __len__(self) -> int:
         return len(self.asked)
@@ -71,13 +74,13 @@ class Task:
         match self.name:
             case "summary":
                 return [
-                    *summary_figures(answers, self.prompts, self.right, self.drawn),
+                    *summary_figures(answers, self.prompts, self.right, self.drawn, self.unit),
                     *answer_figures(answers, self.right, self.drawn),
                 ]
             case "answer":
                 return answer_figures(answers, self.right, self.drawn)
             case "dialogue":
-                return _variety_figures(answers, self.drawn)
+                return _variety_figures(answers, self.drawn, self.unit)
 
     def error(self, answers: Sequence[str]) -> float:
         """How far answers are from the text that was to be learned, right or not: from 0, all alike, to 1."""
@@ -107,12 +110,12 @@ class Task:
             others = real.subset(np.arange(min(len(real), len(self))))
             texts = text_set(others, self.tokenizer).texts
             turns = _turns(others, others.targets)
-            return [*_variety_figures(texts, self.drawn), *self._turns_figures(turns, drawn, seed)]
+            return [*_variety_figures(texts, self.drawn, self.unit), *self._turns_figures(turns, drawn, seed)]
         if self.asked.answers is not None:
             # The texts are those of somebody who may be wrong, such as a teacher: what they are worth themselves.
             return self.figures(self.references.texts)
         if self.name == "summary":
-            return [novelty_figure(self.references.texts, self.prompts, self.drawn)]
+            return [novelty_figure(self.references.texts, self.prompts, self.drawn, self.unit)]
         return []
 
     def baselines(self, drawn: str, seed: int) -> dict[str, list[Figure]]:
@@ -143,13 +146,13 @@ class Task:
         return [Figure("classifier accuracy on turns", "share", accuracy, signature)]
 
 
-def _variety_figures(replies: Sequence[str], drawn: str) -> list[Figure]:
+def _variety_figures(replies: Sequence[str], drawn: str, unit: Unit) -> list[Figure]:
     """How much a dialogue's replies differ: a model that answers everything with one dull turn is likely, and useless
     (Li et al. 2016, "A diversity-promoting objective function for neural conversation models")."""
-    words = words_of(replies)
+    words, units = units_of(replies, unit), PLURALS[unit]
     return [
-        Figure("distinct-1 of likeliest replies", "share", distinct_ngrams(words, 1), f"{drawn}; words"),
-        Figure("distinct-2 of likeliest replies", "share", distinct_ngrams(words, 2), f"{drawn}; words"),
+        Figure("distinct-1 of likeliest replies", "share", distinct_ngrams(words, 1), f"{drawn}; {units}"),
+        Figure("distinct-2 of likeliest replies", "share", distinct_ngrams(words, 2), f"{drawn}; {units}"),
         Figure("different likeliest replies", "share", distinct_texts(replies), drawn),
     ]
 

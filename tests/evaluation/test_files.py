@@ -18,6 +18,13 @@ def _small_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "JudgeConfig", lambda: JudgeConfig(layers=1, width=8, steps=2))
 
 
+@pytest.fixture
+def _no_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out what needs trained models, which takes most of the time."""
+    monkeypatch.setattr(files, "judge_from", lambda *arguments: None)
+    monkeypatch.setattr(files, "judge_figures", lambda *arguments: [])
+
+
 def sentences(count: int, seed: int = 0) -> list[str]:
     words = random.Random(seed)
     return [
@@ -112,11 +119,127 @@ def test_degenerate_samples_have_defined_values_or_none(samples: list[str], tmp_
             assert estimate.error is None or not np.isnan(estimate.error), score.name
 
 
+def drawn(letters: str, count: int, seed: int, gap: str = "", shortest: int = 5, longest: int = 12) -> list[str]:
+    r = random.Random(seed)
+    return [gap.join(r.choices(letters, k=r.randint(shortest, longest))) for _ in range(count)]
+
+
+UNSPACED = {
+    "Chinese": "山水云月风花雪鸟江河松竹梅柳灯舟雨星霜桥，。",
+    "Japanese": "あいうえおかきくけこ日月火水木カキク。",
+    "Thai": "กขคงจชดตถทนบปผพมยรลวสหอะาิีุูเแโ",
+    "DNA": "ACGT",
+    "emoji": "😀😃😄😁😆😅🤣😂",
+    "molecules": "CNOcno1()=",
+}
+
+
+@pytest.mark.usefixtures("_no_judge")
+@pytest.mark.parametrize("name", UNSPACED)
+def test_real_text_without_spaces_is_like_real_text_by_characters(name: str, tmp_path: Path) -> None:
+    samples, references = (written(tmp_path / f"{i}.txt", drawn(UNSPACED[name], 300, i)) for i in (1, 2))
+    evaluation = scored(samples, references)
+    assert row(evaluation, "BLEU-2").values[REAL].value > 0.5
+    assert row(evaluation, "BLEU-2").signature.endswith("100 references, characters, method1")
+    assert row(evaluation, "length").values[REAL].value == pytest.approx(9.5, abs=0.6)  # with the end of text
+    for figure in ("length", "BLEU-2", "BLEU-3", "Self-BLEU-2", "distinct-2"):
+        values = row(evaluation, figure).values
+        apart = abs(values["samples"].value - values[REAL].value)
+        assert apart < 5 * np.hypot(values["samples"].error, values[REAL].error), figure
+    assert "(--unit auto: the real text has no spaces" in " ".join(evaluation.notes)
+
+
+@pytest.mark.usefixtures("_no_judge")
+@pytest.mark.parametrize(
+    ("letters", "gap", "unit"),
+    [
+        ("ابتثجحخدذرز", " ", "words"),
+        ("山水云月", " ", "words"),
+        ("абвгде", " ", "words"),
+        ("山水云月", "", "characters"),
+    ],
+)
+def test_the_references_say_which_unit_and_the_samples_do_not(
+    letters: str, gap: str, unit: str, tmp_path: Path
+) -> None:
+    references = written(tmp_path / "r.txt", drawn(letters, 60, 1, gap))
+    for other in ("", " "):
+        samples = written(tmp_path / "s.txt", drawn(letters, 30, 2, other if unit == "characters" else gap))
+        assert f"; {unit}" in row(scored(samples, references), "distinct-1").signature
+
+
+@pytest.mark.usefixtures("_no_judge")
+def test_the_unit_can_be_asked_for(tmp_path: Path, capsys) -> None:
+    samples, references = (written(tmp_path / f"{i}.txt", sentences(60, i)) for i in (1, 2))
+    by_character = evaluate_files(samples, references, None, "language_model", 0, silently, "character")
+    texts = [text.replace(" ", "") for text in sentences(60, 1)][:20]
+    assert row(by_character, "length").values["samples"].value == pytest.approx(np.mean([len(t) + 1 for t in texts]))
+    command = ["evaluate", "--samples", str(samples), "--references", str(references), "--unit", "character"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "characters, method1" in printed
+    assert "(--unit character)" in printed
+
+
+@pytest.mark.usefixtures("_no_judge")
+def test_blank_samples_are_scored_as_empty_texts_wherever_they_stand(tmp_path: Path) -> None:
+    # Of 300 references 100 are real text, so the first 100 samples are scored; half of them are blank.
+    texts, references = sentences(200, 1), written(tmp_path / "r.txt", sentences(300, 2))
+    half = written(tmp_path / "s.txt", [line for text in texts for line in (text, " \t")])
+    whole = written(tmp_path / "w.txt", texts[:50])
+    evaluation, of_texts = scored(half, references), scored(whole, references)
+    assert "200 of the 400 samples are blank: each is scored as an empty text." in evaluation.notes
+    assert not any("blank" in note for note in of_texts.notes)
+    for name, of_empty in (("BLEU-2", 0), ("length", 1)):
+        mean = row(of_texts, name).values["samples"].value
+        assert row(evaluation, name).values["samples"].value == pytest.approx((mean + of_empty) / 2)
+    different = len(set(texts[:50])) + 1
+    assert row(evaluation, "different texts").values["samples"].value == pytest.approx(different / 100)
+    for name in ("length", "BLEU-2"):
+        values = row(evaluation, name).values
+        apart = abs(values["samples"].value - values[REAL].value)
+        assert apart > 5 * np.hypot(values["samples"].error, values[REAL].error), name
+
+
+def test_blank_samples_alone_at_the_beginning_have_defined_values(tmp_path: Path) -> None:
+    references = written(tmp_path / "r.txt", sentences(90, 2))
+    evaluation = scored(written(tmp_path / "s.txt", [""] * 40 + ["the cat"]), references)
+    assert row(evaluation, "length").values["samples"].value == 1
+    assert row(evaluation, "BLEU-2").values["samples"].value == 0
+    for score in evaluation.scores:
+        value = score.values["samples"].value
+        assert value is None or not np.isnan(value), score.name
+
+
+@pytest.mark.usefixtures("_no_judge")
+def test_blank_lines_of_real_text_are_left_out_and_counted(tmp_path: Path) -> None:
+    references = written(tmp_path / "r.txt", [*sentences(90, 2), "", " "])
+    evaluation = scored(written(tmp_path / "s.txt", [f" {text}  " for text in sentences(30, 1)]), references)
+    assert f"2 blank lines of {references} left out." in evaluation.notes
+    assert any("Of the 90 references" in note for note in evaluation.notes)
+    assert evaluation.shown["samples"][0] == sentences(30, 1)[0]
+
+
+@pytest.mark.usefixtures("_no_judge")
+def test_real_text_of_a_language_of_many_forms_is_not_another_spelling(tmp_path: Path) -> None:
+    # Most words of any such text stand nowhere else.
+    r = random.Random(0)
+    texts = [" ".join(["ja", *(f"w{r.randrange(10**6)}" for _ in range(3))]) for _ in range(400)]
+    samples, references = (written(tmp_path / f"{i}.txt", texts[i::2]) for i in (0, 1))
+    assert row(scored(samples, references), "BLEU-2").values[REAL].value > 0
+
+
 BAD = {
     "no such file": (None, sentences(30), "s.txt"),
     "empty samples": ([], sentences(30), "s.txt is empty"),
     "one sample": (["the cat"], sentences(30), "at least 2 are needed"),
     "one reference": (sentences(30), ["the cat"], "r.txt has 1 text; at least 6 are needed"),
+    "blank samples alone": (["", " ", "\t"], sentences(30), "s.txt is empty"),
+    "another script": (
+        drawn("あいうえおかきくけこ", 30, 1),
+        drawn("山水云月风花雪鸟江河松竹梅柳", 30, 1),
+        "characters of",
+    ),
     "another spelling": (
         [" ".join("\u2581" + word for word in text.split()) for text in sentences(30)],
         sentences(30),
@@ -147,6 +270,7 @@ def test_bad_files_are_one_line(case: str, tmp_path: Path, capsys) -> None:
         (["--samples", "s.txt", "--references", "r.txt", "--sweep"], "--sweep needs a run"),
         (["runs/x", "--references", "r.txt"], "--references goes with --samples"),
         (["runs/x", "--samples", "s.txt"], "give a run folder, or --samples"),
+        (["runs/x", "--unit", "word"], "--unit goes with --samples; the unit of a run is evaluation.unit"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_line(arguments: list[str], says: str, capsys) -> None:

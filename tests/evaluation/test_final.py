@@ -206,3 +206,27 @@ def test_against_its_own_source_real_text_has_no_divergence(kind: str, tmp_path:
         assert row(evaluation, "grammatical").values[REAL].value == 1.0
     else:
         assert np.isfinite(row(evaluation, "reverse KL").values["likelihood"].value)
+
+
+POEMS = [a + b + c + "，" + c + a + "。" for a in "明清晚春" for b in "月风云雨" for c in "山水花"]
+
+
+@pytest.mark.parametrize(("asked", "unit"), [("auto", "characters"), ("word", "words")])
+def test_a_run_on_text_without_spaces_is_measured_by_characters(asked: str, unit: str, tmp_path: Path) -> None:
+    (tmp_path / "poems.txt").write_text("\n".join(POEMS), encoding="utf-8")
+    keys = {"data.train": str(tmp_path / "poems.txt"), "tokenizer.kind": "bpe", "tokenizer.vocab_size": 300}
+    _, folder = untrained(tmp_path, {**keys, "data.max_length": 12, "evaluation.unit": asked})
+    evaluation = evaluate_run(folder, silently, thorough=False)
+    scores = {score.name: score for score in evaluation.scores}
+    for name in ("BLEU-2", "Self-BLEU-4", "distinct-2"):
+        assert unit in scores[name].signature
+    assert f"held-out perplexity by {unit[:-1]}" in scores
+    assert (scores["BLEU-2"].values[REAL].value > 0.3) == (unit == "characters")
+    assert any("of characters" in note for note in evaluation.notes) == (unit == "characters")
+
+
+def test_english_text_is_measured_by_words_without_a_note(judged: Judged) -> None:
+    signatures = [score.signature for score in judged.evaluation.scores if score.name.startswith(("BLEU", "distinct"))]
+    assert signatures
+    assert all("words" in signature for signature in signatures)
+    assert not any("character" in note for note in judged.evaluation.notes)

@@ -42,7 +42,7 @@ from gptgan_jax.evaluation.scores import (
     source_log_probs,
     text_figures,
 )
-from gptgan_jax.evaluation.texts import TextSet
+from gptgan_jax.evaluation.texts import TextSet, Written
 from gptgan_jax.evaluation.two_sample import two_sample_test
 from gptgan_jax.types import Params, Vocabulary
 
@@ -262,6 +262,40 @@ def test_likelihood_by_hand() -> None:
     assert without["held-out perplexity by word"].estimate.value == pytest.approx(math.exp(12 / (2 + 4 + 0)))
     assert "end of text" in found["held-out perplexity by word"].signature
     assert "end of text" not in without["held-out perplexity by word"].signature
+
+
+def test_figures_by_character_say_so() -> None:
+    held_out = HeldOut(np.array([3.0, 5.0]), np.array([3, 5]))
+    found = by_name(likelihood_figures(held_out, ["明月", "照 高山"], AGAINST, True, "character"))
+    perplexity = found["held-out perplexity by character"]
+    assert perplexity.estimate.value == pytest.approx(math.exp(8 / (3 + 4)))
+    assert (perplexity.unit, perplexity.signature) == ("per character", f"{AGAINST}, characters and end of text")
+    samples = as_set(["a ab", "ba"])
+    by_word, by_character = (
+        by_name(text_figures(samples, Ruler(as_set(["ab a", "b"]), unit=unit), DRAWN)) for unit in ("word", "character")
+    )
+    assert by_character["distinct-1"].estimate.value == pytest.approx(2 / 5)
+    assert by_character["distinct-2"].estimate.value == pytest.approx(3 / 3)  # "aa", "ab"; "ba"
+    apart = [name for name, figure in by_word.items() if by_character[name].signature != figure.signature]
+    assert all("words" in by_word[name].signature for name in apart)
+    assert all("characters" in by_character[name].signature for name in apart)
+    assert {f"{name}-{n}" for name in ("BLEU", "Self-BLEU") for n in (2, 3, 4, 5)} < set(apart)
+    assert {"distinct-1", "distinct-2", "repeated 2-grams within a text"} < set(apart)
+
+
+def test_empty_samples_count_as_texts() -> None:
+    references = as_set(["the cat sleeps", "a dog", "the bird sees a cat"])
+    whole = as_set(["the cat", "a dog sleeps"])
+    eos = TOKENIZER.vocabulary.eos_id
+    mask = np.array([[True, False, False]] * 2)
+    empty = Written(["", ""], np.full((2, 3), eos, np.int32), mask, np.zeros(2)).as_set()
+    tokens = np.concatenate([whole.targets.tokens, empty.targets.tokens])
+    both = TextSet([*whole.texts, *empty.texts], Ragged(tokens, np.array([0, 3, 7, 8, 9])))
+    alone, found = (by_name(text_figures(texts, Ruler(references), DRAWN)) for texts in (whole, both))
+    for name, of_empty in (("length", 1), ("BLEU-2", 0), ("BLEU-4", 0)):
+        assert found[name].estimate.value == pytest.approx((alone[name].estimate.value + of_empty) / 2)
+    assert found["different texts"].estimate.value == pytest.approx(3 / 4)
+    assert found["distinct-1"].estimate.value == alone["distinct-1"].estimate.value
 
 
 def test_the_error_of_a_perplexity_is_that_of_the_nats_times_the_perplexity() -> None:
