@@ -1,4 +1,4 @@
-"""config.json of GPT-2, Llama, Qwen2 and Qwen3 from and to the configuration of a Transformer.
+"""config.json of GPT-2, Llama, Mistral, Qwen2 and Qwen3 from and to the configuration of a Transformer.
 
 What a config.json asks for and this project's Transformer does not do is refused; it is never left out silently.
 """
@@ -22,6 +22,7 @@ GPT2_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "
 ARCHITECTURES = {
     "gpt2": "GPT2LMHeadModel",
     "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
@@ -34,6 +35,19 @@ REQUIRED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("qwen2", _LLAMA_LIKE | {"qk_norm": False, "qkv_bias": True, "bias": False}),
     ("qwen3", _LLAMA_LIKE | {"qk_norm": True, "qkv_bias": False, "bias": False}),
 )
+# What keeps the best known of the other families from being read.
+MISSING = {
+    "gemma": "embeddings scaled by the square root of the width, norms that scale by 1 + w, and a GELU gate",
+    "gemma2": "norms after attention and MLP as well, soft caps on scores and logits, and a sliding window",
+    "gemma3": "norms after attention and MLP as well, and a sliding window in five layers of six",
+    "gemma3_text": "norms after attention and MLP as well, and a sliding window in five layers of six",
+    "mixtral": "a mixture of experts",
+    "phi": "attention and MLP side by side, and rotary positions on a part of each head",
+    "phi3": "queries, keys and values in one matrix, gate and up in another, and rotary positions scaled by longrope",
+    "qwen2_moe": "a mixture of experts",
+    "qwen3_moe": "a mixture of experts",
+    "smollm3": "layers without rotary positions (no_rope_layers)",
+}
 # What two configurations may differ in and still be the same network.
 FREE = ("kind", "dropout", "dtype", "attention", "remat", "scan_layers", "lora", "kv_heads", "head_width", "mlp_width")
 
@@ -43,16 +57,18 @@ class Network:
     """What a config.json describes.
 
     Attributes:
-        family: gpt2, llama, qwen2 or qwen3.
+        family: a key of `ARCHITECTURES`.
         config: the network.
         vocab_size: rows of its embedding table.
         source: the file.
+        notes: a line each on what is narrower here than in the file.
     """
 
     family: str
     config: TransformerConfig
     vocab_size: int
     source: Path
+    notes: tuple[str, ...] = ()
 
     def check(self, config: Any) -> None:
         """Raises UserError where a generator with that configuration can't take this network's parameters."""
@@ -81,16 +97,33 @@ def read_network(folder: Path) -> Network:
         raise UserError(f"{path}: not a JSON file ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: should hold a JSON object")
+    return network_of(content, path)
+
+
+def network_of(content: Mapping[str, Any], path: Path) -> Network:
+    """The network that the content of a config.json describes.
+
+    Args:
+        content: of the file.
+        path: of the file, for messages.
+
+    Raises:
+        UserError: see `read_network`.
+    """
     keys = _Keys(content, str(path))
     family = content.get("model_type")
-    if family not in ARCHITECTURES:
-        raise UserError(f"{path}: model_type is {family!r}; what is read is {', '.join(ARCHITECTURES)}")
+    if not isinstance(family, str) or family not in ARCHITECTURES:
+        missing = MISSING.get(family) if isinstance(family, str) else None
+        because = f" (the Transformer here has not: {missing})" if missing else ""
+        raise UserError(f"{path}: model_type is {family!r}; what is read is {', '.join(ARCHITECTURES)}{because}")
     keys.must("quantization_config", None)
+    network = _gpt2(keys) if family == "gpt2" else _llama(keys, family)
+    notes = _within_window(keys, network) if family == "mistral" else ()
     try:
-        config = TransformerConfig(**(_gpt2(keys) if family == "gpt2" else _llama(keys, family)))
+        config = TransformerConfig(**network)
     except ValidationError as error:
         raise UserError(f"{path}: {error.errors()[0]['msg']}") from None
-    return Network(family, config, keys.whole("vocab_size"), path)
+    return Network(family, config, keys.whole("vocab_size"), path, notes)
 
 
 class _Keys:
@@ -169,7 +202,7 @@ def _llama(keys: _Keys, family: str) -> dict[str, Any]:
     if biased != keys.flag("mlp_bias", False) or (biased and family != "llama"):
         raise UserError(f"{keys.where}: attention_bias and mlp_bias are read where both are true, in a Llama, or false")
     width, heads = keys.whole("hidden_size"), keys.whole("num_attention_heads")
-    # What its absence means: nothing for Llama, something else than no grouping for Qwen.
+    # What its absence means: no grouping for Llama, a number of its own for each of the others.
     kv_heads = keys.whole("num_key_value_heads", heads if family == "llama" else None)
     head = keys.whole("head_dim", 128 if family == "qwen3" else width // heads)
     return _LLAMA_LIKE | {
@@ -189,15 +222,64 @@ def _llama(keys: _Keys, family: str) -> dict[str, Any]:
     }
 
 
+def _within_window(keys: _Keys, network: dict[str, Any]) -> tuple[str, ...]:
+    """Keeps a network's texts so short that its sliding window reaches their beginning; a note where that cuts."""
+    if keys.content.get("sliding_window", 0) is None:
+        return ()
+    window = keys.whole("sliding_window", 4096)
+    if network["max_positions"] <= window:
+        return ()
+    note = f"max_positions is {window}, not {network['max_positions']}: its sliding window is no longer"
+    network["max_positions"] = window
+    return (note,)
+
+
+# What rope_parameters may hold; all else would be left out silently. `type` is an older name of rope_type.
+_ROPE_KEYS = {
+    "default": ("rope_type", "type", "rope_theta"),
+    "llama3": (
+        *("rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor"),
+        "original_max_position_embeddings",
+    ),
+}
+
+
 def _rope(keys: _Keys) -> dict[str, Any]:
-    """The rotary keys, as transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters) writes them."""
-    rope = keys.section("rope_parameters") or keys.section("rope_scaling") or _Keys({}, keys.where)
-    theta = rope.number("rope_theta", keys.number("rope_theta", 10000.0))
+    """The rotary keys, as transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters) writes them.
+
+    Programs differ in which they read, so those that a file has must say the same.
+    """
+    given = [section for name in ("rope_parameters", "rope_scaling") if (section := keys.section(name))]
+    first, *others = [_rope_of(section, keys) for section in given or [_Keys({}, keys.where)]]
+    for other in others:
+        for name in first | other:
+            if first.get(name) != other.get(name):
+                raise UserError(
+                    f"{keys.where}: rope_parameters and rope_scaling disagree on {name} ({first.get(name)} and "
+                    f"{other.get(name)}); remove the one that is wrong"
+                )
+    return first
+
+
+def _rope_of(rope: _Keys, keys: _Keys) -> dict[str, Any]:
     kind = rope.content.get("rope_type", rope.content.get("type", "default"))
+    if not isinstance(kind, str) or kind not in _ROPE_KEYS:
+        raise UserError(f"{rope.where}: rope_type is {kind!r}; what is read is {' and '.join(_ROPE_KEYS)}")
+    rope.must("partial_rotary_factor", 1.0, None)
+    for name, value in rope.content.items():
+        if name not in (*_ROPE_KEYS[kind], "partial_rotary_factor") and value is not None:
+            raise UserError(
+                f"{rope.where}: {name} is {repr(value)[:80]}; with rope_type {kind} only "
+                f"{', '.join(_ROPE_KEYS[kind])} are read"
+            )
+    usual = keys.number("rope_theta", 10000.0)
+    theta = rope.number("rope_theta", usual)
+    if theta != usual and keys.content.get("rope_theta") is not None:
+        raise UserError(
+            f"{rope.where}: rope_theta is {theta:g}, and {usual:g} outside of it; remove the one that is wrong"
+        )
     if kind == "default":
         return {"rope_theta": theta}
-    if kind != "llama3":
-        raise UserError(f"{rope.where}: rope_type is {kind!r}; what is read is default and llama3")
     return {
         "rope_theta": theta,
         "rope_scaling": "llama3",

@@ -1,4 +1,4 @@
-"""What each parameter is called in files of GPT-2 and of the Llama family (Llama, Qwen2, Qwen3): a table for each."""
+"""What each parameter is called in files of GPT-2 and of the Llama family (Mistral and Qwen too): a table for each."""
 
 import re
 from collections.abc import Mapping
@@ -83,7 +83,7 @@ LLAMA = Names(
     },
     ignored=r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
 )
-NAMES = {"gpt2": GPT2, "llama": LLAMA, "qwen2": LLAMA, "qwen3": LLAMA}
+NAMES = {"gpt2": GPT2, "llama": LLAMA, "mistral": LLAMA, "qwen2": LLAMA, "qwen3": LLAMA}
 
 
 def layout_of(path: str, names: Names, config: TransformerConfig, prefix: str) -> Layout:

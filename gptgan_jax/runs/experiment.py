@@ -94,7 +94,7 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
         else:
             note = "its tokenizer is taken"
         tokenizer = start.tokenizer
-        notes.insert(0, f"the generator starts from {start.source}, and {note}")
+        notes[:0] = [f"the generator starts from {start.source}, and {note}", *start.notes]
     tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus)
     if config.conditional:
         tokenizer = for_prompts(config, tokenizer)
@@ -298,7 +298,7 @@ def _start_from_model(config: Config) -> Start:
         model.check(shapes)
     except UserError as error:
         raise UserError(f"init_from {config.init_from}: {error}") from None
-    return Start(model.tokenizer, config.init_from, shapes, model.params)
+    return Start(model.tokenizer, config.init_from, shapes, model.params, model.network.notes)
 
 
 def network_difference(one: Config, other: Config) -> list[str]:

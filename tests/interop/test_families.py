@@ -58,6 +58,38 @@ def test_what_none_of_the_families_is_names_what_keeps_it(config: Any, says: str
     assert says in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("window", "positions", "notes"),
+    [
+        ({"sliding_window": None}, 9000, 0),
+        ({"sliding_window": 9000}, 9000, 0),
+        ({"sliding_window": 5000}, 5000, 1),
+        ({}, 4096, 1),  # what its absence means in transformers
+    ],
+)
+def test_a_mistral_s_texts_are_no_longer_than_its_window(
+    window: dict[str, Any], positions: int, notes: int, tmp_path: Path
+) -> None:
+    content = config_json(TransformerConfig(**(LLAMA | {"max_positions": 9000})), Vocabulary(30))
+    (tmp_path / "config.json").write_text(json.dumps(content | {"model_type": "mistral"} | window))
+    network = read_network(tmp_path)
+    assert (network.config.max_positions, len(network.notes)) == (positions, notes)
+    assert family_of(network.config) == "llama"  # the same network where the window never ends
+
+
+@pytest.mark.parametrize("rope_scaling", ["none", "llama3"])
+def test_rotary_keys_are_written_for_both_versions_of_transformers_and_each_is_enough(
+    rope_scaling: str, tmp_path: Path
+) -> None:
+    config = TransformerConfig(**(LLAMA | {"rope_theta": 5e5, "rope_scaling": rope_scaling}))
+    content = config_json(config, Vocabulary(30))
+    assert content["rope_theta"] == content["rope_parameters"]["rope_theta"] == 5e5
+    for left_out in (("rope_theta", "rope_scaling"), ("rope_parameters",)):
+        kept = {key: value for key, value in content.items() if key not in left_out}
+        (tmp_path / "config.json").write_text(json.dumps(kept))
+        read_network(tmp_path).check(config)
+
+
 OTHER_VALUES: dict[str, Any] = {
     "layers": 3,
     "width": 16,

@@ -121,6 +121,19 @@ KEYS = """
 {"layer_types": 3}                   | layer_types has others than full_attention
 {"hidden_act": "gelu"}               | hidden_act is 'gelu'; what is read is 'silu'
 {"rope_parameters": {"rope_type": "yarn"}} | rope_parameters: rope_type is 'yarn'; what is read is default and llama3
+{"rope_parameters": {"rope_type": ["default"]}} | rope_parameters: rope_type is ['default']; what is read is
+{"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}} | rope_parameters: partial_rotary_factor is 0.5
+{"rope_parameters": {"rope_theta": 1e4, "factor": 2.0}} | rope_parameters: factor is 2.0; with rope_type default only
+{"rope_parameters": {"full_attention": {"rope_theta": 1e4}}} | rope_parameters: full_attention is {
+{"rope_parameters": {"rope_theta": 2e4}} | rope_theta is 20000, and 10000 outside of it; remove the one that is wrong
+{"rope_parameters": {"rope_type": "llama3", "attention_factor": 2}}     | rope_parameters: attention_factor is 2
+{"rope_scaling": {"rope_type": "llama3", "original_max_position_embeddings": 9}} | disagree on rope_scaling (None
+{"rope_scaling": {"type": "linear", "factor": 2.0}} | rope_scaling: rope_type is 'linear'
+{"partial_rotary_factor": 0.5}       | partial_rotary_factor is 0.5
+{"model_type": "smollm3"}            | what is read is gpt2, llama, mistral, qwen2, qwen3 (the Transformer
+{"model_type": "gemma3_text"}        | here has not: norms after attention and MLP as well, and a sliding window
+{"model_type": "phi3"}               | here has not: queries, keys and values in one matrix
+{"model_type": "mistral", "sliding_window": "wide"} | sliding_window should be a whole number above 0, not 'wide'
 {"rope_parameters": 3}               | rope_parameters should be an object, not 3
 {"hidden_size": "many"}              | hidden_size should be a whole number above 0, not 'many'
 {"hidden_size": null}                | hidden_size is missing
