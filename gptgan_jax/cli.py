@@ -1,4 +1,4 @@
-"""The command line: train, compare, data, sample, chat, classify, evaluate, export, report, compile.
+"""The command line: train, compare, data, sample, chat, classify, evaluate, export, import, report, compile.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
@@ -15,6 +15,7 @@ from typing import NoReturn
 from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.units import UnitName
 from gptgan_jax.errors import UserError
+from gptgan_jax.import_command import add_import
 from gptgan_jax.sample_command import CHECKPOINT_HELP, add_drawing, add_sample
 from gptgan_jax.terminal import LARGEST_INT, check_folder, configure_jax, number, say
 
@@ -134,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, help="a folder that is not there yet (default: RUN/export/FORMAT)")
     export.add_argument("--checkpoint", default="best", help=CHECKPOINT_HELP)
     export.set_defaults(command=_export)
+
+    add_import(commands)
 
     report = commands.add_parser("report", help="write report.html and report.md of one run, or compare several")
     report.add_argument("runs", type=Path, nargs="+", metavar="run", help=run_help)

@@ -1,11 +1,14 @@
-"""Files that are written all or nothing: the one way in which this package writes a file that may be there already."""
+"""Files and folders that are written all or nothing: the one way in which this package writes them."""
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from safetensors import SafetensorError
 
 from gptgan_jax.errors import UserError
 
@@ -57,3 +60,29 @@ def remove_partial_files(folder: Path) -> None:
     for partial in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
         with suppress(OSError):
             partial.unlink()
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A new folder to write into, which becomes `out` at the end of the block, by one rename.
+
+    Where the block raises, nothing is left of it, nor of the folders above that were made for it.
+
+    Raises:
+        UserError: where it can't be written.
+    """
+    parents = [folder for folder in out.absolute().parents if not os.path.lexists(folder)]
+    temporary = out.with_name(f".{out.name}-{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.rename(out)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            for folder in parents:
+                folder.rmdir()
+        if not isinstance(error, OSError | SafetensorError):
+            raise
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+        raise UserError(f"{out} can't be written ({reason}); name another folder") from error

@@ -20,6 +20,8 @@ SHARD_BYTES = 4 * 10**9
 # What numbers a network's weights may be; the others mean a quantisation that only its own program can undo.
 FLOATS = ("F64", "F32", "F16", "BF16")
 
+FLOAT32 = np.dtype(np.float32)
+
 
 class Weights:
     """The tensors in a folder, by name; their numbers stay on the disk until they are read. A context manager.
@@ -133,14 +135,16 @@ class Parameter:
     Attributes:
         shapes: by name.
         make: their numbers.
+        dtype: what they are written as.
     """
 
     shapes: Mapping[str, Shape]
     make: Callable[[], Mapping[str, np.ndarray]]
+    dtype: np.dtype = FLOAT32
 
 
 def write_weights(folder: Path, parameters: Iterable[Parameter], shard_bytes: int = SHARD_BYTES) -> None:
-    """Writes tensors as float32: into one file, or into shards with an index; one shard at a time is held in memory.
+    """Writes tensors: into one file, or into shards with an index; one shard at a time is held in memory.
 
     Args:
         folder: that there is.
@@ -172,11 +176,11 @@ def write_weights(folder: Path, parameters: Iterable[Parameter], shard_bytes: in
 def _made(shard: Iterable[Parameter]) -> Iterator[tuple[str, np.ndarray]]:
     for parameter in shard:
         for name, tensor in parameter.make().items():
-            yield name, np.ascontiguousarray(tensor, np.float32)
+            yield name, np.ascontiguousarray(tensor, parameter.dtype)
 
 
 def _bytes(shard: Iterable[Parameter]) -> int:
-    return sum(4 * int(np.prod(shape)) for parameter in shard for shape in parameter.shapes.values())
+    return sum(one.dtype.itemsize * int(np.prod(shape)) for one in shard for shape in one.shapes.values())
 
 
 def _reason(error: BaseException) -> str:
