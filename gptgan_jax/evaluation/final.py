@@ -110,8 +110,8 @@ class Subject:
     @cached_property
     def unit(self) -> Unit:
         """Of n-grams; where it is not asked for, that of real text."""
-        prompts = map(self.run.tokenizer.decode, self.references.first_prompts(len(self.references)) or [])
-        return unit_for(self.run.config.evaluation.unit, self.reference_texts.texts, list(prompts))
+        prompts = self.references.prompt_texts(self.run.tokenizer) if self.run.conditional else []
+        return unit_for(self.run.config.evaluation.unit, self.reference_texts.texts, prompts)
 
     @cached_property
     def judge(self) -> Judge:
