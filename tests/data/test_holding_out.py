@@ -199,7 +199,7 @@ def test_a_group_shares_a_split_and_prompts_in_two_of_them_are_an_alarm(tmp_path
     assert groups[2]
     assert "data.train: 100 of its 1000 rows without a group (empty or null)" in corpus.notes
     assert any("by data.group_column (45 groups, none of them in two splits)" in note for note in corpus.notes)
-    assert any(note.startswith(f"{ALARM}data.test shares 100% of its prompts") for note in corpus.notes)
+    assert any(note.startswith(f"{ALARM}data.test shares 100 % of its prompts") for note in corpus.notes)
     # Named files are compared by group too.
     corpus = load_corpus(HfData(**keys, valid=rows_file(tmp_path / "valid.jsonl", rows[1:3])))
     assert "data.valid: 2 of its 2 documents are also in data.train by group" in corpus.notes

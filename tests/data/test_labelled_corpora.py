@@ -33,7 +33,7 @@ def test_text_without_labels_is_training_text_alone(tmp_path: Path) -> None:
     assert corpus.train.labels.tolist() == [0, 1] * 10 + [-1] * 3
     assert corpus.classes == ("a", "b")
     assert "data.valid: 1 of its 1 document are also in data.unlabelled" in corpus.notes
-    assert any(note.startswith("ALARM: data.valid shares 100% of its documents") for note in corpus.notes)
+    assert any(note.startswith("ALARM: data.valid shares 100 % of its documents") for note in corpus.notes)
 
 
 def test_nothing_is_held_out_of_the_text_without_labels(tmp_path: Path) -> None:
