@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     chat = commands.add_parser(
         "chat", help="talk to a run that learned to answer", description=_CHAT_HELP, allow_abbrev=False
     )
-    chat.add_argument("run", type=Path, help=run_help + "; or hf:FOLDER or hub:NAME, a Hugging Face model")
+    chat.add_argument("run", type=Path, help=run_help + "; or hf:FOLDER, gguf:FILE or hub:NAME, a model")
     add_drawing(chat)
     chat.add_argument(
         "--seed", type=number(int, 0, LARGEST_INT), default=0, help="equal seeds give equal replies (default 0)"
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         type=Path,
         nargs="?",
-        help=run_help + ", whose report is written anew; or with --config hf:FOLDER or hub:NAME, a Hugging Face model",
+        help=run_help + ", whose report is written anew; or with --config hf:FOLDER, gguf:FILE or hub:NAME, a model",
     )
     evaluate.add_argument(
         "--config", type=Path, help="of a model: whose text and evaluation it is; --data.key value sets keys over it"
@@ -205,7 +205,9 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
         raise UserError("give a run folder, or --samples FILE --references FILE")
     model = options.run is not None and is_model(str(options.run))
     if model != (options.config is not None):
-        raise UserError("a model (hf:FOLDER, hub:NAME) is evaluated with --config CONFIG; a run by its own config")
+        raise UserError(
+            "a model (hf:FOLDER, gguf:FILE, hub:NAME) is evaluated with --config CONFIG; a run by its own config"
+        )
     configure_jax()
     if options.samples is not None:
         return _evaluate_files(options)

@@ -218,8 +218,9 @@ class Config:
     vocab_size: int | None = key(None, "the vocabulary both networks must have; default: the tokenizer's", ge=1)
     init_from: str | None = key(
         None,
-        "whose generator and tokenizer this run starts from: a run folder, hf:FOLDER of a Hugging Face model, or "
-        "hub:NAME[@REVISION]; of a model, keys of generator left out are those of its config.json; default: of none",
+        "whose generator and tokenizer this run starts from: a run folder, hf:FOLDER of a Hugging Face model, "
+        "gguf:FILE, or hub:NAME[@REVISION]; of a model, keys of generator left out are those of its config.json; "
+        "default: of none",
         min_length=1,
     )
     init_checkpoint: str = key("likelihood", "which checkpoint of a run: best, last, a phase (its best) or a step")

@@ -151,7 +151,7 @@ def load_responder(
     """A run, or a model, to answer prompts.
 
     Args:
-        name: a run folder, hf:FOLDER or hub:NAME.
+        name: a run folder, hf:FOLDER, gguf:FILE or hub:NAME.
         checkpoint: of a run, as `Checkpoints.choose` takes it.
         longest_prompt, longest: of a model, in tokens; None for the defaults.
         batch_size: responses at once.

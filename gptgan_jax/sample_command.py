@@ -23,7 +23,7 @@ CHECKPOINT_HELP = (
 def add_sample(commands: Any, run_help: str) -> None:
     """Adds the command to a parser's."""
     sample = commands.add_parser("sample", help="write texts with a run's generator", allow_abbrev=False)
-    sample.add_argument("run", type=Path, help=run_help + "; or hf:FOLDER or hub:NAME, a Hugging Face model")
+    sample.add_argument("run", type=Path, help=run_help + "; or hf:FOLDER, gguf:FILE or hub:NAME, a model")
     sample.add_argument(
         "--num",
         type=number(int, 1, MOST_TEXTS),

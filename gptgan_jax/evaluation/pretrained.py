@@ -22,7 +22,7 @@ def evaluate_model(name: str, file: Path, overrides: Sequence[str], say: Callabl
     """Scores a model on a config's held-out text.
 
     Args:
-        name: hf:FOLDER or hub:NAME.
+        name: hf:FOLDER, gguf:FILE or hub:NAME.
         file: the config; its networks, its tokenizer and its training are left out.
         overrides: over what it says of text and evaluation.
         say: takes one line of news at a time.

@@ -23,6 +23,7 @@ from gptgan_jax.interop.layouts import Shape
 from gptgan_jax.interop.names import NAMES, layout_of
 from gptgan_jax.interop.weights import SHARD_BYTES, Parameter, write_weights
 from gptgan_jax.models.generators import build_generator
+from gptgan_jax.terminal import say
 from gptgan_jax.types import Vocabulary, path_name, unconditional_batch
 from gptgan_jax.whole_files import whole_folder
 
@@ -75,7 +76,7 @@ def import_gguf(
     return network.notes
 
 
-def folder_of(init_from: str, say: Callable[[str], object] = lambda line: None) -> Path:
+def folder_of(init_from: str, say: Callable[[str], object] = say) -> Path:
     """The folder that `gguf:FILE` is converted into: once, in the user's cache, under the file's name, size and date.
 
     Args:

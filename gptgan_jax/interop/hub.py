@@ -1,4 +1,4 @@
-"""What `init_from` names: a run, the folder of a Hugging Face model, or a model of the hub, which is downloaded."""
+"""What `init_from` names: a run, the folder of a Hugging Face model, a GGUF file, or a model of the hub."""
 
 import dataclasses
 import os
@@ -11,6 +11,7 @@ from gptgan_jax.data.chat_templates import TEMPLATE_FILE
 from gptgan_jax.data.special_tokens import GENERATION_FILE, SPECIALS_FILE, SPECIALS_MAP_FILE, TOKENIZER_FILE
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop.families import CONFIG_FILE, REMEDY, read_network
+from gptgan_jax.interop.gguf_file import PREFIX as GGUF
 from gptgan_jax.interop.weights import INDEX_FILE
 
 FOLDER, HUB = "hf:", "hub:"
@@ -31,25 +32,31 @@ SCANNED_FROM = 24
 
 
 def is_model(init_from: str | None) -> bool:
-    """Whether it names a Hugging Face model, not a run."""
-    return init_from is not None and init_from.startswith((FOLDER, HUB))
+    """Whether it names a model, not a run."""
+    return init_from is not None and init_from.startswith((FOLDER, GGUF, HUB))
 
 
 def model_folder(init_from: str, files: Sequence[str] = FILES) -> Path:
-    """The folder of the model that `hf:FOLDER`, `hub:NAME` or `hub:NAME@REVISION` names.
+    """The folder of the model that `hf:FOLDER`, `gguf:FILE`, `hub:NAME` or `hub:NAME@REVISION` names.
+
+    A GGUF file is converted into one the first time, in the user's cache.
 
     Args:
         init_from: one of these.
         files: names or patterns; of a model of the hub these alone are downloaded, where they are not there yet.
 
     Raises:
-        UserError: no such folder, or no such model that can be reached.
+        UserError: no such folder or file, or no such model that can be reached.
     """
     if init_from.startswith(FOLDER):
         folder = Path(init_from.removeprefix(FOLDER)).expanduser()
         if not os.path.isdir(folder):  # unlike Path.is_dir, not of a name that is too long
             raise UserError(f"{folder} is no folder; hf:FOLDER should name one with config.json and safetensors files")
         return folder
+    if init_from.startswith(GGUF):
+        from gptgan_jax.interop.gguf_import import folder_of  # JAX and networks, which the other kinds do without
+
+        return folder_of(init_from)
     name, _, revision = init_from.removeprefix(HUB).partition("@")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise UserError(f"{name[:80]!r} is no name of a model; it should be such as hub:openai-community/gpt2")
@@ -57,10 +64,10 @@ def model_folder(init_from: str, files: Sequence[str] = FILES) -> Path:
 
 
 def from_the_root(init_from: str) -> str:
-    """The same, a folder of it by its absolute path."""
+    """The same, a folder or file of it by its absolute path."""
     if init_from.startswith(HUB):
         return init_from
-    prefix = FOLDER if init_from.startswith(FOLDER) else ""
+    prefix = next((one for one in (FOLDER, GGUF) if init_from.startswith(one)), "")
     return prefix + os.path.abspath(os.path.expanduser(init_from.removeprefix(prefix)))
 
 

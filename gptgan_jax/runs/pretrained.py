@@ -42,7 +42,7 @@ def load_generator(
     """The generator of a run, or a model.
 
     Args:
-        name: a run folder, hf:FOLDER or hub:NAME.
+        name: a run folder, hf:FOLDER, gguf:FILE or hub:NAME.
         checkpoint: of a run, as `Checkpoints.choose` takes it.
         longest_prompt, longest: of a model, the longest prompt and text in tokens; None for what its positions allow,
             512 and 256 at most. A run has its own.
@@ -55,7 +55,7 @@ def load_generator(
     if not is_model(name):
         if longest_prompt is not None or longest is not None:
             raise UserError(
-                "--max-prompt-length and --max-length are for a Hugging Face model (hf:FOLDER, hub:NAME); a run has "
+                "--max-prompt-length and --max-length are for a model (hf:FOLDER, gguf:FILE, hub:NAME); a run has "
                 "its own; drop them"
             )
         folder = RunFolder(Path(name))

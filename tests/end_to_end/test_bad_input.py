@@ -352,7 +352,7 @@ responses into a folder   | sample runs/earlier --prompts one.txt --out runs | -
 responses into the prompts | sample runs/earlier --prompts one.txt --out ./one.txt | give the name of a new file
 responses of no model     | sample hf:no --prompts one.txt            | no is no folder; hf:FOLDER should name one
 responses of a checkpoint | sample hf:no --prompts one.txt --checkpoint last | --checkpoint last is of a run, and hf:no is a model
-a run's own lengths       | sample runs/earlier --prompts one.txt --max-length 3 | --max-prompt-length and --max-length are for a Hugging Face model
+a run's own lengths       | sample runs/earlier --prompts one.txt --max-length 3 | --max-prompt-length and --max-length are for a model (hf:FOLDER, gguf:FILE
 no text to write          | data                     | give a config first: gptgan data CONFIG
 text of no split          | data tiny.yaml           | --split  should be one of train, valid, test
 text of an unknown split  | data tiny.yaml --split dev | --split dev should be one of train, valid, test

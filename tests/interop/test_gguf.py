@@ -15,6 +15,7 @@ from gptgan_jax.cli import main
 from gptgan_jax.data.tokenizers import read_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.interop.gguf_import import folder_of, import_gguf
+from gptgan_jax.interop.hub import from_the_root, with_network
 from gptgan_jax.interop.huggingface import open_model
 
 gguf = pytest.importorskip("gguf", reason="GGUF files need the package gguf")
@@ -115,6 +116,17 @@ def test_a_file_is_converted_once_into_the_cache(tmp_path: Path, monkeypatch: py
     open_model(folder).network.check(CONFIGS["llama"])
     write_gguf(tmp_path / "model.gguf", keys | {"general.name": "longer"}, tensors)
     assert folder_of(f"gguf:{tmp_path}/model.gguf", said.append) != folder
+
+
+def test_a_run_starts_from_a_file_as_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_file(tmp_path / "model.gguf", tmp_path / "in", "llama")
+    started = with_network({"init_from": f"gguf:{tmp_path}/model.gguf"})
+    assert started["generator"] == with_network({"init_from": f"hf:{tmp_path}/in"})["generator"]
+    with pytest.raises(UserError, match=r"init_from: .*none\.gguf: no such file"):
+        with_network({"init_from": f"gguf:{tmp_path}/none.gguf"})
+    monkeypatch.chdir(tmp_path)
+    assert from_the_root("gguf:model.gguf") == f"gguf:{tmp_path}/model.gguf"
 
 
 # ---- tokenizers
