@@ -230,7 +230,9 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
     if options.sweep:
         outcome = sweep_run(folder, say, options.embedder)
     report = write_run_report(load_reported_run(folder))
-    print(f"\n{score_table(outcome.scores)}\n\nreport: {report}")
+    for alarm in outcome.alarms:
+        print(f"ALARM: {alarm}")
+    print(f"\n{score_table(outcome.scores, not outcome.alarms)}\n\nreport: {report}")
     return 0
 
 

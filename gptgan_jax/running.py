@@ -64,7 +64,7 @@ def judge_run(folder: RunFolder, say: Say, sweep: bool = False) -> Evaluation:
     evaluation = evaluate_run(folder, say, thorough=False)
     if sweep and evaluation.sweep is None:
         evaluation = sweep_run(folder, say)
-    for alarm in memorised(evaluation) if evaluation != before else ():
+    for alarm in [*evaluation.alarms, *memorised(evaluation)] if evaluation != before else ():
         say(f"ALARM: {alarm}")
     if before is None or evaluation != before or not (folder.path / HTML_FILE).exists():
         write_run_report(load_reported_run(folder))

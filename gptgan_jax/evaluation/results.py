@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.classification import ReliabilityBin
 from gptgan_jax.evaluation.estimates import Estimate
+from gptgan_jax.runs.records import ALARM
 from gptgan_jax.whole_files import write_whole
 
 EVALUATION_FILE = "evaluation.json"
@@ -149,6 +150,11 @@ class Evaluation:
     notes: list[str]
     sweep: Sweep | None = None
     reliability: list[ReliabilityBin] = field(default_factory=list)
+
+    @property
+    def alarms(self) -> list[str]:
+        """Those of the notes by which the figures mean little."""
+        return [note.removeprefix(ALARM) for note in self.notes if note.startswith(ALARM)]
 
     def save(self, folder: Path) -> Path:
         """Writes FOLDER/evaluation.json, all or nothing. Infinite values are the strings "inf" and "-inf"."""

@@ -57,15 +57,17 @@ def write_arms(
     measured = ArmsTable(models, tuple(seeds))
     table = measured.table()
     title = f"Comparison of {file.stem}"
+    alarms, fired = _alarms(models)
     blocks: list[Block] = [
         Heading(title, level=1),
         *([Bullets(tuple(f"FAILED: {run}: {why}" for run, why in failed.items()))] if failed else []),
+        *(alarms if fired else []),
         table,
         Bullets(tuple(_notes(measured))),
         *_sweeps(measured),
         *_curves(models),
         *_samples(models),
-        *_alarms(models),
+        *([] if fired else alarms),
         *_configuration(models),
         Heading("Reproduce"),
         Code(f"gptgan compare {shlex.quote(str(file))}", "sh"),
@@ -155,14 +157,16 @@ def _samples(models: Sequence[Model]) -> list[Block]:
     return [Heading("Samples"), line, samples_table(shown, evaluation.prompts)]
 
 
-def _alarms(models: Sequence[Model]) -> list[Block]:
-    lines = []
+def _alarms(models: Sequence[Model]) -> tuple[list[Block], bool]:
+    """Those of the adversarial runs, and of others what says that their figures mean little; whether any fired."""
+    lines, any_fired = [], False
     for model in models:
-        if model.column == "adversarial":
-            for seed, run in model.runs.items():
-                fired = [f"{model.label}, seed {seed}: {alarm}" for alarm in alarms_of(run)]
-                lines += fired or [f"{model.label}, seed {seed}: none fired"]
-    return [Heading("Alarms"), Bullets(tuple(lines))] if lines else []
+        for seed, run in model.runs.items() if model.column in ("likelihood", "adversarial") else ():
+            found = alarms_of(run) if model.column == "adversarial" else run.evaluation.alarms
+            any_fired |= bool(found)
+            none = ["none fired"] if model.column == "adversarial" else []
+            lines += [f"{model.label}, seed {seed}: {alarm}" for alarm in found or none]
+    return ([Heading("Alarms"), Bullets(tuple(lines))] if lines else []), any_fired
 
 
 def _configuration(models: Sequence[Model]) -> list[Block]:

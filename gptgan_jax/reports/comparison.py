@@ -27,6 +27,7 @@ from gptgan_jax.reports.run import (
 )
 from gptgan_jax.reports.tables import MARKS, area_table, named, samples_table, spreads_shown
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.records import ALARM
 
 CURVES_FILE = "curves.png"
 RESULTS_NOTES = (
@@ -61,14 +62,16 @@ def write_comparison(runs: Sequence[ReportedRun], folder: Path) -> Path:
     curves: list[Block] = (
         [] if figure is None else [Heading("Curves"), Picture(CURVES_FILE, "Curves of all runs", figure)]
     )
+    fired = any(alarms_of(run) for run in every)
     blocks = [
         Heading(title, level=1),
+        *(_alarms(groups) if fired else []),
         *_what(groups),
         *_results(groups),
         *_sweeps(groups),
         *curves,
         *_samples(groups),
-        *_alarms(groups),
+        *([] if fired else _alarms(groups)),
         *_configuration(groups),
         Heading("Reproduce"),
         Code("\n".join(_commands(every, folder)), "sh"),
@@ -162,7 +165,7 @@ def _notes(groups: Sequence[Group]) -> list[str]:
     runs = [run for group in groups for run in group.runs]
     by_note: dict[str, list[str]] = {}
     for run in runs:
-        for note in dict.fromkeys(note for note in run.evaluation.notes if not note.startswith(ERRORS_NOTE)):
+        for note in dict.fromkeys(note for note in run.evaluation.notes if not note.startswith((ERRORS_NOTE, ALARM))):
             by_note.setdefault(note, []).append(str(run.folder))
     return [note if len(of) == len(runs) else f"{', '.join(of)}: {note}" for note, of in by_note.items()]
 

@@ -22,7 +22,7 @@ from gptgan_jax.reports.figures import discriminator_figure, loss_figure, phases
 from gptgan_jax.reports.frontiers import frontier_figure
 from gptgan_jax.reports.tables import area_table, best_table, dominance_table, samples_table, table_of_scores
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.runs.records import read_metrics
+from gptgan_jax.runs.records import ALARM, read_metrics
 from gptgan_jax.training.skipping import SKIPPED
 
 LOSS_FILE, DISCRIMINATOR_FILE = "loss.png", "discriminator.png"
@@ -79,8 +79,9 @@ def alarms_in(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
 
 
 def alarms_of(run: ReportedRun) -> list[str]:
-    """What looked wrong while it trained, and what of the training text its checkpoints have by heart."""
-    return [*map(str, alarms_in(run.records)), *memorised(run.evaluation)]
+    """Why its figures mean little, what looked wrong while it trained, and what of the training text its checkpoints
+    have by heart."""
+    return [*run.evaluation.alarms, *map(str, alarms_in(run.records)), *memorised(run.evaluation)]
 
 
 def load_reported_run(folder: RunFolder) -> ReportedRun:
@@ -106,15 +107,17 @@ def write_run_report(run: ReportedRun) -> Path:
         UserError: where the folder can't be written.
     """
     title = run.config.name or run.folder.name
+    found = alarms_of(run)
+    alarms: list[Block] = [Heading("Alarms"), Bullets(tuple(found)) if found else Paragraph("None fired.")]
     blocks = [
         Heading(title, level=1),
+        *(alarms if found else []),
         *_results(run.evaluation),
         *_calibration(run.evaluation),
         *_sweep(run.evaluation.sweep),
         *_curves(run.records),
         *_samples(run.evaluation),
-        Heading("Alarms"),
-        _bullets(alarms_of(run), "None fired."),
+        *([] if found else alarms),
         Heading("Configuration"),
         Code(to_yaml(run.config), "yaml"),
         Heading("Reproduce"),
@@ -187,10 +190,11 @@ def best_blocks(runs: Sequence[Sweep]) -> list[Block]:
 def _results(evaluation: Evaluation) -> list[Block]:
     blocks: list[Block] = [Paragraph(f"Judged: {judged(evaluation)}.")] if evaluation.columns else []
     if evaluation.scores:
-        blocks += [Heading("Results"), table_of_scores(evaluation.scores)]
+        blocks += [Heading("Results"), table_of_scores(evaluation.scores, not evaluation.alarms)]
     # The evaluation may say itself what ± is.
     errors = [] if any(note.startswith(ERRORS_NOTE) for note in evaluation.notes) else [ERRORS_NOTE]
-    return [*blocks, Bullets((*errors, *RESULTS_NOTES, *evaluation.notes))]
+    notes = [note for note in evaluation.notes if not note.startswith(ALARM)]
+    return [*blocks, Bullets((*errors, *RESULTS_NOTES, *notes))]
 
 
 def _calibration(evaluation: Evaluation) -> list[Block]:
@@ -245,7 +249,3 @@ def _samples(evaluation: Evaluation) -> list[Block]:
         return []
     line = Paragraph("Texts in one row come from equal keys; real text has none.")
     return [Heading("Samples"), line, samples_table(evaluation.shown, evaluation.prompts)]
-
-
-def _bullets(items: Sequence[str], otherwise: str) -> Block:
-    return Bullets(tuple(items)) if items else Paragraph(otherwise)

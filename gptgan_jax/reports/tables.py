@@ -14,16 +14,17 @@ MARKS = {"lower": "↓", "higher": "↑", "real": "real"}
 CLEARLY = 2.0
 
 
-def score_table(scores: Sequence[Score]) -> str:
+def score_table(scores: Sequence[Score], bold: bool = True) -> str:
     """The scores as a Markdown table that also reads well as plain text, such as in a terminal."""
-    return to_markdown([table_of_scores(scores)]).rstrip("\n")
+    return to_markdown([table_of_scores(scores, bold)]).rstrip("\n")
 
 
-def table_of_scores(scores: Sequence[Score]) -> Table:
+def table_of_scores(scores: Sequence[Score], bold: bool = True) -> Table:
     """A row for each score; the columns in order of appearance, real text last.
 
     The best of a row is bold where it is better than every other model's figure by more than two combined standard
-    errors. The column of signatures is left out where there are none.
+    errors; without `bold`, as where the figures mean little, none is. The column of signatures is left out where there
+    are none.
     """
     columns = list(dict.fromkeys(column for score in scores for column in score.values))
     columns.sort(key=lambda column: column == REAL)
@@ -31,7 +32,7 @@ def table_of_scores(scores: Sequence[Score]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for score in scores:
         shown = estimates_shown([score.values.get(column) for column in columns])
-        best = clearly_best(score)
+        best = clearly_best(score) if bold else None
         cells: list[Cell] = [Bold(v) if column == best else v for v, column in zip(shown, columns, strict=True)]
         rows.append((named(score.name, score.unit), MARKS[score.better], *cells, *([score.signature] * signed)))
     heads = ("score", "better", *columns, *(["measured with"] * signed))

@@ -32,6 +32,7 @@ from gptgan_jax.models.lora import merged, with_adapters, without_adapters
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.start import Start, by_token, on_first_device, placed_like, read_start
+from gptgan_jax.runs.text_alarms import text_alarms
 from gptgan_jax.types import Batch, Params, Vocabulary
 
 # What two generators may differ in and still have the same parameters.
@@ -95,6 +96,7 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
             note = "its tokenizer is taken"
         tokenizer = start.tokenizer
         notes[:0] = [f"the generator starts from {start.source}, and {note}", *start.notes]
+    fitted = config.tokenizer if tokenizer is None else None
     tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus)
     if config.conditional:
         tokenizer = for_prompts(config, tokenizer)
@@ -111,6 +113,7 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
 
     train, valid = encoded("train", corpus.train), encoded("valid", corpus.valid)
     test = valid if corpus.test is None else encoded("test", corpus.test)
+    notes[:0] = text_alarms(fitted, corpus, tokenizer, train, [valid, test])
     _check_labels(config, train, valid, corpus.classes, tokenizer)
     generator, discriminator = build_networks(config, tokenizer.vocabulary, corpus.classes)
     return Experiment(config, corpus, tokenizer, train, valid, test, generator, discriminator, tuple(notes), start)

@@ -224,6 +224,9 @@ def test_all_parts_stand_in_their_order(tmp_path: Path) -> None:
     text = compare(runs, tmp_path / "out")
     parts = [
         "# Comparison of 2 runs",
+        "## Alarms",
+        "/a: adversarial, step 60: odd",
+        "/b': none fired",
         "## What is compared",
         "## Results",
         f"- {tmp_path / 'a'}: a note".replace("_", "\\_"),
@@ -236,9 +239,6 @@ def test_all_parts_stand_in_their_order(tmp_path: Path) -> None:
         "from the seed of each run, so rows don't correspond",
         "| prompt     | base: adversarial, best |",
         "| a question | text after ",
-        "## Alarms",
-        "/a: adversarial, step 60: odd",
-        "/b': none fired",
         "## Configuration",
         "```yaml\nname: a\n",
         "What the others have instead:",

@@ -65,6 +65,8 @@ def test_a_finished_run_has_every_part_and_pictures_that_are_not_blank(tmp_path:
     assert sorted(p.name for p in run.folder.glob("*.png")) == ["discriminator.png", "frontier-1.png", "loss.png"]
     parts = [
         "# a run",
+        "## Alarms",
+        "accuracy 0.97",
         "Judged: likelihood: checkpoint likelihood/20 (least validation loss); adversarial, best: checkpoint",
         "## Results",
         "- ± is one standard error",
@@ -83,7 +85,6 @@ def test_a_finished_run_has_every_part_and_pictures_that_are_not_blank(tmp_path:
         "loss.png",
         "discriminator.png",
         "## Samples",
-        "## Alarms",
         "## Configuration",
         "```yaml\nname: a run\n",
         "## Reproduce",
@@ -162,7 +163,7 @@ def test_texts_do_no_harm_wherever_they_stand(tmp_path: Path) -> None:
     assert "<" not in text
     assert "\x1b" not in text
     assert "`b`" not in text
-    samples = text[text.index("## Samples") : text.index("## Alarms")]
+    samples = text[text.index("## Samples") : text.index("## Configuration")]
     rows = [line for line in samples.splitlines() if line.startswith("|")]
     assert {row.count("|") for row in rows} == {5}, "four columns whatever is in them"
     page = check_self_contained((run.folder / "report.html").read_text(encoding="utf-8"))
@@ -223,6 +224,18 @@ def test_a_folder_that_can_not_be_reported_is_a_users_mistake(tmp_path: Path) ->
         load_reported_run(RunFolder(run.folder))
 
 
+def test_alarms_stand_before_all_figures_and_what_means_little_is_not_bold(tmp_path: Path) -> None:
+    text = report(make_run(tmp_path, "quiet"))
+    assert text.index("## Results") < text.index("## Alarms") < text.index("None fired.")
+    assert "**" in text
+    odd = evaluation(notes=["a note", "ALARM: whole texts are words"])
+    text = report(make_run(tmp_path, "odd", odd))
+    assert text.index("- whole texts are words") < text.index("Judged:")
+    assert text.count("whole texts are words") == 1
+    assert "- a note" in text
+    assert "**" not in text
+
+
 def test_alarms_are_found_in_the_records(tmp_path: Path) -> None:
     run = make_run(tmp_path, last=10, alarm="odd")
     assert alarms_in(run.records) == [Alarm("adversarial", 10, "odd")]
@@ -234,7 +247,7 @@ def test_what_a_checkpoint_knows_by_heart_is_an_alarm_beside_those_of_training(t
     rows = [Score(COPIED, "share", "", "real", share)]
     run = make_run(tmp_path, judged=dataclasses.replace(evaluation(), scores=rows), alarm="odd")
     text = report(run)
-    alarms = text[text.index("## Alarms") : text.index("## Configuration")]
+    alarms = text[text.index("## Alarms") : text.index("Judged:")]
     assert "step 60: odd" in alarms
     assert "likelihood: 40.0% of its texts stand in the training text, 10.0% of held-out ones" in alarms
     assert "adversarial, best:" not in alarms

@@ -1,0 +1,116 @@
+"""Signs that text and tokenizer don't go together, seen before anything is trained: refused, or an alarm."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gptgan_jax.data.batches import TokenisedSplit
+from gptgan_jax.data.chat_templates import prompt_text
+from gptgan_jax.data.corpora import Corpus, Split
+from gptgan_jax.data.tokenizers import AnyTokenizer, BpeTokenizer, Tokenizer, TokenizerConfig, WordTokenizer
+from gptgan_jax.data.units import spacing_of
+from gptgan_jax.errors import UserError
+from gptgan_jax.runs.records import ALARM
+
+# Of the tokens of held-out text the share that may be unknown; from the second on nothing is measured.
+MANY_UNKNOWN, ALL_UNKNOWN = 0.5, 0.9
+# Of the tokens a character that held-out text is spelt in, over those of training text; in so many texts or more.
+LONGER_SPELLING, ENOUGH_TEXTS = 1.5, 20
+LOOKED_AT = 1000
+USE_BPE = "set tokenizer.kind to bpe"
+
+
+def text_alarms(
+    config: TokenizerConfig | None,
+    corpus: Corpus,
+    tokenizer: AnyTokenizer,
+    train: TokenisedSplit,
+    held_out: Sequence[TokenisedSplit],
+) -> list[str]:
+    """A line for each sign by which the figures of a run mean little, to stand first in its report.
+
+    Args:
+        config: of the tokenizer, where it was fitted to this text just now; only then is text refused.
+        corpus: the text.
+        tokenizer: what encoded it.
+        train, held_out: the encoded splits.
+
+    Raises:
+        UserError: a word-level tokenizer for text without spaces, or for held-out text that shares no words with the
+            training text.
+    """
+    if not isinstance(tokenizer, Tokenizer) or corpus.words is not None or corpus.train.tokens is not None:
+        return []
+    alarms = _unknown_words(config, corpus, tokenizer, train, held_out)
+    alone = float(np.mean(_lengths(train) <= 1))
+    if train.prompts is None and alone > 0.5 and not alarms:
+        alarms.append(
+            f"{alone:.0%} of the training texts are one token, so there is no order of tokens to learn; {USE_BPE}, or "
+            "tokenizer.vocab_size lower"
+        )
+    if isinstance(config, BpeTokenizer) and min(len(corpus.train), len(corpus.valid)) >= ENOUGH_TEXTS:
+        longer = _tokens_a_character(tokenizer, corpus.valid) / _tokens_a_character(tokenizer, corpus.train)
+        if longer > LONGER_SPELLING:
+            alarms.append(
+                f"held-out text is spelt in {longer:.1f} times as many tokens a character as training text, whose own "
+                "words are tokens: what is learned differs from what is measured; set tokenizer.vocab_size lower, or "
+                "give it more text"
+            )
+    return [ALARM + alarm for alarm in alarms]
+
+
+def _unknown_words(
+    config: TokenizerConfig | None,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    train: TokenisedSplit,
+    held_out: Sequence[TokenisedSplit],
+) -> list[str]:
+    """What a tokenizer does not know, and the word-level one that takes whole texts for words."""
+    if tokenizer.unk_id is None:
+        return []
+    alarms = []
+    unknown = _share_of(tokenizer.unk_id, held_out)
+    counted = f"{unknown:.0%} of held-out tokens are unknown"
+    if isinstance(config, WordTokenizer) and _without_spaces(corpus.train):
+        said = "tokenizer.kind word: the training text has no spaces between words, so whole phrases or texts are words"
+        if unknown > MANY_UNKNOWN:
+            raise UserError(f"{said}, and {counted}; {USE_BPE}")
+        alarms.append(f"{said}; {USE_BPE}")
+    elif unknown > MANY_UNKNOWN:
+        if _share_of(tokenizer.unk_id, [train]) > MANY_UNKNOWN:
+            mend = f"raise tokenizer.vocab_size or lower tokenizer.min_count, or {USE_BPE}"
+        else:
+            mend = f"if it is of the language and spelling of the training text, {USE_BPE}; else hold out other text"
+        if isinstance(config, WordTokenizer) and unknown > ALL_UNKNOWN:
+            raise UserError(f"tokenizer.kind word: {counted}, so nothing would be measured; {mend}")
+        alarms.append(f"{counted}, and the figures are mostly of these; {mend}")
+    asked = [split.prompts.tokens for split in held_out if split.prompts is not None]
+    of_prompts = float(np.mean(np.concatenate(asked) == tokenizer.unk_id)) if any(map(len, asked)) else 0.0
+    if of_prompts > MANY_UNKNOWN:
+        alarms.append(f"{of_prompts:.0%} of the tokens of held-out prompts are unknown; {USE_BPE}")
+    return alarms
+
+
+def _without_spaces(split: Split) -> bool:
+    some = list(split.prompts or ())[:: max(len(split) // LOOKED_AT, 1)]
+    return spacing_of(split.texts, [prompt_text(prompt) for prompt in some]).unit == "character"
+
+
+def _share_of(unknown: int, splits: Sequence[TokenisedSplit]) -> float:
+    """Of the tokens of all texts, their ends left out, the share that is unknown."""
+    tokens = np.concatenate([split.targets.tokens for split in splits])
+    words = tokens[~np.isin(tokens, splits[0].vocabulary.ends)]
+    return float(np.mean(words == unknown)) if len(words) else 0.0
+
+
+def _lengths(split: TokenisedSplit) -> np.ndarray:
+    """int64 [N]: the tokens of each text without its end."""
+    offsets = split.targets.offsets
+    return np.diff(offsets) - np.isin(split.targets.tokens[offsets[1:] - 1], split.vocabulary.ends)
+
+
+def _tokens_a_character(tokenizer: Tokenizer, split: Split) -> float:
+    """How some of the texts are spelt."""
+    texts = list(split.texts[:: max(len(split) // LOOKED_AT, 1)])
+    return sum(map(len, tokenizer.encode_batch(texts))) / max(sum(map(len, texts)), 1)
