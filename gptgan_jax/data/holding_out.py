@@ -219,8 +219,8 @@ def _shared(which: str, source: str, noun: str, how: str, shared: int, count: in
     yield f"{which}: {shared} of its {counted(count, noun)} are also in {source}{how}"
     if shared > SHARED_AT_MOST * count:
         yield (
-            f"{ALARM}{which} shares {100 * shared / count:.3g} % of its {noun}s{how} with {source}: what is measured on those "
-            "is memory; take them out of one of the two"
+            f"{ALARM}{which} shares {100 * shared / count:.3g} % of its {noun}s{how} with {source}: what is measured "
+            "on those is memory; take them out of one of the two"
         )
 
 

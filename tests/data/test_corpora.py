@@ -116,8 +116,8 @@ def test_text_is_a_line_a_document_and_blank_lines_are_counted(tmp_path: Path) -
         "data.valid: 3 blank lines skipped",
         "data.test: 1 blank line skipped",
         "data.valid: 2 of its 3 documents are also in data.train",
-        "ALARM: data.valid shares 66.7 % of its documents with data.train: what is measured on those is memory; take them "
-        "out of one of the two",
+        "ALARM: data.valid shares 66.7 % of its documents with data.train: what is measured on those is memory; take "
+        "them out of one of the two",
     )
     assert corpus.source is None
     assert corpus.words is None
