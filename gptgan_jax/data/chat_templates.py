@@ -6,7 +6,7 @@ names of the special tokens and what `transformers` gives it, and nothing else. 
 writes.
 
 A template may trim a message, drop it or look into it, so it is given the text itself. Where a message spells a
-special token such as <|im_end|>, a private-use character breaks the name: nobody can end a turn, or open another's,
+special token such as <|im_end|>, a noncharacter breaks the name: nobody can end a turn, or open another's,
 from within a message.
 """
 
@@ -22,8 +22,8 @@ from gptgan_jax.errors import UserError
 
 TEMPLATE_FILE = "chat_template.jinja"
 TEMPLATE_KEY = "chat_template"
-# Breaks the name of a special token that a message spells.
-BREAK = "\ue000"
+# Breaks the name of a special token that a message spells: a noncharacter, which no text has a use for.
+BREAK = "\ufdd0"
 # Longer templates are none; the longest known have some twenty thousand characters.
 MOST_CHARACTERS = 200_000
 REMEDY = "set data.chat_template to false to do without it"
