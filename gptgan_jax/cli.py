@@ -232,7 +232,7 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
     report = write_run_report(load_reported_run(folder))
     for alarm in outcome.alarms:
         print(f"ALARM: {alarm}")
-    print(f"\n{score_table(outcome.scores, not outcome.alarms)}\n\nreport: {report}")
+    print(f"\n{score_table(outcome.scores, outcome.means_something)}\n\nreport: {report}")
     return 0
 
 

@@ -199,5 +199,5 @@ def _train_one(config: Config) -> Path:
         print(f"\n{name}:")
         for text in texts[:5]:
             print(f"  {one_line(text)}")
-    print(f"\n{score_table(outcome.scores, not outcome.alarms)}")
+    print(f"\n{score_table(outcome.scores, outcome.means_something)}")
     return folder.path

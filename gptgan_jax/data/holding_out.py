@@ -21,6 +21,8 @@ from gptgan_jax.errors import UserError
 # Of a held-out split; above it a note becomes an alarm.
 SHARED_AT_MOST = 0.01
 ALARM = "ALARM: "
+# An alarm by which no figure means what it seems to.
+UNSUITED = f"{ALARM}the tokenizer doesn't suit the text: "
 # A prompt of more of the rows than this share, and of so many at least, is an instruction and no question.
 COMMON_SHARE, COMMON_COUNT = 0.1, 10
 # Signs that mean something in a formula or an address; other punctuation is as good as a space.

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from gptgan_jax.data.holding_out import ALARM, UNSUITED
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.classification import ReliabilityBin
 from gptgan_jax.evaluation.estimates import Estimate
-from gptgan_jax.runs.records import ALARM
 from gptgan_jax.whole_files import write_whole
 
 EVALUATION_FILE = "evaluation.json"
@@ -153,8 +153,13 @@ class Evaluation:
 
     @property
     def alarms(self) -> list[str]:
-        """Those of the notes by which the figures mean little."""
+        """Those of the notes that stand above the figures."""
         return [note.removeprefix(ALARM) for note in self.notes if note.startswith(ALARM)]
+
+    @property
+    def means_something(self) -> bool:
+        """Whether no alarm says of all figures that they mean little."""
+        return not any(note.startswith(UNSUITED) for note in self.notes)
 
     def save(self, folder: Path) -> Path:
         """Writes FOLDER/evaluation.json, all or nothing. Infinite values are the strings "inf" and "-inf"."""

@@ -86,7 +86,7 @@ def _scores(saved: Saved, evaluation: Evaluation | None) -> list[Block]:
     here = [column.name for column in evaluation.columns if column.checkpoint == f"{saved.phase}/{saved.step}"]
     which = f"This checkpoint is the column {here[0]}." if here else "None of the columns is this checkpoint."
     notes = tuple(FOLDERS.sub("", note) for note in evaluation.notes)
-    return [Paragraph(which), table_of_scores(evaluation.scores, not evaluation.alarms), Bullets(notes)]
+    return [Paragraph(which), table_of_scores(evaluation.scores, evaluation.means_something), Bullets(notes)]
 
 
 def _plain(config: Config) -> dict[str, Any]:

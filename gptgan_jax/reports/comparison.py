@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gptgan_jax.config_files import difference, to_yaml
+from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.evaluation.results import REAL
@@ -27,7 +28,6 @@ from gptgan_jax.reports.run import (
 )
 from gptgan_jax.reports.tables import MARKS, area_table, named, samples_table, spreads_shown
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.runs.records import ALARM
 
 CURVES_FILE = "curves.png"
 RESULTS_NOTES = (

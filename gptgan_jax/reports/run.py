@@ -12,6 +12,7 @@ from typing import Any
 
 from gptgan_jax.config import Config
 from gptgan_jax.config_files import to_yaml
+from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.frontiers import Dominance, best_drawing, dominance
 from gptgan_jax.evaluation.memorisation import memorised
@@ -22,7 +23,7 @@ from gptgan_jax.reports.figures import discriminator_figure, loss_figure, phases
 from gptgan_jax.reports.frontiers import frontier_figure
 from gptgan_jax.reports.tables import area_table, best_table, dominance_table, samples_table, table_of_scores
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.runs.records import ALARM, read_metrics
+from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.training.skipping import SKIPPED
 
 LOSS_FILE, DISCRIMINATOR_FILE = "loss.png", "discriminator.png"
@@ -190,7 +191,7 @@ def best_blocks(runs: Sequence[Sweep]) -> list[Block]:
 def _results(evaluation: Evaluation) -> list[Block]:
     blocks: list[Block] = [Paragraph(f"Judged: {judged(evaluation)}.")] if evaluation.columns else []
     if evaluation.scores:
-        blocks += [Heading("Results"), table_of_scores(evaluation.scores, not evaluation.alarms)]
+        blocks += [Heading("Results"), table_of_scores(evaluation.scores, evaluation.means_something)]
     # The evaluation may say itself what ± is.
     errors = [] if any(note.startswith(ERRORS_NOTE) for note in evaluation.notes) else [ERRORS_NOTE]
     notes = [note for note in evaluation.notes if not note.startswith(ALARM)]

@@ -26,8 +26,6 @@ METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.txt"
 TENSORBOARD_FOLDER = "tensorboard"
 WANDB_ID_FILE = "wandb_id"
-# What a note of a run begins with that says why its figures mean little.
-ALARM = "ALARM: "
 RESERVED = frozenset({"phase", "step", "alarm"})
 HEADER = re.compile(r"== (.+) step (\d+) ==")
 TENSORBOARD_FLUSH_SECONDS = 10.0

@@ -7,10 +7,10 @@ import numpy as np
 from gptgan_jax.data.batches import TokenisedSplit
 from gptgan_jax.data.chat_templates import prompt_text
 from gptgan_jax.data.corpora import Corpus, Split
+from gptgan_jax.data.holding_out import UNSUITED
 from gptgan_jax.data.tokenizers import AnyTokenizer, BpeTokenizer, Tokenizer, TokenizerConfig, WordTokenizer
 from gptgan_jax.data.units import spacing_of
 from gptgan_jax.errors import UserError
-from gptgan_jax.runs.records import ALARM
 
 # Of the tokens of held-out text the share that may be unknown; from the second on nothing is measured.
 MANY_UNKNOWN, ALL_UNKNOWN = 0.5, 0.9
@@ -56,7 +56,7 @@ def text_alarms(
                 "words are tokens: what is learned differs from what is measured; set tokenizer.vocab_size lower, or "
                 "give it more text"
             )
-    return [ALARM + alarm for alarm in alarms]
+    return [UNSUITED + alarm for alarm in alarms]
 
 
 def _unknown_words(

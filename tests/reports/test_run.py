@@ -228,9 +228,12 @@ def test_alarms_stand_before_all_figures_and_what_means_little_is_not_bold(tmp_p
     text = report(make_run(tmp_path, "quiet"))
     assert text.index("## Results") < text.index("## Alarms") < text.index("None fired.")
     assert "**" in text
-    odd = evaluation(notes=["a note", "ALARM: whole texts are words"])
+    shared = report(make_run(tmp_path, "shared", evaluation(notes=["ALARM: data.valid shares 2 %"])))
+    assert shared.index("- data.valid shares 2 %") < shared.index("Judged:")
+    assert "**" in shared
+    odd = evaluation(notes=["a note", "ALARM: the tokenizer doesn't suit the text: whole texts are words"])
     text = report(make_run(tmp_path, "odd", odd))
-    assert text.index("- whole texts are words") < text.index("Judged:")
+    assert text.index("whole texts are words") < text.index("Judged:")
     assert text.count("whole texts are words") == 1
     assert "- a note" in text
     assert "**" not in text

@@ -9,9 +9,9 @@ import pytest
 from tiny import tiny_config, tiny_experiment, write_config
 
 from gptgan_jax.cli import main
+from gptgan_jax.data.holding_out import UNSUITED
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.experiment import load_experiment
-from gptgan_jax.runs.records import ALARM
 
 
 def drawn(letters: str, count: int = 300, seed: int = 0, shortest: int = 8, longest: int = 12) -> list[str]:
@@ -37,7 +37,7 @@ def written(path: Path, texts: list[str]) -> str:
 def alarms_of(folder: Path, **keys: Any) -> list[str]:
     keys = {"generator__max_positions": 80, **keys}
     experiment, _ = tiny_experiment(folder, {name.replace("__", "."): value for name, value in keys.items()})
-    alarms = [note for note in experiment.notes if note.startswith(ALARM)]
+    alarms = [note for note in experiment.notes if note.startswith(UNSUITED)]
     assert list(experiment.notes[: len(alarms)]) == alarms
     return alarms
 
@@ -143,4 +143,4 @@ def test_a_run_that_began_goes_on(tmp_path: Path) -> None:
     train = written(tmp_path / "zh.txt", drawn(HAN))
     english, _ = tiny_experiment(tmp_path, {"data.train": written(tmp_path / "en.txt", ENGLISH_TEXT)})
     experiment = load_experiment(tiny_config(tmp_path, {"data.train": train}), english.tokenizer)
-    assert experiment.notes[0].startswith(ALARM)
+    assert experiment.notes[0].startswith(UNSUITED)
