@@ -39,29 +39,37 @@ def test_so_are_two_of_four_equal_pairs() -> None:
 def test_continuations_share_just_the_tokens_that_they_are_told_to(stretches: int) -> None:
     """As many as all of a stretch have in common with the text: one more differs in some, where they are drawn."""
     generator, params = generator_of("lstm")
-    batch, length = batch_of((1, 2, 3) * 20, (6,) * 60, length=6), 6
-    written = Sample(batch.target, batch.target_mask, jnp.zeros(batch.target.shape))
+    batch, length = batch_of((1, 2, 3) * 20, (6, 4, 2) * 20, length=6), 6
+    texts, lengths = np.where(batch.target_mask, batch.target, -1), np.asarray(batch.target_mask.sum(axis=1))
     told: list[int] = []
 
     def value(key: jax.Array, tokens: jax.Array, mask: jax.Array, shared: int) -> jax.Array:
+        """The tokens before the first that is another, and those of the continuation, as two digits."""
         told.append(shared)
-        same = (tokens == batch.target).astype(jnp.float32)
-        # How many tokens of a text agree from its beginning on.
-        return jnp.cumprod(same, axis=1).sum(axis=1) + 100 * (same[:, :shared].min(axis=1) == 1)
+        found = jnp.where(mask, tokens, -1)
+        same = (found == texts).astype(jnp.int32)
+        as_told = same[:, :shared].min(axis=1) == 1
+        whole = (mask[:, :-1] >= mask[:, 1:]).all(axis=1)  # without a gap
+        digits = 10 * jnp.cumprod(same, axis=1).sum(axis=1) + mask.sum(axis=1)
+        return jnp.where(as_told & whole, digits, -1).astype(jnp.float32)
 
-    found = rollout_values(
-        generator, params, jax.random.key(0), batch.prompt, batch.prompt_mask, written, 1, value, 5.0,
-        stretches=stretches,
-    )  # fmt: skip
-    agree = np.asarray(found) - 100
-    assert (agree >= 0).all(), "a continuation differs where it should be shared"
-    firsts = [int(stretch[0]) + 1 for stretch in stretches_of(length, stretches)]
+    written = Sample(batch.target, batch.target_mask, jnp.zeros(batch.target.shape))
+    prompts = batch.prompt, batch.prompt_mask
+    options = {"temperature": 5.0, "stretches": stretches}
+    found = rollout_values(generator, params, jax.random.key(0), *prompts, written, 1, value, **options)
+    agree, size = np.divmod(np.asarray(found).astype(int), 10)
+    assert (agree >= 0).all(), "a continuation differs where it should be shared, or has a gap"
     assert told[-1] == length
-    assert sorted(set(told[:-1])) == firsts
+    assert sorted(set(told[:-1])) == [int(stretch[0]) + 1 for stretch in stretches_of(length, stretches)]
     for t in range(length - 1):
+        goes_on = lengths > t + 1
         # The text up to and including t is known, and the next token is drawn: it is the text's by chance alone.
-        assert agree[:, t].min() == t + 1
-        assert (agree[:, t] == t + 1).mean() > 0.5
+        assert agree[goes_on, t].min() == t + 1
+        assert (agree[goes_on, t] == t + 1).mean() > 0.5
+        assert size[goes_on, t].min() == t + 2
+        # A text that has ended is its own continuation.
+        assert (agree[~goes_on, t] == length).all()
+        assert (size[~goes_on, t] == lengths[~goes_on]).all()
 
 
 def test_a_sample_knows_its_prompt_alone() -> None:

@@ -25,7 +25,7 @@ from gptgan_jax.interop.weights import SHARD_BYTES, Parameter, write_weights
 from gptgan_jax.models.generators import build_generator
 from gptgan_jax.terminal import say
 from gptgan_jax.types import Vocabulary, path_name, unconditional_batch
-from gptgan_jax.whole_files import whole_folder
+from gptgan_jax.whole_files import whole_folder, write_whole
 
 Precision = Literal["float32", "bfloat16", "float16"]
 _DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
@@ -135,4 +135,4 @@ def _config(network: GgufNetwork, tokenizer: GgufTokenizer, dtype: str) -> dict[
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_whole(path, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())

@@ -18,6 +18,9 @@ from gptgan_jax.rows import Rows
 
 NO_NEXT_TOKEN = "needs a Transformer discriminator: others predict no next token; set it to 0"
 
+REINFORCE: Estimator = reinforce()
+ADAM = optax.adam(1e-3)
+
 
 class Demonstrations(NamedTuple):
     """Real texts among those that the generator learns from (TextGAIL, Wu et al. 2021).
@@ -76,7 +79,7 @@ class Game(NamedTuple):
 
     generator: Generator
     discriminator: Discriminator
-    estimator: Estimator = reinforce()
+    estimator: Estimator = REINFORCE
     pair_loss: PairLoss = non_saturating
     reward: Reward = sigmoid
     dense: bool = True
@@ -95,8 +98,8 @@ class Game(NamedTuple):
     demonstrations: Demonstrations | None = None
     discriminator_updates: int = 1
     ema_decay: float = 0.0
-    generator_optimizer: optax.GradientTransformation = optax.adam(1e-3)
-    discriminator_optimizer: optax.GradientTransformation = optax.adam(1e-3)
+    generator_optimizer: optax.GradientTransformation = ADAM
+    discriminator_optimizer: optax.GradientTransformation = ADAM
     axis_name: str | None = None
 
     @property

@@ -16,7 +16,10 @@ import optax
 
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
-from gptgan_jax.objectives.estimators import PolicyGradient, SelfPlay
+from gptgan_jax.objectives.discrimination import PairLoss, non_saturating
+from gptgan_jax.objectives.estimators import Estimator, PolicyGradient, SelfPlay
+from gptgan_jax.objectives.likelihood import KlEstimator
+from gptgan_jax.objectives.rewards import Reward, sigmoid
 from gptgan_jax.training.discriminating import (
     answering,
     empty_replay,
@@ -27,7 +30,7 @@ from gptgan_jax.training.discriminating import (
     updated,
     write,
 )
-from gptgan_jax.training.game import Game
+from gptgan_jax.training.game import ADAM, REINFORCE, Demonstrations, Game
 from gptgan_jax.training.generating import pathwise_update, policy_update, self_play_step
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, Vocabulary, unconditional_batch
 
@@ -58,18 +61,91 @@ class Gan(NamedTuple):
     adversarial_step: Step
 
 
-def gan_from(generator: Generator, discriminator: Discriminator, **options: Any) -> Gan:
-    """Puts the parts together.
+def gan_from(
+    generator: Generator,
+    discriminator: Discriminator,
+    *,
+    estimator: Estimator = REINFORCE,
+    pair_loss: PairLoss = non_saturating,
+    reward: Reward = sigmoid,
+    dense: bool = True,
+    temperature: float = 1.0,
+    entropy_weight: float = 0.0,
+    kl_weight: float = 0.0,
+    kl_estimator: KlEstimator = "exact",
+    r1_weight: float = 0.0,
+    r2_weight: float = 0.0,
+    gradient_penalty_weight: float = 0.0,
+    next_token_weight: float = 0.0,
+    class_weight: float = 0.0,
+    real_fake_weight: float = 1.0,
+    replay_size: int = 0,
+    replay_share: float = 0.5,
+    demonstrations: Demonstrations | None = None,
+    discriminator_updates: int = 1,
+    ema_decay: float = 0.0,
+    generator_optimizer: optax.GradientTransformation = ADAM,
+    discriminator_optimizer: optax.GradientTransformation = ADAM,
+    axis_name: str | None = None,
+) -> Gan:
+    """The training steps of a generator and a discriminator. `Game` says more about each argument.
 
     Args:
-        generator, discriminator: the two players.
-        options: the other attributes of `Game`: estimator, pair_loss, reward, dense, temperature, ...
+        generator, discriminator: the two networks.
+        estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), maligan(),
+            weighted_likelihood(), gumbel(), spin(), or one of your own.
+        pair_loss: the discriminator's loss of the logits of real and of generated text.
+        reward: from the discriminator's logits to what the generator is paid.
+        dense: score and pay every token; False scores whole texts and pays at their last token.
+        temperature: at which the generator samples while it trains, above 0.
+        entropy_weight: on the entropy of the next token in the generator's objective, per nat.
+        kl_weight: on KL(generator || reference) in the generator's loss, per nat.
+        kl_estimator: "exact" over the vocabulary, "low_variance" of the sampled tokens, or "reward": in the reward.
+        r1_weight, r2_weight: on half the squared gradient of the score at real and at generated embeddings.
+        gradient_penalty_weight: on (|gradient| - 1)^2 between real and generated embeddings.
+        next_token_weight: on the discriminator's own next-token loss on real text; needs a Transformer.
+        class_weight: on the cross-entropy of labels in the discriminator's loss; needs a discriminator with classes.
+        real_fake_weight: on the pair loss in the discriminator's loss.
+        replay_size: texts of earlier steps that are kept for the discriminator; 0 for none.
+        replay_share: the share of its generated texts that is drawn from those, between 0 and 1.
+        demonstrations: real texts among those that the generator learns from.
+        discriminator_updates: for each of the generator; a batch has so many times the rows.
+        ema_decay: of an average of the generator's parameters, at least 0 and below 1; 0 for none.
+        generator_optimizer, discriminator_optimizer: Optax transformations.
+        axis_name: of the devices that share a batch under `jax.pmap` or `jax.shard_map`; None under `jax.jit`.
 
     Raises:
-        ValueError: where the parts do not go together, or a number is out of its range; see `Game.check`.
-        TypeError: for an option that `Game` does not have.
+        ValueError: a number is out of its range, or choices do not go together; the message says what would be right.
+        TypeError: an argument is not of its kind.
     """
-    return gan_of(Game(generator, discriminator, **options))
+    return gan_of(
+        Game(
+            generator,
+            discriminator,
+            estimator=estimator,
+            pair_loss=pair_loss,
+            reward=reward,
+            dense=dense,
+            temperature=temperature,
+            entropy_weight=entropy_weight,
+            kl_weight=kl_weight,
+            kl_estimator=kl_estimator,
+            r1_weight=r1_weight,
+            r2_weight=r2_weight,
+            gradient_penalty_weight=gradient_penalty_weight,
+            next_token_weight=next_token_weight,
+            class_weight=class_weight,
+            real_fake_weight=real_fake_weight,
+            replay_size=replay_size,
+            replay_share=replay_share,
+            demonstrations=demonstrations,
+            discriminator_updates=discriminator_updates,
+            ema_decay=ema_decay,
+            generator_optimizer=generator_optimizer,
+            discriminator_optimizer=discriminator_optimizer,
+            axis_name=axis_name,
+        )
+    )
 
 
 def gan_of(game: Game) -> Gan:

@@ -1,6 +1,7 @@
 """A game is refused for the numbers and the choices that a configuration is refused for, each in one line."""
 
 import ast
+import inspect
 import math
 import re
 from pathlib import Path
@@ -21,6 +22,7 @@ from gptgan_jax.objectives.compatibility import Choices
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, PAIR_LOSSES, build_pair_loss, pair_loss_name
 from gptgan_jax.objectives.rewards import RewardName, build_reward, reward_name
 from gptgan_jax.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT
+from gptgan_jax.training import gan
 from gptgan_jax.training.game import Demonstrations, Game
 from gptgan_jax.training.gan import Gan, gan_of
 
@@ -240,11 +242,27 @@ def test_the_rules_look_at_attributes_of_a_game_by_their_names() -> None:
     assert set(Choices._fields) - own - {"key", "no_demonstrations"} <= set(Game._fields)
 
 
+def test_gan_from_names_every_attribute_of_a_game_with_its_default() -> None:
+    parameters = inspect.signature(gg.gan_from).parameters
+    assert tuple(parameters) == Game._fields
+    for name, default in Game._field_defaults.items():
+        assert parameters[name].default is default or parameters[name].default == default, name
+        assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@pytest.mark.parametrize("name", Game._fields[2:])
+def test_gan_from_hands_every_argument_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gan, "gan_of", lambda game: game)
+    given: Any = object()
+    game: Any = gg.gan_from(GENERATOR, DISCRIMINATOR, **{name: given})
+    assert {field for field in Game._fields if getattr(game, field) is given} == {name}
+
+
 def test_a_gan_of_a_game_is_that_of_its_options() -> None:
     options: dict[str, Any] = {"estimator": gg.grpo(2), "entropy_weight": 0.1, "generator_optimizer": optax.sgd(0.1)}
     batch = gg.unconditional_batch(jnp.ones((2, 3), jnp.int32) * 4, VOCABULARY)
     made = [gg.gan_from(GENERATOR, DISCRIMINATOR, **options), gan_of(Game(GENERATOR, DISCRIMINATOR, **options))]
-    states = [gan.init(jax.random.key(0), batch) for gan in made]
+    states = [one.init(jax.random.key(0), batch) for one in made]
     programs = [str(jax.make_jaxpr(g.adversarial_step)(s, batch)) for g, s in zip(made, states, strict=True)]
     assert re.sub("0x[0-9a-f]+", "", programs[0]) == re.sub("0x[0-9a-f]+", "", programs[1])
     with pytest.raises(ValueError, match="ema_decay should be at least 0 and below 1, not 2"):
