@@ -228,3 +228,24 @@ def test_nothing_is_unknown_to_bytes_whatever_the_files_call_unknown(tmp_path: P
     assert ours.decode([*ours.encode("hello"), 5, *ours.encode(" you")]) == "hello you"
     pieces = folder_tokenizer(write_folder(tmp_path / "n", "first", **names))
     assert pieces.unk_id == 0
+
+
+def test_a_run_of_an_earlier_version_reads_its_prompts_as_it_learned_them(tmp_path: Path) -> None:
+    """Its folder has no record of how they begin: BOS stood before each, and one token ended a text."""
+    folder = write_folder(tmp_path / "run", template=None)
+    (folder / GENERATION).write_text(json.dumps({"eos_token_id": [2, 4]}), encoding="utf-8")
+    old = load_tokenizer(folder)
+    assert old.vocabulary.ends == (2,)
+    assert old.vocabulary.begun(old.encode_prompts(["hello"])[0]) == [1, *old.encode("hello")]
+    assert isinstance(old, Tokenizer)
+    again = old.for_prompts()
+    assert again.vocabulary.begun(again.encode_prompts(["hello"])[0]) == [1, *old.encode("hello")]
+
+
+def test_a_damaged_record_of_how_a_run_reads_is_refused_with_its_file(tmp_path: Path) -> None:
+    folder_tokenizer(write_folder(tmp_path / "m")).save(tmp_path / "run")
+    file = tmp_path / "run" / NAMES
+    content = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps(content | {"gptgan_jax": {"vocabulary": 3}}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"tokenizer_config.json: gptgan_jax is damaged"):
+        load_tokenizer(tmp_path / "run")
