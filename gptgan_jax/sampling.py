@@ -266,7 +266,7 @@ def rollout_values(
         key_write, key_value = jax.random.split(jax.random.fold_in(key, t))
         logits, cache = generator.decode(params, cache, jnp.take(written.tokens, t, axis=1))
         known = written.mask & (jnp.arange(length) <= t)
-        # Ended is who has no token after t: its continuation is the text itself.
+        # A text without a token after t has ended: it is its own continuation.
         branch = _SoFar(
             written=t + 1,
             ended=~jnp.take(written.mask, t + 1, axis=1),

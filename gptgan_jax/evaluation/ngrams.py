@@ -222,7 +222,7 @@ def _closest_other(lengths: np.ndarray) -> np.ndarray:
 
 
 def _nearer(lengths: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Of a length from below and one from above the nearer, of two as near the one below; they may be one and same."""
+    """The nearer of the length below and the length above, which may be equal; the one below if both are as near."""
     return np.where(lengths - below <= above - lengths, below, above)
 
 

@@ -304,9 +304,9 @@ def family_of(config: Any) -> str:
         UserError: none has; the message says what keeps it from the nearest.
     """
     if not isinstance(config, TransformerConfig):
-        raise UserError(f"generator.kind {config.kind} is none that Hugging Face folders hold; a transformer is")
+        raise UserError(f"Hugging Face models have no generator.kind {config.kind}; export a transformer")
     if config.encoder_layers:
-        raise UserError("a generator with an encoder is none that Hugging Face folders hold; a decoder-only one is")
+        raise UserError("Hugging Face models of these families have no encoder; export a decoder-only generator")
     misfits: list[tuple[str, list[str]]] = []
     for family, required in REQUIRED:
         lacks = [f"{name} {value!r}" for name, value in required.items() if getattr(config, name) != value]

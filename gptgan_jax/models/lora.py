@@ -54,7 +54,7 @@ class LoraConfig:
             default: dict[str, Any] = {"alpha": 16.0, "targets": (), "trained": ()}
             for name, value in default.items():
                 if getattr(self, name) != value:
-                    raise ValueError(f"{name} is of adapters, and with rank 0 there are none; set rank, or drop {name}")
+                    raise ValueError(f"{name} has no effect without adapters: set rank above 0, or drop {name}")
         return self
 
 

@@ -52,9 +52,11 @@ class TransformerConfig:
     rope_theta: float = key(10000.0, "base of the rotary wavelengths", gt=0)
     rope_scaling: RopeScaling = key("none", "slower rotation for longer contexts, as in Llama 3.1 to 3.3")
     rope_factor: float = key(8.0, "with llama3: how much slower the slow pairs of features turn", ge=1)
-    rope_low_turns: float = key(1.0, "with llama3: slow is what turns no oftener in rope_original_positions", gt=0)
-    rope_high_turns: float = key(4.0, "with llama3: what turns as often as this or oftener stays as it is", gt=0)
-    rope_original_positions: int = key(8192, "with llama3: the context before it was made longer, in tokens", ge=1)
+    rope_low_turns: float = key(
+        1.0, "with llama3: pairs that turn at most so often in rope_original_positions are slowed", gt=0
+    )
+    rope_high_turns: float = key(4.0, "with llama3: pairs that turn at least so often are left as they are", gt=0)
+    rope_original_positions: int = key(8192, "with llama3: length of the original context, in tokens", ge=1)
     qkv_bias: bool = key(True, "bias on queries, keys and values")
     bias: bool = key(True, "bias on the other projections")
     qk_norm: bool = key(False, "RMSNorm on each query and key head (Qwen3)")
@@ -120,7 +122,7 @@ class TransformerConfig:
                 f"rope_low_turns {self.rope_low_turns} is not less than rope_high_turns {self.rope_high_turns}"
             )
         if self.attention == "flash" and self.dtype != "bfloat16":
-            raise ValueError("attention flash is of kernels for bfloat16: set dtype bfloat16, or attention dense")
+            raise ValueError("attention flash needs dtype bfloat16: set that, or attention dense")
         if self.attention == "flash" and self.head_size % 8:
             raise ValueError(f"attention flash needs heads of a multiple of 8 features, not {self.head_size}")
         self.lora.check_targets(self.matrices)

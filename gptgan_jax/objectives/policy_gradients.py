@@ -1,6 +1,8 @@
 """Score-function estimators: REINFORCE and what grew from it.
 
-Every surrogate is a sum over a text's tokens (never a mean over padding) and a mean over texts. `tests/objectives/
+In the formulas y_t is token t of one of R generated texts, p the generator, r_t its reward, A_t its advantage and
+R_t = r_t + discount R_{t+1} its return. Every surrogate is a sum over a text's tokens (never a mean over padding) and a
+mean over texts. `tests/objectives/
 test_policy_gradients.py` compares each one's expected gradient with the exact one over all texts of a tiny vocabulary.
 """
 
@@ -42,7 +44,9 @@ def surrogate(log_probs: Array, experience: Experience, advantages: Array) -> Ar
 
 
 def clipped_surrogate(clip: float, ratio: Ratio = "token") -> Callable[[Array, Experience, Array], Array]:
-    """PPO's surrogate (Schulman et al. 2017): -1/R sum min(ratio A, clip(ratio, 1 - clip, 1 + clip) A).
+    """PPO's surrogate (Schulman et al. 2017, arXiv:1707.06347): -1/R sum min(w A, clip(w, 1 - clip, 1 + clip) A).
+
+    The ratio w is p(y_t | y_<t) / p_old(y_t | y_<t), or p(y) / p_old(y) of the whole text.
 
     Args:
         clip: how far the ratio may move and still be rewarded for it, above 0.
@@ -77,10 +81,11 @@ def _check_loss(loss: str, log_probs: Array, experience: Experience, advantages:
 
 
 def reinforce(discount: float = 1.0, baseline: Baseline | None = None) -> PolicyGradient:
-    """REINFORCE (Williams 1992): advantage = discounted return - baseline.
+    """REINFORCE (Williams 1992, doi:10.1007/BF00992696): A_t = R_t - baseline, loss -1/R sum A_t log p(y_t | y_<t).
 
     With discount = 1 the expected gradient is that of the expected sum of rewards, exactly. With discount < 1 each
-    token is credited with a shortened future, as ScratchGAN does with .23: a bias that buys variance.
+    token is credited with a shortened future, as ScratchGAN (d'Autume et al. 2019, arXiv:1905.09922) does with .23: a
+    bias that buys variance.
 
     Args:
         discount: in [0, 1].
@@ -90,7 +95,9 @@ def reinforce(discount: float = 1.0, baseline: Baseline | None = None) -> Policy
 
 
 def rollout(rollouts: int = 16, baseline: Baseline | None = None) -> PolicyGradient:
-    """SeqGAN (Yu et al. 2017): a token is worth the mean judgement of texts that go on from it.
+    """SeqGAN (Yu et al. 2017, arXiv:1609.05473): a token is worth the mean score of texts that go on from it.
+
+    A_t = 1/M sum_m D(y_<=t, continuation m) - baseline, with M = `rollouts`; A_T = D(y) - baseline.
 
     The value of each token is estimated by `rollouts` continuations that the generator writes; that of the last one is
     the judgement of the text itself. The expected gradient is that of the expected judgement, exactly.
@@ -104,7 +111,9 @@ def rollout(rollouts: int = 16, baseline: Baseline | None = None) -> PolicyGradi
 
 
 def rloo(samples: int = 4, discount: float = 1.0) -> PolicyGradient:
-    """REINFORCE leave-one-out (Kool et al. 2019; Ahmadian et al. 2024): the baseline is the prompt's other texts.
+    """REINFORCE leave-one-out: A_t = R_t - mean of the mean returns of the prompt's N - 1 other texts.
+
+    Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free"; Ahmadian et al. 2024, arXiv:2402.14740.
 
     With discount = 1 the expected gradient is exact.
 
@@ -124,9 +133,10 @@ def ppo(
     minibatches: int = 1,
     ratio: Ratio = "token",
 ) -> PolicyGradient:
-    """Proximal policy optimisation (Schulman et al. 2017): several updates from the texts of a step.
+    """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347): several updates from the texts of a step.
 
-    The first update's gradient is REINFORCE's. Later ones weigh by probability ratios; see `clipped_surrogate`.
+    A_t = R_t - baseline, as in `reinforce`, and the loss is `clipped_surrogate`. The first update's gradient is
+    REINFORCE's; later ones weigh by probability ratios.
 
     Args:
         discount: in [0, 1].
@@ -153,11 +163,14 @@ def grpo(
     minibatches: int = 1,
     ratio: Ratio = "token",
 ) -> PolicyGradient:
-    """Group-relative policy optimisation (Shao et al. 2024): the return against the mean of the prompt's texts.
+    """Group-relative policy optimisation (Shao et al. 2024, arXiv:2402.03300): a return against those of its group.
+
+    With g_i the mean over the tokens of text i of its returns, A_t = (R_t - mean of g) / std of g over the N texts of
+    the prompt, and the loss is `clipped_surrogate`.
 
     The mean includes the text itself, so without `deviation` the expected gradient is (N - 1)/N times the exact one.
     Dividing by the group's deviation gives every prompt the same weight, however much its texts differ: a bias, and
-    for a discriminator's noisy rewards an amplifier (Liu et al. 2025, "Dr. GRPO").
+    for a discriminator's noisy rewards an amplifier (Liu et al. 2025, "Dr. GRPO", arXiv:2503.20783).
 
     Args:
         samples: texts a prompt, N, at least 2.
@@ -194,10 +207,11 @@ def grpo(
 
 
 def maligan(samples: int = 1, baseline: float = 1.0) -> PolicyGradient:
-    """Maximum-likelihood augmented GAN (Che et al. 2017): likelihood of written texts, weighted towards the data.
+    """Maximum-likelihood augmented GAN (Che et al. 2017, arXiv:1702.07983): likelihood of texts weighted by D/(1 - D).
 
-    With the logit as reward, exp(reward) = D/(1 - D) is the density ratio of data and generator where D is right, and
-    the weights, normalised to sum to 1, make the texts stand for real ones. Normalising is a bias of order 1/N.
+    A_t = N w - baseline at every token of a text, with w = softmax over the N texts of their total reward. With the
+    logit as reward, exp(reward) = D/(1 - D) is the density ratio of data and generator where D is right, and the
+    weights, normalised to sum to 1, make the texts stand for real ones. Normalising is a bias of order 1/N.
 
     Args:
         samples: texts a prompt; weights are normalised over them, or over the batch where it is 1.
@@ -209,10 +223,12 @@ def maligan(samples: int = 1, baseline: float = 1.0) -> PolicyGradient:
 
 
 def weighted_likelihood(samples: int = 1) -> PolicyGradient:
-    """Cooperative training: likelihood of written texts, weighted by the probability D that they are real.
+    """Cooperative training: likelihood of generated texts, weighted by the probability D that they are real.
 
-    Lamprier et al. 2022, "Generative cooperative networks": the target is p(x) D(x), and with log D as reward the
-    normalised weights exp(reward) draw from it. Normalising is a bias of order 1/N.
+    Lamprier et al. 2022, "Generative cooperative networks for natural language generation" (PMLR 162, 11891-11905).
+    A_t = N w at every token of a text, with w = softmax over the N texts of their total reward. The target is
+    p(x) D(x), and with log D as reward the normalised weights exp(reward) draw from it. Normalising is a bias of order
+    1/N.
 
     Args:
         samples: texts a prompt; weights are normalised over them, or over the batch where it is 1.

@@ -19,7 +19,10 @@ Schedule = Callable[[Array], Array]
 
 
 def gumbel(temperature: float | Schedule = 1.0, straight_through: bool = True, draws: int = 1) -> Pathwise:
-    """Gumbel-softmax (Jang et al. 2017; Maddison et al. 2017), straight-through or soft.
+    """Gumbel-softmax (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712).
+
+    In place of a token the discriminator reads softmax((log p + g) / temperature), where g is Gumbel noise with which
+    log p + g is largest at that token; straight-through, it reads the token, and the gradient is that of the softmax.
 
     The generator reads its own tokens as they were drawn, as in RelGAN (Nie et al. 2019): no gradient flows from a
     token into those after it. That, and the relaxation, is its bias.
@@ -29,7 +32,8 @@ def gumbel(temperature: float | Schedule = 1.0, straight_through: bool = True, d
             beta^(-i/N) with an inverse temperature beta of 100 or 1000 at the end.
         straight_through: the discriminator reads the tokens, and the gradient is that of the relaxed ones; otherwise it
             reads the relaxed ones.
-        draws: of the noise given the tokens, averaged: Rao-Blackwellised straight-through (Paulus et al. 2021).
+        draws: of the noise given the tokens, averaged: Rao-Blackwellised straight-through (Paulus et al. 2021,
+            arXiv:2010.04838).
     """
     if not callable(temperature):
         RELAXATION_TEMPERATURE.check("temperature", temperature)

@@ -10,7 +10,7 @@ from gptgan_jax.types import Array
 
 
 def spin(scale: float = 0.1, refresh_every: int = 100) -> SelfPlay:
-    """Self-play fine-tuning (Chen et al. 2024, arXiv 2401.01335).
+    """Self-play fine-tuning (Chen et al. 2024, arXiv:2401.01335).
 
     The loss is the mean of softplus(-scale ((log p - log q)(real) - (log p - log q)(written))), where q is the
     reference and wrote the texts. Its minimum moves from q towards the data, to q(x) (data(x)/q(x))^(1/scale) where the

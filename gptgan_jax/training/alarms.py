@@ -6,11 +6,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 WINDOW = 5
-# Of the discriminator, on pairs of a real and a generated text: between guessing and certainty.
+# The discriminator's accuracy on pairs of a real and a generated text: neither guessing nor certain.
 HEALTHY_ACCURACY = (0.55, 0.95)
-# Of its 2-grams, so much larger a share than of real text's are ones that a text has said before.
+# How much larger the share of repeated 2-grams may be than in real text.
 MORE_REPETITION = 0.1
-# That the training loss may be below the validation loss: of that, and in nats a token where that is little.
+# How far the training loss may be below the validation loss: as a share of it, and at least in nats per token.
 WIDE_GAP, LEAST_GAP = 0.25, 0.1
 LEARN_LESS = "raise generator.dropout or likelihood.optimizer.weight_decay, or give it more text"
 

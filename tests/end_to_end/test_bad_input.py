@@ -66,7 +66,7 @@ a name with a slash       | --name a/b               | name 'a/b' must be a plai
 a name too long           | --name {long}            | name: string should have at most 200 characters
 too few positions         | --generator.max_positions 9  | generator.max_positions 9 is less than 1 + data.max_prompt_length 3
 heads and width           | --generator.heads 3      | generator: width 8 is not a multiple of heads 3
-a kernel in float32       | --generator.attention flash  | generator: attention flash is of kernels for bfloat16: set dtype bfloat16, or attention dense
+a kernel in float32       | --generator.attention flash  | generator: attention flash needs dtype bfloat16: set that, or attention dense
 a kernel's second slope   | --discriminator.kind transformer --discriminator.attention flash --discriminator.dtype bfloat16 --objective.r1_weight 1 | objective.r1_weight needs second derivatives, which the kernels of discriminator.attention flash do not have: set discriminator.attention to dense, or the weight to 0
 a kernel under pmap       | --generator.attention flash --generator.dtype bfloat16 --generator.head_width 8 --mesh.backend pmap | mesh.backend pmap splits no kernel where a run is validated: set generator.attention to dense, or mesh.backend to jit
 no phase at all           | --likelihood.steps 0 --warmup.steps 0 --adversarial.steps 0 | likelihood.steps and adversarial.steps are both 0
@@ -216,7 +216,7 @@ another size than started | --init_from runs/earlier --vocab_size 999  | vocab_s
 ids from a start of words | --init_from runs/earlier --data.kind oracle | data is token ids, and
 a start's tokenizer       | --init_from runs/earlier --tokenizer.kind file --tokenizer.path x.json | tokenizer.path has a vocabulary of 2,
 adapters of nothing       | --generator.lora.rank 2 | generator.lora adapts a generator that has learned: set init_from to a run or a model
-adapters of rank 0        | --init_from runs/earlier --generator.lora.rank 0 --generator.lora.alpha 8 | generator.lora: alpha is of adapters, and with rank 0 there are none
+adapters of rank 0        | --init_from runs/earlier --generator.lora.rank 0 --generator.lora.alpha 8 | generator.lora: alpha has no effect without adapters
 adapters of a lower rank  | --init_from runs/earlier --generator.lora.rank -1 | generator.lora.rank: should be greater than or equal to 0
 adapters of no matrix     | --init_from runs/earlier --generator.lora.rank 2 --generator.lora.targets [qkv,gate] | 'gate' is no matrix of this network; it has qkv, out, up, down
 adapters beside nothing   | --init_from runs/earlier --generator.lora.rank 2 --generator.lora.trained [head/*] | generator.lora.trained 'head/*' matches none of the
@@ -444,7 +444,7 @@ export over a folder      | export runs/earlier --to hf --out runs | runs exists
 export over a link        | export runs/earlier --to hf --out loop.txt | loop.txt exists; name another folder with --out
 export into a file        | export runs/earlier --to hf --out one.txt/x | one.txt/x can't be written (Not a directory)
 export to a long name     | export runs/earlier --to hf --out {long}{long} | can't be written (File name too long)
-export of another network | export runs/lstm --to hf              | runs/lstm --to hf: generator.kind lstm is none that Hugging Face folders hold
+export of another network | export runs/lstm --to hf              | runs/lstm --to hf: Hugging Face models have no generator.kind lstm
 no run to export          | export --to hf                        | required: run
 no run to sample          | sample                                | required: run
 a misspelt command        | trian tiny.yaml                       | 'trian'

@@ -43,7 +43,7 @@ def test_a_network_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (LstmConfig(), "generator.kind lstm is none that Hugging Face folders hold"),
+        (LstmConfig(), "Hugging Face models have no generator.kind lstm"),
         (TransformerConfig(encoder_layers=1), "a generator with an encoder is none"),
         (TransformerConfig(heads=4, kv_heads=2), "for gpt2 it would need kv_heads as heads"),
         (TransformerConfig(head_width=8), "for gpt2 it would need head_width as width / heads"),

@@ -166,9 +166,9 @@ def test_adapters_are_as_large_as_their_rank_says() -> None:
     [
         (lambda: TransformerConfig(**SMALL, lora=LoraConfig(rank=1, targets=("gate",))), "'gate' is no matrix of this"),
         (lambda: LstmConfig(lora=LoraConfig(rank=1, targets=("qkv",))), "'qkv' is no matrix .* it has inputs, recurre"),
-        (lambda: LoraConfig(targets=("qkv",)), "targets is of adapters, and with rank 0 there are none"),
-        (lambda: LoraConfig(alpha=1.0), "alpha is of adapters, and with rank 0"),
-        (lambda: LoraConfig(trained=("head/*",)), "trained is of adapters, and with rank 0"),
+        (lambda: LoraConfig(targets=("qkv",)), "targets has no effect without adapters"),
+        (lambda: LoraConfig(alpha=1.0), "alpha has no effect without adapters"),
+        (lambda: LoraConfig(trained=("head/*",)), "trained has no effect without adapters"),
         (lambda: TransformerDiscriminatorConfig(**SMALL, lora=LORA), "set from_generator true, or drop lora"),
     ],
 )
