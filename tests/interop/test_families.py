@@ -44,7 +44,7 @@ def test_a_network_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     ("config", "says"),
     [
         (LstmConfig(), "Hugging Face models have no generator.kind lstm"),
-        (TransformerConfig(encoder_layers=1), "a generator with an encoder is none"),
+        (TransformerConfig(encoder_layers=1), "have no encoder; export a decoder-only generator"),
         (TransformerConfig(heads=4, kv_heads=2), "for gpt2 it would need kv_heads as heads"),
         (TransformerConfig(head_width=8), "for gpt2 it would need head_width as width / heads"),
         (TransformerConfig(activation="swiglu"), "for gpt2 it would need another activation"),
