@@ -220,9 +220,10 @@ def _shared(which: str, source: str, noun: str, how: str, shared: int, count: in
         return
     yield f"{which}: {shared} of its {counted(count, noun)} are also in {source}{how}"
     if shared > SHARED_AT_MOST * count:
+        share = f"{100 * shared / count:.3g} %"
         yield (
-            f"{ALARM}{which} shares {100 * shared / count:.3g} % of its {noun}s{how} with {source}: what is measured "
-            "on those is memory; take them out of one of the two"
+            f"{ALARM}{which} shares {share} of its {noun}s{how} with {source}: what is measured on those is memory; "
+            "take them out of one of the two"
         )
 
 
