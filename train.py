@@ -11,4 +11,5 @@ if __name__ == "__main__":
 
     from gptgan_jax.cli import main
 
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.argv.insert(1, "train")
+    sys.exit(main())

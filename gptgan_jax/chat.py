@@ -20,6 +20,7 @@ from gptgan_jax.data.prompts import encode_prompts
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.texts import Drawing
+from gptgan_jax.interruptions import obeyed
 from gptgan_jax.runs.experiment import Writer
 from gptgan_jax.runs.records import one_line
 from gptgan_jax.streaming import TokenStream, WholeCharacters
@@ -157,7 +158,12 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield pressed.is_set
         return
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+
+    def press(*_: object) -> None:
+        pressed.set()
+        obeyed()
+
+    before = signal.signal(signal.SIGINT, press)
     try:
         yield pressed.is_set
     finally:
@@ -182,6 +188,7 @@ def _lines_of(lines: TextIO, out: TextIO, say: Callable[[str], None]) -> Iterato
             out.write("\n")
             return
         except KeyboardInterrupt:
+            obeyed()
             out.write("\n")
             say(COMMANDS)
         except UnicodeDecodeError as error:

@@ -16,13 +16,19 @@ from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.units import UnitName
 from gptgan_jax.errors import UserError
 from gptgan_jax.import_command import add_import
+from gptgan_jax.interruptions import as_process
 from gptgan_jax.sample_command import CHECKPOINT_HELP, add_drawing, add_sample
 from gptgan_jax.terminal import LARGEST_INT, check_folder, configure_jax, number, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit status is 0 for done, 1 for failed, 2 for bad input, 130 for Ctrl-C."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Runs one command; the exit status is 0 for done, 1 for failed, 2 for bad input, 130 for Ctrl-C.
+
+    Without arguments it is those of this process, which has nothing else to do, and which Ctrl-C ends in time.
+    """
+    if arguments is None:
+        return as_process(lambda: main(sys.argv[1:]))
+    arguments = list(arguments)
     try:
         if arguments and arguments[0] in _WITH_KEYS:
             return _WITH_KEYS[arguments[0]](arguments[1:])

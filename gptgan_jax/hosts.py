@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -82,6 +82,20 @@ def to_host(x: Any) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
+def fetched(results: Iterable[Any]) -> Iterator[Any]:
+    """Trees of arrays as NumPy, in their order; one is computed while the one before it is fetched, and no more.
+
+    All at once would wait in the device's queue, and whoever wants to stop would wait for all of them.
+    """
+    waiting: Any = None
+    for result in results:
+        if waiting is not None:
+            yield jax.tree.map(to_host, waiting)
+        waiting = result
+    if waiting is not None:
+        yield jax.tree.map(to_host, waiting)
 
 
 def from_all(text: str) -> list[str]:

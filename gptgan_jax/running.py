@@ -18,6 +18,7 @@ from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.training.loop import train
+from gptgan_jax.training.phase_run import owes_evaluation
 
 Say = Callable[[str], None]
 
@@ -49,7 +50,8 @@ def is_finished(folder: RunFolder, config: Config) -> bool:
             latest = checkpoints.latest()
     except UserError:  # damaged: to train it again sets that aside
         return False
-    return latest is not None and latest.step >= sum(config.steps(phase) for phase in PHASES)
+    steps = sum(config.steps(phase) for phase in PHASES)
+    return latest is not None and latest.step >= steps and not owes_evaluation(config, latest)
 
 
 def judge_run(folder: RunFolder, say: Say, sweep: bool = False) -> Evaluation:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from gptgan_jax.evaluation.estimates import Estimate, jackknife_error, mean_of, share_of
-from gptgan_jax.hosts import to_host
+from gptgan_jax.hosts import fetched
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.types import Array, Batch, Params
 
@@ -134,10 +134,11 @@ def classes_told_by(discriminator: Discriminator) -> Callable[[Params, Iterable[
 
     def tell(params: Params, batches: Iterable[Batch]) -> Told:
         rows, labels = [], []
-        for batch in batches:
-            real = np.asarray(batch.target_mask).any(axis=1)
-            rows.append(to_host(log_probs(params, batch)).astype(np.float64)[real])
-            labels.append(np.asarray(batch.label)[real])
+        found = ((log_probs(params, batch), batch.target_mask, batch.label) for batch in batches)
+        for told, mask, label in fetched(found):
+            real = mask.any(axis=1)
+            rows.append(told.astype(np.float64)[real])
+            labels.append(label[real])
         return Told(np.concatenate(rows), np.concatenate(labels))
 
     return tell

@@ -9,7 +9,7 @@ import numpy as np
 
 from gptgan_jax.evaluation.estimates import Estimate, ratio_of_sums
 from gptgan_jax.evaluation.texts import Drawing
-from gptgan_jax.hosts import to_host
+from gptgan_jax.hosts import fetched
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling import log_probs
 from gptgan_jax.types import Array, Batch, Params
@@ -44,9 +44,9 @@ def likelihood_of(generator: Generator) -> Callable[..., HeldOut]:
         return -log_probs(generator, params, batch, temperature, **options).sum(axis=1), batch.target_mask.sum(axis=1)
 
     def evaluate(params: Params, batches: Iterable[Batch], drawing: Drawing = Drawing()) -> HeldOut:  # noqa: B008
-        sums = [text_sums(params, batch, drawing.temperature, drawing.options()) for batch in batches]
-        nats = np.concatenate([to_host(nats).astype(np.float64) for nats, _ in sums])
-        tokens = np.concatenate([to_host(tokens) for _, tokens in sums])
+        sums = fetched(text_sums(params, batch, drawing.temperature, drawing.options()) for batch in batches)
+        parts = [(nats.astype(np.float64), tokens) for nats, tokens in sums]
+        nats, tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
         return HeldOut(nats[tokens > 0], tokens[tokens > 0])
 
     return evaluate

@@ -10,6 +10,7 @@ import numpy as np
 
 from gptgan_jax.data.batches import Ragged, TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.evaluation.pace import Pause, paused, unpaused
 from gptgan_jax.hosts import to_host
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling import sample
@@ -104,7 +105,13 @@ class TextWriter:
         self._sample: Callable = jax.jit(sampler or partial(sample, generator), static_argnames="length")
 
     def __call__(
-        self, params: Params, seed: int, count: int, drawing: Drawing, prompts: Sequence[Sequence[int]] | None = None
+        self,
+        params: Params,
+        seed: int,
+        count: int,
+        drawing: Drawing,
+        prompts: Sequence[Sequence[int]] | None = None,
+        pause: Pause = unpaused,
     ) -> Written:
         """Writes `count` texts.
 
@@ -114,8 +121,11 @@ class TextWriter:
             count: N.
             drawing: how.
             prompts: token ids of each prompt without BOS, used in turn; None for unconditional text.
+            pause: called before each batch.
         """
-        parts = list(self.batches(params, seed, count, drawing, prompts))
+        parts = list(
+            paused(self.batches(params, seed, count, drawing, prompts), "writing", self._batch_size, count, pause)
+        )
         return Written(
             [text for part in parts for text in part.texts],
             np.concatenate([part.tokens for part in parts]),

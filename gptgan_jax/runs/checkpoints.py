@@ -218,6 +218,11 @@ class Checkpoints:
                     self._manager(phase).delete(saved.step)
             self._empty_trash(phase)
 
+    def forget(self, saved: Saved) -> None:
+        """Removes a checkpoint, so that another one of its step can be saved."""
+        self.wait()
+        self._manager(saved.phase).delete(saved.step)
+
     def set_aside(self, saved: Saved) -> epath.Path:
         """Moves a checkpoint that can't be read out of the way of a new one with its step, and says where to."""
         aside = self.folder / "unreadable" / f"{saved.phase}-{saved.step}"

@@ -15,12 +15,12 @@ from gptgan_jax.runs.checkpoints import Checkpoints, restore_latest_readable
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.fingerprint import fingerprint
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.runs.full_disk import telling_of_full_disk
+from gptgan_jax.runs.full_disk import last_good, telling_of_full_disk
 from gptgan_jax.runs.held_out import check_same_text, held_out_of, save_held_out
 from gptgan_jax.runs.lock import locked
 from gptgan_jax.runs.records import Records
 from gptgan_jax.runs.start import save_start
-from gptgan_jax.training.phase_run import PhaseRun
+from gptgan_jax.training.phase_run import PhaseRun, owes_evaluation
 from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.run import Run
 from gptgan_jax.training.signals import StopSignals
@@ -65,8 +65,13 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
             _prepare(experiment, folder)
         wait_for_all("made")
         checkpoints = Checkpoints(folder_of_checkpoints, experiment.config.checkpoints.keep)
-        with StopSignals(jax.process_count()) as signals, checkpoints:
+        with StopSignals(jax.process_count(), lambda: _last_words(folder)) as signals, checkpoints:
             _execute(run, checkpoints, signals)
+
+
+def _last_words(folder: RunFolder) -> str:
+    """Where a run that is ended by force goes on."""
+    return f"; {last_good(folder)}, and the same command goes on from there"
 
 
 def _prepare(experiment: Experiment, folder: RunFolder) -> None:
@@ -105,6 +110,9 @@ def _execute(run: Run, checkpoints: Checkpoints, signals: StopSignals) -> None:
         Records.open(run.folder.path, run.config.records, resumed_at, run.is_main) as records,
         Profiler(run.folder.path, run.config.records.profile, run.is_main) as profiler,
     ):
+        saved = checkpoints.latest()
+        if restored is not None and saved is not None and owes_evaluation(run.config, saved):
+            PhaseRun(run, phase, records, checkpoints, signals, profiler).catch_up(state, saved)
         for current in PHASES[PHASES.index(phase) :]:
             first, last = run.first_step(current), run.last_step(current)
             if first == last or int(state.step) >= last:

@@ -1,16 +1,21 @@
 """One phase of a run: batches in, steps, records and checkpoints out. Metrics are read one step late."""
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import nullcontext
+from functools import partial
 
 import jax
 import numpy as np
 
-from gptgan_jax.config import LIKELIHOOD, PHASES, Phase
+from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.data.labelled_batches import labelled_batch_at
 from gptgan_jax.data.length_buckets import bucketed_batch_at
-from gptgan_jax.runs.checkpoints import Checkpoints
+from gptgan_jax.evaluation.classification import Told
+from gptgan_jax.evaluation.estimates import Estimate
+from gptgan_jax.evaluation.pace import paused
+from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.runs.records import Records, one_line, read_metrics
 from gptgan_jax.runs.timing import Stopwatch
@@ -20,7 +25,7 @@ from gptgan_jax.training.phases import step_of
 from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.progress import Progress
 from gptgan_jax.training.run import Run
-from gptgan_jax.training.signals import StopSignals
+from gptgan_jax.training.signals import CutShort, StopSignals
 from gptgan_jax.training.skipping import SKIPPED
 from gptgan_jax.types import Batch, GanState
 
@@ -38,8 +43,24 @@ BAR_FIGURES = {
 }
 
 
+Figures = tuple[float | None, float | None, float | None]
+"""Of a checkpoint: nats a token, class error and task error, each if it was measured."""
+
 JUDGING: tuple[Phase, ...] = ("warmup", "adversarial")
 """The phases that train the discriminator."""
+
+
+def is_due(config: Config, phase: Phase, step: int) -> bool:
+    """Whether an evaluation comes after a global step, which is one of the phase's."""
+    made = step - sum(config.steps(earlier) for earlier in PHASES[: PHASES.index(phase)])
+    return made == config.steps(phase) or made % config.evaluation.every == 0
+
+
+def owes_evaluation(config: Config, saved: Saved) -> bool:
+    """Whether a checkpoint lacks figures of the evaluation that was due, as a signal cut it short."""
+    judged = saved.phase in JUDGING and config.classifies
+    lacks = (saved.phase != "warmup" and saved.valid_nats is None) or (judged and saved.class_error is None)
+    return lacks and is_due(config, saved.phase, saved.step)
 
 
 class NotFinite(RuntimeError):
@@ -81,35 +102,79 @@ class PhaseRun:
 
     def execute(self, state: GanState) -> GanState:
         """Makes the steps from the state's to the phase's last."""
-        run, every = self.run, self.run.config.evaluation.every
+        run = self.run
         start = int(state.step)
         tokens = round(self.rows * len(run.experiment.train.targets.tokens) / len(run.experiment.train))
         pending: tuple[int, Metrics] | None = None
         watch = Stopwatch(run.folder.path, self.phase, resumed=start > self.first, active=run.is_main)
         batches = self.batches(start)
+        compiled: set[tuple[int, ...]] = set()
         with Progress.open(self.phase, self.last - self.first, start - self.first, active=run.is_main) as self.bar:
             try:
                 for step in range(start + 1, self.last + 1):
                     batch = next(batches)
-                    with self.profiler.step(step):
-                        state, metrics = self.step(state, batch)
-                    self.profiler.made(step, metrics)
-                    if pending is not None:
-                        self.read(*pending, tokens)
+                    # A step is brought to its end by a signal, but not the compilation before the first of a shape.
+                    with self.signals.uncut() if batch.target.shape in compiled else nullcontext():
+                        with self.profiler.step(step):
+                            state, metrics = self.step(state, batch)
+                        self.profiler.made(step, metrics)
+                        if pending is not None:
+                            self.read(*pending, tokens)
+                    compiled.add(batch.target.shape)
                     pending = (step, metrics)
-                    due = step == self.last or (step - self.first) % every == 0
-                    stopping = self.signals.received(step)
+                    due, stopping = is_due(run.config, self.phase, step), self.signals.received()
                     if due or stopping:
-                        self.read(*pending, tokens)
+                        with self.signals.uncut():
+                            self.read(*pending, tokens)
                         pending = None
                         with self.bar.paused():
-                            self.keep(state, *(self.evaluate(state) if due else (None, None, None)))
+                            stopping = self.look_at(state, evaluated=due and not stopping)
                             watch.save()
-                    if stopping or (due and self.signals.received(step)):
+                    if stopping or (due and self.signals.received()):
                         self.stop(step)
             finally:
                 batches.close()
         return state
+
+    def catch_up(self, state: GanState, saved: Saved) -> None:
+        """Makes the evaluation of a restored state that is owed, and saves its checkpoint anew with the figures."""
+        done = saved.step - self.first
+        with Progress.open(self.phase, self.last - self.first, done, active=self.run.is_main) as self.bar:
+            if self.look_at(state, evaluated=True, instead_of=saved) or self.signals.received():
+                self.stop(saved.step)
+
+    def look_at(self, state: GanState, evaluated: bool, instead_of: Saved | None = None) -> bool:
+        """Evaluates a state, if it shall be, and saves it; whether a signal cut the evaluation short.
+
+        Its checkpoint then has no figures: the next start makes the evaluation.
+
+        Args:
+            state: after a step.
+            evaluated: whether an evaluation is due, and nothing speaks against it.
+            instead_of: its checkpoint without figures, where there is one.
+        """
+        figures: Figures = (None, None, None)
+        stopped = not evaluated
+        if evaluated:
+            # A signal that comes while this compiles ends the process, and only then is this done, in another thread.
+            self.signals.rescue = None if instead_of or jax.process_count() > 1 else partial(self.save, state, figures)
+            try:
+                figures = self.evaluate(state)
+            except CutShort:
+                stopped = True
+        with self.signals.uncut():
+            self.signals.rescue = None
+            if instead_of is None:
+                self.keep(state, *figures)
+            elif not stopped:
+                self.checkpoints.forget(instead_of)
+                self.keep(state, *figures)
+        return stopped
+
+    def save(self, state: GanState, figures: Figures) -> None:
+        """Saves a checkpoint, and returns when it is whole."""
+        self.keep(state, *figures)
+        self.checkpoints.wait()
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
         """This process's share of the phase's batches, on the devices, from global step `step` on."""
@@ -192,19 +257,30 @@ class PhaseRun:
         self.records.flush()
         self.checkpoints.save(self.phase, state, valid_nats, class_error, task_error)
 
-    def evaluate(self, state: GanState) -> tuple[float | None, float | None, float | None]:
-        """Of the players that this phase trained, validation figures into the records; those of `Saved`."""
-        judging = self.phase in JUDGING and self.run.config.classifies
-        with self.run.placement.surroundings():
-            nats, task_error = self.evaluate_generator(state) if self.phase != "warmup" else (None, None)
-            return nats, self.evaluate_classes(state) if judging else None, task_error
+    def evaluate(self, state: GanState) -> Figures:
+        """Of the players that this phase trained, validation figures into the records; those of `Saved`.
 
-    def evaluate_classes(self, state: GanState) -> float:
-        """How the discriminator tells validation text's classes, into the records; the share that it gets wrong."""
-        run, step = self.run, int(state.step)
-        evaluation = run.config.evaluation
-        batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
-        told = run.classified(state.discriminator.params, batches).labelled()
+        Raises:
+            CutShort: a signal came, before anything was recorded.
+        """
+        judging = self.phase in JUDGING and self.run.config.classifies
+        if not self.run.has_evaluated:
+            self.bar.busy("compiling the evaluation", at_once=True)
+            self.run.has_evaluated = True
+        with self.run.placement.surroundings():
+            validated = self.validate(state) if self.phase != "warmup" else None
+            told = self.tell(state) if judging else None
+        with self.signals.uncut():
+            nats, task_error = (None, None) if validated is None else self.record_validation(state, *validated)
+            return nats, None if told is None else self.record_classes(state, told), task_error
+
+    def tell(self, state: GanState) -> Told:
+        """How the discriminator tells the classes of validation text."""
+        return self.run.classified(state.discriminator.params, self.validation_batches("classes")).labelled()
+
+    def record_classes(self, state: GanState, told: Told) -> float:
+        """That into the records; the share that it gets wrong."""
+        step = int(state.step)
         accuracy, nats = told.accuracy().value, told.nats().value
         if accuracy is None or nats is None or not math.isfinite(nats):
             raise self.not_finite(step, "the classes' validation loss")
@@ -216,22 +292,26 @@ class PhaseRun:
         )
         return 1 - accuracy
 
-    def evaluate_generator(self, state: GanState) -> tuple[float, float | None]:
-        """Validation loss, sample texts and how far answers are from right into the records; the first, in nats a
-        token, and the last, where checkpoints are chosen by it."""
-        run, step = self.run, int(state.step)
-        evaluation = run.config.evaluation
-        batches = evaluation_batches(run.experiment.valid, evaluation.batch_size, evaluation.max_texts)
-        nll = run.held_out(state.generator.averaged, batches).per_token()
+    def validate(self, state: GanState) -> tuple[Estimate, float | None, list[str]]:
+        """Validation loss in nats a token, how far answers are from right where checkpoints are chosen by it, and
+        sample texts."""
+        run, step, params = self.run, int(state.step), state.generator.averaged
+        nll = run.held_out(params, self.validation_batches("validation")).per_token()
         if nll.value is None or not math.isfinite(nll.value):
             raise self.not_finite(step, METRIC)
+        return nll, run.task_error(params, self.pause), run.shown_texts(params, self.pause)
+
+    def record_validation(
+        self, state: GanState, nll: Estimate, task_error: float | None, lines: list[str]
+    ) -> tuple[float, float | None]:
+        """These into the records; the loss and the error."""
+        step = int(state.step)
+        assert nll.value is not None
         error = nll.error or 0.0
         figures = {METRIC: nll.value, "valid_standard_error": error}
-        task_error = run.task_error(state.generator.averaged)
         if task_error is not None:
             figures[TASK_METRIC] = task_error
         self.watch(step, self.records.write(self.phase, step, figures))
-        lines = run.shown_texts(state.generator.averaged)
         self.records.samples(self.phase, step, lines)
         answers = "" if task_error is None else f", task error {task_error:.4f}"
         self.bar.message(
@@ -240,8 +320,20 @@ class PhaseRun:
         )
         return nll.value, task_error
 
+    def validation_batches(self, what: str) -> Iterator[Batch]:
+        """Those of the validation text that is looked at; before each it can be cut short."""
+        evaluation, valid = self.run.config.evaluation, self.run.experiment.valid
+        batches = evaluation_batches(valid, evaluation.batch_size, evaluation.max_texts)
+        return paused(batches, what, evaluation.batch_size, min(len(valid), evaluation.max_texts), self.pause)
+
+    def pause(self, what: str, done: int, total: int) -> None:
+        """Shows how far an evaluation has come; raises CutShort where the run is to be stopped."""
+        self.signals.check()
+        self.bar.busy(f"{what}: {done:,} of {total:,} texts")
+
     def stop(self, step: int) -> None:
-        self.checkpoints.wait()
+        with self.signals.uncut():
+            self.checkpoints.wait()
         raise Interrupted(
             self.signals.number,
             f"stopped by {self.signals.name} at step {step}; saved in {self.run.folder.path}; "

@@ -106,6 +106,18 @@ class Progress:
         else:
             self._print(clean)
 
+    def busy(self, what: str, at_once: bool = False) -> None:
+        """Shows what is done between two steps and how far it has come: now and then, as it is asked often."""
+        now = self._clock()
+        if not self._open or (now - self._shown_at < PLAIN_SECONDS and not at_once):
+            return
+        self._shown_at = now
+        if self._bar is None:
+            self._print(f"{self._phase}  {self._step}/{self._total}  {what}")
+        else:
+            self._bar.note = what
+            self._bar.refresh()
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Time inside this context, as of an evaluation or a checkpoint, does not count as time of a step."""

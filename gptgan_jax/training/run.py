@@ -13,6 +13,7 @@ from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.classification import classes_told_by
 from gptgan_jax.evaluation.likelihood import likelihood_of
+from gptgan_jax.evaluation.pace import Pause, unpaused
 from gptgan_jax.evaluation.tasks import GREEDY, Task
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.hosts import is_main
@@ -50,6 +51,7 @@ class Run:
             phase: skipping(build_gan(self.config, phase, *players, axis_name)) for phase in PHASES
         }
         self.targets: dict[Phase, GanState] = {}
+        self.has_evaluated = False
         self.example = jax.tree.map(np.asarray, experiment.example_batch())
         evaluation = self.config.evaluation
         self.held_out = likelihood_of(experiment.generator)
@@ -184,10 +186,10 @@ class Run:
             return state.generator.params
         raise UserError(f"{checkpoints.folder}: no likelihood checkpoint can be read; start anew under another --name")
 
-    def shown_texts(self, params: Params) -> list[str]:
+    def shown_texts(self, params: Params, pause: Pause = unpaused) -> list[str]:
         """The lines of samples.txt: the same prompts and keys whenever it is asked."""
         count = self.config.evaluation.shown
-        written = self.writer(params, self.config.seed, count, self.drawing, self.prompts)
+        written = self.writer(params, self.config.seed, count, self.drawing, self.prompts, pause)
         if self.prompts is None:
             return written.texts
         asked = itertools.cycle(self.prompt_texts)
@@ -200,12 +202,12 @@ class Run:
         asked = valid.subset(np.arange(min(len(valid), evaluation.max_texts)))
         return Task(evaluation.task, asked, self.experiment.train, self.experiment.tokenizer)
 
-    def task_error(self, params: Params) -> float | None:
+    def task_error(self, params: Params, pause: Pause = unpaused) -> float | None:
         """How far greedy answers to validation prompts are from its text; None where nothing is chosen by that."""
         if self.task is None:
             return None
         prompts = self.task.asked.first_prompts(len(self.task))
-        written = self.answerer(params, self.config.seed, len(self.task), GREEDY, prompts)
+        written = self.answerer(params, self.config.seed, len(self.task), GREEDY, prompts, pause)
         return self.task.error(written.texts)
 
     # ---- the run

@@ -1,32 +1,58 @@
-"""Ctrl-C and SIGTERM as a wish that the loop grants after the step in hand, on all hosts after the same one."""
+"""Ctrl-C and SIGTERM as a wish that the run grants where it can go on later, on all hosts at the same place."""
 
+import faulthandler
 import os
 import signal
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
 from jax.experimental import multihost_utils
 
+from gptgan_jax.interruptions import Watch
+
+RESCUE_SECONDS = 4.0
+"""That saving at the last moment may take."""
+
+
+class CutShort(Exception):
+    """The run is to be stopped in the midst of an evaluation."""
+
 
 class StopSignals:
     """While this context lasts, the first SIGINT or SIGTERM is only noted; a second SIGINT interrupts at once.
 
-    With several processes a notice to one of them must stop all, after one and the same step. JAX's preemption service
-    sees to that: it catches SIGTERM by itself, in each process, and agrees on a step. SIGINT is handed on as SIGTERM.
+    The run asks by `received` where it could stop. Where it doesn't come to that in time, as it compiles, the process
+    is ended by a second thread; see `Watch`.
+
+    With several processes a notice to one of them must stop all, at one and the same place. JAX's preemption service
+    sees to that: it catches SIGTERM by itself, in each process, and agrees on a place. SIGINT is handed on as SIGTERM.
+
+    Attributes:
+        number: of the signal that is granted; 0 for none.
+        rescue: what to do just before the process is ended: to save what is nowhere saved yet. None: nothing.
     """
 
-    number = 0
-
-    def __init__(self, processes: int = 1) -> None:
-        """`processes`: how many train this run together."""
+    def __init__(self, processes: int = 1, last_words: Callable[[], str] = lambda: "") -> None:
+        """`processes`: how many train this run together. `last_words`: from where the run can go on, where the process
+        is ended."""
+        self.number = 0
+        self.rescue: Callable[[], None] | None = None
         self._processes = processes
-        self._asked = -1
+        self._last_words = last_words
+        self._places = 0
+        self._interrupted = False
+        self._watch = Watch(self._last_act)
 
     def __enter__(self) -> "StopSignals":
         handlers = {signal.SIGINT: self._note, signal.SIGTERM: self._note}
         if self._processes > 1:
             handlers = {signal.SIGINT: self._hand_on}
-        self._interrupted = False
+            # The service's handler is not Python's. This one writes something, and then calls that.
+            faulthandler.register(signal.SIGTERM, self._watch.notices_of(signal.SIGTERM), all_threads=False, chain=True)
+        self._watch.__enter__()
         self._previous: dict[int, Any] = {
             number: signal.signal(number, handler) for number, handler in handlers.items()
         }
@@ -35,19 +61,31 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self._processes > 1:
+            faulthandler.unregister(signal.SIGTERM)
+        self._watch.__exit__()
 
-    def received(self, step: int) -> bool:
-        """Whether the run is to be saved and stopped after a step.
+    def received(self) -> bool:
+        """Whether the run is to be saved and stopped here.
 
-        Args:
-            step: the global step in hand. With several processes each must ask after every step, and all get the same
-                answer for the same step.
+        With several processes each must ask as often and at the same places, and all get the same answer.
         """
-        if self._processes > 1 and step != self._asked:
-            self._asked = step
-            if multihost_utils.reached_preemption_sync_point(step):
+        if self._processes > 1 and not self.number:
+            self._places += 1
+            if multihost_utils.reached_preemption_sync_point(self._places):
                 self.number = signal.SIGTERM
+        if self.number:
+            self._watch.obeyed()
         return self.number != 0
+
+    def check(self) -> None:
+        """Raises CutShort where `received`."""
+        if self.received():
+            raise CutShort
+
+    def uncut(self) -> AbstractContextManager[None]:
+        """What happens in this context, such as a step or the writing of a checkpoint, is brought to its end."""
+        return self._watch.uncut()
 
     @property
     def name(self) -> str:
@@ -64,3 +102,12 @@ class StopSignals:
             raise KeyboardInterrupt
         self._interrupted = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def _last_act(self, number: int) -> str:
+        """In the second thread: saves what there is to save, in time, and says where the run can go on."""
+        if self.rescue is not None:
+            # In one more thread, as it may have to wait for the main one.
+            rescuer = threading.Thread(target=self.rescue, daemon=True)
+            rescuer.start()
+            rescuer.join(RESCUE_SECONDS)
+        return f"stopped by {signal.Signals(number).name} while compiling or evaluating{self._last_words()}"

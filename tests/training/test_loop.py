@@ -23,6 +23,7 @@ from tiny import tiny_config, tiny_experiment, write_config
 from gptgan_jax.cli import main
 from gptgan_jax.data.batches import batch_at
 from gptgan_jax.reports.run import alarms_in
+from gptgan_jax.running import is_finished
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import Experiment, load_experiment, load_params, load_start, load_writer
 from gptgan_jax.runs.folder import RunFolder
@@ -31,7 +32,7 @@ from gptgan_jax.runs.timing import read_times
 from gptgan_jax.training import phase_run
 from gptgan_jax.training import run as training_run
 from gptgan_jax.training.loop import train
-from gptgan_jax.training.phase_run import NotFinite
+from gptgan_jax.training.phase_run import Interrupted, NotFinite, PhaseRun
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.types import GanState
 
@@ -252,6 +253,42 @@ def test_a_signal_stops_a_run_that_the_same_command_continues(whole: Whole, numb
     train(experiment, folder, heard.append)
     assert heard[0].startswith(f"resuming {folder.path} in phase")
     assert_same_end(whole.folder, folder, experiment)
+
+
+def test_an_evaluation_that_a_signal_cuts_short_is_made_at_the_next_start(whole: Whole, tmp_path: Path) -> None:
+    """Also at the end of a phase, and at that of the run, which isn't finished by then; and twice at one step."""
+    experiment, folder = beside(whole, tmp_path)
+    evaluate, pause = PhaseRun.evaluate, PhaseRun.pause
+    for step in (4, 4, 6, 8, 12, 14):
+        asked: list[tuple[str, int]] = []
+
+        def evaluating(self: PhaseRun, state: GanState, step: int = step, asked: list = asked) -> Any:
+            asked[:] = [("", 0)] if int(state.step) == step else []
+            return evaluate(self, state)
+
+        def pausing(self: PhaseRun, what: str, done: int, total: int, asked: list = asked) -> None:
+            if asked:
+                asked.append((what, done))
+            if len(asked) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            pause(self, what, done, total)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PhaseRun, "evaluate", evaluating)
+            patch.setattr(PhaseRun, "pause", pausing)
+            with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {step}; saved in"):
+                train(experiment, folder, silently)
+        assert asked[1:] == [("validation", 0), ("validation", 8)], "no batch is begun after it"
+        assert state_at(experiment, folder, "last").step == step
+        assert not is_finished(folder, experiment.config)
+    train(experiment, folder, silently)
+    assert is_finished(folder, experiment.config)
+    assert_same_end(whole.folder, folder, experiment)
+    with (
+        Checkpoints(folder.checkpoints, read_only=True) as here,
+        Checkpoints(whole.folder.checkpoints, read_only=True) as there,
+    ):
+        assert here.all() == there.all()
 
 
 # ---- checkpoints of a run
