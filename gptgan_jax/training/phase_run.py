@@ -15,6 +15,7 @@ from gptgan_jax.data.length_buckets import bucketed_batch_at
 from gptgan_jax.evaluation.classification import Told
 from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.evaluation.pace import paused
+from gptgan_jax.interop.hub import is_model
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.runs.records import Records, one_line, read_metrics
@@ -111,6 +112,9 @@ class PhaseRun:
         compiled: set[tuple[int, ...]] = set()
         with Progress.open(self.phase, self.last - self.first, start - self.first, active=run.is_main) as self.bar:
             try:
+                if not start and is_model(run.config.init_from) and self.phase in LIKELIHOOD:
+                    with self.bar.paused():  # the model as it came
+                        self.evaluate(state)
                 for step in range(start + 1, self.last + 1):
                     batch = next(batches)
                     # A step is brought to its end by a signal, but not the compilation before the first of a shape.

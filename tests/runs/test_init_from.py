@@ -28,6 +28,8 @@ from gptgan_jax.models.lora import LoraConfig
 from gptgan_jax.runs.experiment import load_experiment, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import load_held_out
+from gptgan_jax.runs.keeping import METRIC
+from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.training.loop import train
 
 OWN_KEYS = {f"generator.{name}": None for name in ("layers", "width", "heads", "max_positions")}
@@ -263,6 +265,8 @@ def test_the_model_as_it_came_is_judged_beside_what_became_of_it(rank: int, mode
     assert evaluation is not None
     assert [column.name for column in evaluation.columns] == ["start", "likelihood"]
     assert evaluation.columns[0].checkpoint == "start"
+    first = read_metrics(run)[0]
+    assert (first["step"], first["phase"], METRIC in first) == (0, "likelihood", True)
     nll = next(score for score in evaluation.scores if score.name == "held-out NLL").values["start"]
     read = open_model(model)
     test = load_held_out(run, read.tokenizer.vocabulary).test
