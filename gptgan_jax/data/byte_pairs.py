@@ -21,7 +21,7 @@ LONGEST_WORD, PIECE = 64, 8
 LENGTHS, PHRASE, ALIKE = (8, 4, 2, 1), 4, 1.1
 # From this share of unspaced characters on, or where most texts have no space, that is measured; of how many parts
 # of texts.
-ENOUGH, FEWEST_PARTS, MOST_TEXTS, MOST_CHARACTERS, PART = 0.1, 50, 20_000, 4_000_000, 2000
+ENOUGH, FEWEST_PARTS, MOST_TEXTS, MOST_CHARACTERS, PART = 0.1, 50, 20_000, 2_000_000, 2000
 
 
 def fit_byte_pairs(
