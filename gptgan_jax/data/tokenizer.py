@@ -172,6 +172,7 @@ class Tokenizer:
             "prefix": self.special.prefix,
             "ends": self.special.ends,
             "unk": self.unk_id,
+            "tokens": vocabulary_size(self.backend),
             "vocabulary": dataclasses.asdict(self.vocabulary),
         }
         if self.chat_template is not None:

@@ -161,6 +161,8 @@ def _saved_tokenizer(path: Path) -> Tokenizer:
         special = dataclasses.replace(special, prefix=(special.begins_text,), ends=(special.ends_text,))
         return _with_template(_wrapped(backend, special, str(path)), path)
     try:
+        if own["tokens"] != vocabulary_size(backend):
+            raise UserError(f"{path} has {vocabulary_size(backend)} tokens, and that of this run {own['tokens']}")
         vocabulary = Vocabulary(**(own["vocabulary"] | {"other_ends": tuple(own["vocabulary"]["other_ends"])}))
         special = dataclasses.replace(
             special,

@@ -347,7 +347,7 @@ too much mass             | sample runs/earlier --top-p 1.1       | --top-p: '1.
 prompts for a run of none | sample runs/earlier --prompts one.txt     | --prompts is for runs that learned to answer prompts
 prompts of two kinds      | sample runs/earlier --prompts one.txt --prompt two | --prompts has what each text shall answer; drop --prompt
 responses without prompts | sample runs/earlier --out x.jsonl         | --out goes with --prompts FILE
-lengths without prompts   | sample runs/earlier --max-length 3        | --max-length goes with --prompts FILE
+lengths without prompts   | sample runs/earlier --max-length 3        | --max-length are for a model (hf:FOLDER
 responses into a folder   | sample runs/earlier --prompts one.txt --out runs | --out runs: give the name of a new file
 responses into the prompts | sample runs/earlier --prompts one.txt --out ./one.txt | give the name of a new file
 responses of no model     | sample hf:no --prompts one.txt            | no is no folder; hf:FOLDER should name one
@@ -404,9 +404,9 @@ to resample a prompt      | sample runs/earlier --resample 2 --prompt two | --re
 to resample too early     | sample runs/earlier --resample 2      | no checkpoint 'warmup'
 to resample untrained     | sample runs/earlier --resample 2 --checkpoint likelihood | the discriminator of checkpoint likelihood/0 has learned nothing
 chat with nothing         | chat runs/missing                     | runs/missing is no run folder: it has no config.yaml
-chat too early            | chat runs/new                         | holds no checkpoint yet; the first is saved after evaluation.every
+chat too early            | chat runs/new                         | this run learned to write texts, not to answer
 chat with a writer        | chat runs/earlier                     | this run learned to write texts, not to answer; chat needs one
-chat at no checkpoint     | chat runs/earlier --checkpoint 77     | no checkpoint '77'; give best, last, a phase, or
+chat at no checkpoint     | chat runs/earlier --checkpoint 77     | this run learned to write texts, not to answer
 chat below 0              | chat runs/earlier --temperature -1    | --temperature: '-1' should be a number, at least 0
 chat with a prompt        | chat runs/earlier --prompt two        | unrecognized arguments: --prompt two
 no run to chat with       | chat                                  | required: run
@@ -461,7 +461,7 @@ a config of more words    | earlier/config.yaml       | vocab_size=19 | sample r
 no tokenizer              | earlier/tokenizer/tokenizer.json | gone   | sample runs/earlier | tokenizer/tokenizer.json: no such file
 half a tokenizer          | earlier/tokenizer/tokenizer.json | half   | sample runs/earlier | tokenizer/tokenizer.json: not a tokenizer.json
 a tokenizer of noise      | earlier/tokenizer/tokenizer.json | noise  | sample runs/earlier | tokenizer/tokenizer.json: not a tokenizer.json
-another tokenizer         | earlier/tokenizer/tokenizer.json | x.json | sample runs/earlier | tokenizer
+another tokenizer         | earlier/tokenizer/tokenizer.json | x.json | sample runs/earlier | tokenizer.json has
 a tokenizer of wild names | earlier/tokenizer/tokenizer_config.json | {a: 1} | sample runs/earlier | tokenizer_config.json: not a JSON file
 half a list of names      | earlier/tokenizer/tokenizer_config.json | half | sample runs/earlier | tokenizer_config.json: not a JSON file
 names of noise            | earlier/tokenizer/tokenizer_config.json | noise | sample runs/earlier | tokenizer_config.json: not a JSON file

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
@@ -172,8 +172,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(blocked: str, trainings: Tra
 def test_a_disk_that_is_full_is_no_error_and_leaves_nothing_behind(
     trainings: Trainings, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, **arrays: np.ndarray) -> None:
-        Path(path).write_bytes(b"half of it")
+    def full(file: BinaryIO, **arrays: np.ndarray) -> None:
+        file.write(b"half of it")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)

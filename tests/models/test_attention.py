@@ -132,7 +132,7 @@ def test_texts_shorter_than_a_block_and_single_tokens_are_attended_to_in_full() 
 
 
 def test_what_the_kernels_do_not_take_is_refused() -> None:
-    with pytest.raises(ValueError, match="set dtype bfloat16, or attention dense"):
+    with pytest.raises(ValueError, match="needs dtype bfloat16: set that, or attention dense"):
         TransformerConfig(attention="flash")
     with pytest.raises(ValueError, match="heads of a multiple of 8 features, not 12"):
         TransformerConfig(attention="flash", dtype="bfloat16", width=48, heads=4)
