@@ -84,5 +84,27 @@ class Rows:
         return key if self.axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(self.axis_name))
 
 
+@dataclass(frozen=True)
+class PartOfRows(Rows):
+    """Some rows of a batch whose parts are computed one after another, each as it would be among all.
+
+    Attributes:
+        first: the place of the first of them in the batch, which may be traced.
+        count: how many they are. Those past the end of the batch are to fill up, and count nothing.
+        total: rows of the batch.
+    """
+
+    first: Array | int = 0
+    count: int = 1
+    total: int = 1
+
+    def uniform(self, key: Array, shape: tuple[int, ...], axis: int = 0, dtype: Any = jnp.float32) -> Array:
+        """These rows' share of the uniform numbers of the batch; `shape` may have several for a row, neighbours."""
+        each = shape[axis] // self.count
+        whole = [self.total * each if i == axis else size for i, size in enumerate(shape)]
+        places = self.first * each + jnp.arange(shape[axis])
+        return jnp.take(jax.random.uniform(key, whole, dtype), places, axis, mode="clip")
+
+
 ALL_ROWS = Rows()
 """Of a program that sees the whole batch."""

@@ -96,6 +96,7 @@ def _sample(options: argparse.Namespace) -> int:
         return _respond(options)
 
     from gptgan_jax.data.prompts import cut_note
+    from gptgan_jax.evaluation.pace import News
     from gptgan_jax.evaluation.texts import Drawing, TextWriter
     from gptgan_jax.interop.hub import is_model
     from gptgan_jax.runs.experiment import load_params, load_writer, read_prompt
@@ -127,9 +128,9 @@ def _sample(options: argparse.Namespace) -> int:
         params, _ = load_params(folder, run, options.checkpoint)
     else:
         params, sampler = _resampled(folder, run, options)
-    writer = TextWriter(run.generator, run.tokenizer, length, sampler=sampler)
+    writer = TextWriter(run.generator, run.tokenizer, length, sampler=sampler, candidates=options.resample or 1)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
-    written = writer(params, options.seed, options.num or 10, drawing, [prompt.ids])
+    written = writer(params, options.seed, options.num or 10, drawing, [prompt.ids], News(say))
     for tokens, mask in zip(written.tokens, written.mask, strict=True):
         # Decoded together with what they begin with, for a token may go on with a word of the prompt.
         begin = [] if run.conditional else prompt.ids

@@ -326,6 +326,7 @@ def resample(
     temperature: Array | float = 1.0,
     top_k: Array | int | None = None,
     top_p: Array | float | None = None,
+    rows: Rows = ALL_ROWS,
 ) -> Sample:
     """Writes texts from the residual energy-based model p(x) exp(energy(x)) / Z (Deng et al. 2020).
 
@@ -334,20 +335,20 @@ def resample(
     model is that of the data where the discriminator is right.
 
     Args:
-        generator, params, key, prompt, prompt_mask, length, temperature, top_k, top_p: see `sample`.
+        generator, params, key, prompt, prompt_mask, length, temperature, top_k, top_p, rows: see `sample`.
         energy: (tokens int32 [B*N, T], mask bool [B*N, T]) -> float32 [B*N]; the N candidates of a row are neighbours.
         candidates: N, at least 1.
 
     Returns:
         Sample [B, T]; its log-probabilities are the generator's, not the model's.
     """
-    rows = prompt.shape[0]
+    count = prompt.shape[0]
     key_write, key_choose = jax.random.split(key)
     prompts = jnp.repeat(prompt, candidates, axis=0), jnp.repeat(prompt_mask, candidates, axis=0)
-    written = sample(generator, params, key_write, *prompts, length, temperature, top_k, top_p)
-    energies = energy(written.tokens, written.mask).astype(jnp.float32).reshape(rows, candidates)
-    chosen, _ = draw(key_choose, energies)
-    index = jnp.arange(rows) * candidates + chosen
+    written = sample(generator, params, key_write, *prompts, length, temperature, top_k, top_p, rows)
+    energies = energy(written.tokens, written.mask).astype(jnp.float32).reshape(count, candidates)
+    chosen, _ = draw(key_choose, energies, rows)
+    index = jnp.arange(count) * candidates + chosen
     return jax.tree.map(lambda x: jnp.take(x, index, axis=0), written)
 
 

@@ -13,6 +13,7 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.classification import Told, classes_told_by
 from gptgan_jax.evaluation.estimates import Estimate, share_of
 from gptgan_jax.evaluation.results import Figure
+from gptgan_jax.evaluation.sizes import rows_at_once
 from gptgan_jax.evaluation.texts import TextSet
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.experiment import Writer, restore_discriminator
@@ -32,9 +33,8 @@ class Classifier:
     def tell(self, split: TokenisedSplit) -> Told:
         """The classes of a split's texts, in their order; their prompts are not read."""
         bare = unconditional_split(split.targets, split.vocabulary, split.max_length)
-        told = classes_told_by(self.run.discriminator)(
-            self.params, evaluation_batches(bare, self.run.config.evaluation.batch_size)
-        )
+        size = rows_at_once(self.run.config.evaluation.batch_size, len(bare))
+        told = classes_told_by(self.run.discriminator)(self.params, evaluation_batches(bare, size))
         labels = np.full(len(split), -1) if split.labels is None else split.labels
         return Told(told.log_probs, labels)
 

@@ -25,6 +25,7 @@ from gptgan_jax.evaluation.divergences import LogProbs
 from gptgan_jax.evaluation.judge import Judge, judge_from
 from gptgan_jax.evaluation.likelihood import HeldOut, likelihood_of
 from gptgan_jax.evaluation.memorisation import TrainingText
+from gptgan_jax.evaluation.pace import News, paused
 from gptgan_jax.evaluation.residual import ResidualModel, restore_networks
 from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Figure, table_of
 from gptgan_jax.evaluation.scores import (
@@ -35,6 +36,7 @@ from gptgan_jax.evaluation.scores import (
     source_log_probs,
     text_figures,
 )
+from gptgan_jax.evaluation.sizes import rows_at_once
 from gptgan_jax.evaluation.tasks import GREEDY, Task
 from gptgan_jax.evaluation.texts import Drawing, TextSet, TextWriter, Written, text_set
 from gptgan_jax.interop.hub import is_model
@@ -91,6 +93,7 @@ class Subject:
             self.run.generator, self.run.tokenizer, self.run.config.data.max_length, evaluation.batch_size
         )
         self.likelihood_on = likelihood_of(self.run.generator)
+        self.news = News(say)
 
     def _halves(self) -> tuple[TokenisedSplit, TokenisedSplit]:
         if self.text.split == "test":
@@ -180,15 +183,18 @@ class GeneratorModel:
     def write(self, count: int, drawing: Drawing) -> Written:
         subject = self.subject
         seed, prompts = subject.run.config.seed, subject.references.first_prompts(count)
-        return subject.writer(self.params, seed, count, drawing, prompts)
+        return subject.writer(self.params, seed, count, drawing, prompts, subject.news)
 
     def answers(self, asked: TokenisedSplit, drawing: Drawing) -> Written:
         seed, prompts = self.subject.run.config.seed, asked.first_prompts(len(asked))
-        return self.subject.writer(self.params, seed, len(asked), drawing, prompts)
+        return self.subject.writer(self.params, seed, len(asked), drawing, prompts, self.subject.news)
 
     def likelihood(self, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
-        batches = evaluation_batches(split, self.subject.run.config.evaluation.batch_size)
-        return self.subject.likelihood_on(self.params, batches, drawing)
+        subject = self.subject
+        logits = split.max_length * split.vocabulary.size
+        size = rows_at_once(subject.run.config.evaluation.batch_size, len(split), logits)
+        batches = paused(evaluation_batches(split, size), "likelihood", size, len(split), subject.news)
+        return subject.likelihood_on(self.params, batches, drawing)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ import optax
 from gptgan_jax.config import JudgeConfig
 from gptgan_jax.data.batches import Ragged, batch_at, evaluation_batches, unconditional_split
 from gptgan_jax.evaluation.likelihood import HeldOut, likelihood_of
+from gptgan_jax.evaluation.sizes import rows_at_once
 from gptgan_jax.models.generators import build_generator
 from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.objectives.likelihood import cross_entropy
@@ -93,7 +94,8 @@ def language_model(vocabulary: Vocabulary, max_length: int, config: JudgeConfig)
         return optax.apply_updates(params, updates), opt_state
 
     def score(params: Params, targets: Ragged) -> HeldOut:
-        return nats_of(params, evaluation_batches(as_split(targets), SCORE_AT_ONCE))
+        size = rows_at_once(SCORE_AT_ONCE, len(targets), max_length * vocabulary.size)
+        return nats_of(params, evaluation_batches(as_split(targets), size))
 
     def fit(targets: Ragged, seed: int) -> Params:
         order = np.random.default_rng(seed).permutation(len(targets))

@@ -18,6 +18,7 @@ from gptgan_jax.data.batches import Ragged
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.likelihood import HeldOut
+from gptgan_jax.evaluation.sizes import rows_at_once
 from gptgan_jax.evaluation.texts import Drawing, TextWriter, Written
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
@@ -96,7 +97,7 @@ class ResidualModel:
         self._energy: Callable[..., Array] = jax.jit(networks.energy)
         self._plain = TextWriter(networks.generator, tokenizer, length, batch_size)
         sampler = resampler(networks, candidates)
-        self._resampled = TextWriter(networks.generator, tokenizer, length, batch_size, sampler)
+        self._resampled = TextWriter(networks.generator, tokenizer, length, batch_size, sampler, candidates)
         self._log_z: dict[Drawing, float] = {}
 
     def write(self, count: int, drawing: Drawing) -> Written:
@@ -130,8 +131,9 @@ class ResidualModel:
     def _energies(self, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """s of each text, float64 [N]."""
         count = len(tokens)
-        rows = np.arange(-(-count // self._batch_size) * self._batch_size) % count
-        batches = rows.reshape(-1, self._batch_size)
+        size = rows_at_once(self._batch_size, count)
+        rows = np.arange(-(-count // size) * size) % count
+        batches = rows.reshape(-1, size)
         found = [
             self._energy(self._networks.judge, jnp.asarray(tokens[some]), jnp.asarray(mask[some])) for some in batches
         ]

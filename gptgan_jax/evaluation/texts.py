@@ -10,11 +10,13 @@ import numpy as np
 
 from gptgan_jax.data.batches import Ragged, TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
-from gptgan_jax.evaluation.pace import Pause, paused, unpaused
+from gptgan_jax.evaluation.pace import Pause, unpaused
+from gptgan_jax.evaluation.sizes import rows_at_once
 from gptgan_jax.hosts import to_host
 from gptgan_jax.models.generators import Generator
+from gptgan_jax.rows import ALL_ROWS, PartOfRows
 from gptgan_jax.sampling import sample
-from gptgan_jax.types import Params, Sample
+from gptgan_jax.types import Array, Params, Sample
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,11 @@ _SAMPLE_STREAM = 0x7E47
 
 
 class TextWriter:
-    """Writes texts of up to `length` tokens; compiled once for all calls of one batch size and prompt width."""
+    """Writes texts of up to `length` tokens; compiled once for all calls of one count and prompt width.
+
+    Texts come in batches, each with its random numbers. What is computed at once may be a part of one, where fewer are
+    asked for or their logits would take too much room: each text is then what it would be among all, up to rounding.
+    """
 
     def __init__(
         self,
@@ -96,13 +102,24 @@ class TextWriter:
         length: int,
         batch_size: int = 100,
         sampler: Callable[..., Sample] | None = None,
+        candidates: int = 1,
     ) -> None:
-        """`sampler` takes what `sample` does after the generator, and its place."""
+        """`sampler` takes what `sample` does after the generator, and its place, and writes `candidates` for a text."""
         self._generator = generator
         self._tokenizer = tokenizer
         self._length = length
         self._batch_size = batch_size
-        self._sample: Callable = jax.jit(sampler or partial(sample, generator), static_argnames="length")
+        self._logits = candidates * generator.vocabulary.size
+        draw: Callable[..., Sample] = sampler or partial(sample, generator)
+
+        def write(
+            params: Any, key: Array, prompt: Array, mask: Array, first: Array, total: int, **options: Any
+        ) -> Sample:
+            count = prompt.shape[0]
+            rows = ALL_ROWS if count == total else PartOfRows(first=first, count=count, total=total)
+            return draw(params, key, prompt, mask, rows=rows, **options)
+
+        self._sample: Callable = jax.jit(write, static_argnames=("length", "total"))
 
     def __call__(
         self,
@@ -121,11 +138,9 @@ class TextWriter:
             count: N.
             drawing: how.
             prompts: token ids of each prompt without BOS, used in turn; None for unconditional text.
-            pause: called before each batch.
+            pause: called before each part.
         """
-        parts = list(
-            paused(self.batches(params, seed, count, drawing, prompts), "writing", self._batch_size, count, pause)
-        )
+        parts = list(self.batches(params, seed, count, drawing, prompts, pause))
         return Written(
             [text for part in parts for text in part.texts],
             np.concatenate([part.tokens for part in parts]),
@@ -134,27 +149,40 @@ class TextWriter:
         )
 
     def batches(
-        self, params: Params, seed: int, count: int, drawing: Drawing, prompts: Sequence[Sequence[int]] | None = None
+        self,
+        params: Params,
+        seed: int,
+        count: int,
+        drawing: Drawing,
+        prompts: Sequence[Sequence[int]] | None = None,
+        pause: Pause = unpaused,
     ) -> Iterator[Written]:
-        """The same texts a batch at a time, as they are written."""
+        """The same texts a part at a time, as they are written."""
         rows = prompts or [[]]
         width = 1 + max(map(len, rows))
         # A stream of its own: a run's parameters come from the bare key of the same seed.
         key = jax.random.fold_in(jax.random.key(seed), _SAMPLE_STREAM)
-        for start in range(0, count, self._batch_size):
-            asked = [rows[i % len(rows)] for i in range(start, start + self._batch_size)]
-            written = self._sample(
-                params,
-                jax.random.fold_in(key, start // self._batch_size),
-                *self._padded(asked, width),
-                length=self._length,
-                temperature=drawing.temperature,
-                **drawing.options(),
-            )
-            tokens, mask = to_host(written.tokens)[: count - start], to_host(written.mask)[: count - start]
-            nats = to_host(written.log_probs)[: count - start].astype(np.float64).sum(axis=1)
-            texts = [self._tokenizer.decode(row[own].tolist()) for row, own in zip(tokens, mask, strict=True)]
-            yield Written(texts, tokens, mask, nats)
+        total = self._batch_size
+        size = rows_at_once(total, count, self._logits)
+        for start in range(0, count, total):
+            for first in range(0, min(total, count - start), size):
+                place = start + first
+                pause("writing", place, count)
+                written = self._sample(
+                    params,
+                    jax.random.fold_in(key, start // total),
+                    *self._padded([rows[i % len(rows)] for i in range(place, place + size)], width),
+                    np.int32(first),
+                    total=total,
+                    length=self._length,
+                    temperature=drawing.temperature,
+                    **drawing.options(),
+                )
+                own = min(size, total - first, count - place)
+                tokens, mask = to_host(written.tokens)[:own], to_host(written.mask)[:own]
+                nats = to_host(written.log_probs)[:own].astype(np.float64).sum(axis=1)
+                texts = [self._tokenizer.decode(row[own].tolist()) for row, own in zip(tokens, mask, strict=True)]
+                yield Written(texts, tokens, mask, nats)
 
     def _padded(self, prompts: Sequence[Sequence[int]], width: int) -> tuple[np.ndarray, np.ndarray]:
         """BOS and the prompts, padded on the left to a width: int32 [N, P], bool [N, P]."""

@@ -20,7 +20,7 @@ from gptgan_jax.runs.held_out import check_same_text, held_out_of, save_held_out
 from gptgan_jax.runs.lock import locked
 from gptgan_jax.runs.records import Records
 from gptgan_jax.runs.start import save_start
-from gptgan_jax.training.phase_run import PhaseRun, owes_evaluation
+from gptgan_jax.training.phase_run import Interrupted, PhaseRun, owes_evaluation
 from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.run import Run
 from gptgan_jax.training.signals import StopSignals
@@ -44,6 +44,17 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
         NotWritten: the disk is full.
         Interrupted: SIGINT or SIGTERM came; the run is saved.
     """
+    # From the beginning: of several processes JAX notes a SIGTERM, and nothing else would look at it.
+    with StopSignals(jax.process_count(), lambda: _last_words(folder)) as signals:
+        _train(experiment, folder, say, signals)
+        if signals.number:  # after the last step, or with none to make
+            raise Interrupted(
+                signals.number,
+                f"stopped by {signals.name}; all steps are saved in {folder.path}; the same command goes on from here",
+            )
+
+
+def _train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None], signals: StopSignals) -> None:
     if jax.process_count() > 1:
         check_alike(fingerprint(experiment, folder))
 
@@ -64,8 +75,7 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
         if run.is_main:
             _prepare(experiment, folder)
         wait_for_all("made")
-        checkpoints = Checkpoints(folder_of_checkpoints, experiment.config.checkpoints.keep)
-        with StopSignals(jax.process_count(), lambda: _last_words(folder)) as signals, checkpoints:
+        with Checkpoints(folder_of_checkpoints, experiment.config.checkpoints.keep) as checkpoints:
             _execute(run, checkpoints, signals)
 
 

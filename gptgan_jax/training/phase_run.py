@@ -15,6 +15,7 @@ from gptgan_jax.data.length_buckets import bucketed_batch_at
 from gptgan_jax.evaluation.classification import Told
 from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.evaluation.pace import paused
+from gptgan_jax.evaluation.sizes import rows_at_once
 from gptgan_jax.interop.hub import is_model
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, TASK_METRIC
@@ -327,8 +328,9 @@ class PhaseRun:
     def validation_batches(self, what: str) -> Iterator[Batch]:
         """Those of the validation text that is looked at; before each it can be cut short."""
         evaluation, valid = self.run.config.evaluation, self.run.experiment.valid
-        batches = evaluation_batches(valid, evaluation.batch_size, evaluation.max_texts)
-        return paused(batches, what, evaluation.batch_size, min(len(valid), evaluation.max_texts), self.pause)
+        total = min(len(valid), evaluation.max_texts)
+        size = rows_at_once(evaluation.batch_size, total, valid.max_length * valid.vocabulary.size)
+        return paused(evaluation_batches(valid, size, evaluation.max_texts), what, size, total, self.pause)
 
     def pause(self, what: str, done: int, total: int) -> None:
         """Shows how far an evaluation has come; raises CutShort where the run is to be stopped."""

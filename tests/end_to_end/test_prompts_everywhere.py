@@ -39,9 +39,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     found: list[list[int]] = []
     batches, stream = TextWriter.batches, TokenStream.__call__
 
-    def recorded(self: Any, params: Any, seed: int, count: int, drawing: Any, prompts: Any = None) -> Iterator[Any]:
+    def recorded(self: Any, params: Any, seed: int, count: int, drawing: Any, prompts: Any = None, *more: Any) -> Any:
         found.extend(map(list, prompts or []))
-        return batches(self, params, seed, count, drawing, prompts)
+        return batches(self, params, seed, count, drawing, prompts, *more)
 
     def streamed(self: Any, key: Any, prompt: Any) -> Iterator[int]:
         found.append(list(prompt))
