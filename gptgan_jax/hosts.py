@@ -75,6 +75,23 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def found_by_first(find: Callable[[], str | None], alone: bool = False) -> str | None:
+    """What is wrong by the first process, where several come here; the others say that it found something.
+
+    Args:
+        find: what is wrong with something that all of them see, or None.
+        alone: whether this process is here without the others.
+    """
+    if alone or jax.process_count() == 1:
+        return find()
+    from jax.experimental import multihost_utils
+
+    problem = find() if is_main() else None
+    if int(multihost_utils.broadcast_one_to_all(np.int32(problem is not None))):
+        return problem or "it is damaged, as the first process found"
+    return None
+
+
 def to_host(x: Any) -> np.ndarray:
     """A whole array as NumPy, on every process, however it is split over devices and processes."""
     if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:

@@ -131,9 +131,14 @@ def _split_of(path: tuple[Any, ...], shape: Sequence[int], sizes: dict[str, int]
 
 
 def _dimensions(module: str, name: str) -> tuple[str | None, ...] | None:
-    if name in ("lora_a", "lora_b"):  # [inputs, rank] and [rank, outputs], beside a kernel [inputs, outputs]
+    if name in (
+        "lora_a",
+        "lora_b",
+        "given_a",
+        "given_b",
+    ):  # [inputs, rank] and [rank, outputs], beside a kernel [inputs, outputs]
         inputs, outputs = _dimensions(module, "kernel") or (None, None)
-        return (inputs, None) if name == "lora_a" else (None, outputs)
+        return (inputs, None) if name.endswith("_a") else (None, outputs)
     dimensions = DIMENSIONS.get((module, name))
     if dimensions is None and name == "kernel" and module != "score":
         dimensions = OTHER_KERNELS

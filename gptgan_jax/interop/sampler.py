@@ -9,7 +9,8 @@ from jax import export
 
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling import sample
-from gptgan_jax.types import Array, Params
+from gptgan_jax.trees import nested
+from gptgan_jax.types import Array
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 OUTPUTS = ("tokens", "mask", "log_probs")
@@ -56,21 +57,3 @@ def arguments(generator: Generator, length: int, weights: Weights) -> tuple[Any,
         jax.ShapeDtypeStruct(shape, jnp.bool_),
         jax.ShapeDtypeStruct((), jnp.float32),
     )
-
-
-def flat(params: Params) -> Weights:
-    """A tree of parameters, by path."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {"/".join(part.key for part in path): x for path, x in leaves}
-
-
-def nested(weights: Weights) -> Params:
-    """What `flat` was made from."""
-    tree: dict[str, Any] = {}
-    for path, x in weights.items():
-        *parents, last = path.split("/")
-        node = tree
-        for name in parents:
-            node = node.setdefault(name, {})
-        node[last] = x
-    return tree

@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.hosts import to_host
-from gptgan_jax.interop.sampler import PLATFORMS, arguments, flat, sampler_of
+from gptgan_jax.interop.sampler import PLATFORMS, arguments, sampler_of
 from gptgan_jax.models.generators import Generator
+from gptgan_jax.trees import flat
 from gptgan_jax.types import Params
 from gptgan_jax.whole_files import write_whole
 

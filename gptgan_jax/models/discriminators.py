@@ -6,7 +6,9 @@ Scores are logits: the probability of "real" is their sigmoid. With classes the 
 is the score.
 """
 
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
@@ -21,8 +23,19 @@ from gptgan_jax.models.discriminator_networks import (
     TransformerDiscriminatorConfig,
 )
 from gptgan_jax.models.layers import DTYPES
-from gptgan_jax.models.lora import only_learning, with_adapters, without_adapters
+from gptgan_jax.models.lora import (
+    NO_ADAPTERS,
+    LoraBeside,
+    LoraConfig,
+    given,
+    learns,
+    merged,
+    only_learning,
+    with_adapters,
+    without_adapters,
+)
 from gptgan_jax.models.spectral_norm import spectrally_normalised
+from gptgan_jax.trees import joined, parted
 from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary
 
 NEW = ("head/*",)
@@ -112,8 +125,13 @@ def has_dropout(config: DiscriminatorConfig | None) -> bool:
     return getattr(config, "dropout", 0.0) > 0
 
 
-def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, classes: int = 0) -> Discriminator:
+def build_discriminator(
+    config: DiscriminatorConfig, vocabulary: Vocabulary, classes: int = 0, generator_lora: LoraConfig = NO_ADAPTERS
+) -> Discriminator:
     """The discriminator that a configuration describes.
+
+    With adapters, of a generator that has some (`generator_lora`), its Transformer keeps the generator's apart from the
+    weights, so that both have the same weights; `begun_from` puts them there.
 
     With `classes`, its head gives so many logits (GAN-BERT, Croce et al. 2020): the score of a text is their
     log-sum-exp, and `Scores` has the logits and the features that they are a linear function of.
@@ -123,7 +141,10 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, cla
     """
     if classes == 1:
         raise ValueError("a discriminator with classes needs two of them or more")
-    module = NETWORKS[type(config)](config, vocabulary.size, classes)
+    network = config
+    if isinstance(config, TransformerDiscriminatorConfig) and keeps_adapters(config, generator_lora):
+        network = replace(config, lora=LoraBeside(**vars(config.lora), given=generator_lora))
+    module = NETWORKS[type(config)](network, vocabulary.size, classes)
 
     def learning(params: Params) -> Params:
         return only_learning(params, config.lora, NEW) if isinstance(config, TransformerDiscriminatorConfig) else params
@@ -195,6 +216,12 @@ def build_discriminator(config: DiscriminatorConfig, vocabulary: Vocabulary, cla
     )
 
 
+def keeps_adapters(config: DiscriminatorConfig, generator_lora: LoraConfig) -> bool:
+    """Whether such a discriminator has the generator's adapters beside weights that are the generator's own."""
+    adapted = isinstance(config, TransformerDiscriminatorConfig) and config.from_generator and config.lora.rank > 0
+    return adapted and generator_lora.rank > 0
+
+
 def without_prompts(discriminator: Discriminator, vocabulary: Vocabulary) -> Discriminator:
     """The discriminator, to whom every prompt is BOS: it sees nothing of what a text answers.
 
@@ -251,3 +278,39 @@ def share_trunk(generator_params: Params, discriminator_params: Params) -> Param
     if jax.tree.map(jnp.shape, without_adapters(mine)) != jax.tree.map(jnp.shape, theirs):
         raise ValueError("the discriminator can start from the generator only where both have the same Transformer")
     return {**discriminator_params, "trunk": with_adapters(jax.tree.map(jnp.copy, theirs), mine)}
+
+
+def begun_from(
+    generator_params: Params,
+    discriminator_params: Params,
+    generator_lora: LoraConfig,
+    config: DiscriminatorConfig,
+    will_begin: bool = False,
+) -> Params:
+    """The parameters of a discriminator that starts from a generator (`from_generator`), at the end of its training.
+
+    What neither player ever changes is not copied: where both have adapters, it is the generator's own arrays.
+
+    Args:
+        generator_params: of the generator, with its adapters where it has some.
+        discriminator_params: of the discriminator, as `build_discriminator` made it with `generator_lora`.
+        generator_lora, config: of the two.
+        will_begin: the discriminator only takes the place of the one that will begin later; its trunk is not copied
+            where the generator has adapters, whatever of it will learn.
+    """
+    if not will_begin and not keeps_adapters(config, generator_lora):
+        params = generator_params
+        if generator_lora.rank:
+            params = jax.jit(functools.partial(merged, lora=generator_lora))(params)
+        return share_trunk(params, discriminator_params)
+    assert isinstance(config, TransformerDiscriminatorConfig)
+    of_writer, of_judge = learns(generator_lora), learns(config.lora, NEW)
+    moving, still = parted(
+        {"trunk": without_adapters(generator_params["trunk"])},
+        lambda path: of_writer(path) or (not will_begin and of_judge(path)),
+    )
+    begun = joined(jax.tree.map(jnp.copy, moving), still)
+    if keeps_adapters(config, generator_lora):
+        adapters = jax.jit(functools.partial(given, lora=generator_lora))({"trunk": generator_params["trunk"]})
+        begun = joined(adapters, begun)
+    return joined(begun, discriminator_params)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from gptgan_jax.models.chunked_likelihood import weighted_nats
-from gptgan_jax.models.lora import LoraConfig, adapter
+from gptgan_jax.models.lora import LoraConfig, adapters
 from gptgan_jax.partitioning import constrain
 from gptgan_jax.types import Array
 
@@ -38,10 +39,13 @@ class Projection(nn.Module):
         y = flat @ kernel.astype(dtype)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).astype(dtype)
-        if rank := self.lora.rank_of(self.name):
-            a, b = adapter(self, "kernel", rank, shape)
+        if beside := adapters(self, self.lora, self.name, shape):
+            a, b, scale = beside
             # Two thin products: W + A @ B is never made, neither here nor in the backward pass.
-            y = y + self.lora.scale * (flat @ a.astype(dtype) @ b.astype(dtype))
+            product = flat @ a.astype(dtype) @ b.astype(dtype)
+            y = y + (product if scale == 1 else scale * product)
+        if self.lora.rank:
+            y = checkpoint_name(y, self.name or "")
         return y.reshape(*x.shape[:-1], self.features)
 
 

@@ -22,6 +22,8 @@ from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array, Params, path_name
 
 A, B = "lora_a", "lora_b"
+GIVEN_A, GIVEN_B = "given_a", "given_b"
+"""Of adapters that another network learned and that stay: x @ given_a @ given_b, beside those that learn."""
 
 
 @config_dataclass
@@ -58,6 +60,24 @@ class LoraConfig:
         return self
 
 
+NO_ADAPTERS = LoraConfig()
+
+
+@config_dataclass
+class LoraBeside(LoraConfig):
+    """Adapters of a network that starts from another one with adapters, and keeps those apart from the weights.
+
+    So both networks have one set of weights in memory, and one copy of it on the disk.
+    """
+
+    given: LoraConfig = key(LoraConfig, "of the other network: its rank and its targets")
+
+
+def given_of(lora: LoraConfig) -> LoraConfig:
+    """The configuration of the adapters that stay; of rank 0 where there are none."""
+    return lora.given if isinstance(lora, LoraBeside) else NO_ADAPTERS
+
+
 # ---- in a layer
 
 
@@ -66,6 +86,29 @@ def adapter(module: nn.Module, beside: str, rank: int, shape: tuple[int, int]) -
     prefix = _prefix(beside)
     a = module.param(prefix + A, normal(shape[0] ** -0.5), (shape[0], rank), jnp.float32)
     return a, module.param(prefix + B, nn.initializers.zeros_init(), (rank, shape[1]), jnp.float32)
+
+
+def adapters(
+    module: nn.Module, lora: LoraConfig, name: str | None, shape: tuple[int, int]
+) -> tuple[Array, Array, float] | None:
+    """What a matrix `name` of shape [D, F] has beside it: A [D, R], B [R, F] and what A @ B counts; None for nothing.
+
+    Where adapters that stay are beside those that learn, both are one product of all their columns.
+    """
+    own, given = lora.rank_of(name), given_of(lora).rank_of(name)
+    pairs = []
+    if own:
+        a, b = adapter(module, "kernel", own, shape)
+        if not given:
+            return a, b, lora.scale
+        pairs.append((a, lora.scale * b))
+    if given:
+        zeros = nn.initializers.zeros_init()
+        a = module.param(GIVEN_A, zeros, (shape[0], given), jnp.float32)
+        pairs.append((a, module.param(GIVEN_B, zeros, (given, shape[1]), jnp.float32)))
+    if not pairs:
+        return None
+    return jnp.concatenate([a for a, _ in pairs], axis=1), jnp.concatenate([b for _, b in pairs]), 1.0
 
 
 def low_rank(a: Array, b: Array, scale: float) -> Array:
@@ -116,6 +159,8 @@ def merged(params: Params, lora: LoraConfig) -> Params:
             prefix = _prefix(name)
             if prefix + A in node:
                 kept[name] = kept[name] + low_rank(node[prefix + A], node[prefix + B], lora.scale)
+            if name == "kernel" and GIVEN_A in node:
+                kept[name] = kept[name] + low_rank(node[GIVEN_A], node[GIVEN_B], 1.0)
         return kept
 
     return inside(params)
@@ -126,6 +171,20 @@ def without_adapters(params: Params) -> Params:
     if not isinstance(params, dict):
         return params
     return {name: without_adapters(value) for name, value in params.items() if not _is_adapter(name)}
+
+
+def given(params: Params, lora: LoraConfig) -> Params:
+    """Copies of a network's adapters, under the names that they have in another, where they stay; nothing else."""
+    found: Params = {}
+    for name, value in params.items():
+        if isinstance(value, dict):
+            if inside := given(value, lora):
+                found[name] = inside
+        elif name == A:
+            found[GIVEN_A] = jnp.copy(value)
+        elif name == B:
+            found[GIVEN_B] = lora.scale * value
+    return found
 
 
 def with_adapters(base: Params, params: Params) -> Params:
@@ -140,5 +199,10 @@ def _prefix(matrix: str) -> str:
     return "" if matrix == "kernel" else f"{matrix}_"
 
 
+def is_given(path: str) -> bool:
+    """Whether a parameter, by its path, is of an adapter that another network learned."""
+    return path.endswith((GIVEN_A, GIVEN_B))
+
+
 def _is_adapter(name: str) -> bool:
-    return name.endswith((A, B))
+    return name.endswith((A, B, GIVEN_A, GIVEN_B))

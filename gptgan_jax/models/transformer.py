@@ -24,6 +24,9 @@ from gptgan_jax.partitioning import constrain
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array
 
+KEPT = ("qkv", "query", "key_value", "out", "gate", "up")
+"""What the backward pass of a block with adapters has from the forward pass: the values of these matrices' products."""
+
 ACTIVATIONS = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
@@ -301,7 +304,13 @@ class Stack(nn.Module):
     @nn.compact
     def __call__(self, x: Array, caches: Any, step: _Step) -> tuple[Array, Any]:
         cfg = self.config
-        block = nn.remat(Block, prevent_cse=not cfg.scan_layers) if cfg.remat else Block
+        block = Block
+        if cfg.remat or cfg.lora.rank:
+            # Where weights stay as they are, little of a block is needed for its gradient: what its matrices made, from
+            # which the rest is made again at the cost of a few elementwise passes. (All of it would be several times as
+            # much as is read of weights.)
+            policy = None if cfg.remat else jax.checkpoint_policies.save_only_these_names(*KEPT)
+            block = nn.remat(Block, prevent_cse=not cfg.scan_layers, policy=policy)
         if cfg.scan_layers:
             scanned = nn.scan(
                 block,

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -20,15 +20,16 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.errors import UserError
-from gptgan_jax.hosts import wait_for_all
+from gptgan_jax.hosts import found_by_first, wait_for_all
+from gptgan_jax.runs.bases import BASE, Base, WrongBase
 from gptgan_jax.runs.checksums import damage
 from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, TASK_METRIC, kept_checkpoints, metrics_of, rank_of
-from gptgan_jax.runs.sealing import COMPLETE_FILE, METADATA_FILE, SEALED, sealed_path_class
+from gptgan_jax.runs.sealing import COMPLETE_FILE, METADATA_FILE, SEALED, START, noted, sealed_path_class
+from gptgan_jax.trees import flat, nested, path_in
 from gptgan_jax.types import GanState, Params
 
 # Full, over quota, over the limit of a file's size, broken, mounted read-only: nothing that the program did.
@@ -73,13 +74,17 @@ class Checkpoints:
     With several processes all of them open it and call its methods alike; the first one writes. A reader is on its own.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], keep: int = 2, read_only: bool = False) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], keep: int = 2, read_only: bool = False, base: Base | None = None
+    ) -> None:
+        """`base` is what a run adapts: its arrays are not written again, and a state that is read has these."""
         # Orbax warns of every save that carries no metric, which is every save at a signal, and of errors we tell of.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.folder = absolute(folder)
         self._read_only = read_only
         self._managers: dict[Phase, ocp.CheckpointManager] = {}
         self._policy = kept_checkpoints(keep)
+        self._base = Base(self.folder / START, alone=read_only) if base is None else base
         self.damaged: list[tuple[Saved, str, epath.Path]] = []
 
     def all(self) -> list[Saved]:
@@ -127,6 +132,7 @@ class Checkpoints:
         """
         self.wait()
         metrics = metrics_of(valid_nats, class_error, task_error)
+        state, metadata = self._base.left_out(state)
         if jax.default_backend() == "cpu":
             # There a copy to the host may be a view, and the next step writes over the donated state.
             state = jax.tree.map(jnp.copy, state)
@@ -134,7 +140,7 @@ class Checkpoints:
         try:
             manager = self._manager(phase)
             self._empty_trash(phase)
-            manager.save(int(state.step), args=arguments, metrics=metrics, custom_metadata={SEALED: True})
+            manager.save(int(state.step), args=arguments, metrics=metrics, custom_metadata={SEALED: True} | metadata)
         except Exception as error:
             raise NotSaved(f"checkpoint {self.folder / phase / str(int(state.step))}: {_cause(error)}") from error
 
@@ -168,10 +174,12 @@ class Checkpoints:
 
         Raises:
             Damaged: a file is not as it was written.
+            WrongBase: it leaves out what its run adapts, and that is missing, damaged or another.
             Exception: whatever Orbax finds wrong with it.
         """
         self._verify(saved)
-        return self._manager(saved.phase).restore(saved.step, args=ocp.args.StandardRestore(target))
+        found = self._arrays(saved, flat(target))
+        return jax.tree.map_with_path(lambda path, _: found[path_in(path)], target)
 
     def restore_part(self, saved: Saved, path: tuple[str, ...], target: Params) -> Params:
         """One part of the state alone, in the structure and shardings of `target`.
@@ -184,21 +192,17 @@ class Checkpoints:
         Raises:
             UserError: where the checkpoint can't be read.
         """
-        item = functools.reduce(lambda inner, name: {name: inner}, reversed(path), target)
+        whole = functools.reduce(lambda inner, name: {name: inner}, reversed(path), target)
         try:
             self._verify(saved)
-            arguments = ocp.args.PyTreeRestore(
-                item=item,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-                partial_restore=True,
-            )
-            restored = self._manager(saved.phase).restore(saved.step, args=arguments)
+            found = nested(self._arrays(saved, flat(whole)))
+        except WrongBase:
+            raise
         except Exception as error:
             raise UserError(
-                f"checkpoint {self.folder / saved.phase / str(saved.step)} can't be read "
-                f"({_reason(error)}); name another"
+                f"checkpoint {self._folder_of(saved)} can't be read ({_reason(error)}); name another"
             ) from error
-        return functools.reduce(lambda tree, name: tree[name], path, restored)
+        return functools.reduce(lambda tree, name: tree[name], path, found)
 
     def prune(self) -> None:
         """Removes what the rule of what is kept leaves out: a run that was killed may have left one more."""
@@ -277,14 +281,24 @@ class Checkpoints:
 
     def _verify(self, saved: Saved) -> None:
         """Raises Damaged where a file of the checkpoint is not what was written."""
-        if self._read_only or jax.process_count() == 1:
-            problem = _problem(self.folder / saved.phase / str(saved.step))
-        else:  # one reads it all, and all do the same
-            problem = _problem(self.folder / saved.phase / str(saved.step)) if jax.process_index() == 0 else None
-            if int(multihost_utils.broadcast_one_to_all(jnp.int32(problem is not None))):
-                problem = problem or "it is damaged, as the first process found"
-        if problem:
+        if problem := found_by_first(lambda: _problem(self._folder_of(saved)), self._read_only):
             raise Damaged(problem)
+
+    def _folder_of(self, saved: Saved) -> epath.Path:
+        return self.folder / saved.phase / str(saved.step)
+
+    def _arrays(self, saved: Saved, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
+        """Arrays of a checkpoint by their paths; `wanted`, arrays or shape structs, says where each shall live."""
+        folder = self._folder_of(saved)
+        with ocp.PyTreeCheckpointer() as reader:
+            written = reader.metadata(folder / "default").item_metadata.tree
+            item = jax.tree.map_with_path(lambda path, _: wanted.get(path_in(path), ocp.PLACEHOLDER), written)
+            restore = ocp.checkpoint_utils.construct_restore_args(item)
+            arguments = ocp.args.PyTreeRestore(item=item, restore_args=restore)
+            found = flat(reader.restore(folder / "default", args=arguments))
+        found = {path: x for path, x in found.items() if path in wanted}
+        left_out = {path: x for path, x in wanted.items() if path not in found}
+        return found | self._base.completing(left_out, noted(folder).get(BASE), folder)
 
     def _check_small_files(self, phase: Phase) -> None:
         """Orbax reads every checkpoint's metrics when it opens a folder, and one damaged file would fail them all."""
@@ -332,12 +346,14 @@ def restore_latest_readable(
         its phase and state; None where there is no checkpoint at all.
 
     Raises:
-        UserError: where there are checkpoints and none can be read.
+        UserError: where there are checkpoints and none can be read, or not without what the run adapts.
     """
     unreadable: list[tuple[Saved, str]] = []
     for saved in reversed(checkpoints.all()):
         try:
             state = checkpoints.restore(saved, target_of(saved.phase))
+        except WrongBase:
+            raise
         except Exception as error:
             unreadable.append((saved, _reason(error)))
             continue
@@ -392,8 +408,7 @@ def _problem(folder: epath.Path, within: str = "") -> str | None:
         pass
     # Checkpoints of earlier versions have no checksums. Those of this one say of themselves that they have.
     try:
-        metadata = json.loads((folder / METADATA_FILE).read_text())
-        if (metadata.get("custom_metadata") or {}).get(SEALED):
+        if noted(folder).get(SEALED):
             return "its checksums are missing"
         metrics = folder / "metrics" / "metrics"
         if metrics.exists():

@@ -11,17 +11,20 @@ from typing import Any
 from etils import epath
 
 CHECKSUMS_FILE = "checksums.json"
+_TEMPORARY_FILE = f"{CHECKSUMS_FILE}.tmp"
 
 
 def write_checksums(folder: epath.Path, left_out: Sequence[str] = ()) -> None:
-    """Writes checksums.json into a folder: of each file in it, at any depth, its bytes and their BLAKE2b.
+    """Writes checksums.json into a folder, all or nothing: of each file in it, at any depth, its bytes and BLAKE2b.
 
     Args:
         folder: local or remote; each file is read back once.
         left_out: files right in the folder that will change still.
     """
-    listed = {name: _entry(file) for name, file in _files(folder) if name not in (*left_out, CHECKSUMS_FILE)}
-    (folder / CHECKSUMS_FILE).write_text(json.dumps(listed, indent=0, sort_keys=True))
+    left_out = (*left_out, CHECKSUMS_FILE, _TEMPORARY_FILE)
+    listed = {name: _entry(file) for name, file in _files(folder) if name not in left_out}
+    (folder / _TEMPORARY_FILE).write_text(json.dumps(listed, indent=0, sort_keys=True))
+    (folder / _TEMPORARY_FILE).replace(folder / CHECKSUMS_FILE)
 
 
 def damage(folder: epath.Path, within: str = "") -> str | None:

@@ -183,7 +183,8 @@ def build_networks(
         )
     if config.classifies and len(classes) < 2:
         raise UserError(f"objective.classification: {len(classes)} label(s) in the data; two or more can be told apart")
-    judge = build_discriminator(config.discriminator, vocabulary, len(classes) if config.classifies else 0)
+    count = len(classes) if config.classifies else 0
+    judge = build_discriminator(config.discriminator, vocabulary, count, config.generator.lora)
     if config.label_prompts:  # to read a text's label would be no judgement of the text
         judge = without_prompts(judge, vocabulary)
     generator = build_generator(config.generator, vocabulary)

@@ -13,14 +13,13 @@ from gptgan_jax.config import Config
 from gptgan_jax.config_files import difference, load_config, to_yaml
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.runs.sealing import START
 from gptgan_jax.whole_files import write_whole
 
 HELD_OUT_FILE = "held_out.npz"
 CLASSES_FILE = "classes.json"
 LOCK_FILE = "lock"
 OWN_FOLDERS = ("tokenizer", "checkpoints", "tensorboard", "profile", "wandb", "export")
-# Beside the checkpoints: what the run starts from, of another run or a model.
-START = "start"
 # What may change between the beginning of a run and its resume: nothing of it reaches a parameter, but that other
 # devices round otherwise.
 FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "mesh.")

@@ -18,8 +18,9 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.models.lora import learns
 from gptgan_jax.optimizers import parameter_paths
 from gptgan_jax.partitioning import state_shardings
+from gptgan_jax.runs.bases import Base
 from gptgan_jax.runs.checkpoints import absolute
-from gptgan_jax.runs.folder import START
+from gptgan_jax.runs.sealing import START, sealed_path_class
 from gptgan_jax.runs.vocabulary import rows_by_token, token_axis, with_rows
 from gptgan_jax.types import Params, path_name
 
@@ -100,13 +101,13 @@ def by_token(config: Config, start: Start, tokenizer: AnyTokenizer) -> tuple[Sta
 
 
 def save_start(checkpoints: epath.PathLike, params: Params) -> None:
-    """Writes the folder `start`, all or nothing; to be called by every process of the run.
+    """Writes the folder `start` with its checksums, all or nothing; to be called by every process of the run.
 
     Args:
         checkpoints: the folder of the run's checkpoints; made if there is none.
         params: arrays, however they are split over devices.
     """
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(temporary_path_class=sealed_path_class(absolute(checkpoints))) as checkpointer:
         checkpointer.save(_folder(checkpoints), params, force=True)
 
 
@@ -120,15 +121,7 @@ def read_start(checkpoints: epath.PathLike, target: Params) -> Params:
     Raises:
         UserError: where it is missing or damaged.
     """
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), target)
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(_folder(checkpoints), target)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(
-            f"{_folder(checkpoints)} can't be read ({reason}): what this run starts from; choose another --name"
-        ) from error
+    return Base(_folder(checkpoints), alone=False).params(target)
 
 
 def has_start(checkpoints: epath.PathLike) -> bool:

@@ -13,7 +13,8 @@ from gptgan_jax.objectives.penalties import gradient_penalty, zero_centred
 from gptgan_jax.objectives.rewards import Judgement
 from gptgan_jax.sampling import sample
 from gptgan_jax.training.game import Game
-from gptgan_jax.types import Array, Batch, GanState, Params, Player, Replay, Sample, Scores
+from gptgan_jax.training.learning import gradient_of
+from gptgan_jax.types import Array, Batch, GanState, Params, Replay, Sample, Scores
 
 Metrics = dict[str, Array]
 
@@ -22,7 +23,7 @@ class Verdict(NamedTuple):
     """What a discriminator makes of a batch and of texts that answer its prompts.
 
     Attributes:
-        gradient: of its loss, by its parameters.
+        gradient: of its loss, by those of its parameters that learn.
         judgement: its scores without dropout, of which the reward is made; those of all devices' rows.
         metrics: float32 scalars.
     """
@@ -94,7 +95,7 @@ def judge(game: Game, state: GanState, batch: Batch, written: Sample, key: Array
         extra, found = _of_real_text(game, params, batch, real, key_dropout)
         return game.real_fake_weight * loss + extra, ({"discriminator_loss": loss, **found}, scores)
 
-    gradient, (losses, scores) = jax.grad(loss_of, has_aux=True)(params)
+    (_, (losses, scores)), gradient = gradient_of(loss_of, params, game.learning.discriminator, has_aux=True)
     gradient, losses = rows.mean((gradient, losses))
     if discriminator.drops or state.replay is not None:
         # Otherwise the pass that it learns by is its judgement already, and need not be made twice.
@@ -151,7 +152,7 @@ def supervised(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[P
         loss, found = _of_real_text(game, params, batch, real, key_dropout)
         return loss, (found, real)
 
-    gradient, (losses, scores) = jax.grad(loss_of, has_aux=True)(params)
+    (_, (losses, scores)), gradient = gradient_of(loss_of, params, game.learning.discriminator, has_aux=True)
     gradient, losses = rows.mean((gradient, losses))
     metrics = {
         **losses,
@@ -179,12 +180,6 @@ def _class_metrics(game: Game, real: Scores, batch: Batch) -> Metrics:
         return {}
     classes, label = game.rows.gathered((real.classes, batch.label))
     return {"class_accuracy": class_accuracy(classes, label), "labelled_share": (label >= 0).mean()}
-
-
-def updated(optimizer: optax.GradientTransformation, player: Player, gradient: Params) -> Player:
-    """The player after one update; its average is not touched."""
-    updates, opt_state = optimizer.update(gradient, player.opt_state, player.params)
-    return player.replace(params=optax.apply_updates(player.params, updates), opt_state=opt_state)
 
 
 # ---- replay

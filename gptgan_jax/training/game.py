@@ -15,6 +15,7 @@ from gptgan_jax.objectives.policy_gradients import reinforce
 from gptgan_jax.objectives.rewards import Reward, reward_name, sigmoid
 from gptgan_jax.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, check_choice
 from gptgan_jax.rows import Rows
+from gptgan_jax.training.learning import Learning
 
 NO_NEXT_TOKEN = "needs a Transformer discriminator: others predict no next token; set it to 0"
 
@@ -106,6 +107,11 @@ class Game(NamedTuple):
     def rows(self) -> Rows:
         """How a program's rows are part of the batch."""
         return Rows(self.axis_name)
+
+    @property
+    def learning(self) -> Learning:
+        """Which of the players' parameters learn, by what the networks say of themselves."""
+        return Learning.of(self.generator.config, self.discriminator.config)
 
     @property
     def samples(self) -> int:

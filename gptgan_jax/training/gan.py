@@ -27,11 +27,11 @@ from gptgan_jax.training.discriminating import (
     next_token_nats,
     remember,
     supervised,
-    updated,
     write,
 )
 from gptgan_jax.training.game import ADAM, REINFORCE, Demonstrations, Game
 from gptgan_jax.training.generating import pathwise_update, policy_update, self_play_step
+from gptgan_jax.training.learning import EVERYTHING, Learning, gradient_of, updated, where_learning
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, Vocabulary, unconditional_batch
 
 Metrics = dict[str, Array]
@@ -52,6 +52,7 @@ class Gan(NamedTuple):
         adversarial_step: the same, and the generator learns from the judgement of the discriminator as it was before
             this step. With several discriminator updates it takes a batch of as many times the rows: the generator
             answers every so manieth row, and the discriminator goes on with the others.
+        learning: which of the players' parameters the steps change; the others they hand on as they came.
     """
 
     init: Callable[[Array, Batch], GanState]
@@ -59,6 +60,7 @@ class Gan(NamedTuple):
     likelihood_step: Step
     discriminator_step: Step
     adversarial_step: Step
+    learning: Learning = EVERYTHING
 
 
 def gan_from(
@@ -157,6 +159,7 @@ def gan_of(game: Game) -> Gan:
     game.check()
     generator, discriminator = game.generator, game.discriminator
     optimize_g, optimize_d = game.generator_optimizer, game.discriminator_optimizer
+    learning = game.learning
 
     def init(key: Array, batch: Batch) -> GanState:
         key_g, key_d, key_steps = jax.random.split(key, 3)
@@ -191,10 +194,11 @@ def gan_of(game: Game) -> Gan:
             own = generator.weighted_nats(params, batch, weights, dropout_key)
             return game.rows.gathered(own[None]).sum()
 
-        loss, gradient = jax.value_and_grad(loss_of)(state.generator.params)
+        loss, gradient = gradient_of(loss_of, state.generator.params, learning.generator)
         gradient = game.rows.mean(gradient)
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
-        return state.replace(step=state.step + 1, generator=updated(optimize_g, state.generator, gradient)), metrics
+        player = updated(optimize_g, state.generator, gradient, learning.generator)
+        return state.replace(step=state.step + 1, generator=player), metrics
 
     def discriminator_step(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
         state, metrics = discriminator_update(state, batch, jax.random.fold_in(state.key, state.step))
@@ -204,10 +208,11 @@ def gan_of(game: Game) -> Gan:
         key_sample, key_judge = jax.random.split(key)
         if not game.real_fake_weight:
             gradient, metrics = supervised(game, state, batch, key_judge)
-            return state.replace(discriminator=updated(optimize_d, state.discriminator, gradient)), metrics
+            player = updated(optimize_d, state.discriminator, gradient, learning.discriminator)
+            return state.replace(discriminator=player), metrics
         written = write(game, state.generator.params, batch, key_sample)
         verdict = judge(game, state, batch, written, key_judge)
-        player = updated(optimize_d, state.discriminator, verdict.gradient)
+        player = updated(optimize_d, state.discriminator, verdict.gradient, learning.discriminator)
         replay = None if state.replay is None else remember(state.replay, game.rows.gathered(answering(batch, written)))
         return state.replace(discriminator=player, replay=replay), verdict.metrics
 
@@ -227,7 +232,7 @@ def gan_of(game: Game) -> Gan:
             game, game.estimator, state, first, written, verdict.judgement, key_learn
         )
         state = state.replace(
-            discriminator=updated(optimize_d, state.discriminator, verdict.gradient),
+            discriminator=updated(optimize_d, state.discriminator, verdict.gradient, learning.discriminator),
             replay=None
             if state.replay is None
             else remember(state.replay, game.rows.gathered(answering(first, written))),
@@ -242,7 +247,7 @@ def gan_of(game: Game) -> Gan:
         state = state.replace(step=before.step + 1, generator=player, estimator=estimator_state)
         return _averaged(game, state), verdict.metrics | metrics
 
-    return Gan(init, begin, likelihood_step, discriminator_step, adversarial_step)
+    return Gan(init, begin, likelihood_step, discriminator_step, adversarial_step, learning)
 
 
 def _averaged(game: Game, state: GanState) -> GanState:
@@ -255,7 +260,9 @@ def _averaged(game: Game, state: GanState) -> GanState:
         return state
     made = (state.step - state.begun).astype(jnp.float32)
     decay = jnp.minimum(game.ema_decay, made / (made + 9))
-    ema = jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), player.ema, player.params)
+    ema = where_learning(
+        lambda old, new: old + (1 - decay) * (new - old), game.learning.generator, player.ema, player.params
+    )
     return state.replace(generator=player.replace(ema=ema))
 
 

@@ -10,8 +10,9 @@ from gptgan_jax.objectives.estimators import Experience, Pathwise, PolicyGradien
 from gptgan_jax.objectives.likelihood import entropy, kl_divergence, token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, is_last
 from gptgan_jax.sampling import log_probs, rollout_values, shape_logits
-from gptgan_jax.training.discriminating import Metrics, answering, repeated, shape_metrics, updated, write
+from gptgan_jax.training.discriminating import Metrics, answering, repeated, shape_metrics, write
 from gptgan_jax.training.game import Game
+from gptgan_jax.training.learning import gradient_of, updated, where_learning
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Sample, Scores
 
 Update = tuple[Player, PyTree, Metrics]
@@ -37,7 +38,7 @@ def policy_update(
     Rewards, advantages and losses are of all rows; networks run on this program's own.
     """
     key_reward, key_rollout, key_rows, key_order = jax.random.split(key, 4)
-    params, rows = state.generator.params, game.rows
+    params, rows, learns = state.generator.params, game.rows, game.learning.generator
     rewards = game.reward(judgement, key_reward)
     if estimator.rollouts:
         rewards = rows.gathered(
@@ -70,8 +71,11 @@ def policy_update(
         return surrogate + extra, metrics | {"surrogate_loss": surrogate}
 
     def update(player: Player, part: Experience, advantages: Array, texts: Batch) -> tuple[Player, Metrics]:
-        gradient, found = rows.mean(jax.grad(loss_of, has_aux=True)(player.params, part, advantages, texts))
-        return updated(game.generator_optimizer, player, gradient), found | {"gradient_norm": optax.tree.norm(gradient)}
+        arguments = part, advantages, texts
+        (_, found), gradient = gradient_of(loss_of, player.params, learns, *arguments, has_aux=True)
+        gradient, found = rows.mean((gradient, found))
+        player = updated(game.generator_optimizer, player, gradient, learns)
+        return player, found | {"gradient_norm": optax.tree.norm(gradient)}
 
     player = state.generator
     if estimator.epochs * estimator.minibatches == 1:
@@ -191,10 +195,12 @@ def pathwise_update(
         extra, metrics = _regularised(game, state.reference, logits, chosen, texts)
         return loss + extra, metrics | {"surrogate_loss": loss, "reward": paid / mask.sum()}
 
-    gradient, metrics = rows.mean(jax.grad(loss_of, has_aux=True)(state.generator.params))
+    learns = game.learning.generator
+    (_, metrics), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
+    gradient, metrics = rows.mean((gradient, metrics))
     estimator_state, more = estimator.advance(state.estimator)
     metrics |= more | {"gradient_norm": optax.tree.norm(gradient)}
-    return updated(game.generator_optimizer, state.generator, gradient), estimator_state, metrics
+    return updated(game.generator_optimizer, state.generator, gradient, learns), estimator_state, metrics
 
 
 # ---- self-play
@@ -205,7 +211,10 @@ def self_play_step(
 ) -> tuple[GanState, Metrics]:
     """The generator learns to prefer real text to that of its reference; there is no discriminator."""
     estimator_state, renew = estimator.refresh(state.estimator)
-    reference = jax.tree.map(lambda new, old: jnp.where(renew, new, old), state.generator.params, state.reference)
+    learns = game.learning.generator
+    reference = where_learning(
+        lambda old, new: jnp.where(renew, new, old), learns, state.reference, state.generator.params
+    )
     written = write(game, reference, batch, key)
     texts = answering(batch, written)
 
@@ -217,14 +226,14 @@ def self_play_step(
     def loss_of(params: Params) -> tuple[Array, Metrics]:
         return estimator.loss(of_texts(params, batch), of_reference[0], of_texts(params, texts), of_reference[1])
 
-    (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.generator.params)
+    (loss, metrics), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
     gradient = game.rows.mean(gradient)
     metrics |= {
         "loss": loss,
         "gradient_norm": optax.tree.norm(gradient),
         **shape_metrics(game, batch, written),
     }
-    player = updated(game.generator_optimizer, state.generator, gradient)
+    player = updated(game.generator_optimizer, state.generator, gradient, learns)
     return state.replace(generator=player, estimator=estimator_state, reference=reference), metrics
 
 

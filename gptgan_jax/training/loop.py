@@ -60,10 +60,12 @@ def _train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]
 
     def begun() -> tuple[Run, Params | None]:
         run = Run(experiment, folder, say)
-        if folder.check(experiment.config) and run.is_main:
+        there = folder.check(experiment.config)
+        if there and run.is_main:
             check_same_text(folder.path, experiment)
         run.check_resources()
-        return run, run.read_start()
+        # A run that is there has its start, and checkpoints that name it.
+        return run, None if there else run.read_start()
 
     run, start = in_all(begun)  # before one of them makes the folder
     with telling_of_full_disk(folder), ExitStack() as stack:
@@ -75,7 +77,10 @@ def _train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]
         if run.is_main:
             _prepare(experiment, folder)
         wait_for_all("made")
-        with Checkpoints(folder_of_checkpoints, experiment.config.checkpoints.keep) as checkpoints:
+        base = run.base if run.adapts else None
+        if base is not None:
+            base.seal()
+        with Checkpoints(folder_of_checkpoints, experiment.config.checkpoints.keep, base=base) as checkpoints:
             _execute(run, checkpoints, signals)
 
 
@@ -109,7 +114,7 @@ def _execute(run: Run, checkpoints: Checkpoints, signals: StopSignals) -> None:
         run.say("compiling what makes the first state")
         state = run.first_state()
     else:
-        phase, state = restored
+        phase, state = restored[0], run.sharing(*restored)
         if int(state.step) >= run.last_step(PHASES[-1]):
             run.say(f"{run.folder.path}: all {int(state.step)} steps are done already")
         else:

@@ -97,7 +97,8 @@ class PhaseRun:
         self.profiler = profiler
         self.first, self.last = run.first_step(phase), run.last_step(phase)
         self.rows = run.config.rows(phase)
-        self.step = run.placement.compiled(step_of(run.gans[phase], phase), run.target(phase))
+        gan = run.gans[phase]
+        self.step = run.placement.compiled(step_of(gan, phase), run.target(phase), gan.learning)
         earlier = [line for line in read_metrics(run.folder.path) if line["phase"] == phase]
         self.lines = [line for line in earlier if self.judged(line)]
         self.alarms = set(self.active())

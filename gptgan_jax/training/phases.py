@@ -1,11 +1,10 @@
 """From a configuration to the functional loop of each phase."""
 
-from collections.abc import Callable
 from typing import Any
 
 import optax
 
-from gptgan_jax.config import PHASES, Config, Phase
+from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.models.discriminators import NEW, Discriminator, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.models.lora import LoraConfig, learns
@@ -17,6 +16,7 @@ from gptgan_jax.objectives.rewards import Reward, build_reward
 from gptgan_jax.optimizers import build_optimizer
 from gptgan_jax.training.game import Demonstrations, Game
 from gptgan_jax.training.gan import Gan, Step, gan_of
+from gptgan_jax.training.learning import Learning, Learns
 from gptgan_jax.training.sharding import Placement
 
 
@@ -24,7 +24,11 @@ def build_gan(
     config: Config, phase: Phase, generator: Generator, discriminator: Discriminator, axis_name: str | None = None
 ) -> Gan:
     """The functional loop of one phase, with that phase's optimisers; see `Game.axis_name`."""
-    return gan_of(game_of(config, phase, generator, discriminator, axis_name))
+    gan = gan_of(game_of(config, phase, generator, discriminator, axis_name))
+    judge = config.discriminator
+    if phase in LIKELIHOOD and isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
+        return gan._replace(learning=_before_the_twin(gan.learning))
+    return gan
 
 
 def game_of(
@@ -95,7 +99,16 @@ def game_of(
     )
 
 
-Learns = Callable[[str], bool]
+def _before_the_twin(learning: Learning) -> Learning:
+    """Until it starts from the generator, a discriminator has what the generator adapts in place of its own trunk."""
+    of_writer, of_judge = learning.generator, learning.discriminator
+    if of_writer is None:
+        return learning
+
+    def learns(path: str) -> bool:
+        return (of_judge is None or of_judge(path)) and (not path.startswith("trunk/") or of_writer(path))
+
+    return learning._replace(discriminator=learns)
 
 
 def what_learns(config: Config) -> tuple[Learns | None, Learns | None]:

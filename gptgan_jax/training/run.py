@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptgan_jax.config import PHASES, Phase
+from gptgan_jax.config import LIKELIHOOD, PHASES, Phase
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.classification import classes_told_by
 from gptgan_jax.evaluation.likelihood import likelihood_of
@@ -17,22 +17,26 @@ from gptgan_jax.evaluation.pace import Pause, unpaused
 from gptgan_jax.evaluation.tasks import GREEDY, Task
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
 from gptgan_jax.hosts import is_main
-from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, share_trunk
+from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, begun_from, share_trunk
 from gptgan_jax.models.generators import parameter_summary
-from gptgan_jax.models.lora import merged, with_adapters, without_adapters
+from gptgan_jax.models.lora import with_adapters, without_adapters
 from gptgan_jax.objectives.estimator_configs import build_estimator
 from gptgan_jax.objectives.estimators import PolicyGradient
 from gptgan_jax.optimizers import learning_count, parameter_paths, unmatched
-from gptgan_jax.runs.checkpoints import Checkpoints, state_bytes
+from gptgan_jax.runs.bases import Base
+from gptgan_jax.runs.checkpoints import Checkpoints, absolute, state_bytes
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
 from gptgan_jax.runs.records import check_available
+from gptgan_jax.runs.sealing import START
 from gptgan_jax.runs.start import read_start
 from gptgan_jax.training.beginning import Traced, absent
 from gptgan_jax.training.gan import Gan
+from gptgan_jax.training.learning import Frozen, split
 from gptgan_jax.training.phases import build_gan, check_batch_sizes, what_learns
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.training.skipping import skipping
+from gptgan_jax.trees import joined, without
 from gptgan_jax.types import GanState, Params, Player
 
 
@@ -102,22 +106,29 @@ class Run:
         if self.config.init_from is None and not self.has_twin:
             return self.placement.born(self.new_state, key)
         new, writer = self._new_parts(key), self.first_generator()
-        if self.has_twin:
+        if self.has_twin and self.adapts:
+            # Of these only the adapters count before the warm-up, which copies what will learn.
+            networks = self.config.generator.lora, self.config.discriminator
+            judge = begun_from(writer, new.discriminator.params, *networks, will_begin=True)
+        elif self.has_twin:
             judge = share_trunk(without_adapters(writer), new.discriminator.params)
         else:
             judge = self.placement.born(lambda key: self.new_state(key).discriminator.params, key)
         step = jnp.int32(0)
         state = GanState(step, new.key, step, Player(writer, None), Player(judge, None), estimator=None, reference=None)
-        return self.placement.born(self.gans["likelihood"].begin, state, self.example)
+        return self.placement.begun(self.gans["likelihood"], state, self.example)
 
     def first_generator(self) -> Params:
         """The generator of `first_state`."""
         key = jax.random.key(self.config.seed)
         if self.config.init_from is None:
             return self.placement.born(lambda key: self.new_state(key).generator.params, key)
-        base = without_adapters(self.target("likelihood").generator.params)
-        adapters = self._new_parts(key).generator.params
-        return with_adapters(read_start(self.folder.checkpoints_of(self.config), base), adapters)
+        target = without_adapters(self.target("likelihood").generator.params)
+        if not self.adapts:
+            return read_start(self.folder.checkpoints_of(self.config), target)
+        moving, still = split(self.base.params(target), self.gans["likelihood"].learning.generator)
+        base = joined(jax.tree.map(jnp.copy, moving), still)
+        return with_adapters(base, self._new_parts(key).generator.params)
 
     def _new_parts(self, key: jax.Array) -> GanState:
         """Of `new_state` what nothing else gives, where Transformers do: adapters, the twin's head, the key.
@@ -139,6 +150,27 @@ class Run:
         )
         return self.traced.some(key, wanted)
 
+    @property
+    def adapts(self) -> bool:
+        """Whether the generator learns by adapters, beside a base that stays as it is."""
+        return self.config.generator.lora.rank > 0
+
+    @functools.cached_property
+    def base(self) -> Base:
+        """What the generator adapts; one copy of it serves all of the run."""
+        return Base(absolute(self.folder.checkpoints_of(self.config)) / START, alone=False)
+
+    def sharing(self, phase: Phase, state: GanState) -> GanState:
+        """A state that was read, whose parameters that stay as they are in this phase are those of the base."""
+        learning = self.gans[phase].learning
+        if not self.adapts:
+            return state
+        base = split(self.base.params(without_adapters(state.generator.params)), learning.generator)[1]
+        own = learning.frozen(state).discriminator
+        if phase in LIKELIHOOD:  # the discriminator's Transformer is not used yet
+            own = without(own, {"trunk": base["trunk"]}, lambda mine, other: True) if self.has_twin else own
+        return learning.whole(learning.only(state), Frozen(base, {}, {}, own))
+
     def read_start(self) -> Params | None:
         """The generator that this run is about to start from, if it is another's, split over the devices."""
         if self.experiment.start is None:
@@ -157,11 +189,11 @@ class Run:
         if phase != "likelihood" and int(state.step) <= self.last_step("continued"):
             params = self.likelihood_generator(state, checkpoints)
             state = state.replace(generator=state.generator.replace(params=params))
-            if self.has_twin:
-                adapted = functools.partial(merged, lora=self.config.generator.lora)
-                params = share_trunk(jax.jit(adapted)(state.generator.params), state.discriminator.params)
+            if self.has_twin and not (self.adapts and phase in LIKELIHOOD):
+                networks = self.config.generator.lora, self.config.discriminator
+                params = begun_from(state.generator.params, state.discriminator.params, *networks)
                 state = state.replace(discriminator=state.discriminator.replace(params=params))
-        return self.placement.born(self.gans[phase].begin, state, self.example)
+        return self.placement.begun(self.gans[phase], state, self.example)
 
     def likelihood_generator(self, state: GanState, checkpoints: Checkpoints) -> Params:
         """The likelihood phase's generator that is best by validation and can be read; without that phase, the first.
@@ -217,9 +249,11 @@ class Run:
         self.check_minibatches()
         check_available(self.config.records)
         self.check_frozen()
-        largest = max(state_bytes(self.target(phase)) for phase in PHASES)
+        largest = max(state_bytes(self.gans[phase].learning.only(self.target(phase))) for phase in PHASES)
         # Of each phase the latest few, the best and one being written.
         needed = largest * (self.config.checkpoints.keep + 2) * len(PHASES)
+        if self.experiment.start is not None:
+            needed += state_bytes(self.experiment.start.shapes)
         where = self.folder.checkpoints_of(self.config)
         if isinstance(where, Path):
             check_disk(where, needed)

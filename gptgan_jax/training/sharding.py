@@ -11,7 +11,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.partitioning import MeshConfig, build_mesh, row_shares, rows_sharding, state_shardings
-from gptgan_jax.types import Batch, PyTree
+from gptgan_jax.training.gan import Gan, Step
+from gptgan_jax.training.learning import EVERYTHING, Frozen, Learning
+from gptgan_jax.types import Batch, GanState, PyTree
 
 PMAP_AXIS = "devices"
 """What a step under `pmap` calls the axis of the devices."""
@@ -93,20 +95,43 @@ class Placement:
             batch = jax.tree.map(lambda rows: rows.reshape(count, -1, *rows.shape[1:]), batch)
         return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(place, np.asarray(rows)), batch)
 
-    def compiled(self, step: Callable[[PyTree, Batch], tuple[PyTree, PyTree]], state: PyTree) -> Callable[..., Any]:
+    def begun(self, gan: Gan, state: GanState, batch: Batch) -> GanState:
+        """`gan.begin(state, batch)`, each array made where it lies; what does not learn is not copied."""
+        learning = gan.learning
+
+        def begin(only: GanState, frozen: Frozen, batch: Batch) -> GanState:
+            return learning.only(gan.begin(learning.whole(only, frozen), batch))
+
+        frozen = learning.frozen(state)
+        only = self.born(begin, learning.only(state), frozen, batch)
+        # Average and reference begin as the generator, so theirs are its arrays.
+        return learning.whole(only, frozen._replace(ema={}, reference={}))
+
+    def compiled(self, step: Step, state: GanState, learning: Learning = EVERYTHING) -> Callable[..., Any]:
         """A step (state, batch) -> (state, metrics) for all devices; it takes what `put` gives and donates the state.
 
         Args:
             step: the pure step; under pmap made with `axis_name`.
             state: arrays or shape structs, to say where the new one lies.
+            learning: what the step changes. The other parameters are not donated: a state that shares them among its
+                parts, or with another state, goes on sharing them.
         """
-        if self.backend == "pmap":
-            return jax.pmap(step, PMAP_AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0)
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
-        jitted = jax.jit(step, donate_argnums=0, out_shardings=(self.shardings(state), everywhere))
 
-        def run(state: PyTree, batch: Batch) -> tuple[PyTree, PyTree]:
-            with jax.set_mesh(self.mesh):
-                return jitted(state, batch)
+        def changed(only: GanState, frozen: Frozen, batch: Batch) -> tuple[GanState, PyTree]:
+            after, metrics = step(learning.whole(only, frozen), batch)
+            return learning.only(after), metrics
+
+        if self.backend == "pmap":
+            made = jax.pmap(changed, PMAP_AXIS, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=0)
+        else:
+            everywhere = NamedSharding(self.mesh, PartitionSpec())
+            places = self.shardings(learning.only(state)), everywhere
+            made = jax.jit(changed, donate_argnums=0, out_shardings=places)
+
+        def run(state: GanState, batch: Batch) -> tuple[GanState, PyTree]:
+            frozen = learning.frozen(state)
+            with self.surroundings():
+                only, metrics = made(learning.only(state), frozen, batch)
+            return learning.whole(only, frozen), metrics
 
         return run

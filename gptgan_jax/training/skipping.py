@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gptgan_jax.training.gan import Gan, Metrics, Step
+from gptgan_jax.training.learning import Learning
 from gptgan_jax.types import Array, Batch, GanState
 
 SKIPPED = "skipped"
@@ -21,9 +22,9 @@ def skipping(gan: Gan) -> Gan:
     The steps' metrics have "skipped" besides, int32 []: 0 for a step that was made, else the count with this one.
     """
     return gan._replace(
-        likelihood_step=_guarded(gan.likelihood_step),
-        discriminator_step=_guarded(gan.discriminator_step),
-        adversarial_step=_guarded(gan.adversarial_step),
+        likelihood_step=_guarded(gan.likelihood_step, gan.learning),
+        discriminator_step=_guarded(gan.discriminator_step, gan.learning),
+        adversarial_step=_guarded(gan.adversarial_step, gan.learning),
     )
 
 
@@ -33,14 +34,18 @@ def all_finite(tree: Any) -> Array:
     return jnp.stack(found).all() if found else jnp.bool_(True)
 
 
-def _guarded(step: Step) -> Step:
+def _guarded(step: Step, learning: Learning) -> Step:
     def guarded(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
         assert state.skipped is not None
         after, metrics = step(state, batch)
-        # One answer for all arrays, so that the two players can't come apart.
-        good = all_finite((metrics, after))
+        # One answer for all arrays, so that the two players can't come apart. What stays as it is needs no look: it is
+        # as large as all the rest, and was read by the step, whose metrics would tell.
+        before, new = learning.only(state), learning.only(after)
+        good = all_finite((metrics, new))
         skipped = jnp.where(good, 0, state.skipped + 1)
-        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
+        kept = learning.whole(
+            jax.tree.map(lambda new, old: jnp.where(good, new, old), new, before), learning.frozen(state)
+        )
         return kept.replace(step=after.step, skipped=skipped), metrics | {SKIPPED: skipped}
 
     return guarded

@@ -113,7 +113,7 @@ def test_stablehlo_takes_any_number_of_prompts_of_any_length_and_draws(run: Path
     from safetensors.numpy import load_file
 
     from gptgan_jax import sample
-    from gptgan_jax.interop.sampler import nested
+    from gptgan_jax.trees import nested
 
     folder = exported(run, "stablehlo", tmp_path / "out")
     sampler = jax.export.deserialize(bytearray((folder / "sampler.stablehlo").read_bytes()))

@@ -68,6 +68,8 @@ def test_what_is_new_is_what_it_would_be_if_all_were_initialised_and_the_rest_is
     assert writer == {path: model.get(path, fresh[path]) for path in fresh}
     judge, fresh = flat(state.discriminator.params), flat(all_new.discriminator.params)
     shared = model if run.has_twin else {}
+    # The generator's adapters, where the discriminator has its Transformer.
+    shared |= {path.replace("lora_", "given_"): x for path, x in writer.items() if "lora_" in path}
     assert judge == {path: shared.get(path, fresh[path]) for path in fresh}
 
 
@@ -131,7 +133,8 @@ def test_of_a_run_from_a_model_the_adapters_and_the_head_alone_are_initialised(t
     again = Run(dataclasses.replace(run.experiment, **players), run.folder, lambda line: None)
     jax.block_until_ready(again.first_state())
     assert computed
-    assert [path for path in computed if not path.endswith(("lora_a", "lora_b")) and "/head/" not in path] == []
+    adapters = "lora_a", "lora_b", "given_a", "given_b"
+    assert [path for path in computed if not path.endswith(adapters) and "/head/" not in path] == []
 
 
 def test_absent_is_what_the_other_tree_lacks() -> None:

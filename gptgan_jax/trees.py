@@ -1,0 +1,66 @@
+"""Trees of parameters: nested dicts of arrays or shape structs, taken apart and put together by the paths in them."""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from gptgan_jax.types import Params, PyTree
+
+
+def flat(tree: PyTree) -> dict[str, Any]:
+    """The leaves of any tree by their paths, such as generator/params/trunk/embedding/table."""
+    return {path_in(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def nested(leaves: Mapping[str, Any]) -> Params:
+    """The nested dicts that `flat` was made from."""
+    tree: Params = {}
+    for path, x in leaves.items():
+        *parents, last = path.split("/")
+        node = tree
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[last] = x
+    return tree
+
+
+def parted(params: Params, chosen: Callable[[str], bool]) -> tuple[Params, Params]:
+    """The parameters whose path is chosen, and the others; `joined` puts the two together.
+
+    Args:
+        params: nested dicts.
+        chosen: of a path, such as trunk/embedding/table.
+    """
+    leaves = flat(params)
+    taken = {path for path in leaves if chosen(path)}
+    return (
+        nested({path: x for path, x in leaves.items() if path in taken}),
+        nested({path: x for path, x in leaves.items() if path not in taken}),
+    )
+
+
+def joined(one: Params, other: Params) -> Params:
+    """The parameters of both; where both have one, that of the first."""
+    if not other:
+        return one
+    both = {name: joined(one[name], other[name]) for name in one.keys() & other.keys() if isinstance(one[name], dict)}
+    return {**other, **one, **both}
+
+
+def without(params: Params, others: Params, same: Callable[[Any, Any], bool] = operator.is_) -> Params:
+    """The parameters without those that another tree has, too.
+
+    Args:
+        params, others: the two.
+        same: of two at the same path, whether they are one; by default whether both are the same array.
+    """
+    known = flat(others)
+    return nested({path: x for path, x in flat(params).items() if path not in known or not same(x, known[path])})
+
+
+def path_in(path: tuple[Any, ...]) -> str:
+    """The name of a leaf from its place in a tree, as `jax.tree_util` gives it: keys, fields and indices."""
+    kinds = ("key", "name", "idx")
+    return "/".join(str(next(getattr(part, kind) for kind in kinds if hasattr(part, kind))) for part in path)
