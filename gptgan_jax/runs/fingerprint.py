@@ -24,7 +24,7 @@ from gptgan_jax.config_files import to_yaml
 from gptgan_jax.data.batches import TokenisedSplit
 from gptgan_jax.data.corpora import Split
 from gptgan_jax.data.tokenizers import AnyTokenizer
-from gptgan_jax.interop.hub import is_model, model_folder
+from gptgan_jax.interop.hub import FILES, is_model, model_folder
 from gptgan_jax.objectives.estimator_configs import CustomConfig
 from gptgan_jax.runs.checkpoints import finished_steps
 from gptgan_jax.runs.checksums import CHECKSUMS_FILE
@@ -170,7 +170,7 @@ def _start(config: Config) -> str:
     assert config.init_from is not None
     if is_model(config.init_from):
         place = model_folder(config.init_from)
-        return weights_digest(sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place])
+        return weights_digest(sorted({path for pattern in FILES for path in place.glob(pattern)}))
     checkpoints = RunFolder(Path(config.init_from)).checkpoints
     files = [checkpoints / phase / str(step) / CHECKSUMS_FILE for step, phase in finished_steps(checkpoints)]
     return _digest(file.read_bytes() if file.exists() else b"" for file in files)

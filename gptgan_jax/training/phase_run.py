@@ -115,8 +115,8 @@ class PhaseRun:
         with Progress.open(self.phase, self.last - self.first, start - self.first, active=run.is_main) as self.bar:
             try:
                 if not start and is_model(run.config.init_from) and self.phase in LIKELIHOOD:
-                    with self.bar.paused():  # the model as it came
-                        self.evaluate(state)
+                    with self.bar.paused():
+                        self.evaluate_start(state)
                 for step in range(start + 1, self.last + 1):
                     batch = next(batches)
                     # A step is brought to its end by a signal, but not the compilation before the first of a shape.
@@ -141,6 +141,17 @@ class PhaseRun:
             finally:
                 batches.close()
         return state
+
+    def evaluate_start(self, state: GanState) -> None:
+        """Evaluates the model as it came. No step is made, so that a signal leaves nothing to save."""
+        try:
+            self.evaluate(state)
+        except CutShort:
+            raise Interrupted(
+                self.signals.number,
+                f"stopped by {self.signals.name} before the first step; the same command begins "
+                f"{self.run.folder.path} again",
+            ) from None
 
     def catch_up(self, state: GanState, saved: Saved) -> None:
         """Makes the evaluation of a restored state that is owed, and saves its checkpoint anew with the figures."""

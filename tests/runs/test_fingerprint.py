@@ -135,6 +135,8 @@ def test_other_weights_under_the_same_name_are_named(tmp_path: Path) -> None:
     own = {f"generator.{name}": None for name in ("layers", "width", "heads", "max_positions")}
     keys = own | {"init_from": f"hf:{tmp_path / 'model'}"}
     before = facts_of(tmp_path, keys)
+    (tmp_path / "model" / "README.md").write_text("read by nobody")
+    assert not differences(before, facts_of(tmp_path, keys))
     path = tmp_path / "model" / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

@@ -1,6 +1,8 @@
 """What a run begins with is what it would begin with if everything were initialised, and no more is computed."""
 
 import dataclasses
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from hf_folders import write_model
 from tiny import tiny_experiment
 
 from gptgan_jax.optimizers import parameter_paths
+from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.training.beginning import Traced, absent
 from gptgan_jax.training.loop import train
+from gptgan_jax.training.phase_run import Interrupted, PhaseRun
 from gptgan_jax.training.run import Run
 from gptgan_jax.types import Batch, GanState, path_name
 
@@ -135,6 +139,25 @@ def test_of_a_run_from_a_model_the_adapters_and_the_head_alone_are_initialised(t
     assert computed
     adapters = "lora_a", "lora_b", "given_a", "given_b"
     assert [path for path in computed if not path.endswith(adapters) and "/head/" not in path] == []
+
+
+def test_a_signal_while_the_model_is_validated_as_it_came_stops_the_run_and_it_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tmp_path, RUNS["another discriminator"])
+    pause = PhaseRun.pause
+
+    def stopping(self: PhaseRun, what: str, done: int, total: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        pause(self, what, done, total)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PhaseRun, "pause", stopping)
+        with pytest.raises(Interrupted, match="stopped by SIGTERM before the first step"):
+            train(run.experiment, run.folder, lambda line: None)
+    assert read_metrics(run.folder.path) == []
+    train(run.experiment, run.folder, lambda line: None)
+    assert [line["step"] for line in read_metrics(run.folder.path) if "valid_nats_per_token" in line][:2] == [0, 2]
 
 
 def test_absent_is_what_the_other_tree_lacks() -> None:
