@@ -148,7 +148,6 @@ def with_mlx(folder: Path) -> tuple[Any, Callable[[list[int]], np.ndarray], Call
 @pytest.mark.parametrize("reader", [with_transformers, with_ctranslate2, with_mlx], ids=lambda one: one.__name__[5:])
 def test_a_reader_gives_the_same_tokens_logits_and_texts(reader: Any, expected: Expected) -> None:
     assert json.loads((expected.folder / "config.json").read_text())["rope_theta"] == 100.0
-
     tokenizer, logits, text = reader(expected.folder)
     for i, prompt in enumerate(PROMPTS):
         assert tokenizer.encode(prompt) == expected.ids[i]
