@@ -154,7 +154,7 @@ def test_the_ending_says_the_format_and_data_path_does_where_there_is_none(tmp_p
     for name, content, path in (
         ("a.csv", comma, "json"),
         ("a.tsv", tab, "csv"),
-        ("a.csv.gz", gzip.compress(comma), "json"),
+        ("a.csv.gz", gzip.compress(comma, mtime=0), "json"),
         ("a.txt", comma, "csv"),
         ("b.txt", tab, "tsv"),
         ("b.csv", tab, "tsv"),
@@ -233,7 +233,11 @@ def test_several_files_are_read_one_after_another_and_errors_name_theirs(tmp_pat
         ("a.csv", "text,text\na,b\n", 'line 1: the header names column "text" twice'),
         ("a.csv", "text,label\n", "no document in it; column text should hold text"),
         ("a.csv", b"text\na\n\xff\n", "a.csv, line 3: not UTF-8 (byte 0xff at position 1)"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 9)[:-12], "a.jsonl.gz: cannot be read (a damaged archive: "),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b'{"text": "a"}\n' * 9, mtime=0)[:-12],
+            "a.jsonl.gz: cannot be read (a damaged archive: ",
+        ),
     ],
 )
 def test_a_malformed_file_is_refused_by_its_line(name: str, content: str | bytes, says: str, tmp_path: Path) -> None:
