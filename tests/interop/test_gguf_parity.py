@@ -16,6 +16,7 @@ from gptgan_jax.interop.huggingface import open_model
 torch = pytest.importorskip("torch", reason="parity with transformers needs PyTorch")
 gguf = pytest.importorskip("gguf", reason="GGUF files need the package gguf")
 transformers = pytest.importorskip("transformers", reason="parity with transformers needs transformers")
+pytest.importorskip("accelerate", reason="transformers reads GGUF files by it")
 from gguf_files import CONFIGS, ROWS, TEXTS, architecture, quantised, write_file  # noqa: E402
 
 pytestmark = pytest.mark.thorough  # `.ci/run`, where transformers is installed
