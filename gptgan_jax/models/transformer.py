@@ -7,6 +7,7 @@ key/value head: the kernel's columns run [K, H/K + 2, head_dim], so a split of i
 Dimensions: B batch, T new tokens, S attended slots, D width, H heads, K key/value heads, G = H/K, E head width.
 """
 
+import dataclasses
 from typing import Any, Literal
 
 import jax
@@ -22,7 +23,7 @@ from gptgan_jax.models.lora import LoraConfig
 from gptgan_jax.models.rotary import RopeScaling, frequencies, rotate
 from gptgan_jax.partitioning import constrain
 from gptgan_jax.schema import config_dataclass, key
-from gptgan_jax.types import Array
+from gptgan_jax.types import Array, Params
 
 KEPT = ("qkv", "query", "key_value", "out", "gate", "up")
 """What the backward pass of a block with adapters has from the forward pass: the values of these matrices' products."""
@@ -322,12 +323,37 @@ class Stack(nn.Module):
             x, caches = scanned(cfg, self.depth, self.cross, name="blocks")(x, caches, step)
         else:
             updated = []
+            if not self.is_initializing() and not self.has_rng("dropout"):
+                # Traced once for all of them: random numbers, which differ from block to block, are not drawn here.
+                block = nn.jit(block)
             for i in range(self.depth):
                 cache = None if caches is None else caches[i]
                 x, cache = block(cfg, self.depth, self.cross, name=f"block_{i}")(x, cache, step)
                 updated.append(cache)
             caches = None if caches is None else tuple(updated)
         return Norm(cfg.norm, cfg.norm_eps, name="norm")(x), caches
+
+
+def shallow_config(config: TransformerConfig) -> TransformerConfig:
+    """The same network with no more than one block of each kind, where its blocks are not scanned."""
+    if config.scan_layers:
+        return config
+    return dataclasses.replace(config, layers=1, encoder_layers=min(1, config.encoder_layers))
+
+
+def deep_shapes(shapes: Params, config: TransformerConfig) -> Params:
+    """The shapes of a network's parameters, from those of its `shallow_config`."""
+    if config.scan_layers:
+        return shapes
+
+    def repeated(stack: Params, depth: int) -> Params:
+        return stack | {f"block_{i}": stack["block_0"] for i in range(depth)}
+
+    trunk = dict(shapes["trunk"])
+    trunk["decoder"] = repeated(trunk["decoder"], config.layers)
+    if config.encoder_layers:
+        trunk["encoder"] = repeated(trunk["encoder"], config.encoder_layers)
+    return shapes | {"trunk": trunk}
 
 
 class Trunk(nn.Module):

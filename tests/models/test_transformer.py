@@ -10,9 +10,10 @@ from helpers import GENERATORS, VOCABULARY, assert_trees_close, batch_of, build
 from scipy.special import erf
 
 from gptgan_jax import TransformerConfig
+from gptgan_jax.models import transformer
 from gptgan_jax.models.attention import attend
 from gptgan_jax.models.rotary import frequencies, rotate
-from gptgan_jax.models.transformer import Trunk
+from gptgan_jax.models.transformer import Trunk, deep_shapes, shallow_config
 from gptgan_jax.objectives.likelihood import cross_entropy
 
 
@@ -192,6 +193,35 @@ def test_scanned_layers_equal_unrolled_ones_with_the_same_weights() -> None:
     batch = batch_of()
     expected = jax.jit(unrolled.logits)(params, batch)
     np.testing.assert_allclose(jax.jit(scanned.logits)(stacked, batch), expected, rtol=1e-4, atol=1e-5)
+
+
+SIX: dict[str, Any] = {"layers": 6, "width": 8, "heads": 2, "max_positions": 16}
+
+
+def test_equal_blocks_are_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a deep network it would take seconds to trace each; with dropout each has random numbers of its own."""
+    traced: list[None] = []
+
+    def counted(*arguments: Any) -> Any:
+        traced.append(None)
+        return attend(*arguments)
+
+    monkeypatch.setattr(transformer, "attend", counted)
+    generator, params = build(TransformerConfig(**SIX, dropout=0.5))
+    traced.clear()
+    jax.eval_shape(generator.logits, params, batch_of())
+    assert len(traced) == 1
+    jax.eval_shape(generator.logits, params, batch_of(), jax.random.key(0))
+    assert len(traced) == 1 + 6
+
+
+@pytest.mark.parametrize("more", [{}, {"encoder_layers": 3}, {"scan_layers": True}, {"tied_embeddings": False}])
+def test_the_shapes_of_a_deep_network_are_those_of_its_blocks(more: dict[str, Any]) -> None:
+    config = TransformerConfig(**SIX, **more)
+    _, params = build(config)
+    _, shallow = build(shallow_config(config))
+    expected, found = jax.tree.map(jnp.shape, params), jax.tree.map(jnp.shape, deep_shapes(shallow, config))
+    assert found == expected
 
 
 @pytest.mark.parametrize("scan", [False, True])
