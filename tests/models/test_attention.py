@@ -47,6 +47,16 @@ def by_loop(queries: Any, keys: Any, values: Any, tokens: Any, causal: bool) -> 
     return mixed
 
 
+def test_one_token_attends_as_the_last_of_many() -> None:
+    """While decoding, a row asks for one token: grouped queries in products of their own."""
+    queries, keys, values, tokens = arrays(40)
+    mask = mask_of(tokens, causal=True)
+    found = attend(queries[:, -1:], keys, values, mask[:, -1:])
+    expected = by_loop(queries, keys, values, tokens, causal=True)[:, -1:]
+    whole = [0, 2]  # the last token of the other text is padding
+    np.testing.assert_allclose(found[np.array(whole)], expected[whole], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_kernel_mixes_as_a_loop_over_tokens_does(form: str, causal: bool) -> None:
