@@ -23,6 +23,8 @@ from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.types import Params
 from gptgan_jax.whole_files import write_whole
 
+ALIGNMENT = 64
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -151,10 +153,19 @@ def _read(weights: Weights, layout: Layout, x: Any) -> jax.Array:
         bounds = tuple(one.indices(size)[:2] for one, size in zip(index, x.shape, strict=True))
         if bounds not in parts:  # devices that hold the same part
             where: Index = tuple(slice(*one) for one in bounds)
-            parts[bounds] = np.ascontiguousarray(layout.read(weights, where), x.dtype)
+            parts[bounds] = _aligned(tuple(stop - start for start, stop in bounds), x.dtype)
+            layout.read(weights, where, parts[bounds])
         return parts[bounds]
 
     return jax.make_array_from_callback(x.shape, x.sharding, part)
+
+
+def _aligned(shape: Shape, dtype: Any) -> np.ndarray:
+    """An array that JAX takes over on a CPU without a copy: it begins at a multiple of 64 bytes."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    begin = -raw.ctypes.data % ALIGNMENT
+    return raw[begin : begin + size].view(dtype).reshape(shape)
 
 
 def _save_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int) -> None:

@@ -13,6 +13,9 @@ Shape = tuple[int, ...]
 Index = tuple[slice, ...]
 """Of a part of an array: a slice with start and stop for each dimension."""
 
+AT_ONCE = 2**23
+"""Numbers of a tensor that are read at once, so that a large one is not in memory twice."""
+
 
 class Tensors(Protocol):
     """Tensors by name."""
@@ -29,8 +32,8 @@ class Layout(Protocol):
         """Names and shapes of the tensors that hold a parameter of this shape."""
         ...
 
-    def read(self, tensors: Tensors, index: Index) -> np.ndarray:
-        """A part of the parameter."""
+    def read(self, tensors: Tensors, index: Index, out: np.ndarray) -> None:
+        """Writes a part of the parameter into an array of its shape."""
         ...
 
     def split(self, parameter: np.ndarray) -> dict[str, np.ndarray]:
@@ -53,10 +56,14 @@ class Plain:
     def theirs(self, shape: Shape) -> dict[str, Shape]:
         return {self.name: shape[::-1] if self.transposed else shape}
 
-    def read(self, tensors: Tensors, index: Index) -> np.ndarray:
+    def read(self, tensors: Tensors, index: Index, out: np.ndarray) -> None:
         if self.transposed:
-            return tensors.read(self.name, index[::-1]).T
-        return tensors.read(self.name, index)
+            index, out = index[::-1], out.T
+        rows, *rest = index
+        step = max(1, AT_ONCE * out.shape[0] // out.size)
+        for begin in range(rows.start, rows.stop, step):
+            part = slice(begin, min(begin + step, rows.stop))
+            out[part.start - rows.start : part.stop - rows.start] = tensors.read(self.name, (part, *rest))
 
     def split(self, parameter: np.ndarray) -> dict[str, np.ndarray]:
         return {self.name: parameter.T if self.transposed else parameter}
@@ -84,7 +91,7 @@ class Heads:
         shapes = [(*inputs, width) for width in outputs]
         return {name: one[::-1] if self.transposed else one for name, one in zip(self.names, shapes, strict=True)}
 
-    def read(self, tensors: Tensors, index: Index) -> np.ndarray:
+    def read(self, tensors: Tensors, index: Index, out: np.ndarray) -> None:
         *inputs, columns = index
         block = (self.group + 2) * self.size
         first, last = columns.start // block, -(-columns.stop // block)
@@ -100,7 +107,7 @@ class Heads:
             before += width if len(self.names) == 1 else 0
         joined = np.concatenate(parts, axis=-2)
         joined = joined.reshape(*joined.shape[:-3], (last - first) * block)
-        return joined[..., columns.start - first * block : columns.stop - first * block]
+        out[...] = joined[..., columns.start - first * block : columns.stop - first * block]
 
     def split(self, parameter: np.ndarray) -> dict[str, np.ndarray]:
         grouped = parameter.reshape(*parameter.shape[:-1], self.kv_heads, self.group + 2, self.size)
@@ -125,8 +132,9 @@ class Stacked:
     def theirs(self, shape: Shape) -> dict[str, Shape]:
         return {name: one for layer in self.layers for name, one in layer.theirs(shape[1:]).items()}
 
-    def read(self, tensors: Tensors, index: Index) -> np.ndarray:
-        return np.stack([layer.read(tensors, index[1:]) for layer in self.layers[index[0]]])
+    def read(self, tensors: Tensors, index: Index, out: np.ndarray) -> None:
+        for layer, one in zip(self.layers[index[0]], out, strict=True):
+            layer.read(tensors, index[1:], one)
 
     def split(self, parameter: np.ndarray) -> dict[str, np.ndarray]:
         pairs = zip(self.layers, parameter, strict=True)

@@ -17,6 +17,8 @@ from gptgan_jax.whole_files import write_whole
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 * 10**9
+MAPPED_BYTES = 2**25
+"""After so many a file is opened anew: what was read of a mapped file counts as this process's memory until then."""
 # What numbers a network's weights may be; the others mean a quantisation that only its own program can undo.
 FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -34,6 +36,7 @@ class Weights:
         self.folder = folder
         self._tensors: dict[str, dict[str, tuple[Shape, str]]] = {}  # by file and name: shape and type
         self._opened: tuple[str, Any] | None = None
+        self._mapped = 0  # bytes read since it was opened
         self._file_of = self._index()
 
     def __enter__(self) -> "Weights":
@@ -64,8 +67,12 @@ class Weights:
 
     def read(self, name: str, index: Index) -> np.ndarray:
         """A part of a tensor, in the type that it has there."""
+        if self._mapped > MAPPED_BYTES:
+            self._close()
         try:
-            return self._open(self._file_of[name]).get_slice(name)[index]
+            part = self._open(self._file_of[name]).get_slice(name)[index]
+            self._mapped += part.nbytes
+            return part
         except UserError:
             raise
         except Exception as error:  # of the library's own kind, or the operating system's
@@ -112,7 +119,7 @@ class Weights:
         return self._tensors[file]
 
     def _open(self, file: str) -> Any:
-        """The file, the one before it closed: what was read of a mapped file counts as memory until then."""
+        """The file, the one before it closed."""
         if self._opened is not None and self._opened[0] == file:
             return self._opened[1]
         self._close()
@@ -125,7 +132,7 @@ class Weights:
     def _close(self) -> None:
         if self._opened is not None:
             self._opened[1].__exit__(None, None, None)
-        self._opened = None
+        self._opened, self._mapped = None, 0
 
 
 @dataclass(frozen=True)
