@@ -19,7 +19,18 @@ from helpers import (
     texts_of,
 )
 
-from gptgan_jax import Batch, Generator, Sample, Vocabulary, log_probs, resample, rollout_values, sample, sampling
+from gptgan_jax import (
+    Batch,
+    Generator,
+    Sample,
+    TransformerConfig,
+    Vocabulary,
+    log_probs,
+    resample,
+    rollout_values,
+    sample,
+    sampling,
+)
 from gptgan_jax.sampling import draw, shape_logits
 
 ALL = {"temperature": 1.0, "top_k": 99, "top_p": 2.0}
@@ -146,6 +157,14 @@ def test_in_stages_the_same_texts_are_written(name: str, monkeypatch: pytest.Mon
     np.testing.assert_array_equal(staged.tokens, whole.tokens)
     np.testing.assert_array_equal(staged.mask, whole.mask)
     np.testing.assert_allclose(staged.log_probs, whole.log_probs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_deep_network_has_fewer_stages_as_each_is_compiled() -> None:
+    sizes: dict[str, Any] = {"width": 8, "heads": 2}
+    counts = [len(sampling.stages_of(64, TransformerConfig(layers=n, **sizes))) for n in (4, 12, 24, 30, 100)]
+    assert counts == [4, 4, 2, 1, 1]
+    assert len(sampling.stages_of(64, TransformerConfig(layers=100, scan_layers=True, **sizes))) == 4
+    assert sampling.stages_of(64, TransformerConfig(layers=24, **sizes)) == [32, 64]
 
 
 def test_each_stage_reads_the_slots_that_it_can_fill(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ def generator_writing(config: GeneratorConfig, vocab_size: int, rows: int, promp
     steps = (
         _blocks(config, config.layers, rows, 1, first + end - 1, filled=first + step, context=context, cached=True)
         + head
-        for begin, end in itertools.pairwise([1, *stages_of(target)])
+        for begin, end in itertools.pairwise([1, *stages_of(target, config)])
         for step in range(begin, end)
     )
     return start + head + sum(steps, Work())

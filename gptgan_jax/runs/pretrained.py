@@ -84,4 +84,6 @@ def _config(name: str, longest_prompt: int | None, longest: int | None, conditio
     data = {"kind": "hf", "max_length": text}
     if conditional:
         data |= {"prompt_column": "prompt", "max_prompt_length": prompt}
-    return config_from({"name": "model", "init_from": name, "data": data}, name)
+    # A scan would copy each layer's weights out of the stack for every token.
+    network = {"scan_layers": False}
+    return config_from({"name": "model", "init_from": name, "data": data, "generator": network}, name)
