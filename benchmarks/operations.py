@@ -54,11 +54,11 @@ def traced(case: str, steps: int, folder: Path) -> tuple[dict[str, str], Counter
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     import jax
 
-    from benchmarks import ours
+    from benchmarks import ours, ours_of_model
 
     if CASES[case].only_compiled(jax.default_backend()):
         raise SystemExit(f"benchmarks: {case} is too large to run on a CPU; give it an accelerator, or another case")
-    side = ours.side(case)
+    side = (ours_of_model if CASES[case].of_model else ours).side(case)
     side.run()
     side.run()
     with jax.profiler.trace(folder / "trace"):

@@ -4,10 +4,11 @@ A side is a program in a process of its own. Ours makes weights and text and wri
 start from the same; each writes what it computed to `outputs_SIDE.npz`, which are compared before anything is timed.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,11 @@ ROLLOUTS_COMPARED = 64
 PROTOCOL = {"likelihood": 18_750, "warmup": 23_400, "adversarial": 200}
 PROTOCOL_SHARE = 50
 PROTOCOL_DISCRIMINATOR_UPDATES = 15
+# Of the cases that are about a real model.
+MODEL = Path(os.environ.get("SMOLLM", ".cache/smollm2")).absolute()
+"""The folder of SmolLM2-135M-Instruct, as `make smollm` makes it."""
+MODEL_ROWS, MODEL_TOKENS = 16, 64
+PROMPT = "Say in one sentence what a discriminator is."
 
 Arrays = dict[str, np.ndarray]
 
@@ -52,9 +58,12 @@ class Case:
             compiled), threads, and what a case has besides. See `settings_on`.
         target: least ratio of the rival's time to ours that we want.
         limit: the share of the machine's limit, by compute or by bandwidth, that we want; None where none is set.
-        once: it is done a single time, compilation included, as it takes minutes.
+        once: it is done a single time, compilation included.
         phase: whose step it is.
         accelerated: it is meant for a GPU or a TPU; on a CPU its step is compiled and not run.
+        of_model: it needs the model in the folder `MODEL`.
+        least_memory: the largest ratio of our peak of memory to the rival's that we want.
+        unit: what `once` counts: seconds of the clock, or those of the processor from the start of the process.
     """
 
     letter: str
@@ -66,6 +75,9 @@ class Case:
     once: bool = False
     phase: Phase = "adversarial"
     accelerated: bool = False
+    of_model: bool = False
+    least_memory: float | None = None
+    unit: Literal["s", "CPU s"] = "s"
 
     def only_compiled(self, backend: str) -> bool:
         """Whether it is compiled there and not run."""
@@ -154,12 +166,59 @@ CASES: dict[str, Case] = {
         None,
         once=True,
     ),
+    "smollm_lora": Case(
+        "s",
+        f"LoRA step of SmolLM2-135M, rank 8, 8 x {MODEL_TOKENS} tokens, against PEFT",
+        "smollm.yaml",
+        _settings(BOTH, THREADS),
+        1.2,
+        phase="likelihood",
+        of_model=True,
+        least_memory=1.0,
+    ),
+    "smollm_sampling": Case(
+        "s",
+        f"sampling, {MODEL_ROWS} x {MODEL_TOKENS} tokens from it, against Hugging Face generate",
+        "smollm.yaml",
+        (*_settings(("generate",), THREADS), *_settings(("static cache",), THREADS)),
+        2.0,
+        of_model=True,
+        least_memory=1.1,
+    ),
+    "smollm_greedy": Case(
+        "s",
+        "the same, greedy",
+        "smollm.yaml",
+        _settings(("generate",), THREADS),
+        2.0,
+        of_model=True,
+        least_memory=1.1,
+    ),
+    "smollm_loading": Case(
+        "s",
+        "from the start of the process to the first token of its answer to a chat prompt",
+        "smollm.yaml",
+        _settings(("generate",), (2,)),
+        1.0,
+        once=True,
+        of_model=True,
+        unit="CPU s",
+    ),
+    "smollm_adversarial": Case(
+        "s",
+        "adversarial step, generator, reference and discriminator on one copy of it",
+        "smollm.yaml",
+        (),
+        None,
+        of_model=True,
+    ),
 }
 
 
 def config_of(case: str, overrides: Sequence[str] = ()) -> Config:
     """What a case is made of."""
-    return load_config(FOLDER / CASES[case].config, overrides)
+    model = ("--init_from", f"hf:{MODEL}") if CASES[case].of_model else ()
+    return load_config(FOLDER / CASES[case].config, (*model, *overrides))
 
 
 def settings_on(case: Case, backend: str) -> list[dict[str, Any]]:
@@ -184,6 +243,11 @@ def save(path: Path, arrays: Arrays) -> None:
 def load(path: Path) -> Arrays:
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
+
+
+def as_bytes(text: str) -> np.ndarray:
+    """A text that both sides must have written."""
+    return np.frombuffer(text.encode(), np.uint8)
 
 
 def flattened(tree: Any, prefix: str = "") -> Arrays:

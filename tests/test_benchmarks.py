@@ -1,5 +1,6 @@
 """The benchmarks' own arithmetic: what counts as equal, what as slower, and how near the limit a time is."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from hf_folders import QWEN3, write_model
 
 import gptgan_jax as gg
+from gptgan_jax import TransformerConfig
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import ours  # noqa: E402
+from benchmarks import ours, sides  # noqa: E402
 from benchmarks.__main__ import compared, in_words  # noqa: E402
 from benchmarks.child import TOLERANCES, differences, whole_gradients  # noqa: E402
 from benchmarks.results import Compiled, Result, Timing, read_ratios, table, write  # noqa: E402
@@ -82,7 +85,7 @@ def test_the_likelihood_step_counts_the_flop_of_its_products() -> None:
     assert limit.seconds == pytest.approx(limit.flop / 1e11)
 
 
-@pytest.mark.parametrize("case", [name for name, one in CASES.items() if not one.once])
+@pytest.mark.parametrize("case", [name for name, one in CASES.items() if not one.once and not one.of_model])
 def test_every_case_has_work_by_part_and_a_row_in_the_table(case: str) -> None:
     assert all(work.model > 0 for work in parts_of(case).values())
     limit = limit_of(case, MACHINE)
@@ -187,6 +190,40 @@ def test_the_rival_computes_the_same_in_bfloat16(case: str) -> None:
     with pytest.raises(SystemExit, match="differ"):
         apart(wanted, rival(given | {text: given[text][:, ::-1].copy()}).outputs())
     side.run()
+
+
+LLAMA = {**QWEN3, "width": 24, "head_width": None, "mlp_width": 20, "qk_norm": False, "max_positions": 128}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("case", ["smollm_lora", "smollm_sampling"])
+def test_the_rival_of_a_real_model_computes_the_same(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a tiny model of the family, with query heads that share keys: logits, loss and each adapter's gradient."""
+    for module in ("torch", "transformers", "peft"):
+        pytest.importorskip(module)
+    from benchmarks import ours_of_model, theirs_of_model
+
+    write_model(tmp_path, TransformerConfig(**LLAMA))
+    for module in (sides, ours_of_model, theirs_of_model):
+        monkeypatch.setattr(module, "MODEL", tmp_path)
+    own = ours_of_model.side(case)
+    given, outputs = own.given(), own.outputs()
+    rival = theirs_of_model.side(case, given, {"mode": "generate" if case == "smollm_sampling" else "eager"})
+    found = differences(outputs, rival.outputs())
+    assert len(found) == {"smollm_lora": 12, "smollm_sampling": 2}[case]
+    assert all(np.any(outputs[name]) for name in found)
+    own.run()
+    rival.run()
+
+
+def test_without_the_model_its_cases_are_left_out_with_a_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--cases", "smollm_lora", "--ours-alone"]
+    environment = os.environ | {"SMOLLM": str(tmp_path / "none")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "make smollm" in done.stderr
 
 
 def test_a_cached_generation_is_bound_by_the_caches_bandwidth() -> None:
