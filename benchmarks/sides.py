@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from gptgan_jax.config import Config, Phase
-from gptgan_jax.config_files import load_config
+from gptgan_jax.config.files import load_config
 
 FOLDER = Path(__file__).parent / "cases"
 SAMPLING_ROWS, SAMPLING_TOKENS = 64, 32

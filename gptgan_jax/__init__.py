@@ -9,6 +9,19 @@ Build two networks, put them together, and step:
     state, metrics = jax.jit(gan.adversarial_step)(state, batch)
 """
 
+from gptgan_jax.algorithms.game import Demonstrations, Game
+from gptgan_jax.algorithms.gan import Gan, gan_from
+from gptgan_jax.algorithms.skipping import skipping
+from gptgan_jax.estimators.baselines import learned_value, leave_one_out, moving_average, no_baseline
+from gptgan_jax.estimators.families import Estimator, Experience, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.estimators.grpo import grpo
+from gptgan_jax.estimators.gumbel import gumbel
+from gptgan_jax.estimators.ppo import ppo
+from gptgan_jax.estimators.reinforce import reinforce
+from gptgan_jax.estimators.rloo import rloo
+from gptgan_jax.estimators.seqgan import rollout
+from gptgan_jax.estimators.spin import spin
+from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.models.discriminators import (
     CnnConfig,
     Discriminator,
@@ -23,7 +36,6 @@ from gptgan_jax.models.lora import LoraConfig, merged
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.transformer import TransformerConfig
 from gptgan_jax.objectives import discrimination, rewards
-from gptgan_jax.objectives.baselines import learned_value, leave_one_out, moving_average, no_baseline
 from gptgan_jax.objectives.discrimination import (
     hinge,
     non_saturating,
@@ -31,14 +43,7 @@ from gptgan_jax.objectives.discrimination import (
     relativistic_tie,
     wasserstein,
 )
-from gptgan_jax.objectives.estimators import Estimator, Experience, Pathwise, PolicyGradient, SelfPlay
-from gptgan_jax.objectives.policy_gradients import grpo, maligan, ppo, reinforce, rloo, rollout, weighted_likelihood
-from gptgan_jax.objectives.relaxation import gumbel
-from gptgan_jax.objectives.self_play import spin
 from gptgan_jax.sampling import log_probs, resample, rollout_values, sample
-from gptgan_jax.training.game import Demonstrations, Game
-from gptgan_jax.training.gan import Gan, gan_from
-from gptgan_jax.training.skipping import skipping
 from gptgan_jax.types import Batch, GanState, Player, Sample, Scores, Vocabulary, unconditional_batch
 
 __all__ = [

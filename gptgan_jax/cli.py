@@ -205,7 +205,7 @@ def _chat(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
-    from gptgan_jax.interop.hub import is_model
+    from gptgan_jax.pretrained.hub import is_model
 
     if (options.run is None) == (options.samples is None):
         raise UserError("give a run folder, or --samples FILE --references FILE")
@@ -308,7 +308,7 @@ def _report(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     configure_jax()
 
-    from gptgan_jax.interop.export import export_run
+    from gptgan_jax.export.folders import export_run
     from gptgan_jax.runs.folder import RunFolder
 
     print(f"exported: {export_run(RunFolder(options.run), options.to, options.out, options.checkpoint)}")

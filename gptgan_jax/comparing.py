@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gptgan_jax.config import MOST_SEEDS, Config
-from gptgan_jax.config_files import config_from, override, read_yaml, set_key, with_absolute_paths
+from gptgan_jax.config.files import config_from, override, read_yaml, set_key, with_absolute_paths
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import RESIDUAL
 from gptgan_jax.reports.arms import write_arms

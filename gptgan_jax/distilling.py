@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptgan_jax.config_files import load_config
+from gptgan_jax.config.files import load_config
 from gptgan_jax.data.cells import as_json
 from gptgan_jax.data.chat_templates import Prompt
 from gptgan_jax.data.conversations import prompt_value

@@ -29,8 +29,8 @@ def add_import(commands: Any) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from gptgan_jax.interop.gguf_file import PREFIX
-    from gptgan_jax.interop.gguf_import import import_gguf
+    from gptgan_jax.pretrained.gguf_file import PREFIX
+    from gptgan_jax.pretrained.gguf_import import import_gguf
 
     if not options.model.startswith(PREFIX):
         raise UserError(f"{options.model}: what is imported is named gguf:FILE")

@@ -98,7 +98,7 @@ def _sample(options: argparse.Namespace) -> int:
     from gptgan_jax.data.prompts import cut_note
     from gptgan_jax.evaluation.pace import News
     from gptgan_jax.evaluation.texts import Drawing, TextWriter
-    from gptgan_jax.interop.hub import is_model
+    from gptgan_jax.pretrained.hub import is_model
     from gptgan_jax.runs.experiment import load_params, load_writer, read_prompt
     from gptgan_jax.runs.folder import RunFolder
     from gptgan_jax.runs.pretrained import load_generator

@@ -41,7 +41,7 @@ done yet. --key.path value sets a key of every run, over all files; gptgan train
 
 
 def train(arguments: Sequence[str]) -> int:
-    from gptgan_jax.config_files import describe_keys, load_config
+    from gptgan_jax.config.files import describe_keys, load_config
 
     if "-h" in arguments or "--help" in arguments:
         print(_TRAIN_HELP + describe_keys())

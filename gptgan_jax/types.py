@@ -166,8 +166,8 @@ class GanState(struct.PyTreeNode):
         reference: the generator's parameters when this phase began, for the KL penalty, or those of its opponent in
             self-play; None where neither is used.
         replay: texts of earlier steps for the discriminator; None where it sees fresh ones alone.
-        skipped: int32 [], how many steps in a row were left out until now; see `training.skipping`. None where a state
-            was put together by hand.
+        skipped: int32 [], how many steps in a row were left out until now; see `algorithms.skipping`. None where a
+            state was put together by hand.
     """
 
     step: Array

@@ -39,7 +39,8 @@ SLOW = {
     f"test_{name}.py"
     for name in (
         "comparing", "sharding", "loop", "fine_tuning", "adapted_runs", "extending", "distilling", "run", "sweep",
-        "documents", "readme", "export", "gan", "generating", "classes", "discriminating", "skipping", "profiling",
+        "documents", "readme", "export", "gan", "generator_update", "classes", "discriminator_update", "skipping",
+        "profiling",
     )
 }  # fmt: skip
 

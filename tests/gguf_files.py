@@ -15,7 +15,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from gptgan_jax import TransformerConfig, Vocabulary
 from gptgan_jax.data.tokenizers import read_tokenizer
-from gptgan_jax.interop.huggingface import save_model
+from gptgan_jax.pretrained.huggingface import save_model
 
 _NAMES = {
     "model.embed_tokens": "token_embd",

@@ -10,7 +10,7 @@ from tokenizers import models, pre_tokenizers
 
 from gptgan_jax import Generator, TransformerConfig, Vocabulary
 from gptgan_jax.data.tokenizers import read_tokenizer
-from gptgan_jax.interop.huggingface import save_model
+from gptgan_jax.pretrained.huggingface import save_model
 
 WORDS = ["two", "cats", "dogs", "birds", "mice", "cows", "run", "sleep", "sing", "eat", "hide", "here", "there", "now"]
 QWEN3: dict[str, Any] = {

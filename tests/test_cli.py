@@ -10,7 +10,7 @@ import pytest
 
 from gptgan_jax.cli import main
 from gptgan_jax.comparing import KEYS
-from gptgan_jax.config_files import describe_keys
+from gptgan_jax.config.files import describe_keys
 
 REPOSITORY = Path(__file__).parents[1]
 

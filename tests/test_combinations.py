@@ -33,13 +33,12 @@ from gptgan_jax import (
     Vocabulary,
     build_discriminator,
     build_generator,
-    combinations,
 )
+from gptgan_jax.algorithms import texts as texts_of_a_step
 from gptgan_jax.cli import main
-from gptgan_jax.config import Config
-from gptgan_jax.config_files import config_from, load_config
+from gptgan_jax.config import Config, compatibility
+from gptgan_jax.config.files import config_from, load_config
 from gptgan_jax.errors import UserError
-from gptgan_jax.training import discriminating
 from gptgan_jax.training.phases import build_gan
 
 # ---- the axes
@@ -599,9 +598,9 @@ BAD_INPUT = Path(__file__).parent / "end_to_end" / "test_bad_input.py"
 
 
 def test_no_refusal_of_the_config_is_without_a_choice_that_meets_it() -> None:
-    """Each `yield` of combinations.py, its f-string made a pattern; a row of bad input may meet it too.
+    """Each `yield` of config/compatibility.py, its f-string made a pattern; a row of bad input may meet it too.
 
-    Those of objectives/compatibility.py: tests/training/test_game.py.
+    Those of algorithms/compatibility.py: tests/algorithms/test_game.py.
     """
     said = {says for choice in (*SPECIAL, *choices(EVERY_ESTIMATOR), *REGULARISED) if (says := refusal(choice))}
     expected = [line.rpartition("|")[2].strip() for line in BAD_INPUT.read_text(encoding="utf-8").splitlines()]
@@ -616,7 +615,7 @@ def test_no_refusal_of_the_config_is_without_a_choice_that_meets_it() -> None:
         pairs = ((text, part) for text in expected for part in parts if min(len(text), len(part)) > 12)
         return any(re.search(pattern, says) for says in said) or any(a in b or b in a for a, b in pairs)
 
-    tree = ast.parse(Path(combinations.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(compatibility.__file__).read_text(encoding="utf-8"))
     refusals = [parts_of(node.value) for node in ast.walk(tree) if isinstance(node, ast.Yield) and node.value]
     assert len(refusals) >= 28
     unmet = [parts for parts in refusals if not met(parts)]
@@ -713,7 +712,9 @@ def no_garbage() -> Iterator[None]:
 def traced_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sampler, which does not depend on the objective, is traced once."""
     monkeypatch.setattr(
-        discriminating, "sample", jax.jit(discriminating.sample, static_argnums=(0, 5), static_argnames="rows")
+        texts_of_a_step,
+        "sample",
+        jax.jit(texts_of_a_step.sample, static_argnums=(0, 5), static_argnames="rows"),
     )
 
 

@@ -17,7 +17,7 @@ from gptgan_jax import comparing
 from gptgan_jax.cli import main
 from gptgan_jax.comparing import Comparison, compare, load_comparison
 from gptgan_jax.config import Config
-from gptgan_jax.config_files import load_config
+from gptgan_jax.config.files import load_config
 from gptgan_jax.evaluation import residual
 from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.reports.document import Picture

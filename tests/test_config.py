@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gptgan_jax.comparing import load_comparison
 from gptgan_jax.config import Config
-from gptgan_jax.config_files import (
+from gptgan_jax.config.files import (
     config_from,
     describe_keys,
     difference,
@@ -25,11 +25,11 @@ from gptgan_jax.config_files import (
 from gptgan_jax.data.corpora import GrammarData, HfData, OracleData, TextData
 from gptgan_jax.data.tokenizers import BpeTokenizer, FileTokenizer, WordTokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.interop.hub import is_model
+from gptgan_jax.estimators.configs import CustomConfig, EstimatorConfig
 from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.transformer import TransformerConfig
-from gptgan_jax.objectives.estimator_configs import CustomConfig, EstimatorConfig
+from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.running import train_run
 from gptgan_jax.runs.records import read_metrics
 

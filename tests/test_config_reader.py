@@ -13,13 +13,13 @@ from test_config import leaves
 
 from gptgan_jax.comparing import load_comparison
 from gptgan_jax.config import Config
-from gptgan_jax.config_files import config_from, load_config, to_yaml
+from gptgan_jax.config.files import config_from, load_config, to_yaml
 from gptgan_jax.data.corpora import HfData, OracleData, TextData
 from gptgan_jax.data.tokenizers import BpeTokenizer, FileTokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.estimators import configs as estimator_configs
 from gptgan_jax.models.discriminators import LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import LstmConfig
-from gptgan_jax.objectives import estimator_configs
 
 SECTIONS = (
     Config(),

@@ -13,11 +13,11 @@ from hf_folders import write_model
 from tiny import TINY, train_tiny, write_config
 
 from gptgan_jax.cli import main
-from gptgan_jax.config_files import load_config
+from gptgan_jax.config.files import load_config
 from gptgan_jax.data.grammar_tasks import answer_to
 from gptgan_jax.evaluation.results import REAL, Evaluation
 from gptgan_jax.evaluation.texts import Drawing, TextWriter
-from gptgan_jax.interop.families import read_network
+from gptgan_jax.pretrained.families import read_network
 from gptgan_jax.running import train_run
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.experiment import load_params, load_writer, restore_generator

@@ -42,7 +42,7 @@ def test_it_takes_a_step_and_so_do_the_reward_and_the_loss(module: Path, capsys:
 def test_its_gradient_is_compared_by_enumeration(
     module: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "objectives"))
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "estimators"))
     exec(CHECK, {})
     found = re.search(r"bias: (\S+) of (\S+)", capsys.readouterr().out)
     assert found

@@ -51,7 +51,7 @@ FORBIDDEN_CALLS = {
 }
 # A use of a forbidden thing that is meant, by file and name.
 ALLOWED_IMPORTS = {
-    ("objectives/estimator_configs.py", "import_module"),  # an estimator of the user's (docs/extending.md)
+    ("estimators/configs.py", "import_module"),  # an estimator of the user's (docs/extending.md)
     ("runs/records.py", "import_module"),  # wandb, by its name
 }
 SAFE_LOADERS = {"SafeLoader", "CSafeLoader", "_UniqueKeyLoader"}
@@ -140,7 +140,7 @@ def test_an_offence_is_found(source: str) -> None:
 
 
 def test_the_yaml_loader_of_configs_is_a_safe_one() -> None:
-    from gptgan_jax.config_files import _UniqueKeyLoader
+    from gptgan_jax.config.files import _UniqueKeyLoader
 
     assert issubclass(_UniqueKeyLoader, yaml.SafeLoader)
     assert _UniqueKeyLoader.yaml_constructors == yaml.SafeLoader.yaml_constructors

@@ -103,8 +103,8 @@ MEANT = {
     ("runs/held_out.py", "savez_compressed"),  # into a whole file, as the next two
     ("evaluation/judge.py", "savez"),
     ("reports/document.py", "savefig"),  # into memory
-    ("interop/stablehlo.py", "save_file"),  # in a folder that was just made, as the next
-    ("interop/weights.py", "save_file"),
+    ("export/stablehlo.py", "save_file"),  # in a folder that was just made, as the next
+    ("pretrained/weights.py", "save_file"),
     ("runs/records.py", "open"),  # grows, after it was written whole
     ("whole_files.py", "open"),
     ("runs/lock.py", "open"),

@@ -9,7 +9,7 @@ import yaml
 
 from gptgan_jax.cli import main
 from gptgan_jax.config import Config
-from gptgan_jax.config_files import load_config
+from gptgan_jax.config.files import load_config
 from gptgan_jax.runs.experiment import Experiment, load_experiment
 from gptgan_jax.runs.folder import RunFolder
 

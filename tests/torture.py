@@ -217,7 +217,7 @@ def _half_written(run: Path) -> set[str]:
 if __name__ == "__main__":
     import traceback
 
-    from gptgan_jax.config_files import load_config
+    from gptgan_jax.config.files import load_config
     from gptgan_jax.running import train_run
     from gptgan_jax.runs.records import read_metrics
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from gptgan_jax.config import Config
-from gptgan_jax.config_files import load_config
+from gptgan_jax.config.files import load_config
 from gptgan_jax.errors import UserError
 from gptgan_jax.terminal import say, values_of
 

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.algorithms.gan import Gan
+from gptgan_jax.algorithms.skipping import skipping
 from gptgan_jax.compiling.chips import Slice
 from gptgan_jax.compiling.collectives import Collective, collectives_of
 from gptgan_jax.compiling.work import Parts, sampler_work, step_work
@@ -24,10 +26,8 @@ from gptgan_jax.optimizers import learning_count
 from gptgan_jax.partitioning import build_mesh, row_shares, rows_sharding
 from gptgan_jax.runs.experiment import build_networks, example_batch, load_experiment
 from gptgan_jax.sampling import sample
-from gptgan_jax.training.gan import Gan
 from gptgan_jax.training.phases import build_gan, check_batch_sizes, step_of, what_learns
 from gptgan_jax.training.sharding import Placement
-from gptgan_jax.training.skipping import skipping
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Vocabulary
 
 SAMPLER = "sampler"

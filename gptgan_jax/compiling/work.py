@@ -1,5 +1,6 @@
 """The arithmetic of a step, part by part: which network reads which texts how often."""
 
+from gptgan_jax.algorithms.seqgan import STRETCHES
 from gptgan_jax.compiling.networks import (
     Work,
     discriminator_ends,
@@ -10,6 +11,8 @@ from gptgan_jax.compiling.networks import (
     relaxed_embedding,
 )
 from gptgan_jax.config import LIKELIHOOD, Config, Phase
+from gptgan_jax.estimators.configs import build_estimator
+from gptgan_jax.estimators.families import PolicyGradient, SelfPlay
 from gptgan_jax.models.discriminators import (
     CnnConfig,
     DiscriminatorConfig,
@@ -17,10 +20,7 @@ from gptgan_jax.models.discriminators import (
     has_dropout,
 )
 from gptgan_jax.models.generators import GeneratorConfig
-from gptgan_jax.objectives.estimator_configs import build_estimator
-from gptgan_jax.objectives.estimators import PolicyGradient, SelfPlay
 from gptgan_jax.sampling import stretches_of
-from gptgan_jax.training.generating import STRETCHES
 
 Parts = dict[str, Work]
 

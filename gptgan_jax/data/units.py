@@ -87,12 +87,19 @@ def unit_for(asked: UnitName, texts: Sequence[str], prompts: Sequence[str] = ())
     return spacing_of(texts, prompts).unit if asked == "auto" else asked
 
 
-def unit_notes(asked: UnitName, unit: Unit, setting: str = "evaluation.unit") -> list[str]:
-    """What a reader must know of the unit, and by which setting; nothing of words, which every signature names."""
+def unit_notes(asked: UnitName, unit: Unit, setting: str = "evaluation.unit", what: str = "N-grams are") -> list[str]:
+    """Notes on the unit and the setting that chose it; none for words, which every signature names.
+
+    Args:
+        asked: the setting's value.
+        unit: that was taken.
+        setting: as the user knows it.
+        what: is made of such units.
+    """
     if unit == "word":
         return []
     why = " auto: the real text has no spaces between words" if asked == "auto" else f" {asked}"
-    return [f"N-grams are of characters, white space left out ({setting}{why})."]
+    return [f"{what} of characters, white space left out ({setting}{why})."]
 
 
 def units_of(texts: Sequence[str], unit: Unit) -> list[list[str]]:

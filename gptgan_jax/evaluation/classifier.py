@@ -10,7 +10,7 @@ from gptgan_jax.data.batches import Ragged, TokenisedSplit, evaluation_batches, 
 from gptgan_jax.data.corpora import GrammarData
 from gptgan_jax.data.grammar_labels import label_of
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.classification import Told, classes_told_by
+from gptgan_jax.evaluation.class_scores import Told, classes_told_by
 from gptgan_jax.evaluation.estimates import Estimate, share_of
 from gptgan_jax.evaluation.results import Figure
 from gptgan_jax.evaluation.sizes import rows_at_once

@@ -13,7 +13,7 @@ from gptgan_jax.data.files import format_of
 from gptgan_jax.data.readers import Columns, read_lines, read_table
 from gptgan_jax.data.row_sources import open_rows
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.classification import Told
+from gptgan_jax.evaluation.class_scores import Told
 from gptgan_jax.evaluation.classifier import check_classifies, choose_classifier, load_classifier
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import load_writer

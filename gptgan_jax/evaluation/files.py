@@ -70,7 +70,7 @@ def evaluate_files(
         *([f"{blank} of the {len(written)} samples are blank: each is scored as an empty text."] if blank else []),
         *skipped,
         *more_skipped,
-        *unit_notes(unit, of_text, "--unit"),
+        *unit_notes(unit, of_text, "--unit", "N-grams and tokens are"),
         f"Of the {len(real)} references, {len(compared)} are compared with, {len(scored)} are scored as real text"
         + ("." if seen else f", and {len(learned)} train the judge. With --training the judge has text of its own."),
     ]
@@ -98,8 +98,8 @@ def evaluate_files(
     length = min(longest, LONGEST)
     if length < longest:
         notes.append(
-            f"Of texts longer than {LONGEST} {PLURALS[of_text]} the judge reads, and `length` counts, the first "
-            f"{LONGEST}."
+            f"Some texts are longer than {LONGEST} {PLURALS[of_text]}: the language model reads, and `length` counts, "
+            "no more of them."
         )
 
     def as_set(texts: list[str]) -> TextSet:
@@ -111,7 +111,7 @@ def evaluate_files(
     ruler = Ruler(as_set(compared), known, judge, seed, of_text)
     count = min(len(written), len(scored))
     if count < len(written):
-        notes.append(f"Of the {len(written)} samples the first {count} are scored: as many as there are real texts.")
+        notes.append(f"The first {count} of the {len(written)} samples are scored: as many as there are real texts.")
     drawn = f"{count} texts"
     columns = {}
     for name, texts in (("samples", written), (REAL, scored)):

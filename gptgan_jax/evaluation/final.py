@@ -11,9 +11,8 @@ from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.batches import TokenisedSplit, evaluation_batches
 from gptgan_jax.data.units import Unit, unit_for, unit_notes
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.baselines import own_columns, with_baselines
 from gptgan_jax.evaluation.candidates import RESIDUAL, START, Candidate, candidates
-from gptgan_jax.evaluation.classification import ReliabilityBin
+from gptgan_jax.evaluation.class_scores import ReliabilityBin
 from gptgan_jax.evaluation.classifier import (
     CLASSIFIER,
     Classifier,
@@ -22,8 +21,9 @@ from gptgan_jax.evaluation.classifier import (
     obedience_figures,
 )
 from gptgan_jax.evaluation.divergences import LogProbs
+from gptgan_jax.evaluation.held_out_likelihood import HeldOut, likelihood_of
+from gptgan_jax.evaluation.inherited import own_columns, with_baselines
 from gptgan_jax.evaluation.judge import Judge, judge_from
-from gptgan_jax.evaluation.likelihood import HeldOut, likelihood_of
 from gptgan_jax.evaluation.memorisation import TrainingText
 from gptgan_jax.evaluation.pace import News, paused
 from gptgan_jax.evaluation.residual import ResidualModel, restore_networks
@@ -39,7 +39,7 @@ from gptgan_jax.evaluation.scores import (
 from gptgan_jax.evaluation.sizes import rows_at_once
 from gptgan_jax.evaluation.tasks import GREEDY, Task
 from gptgan_jax.evaluation.texts import Drawing, TextSet, TextWriter, Written, text_set
-from gptgan_jax.interop.hub import is_model
+from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import Writer, load_writer, restore_generator, start_params
 from gptgan_jax.runs.folder import RunFolder

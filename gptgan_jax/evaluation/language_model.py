@@ -17,7 +17,7 @@ import optax
 
 from gptgan_jax.config import JudgeConfig
 from gptgan_jax.data.batches import Ragged, batch_at, evaluation_batches, unconditional_split
-from gptgan_jax.evaluation.likelihood import HeldOut, likelihood_of
+from gptgan_jax.evaluation.held_out_likelihood import HeldOut, likelihood_of
 from gptgan_jax.evaluation.sizes import rows_at_once
 from gptgan_jax.models.generators import build_generator
 from gptgan_jax.models.transformer import TransformerConfig

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gptgan_jax.config_files import config_from, override, read_yaml, with_absolute_paths
+from gptgan_jax.config.files import config_from, override, read_yaml, with_absolute_paths
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import evaluate_run
 from gptgan_jax.evaluation.results import Evaluation

@@ -14,15 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gptgan_jax.algorithms.compatibility import LOG_ODDS
 from gptgan_jax.data.batches import Ragged
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.likelihood import HeldOut
+from gptgan_jax.evaluation.held_out_likelihood import HeldOut
 from gptgan_jax.evaluation.sizes import rows_at_once
 from gptgan_jax.evaluation.texts import Drawing, TextWriter, Written
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
-from gptgan_jax.objectives.compatibility import LOG_ODDS
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.experiment import Writer, restore_discriminator, restore_generator
 from gptgan_jax.sampling import resample

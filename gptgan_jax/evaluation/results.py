@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from gptgan_jax.data.holding_out import ALARM, UNSUITED
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.classification import ReliabilityBin
+from gptgan_jax.evaluation.class_scores import ReliabilityBin
 from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.whole_files import write_whole
 

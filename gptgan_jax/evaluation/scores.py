@@ -15,8 +15,8 @@ from gptgan_jax.data.units import PLURALS, Unit, units_of
 from gptgan_jax.evaluation.distances import frechet_distance, mauve
 from gptgan_jax.evaluation.divergences import LogProbs, divergences, grammar_log_probs, rule_coverage
 from gptgan_jax.evaluation.estimates import Estimate, exponential, jackknife_error, mean_of, ratio_of_sums, share_of
+from gptgan_jax.evaluation.held_out_likelihood import HeldOut
 from gptgan_jax.evaluation.judge import Judge
-from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.evaluation.memorisation import TrainingText
 from gptgan_jax.evaluation.ngrams import (
     Words,

@@ -15,11 +15,11 @@ from gptgan_jax.data.batches import TokenisedSplit
 from gptgan_jax.data.oracle import Oracle
 from gptgan_jax.data.units import PLURALS, units_of
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.baselines import own_columns, with_baselines
 from gptgan_jax.evaluation.divergences import LogProbs, divergences
 from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums, share_of, sum_of_independent
 from gptgan_jax.evaluation.final import Model, Subject
-from gptgan_jax.evaluation.likelihood import HeldOut
+from gptgan_jax.evaluation.held_out_likelihood import HeldOut
+from gptgan_jax.evaluation.inherited import own_columns, with_baselines
 from gptgan_jax.evaluation.ngrams import bleu
 from gptgan_jax.evaluation.results import REAL, Axes, Cell, Evaluation, Figure, Sweep
 from gptgan_jax.evaluation.scores import Ruler, Source, frechet, lm_score, self_bleu_figures

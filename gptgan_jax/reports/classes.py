@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptgan_jax.evaluation.classification import BINS, ReliabilityBin, expected_calibration_error
+from gptgan_jax.evaluation.class_scores import BINS, ReliabilityBin, expected_calibration_error
 from gptgan_jax.reports.document import Picture
 from gptgan_jax.reports.figures import BLUE, ORANGE, blank_figure, tidied
 from gptgan_jax.whole_files import write_whole

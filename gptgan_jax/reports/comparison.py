@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gptgan_jax.config_files import difference, to_yaml
+from gptgan_jax.config.files import difference, to_yaml
 from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.estimates import Estimate
@@ -31,8 +31,8 @@ from gptgan_jax.runs.folder import RunFolder
 
 CURVES_FILE = "curves.png"
 RESULTS_NOTES = (
-    "Each figure is a mean over runs, with its 95 % Student-t interval and the standard deviation (sd) over runs. Of 1 "
-    "run it is the run's own figure ± one standard error over texts, which knows nothing of the seeds.",
+    "Each figure is a mean over runs, with its 95 % Student-t interval and the standard deviation (sd) over runs. With "
+    "1 run it is the run's own figure ± one standard error over texts, which knows nothing of the seeds.",
     "Real text does not depend on the seed: the mean of the runs' figures ± their standard error over texts.",
     "↓ and ↑ say which way is better; real: the nearer to real text, the better.",
 )

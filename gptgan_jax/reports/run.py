@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gptgan_jax.algorithms.skipping import SKIPPED
 from gptgan_jax.config import Config
-from gptgan_jax.config_files import to_yaml
+from gptgan_jax.config.files import to_yaml
 from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.frontiers import Dominance, best_drawing, dominance
@@ -20,11 +21,10 @@ from gptgan_jax.evaluation.results import REAL, Axes, Evaluation, Sweep
 from gptgan_jax.reports.classes import RELIABILITY_ALT, RELIABILITY_FILE, reliability_figure
 from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, Picture, write_document
 from gptgan_jax.reports.figures import discriminator_figure, loss_figure, phases_in
-from gptgan_jax.reports.frontiers import frontier_figure
+from gptgan_jax.reports.frontier_plots import frontier_figure
 from gptgan_jax.reports.tables import area_table, best_table, dominance_table, samples_table, table_of_scores
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import read_metrics
-from gptgan_jax.training.skipping import SKIPPED
 
 LOSS_FILE, DISCRIMINATOR_FILE = "loss.png", "discriminator.png"
 PICTURES = (LOSS_FILE, DISCRIMINATOR_FILE, RELIABILITY_FILE, "frontier-[0-9].png")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from gptgan_jax.config import Config
-from gptgan_jax.config_files import difference
+from gptgan_jax.config.files import difference
 from gptgan_jax.data.batches import TokenisedSplit, encode_split
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.oracle import Oracle
@@ -24,12 +24,12 @@ from gptgan_jax.data.tokenizers import (
     fit_tokenizer,
 )
 from gptgan_jax.errors import UserError
-from gptgan_jax.interop.hub import is_model, model_folder
-from gptgan_jax.interop.huggingface import open_model
 from gptgan_jax.models.discriminators import Discriminator, build_discriminator, without_prompts
 from gptgan_jax.models.generators import Generator, build_generator
 from gptgan_jax.models.lora import merged, with_adapters, without_adapters
 from gptgan_jax.models.transformer import TransformerConfig, deep_shapes, shallow_config
+from gptgan_jax.pretrained.hub import is_model, model_folder
+from gptgan_jax.pretrained.huggingface import open_model
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.start import Start, by_token, on_first_device, placed_like, read_start

@@ -10,7 +10,7 @@ from pathlib import Path
 from etils import epath
 
 from gptgan_jax.config import Config
-from gptgan_jax.config_files import difference, load_config, to_yaml
+from gptgan_jax.config.files import difference, load_config, to_yaml
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.sealing import START

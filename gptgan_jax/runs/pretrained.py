@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gptgan_jax.config import Config
-from gptgan_jax.config_files import config_from
+from gptgan_jax.config.files import config_from
 from gptgan_jax.errors import UserError
-from gptgan_jax.interop.families import CONFIG_FILE, read_network
-from gptgan_jax.interop.hub import is_model, model_folder
+from gptgan_jax.pretrained.families import CONFIG_FILE, read_network
+from gptgan_jax.pretrained.hub import is_model, model_folder
 from gptgan_jax.runs.experiment import Writer, build_networks, for_prompts, load_params, load_start, load_writer
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.types import Params

@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from gptgan_jax.config_files import config_from
+from gptgan_jax.config.files import config_from
 from gptgan_jax.data.chat_templates import Message
 from gptgan_jax.data.conversations import as_prompt, prompt_value, turns_from
 from gptgan_jax.data.corpora import HfData, load_corpus

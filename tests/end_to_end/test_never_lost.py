@@ -8,7 +8,7 @@ from tiny import train_tiny, write_config
 
 from gptgan_jax.cli import main
 from gptgan_jax.comparing import load_comparison
-from gptgan_jax.config_files import load_config
+from gptgan_jax.config.files import load_config
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.lock import locked
 

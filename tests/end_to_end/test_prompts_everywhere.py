@@ -17,7 +17,7 @@ from gptgan_jax.cli import main
 from gptgan_jax.data.prompts import encode_prompts
 from gptgan_jax.data.tokenizers import load_tokenizer, read_tokenizer
 from gptgan_jax.evaluation.texts import TextWriter
-from gptgan_jax.interop.huggingface import save_model
+from gptgan_jax.pretrained.huggingface import save_model
 from gptgan_jax.streaming import TokenStream
 
 LONGEST = 18

@@ -12,7 +12,7 @@ import pytest
 from tiny import TINY, tiny_experiment, train_tiny, write_config
 
 from gptgan_jax.cli import main
-from gptgan_jax.config_files import load_config
+from gptgan_jax.config.files import load_config
 from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import load_experiment, restore_generator

@@ -216,7 +216,7 @@ def test_blank_lines_of_real_text_are_left_out_and_counted(tmp_path: Path) -> No
     references = written(tmp_path / "r.txt", [*sentences(90, 2), "", " "])
     evaluation = scored(written(tmp_path / "s.txt", [f" {text}  " for text in sentences(30, 1)]), references)
     assert f"2 blank lines of {references} left out." in evaluation.notes
-    assert any("Of the 90 references" in note for note in evaluation.notes)
+    assert any("of the 90 references" in note for note in evaluation.notes)
     assert evaluation.shown["samples"][0] == sentences(30, 1)[0]
 
 

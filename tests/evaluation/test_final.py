@@ -12,7 +12,7 @@ from tiny import tiny_experiment, write_corpus
 from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.evaluation import final
 from gptgan_jax.evaluation.final import Subject, candidates, evaluate_run
-from gptgan_jax.evaluation.likelihood import HeldOut
+from gptgan_jax.evaluation.held_out_likelihood import HeldOut
 from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Score
 from gptgan_jax.evaluation.texts import Drawing
 from gptgan_jax.runs.checkpoints import Checkpoints, Saved

@@ -16,9 +16,9 @@ from gptgan_jax.data.batches import Ragged
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation import judge as room
 from gptgan_jax.evaluation.estimates import Estimate
+from gptgan_jax.evaluation.held_out_likelihood import HeldOut
 from gptgan_jax.evaluation.judge import Judge, judge_from
 from gptgan_jax.evaluation.language_model import LanguageModel
-from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.evaluation.texts import TextSet
 from gptgan_jax.types import Params, Vocabulary
 

@@ -14,8 +14,8 @@ from helpers import assert_trees_close, assert_trees_differ, texts_of
 from gptgan_jax.config import JudgeConfig
 from gptgan_jax.data.batches import Ragged, TokenisedSplit, batch_at
 from gptgan_jax.evaluation import language_model as room
+from gptgan_jax.evaluation.held_out_likelihood import HeldOut
 from gptgan_jax.evaluation.language_model import LanguageModel, language_model
-from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.types import Batch, Params, Vocabulary
 
 EOS = 2

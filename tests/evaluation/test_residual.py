@@ -11,7 +11,7 @@ from helpers import as_arrays, build, random_params, texts_of
 from gptgan_jax import LinearConfig, TransformerConfig, Vocabulary, build_discriminator, log_probs, unconditional_batch
 from gptgan_jax.data.batches import Ragged
 from gptgan_jax.evaluation import residual
-from gptgan_jax.evaluation.likelihood import HeldOut
+from gptgan_jax.evaluation.held_out_likelihood import HeldOut
 from gptgan_jax.evaluation.residual import Networks, ResidualModel
 from gptgan_jax.evaluation.texts import Drawing
 

@@ -25,9 +25,9 @@ from gptgan_jax.data.tokenizers import (
 from gptgan_jax.evaluation.distances import frechet_distance, mauve
 from gptgan_jax.evaluation.divergences import LogProbs, divergences, rule_coverage
 from gptgan_jax.evaluation.estimates import Estimate, mean_of, share_of
+from gptgan_jax.evaluation.held_out_likelihood import HeldOut
 from gptgan_jax.evaluation.judge import Judge, judge_from
 from gptgan_jax.evaluation.language_model import LanguageModel
-from gptgan_jax.evaluation.likelihood import HeldOut
 from gptgan_jax.evaluation.memorisation import TrainingText
 from gptgan_jax.evaluation.ngrams import bleu, self_bleu, words_of
 from gptgan_jax.evaluation.results import Figure

@@ -10,7 +10,7 @@ from tiny import tiny_experiment
 
 from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.evaluation.final import Subject, candidates, evaluate_run
-from gptgan_jax.evaluation.likelihood import likelihood_of
+from gptgan_jax.evaluation.held_out_likelihood import likelihood_of
 from gptgan_jax.evaluation.results import REAL, Cell, Evaluation
 from gptgan_jax.evaluation.sweep import sweep_run
 from gptgan_jax.evaluation.texts import Drawing

@@ -11,7 +11,7 @@ from tiny import tiny_experiment
 
 from gptgan_jax.data.batches import Ragged, encode_split
 from gptgan_jax.data.corpora import Split
-from gptgan_jax.evaluation.likelihood import HeldOut, likelihood_of
+from gptgan_jax.evaluation.held_out_likelihood import HeldOut, likelihood_of
 from gptgan_jax.evaluation.texts import Drawing, TextSet, TextWriter, Written, text_set
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.types import Batch, Params, unconditional_batch

@@ -13,10 +13,8 @@ from pydantic import ValidationError
 
 import gptgan_jax as gg
 from gptgan_jax.errors import UserError
-from gptgan_jax.objectives import baselines, classification, rewards
-from gptgan_jax.objectives.classification import ClassificationConfig
-from gptgan_jax.objectives.discrimination import build_pair_loss
-from gptgan_jax.objectives.estimator_configs import (
+from gptgan_jax.estimators import baselines
+from gptgan_jax.estimators.configs import (
     GrpoConfig,
     GumbelConfig,
     MaliganConfig,
@@ -27,6 +25,9 @@ from gptgan_jax.objectives.estimator_configs import (
     SpinConfig,
     WeightedLikelihoodConfig,
 )
+from gptgan_jax.objectives import classification, rewards
+from gptgan_jax.objectives.classification import ClassificationConfig
+from gptgan_jax.objectives.discrimination import build_pair_loss
 from gptgan_jax.ranges import ANY, Range
 
 NUMBERS = (

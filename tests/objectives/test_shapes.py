@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import pytest
 
 import gptgan_jax as gg
-from gptgan_jax.objectives import baselines, classification, discrimination, likelihood, penalties, rewards
-from gptgan_jax.objectives.policy_gradients import clipped_surrogate, surrogate
-from gptgan_jax.objectives.relaxation import conditional_perturbed
+from gptgan_jax.estimators import baselines, configs
+from gptgan_jax.estimators.gumbel import conditional_perturbed
+from gptgan_jax.estimators.policy_gradients import clipped_surrogate, surrogate
+from gptgan_jax.objectives import classification, discrimination, likelihood, penalties, rewards
 from gptgan_jax.objectives.rewards import Judgement
 from gptgan_jax.objectives.shapes import check_arrays
 
@@ -217,9 +218,9 @@ def test_every_public_function_of_arrays_is_among_them() -> None:
     }
     makers = {"build_pair_loss", "pair_loss_name", "build_reward", "reward_name", "no_baseline"}
     assert public - makers - FUNCTIONS.keys() == {"entropy"}  # of one array, of any rank
-    estimators = {name for name in gg.__all__ if name in dir(gg.objectives.policy_gradients)}
+    estimators = {name for name in gg.__all__ if name in dir(configs)}
     assert {name for name in estimators if inspect.isfunction(getattr(gg, name))} - FUNCTIONS.keys() <= {
-        "leave_one_out", "moving_average",
+        "leave_one_out", "moving_average", "no_baseline",
     }  # fmt: skip
 
 

@@ -133,7 +133,7 @@ def test_the_figures_are_means_over_seeds_with_their_interval_or_one_runs_own(tm
         ]
     ]
     assert rows_under(text, "### Adversarial, best")[0][2] == "3.700 (1.667 to 5.733; sd 0.819)"
-    assert "Of 1 run it is the run's own figure" in text
+    assert "With 1 run it is the run's own figure" in text
     compared = rows_under(text, "## What is compared")
     folders = ", ".join(str(tmp_path / f"base-{i}") for i in range(3)).replace("_", "\\_")
     assert compared[0] == ["base", "3", "0, 1, 2", folders]

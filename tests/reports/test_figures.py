@@ -20,7 +20,7 @@ from gptgan_jax.reports.figures import (
     loss_figure,
     phases_in,
 )
-from gptgan_jax.reports.frontiers import frontier_figure, frontier_points
+from gptgan_jax.reports.frontier_plots import frontier_figure, frontier_points
 from gptgan_jax.runs.records import Records, read_metrics
 
 PHASES = [PhaseSpan("likelihood", 0, 20), PhaseSpan("discriminator", 20, 25), PhaseSpan("adversarial", 25, 60)]

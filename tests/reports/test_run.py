@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 from reported import check_self_contained, evaluation, make_run, sweep
 
-from gptgan_jax.config_files import to_yaml
+from gptgan_jax.config.files import to_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.evaluation.memorisation import COPIED

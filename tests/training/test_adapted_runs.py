@@ -14,9 +14,9 @@ from tiny import tiny_experiment, train_tiny, write_config
 from gptgan_jax import LoraConfig, merged
 from gptgan_jax.cli import main
 from gptgan_jax.errors import UserError
-from gptgan_jax.interop.huggingface import open_model
 from gptgan_jax.models.lora import without_adapters
 from gptgan_jax.optimizers import parameter_paths
+from gptgan_jax.pretrained.huggingface import open_model
 from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.experiment import Experiment, load_experiment, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder

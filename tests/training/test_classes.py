@@ -8,10 +8,10 @@ import pytest
 from helpers import VOCABULARY, assert_trees_close, assert_trees_differ, batch_of
 
 import gptgan_jax as gg
+from gptgan_jax.algorithms.gan import Gan
+from gptgan_jax.estimators.gumbel import gumbel
 from gptgan_jax.objectives.classification import class_cross_entropy, matching_features, naming_label
-from gptgan_jax.objectives.relaxation import gumbel
 from gptgan_jax.objectives.rewards import sigmoid
-from gptgan_jax.training.gan import Gan
 from gptgan_jax.types import Batch, GanState
 
 GENERATOR = gg.build_generator(gg.TransformerConfig(layers=1, width=8, heads=2, max_positions=24), VOCABULARY)

@@ -15,6 +15,7 @@ import pytest
 from behaviour import COUNTS, of_estimator, of_pair_loss, of_reward, same
 
 from gptgan_jax import PolicyGradient, Vocabulary, build_discriminator, build_generator
+from gptgan_jax.algorithms.game import Game
 from gptgan_jax.config import (
     PHASES,
     AdversarialPhase,
@@ -25,12 +26,11 @@ from gptgan_jax.config import (
     Phase,
     WarmupPhase,
 )
-from gptgan_jax.config_files import config_from
+from gptgan_jax.config.files import config_from
+from gptgan_jax.estimators.configs import EstimatorConfig
 from gptgan_jax.objectives.classification import ClassificationConfig
-from gptgan_jax.objectives.estimator_configs import EstimatorConfig
 from gptgan_jax.optimizers import OptimizerConfig
 from gptgan_jax.training import phases
-from gptgan_jax.training.game import Game
 from gptgan_jax.training.phases import game_of
 
 Keys = dict[str, Any]

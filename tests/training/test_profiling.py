@@ -7,7 +7,7 @@ import pytest
 from tiny import write_config
 
 from gptgan_jax.cli import main
-from gptgan_jax.config_files import load_config
+from gptgan_jax.config.files import load_config
 from gptgan_jax.training.profiling import Profiler
 
 SHORT = {"likelihood.steps": 4, "continued.steps": 0, "warmup.steps": 2, "adversarial.steps": 0}

@@ -1,0 +1,162 @@
+"""Which choices of a game go together: stated once, for `Game.check` and for configurations (`config.compatibility`).
+
+What only a configuration knows (its data, phases and sizes) is in `config.compatibility`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from gptgan_jax.estimators.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.objectives.discrimination import PairLossName
+from gptgan_jax.objectives.likelihood import KlEstimator
+from gptgan_jax.objectives.rewards import RewardName
+
+CONTROLS: tuple[RewardName, ...] = ("constant", "random")
+PENALTIES = ("r1_weight", "r2_weight", "gradient_penalty_weight")
+LOG_ODDS: tuple[PairLossName, ...] = ("non_saturating", "relativistic", "relativistic_tie")
+"""Losses whose scores are log-odds; those of the others are margins, which no probability can be read off."""
+NEEDS_LOG_ODDS: tuple[RewardName, ...] = ("sigmoid", "log_sigmoid", "softplus", "log_ratio", "pair_probability")
+
+
+class Choices(NamedTuple):
+    """What the rules look at.
+
+    Attributes:
+        estimator: None if it isn't known, and then no rule about it applies.
+        estimator_name: what messages call it.
+        pair_loss, reward: their names; None for a function of the user's own.
+        label_smoothing: of the pair loss.
+        demonstrations: whether real texts are among those that the generator learns from.
+        bounded_slope: whether spectral normalisation bounds the discriminator's slope, or it is the user's own.
+        has_second_derivatives: whether penalties on its gradient can be differentiated.
+        no_next_token: why the discriminator predicts no next token, and what to do; None if it does.
+        has_classes: whether the discriminator has a logit for each class.
+        key: from an attribute of a `Game` to what messages call it: a key of a configuration.
+        no_demonstrations: what to set to have none, and to what.
+        others: as in `Game`.
+    """
+
+    estimator: Estimator | None
+    estimator_name: str
+    pair_loss: PairLossName | None
+    reward: RewardName | None
+    label_smoothing: float
+    dense: bool
+    entropy_weight: float
+    kl_weight: float
+    kl_estimator: KlEstimator
+    r1_weight: float
+    r2_weight: float
+    gradient_penalty_weight: float
+    next_token_weight: float
+    class_weight: float
+    real_fake_weight: float
+    replay_size: int
+    discriminator_updates: int
+    demonstrations: bool
+    bounded_slope: bool
+    has_second_derivatives: bool
+    no_next_token: str | None
+    has_classes: bool
+    key: Callable[[str], str]
+    no_demonstrations: tuple[str, str]
+
+    @property
+    def penalties(self) -> list[str]:
+        """The penalties on the discriminator's gradient that are chosen."""
+        return [name for name in PENALTIES if getattr(self, name)]
+
+
+def reasons(c: Choices) -> Iterator[str]:
+    """Why the choices do not go together, a line each: what is wrong and what would be right. None if they do."""
+    if isinstance(c.estimator, SelfPlay):
+        yield from _of_self_play(c)
+    yield from _of_scores(c)
+    yield from _of_discriminator(c)
+    yield from _of_classes(c)
+    if isinstance(c.estimator, PolicyGradient):
+        yield from _of_policy_gradient(c, c.estimator)
+    if isinstance(c.estimator, Pathwise):
+        yield from _of_pathwise(c)
+
+
+def _of_self_play(c: Choices) -> Iterator[str]:
+    why = "an estimator by self-play has no discriminator: "
+    if c.pair_loss == "wasserstein":
+        yield f"{why}{c.key('pair_loss')} should be non_saturating"
+    if c.discriminator_updates > 1:
+        yield f"{why}{c.key('discriminator_updates')} should be 1"
+    for name in (*PENALTIES, "next_token_weight", "label_smoothing", "replay_size", "class_weight"):
+        if getattr(c, name):
+            yield f"{why}{c.key(name)} should be 0"
+    if c.reward in CONTROLS:
+        yield f"{why}reward {c.reward} would change nothing and is no control of it"
+    for name in ("kl_weight", "entropy_weight"):
+        if getattr(c, name):
+            yield f"self-play is held by its own reference: {c.key(name)} should be 0"
+    if c.demonstrations:
+        yield f"self-play learns from real text in every step: {' should be '.join(c.no_demonstrations)}"
+
+
+def _of_scores(c: Choices) -> Iterator[str]:
+    loss, reward = c.pair_loss, c.reward
+    if reward in NEEDS_LOG_ODDS and loss is not None and loss not in LOG_ODDS:
+        yield (
+            f"{c.key('reward')} {reward} reads the score as log-odds; with {c.key('pair_loss')} {loss} it is a margin: "
+            "use reward logit or ranked"
+        )
+    if reward == "log_ratio" and not c.dense:
+        yield f"{c.key('reward')} log_ratio is what a token adds, and with dense false it equals logit; use that"
+    if loss == "wasserstein" and not c.gradient_penalty_weight and not c.bounded_slope:
+        yield (
+            f"{c.key('pair_loss')} wasserstein needs a discriminator of bounded slope: set "
+            f"{c.key('gradient_penalty_weight')} (10 is usual) or discriminator.spectral_norm true"
+        )
+
+
+def _of_discriminator(c: Choices) -> Iterator[str]:
+    if c.next_token_weight and c.no_next_token is not None:
+        yield f"{c.key('next_token_weight')} {c.no_next_token}"
+    for name in () if c.has_second_derivatives else c.penalties:
+        yield (
+            f"{c.key(name)} needs second derivatives, which the kernels of discriminator.attention flash do "
+            "not have: set discriminator.attention to dense, or the weight to 0"
+        )
+
+
+def _of_classes(c: Choices) -> Iterator[str]:
+    if not c.class_weight and not c.real_fake_weight:
+        yield (
+            f"{c.key('class_weight')} and {c.key('real_fake_weight')} are both 0: nothing would train the "
+            "discriminator, set one of them"
+        )
+    if c.class_weight and not c.has_classes:
+        yield f"{c.key('class_weight')} needs a discriminator with classes: build_discriminator(..., classes=K)"
+    if c.class_weight and c.pair_loss not in (None, "non_saturating"):
+        yield (
+            f"{c.key('class_weight')} gives the discriminator classes: their log-sum-exp is the log-odds of real text, "
+            f"set {c.key('pair_loss')} to non_saturating"
+        )
+    for name in (*PENALTIES, "label_smoothing") if not c.real_fake_weight else ():
+        if getattr(c, name):
+            yield f"{c.key('real_fake_weight')} 0 learns from labels alone: set {c.key(name)} to 0"
+
+
+def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:
+    if c.reward in CONTROLS and c.demonstrations:
+        without = " to ".join(c.no_demonstrations)
+        yield f"{c.key('reward')} {c.reward} is a control only without demonstrations; set {without}"
+    if (estimator.rollouts or estimator.whole_texts) and c.dense:
+        yield f"{c.estimator_name} judges whole texts; set {c.key('dense')} to false"
+    if estimator.rollouts and c.kl_weight and c.kl_estimator == "reward":
+        yield (
+            f"{c.estimator_name} takes values of tokens, not rewards that add up; "
+            f"set {c.key('kl_estimator')} to exact or low_variance"
+        )
+
+
+def _of_pathwise(c: Choices) -> Iterator[str]:
+    if c.demonstrations:
+        yield f"{c.estimator_name} has no rewards to give demonstrations; set {' to '.join(c.no_demonstrations)}"
+    if c.kl_weight and c.kl_estimator == "reward":
+        yield f"{c.estimator_name} has no rewards; set {c.key('kl_estimator')} to exact or low_variance"

@@ -1,0 +1,290 @@
+"""The functional loop: both players and their optimisers in one state, and three pure steps on it.
+
+    gan = gan_from(generator, discriminator, estimator=reinforce(discount=0.23))
+    state = gan.init(key, batch)
+    state, metrics = jax.jit(gan.adversarial_step, donate_argnums=0)(state, batch)
+
+Every step is (GanState, Batch) -> (GanState, metrics), where metrics are float32 scalars.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gptgan_jax.algorithms.average import averaged
+from gptgan_jax.algorithms.discriminator_update import Discrimination, discriminate, supervised
+from gptgan_jax.algorithms.game import ADAM, REINFORCE, Demonstrations, Game
+from gptgan_jax.algorithms.generator_update import pathwise_update, policy_update, self_play_step
+from gptgan_jax.algorithms.learning import EVERYTHING, Learning, gradient_of, updated
+from gptgan_jax.algorithms.replay import empty_replay, remember
+from gptgan_jax.algorithms.texts import Metrics, answering, next_token_nats, write
+from gptgan_jax.estimators.families import Estimator, PolicyGradient, SelfPlay
+from gptgan_jax.models.discriminators import Discriminator
+from gptgan_jax.models.generators import Generator
+from gptgan_jax.objectives.discrimination import PairLoss, non_saturating
+from gptgan_jax.objectives.likelihood import KlEstimator
+from gptgan_jax.objectives.rewards import Reward, sigmoid
+from gptgan_jax.types import Array, Batch, GanState, Params, Player, Sample, Vocabulary, unconditional_batch
+
+Step = Callable[[GanState, Batch], tuple[GanState, Metrics]]
+
+
+class Gan(NamedTuple):
+    """A generator, a discriminator and how they learn.
+
+    Attributes:
+        init: (key, batch) -> GanState with new parameters.
+        begin: (GanState, batch=None) -> GanState for a new phase: the same parameters (the average where there is one),
+            step and key; new optimiser states, estimator state, reference, average and replay. A batch is needed for
+            its shapes, where there is a replay.
+        likelihood_step: the generator learns the batch by maximum likelihood.
+        discriminator_step: the generator writes texts that answer the batch's prompts; the discriminator learns to tell
+            them from the batch, and the batch's labels where it has classes.
+        adversarial_step: the same, and the generator learns from the judgement of the discriminator as it was before
+            this step. With several discriminator updates it takes a batch of as many times the rows: the generator
+            answers every so manieth row, and the discriminator goes on with the others.
+        learning: which of the players' parameters the steps change; the others they hand on as they came.
+    """
+
+    init: Callable[[Array, Batch], GanState]
+    begin: Callable[..., GanState]
+    likelihood_step: Step
+    discriminator_step: Step
+    adversarial_step: Step
+    learning: Learning = EVERYTHING
+
+
+def gan_from(
+    generator: Generator,
+    discriminator: Discriminator,
+    *,
+    estimator: Estimator = REINFORCE,
+    pair_loss: PairLoss = non_saturating,
+    reward: Reward = sigmoid,
+    dense: bool = True,
+    temperature: float = 1.0,
+    entropy_weight: float = 0.0,
+    kl_weight: float = 0.0,
+    kl_estimator: KlEstimator = "exact",
+    r1_weight: float = 0.0,
+    r2_weight: float = 0.0,
+    gradient_penalty_weight: float = 0.0,
+    next_token_weight: float = 0.0,
+    class_weight: float = 0.0,
+    real_fake_weight: float = 1.0,
+    replay_size: int = 0,
+    replay_share: float = 0.5,
+    demonstrations: Demonstrations | None = None,
+    discriminator_updates: int = 1,
+    ema_decay: float = 0.0,
+    generator_optimizer: optax.GradientTransformation = ADAM,
+    discriminator_optimizer: optax.GradientTransformation = ADAM,
+    axis_name: str | None = None,
+) -> Gan:
+    """The training steps of a generator and a discriminator. `Game` says more about each argument.
+
+    Args:
+        generator, discriminator: the two networks.
+        estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), maligan(),
+            weighted_likelihood(), gumbel(), spin(), or one of your own.
+        pair_loss: the discriminator's loss of the logits of real and of generated text.
+        reward: from the discriminator's logits to what the generator is paid.
+        dense: score and pay every token; False scores whole texts and pays at their last token.
+        temperature: at which the generator samples while it trains, above 0.
+        entropy_weight: on the entropy of the next token in the generator's objective, per nat.
+        kl_weight: on KL(generator || reference) in the generator's loss, per nat.
+        kl_estimator: "exact" over the vocabulary, "low_variance" of the sampled tokens, or "reward": in the reward.
+        r1_weight, r2_weight: on half the squared gradient of the score at real and at generated embeddings.
+        gradient_penalty_weight: on (|gradient| - 1)^2 between real and generated embeddings.
+        next_token_weight: on the discriminator's own next-token loss on real text; needs a Transformer.
+        class_weight: on the cross-entropy of labels in the discriminator's loss; needs a discriminator with classes.
+        real_fake_weight: on the pair loss in the discriminator's loss.
+        replay_size: texts of earlier steps that are kept for the discriminator; 0 for none.
+        replay_share: the share of its generated texts that is drawn from those, between 0 and 1.
+        demonstrations: real texts among those that the generator learns from.
+        discriminator_updates: for each of the generator; a batch has so many times the rows.
+        ema_decay: of an average of the generator's parameters, at least 0 and below 1; 0 for none.
+        generator_optimizer, discriminator_optimizer: Optax transformations.
+        axis_name: of the devices that share a batch under `jax.pmap` or `jax.shard_map`; None under `jax.jit`.
+
+    Raises:
+        ValueError: a number is out of its range, or choices do not go together; the message says what would be right.
+        TypeError: an argument is not of its kind.
+    """
+    return gan_of(
+        Game(
+            generator,
+            discriminator,
+            estimator=estimator,
+            pair_loss=pair_loss,
+            reward=reward,
+            dense=dense,
+            temperature=temperature,
+            entropy_weight=entropy_weight,
+            kl_weight=kl_weight,
+            kl_estimator=kl_estimator,
+            r1_weight=r1_weight,
+            r2_weight=r2_weight,
+            gradient_penalty_weight=gradient_penalty_weight,
+            next_token_weight=next_token_weight,
+            class_weight=class_weight,
+            real_fake_weight=real_fake_weight,
+            replay_size=replay_size,
+            replay_share=replay_share,
+            demonstrations=demonstrations,
+            discriminator_updates=discriminator_updates,
+            ema_decay=ema_decay,
+            generator_optimizer=generator_optimizer,
+            discriminator_optimizer=discriminator_optimizer,
+            axis_name=axis_name,
+        )
+    )
+
+
+def gan_of(game: Game) -> Gan:
+    """The functional loop of a game; `gan_from` with the parts put together already.
+
+    Raises:
+        ValueError, TypeError: see `Game.check`.
+    """
+    game.check()
+    return Gan(
+        partial(init, game),
+        partial(begin, game),
+        partial(likelihood_step, game),
+        partial(discriminator_step, game),
+        partial(adversarial_step, game),
+        game.learning,
+    )
+
+
+# ---- states
+
+
+def init(game: Game, key: Array, batch: Batch) -> GanState:
+    """See `Gan.init`."""
+    key_g, key_d, key_steps = jax.random.split(key, 3)
+    player_g = Player(game.generator.init(key_g, batch), None)
+    player_d = Player(game.discriminator.init(key_d, batch), None)
+    start = jnp.int32(0)
+    return begin(game, GanState(start, key_steps, start, player_g, player_d, estimator=None, reference=None), batch)
+
+
+def begin(game: Game, state: GanState, batch: Batch | None = None) -> GanState:
+    """See `Gan.begin`."""
+    if game.replay_size and batch is None:
+        raise ValueError("a replay needs a batch for its shapes: begin(state, batch)")
+    params_g, params_d = state.generator.averaged, state.discriminator.params
+    return GanState(
+        step=state.step,
+        key=state.key,
+        begun=jnp.copy(state.step),  # not the same buffer: both are donated
+        generator=Player(
+            params_g, game.generator_optimizer.init(params_g), _copy(params_g) if game.ema_decay else None
+        ),
+        discriminator=Player(params_d, game.discriminator_optimizer.init(params_d)),
+        estimator=game.estimator.init(_hidden_width(game.generator, params_g)),
+        reference=_copy(params_g) if game.needs_reference else None,
+        replay=None if batch is None or not game.replay_size else empty_replay(batch, game.replay_size),
+        skipped=jnp.int32(0),
+    )
+
+
+# ---- steps
+
+
+def likelihood_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
+    """Minimises -1/N sum log p(y_t | y_<t) over the batch's N tokens."""
+    generator, learns = game.generator, game.learning.generator
+    dropout_key = game.rows.own_key(jax.random.fold_in(state.key, state.step))
+
+    def loss_of(params: Params) -> Array:
+        if generator.weighted_nats is None:
+            return next_token_nats(game, generator.logits(params, batch, dropout_key), batch)
+        weights = batch.target_mask / jnp.maximum(game.rows.gathered(batch.target_mask).sum(), 1)
+        own = generator.weighted_nats(params, batch, weights, dropout_key)
+        return game.rows.gathered(own[None]).sum()
+
+    loss, gradient = gradient_of(loss_of, state.generator.params, learns)
+    gradient = game.rows.mean(gradient)
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+    player = updated(game.generator_optimizer, state.generator, gradient, learns)
+    return state.replace(step=state.step + 1, generator=player), metrics
+
+
+def discriminator_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
+    """The generator generates answers to the batch's prompts, and the discriminator learns to tell them from it."""
+    state, metrics = _discriminator_update(game, state, batch, jax.random.fold_in(state.key, state.step))
+    return state.replace(step=state.step + 1), metrics
+
+
+def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
+    """One step of both players, each by what the other was before it.
+
+    1. The generator generates texts that answer the batch's prompts.
+    2. The discriminator scores them and the real ones; its gradient is that of its loss.
+    3. The scores become rewards, the rewards advantages, and the generator follows its estimator's gradient.
+    4. The discriminator follows its own; with several updates, it goes on with the rest of the batch.
+    """
+    if not game.real_fake_weight:
+        raise ValueError("real_fake_weight is 0: the generator has nothing to learn from this discriminator")
+    key_sample, key_judge, key_learn, key_more = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
+    if isinstance(game.estimator, SelfPlay):
+        state, metrics = self_play_step(game, game.estimator, state, batch, key_sample)
+        return averaged(game, state.replace(step=state.step + 1)), metrics
+    first, others = _slices(batch, game.discriminator_updates)
+    written = write(game, state.generator.params, first, key_sample)
+    found = discriminate(game, state, first, written, key_judge)
+    learn: Any = policy_update if isinstance(game.estimator, PolicyGradient) else pathwise_update
+    generator, estimator_state, metrics = learn(game, game.estimator, state, first, written, found.judgement, key_learn)
+    step = state.step
+    state = _with_discriminator(game, state, first, written, found)
+    if others is not None:
+
+        def more(state: GanState, inputs: tuple[Batch, Array]) -> tuple[GanState, None]:
+            return _discriminator_update(game, state, *inputs)[0], None
+
+        keys = jax.random.split(key_more, game.discriminator_updates - 1)
+        state, _ = jax.lax.scan(more, state, (others, keys))
+    state = state.replace(step=step + 1, generator=generator, estimator=estimator_state)
+    return averaged(game, state), found.metrics | metrics
+
+
+def _discriminator_update(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[GanState, Metrics]:
+    key_sample, key_judge = jax.random.split(key)
+    if not game.real_fake_weight:
+        gradient, metrics = supervised(game, state, batch, key_judge)
+        player = updated(game.discriminator_optimizer, state.discriminator, gradient, game.learning.discriminator)
+        return state.replace(discriminator=player), metrics
+    written = write(game, state.generator.params, batch, key_sample)
+    found = discriminate(game, state, batch, written, key_judge)
+    return _with_discriminator(game, state, batch, written, found), found.metrics
+
+
+def _with_discriminator(game: Game, state: GanState, batch: Batch, written: Sample, found: Discrimination) -> GanState:
+    """The discriminator after an update, and the generated texts in its replay."""
+    learns = game.learning.discriminator
+    player = updated(game.discriminator_optimizer, state.discriminator, found.gradient, learns)
+    replay = None if state.replay is None else remember(state.replay, game.rows.gathered(answering(batch, written)))
+    return state.replace(discriminator=player, replay=replay)
+
+
+def _slices(batch: Batch, count: int) -> tuple[Batch, Batch | None]:
+    """Every count-th row, and the others as [count - 1, B, ...]; rows that lie on one device stay there."""
+    if count == 1:
+        return batch, None
+    split = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
+    return jax.tree.map(lambda x: x[0], split), jax.tree.map(lambda x: x[1:], split)
+
+
+def _hidden_width(generator: Generator, params: Params) -> int:
+    tiny = unconditional_batch(jnp.zeros((1, 1), jnp.int32), Vocabulary(generator.vocabulary.size))
+    return jax.eval_shape(generator.hidden, params, tiny).shape[-1]
+
+
+def _copy(params: Params) -> Params:
+    return jax.tree.map(jnp.copy, params)

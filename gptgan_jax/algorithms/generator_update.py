@@ -1,0 +1,181 @@
+"""The generator's side of a step: its update by each family of estimators."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gptgan_jax.algorithms.demonstrations import with_demonstrations
+from gptgan_jax.algorithms.game import Game
+from gptgan_jax.algorithms.learning import gradient_of, updated, where_learning
+from gptgan_jax.algorithms.regularisation import regularised, with_kl_penalty
+from gptgan_jax.algorithms.seqgan import rollout_rewards
+from gptgan_jax.algorithms.texts import Metrics, answering, shape_metrics, write
+from gptgan_jax.estimators.families import Experience, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.objectives.likelihood import token_log_probs
+from gptgan_jax.objectives.rewards import Judgement, is_last
+from gptgan_jax.sampling import log_probs, shape_logits
+from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Sample, Scores
+
+Update = tuple[Player, PyTree, Metrics]
+
+# ---- policy gradients
+
+
+def policy_update(
+    game: Game,
+    estimator: PolicyGradient,
+    state: GanState,
+    batch: Batch,
+    written: Sample,
+    judgement: Judgement,
+    key: Array,
+) -> Update:
+    """The generator learns from rewards: (player, estimator's state, metrics).
+
+    Rewards, advantages and losses are of all rows; networks run on this program's own.
+    """
+    key_reward, key_rollout, key_rows, key_order = jax.random.split(key, 4)
+    rows, params = game.rows, state.generator.params
+    rewards = game.reward(judgement, key_reward)
+    if estimator.rollouts:
+        rewards = rows.gathered(
+            rollout_rewards(game, estimator.rollouts, state, batch, written, judgement, key_rollout)
+        )
+    batch, written = rows.gathered((batch, written))
+    if not game.pays_values and not game.dense:
+        rewards = rewards * is_last(written.mask)
+    metrics = {"reward": _mean_pay(game, rewards, written.mask)}
+    if game.demonstrations is not None:
+        written, rewards, metrics["demonstrations"] = with_demonstrations(
+            game, state, batch, written, rewards, key_rows
+        )
+    texts = answering(batch, written)
+    own = rows.own(texts)
+    was = jax.lax.stop_gradient(rows.gathered(log_probs(game.generator, params, own, game.temperature)))
+    rewards = with_kl_penalty(game, state, rewards, own, written.mask, was)
+    hidden = jax.lax.stop_gradient(rows.gathered(game.generator.hidden(params, own)))
+    experience = Experience(written.replace(log_probs=was), rewards, hidden, game.samples)
+    advantages, estimator_state, found = estimator.advantages(state.estimator, experience)
+    player, of_updates = _updates(
+        game, estimator, state, experience, jax.lax.stop_gradient(advantages), texts, key_order
+    )
+    return player, estimator_state, found | of_updates | metrics
+
+
+def _mean_pay(game: Game, rewards: Array, mask: Array) -> Array:
+    """Of a token where every token is paid, else of a text."""
+    paid = jnp.where(mask, rewards, 0.0).sum()
+    return paid / (mask.sum() if game.dense or game.pays_values else mask.shape[0])
+
+
+def _updates(
+    game: Game,
+    estimator: PolicyGradient,
+    state: GanState,
+    experience: Experience,
+    advantages: Array,
+    texts: Batch,
+    key: Array,
+) -> tuple[Player, Metrics]:
+    """One update by all texts of a step, or several passes over them in minibatches."""
+    rows, learns = game.rows, game.learning.generator
+
+    def loss_of(params: Params, part: Experience, advantages: Array, texts: Batch) -> tuple[Array, Metrics]:
+        own = rows.own(texts)
+        logits = shape_logits(game.generator.logits(params, own), game.temperature)
+        chosen = jnp.where(own.target_mask, token_log_probs(logits, own.target), 0.0)
+        surrogate = estimator.loss(rows.gathered(chosen), part, advantages)
+        extra, metrics = regularised(game, state.reference, logits, chosen, own)
+        return surrogate + extra, metrics | {"surrogate_loss": surrogate}
+
+    def update(player: Player, part: Experience, advantages: Array, texts: Batch) -> tuple[Player, Metrics]:
+        arguments = part, advantages, texts
+        (_, found), gradient = gradient_of(loss_of, player.params, learns, *arguments, has_aux=True)
+        gradient, found = rows.mean((gradient, found))
+        player = updated(game.generator_optimizer, player, gradient, learns)
+        return player, found | {"gradient_norm": optax.tree.norm(gradient)}
+
+    if estimator.epochs * estimator.minibatches == 1:
+        return update(state.generator, experience, advantages, texts)
+    count = experience.sample.mask.shape[0]
+    orders = jax.vmap(lambda key: jax.random.permutation(key, count))(jax.random.split(key, estimator.epochs)).reshape(
+        estimator.epochs * estimator.minibatches, -1
+    )
+    arrays = experience.sample, experience.rewards, experience.hidden, advantages, texts
+
+    def one(player: Player, chosen: Array) -> tuple[Player, Metrics]:
+        sample, paid, states, weights, some = jax.tree.map(lambda x: jnp.take(x, chosen, axis=0), arrays)
+        return update(player, Experience(sample, paid, states, game.samples), weights, some)
+
+    player, found = jax.lax.scan(one, state.generator, orders)
+    return player, jax.tree.map(lambda x: x.mean(axis=0), found)
+
+
+# ---- pathwise
+
+
+def pathwise_update(
+    game: Game, estimator: Pathwise, state: GanState, batch: Batch, written: Sample, judgement: Judgement, key: Array
+) -> Update:
+    """The generator follows the gradient of the discriminator's own judgement of relaxed texts."""
+    key_relax, key_reward = jax.random.split(key)
+    rows, texts = game.rows, answering(batch, written)
+    key_relax = rows.own_key(key_relax)
+
+    def loss_of(params: Params) -> tuple[Array, Metrics]:
+        logits = shape_logits(game.generator.logits(params, texts), game.temperature)
+        weights = estimator.relax(state.estimator, key_relax, logits, texts.target)
+        discriminator, judge = game.discriminator, state.discriminator.params
+        scores: Scores = discriminator.judge(judge, discriminator.embed(judge, texts, weights), texts)
+        mask = judgement.fake_mask
+        fake, features, classes = rows.gathered(
+            (scores.tokens if game.dense else scores.sequence[:, None], scores.features, scores.classes)
+        )
+        relaxed = judgement._replace(fake=fake, fake_features=features, fake_classes=classes)
+        rewards = game.reward(relaxed, key_reward)
+        paid = jnp.where(mask, rewards, 0.0).sum()
+        loss = -paid / mask.shape[0]
+        chosen = jnp.where(texts.target_mask, token_log_probs(logits, texts.target), 0.0)
+        extra, metrics = regularised(game, state.reference, logits, chosen, texts)
+        return loss + extra, metrics | {"surrogate_loss": loss, "reward": paid / mask.sum()}
+
+    learns = game.learning.generator
+    (_, metrics), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
+    gradient, metrics = rows.mean((gradient, metrics))
+    estimator_state, more = estimator.advance(state.estimator)
+    metrics |= more | {"gradient_norm": optax.tree.norm(gradient)}
+    return updated(game.generator_optimizer, state.generator, gradient, learns), estimator_state, metrics
+
+
+# ---- self-play
+
+
+def self_play_step(
+    game: Game, estimator: SelfPlay, state: GanState, batch: Batch, key: Array
+) -> tuple[GanState, Metrics]:
+    """The generator learns to prefer real text to that of its reference; there is no discriminator."""
+    estimator_state, renew = estimator.refresh(state.estimator)
+    learns = game.learning.generator
+    reference = where_learning(
+        lambda old, new: jnp.where(renew, new, old), learns, state.reference, state.generator.params
+    )
+    written = write(game, reference, batch, key)
+    texts = answering(batch, written)
+
+    def of_texts(params: Params, texts: Batch) -> Array:
+        return game.rows.gathered(log_probs(game.generator, params, texts, game.temperature).sum(axis=1))
+
+    of_reference = of_texts(reference, batch), of_texts(reference, texts)
+
+    def loss_of(params: Params) -> tuple[Array, Metrics]:
+        return estimator.loss(of_texts(params, batch), of_reference[0], of_texts(params, texts), of_reference[1])
+
+    (loss, metrics), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
+    gradient = game.rows.mean(gradient)
+    metrics |= {
+        "loss": loss,
+        "gradient_norm": optax.tree.norm(gradient),
+        **shape_metrics(game, batch, written),
+    }
+    player = updated(game.generator_optimizer, state.generator, gradient, learns)
+    return state.replace(generator=player, estimator=estimator_state, reference=reference), metrics

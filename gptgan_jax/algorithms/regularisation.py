@@ -1,0 +1,72 @@
+"""What keeps the generator from collapsing and from leaving its start: entropy, and KL from a reference.
+
+    loss + kl_weight KL(p || p_ref) - entropy_weight H(p)
+
+With `kl_estimator` "reward" the penalty is taken from the reward of each token instead (Ziegler et al. 2019,
+arXiv:1909.08593); "low_variance" is the estimator r - 1 - log r of KL (Schulman 2020).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gptgan_jax.algorithms.game import Game
+from gptgan_jax.algorithms.texts import Metrics
+from gptgan_jax.objectives.likelihood import entropy, kl_divergence, token_log_probs
+from gptgan_jax.sampling import log_probs, shape_logits
+from gptgan_jax.types import Array, Batch, GanState, Params
+
+
+def with_kl_penalty(
+    game: Game, state: GanState, rewards: Array, own: Batch, mask: Array, log_probs_now: Array
+) -> Array:
+    """The rewards [R, T] without kl_weight log(p / p_ref) of each token, where the penalty is in the reward.
+
+    Args:
+        game, state: with the reference.
+        rewards, mask: of all rows.
+        now: log p of each token, of all rows.
+        own: the texts of this program's own rows.
+    """
+    if not (game.kl_weight and game.kl_estimator == "reward"):
+        return rewards
+    reference = game.rows.gathered(log_probs(game.generator, state.reference, own, game.temperature))
+    return rewards - game.kl_weight * jnp.where(mask, log_probs_now - reference, 0.0)
+
+
+def regularised(
+    game: Game, reference: Params | None, logits: Array, chosen: Array, texts: Batch
+) -> tuple[Array, Metrics]:
+    """Entropy bonus and KL penalty as an addition to the loss, sums over a text's tokens averaged over texts."""
+    mask = game.rows.gathered(texts.target_mask)
+    count, tokens = mask.shape[0], jnp.maximum(mask.sum(), 1)
+    # Where it is but a metric, its gradient times 0 would be computed all the same.
+    of_logits = entropy(logits if game.entropy_weight else jax.lax.stop_gradient(logits))
+    entropy_sum = jnp.where(mask, game.rows.gathered(of_logits), 0.0).sum()
+    metrics = {"entropy": entropy_sum / tokens}
+    extra = -game.entropy_weight * entropy_sum / count
+    if game.kl_weight:
+        reference_logits = shape_logits(game.generator.logits(reference, texts), game.temperature)
+        kl = game.rows.gathered(_KL[game.kl_estimator](logits, reference_logits, chosen, texts.target))
+        kl_sum = jnp.where(mask, kl, 0.0).sum()
+        metrics["kl"] = kl_sum / tokens
+        if game.kl_estimator != "reward":
+            extra += game.kl_weight * kl_sum / count
+    return extra, metrics
+
+
+def _exact(logits: Array, reference: Array, chosen: Array, tokens: Array) -> Array:
+    return kl_divergence(logits, reference)
+
+
+def _low_variance(logits: Array, reference: Array, chosen: Array, tokens: Array) -> Array:
+    log_ratio = token_log_probs(reference, tokens) - chosen
+    return jnp.expm1(log_ratio) - log_ratio
+
+
+_KL: dict[str, Callable[[Array, Array, Array, Array], Array]] = {
+    "exact": _exact,
+    "low_variance": _low_variance,
+    "reward": _exact,
+}

@@ -1,0 +1,66 @@
+"""SeqGAN (Yu et al. 2017, arXiv:1609.05473): a token is paid what the texts that go on from it are worth.
+
+    Q(y_<t, y_t) = 1/M sum_m D(y_<=t, continuation m)      for t < T, by Monte-Carlo search
+    Q(y_<T, y_T) = D(y)                                    at the last token
+    gradient     = E sum_t Q(y_<t, y_t) grad log p(y_t | y_<t)
+
+The estimator is `estimators.seqgan.rollout`: it takes Q as rewards, and credits each token with its own alone. Here is
+Q: `sampling.rollout_values` generates the continuations, and the discriminator's scores of them become rewards. One
+step of it all is `gan.adversarial_step`: generate, score, Q, the generator's update, the discriminator's.
+"""
+
+import jax.numpy as jnp
+
+from gptgan_jax.algorithms.game import Game
+from gptgan_jax.algorithms.texts import answering, repeated
+from gptgan_jax.objectives.rewards import Judgement
+from gptgan_jax.sampling import rollout_values
+from gptgan_jax.types import Array, Batch, GanState, Sample
+
+STRETCHES = 4
+"""Of texts whose continuations are scored: with 4, 57 % of their tokens are read; never below 50 %."""
+
+
+def rollout_rewards(
+    game: Game, rollouts: int, state: GanState, batch: Batch, written: Sample, judgement: Judgement, key: Array
+) -> Array:
+    """Q(y_<t, y_t) of each token that was written, [R, T]: what the texts that go on from it are paid, on average.
+
+    Of this program's own rows.
+    """
+    prompts = repeated(batch, game.samples)
+    continued = repeated(prompts, rollouts)
+
+    judge, continuations = state.discriminator.params, game.discriminator.continuations
+    kept = None if continuations is None else continuations.read(judge, answering(batch, written))
+
+    def value(key: Array, tokens: Array, mask: Array, shared: int) -> Array:
+        texts = continued.replace(target=tokens, target_mask=mask)
+        if continuations is None or kept is None:
+            found = game.discriminator.scores(judge, texts)
+        else:
+            found = continuations.scores(judge, kept, texts, shared)
+        scores, features, classes = game.rows.gathered((found.sequence[:, None], found.features, found.classes))
+        label = None if classes is None else game.rows.gathered(texts.label)
+        of_texts = judgement._replace(
+            fake=scores,
+            fake_mask=jnp.ones_like(scores, dtype=bool),
+            fake_features=features,
+            fake_classes=classes,
+            fake_label=label,
+        )
+        return game.rows.own(game.reward(of_texts, key)[:, 0])
+
+    return rollout_values(
+        game.generator,
+        state.generator.params,
+        key,
+        prompts.prompt,
+        prompts.prompt_mask,
+        written,
+        rollouts,
+        value,
+        game.temperature,
+        game.rows,
+        stretches=1 if continuations is None else STRETCHES,
+    )

@@ -1,0 +1,66 @@
+"""The texts of a step: what the generator writes in answer to a batch, their likelihood, and their shape."""
+
+import jax
+import jax.numpy as jnp
+
+from gptgan_jax.algorithms.game import Game
+from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
+from gptgan_jax.sampling import sample
+from gptgan_jax.types import Array, Batch, Params, Sample
+
+Metrics = dict[str, Array]
+
+
+def repeated(batch: Batch, count: int) -> Batch:
+    """Every row `count` times, neighbours together."""
+    return batch if count == 1 else jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), batch)
+
+
+def answering(batch: Batch, written: Sample) -> Batch:
+    """The texts in place of the batch's targets; R texts of B prompts are neighbours by prompt."""
+    prompts = repeated(batch, written.tokens.shape[0] // batch.target.shape[0])
+    return prompts.replace(target=written.tokens, target_mask=written.mask)
+
+
+def write(game: Game, params: Params, batch: Batch, key: Array) -> Sample:
+    """Texts that answer the batch's prompts, `game.samples` for each, neighbours together."""
+    prompts = repeated(batch, game.samples)
+    length = batch.target.shape[1]
+    return sample(
+        game.generator, params, key, prompts.prompt, prompts.prompt_mask, length, game.temperature, rows=game.rows
+    )
+
+
+def next_token_nats(game: Game, logits: Array, batch: Batch) -> Array:
+    """Mean negative log-likelihood in nats a token, over all rows: float [B, T, V] -> float32 []."""
+    nats = game.rows.gathered(-token_log_probs(logits, batch.target))
+    return masked_mean(nats, game.rows.gathered(batch.target_mask))
+
+
+def shape_metrics(game: Game, batch: Batch, written: Sample) -> Metrics:
+    """How long the written and the batch's real texts are, and how much they repeat themselves."""
+    metrics = {}
+    for prefix, tokens, mask in (("", written.tokens, written.mask), ("real_", batch.target, batch.target_mask)):
+        lengths, shares = game.rows.gathered((mask.sum(axis=1), repeated_bigrams(tokens, mask)))
+        metrics[f"{prefix}length"] = lengths.mean()
+        metrics[f"{prefix}repetition"] = masked_mean(shares, lengths > 1)
+    return metrics
+
+
+def repeated_bigrams(tokens: Array, mask: Array) -> Array:
+    """The share of a text's 2-grams of tokens that it has said before (seq-rep-2, Welleck et al. 2020).
+
+    Args:
+        tokens: int32 [B, T].
+        mask: bool [B, T], true from the first token of a text to its last.
+
+    Returns:
+        float32 [B]; 0 for a text of fewer than two tokens.
+    """
+    # A 2-gram as one number, by Knuth's multiplicative hashing: equal ones become neighbours in one sort of a row.
+    first, second = tokens[:, :-1].astype(jnp.uint32), tokens[:, 1:].astype(jnp.uint32)
+    there = mask[:, 1:]
+    keys = jnp.sort(jnp.where(there, first * jnp.uint32(2654435761) + second, jnp.uint32(2**32 - 1)), axis=1)
+    count = there.sum(axis=1)
+    again = (keys[:, 1:] == keys[:, :-1]) & (jnp.arange(1, keys.shape[1]) < count[:, None])
+    return again.sum(axis=1) / jnp.maximum(count, 1)

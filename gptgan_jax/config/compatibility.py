@@ -1,0 +1,285 @@
+"""Which choices of a config go together: every combination of the axes works, or is refused with its reason.
+
+The rules that hold for the functional API as well are in `algorithms.compatibility`; here are those of a configuration.
+"""
+
+from collections.abc import Iterator
+
+from gptgan_jax.algorithms.compatibility import CONTROLS, Choices, reasons
+from gptgan_jax.config.sections import Sections
+from gptgan_jax.estimators.configs import (
+    CustomConfig,
+    GrpoConfig,
+    MaliganConfig,
+    PpoConfig,
+    WeightedLikelihoodConfig,
+    build_estimator,
+)
+from gptgan_jax.estimators.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.objectives.discrimination import SMOOTHABLE
+
+# Keys that set attributes of a `Game`, where they are not objective.NAME.
+KEYS = {
+    "class_weight": "objective.classification.weight",
+    "real_fake_weight": "objective.classification.real_fake_weight",
+    "discriminator_updates": "adversarial.discriminator_updates",
+}
+
+
+def check_combination(config: Sections) -> None:
+    """Raises ValueError with the first reason why the choices do not go together.
+
+    An estimator of the user's own is code, and to read a configuration runs none: see `check_custom_estimator`.
+    """
+    custom = isinstance(config.objective.estimator, CustomConfig)
+    for reason in _reasons(config, None if custom else build_estimator(config.objective.estimator, 1)):
+        raise ValueError(reason)
+
+
+def check_custom_estimator(config: Sections) -> None:
+    """Imports and builds an estimator of the user's own where the choices name one, and checks what goes with it.
+
+    This runs the code that the configuration names. So it is for configurations that the user trains with, and not
+    for those that lie in a run folder, which may be somebody else's.
+
+    Raises:
+        ValueError: the first reason why it can't be had, or why the choices do not go together.
+    """
+    if isinstance(config.objective.estimator, CustomConfig):
+        for reason in _reasons(config, build_estimator(config.objective.estimator, 1)):
+            raise ValueError(reason)
+
+
+def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
+    """Why the choices do not go together, with an estimator; None for one that is not known."""
+    if isinstance(estimator, SelfPlay):
+        yield from _reasons_of_self_play(config)
+    yield from _reasons_of_start(config)
+    yield from _reasons_of_judgement(config)
+    yield from _reasons_of_kernels(config)
+    yield from _reasons_of_residual(config)
+    yield from _reasons_of_labels(config)
+    yield from _reasons_of_classes(config)
+    if estimator is not None and not isinstance(estimator, SelfPlay):
+        yield from _reasons_of_estimator(config)
+    yield from reasons(_choices(config, estimator))
+    if estimator is not None and not isinstance(estimator, SelfPlay):
+        yield from _reasons_of_sizes(config, estimator)
+
+
+def _choices(config: Sections, estimator: Estimator | None) -> Choices:
+    """What the rules that a `Game` has as well look at."""
+    objective, discriminator = config.objective, config.discriminator
+    own = objective.estimator.factory if isinstance(objective.estimator, CustomConfig) else objective.estimator.kind
+    return Choices(
+        estimator=estimator,
+        estimator_name=f"objective.estimator {own}",
+        pair_loss=objective.pair_loss,
+        reward=objective.reward,
+        label_smoothing=objective.label_smoothing,
+        dense=objective.dense,
+        entropy_weight=objective.entropy_weight,
+        kl_weight=objective.kl_weight,
+        kl_estimator=objective.kl_estimator,
+        r1_weight=objective.r1_weight,
+        r2_weight=objective.r2_weight,
+        gradient_penalty_weight=objective.gradient_penalty_weight,
+        next_token_weight=objective.next_token_weight,
+        class_weight=objective.classification.weight,
+        real_fake_weight=objective.classification.real_fake_weight,
+        replay_size=objective.replay_size,
+        discriminator_updates=config.adversarial.discriminator_updates,
+        demonstrations=objective.demonstration_share > 0,
+        bounded_slope=discriminator.spectral_norm,
+        has_second_derivatives=getattr(discriminator, "attention", "dense") != "flash",
+        no_next_token=_no_next_token(config),
+        has_classes=config.classifies,
+        key=lambda name: KEYS.get(name, f"objective.{name}"),
+        no_demonstrations=("objective.demonstration_share", "0"),
+    )
+
+
+def _no_next_token(config: Sections) -> str | None:
+    """Why the discriminator predicts no next token, and what to set; None if it does."""
+    discriminator = config.discriminator
+    if discriminator.kind != "transformer":
+        return f"needs discriminator.kind transformer: {discriminator.kind} predicts no next token; set the weight to 0"
+    if not discriminator.tied_embeddings:
+        return "predicts by the input embeddings: set discriminator.tied_embeddings to true"
+    if discriminator.from_generator and not getattr(config.generator, "tied_embeddings", True):
+        return (
+            "predicts by the input embeddings: set generator.tied_embeddings to true, as discriminator.from_generator "
+            "has no other output layer"
+        )
+    return None
+
+
+def _reasons_of_start(config: Sections) -> Iterator[str]:
+    if config.init_vocabulary == "by_token" and config.init_from is None:
+        yield "init_vocabulary by_token is of what init_from names: set that, or drop init_vocabulary"
+    if config.generator.lora.rank and config.init_from is None:
+        yield (
+            "generator.lora adapts a generator that has learned: set init_from to a run or a model, or drop "
+            "generator.lora"
+        )
+
+
+def _reasons_of_judgement(config: Sections) -> Iterator[str]:
+    smoothing, loss = config.objective.label_smoothing, config.objective.pair_loss
+    if smoothing and loss not in SMOOTHABLE:
+        yield f"objective.label_smoothing needs a loss of probabilities: {loss} has none; use {' or '.join(SMOOTHABLE)}"
+
+
+def _reasons_of_kernels(config: Sections) -> Iterator[str]:
+    players = ("generator", "discriminator")
+    flash = [player for player in players if getattr(getattr(config, player), "attention", "dense") == "flash"]
+    if flash and config.mesh.backend == "pmap":
+        yield (
+            f"mesh.backend pmap splits no kernel where a run is validated: set {flash[0]}.attention to dense, or "
+            "mesh.backend to jit"
+        )
+
+
+def _reasons_of_residual(config: Sections) -> Iterator[str]:
+    objective = config.objective
+    if not objective.residual_candidates:
+        return
+    why = "objective.residual_candidates resamples by the discriminator's log-odds"
+    if config.warmup.steps == 0:
+        yield f"{why}: it needs one, set warmup.steps, or residual_candidates to 0"
+    if objective.pair_loss not in ("non_saturating", "relativistic") or objective.label_smoothing:
+        yield (
+            f"{why}: set objective.pair_loss to non_saturating or relativistic and label_smoothing to 0, or "
+            "residual_candidates to 0"
+        )
+    if objective.reward == "random":
+        yield (
+            "objective.residual_candidates has the constant reward for a control, not the random one; set reward to "
+            "constant, or residual_candidates to 0"
+        )
+    if config.conditional:
+        yield (
+            "objective.residual_candidates needs text without prompts, as its normaliser is another for every prompt; "
+            "set it to 0"
+        )
+
+
+def _reasons_of_labels(config: Sections) -> Iterator[str]:
+    data = config.data
+    if config.label_prompts and not config.labelled:
+        yield f"data.label_prompts needs labels: set data.{'label' if data.kind == 'grammar' else 'label_column'}"
+    if config.label_prompts and getattr(data, "prompts_from", None) is not None:
+        yield "data.label_prompts makes prompts of the labels, and data.prompt_column has others: drop one of them"
+    if getattr(data, "labelled", None) is not None and not config.labelled:
+        yield "data.labelled counts labels, and data.label is none: set it, or drop labelled"
+    for name in ("unlabelled", "classes"):
+        if getattr(data, name, None) and not config.labelled:
+            yield f"data.{name} is for data with labels: set data.label_column, or drop {name}"
+
+
+def _reasons_of_classes(config: Sections) -> Iterator[str]:
+    classification = config.objective.classification
+    if not config.classifies:
+        for name, default in (
+            ("real_fake_weight", 1),
+            ("labelled_share", None),
+            ("feature_matching_weight", 0),
+            ("label_reward_weight", 0),
+        ):
+            if getattr(classification, name) != default:
+                yield (
+                    f"objective.classification.{name} is for a discriminator with classes: set "
+                    f"objective.classification.weight, or drop {name}"
+                )
+        return
+    why = "objective.classification.weight gives the discriminator classes: "
+    if not config.labelled:
+        key = {"grammar": "data.label", "hf": "data.label_column"}.get(config.data.kind)
+        yield f"{why}the data needs labels, {f'set {key}' if key else 'use data.kind hf or grammar'}"
+    if not config.warmup.steps and not config.adversarial.steps:
+        yield f"{why}warmup.steps and adversarial.steps are both 0, and nothing would train it"
+    for phase in ("warmup", "adversarial"):
+        batch, share = getattr(config, phase).batch_size, classification.labelled_share
+        if share is not None and getattr(config, phase).steps and not round(share * batch):
+            yield f"objective.classification.labelled_share {share} of {phase}.batch_size {batch} is not one text"
+    yield from _reasons_of_class_rewards(config)
+    if classification.real_fake_weight == 0:
+        yield from _reasons_of_labels_alone(config)
+
+
+def _reasons_of_class_rewards(config: Sections) -> Iterator[str]:
+    classification, where = config.objective.classification, "objective.classification"
+    for name in ("feature_matching_weight", "label_reward_weight"):
+        if not getattr(classification, name):
+            continue
+        if not config.adversarial.steps:
+            yield f"{where}.{name} teaches the generator: it needs adversarial.steps, or set it to 0"
+        if config.objective.reward in CONTROLS:
+            yield f"objective.reward {config.objective.reward} is a control only without {where}.{name}; set it to 0"
+    if classification.label_reward_weight and not config.label_prompts:
+        yield f"{where}.label_reward_weight pays for obeying labels: set data.label_prompts true, or the weight to 0"
+
+
+def _reasons_of_labels_alone(config: Sections) -> Iterator[str]:
+    why = "objective.classification.real_fake_weight 0 learns from labels alone: "
+    if config.adversarial.steps:
+        yield f"{why}it teaches a generator nothing, set adversarial.steps to 0"
+    if config.objective.residual_candidates:
+        yield f"{why}set objective.residual_candidates to 0"
+
+
+def _reasons_of_self_play(config: Sections) -> Iterator[str]:
+    why = "an estimator by self-play has no discriminator: "
+    if config.warmup.steps:
+        yield f"{why}set warmup.steps to 0"
+    if config.objective.residual_candidates:
+        yield f"{why}objective.residual_candidates should be 0"
+    if config.adversarial.freeze_discriminator:
+        yield f"{why}adversarial.freeze_discriminator should be false"
+
+
+def _reasons_of_estimator(config: Sections) -> Iterator[str]:
+    objective, estimator = config.objective, config.objective.estimator
+    loss, reward, dense = objective.pair_loss, objective.reward, objective.dense
+    discount = getattr(estimator, "discount", 1.0)
+    if reward == "constant" and not dense and discount < 1:
+        yield (
+            "objective.reward constant with dense false needs objective.estimator.discount 1: "
+            "a discounted end pays for short texts, which is no control"
+        )
+    if isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig):
+        weight = "logit" if isinstance(estimator, MaliganConfig) else "log_sigmoid"
+        ratio = "D/(1 - D)" if isinstance(estimator, MaliganConfig) else "D"
+        if reward not in (weight, *CONTROLS):
+            yield f"objective.estimator {estimator.kind} weighs texts by {ratio}; set objective.reward to {weight}"
+        if loss != "non_saturating" or objective.label_smoothing:
+            yield (
+                f"objective.estimator {estimator.kind} needs D to be a probability: set objective.pair_loss to "
+                "non_saturating and label_smoothing to 0"
+            )
+        if objective.demonstration_share:
+            yield (
+                f"objective.estimator {estimator.kind} weighs what the generator wrote against each other; set "
+                "demonstration_share to 0"
+            )
+    if isinstance(estimator, PpoConfig | GrpoConfig) and estimator.ratio == "sequence" and dense:
+        yield "objective.estimator.ratio sequence pays whole texts; set objective.dense to false, or use ratio token"
+
+
+def _reasons_of_sizes(config: Sections, estimator: PolicyGradient | Pathwise) -> Iterator[str]:
+    objective, adversarial = config.objective, config.adversarial
+    texts = adversarial.batch_size * (1 if isinstance(estimator, Pathwise) else estimator.samples)
+    if objective.replay_size and objective.replay_size < max(texts, config.warmup.batch_size):
+        yield (
+            f"objective.replay_size {objective.replay_size} holds less than the {max(texts, config.warmup.batch_size)} "
+            "texts of a step; make it larger, or 0 for none"
+        )
+    if isinstance(estimator, PolicyGradient) and texts % estimator.minibatches:
+        yield f"objective.estimator.minibatches {estimator.minibatches} does not divide the {texts} texts of a step"
+    if texts < 2 and isinstance(objective.estimator, MaliganConfig | WeightedLikelihoodConfig):
+        yield (
+            f"objective.estimator {objective.estimator.kind} weighs texts against each other: it needs "
+            "adversarial.batch_size 2 or more"
+        )
+    if texts < 2 and getattr(objective.estimator, "baseline", None) == "leave_one_out":
+        yield "objective.estimator.baseline leave_one_out needs adversarial.batch_size 2 or more"

@@ -1,0 +1,120 @@
+"""A whole configuration: all sections in one frozen dataclass, checked to go together. `files` reads and writes it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError, model_validator
+
+from gptgan_jax.config.compatibility import check_combination
+from gptgan_jax.config.sections import PHASES, Phase, Sections
+from gptgan_jax.data.corpora import GrammarData
+from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
+from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.pretrained.hub import is_model
+from gptgan_jax.schema import config_dataclass
+
+
+@config_dataclass
+class Config(Sections):
+    """One experiment."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        if self.name in (".", "..") or "/" in self.name or "\\" in self.name:
+            raise ValueError(f"name {self.name!r} must be a plain folder name; runs_folder says where it is made")
+        needed = 1 + self.data.max_prompt_length + self.data.max_length
+        for role, network in (("generator", self.generator), ("discriminator", self.discriminator)):
+            if isinstance(network, TransformerConfig) and network.max_positions < needed:
+                raise ValueError(
+                    f"{role}.max_positions {network.max_positions} is less than 1 + data.max_prompt_length "
+                    f"{self.data.max_prompt_length} + data.max_length {self.data.max_length}; make it >= {needed}"
+                )
+        for phase in PHASES:
+            self._check_updates(phase)
+        if 0 < self.steps("continued") < self.likelihood.optimizer.accumulate:
+            raise ValueError(
+                f"continued.steps {self.steps('continued')} (adversarial.steps where it is null) is less than "
+                f"likelihood.optimizer.accumulate {self.likelihood.optimizer.accumulate}: the baseline would make no "
+                "update; set it to 0 to go without, or higher"
+            )
+        if isinstance(self.discriminator, TransformerDiscriminatorConfig) and self.discriminator.from_generator:
+            self._check_shared_trunk(self.discriminator)
+        if is_model(self.init_from) and self.init_checkpoint != "likelihood":
+            raise ValueError(
+                f"init_checkpoint {self.init_checkpoint} is of a run, and init_from names a model; drop the key"
+            )
+        data = self.data
+        if isinstance(data, GrammarData) and data.task is not None and (data.label is not None or data.label_prompts):
+            raise ValueError(f"data.task {data.task} has prompts of its own and no labels; drop it, or data.label")
+        if self.evaluation.task is not None and not self.conditional:
+            raise ValueError(
+                f"evaluation.task {self.evaluation.task} measures answers to prompts: set data.prompt_column "
+                "(data.kind hf) or data.task (data.kind grammar), or drop it"
+            )
+        if self.evaluation.choose_by == "task" and self.evaluation.task not in ("summary", "answer"):
+            raise ValueError("evaluation.choose_by task needs evaluation.task summary or answer; set one, or drop it")
+        if getattr(data, "answer_column", None) is not None and self.evaluation.task not in ("summary", "answer"):
+            raise ValueError(
+                "data.answer_column has right answers, which evaluation.task summary or answer measures by: set one of "
+                "them, or drop the column"
+            )
+        check_combination(self)
+        resampled = self.init_from and self.objective.residual_candidates
+        if not self.likelihood.steps and not self.adversarial.steps and not resampled and not self.classifies:
+            raise ValueError("likelihood.steps and adversarial.steps are both 0: nothing would train the generator")
+        return self
+
+    def _check_updates(self, phase: Phase) -> None:
+        """A phase must be long enough for its optimisers to warm up and to make an update."""
+        section = getattr(self, phase)
+        for name in ("optimizer", "generator_optimizer", "discriminator_optimizer"):
+            optimizer = getattr(section, name, None)
+            if optimizer is None or section.steps == 0:
+                continue
+            if section.steps < optimizer.accumulate:
+                raise ValueError(
+                    f"{phase}.{name}.accumulate {optimizer.accumulate} is more than its {section.steps} steps"
+                )
+            if optimizer.warmup_steps >= section.steps // optimizer.accumulate:
+                raise ValueError(
+                    f"{phase}.{name}.warmup_steps {optimizer.warmup_steps} leaves no update after the warm-up: "
+                    f"the phase makes {section.steps // optimizer.accumulate}"
+                )
+
+    def _check_shared_trunk(self, discriminator: TransformerDiscriminatorConfig) -> None:
+        if not isinstance(self.generator, TransformerConfig) or self.generator.encoder_layers:
+            raise ValueError("discriminator.from_generator needs a decoder-only transformer as generator")
+        free = {"kind", "dropout", "dtype", "attention", "remat", "tied_embeddings", "lora"}
+        free |= {"kv_heads", "head_width", "mlp_width"}  # compared by what they come to
+        names = [field.name for field in dataclasses.fields(self.generator) if field.name not in free]
+        for name in (*names, "key_value_heads", "head_size", "mlp_size"):
+            mine, theirs = getattr(discriminator, name), getattr(self.generator, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"discriminator.from_generator needs the generator's network: discriminator.{name} is {mine}, "
+                    f"generator.{name} is {theirs}; drop the first, or set both alike"
+                )
+
+
+# What a discriminator that starts from the generator has of its own.
+_OWN_OF_A_TWIN = ("kind", "encoder_layers", "tied_embeddings", "dropout", "lora")
+
+
+def with_twin(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A raw configuration in which a discriminator that starts from the generator has its network.
+
+    Keys of that which it gives itself stay, and whether they agree, `Config` checks.
+    """
+    writer, judge = raw.get("generator"), raw.get("discriminator")
+    if not isinstance(writer, Mapping) or not isinstance(judge, Mapping) or judge.get("kind") != "transformer":
+        return raw
+    try:
+        twin = TypeAdapter(bool).validate_python(judge.get("from_generator", False))
+    except ValidationError:  # told where the key is checked
+        return raw
+    if not twin or writer.get("kind", "transformer") != "transformer":
+        return raw
+    names = {field.name for field in dataclasses.fields(TransformerConfig)} - {*_OWN_OF_A_TWIN}
+    shared = {name: value for name, value in writer.items() if name in names}
+    return {**raw, "discriminator": {**shared, **judge}}

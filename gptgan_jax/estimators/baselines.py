@@ -1,0 +1,163 @@
+"""Returns, and what is taken from them before they weigh a gradient."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gptgan_jax.estimators.families import Experience
+from gptgan_jax.objectives.likelihood import masked_mean
+from gptgan_jax.objectives.shapes import check_arrays
+from gptgan_jax.ranges import BASELINE_DECAY, DISCOUNT, LEARNING_RATE
+from gptgan_jax.types import Array, PyTree
+
+
+def discounted_returns(rewards: Array, mask: Array, discount: float) -> Array:
+    """R_t = r_t + discount * R_{t+1} over the tokens that count: float32 [B, T], bool [B, T] -> float32 [B, T].
+
+    The discount is in [0, 1].
+    """
+    check_arrays("discounted_returns", rewards=(rewards, "float [B, T]"), mask=(mask, "bool [B, T]"))
+    DISCOUNT.check("discount", discount)
+    rewards = jnp.where(mask, rewards, 0.0)
+
+    def step(following: Array, reward: Array) -> tuple[Array, Array]:
+        now = reward + discount * following
+        return now, now
+
+    _, returns = jax.lax.scan(step, jnp.zeros(rewards.shape[0], rewards.dtype), rewards.T, reverse=True)
+    return returns.T
+
+
+def text_means(values: Array, mask: Array) -> Array:
+    """Mean of each text over its tokens: float32 [R, T], bool [R, T] -> [R]; 0 for a text without any."""
+    check_arrays("text_means", values=(values, "float [R, T]"), mask=(mask, "bool [R, T]"))
+    return jnp.where(mask, values, 0.0).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)
+
+
+class Baseline(NamedTuple):
+    """What is expected of a token before it is written; it must not depend on that token or on those after it.
+
+    Then it leaves the expected gradient as it is and takes variance away.
+
+    Attributes:
+        init: width of the hidden states -> state.
+        value: (state, Experience, returns [R, T]) -> float32 [], [R, 1] or [R, T].
+        update: (state, Experience, returns [R, T]) -> state for the next step.
+    """
+
+    init: Callable[[int], PyTree]
+    value: Callable[[Any, Experience, Array], Array]
+    update: Callable[[Any, Experience, Array], PyTree]
+
+
+def no_baseline() -> Baseline:
+    """0."""
+    return Baseline(lambda width: None, lambda state, experience, returns: jnp.float32(0), lambda *_: None)
+
+
+class MovingAverage(NamedTuple):
+    """An exponential moving average with the bias of its start removed."""
+
+    total: Array
+    weight: Array
+
+    @classmethod
+    def zero(cls) -> "MovingAverage":
+        return cls(jnp.float32(0), jnp.float32(0))
+
+    def update(self, value: Array, decay: float) -> "MovingAverage":
+        return MovingAverage(decay * self.total + (1 - decay) * value, decay * self.weight + (1 - decay))
+
+    @property
+    def value(self) -> Array:
+        """The average so far; 0 before the first value."""
+        return self.total / jnp.maximum(self.weight, 1e-8)
+
+
+def moving_average(decay: float = 0.9) -> Baseline:
+    """The average return of earlier steps.
+
+    Args:
+        decay: weight of the past, in [0, 1); 1 would never learn one.
+    """
+    BASELINE_DECAY.check("decay", decay)
+
+    def update(state: MovingAverage, experience: Experience, returns: Array) -> MovingAverage:
+        experience.check("moving_average", returns=(returns, "float [R, T]"))
+        return state.update(masked_mean(returns, experience.sample.mask), decay)
+
+    return Baseline(lambda width: MovingAverage.zero(), lambda state, experience, returns: state.value, update)
+
+
+def leave_one_out() -> Baseline:
+    """The mean return of the other texts that answer the same prompt; with one text a prompt, of the batch's others.
+
+    Kool et al. 2019; of each other text it takes the mean over its tokens.
+
+    Raises:
+        ValueError: when it is traced, where there is no other text.
+    """
+
+    def value(state: None, experience: Experience, returns: Array) -> Array:
+        experience.check("leave_one_out", returns=(returns, "float [R, T]"))
+        experience.check_groups("leave_one_out")
+        means = text_means(returns, experience.sample.mask)
+        size = experience.samples if experience.samples > 1 else len(means)
+        if size < 2:
+            raise ValueError("a leave-one-out baseline needs two texts or more in a batch")
+        groups = means.reshape(-1, size)
+        return ((groups.sum(axis=1, keepdims=True) - groups) / (size - 1)).reshape(-1, 1)
+
+    return Baseline(lambda width: None, value, lambda *_: None)
+
+
+class LearnedValue(NamedTuple):
+    """A linear regression of returns on hidden states, with its optimiser."""
+
+    weights: Array
+    opt_state: PyTree
+
+
+def learned_value(learning_rate: float = 1e-3) -> Baseline:
+    """A value of the prefix: linear in the hidden state that the token is drawn from, learned by squared error.
+
+    The value of a step is that before it learns the step's returns. Hidden states are those of the generator, which
+    moves on: the regression follows it.
+
+    Args:
+        learning_rate: Adam's.
+    """
+    LEARNING_RATE.check("learning_rate", learning_rate)
+    optimizer = optax.adam(learning_rate)
+
+    def init(width: int) -> LearnedValue:
+        weights = jnp.zeros(width + 1)
+        return LearnedValue(weights, optimizer.init(weights))
+
+    def predict(weights: Array, hidden: Array) -> Array:
+        return hidden.astype(jnp.float32) @ weights[:-1] + weights[-1]
+
+    def value(state: LearnedValue, experience: Experience, returns: Array) -> Array:
+        _check_hidden(state, experience, returns)
+        return predict(state.weights, experience.hidden)
+
+    def update(state: LearnedValue, experience: Experience, returns: Array) -> LearnedValue:
+        _check_hidden(state, experience, returns)
+
+        def loss(weights: Array) -> Array:
+            return masked_mean(jnp.square(predict(weights, experience.hidden) - returns), experience.sample.mask)
+
+        updates, opt_state = optimizer.update(jax.grad(loss)(state.weights), state.opt_state, state.weights)
+        return LearnedValue(state.weights + updates, opt_state)
+
+    return Baseline(init, value, update)
+
+
+def _check_hidden(state: LearnedValue, experience: Experience, returns: Array) -> None:
+    experience.check("learned_value", returns=(returns, "float [R, T]"), hidden=(experience.hidden, "float [R, T, D]"))
+    width, known = experience.hidden.shape[-1], state.weights.shape[0] - 1
+    if width != known:
+        raise ValueError(f"learned_value: hidden has {width} numbers a token, and the value was begun with {known}")

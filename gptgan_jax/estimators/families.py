@@ -1,0 +1,110 @@
+"""Estimators of the generator's gradient: what every one of them takes and gives.
+
+There are three families, by the way that the judgement reaches the generator: `PolicyGradient` through the
+log-probabilities of what was written (`policy_gradients`), `Pathwise` through relaxed tokens (`gumbel`), and
+`SelfPlay` through log-probabilities alone, without any discriminator (`spin`). A new estimator is a function that
+returns one of these tuples; docs/extending.md writes one.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gptgan_jax.objectives.shapes import check_arrays
+from gptgan_jax.types import Array, PyTree, Sample
+
+Metrics = dict[str, Array]
+
+
+class Experience(NamedTuple):
+    """What the generator wrote in a step, and what it is paid.
+
+    Attributes:
+        sample: R texts of T tokens, the N texts of a prompt being neighbours. Its `log_probs` are those of the
+            generator before this step's updates, without gradient.
+        rewards: float32 [R, T], paid at each token; at the last one alone where whole texts are judged. Where the
+            estimator asks for `rollouts`: the estimated value of having written each token.
+        hidden: float [R, T, D], the generator's hidden state that each token was drawn from, without gradient.
+        samples: N, texts a prompt. In `loss` with several minibatches, the rows are some of these in any order.
+    """
+
+    sample: Sample
+    rewards: Array
+    hidden: Array
+    samples: int
+
+    def check(self, function: str, **others: tuple[Array, str]) -> None:
+        """Checks the arrays that estimators read, and others that go with them: see `check_arrays`.
+
+        Raises:
+            TypeError, ValueError: one has another type or shape; `function` and the argument are named.
+        """
+        check_arrays(
+            function,
+            rewards=(self.rewards, "float [R, T]"),
+            mask=(self.sample.mask, "bool [R, T]"),
+            **others,
+        )
+
+    def check_groups(self, function: str) -> None:
+        """Raises ValueError if the rows are not `samples` texts for each prompt."""
+        rows = self.sample.mask.shape[0]
+        if rows % self.samples:
+            raise ValueError(f"{function}: {rows} texts are not {self.samples} for each prompt")
+
+
+class PolicyGradient(NamedTuple):
+    """Score-function estimators: the gradient of log-probabilities, weighted by advantages.
+
+    Attributes:
+        init: width of the hidden states -> state, carried in `GanState.estimator`.
+        advantages: (state, Experience) -> (advantages float32 [R, T], new state, metrics); once a step.
+        loss: (log_probs float32 [R, T], Experience, advantages) -> float32 []: a surrogate of which only the gradient
+            means something, averaged over texts. `log_probs` are differentiable and 0 outside the mask.
+        samples: N, texts written for each prompt.
+        rollouts: continuations of every prefix whose judgement estimates the value of a token; 0 is none.
+        epochs: passes over the texts of a step.
+        minibatches: updates a pass.
+        whole_texts: its advantages are those of whole texts, so that rewards should be paid at the last token alone.
+    """
+
+    init: Callable[[int], PyTree]
+    advantages: Callable[[PyTree, Experience], tuple[Array, PyTree, Metrics]]
+    loss: Callable[[Array, Experience, Array], Array]
+    samples: int = 1
+    rollouts: int = 0
+    epochs: int = 1
+    minibatches: int = 1
+    whole_texts: bool = False
+
+
+class Pathwise(NamedTuple):
+    """Estimators that differentiate the judgement itself, through tokens made continuous.
+
+    Attributes:
+        init: width of the hidden states -> state.
+        relax: (state, key, logits float32 [R, T, V], tokens int32 [R, T]) -> float32 [R, T, V], what the discriminator
+            reads in place of the tokens that were drawn from those logits; differentiable in the logits.
+        advance: state -> (state of the next step, metrics).
+    """
+
+    init: Callable[[int], PyTree]
+    relax: Callable[[PyTree, Array, Array, Array], Array]
+    advance: Callable[[PyTree], tuple[PyTree, Metrics]]
+
+
+class SelfPlay(NamedTuple):
+    """Estimators without a discriminator: real text against text of an earlier generator, the reference.
+
+    Attributes:
+        init: width of the hidden states -> state.
+        loss: (real, reference's real, written, reference's written), log-probabilities float32 [B] of whole texts
+            -> (float32 [], metrics).
+        refresh: state -> (new state, bool []: whether the generator of now becomes the reference first).
+    """
+
+    init: Callable[[int], PyTree]
+    loss: Callable[[Array, Array, Array, Array], tuple[Array, Metrics]]
+    refresh: Callable[[PyTree], tuple[PyTree, Array]]
+
+
+Estimator = PolicyGradient | Pathwise | SelfPlay

@@ -1,0 +1,62 @@
+"""GRPO (Shao et al. 2024): a text against those that answer the same prompt."""
+
+import jax.numpy as jnp
+
+from gptgan_jax.estimators.baselines import discounted_returns, text_means
+from gptgan_jax.estimators.families import Experience, Metrics, PolicyGradient
+from gptgan_jax.estimators.policy_gradients import Ratio, clipped_surrogate
+from gptgan_jax.ranges import DISCOUNT, EPOCHS, GROUP, MINIBATCHES
+from gptgan_jax.types import Array
+
+
+def grpo(
+    samples: int = 8,
+    discount: float = 1.0,
+    deviation: bool = True,
+    length_normalised: bool = False,
+    clip: float = 0.2,
+    epochs: int = 1,
+    minibatches: int = 1,
+    ratio: Ratio = "token",
+) -> PolicyGradient:
+    """Group-relative policy optimisation (Shao et al. 2024, arXiv:2402.03300): a return against those of its group.
+
+    With g_i the mean over the tokens of text i of its returns, A_t = (R_t - mean of g) / std of g over the N texts of
+    the prompt, and the loss is `clipped_surrogate`.
+
+    The mean includes the text itself, so without `deviation` the expected gradient is (N - 1)/N times the exact one.
+    Dividing by the group's deviation gives every prompt the same weight, however much its texts differ: a bias, and
+    for a discriminator's noisy rewards an amplifier (Liu et al. 2025, "Dr. GRPO", arXiv:2503.20783).
+
+    Args:
+        samples: texts a prompt, N, at least 2.
+        discount: in [0, 1].
+        deviation: divide by the standard deviation of the group's returns.
+        length_normalised: average over a text's tokens, as the paper does, which favours long bad and short good texts.
+        clip, epochs, minibatches, ratio: see `ppo`.
+    """
+    GROUP.check("samples", samples)
+    DISCOUNT.check("discount", discount)
+    EPOCHS.check("epochs", epochs)
+    MINIBATCHES.check("minibatches", minibatches)
+    clipped = clipped_surrogate(clip, ratio)
+
+    def advantages(state: None, experience: Experience) -> tuple[Array, None, Metrics]:
+        experience.check("grpo")
+        if experience.samples != samples:
+            raise ValueError(f"grpo: experience.samples is {experience.samples}, and the estimator's is {samples}")
+        experience.check_groups("grpo")
+        mask = experience.sample.mask
+        returns = discounted_returns(experience.rewards, mask, discount)
+        groups = text_means(returns, mask).reshape(-1, samples)
+        mean = jnp.repeat(groups.mean(axis=1), samples)[:, None]
+        advantages = returns - mean
+        if deviation:
+            deviations = jnp.repeat(groups.std(axis=1), samples)[:, None]
+            # Of equal returns a rounded mean leaves a deviation of its own, which would make advantages of nothing.
+            advantages = jnp.where(deviations > 1e-5 * jnp.abs(mean), advantages / (deviations + 1e-6), 0.0)
+        if length_normalised:
+            advantages = advantages / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+        return advantages, None, {"baseline": groups.mean(), "group_deviation": groups.std(axis=1).mean()}
+
+    return PolicyGradient(lambda width: None, advantages, clipped, samples, 0, epochs, minibatches, ratio == "sequence")

@@ -1,0 +1,34 @@
+"""PPO (Schulman et al. 2017): several updates from the texts of a step, as long as the generator stays near."""
+
+from gptgan_jax.estimators.baselines import Baseline, moving_average
+from gptgan_jax.estimators.families import PolicyGradient
+from gptgan_jax.estimators.policy_gradients import Ratio, clipped_surrogate, with_baseline
+from gptgan_jax.ranges import EPOCHS, MINIBATCHES
+
+
+def ppo(
+    discount: float = 1.0,
+    baseline: Baseline | None = None,
+    clip: float = 0.2,
+    epochs: int = 4,
+    minibatches: int = 1,
+    ratio: Ratio = "token",
+) -> PolicyGradient:
+    """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347): several updates from the texts of a step.
+
+    A_t = R_t - baseline, as in `reinforce`, and the loss is `clipped_surrogate`. The first update's gradient is
+    REINFORCE's; later ones weigh by probability ratios.
+
+    Args:
+        discount: in [0, 1].
+        baseline: default: `moving_average()`.
+        clip, ratio: see `clipped_surrogate`.
+        epochs: passes over the texts.
+        minibatches: updates a pass; must divide the texts of a step.
+    """
+    EPOCHS.check("epochs", epochs)
+    MINIBATCHES.check("minibatches", minibatches)
+    estimator = with_baseline(discount, baseline or moving_average())
+    return estimator._replace(
+        loss=clipped_surrogate(clip, ratio), epochs=epochs, minibatches=minibatches, whole_texts=ratio == "sequence"
+    )

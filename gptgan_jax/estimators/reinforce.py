@@ -1,0 +1,19 @@
+"""REINFORCE (Williams 1992): the return of each token, less what was expected."""
+
+from gptgan_jax.estimators.baselines import Baseline, moving_average
+from gptgan_jax.estimators.families import PolicyGradient
+from gptgan_jax.estimators.policy_gradients import with_baseline
+
+
+def reinforce(discount: float = 1.0, baseline: Baseline | None = None) -> PolicyGradient:
+    """REINFORCE (Williams 1992, doi:10.1007/BF00992696): A_t = R_t - baseline, loss -1/R sum A_t log p(y_t | y_<t).
+
+    With discount = 1 the expected gradient is that of the expected sum of rewards, exactly. With discount < 1 each
+    token is credited with a shortened future, as ScratchGAN (d'Autume et al. 2019, arXiv:1905.09922) does with .23: a
+    bias that buys variance.
+
+    Args:
+        discount: in [0, 1].
+        baseline: default: `moving_average()`.
+    """
+    return with_baseline(discount, baseline or moving_average())

@@ -1,0 +1,21 @@
+"""RLOO (Kool et al. 2019; Ahmadian et al. 2024): the other texts of a prompt are the baseline."""
+
+from gptgan_jax.estimators.baselines import leave_one_out
+from gptgan_jax.estimators.families import PolicyGradient
+from gptgan_jax.estimators.policy_gradients import with_baseline
+from gptgan_jax.ranges import GROUP
+
+
+def rloo(samples: int = 4, discount: float = 1.0) -> PolicyGradient:
+    """REINFORCE leave-one-out: A_t = R_t - mean of the mean returns of the prompt's N - 1 other texts.
+
+    Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free"; Ahmadian et al. 2024, arXiv:2402.14740.
+
+    With discount = 1 the expected gradient is exact.
+
+    Args:
+        samples: texts a prompt, at least 2.
+        discount: in [0, 1].
+    """
+    GROUP.check("samples", samples)
+    return with_baseline(discount, leave_one_out())._replace(samples=samples)

@@ -1,0 +1,59 @@
+"""Likelihood of generated texts, weighted: MaliGAN (Che et al. 2017), cooperative training (Lamprier et al. 2022)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gptgan_jax.estimators.families import Experience, Metrics, PolicyGradient
+from gptgan_jax.estimators.policy_gradients import surrogate
+from gptgan_jax.ranges import SAMPLES, WEIGHTS_BASELINE
+from gptgan_jax.types import Array, PyTree
+
+
+def maligan(samples: int = 1, baseline: float = 1.0) -> PolicyGradient:
+    """Maximum-likelihood augmented GAN (Che et al. 2017, arXiv:1702.07983): likelihood of texts weighted by D/(1 - D).
+
+    A_t = N w - baseline at every token of a text, with w = softmax over the N texts of their total reward. With the
+    logit as reward, exp(reward) = D/(1 - D) is the density ratio of data and generator where D is right, and the
+    weights, normalised to sum to 1, make the texts stand for real ones. Normalising is a bias of order 1/N.
+
+    Args:
+        samples: texts a prompt; weights are normalised over them, or over the batch where it is 1.
+        baseline: taken from N times each weight; 1 centres them, and any leaves the expected gradient as it is.
+    """
+    SAMPLES.check("samples", samples)
+    WEIGHTS_BASELINE.check("baseline", baseline)
+    return PolicyGradient(lambda width: None, _normalised_weights(baseline), surrogate, samples, whole_texts=True)
+
+
+def weighted_likelihood(samples: int = 1) -> PolicyGradient:
+    """Cooperative training: likelihood of generated texts, weighted by the probability D that they are real.
+
+    Lamprier et al. 2022, "Generative cooperative networks for natural language generation" (PMLR 162, 11891-11905).
+    A_t = N w at every token of a text, with w = softmax over the N texts of their total reward. The target is
+    p(x) D(x), and with log D as reward the normalised weights exp(reward) draw from it. Normalising is a bias of order
+    1/N.
+
+    Args:
+        samples: texts a prompt; weights are normalised over them, or over the batch where it is 1.
+    """
+    SAMPLES.check("samples", samples)
+    return PolicyGradient(lambda width: None, _normalised_weights(0.0), surrogate, samples, whole_texts=True)
+
+
+def _normalised_weights(baseline: float) -> Callable[[PyTree, Experience], tuple[Array, PyTree, Metrics]]:
+    """Advantages N softmax(total reward) - baseline over the N texts of a prompt, or over the batch."""
+
+    def advantages(state: PyTree, experience: Experience) -> tuple[Array, PyTree, Metrics]:
+        experience.check("advantages")
+        experience.check_groups("advantages")
+        mask = experience.sample.mask
+        totals = jnp.where(mask, experience.rewards, 0.0).sum(axis=1)
+        size = experience.samples if experience.samples > 1 else len(totals)
+        weights = jax.nn.softmax(totals.reshape(-1, size), axis=1)
+        effective = 1 / (size * jnp.square(weights).sum(axis=1))
+        advantages = (size * weights - baseline).reshape(-1, 1)
+        return jnp.broadcast_to(advantages, mask.shape), state, {"effective_share": effective.mean()}
+
+    return advantages

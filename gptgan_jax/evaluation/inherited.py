@@ -1,0 +1,112 @@
+"""The baselines of a run that took its generator from another: that run's own figures, copied.
+
+A run with `init_from` another run and no likelihood phase has no likelihood column to be compared with; the run that it
+started from has. Where both were judged by the same text and in the same way, those columns are as good here.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from gptgan_jax.config import Config
+from gptgan_jax.config.files import difference
+from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Score, Sweep
+from gptgan_jax.pretrained.hub import is_model
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.held_out import same_held_out
+
+BASELINES = ("likelihood", "continued")
+NOTE = "Baselines: "
+
+
+def own_columns(evaluation: Evaluation) -> list[Column]:
+    """Those of the run's own checkpoints."""
+    return [column for column in evaluation.columns if not column.run]
+
+
+def with_baselines(evaluation: Evaluation, folder: RunFolder, config: Config, say: Callable[[str], None]) -> Evaluation:
+    """The evaluation with the likelihood and continued columns, and cells, of the run that this one started from.
+
+    What was copied earlier is copied anew, and stays where it can't be. A note says which, or why there are none.
+
+    Args:
+        evaluation: of the run.
+        folder: of the run.
+        config: of the run.
+        say: takes one line of news at a time.
+    """
+    if config.init_from is None or config.likelihood.steps or is_model(config.init_from):
+        return evaluation
+    source = RunFolder(Path(config.init_from))
+    notes = [note for note in evaluation.notes if not note.startswith(NOTE)]
+    try:
+        theirs, there = _comparable(folder, config, source)
+    except UserError as error:
+        if len(own_columns(evaluation)) < len(evaluation.columns):
+            return evaluation
+        say(f"no baselines: {error}")
+        return replace(evaluation, notes=[*notes, f"{NOTE}none; {error}."])
+    own = [column.name for column in own_columns(evaluation)]
+    copied = [
+        replace(column, run=str(source.path))
+        for column in theirs.columns
+        if column.name in BASELINES and column.name not in own and not column.run
+    ]
+    names = [column.name for column in copied]
+    if not names:
+        return replace(evaluation, notes=[*notes, f"{NOTE}none; {source.path} has none to copy."])
+    swept = _swept(evaluation.sweep, theirs.sweep, names)
+    parts = "figures and sweep" if evaluation.sweep is not None and swept is not evaluation.sweep else "figures"
+    note = (
+        f"{NOTE}{' and '.join(names)}: {parts} copied from {source.path}, which this run started from (its checkpoint "
+        f"{config.init_checkpoint}); judged by the same held-out text and settings."
+    )
+    # Texts in one row of the samples come from equal keys.
+    shown = {name: theirs.shown[name] for name in names if name in theirs.shown and there.seed == config.seed}
+    return replace(
+        evaluation,
+        columns=[*copied, *own_columns(evaluation)],
+        scores=[_joined(score, theirs.scores, names) for score in evaluation.scores],
+        shown=shown | {name: texts for name, texts in evaluation.shown.items() if name not in names},
+        notes=[*notes, note],
+        sweep=swept,
+    )
+
+
+def _comparable(folder: RunFolder, config: Config, source: RunFolder) -> tuple[Evaluation, Config]:
+    """The other run's evaluation and configuration.
+
+    Raises:
+        UserError: with the reason why it can't stand beside this run's.
+    """
+    if not source.config_file.is_file():
+        raise UserError(f"{source.path}, which this run started from, is not there any more")
+    theirs, there = Evaluation.load(source.path), source.read_config()
+    if theirs is None:
+        raise UserError(f"{source.path}, which this run started from, has not been evaluated; evaluate it, then this")
+    changes = [line for line in difference(there, config) if line.startswith("evaluation.")]
+    if changes:
+        raise UserError(f"{source.path}, which this run started from, is judged otherwise ({changes[0]})")
+    if not same_held_out(source.path, folder.path):
+        raise UserError(f"{source.path}, which this run started from, is judged by other text")
+    return theirs, there
+
+
+def _joined(score: Score, theirs: list[Score], names: list[str]) -> Score:
+    """A row with the other run's values, where that measured in the same way."""
+    own = {name: value for name, value in score.values.items() if name not in names}
+    same = [other for other in theirs if replace(other, values={}) == replace(score, values={})]
+    copied = {name: other.values[name] for other in same for name in names if name in other.values}
+    return replace(score, values=copied | own)
+
+
+def _swept(sweep: Sweep | None, theirs: Sweep | None, names: list[str]) -> Sweep | None:
+    """The sweep with the other run's cells, where both measured the same things in the same way over one grid."""
+    if sweep is None or theirs is None or replace(sweep, cells=[]) != replace(theirs, cells=[]):
+        return sweep
+    grids = [{(cell.temperature, cell.top_p) for cell in one.cells if cell.column != REAL} for one in (sweep, theirs)]
+    if grids[0] != grids[1]:
+        return sweep
+    copied = [cell for name in names for cell in theirs.cells if cell.column == name]
+    return replace(sweep, cells=[*copied, *(cell for cell in sweep.cells if cell.column not in names)])

@@ -1,0 +1,1 @@
+"""A run's generator for other programs: Hugging Face folders, StableHLO, TensorFlow, each with a model card."""

@@ -1,0 +1,115 @@
+"""The model card (README.md) of an exported generator: what it is, how to use it, its data, scores and settings."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gptgan_jax.config import Config
+from gptgan_jax.config.files import to_yaml
+from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.results import Evaluation
+from gptgan_jax.models.generators import parameter_summary
+from gptgan_jax.pretrained.hub import HUB, is_model
+from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, to_markdown
+from gptgan_jax.reports.tables import table_of_scores
+from gptgan_jax.runs.checkpoints import Saved
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.types import Params
+
+# A path from the root, without its last part: where a user's files lie is no business of a card's reader.
+FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s,;]+/)+")
+# The same as a setting, such as hf:/home/somebody/model.
+PATH = re.compile(r"([a-z]*:)?(/.*)")
+HEAD: dict[str, dict[str, Any]] = {
+    "hf": {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["gptgan_jax"]},
+    "stablehlo": {"tags": ["gptgan_jax", "stablehlo"]},
+    "savedmodel": {"library_name": "tf", "tags": ["gptgan_jax"]},
+}
+# A run may start from a run that starts from a run.
+MOST_STARTS = 20
+
+
+def model_card(kind: str, config: Config, params: Params, saved: Saved, evaluation: Evaluation | None, use: str) -> str:
+    """The card as Markdown.
+
+    Args:
+        kind: hf, stablehlo or savedmodel.
+        config: of the run.
+        params: the generator's.
+        saved: the checkpoint that they are of.
+        evaluation: of the run, where it was judged.
+        use: a Python program that writes a text.
+    """
+    network = config.generator
+    shape = f"{network.kind}, layers: {network.layers}, {parameter_summary(params)}"
+    blocks: list[Block] = [
+        Heading(config.name, 1),
+        Paragraph(
+            f"A text generator ({shape}), trained by gptgan_jax: checkpoint {saved.phase}/{saved.step}. "
+            f"It writes texts of at most {config.data.max_length} tokens."
+        ),
+        Heading("Use"),
+        Code(use.rstrip("\n"), "python"),
+        Heading("Data"),
+        Bullets(tuple(f"{name}: {value}" for name, value in _data(config).items())),
+        Heading("Scores"),
+        *_scores(saved, evaluation),
+        Heading("Settings"),
+        Code(yaml.safe_dump(_plain(config), sort_keys=False).rstrip("\n"), "yaml"),
+    ]
+    base = base_model(config)
+    head = HEAD[kind] | ({} if base is None else {"base_model": base})
+    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{to_markdown(blocks)}"
+
+
+def base_model(config: Config) -> str | None:
+    """The name of the model that a run, or the run that it starts from, starts from: a hub's, or the file's alone."""
+    source = config.init_from
+    for _ in range(MOST_STARTS):
+        if source is None:
+            return None
+        if is_model(source):
+            return source.removeprefix(HUB).partition("@")[0] if source.startswith(HUB) else _name_alone(source)
+        try:
+            source = RunFolder(Path(source)).read_config().init_from
+        except UserError:  # it is not there any more
+            return None
+    return None
+
+
+def _scores(saved: Saved, evaluation: Evaluation | None) -> list[Block]:
+    if evaluation is None:
+        return [Paragraph("Not judged yet: gptgan evaluate RUN, and another export, would say.")]
+    here = [column.name for column in evaluation.columns if column.checkpoint == f"{saved.phase}/{saved.step}"]
+    which = f"This checkpoint is the column {here[0]}." if here else "None of the columns is this checkpoint."
+    notes = tuple(FOLDERS.sub("", note) for note in evaluation.notes)
+    return [Paragraph(which), table_of_scores(evaluation.scores, evaluation.means_something), Bullets(notes)]
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """The configuration as plain data, files by their last part."""
+    return _names_alone(yaml.safe_load(to_yaml(config)))
+
+
+def _names_alone(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: _names_alone(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_names_alone(value) for value in tree]
+    if isinstance(tree, str) and (path := PATH.fullmatch(tree)):
+        return (path[1] or "") + os.path.basename(path[2].rstrip("/"))
+    return tree
+
+
+def _name_alone(source: str) -> str:
+    """The last part of a path, without what kind of model it names."""
+    return os.path.basename(source.partition(":")[2].rstrip("/"))
+
+
+def _data(config: Config) -> dict[str, Any]:
+    """What the configuration says of its text, what kind it is first."""
+    data = _plain(config)["data"]
+    return {name: data[name] for name in ("kind", *data) if data[name] is not None}

@@ -1,1 +1,0 @@
-"""Models in and out: Hugging Face folders, StableHLO, TensorFlow. Neither PyTorch nor transformers is imported."""
