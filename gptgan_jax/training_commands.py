@@ -47,7 +47,7 @@ def train(arguments: Sequence[str]) -> int:
         print(_TRAIN_HELP + describe_keys())
         return 0
     if not arguments or arguments[0].startswith("-"):
-        raise UserError("give a config first: gptgan train CONFIG [--key.path value ...]; some are in configs/")
+        raise UserError("give a config first: gptgan train CONFIG [--key.path value ...], such as quickstart")
     seeds_text, overrides = taken(arguments[1:], "--seeds")
     profiled, overrides = taken(overrides, "--profile")
     distributed, overrides = taken(overrides, "--distributed", optional=True)

@@ -476,3 +476,18 @@ def test_a_key_given_to_a_section_leaves_the_sections_own_defaults(tmp_path: Pat
     path.write_text("seed: 1\n")
     optimizer = load_config(path, ["--adversarial.generator_optimizer.clip_norm", "5"]).adversarial.generator_optimizer
     assert (optimizer.learning_rate, optimizer.clip_norm) == (1e-4, 5.0)
+
+
+def test_the_projects_own_configs_go_by_their_names_wherever_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an installed package has them; a file of one's own of that name comes first."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("spin", "spin.yaml", "configs/spin.yaml"):
+        config = load_config(name)
+        assert config.objective.estimator.kind == "spin"
+        assert config.name == "spin"
+    with pytest.raises(UserError, match="no such config file"):
+        load_config("elsewhere/spin.yaml")
+    Path("spin.yaml").write_text("seed: 7", encoding="utf-8")
+    assert load_config("spin.yaml").seed == 7

@@ -21,6 +21,9 @@ from gptgan_jax.data.tokenizers import FileTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.pretrained.hub import from_the_root, is_model, with_network
 
+OWN = Path(__file__).parents[1] / "configs"
+"""The project's own configurations."""
+
 # More values than any configuration has; of anchors in anchors a few lines can make more than a memory holds.
 LARGEST = 10_000
 # Top-level keys that had another name in earlier versions, whose run folders still have it.
@@ -33,7 +36,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), run_code: bool 
     """Reads a YAML file, applies overrides `--key.path value` or `--key.path=value`, and checks everything.
 
     Args:
-        path: of the file.
+        path: of the file, or the name of one of the project's own, such as quickstart.
         overrides: over what it says.
         run_code: import the module that `objective.estimator.factory` names, if it does, to check it too, and look
             into the model that `init_from` names. Not for a file that the user hasn't chosen to train with, such as
@@ -49,6 +52,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), run_code: bool 
     if not raw.get("name"):
         raw["name"] = path.stem
     return with_absolute_paths(config_from(raw, str(path), run_code))
+
+
+def file_of(path: str | Path) -> Path:
+    """A file, or where there is none the project's own of that name: quickstart, configs/quickstart.yaml."""
+    path = Path(path)
+    own = OWN / f"{path.name.removesuffix('.yaml')}.yaml"
+    return own if not path.exists() and path.parent in (Path(), Path("configs")) and own.is_file() else path
 
 
 def override(raw: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -187,9 +197,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: a missing or malformed file, or one that holds something else.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+        raw = yaml.load(file_of(path).read_text(encoding="utf-8"), _UniqueKeyLoader)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such config file; the project's own are in configs/") from None
+        near = difflib.get_close_matches(path.stem, [one.stem for one in OWN.glob("*.yaml")], 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"{path}: no such config file; {meant}the project's own are in {OWN}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give a YAML file") from None
     except UnicodeDecodeError as error:

@@ -319,7 +319,8 @@ a missing comparison      | compare no.yaml          | no.yaml: no such config f
 a comparison of no seeds  | compare tiny.yaml --seeds 0 | --seeds '0' should be a whole number, at least 1
 no config                 | train                    | give a config first: gptgan train CONFIG
 an override for a config  | train --seed 1           | give a config first
-a config that is missing  | train no.yaml            | no.yaml: no such config file; the project's own are in configs/
+a config that is missing  | train no.yaml            | no.yaml: no such config file; the project's own are in
+a config misspelt         | train quikstart          | quikstart: no such config file; did you mean quickstart?
 a directory as config     | train runs               | runs: Is a directory; give a YAML file
 a config inside a file    | train tiny.yaml/x        | tiny.yaml/x
 sample of nothing         | sample runs/missing      | runs/missing is no run folder: it has no config.yaml
