@@ -80,5 +80,5 @@ def _cumulative(weights: Array) -> Array:
     sums = functools.partial(jnp.cumsum, axis=1)
     if weights.shape[1] > BLOCK:
         return sums(weights)
-    # Of few weights, a product by a triangle of ones takes less time there.
+    # For few weights, a product by a triangle of ones takes less time there.
     return jax.lax.platform_dependent(weights, cpu=lambda w: w @ jnp.triu(jnp.ones((w.shape[1],) * 2)), default=sums)

@@ -55,7 +55,7 @@ DIMENSIONS: dict[tuple[str, str], tuple[str | None, ...]] = {
     ("inputs", "kernel"): ("width", None),
 }
 OTHER_KERNELS: tuple[str | None, ...] = ("width", None)
-"""Of the convolutions and fully connected layers of the small discriminators."""
+"""Parameters of the convolutions and fully connected layers of the small discriminators."""
 
 
 @config_dataclass
@@ -156,7 +156,7 @@ def state_shardings(state: PyTree, mesh: Mesh) -> PyTree:
 
 
 def rows_sharding(mesh: Mesh) -> NamedSharding:
-    """Of the arrays of a batch: their rows over `data` and `fsdp`."""
+    """The sharding of a batch's arrays: their rows over `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(AXES_OF["rows"]))
 
 

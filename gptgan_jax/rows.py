@@ -107,4 +107,4 @@ class PartOfRows(Rows):
 
 
 ALL_ROWS = Rows()
-"""Of a program that sees the whole batch."""
+"""The rows of a program that sees the whole batch."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gptgan_jax.runs.experiment import Writer
     from gptgan_jax.runs.folder import RunFolder
 
-# Of one call; they are held in memory.
+# The most texts of one call; they are held in memory.
 MOST_TEXTS = 1_000_000
 CHECKPOINT_HELP = (
     "best (default: least validation loss in the last phase that trained the generator), last, "

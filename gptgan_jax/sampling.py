@@ -259,7 +259,7 @@ def rollout_values(
             continuations of a row are neighbours, and begin with the first `shared` tokens of that row of `written`.
         temperature: that the continuations are written at.
         rows: where these R are a device's share of more.
-        stretches: how many programs the tokens are parted into; in each `shared` is one number. Of use where `value`
+        stretches: how many programs the tokens are parted into; in each `shared` is one number. Useful where `value`
             reads what is shared once; each takes time to compile.
 
     Returns:
@@ -337,7 +337,7 @@ def resample(
 ) -> Sample:
     """Writes texts from the residual energy-based model p(x) exp(energy(x)) / Z (Deng et al. 2020).
 
-    Of `candidates` texts that the generator writes for each prompt, one is drawn in proportion to exp(energy): exact as
+    The generator writes `candidates` texts for each prompt, and one is drawn in proportion to exp(energy): exact as
     their number grows. With a discriminator's logit as energy, trained by cross-entropy against this generator, the
     model is that of the data where the discriminator is right.
 

@@ -101,7 +101,7 @@ class WholeCharacters:
 
     @property
     def text(self) -> str:
-        """Of all tokens."""
+        """The text of all tokens."""
         return self._tokenizer.decode(self._ids)
 
     def _new(self, text: str) -> str:

@@ -63,7 +63,7 @@ def policy_update(
 
 
 def _mean_pay(game: Game, rewards: Array, mask: Array) -> Array:
-    """Of a token where every token is paid, else of a text."""
+    """The mean pay of a token where every token is paid, else of a text."""
     paid = jnp.where(mask, rewards, 0.0).sum()
     return paid / (mask.sum() if game.dense or game.pays_values else mask.shape[0])
 

@@ -49,7 +49,7 @@ class Learning(NamedTuple):
 
     @classmethod
     def of(cls, generator_config: Any, discriminator_config: Any) -> "Learning":
-        """Of two networks by their configurations; everything learns where they have no adapters."""
+        """What learns in two networks, by their configurations; everything where they have no adapters."""
         return cls(_learns(generator_config), _learns(discriminator_config, NEW))
 
     @property

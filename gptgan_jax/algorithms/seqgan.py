@@ -18,7 +18,7 @@ from gptgan_jax.sampling import rollout_values
 from gptgan_jax.types import Array, Batch, GanState, Sample
 
 STRETCHES = 4
-"""Of texts whose continuations are scored: with 4, 57 % of their tokens are read; never below 50 %."""
+"""Parts of a text whose continuations are scored together: with 4, 57 % of their tokens are read; never below 50 %."""
 
 
 def rollout_rewards(
@@ -26,7 +26,7 @@ def rollout_rewards(
 ) -> Array:
     """Q(y_<t, y_t) of each token that was written, [R, T]: what the texts that go on from it are paid, on average.
 
-    Of this program's own rows.
+    Covers this program's own rows.
     """
     prompts = repeated(batch, game.samples)
     continued = repeated(prompts, rollouts)

@@ -141,7 +141,7 @@ class Compiler:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the programs, in the order of the run."""
+        """The phases of the programs, in the order of the run."""
         return (*self.phases, SAMPLER)
 
     def program(self, name: str) -> Program:

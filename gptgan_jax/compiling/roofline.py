@@ -48,7 +48,7 @@ class Roofline:
 
     @property
     def communication_share(self) -> float:
-        """Of the step in which nothing overlaps."""
+        """Seconds of the step if nothing overlaps."""
         return self.communication / self.in_turn if self.in_turn else 0.0
 
 

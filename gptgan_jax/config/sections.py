@@ -26,7 +26,7 @@ from gptgan_jax.ranges import DEMONSTRATIONS, GAME, LABEL_SMOOTHING
 from gptgan_jax.schema import config_dataclass, key
 
 Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
-# Of one config or comparison: as many runs are trained one after another.
+# The most runs that one config or comparison trains, one after another.
 MOST_SEEDS = 1000
 EmbedderName = Literal["language_model", "minilm"]
 TaskName = Literal["summary", "answer", "dialogue"]

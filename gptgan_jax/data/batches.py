@@ -42,7 +42,7 @@ class Ragged:
         return self.tokens[self.offsets[i] : self.offsets[i + 1]]
 
     def lengths(self, documents: np.ndarray) -> np.ndarray:
-        """Of some of the sequences, 0 for the index -1: int64 [N] -> int64 [N]."""
+        """The lengths of some of the sequences, 0 for the index -1: int64 [N] -> int64 [N]."""
         return np.where(documents < 0, 0, self.offsets[documents + 1] - self.offsets[documents])
 
     def subset(self, documents: np.ndarray) -> "Ragged":

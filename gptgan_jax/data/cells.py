@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Of a value in a message, in characters.
+# The longest value in a message, in characters.
 LONGEST_SHOWN = 80
 _WHOLE = re.compile(r"-?[0-9]+")
 _NO_LABEL = re.compile(r"\s*|-1(\.0+)?")

@@ -18,7 +18,7 @@ import numpy as np
 from gptgan_jax.data.chat_templates import Prompt, prompt_text
 from gptgan_jax.errors import UserError
 
-# Of a held-out split; above it a note becomes an alarm.
+# The share of a held-out split above which a note becomes an alarm.
 SHARED_AT_MOST = 0.01
 ALARM = "ALARM: "
 # An alarm by which no figure means what it seems to.

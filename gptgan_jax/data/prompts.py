@@ -49,7 +49,7 @@ def cut_prompt(
 ) -> EncodedPrompt:
     """A prompt within `longest` tokens.
 
-    Of a conversation the earliest turns go first. Of the last turn the end or the beginning is kept. What a chat
+    A conversation loses its earliest turns first. The last turn keeps its end or its beginning. What a chat
     template writes around it stays whole: it says whose turn it is, and opens the answer.
 
     Args:

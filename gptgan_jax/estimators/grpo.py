@@ -53,7 +53,7 @@ def grpo(
         advantages = returns - mean
         if deviation:
             deviations = jnp.repeat(groups.std(axis=1), samples)[:, None]
-            # Of equal returns a rounded mean leaves a deviation of its own, which would make advantages of nothing.
+            # Where returns are equal, rounding their mean leaves a deviation, which would make advantages of nothing.
             advantages = jnp.where(deviations > 1e-5 * jnp.abs(mean), advantages / (deviations + 1e-6), 0.0)
         if length_normalised:
             advantages = advantages / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)

@@ -89,7 +89,7 @@ def _read(file: Path, data: object, classes: tuple[str, ...]) -> Split:
     text_column, prompt_column, label_column = "text", None, "label"
     if isinstance(data, HfData):
         text_column, label_column = data.text_column, data.label_column or label_column
-        # Of a conversation the text is read; what it answers is in the same column.
+        # A conversation's text is read here; what it answers is in the same column.
         prompt_column = text_column if data.prompts_from == text_column else None
     rows = open_rows(where, form, None, where, where, False)
     labelled = label_column if label_column in rows.columns() else None

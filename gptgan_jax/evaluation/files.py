@@ -19,7 +19,7 @@ from gptgan_jax.evaluation.scores import Ruler, judge_figures, text_figures
 from gptgan_jax.evaluation.texts import TextSet
 from gptgan_jax.runs.held_out import text_hashes
 
-# Of each text, the tokens that the judge reads; n-grams are of whole texts.
+# The tokens of a text that the language model reads; n-grams are of whole texts.
 LONGEST = 128
 VOCABULARY = 20_000
 FEWEST_REFERENCES = 6
@@ -71,7 +71,7 @@ def evaluate_files(
         *skipped,
         *more_skipped,
         *unit_notes(unit, of_text, "--unit", "N-grams and tokens are"),
-        f"Of the {len(real)} references, {len(compared)} are compared with, {len(scored)} are scored as real text"
+        f"{len(compared)} of the {len(real)} references are compared with, {len(scored)} are scored as real text"
         + ("." if seen else f", and {len(learned)} train the judge. With --training the judge has text of its own."),
     ]
     copied = None

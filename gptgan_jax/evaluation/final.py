@@ -112,7 +112,7 @@ class Subject:
 
     @cached_property
     def unit(self) -> Unit:
-        """Of n-grams; where it is not asked for, that of real text."""
+        """The unit of n-grams; where none is asked for, that of real text."""
         prompts = self.references.prompt_texts(self.run.tokenizer) if self.run.conditional else []
         return unit_for(self.run.config.evaluation.unit, self.reference_texts.texts, prompts)
 
@@ -276,7 +276,7 @@ class _Measure:
             self.held_out_on += f", {100 * in_training:.0f} % OF THEM IN THE TRAINING TEXT"
 
     def model(self, model: Model) -> tuple[list[Figure], list[str]]:
-        """Of a model, and a few of its texts."""
+        """The scores of a model, and a few of its texts."""
         written = model.write(self.count, self.drawing)
         held_out = model.likelihood(self.text.test, self.drawing)
         figures = self._figures(written.as_set(), held_out, written.log_probs)
@@ -287,14 +287,14 @@ class _Measure:
         return figures, written.texts
 
     def _obedience(self, texts: TextSet, asked_by: TokenisedSplit) -> list[Figure]:
-        """Of texts that answer a split's prompts in turn, where these are labels."""
+        """How far texts that answer a split's prompts in turn obey these, where they are labels."""
         if not self.run.config.label_prompts or asked_by.labels is None:
             return []
         asked = np.resize(asked_by.labels, len(texts))
         return obedience_figures(texts, asked, self.classifier, self.run, self.drawn)
 
     def real_text(self) -> list[Figure]:
-        """Of real text; its likelihood is that under its own source."""
+        """The scores of real text; its likelihood is that under its own source."""
         held_out = None
         if self.source_of_test is not None:
             held_out = HeldOut(-self.source_of_test, np.diff(self.test.targets.offsets))

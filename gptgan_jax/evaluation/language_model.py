@@ -26,7 +26,7 @@ from gptgan_jax.optimizers import OptimizerConfig, build_optimizer
 from gptgan_jax.types import Array, Batch, Params, Vocabulary, unconditional_batch
 
 CHECK_EVERY = 50
-# Of the text to learn from, what is kept aside to stop by.
+# The share of the training text that is kept aside, to know when to stop.
 STOPPING_SHARE = 0.1
 # Checks without progress that end the training.
 PATIENCE = 3

@@ -36,7 +36,7 @@ class TrainingText:
     known: Ragged
 
     def figures(self, samples: TextSet, drawn: str) -> list[Figure]:
-        """Of N texts, which are answers where they answer prompts.
+        """Figures of N texts, which are answers where they answer prompts.
 
         Args:
             samples: at least one.
@@ -53,7 +53,7 @@ class TrainingText:
 
 
 def longest_copied_runs(texts: Ragged, known: Ragged) -> np.ndarray:
-    """Of each text the most tokens in a row that stand in some known text in a row: int64 [N].
+    """For each text, the most tokens in a row that some known text has in a row: int64 [N].
 
     By a suffix array of all texts at once (Manber and Myers 1993): what a suffix shares most with any known suffix, it
     shares with one of its two known neighbours in the order of the alphabet. The ranks of substrings of 1, 2, 4, ...
@@ -82,7 +82,7 @@ def longest_copied_runs(texts: Ragged, known: Ragged) -> np.ndarray:
 
 
 def _substring_ranks(tokens: np.ndarray, end: np.ndarray, longest: int) -> list[np.ndarray]:
-    """Of widths 1, 2, 4, ... up to the first that is not below `longest`, the rank of the substring at each place.
+    """For widths 1, 2, 4, ... up to the first not below `longest`: the rank of the substring at each place.
 
     Equal substrings have equal ranks. What a text's end cuts short comes before all that it begins. One more entry, 0,
     stands for a place behind an end.

@@ -14,7 +14,7 @@ from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import held_out_of, save_held_out
 from gptgan_jax.runs.start import save_start
 
-# Of a config, what says by which text and how a generator is judged.
+# The sections of a config that say by which text and how a generator is evaluated.
 SECTIONS = ("data", "evaluation", "seed")
 
 

@@ -30,7 +30,7 @@ from gptgan_jax.evaluation.results import Better, Figure
 from gptgan_jax.evaluation.texts import TextSet
 
 ORDERS = (2, 3, 4, 5)
-# Of the judge's figures, the least texts on each side that they are defined for.
+# The least texts on each side for which the language model's figures are defined.
 LEAST_EMBEDDED = 20
 Source = PCFG | Oracle
 

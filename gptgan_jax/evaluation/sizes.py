@@ -1,7 +1,7 @@
 """How many texts are computed at once: no more than are asked for, and no more than there is room for their logits."""
 
 LOGITS_BYTES = 256_000_000
-"""Of float32 logits that are held at once."""
+"""The most bytes of float32 logits that are held at once."""
 
 
 def rows_at_once(batch_size: int, count: int, logits: int = 1) -> int:

@@ -47,7 +47,7 @@ def sweep_of_task(subject: "Subject", models: "dict[str, Model]") -> Sweep:
 
 
 def _figures(model: "Model", task: Task, drawing: Drawing) -> list[Figure]:
-    """Of a model's answers to the prompts of one side, and of its likelihood there."""
+    """Figures of a model's answers to the prompts of one side, and its likelihood there."""
     drawn = f"{len(task)} prompts, the run's seed"
     figures = _right(task.figures(model.answers(task.asked, drawing).texts), task)
     if drawing.temperature:

@@ -70,7 +70,7 @@ class Task:
         return f"{len(self)} prompts, greedy"
 
     def figures(self, answers: Sequence[str]) -> list[Figure]:
-        """Of greedy answers to the prompts, one each."""
+        """The figures of greedy answers to the prompts, one each."""
         match self.name:
             case "summary":
                 return [
@@ -89,7 +89,7 @@ class Task:
         return float(1 - exact_match(answers, self.references.texts).mean())
 
     def drawn_figures(self, answers: TextSet, drawn: str, seed: int) -> list[Figure]:
-        """Of drawn answers to the first of the prompts: the share that is right, or whether a classifier tells a
+        """For sampled answers to the first of the prompts: the share that is right, or whether a classifier tells a
         dialogue's turns from real ones.
 
         Args:

@@ -88,7 +88,7 @@ def flash_attend(
         kernels["cuda"] = partial(cudnn, causal=causal)
 
     def of_a_device(*parts: Array) -> Array:
-        # Of a conditional all branches' residuals are kept, so the last should have none but its arguments.
+        # A conditional keeps the residuals of all its branches, so the last should have none but its arguments.
         return jax.lax.platform_dependent(*parts, default=jax.checkpoint(partial(_in_full, causal=causal)), **kernels)
 
     queries, keys = ("rows", None, "heads", None, None), ("rows", "heads", None, None)

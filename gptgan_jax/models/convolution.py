@@ -38,7 +38,7 @@ causal_convolution.defvjp(_forward, _backward)
 
 
 def largest_in_ends(x: Array, mask: Array, kernels: Sequence[Array], start: int, count: int) -> list[Array]:
-    """Of the same windows that end at token `start` or later, inside the mask, each filter's largest.
+    """Each filter's largest value over the same windows, those that end at token `start` or later inside the mask.
 
     A window across `start` is a sum of two products: what it reads before `start` is computed once for `count` texts,
     and no zeros are multiplied. Products of the same tokens are one, whatever the width.
@@ -77,7 +77,7 @@ def largest_in_ends(x: Array, mask: Array, kernels: Sequence[Array], start: int,
 
 
 def _products(x: Array, kernels: dict[int, Array]) -> dict[int, Array]:
-    """Of the same tokens, in one: [B, N, E] by [N, E, F] each -> [B, F] each."""
+    """All products of the same tokens in one: [B, N, E] by [N, E, F] each -> [B, F] each."""
     if not kernels:
         return {}
     weights = [kernel.reshape(-1, kernel.shape[2]) for kernel in kernels.values()]

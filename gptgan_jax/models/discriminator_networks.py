@@ -84,7 +84,7 @@ def prefix_mean(x: Array, mask: Array) -> Array:
 
 
 class Judged(NamedTuple):
-    """Of texts or prefixes: scores [...], and where there are classes, their logits [..., K] and features [..., W]."""
+    """For texts or prefixes: scores [...], and where there are classes, their logits [..., K] and features [..., W]."""
 
     scores: Array
     classes: Array | None = None
@@ -139,7 +139,7 @@ class _Network(nn.Module):
         self.head = _Head(self.classes)
 
     def table(self) -> Embedding:
-        """Of the tokens' embeddings."""
+        """The size of the tokens' embeddings."""
         raise NotImplementedError
 
     def __call__(self, tokens: Array, mask: Array) -> tuple[Judged, Judged]:
@@ -216,7 +216,7 @@ class _Cnn(_WithTable):
         return self.drop(jax.nn.relu(prefixes + bias)), self.drop(jax.nn.relu(whole + bias))
 
     def judge_ends(self, begun: Array, x: Array, mask: Array, start: int) -> Judged:
-        """Of whole texts [B, S], from the features [R, W] before `start`, which B / R neighbours share."""
+        """The scores of whole texts [B, S], from the features [R, W] before `start`, which B / R neighbours share."""
         count = x.shape[0] // begun.shape[0]
         features = jnp.repeat(begun, count, axis=0)
         if start < x.shape[1]:

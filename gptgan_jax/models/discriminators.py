@@ -39,7 +39,7 @@ from gptgan_jax.trees import joined, parted
 from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary
 
 NEW = ("head/*",)
-"""Of a discriminator that starts from a generator, what that did not have: patterns of paths."""
+"""Patterns of the paths of parameters that a discriminator has and the generator it starts from does not."""
 
 DiscriminatorConfig = Annotated[
     LinearConfig | MlpConfig | CnnConfig | TransformerDiscriminatorConfig, Field(discriminator="kind")
@@ -65,7 +65,7 @@ class Embed(Protocol):
 class Judge(Protocol):
     """(params, embeddings, batch, dropout_key) -> Scores of texts that `Embed` embedded.
 
-    Of the batch only the masks and shapes count. Embeddings outside the masks change no score inside them.
+    Only the batch's masks and shapes count. Embeddings outside the masks change no score inside them.
     """
 
     def __call__(self, params: Params, embeddings: Array, batch: Batch, dropout_key: Array | None = None) -> Scores: ...

@@ -78,7 +78,7 @@ class Embedding(nn.Module):
         return output_logits(hidden, self.table.T, self.dtype)
 
     def weighted_nats(self, hidden: Array, targets: Array, weights: Array) -> Array:
-        """Of the output layer that the table is; see `chunked_likelihood.weighted_nats`."""
+        """See `chunked_likelihood.weighted_nats`; the table is the output layer."""
         return weighted_nats(hidden, self.table.T, None, targets, weights, DTYPES[self.dtype])
 
 

@@ -23,7 +23,7 @@ from gptgan_jax.types import Array, Params, path_name
 
 A, B = "lora_a", "lora_b"
 GIVEN_A, GIVEN_B = "given_a", "given_b"
-"""Of adapters that another network learned and that stay: x @ given_a @ given_b, beside those that learn."""
+"""Adapters that another network learned and that stay: x @ given_a @ given_b, beside those that learn."""
 
 
 @config_dataclass
@@ -41,7 +41,7 @@ class LoraConfig:
         return self.alpha / self.rank
 
     def rank_of(self, name: str | None) -> int:
-        """Of the adapter of a matrix, by its name; 0 where it has none."""
+        """The rank of a matrix's adapter, by its name; 0 where it has none."""
         return self.rank if not self.targets or name in self.targets else 0
 
     def check_targets(self, names: Sequence[str]) -> None:
@@ -195,7 +195,7 @@ def with_adapters(base: Params, params: Params) -> Params:
 
 
 def _prefix(matrix: str) -> str:
-    """Of the names of a matrix's adapter."""
+    """The prefix of the names of a matrix's adapter."""
     return "" if matrix == "kernel" else f"{matrix}_"
 
 

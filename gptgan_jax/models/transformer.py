@@ -105,7 +105,7 @@ class TransformerConfig:
 
     @property
     def frequencies(self) -> np.ndarray:
-        """Of the rotary positions, float32 [E/2]."""
+        """Angular frequencies of the rotary positions, float32 [E/2]."""
         scaling = (self.rope_scaling, self.rope_factor, self.rope_low_turns, self.rope_high_turns)
         return frequencies(self.head_size, self.rope_theta, *scaling, self.rope_original_positions)
 
@@ -197,7 +197,7 @@ class Attention(nn.Module):
         batch, length, _ = x.shape
         qkv = Projection(kv_heads * (group + 2) * head, cfg.qkv_bias, cfg.dtype, lora=cfg.lora, name="qkv")(x)
         qkv = constrain(qkv.reshape(batch, length, kv_heads, group + 2, head), "rows", None, "heads", None, None)
-        # Of a split the gradient is one concatenation, of three slices the sum of three arrays of zeros but for a part.
+        # The gradient of a split is one concatenation; that of three slices would be a sum of three padded arrays.
         queries, keys, values = jax.lax.split(qkv, (group, 1, 1), axis=3)
         keys, values = keys[:, :, :, 0], values[:, :, :, 0]
         if cfg.qk_norm:

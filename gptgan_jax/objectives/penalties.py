@@ -33,7 +33,7 @@ def gradient_norms_squared(score: Score, embeddings: Array) -> Array:
 def zero_centred(score: Score, embeddings: Array) -> Array:
     """Half the mean squared gradient (Mescheder et al. 2018): float [B, S, E] -> float32 [].
 
-    Of real texts it is R1, of generated ones R2; their weight is the paper's gamma.
+    For real texts this is R1, for generated ones R2; their weight is the paper's gamma.
     """
     return gradient_norms_squared(score, embeddings).mean() / 2
 

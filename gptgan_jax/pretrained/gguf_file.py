@@ -32,11 +32,11 @@ class GgufFile:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all tensors."""
+        """The names of all tensors."""
         return tuple(self._tensors)
 
     def shape(self, name: str) -> Shape:
-        """Of a tensor, the outermost dimension first (the file has them the other way round)."""
+        """The shape of a tensor, the outermost dimension first (the file has them the other way round)."""
         return tuple(int(size) for size in self._tensors[name].shape)[::-1]
 
     def dtype(self, name: str) -> np.dtype:

@@ -156,7 +156,7 @@ def _rope(file: GgufFile, name: str, size: int) -> dict[str, Any]:
         raise UserError(f"{file.path}: {name}.rope.scaling.factor is {factor:g}; only Llama 3's scaling is read")
     if _FACTORS not in file.names:
         return {"rope_theta": theta}
-    # Of Llama 3's scaling the file has the outcome for each pair of features; these are the numbers that it comes from.
+    # The file has the outcome of Llama 3's scaling for each pair of features; these are the numbers it comes from.
     slower = file.read(_FACTORS).astype(np.float64)
     factor = float(slower.max())
     expected = frequencies(size, theta) / frequencies(size, theta, "llama3", factor, 1.0, 4.0, 8192)

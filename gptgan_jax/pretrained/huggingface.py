@@ -196,5 +196,5 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _name(path: Any) -> str:
-    """Of a parameter: its keys, from the outermost."""
+    """The name of a parameter: its keys, from the outermost."""
     return "/".join(part.key for part in path)

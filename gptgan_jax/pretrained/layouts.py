@@ -11,7 +11,7 @@ import numpy as np
 
 Shape = tuple[int, ...]
 Index = tuple[slice, ...]
-"""Of a part of an array: a slice with start and stop for each dimension."""
+"""A part of an array: a slice with start and stop for each dimension."""
 
 AT_ONCE = 2**23
 """Numbers of a tensor that are read at once, so that a large one is not in memory twice."""

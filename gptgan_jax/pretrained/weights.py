@@ -47,7 +47,7 @@ class Weights:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all tensors."""
+        """The names of all tensors."""
         return tuple(self._file_of)
 
     def file_of(self, name: str) -> Path:
@@ -55,7 +55,7 @@ class Weights:
         return self.folder / self._file_of[name]
 
     def shape(self, name: str) -> Shape:
-        """Of a tensor.
+        """The shape of a tensor.
 
         Raises:
             UserError: where it holds no floating-point numbers.

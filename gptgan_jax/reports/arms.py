@@ -180,7 +180,7 @@ def _configuration(models: Sequence[Model]) -> list[Block]:
     ]
     return [
         Heading("Configuration"),
-        Paragraph(f"Of {base.folder}:"),
+        Paragraph(f"From {base.folder}:"),
         Code(to_yaml(base.config), "yaml"),
         Paragraph("What the others have instead:"),
         Table(("model", "key: there -> here"), tuple(rows)),

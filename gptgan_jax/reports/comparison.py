@@ -245,7 +245,7 @@ def _configuration(groups: Sequence[Group]) -> list[Block]:
     rows = [(str(run.folder), line) for run in others for line in difference(first.config, run.config)]
     blocks: list[Block] = [
         Heading("Configuration"),
-        Paragraph(f"Of {first.folder}:"),
+        Paragraph(f"From {first.folder}:"),
         Code(to_yaml(first.config), "yaml"),
     ]
     if others:

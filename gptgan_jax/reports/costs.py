@@ -18,7 +18,7 @@ PHASES_OF: dict[str, tuple[Phase, ...]] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one model of one run, besides the likelihood training that it starts from.
+    """The costs of one model of one run, besides the likelihood training that it starts from.
 
     Attributes:
         processor_seconds: of all cores, with compilation and the validation on the way; None where not recorded.

@@ -90,7 +90,7 @@ def _value(config: Config, key: str) -> Any:
 
 def _label(base: Config, config: Config) -> str:
     changes = _changes(base, config)
-    # Of a section of another kind, all keys differ; the kind says it.
+    # All keys of a section of another kind differ; the kind says it.
     kinds = {key.removesuffix("kind") for key in changes if key.endswith(".kind")}
     own = [key for key in changes if key.endswith(".kind") or not key.startswith(tuple(kinds))]
     controls = controls_of(config)

@@ -49,7 +49,7 @@ class Base:
 
     @functools.cached_property
     def digest(self) -> str | None:
-        """Of its files, by their checksums; None where it has none, as those of earlier versions have."""
+        """The digest of its files, by their checksums; None where it has none, as those of earlier versions have."""
         try:
             content = (self.folder / CHECKSUMS_FILE).read_bytes()
         except FileNotFoundError:

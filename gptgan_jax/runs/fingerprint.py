@@ -51,7 +51,7 @@ PATHS = (
 """Keys of the configuration that say where something lies. One host may call a shared disk otherwise than another; what
 is read there is compared by itself."""
 BLOCKS, BLOCK_BYTES = 64, 2**20
-"""Of a file of weights so many parts are read, evenly spread: other weights differ in all of them."""
+"""How many parts of a file of weights are read, evenly spread: other weights differ in all of them."""
 
 
 def fingerprint(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
@@ -86,7 +86,7 @@ def fingerprint(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
 
 
 def text_digest(split: Split) -> str:
-    """Of documents in their order, with prompts, labels and answers."""
+    """The digest of documents in their order, with prompts, labels and answers."""
 
     def parts() -> Iterator[bytes]:
         for texts in (split.texts, split.prompts, split.answers):
@@ -100,25 +100,25 @@ def text_digest(split: Split) -> str:
 
 
 def tokens_digest(split: TokenisedSplit) -> str:
-    """Of the token ids of documents and prompts."""
+    """The digest of the token ids of documents and prompts."""
     ragged = [part for part in (split.targets, split.prompts) if part is not None]
     return _digest(np.ascontiguousarray(array).tobytes() for part in ragged for array in (part.tokens, part.offsets))
 
 
 def tokenizer_digest(tokenizer: AnyTokenizer) -> str:
-    """Of the files that it is kept in."""
+    """The digest of the files that it is kept in."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder))
         return _digest(_contents(Path(folder), "*"))
 
 
 def code_digest(folder: Path) -> str:
-    """Of the Python files in a folder, at any depth."""
+    """The digest of the Python files in a folder, at any depth."""
     return _digest(_contents(folder, "*.py"))
 
 
 def weights_digest(paths: Iterable[Path]) -> str:
-    """Of files by their names, sizes and `BLOCKS` parts of their bytes."""
+    """The digest of files by their names, sizes and `BLOCKS` parts of their bytes."""
 
     def parts() -> Iterator[bytes]:
         for path in paths:
@@ -166,7 +166,7 @@ def _keys(config: Config) -> dict[str, str]:
 
 
 def _start(config: Config) -> str:
-    """Of the model's files, or of the checksums of the other run's checkpoints."""
+    """The digest of the model's files, or of the checksums of the other run's checkpoints."""
     assert config.init_from is not None
     if is_model(config.init_from):
         place = model_folder(config.init_from)
@@ -184,7 +184,7 @@ def _contents(folder: Path, pattern: str) -> Iterator[bytes]:
 
 
 def _digest(parts: Iterable[bytes]) -> str:
-    """Of byte strings, each apart from the next."""
+    """The digest of byte strings, each apart from the next."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)

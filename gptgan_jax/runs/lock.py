@@ -18,7 +18,7 @@ def locked(folder: Path, say: Callable[[str], None], active: bool = True) -> Ite
     """While this context lasts, no other live process of this machine (or of this shared disk) can lock the folder.
 
     The file RUN/lock stays behind; it is the open lock on it that counts, which goes when its process does, even by
-    SIGKILL. Of a run of several processes the first one locks. Checkpoints elsewhere, such as in a bucket, are covered
+    SIGKILL. In a run of several processes the first one locks. Checkpoints elsewhere, such as in a bucket, are covered
     by their run folder's lock.
 
     Args:

@@ -12,9 +12,9 @@ from gptgan_jax.data.tokenizers import AnyTokenizer, BpeTokenizer, Tokenizer, To
 from gptgan_jax.data.units import spacing_of
 from gptgan_jax.errors import UserError
 
-# Of the tokens of held-out text the share that may be unknown; from the second on nothing is measured.
+# The share of held-out tokens that may be unknown; from the second on nothing is measured.
 MANY_UNKNOWN, ALL_UNKNOWN = 0.5, 0.9
-# Of the tokens a character that held-out text is spelt in, over those of training text; in so many texts or more.
+# Tokens a character in held-out text over those in training text, in so many texts or more.
 LONGER_SPELLING, ENOUGH_TEXTS = 1.5, 20
 LOOKED_AT = 1000
 USE_BPE = "set tokenizer.kind to bpe"
@@ -98,7 +98,7 @@ def _without_spaces(split: Split) -> bool:
 
 
 def _share_of(unknown: int, splits: Sequence[TokenisedSplit]) -> float:
-    """Of the tokens of all texts, their ends left out, the share that is unknown."""
+    """The share of the tokens of all texts, without their ends, that is unknown."""
     tokens = np.concatenate([split.targets.tokens for split in splits])
     words = tokens[~np.isin(tokens, splits[0].vocabulary.ends)]
     return float(np.mean(words == unknown)) if len(words) else 0.0

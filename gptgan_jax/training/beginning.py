@@ -37,7 +37,7 @@ class Traced:
 
 
 def absent(tree: PyTree, given: PyTree) -> PyTree:
-    """Of each leaf of a tree of dictionaries, whether the other tree has none in its place."""
+    """For each leaf of a tree of dictionaries, whether the other tree has none in its place."""
     if not isinstance(tree, dict):
         return False
     return {

@@ -46,7 +46,7 @@ BAR_FIGURES = {
 
 
 Figures = tuple[float | None, float | None, float | None]
-"""Of a checkpoint: nats a token, class error and task error, each if it was measured."""
+"""A checkpoint's nats a token, class error and task error, each if it was measured."""
 
 JUDGING: tuple[Phase, ...] = ("warmup", "adversarial")
 """The phases that train the discriminator."""
@@ -275,7 +275,7 @@ class PhaseRun:
         self.checkpoints.save(self.phase, state, valid_nats, class_error, task_error)
 
     def evaluate(self, state: GanState) -> Figures:
-        """Of the players that this phase trained, validation figures into the records; those of `Saved`.
+        """Records validation figures of the players that this phase trained; returns those of `Saved`.
 
         Raises:
             CutShort: a signal came, before anything was recorded.

@@ -112,7 +112,7 @@ def _before_the_twin(learning: Learning) -> Learning:
 
 
 def what_learns(config: Config) -> tuple[Learns | None, Learns | None]:
-    """Of generator and discriminator: whether the parameter at a path learns where there are adapters, else None."""
+    """For generator and discriminator: whether the parameter at a path learns; None for one without adapters."""
     writer, judge = config.generator.lora, config.discriminator
     of_judge = judge.lora if isinstance(judge, TransformerDiscriminatorConfig) else LoraConfig()
     return learns(writer) if writer.rank else None, learns(of_judge, NEW) if of_judge.rank else None

@@ -107,7 +107,7 @@ class Run:
             return self.placement.born(self.new_state, key)
         new, writer = self._new_parts(key), self.first_generator()
         if self.has_twin and self.adapts:
-            # Of these only the adapters count before the warm-up, which copies what will learn.
+            # Before the warm-up, which copies what will learn, only the adapters of these count.
             networks = self.config.generator.lora, self.config.discriminator
             judge = begun_from(writer, new.discriminator.params, *networks, will_begin=True)
         elif self.has_twin:
@@ -131,7 +131,7 @@ class Run:
         return with_adapters(base, self._new_parts(key).generator.params)
 
     def _new_parts(self, key: jax.Array) -> GanState:
-        """Of `new_state` what nothing else gives, where Transformers do: adapters, the twin's head, the key.
+        """The part of `new_state` that no Transformer gives: adapters, the twin's head, the key.
 
         Elsewhere it has shape structs.
         """
@@ -250,7 +250,7 @@ class Run:
         check_available(self.config.records)
         self.check_frozen()
         largest = max(state_bytes(self.gans[phase].learning.only(self.target(phase))) for phase in PHASES)
-        # Of each phase the latest few, the best and one being written.
+        # For each phase the latest few, the best and one being written.
         needed = largest * (self.config.checkpoints.keep + 2) * len(PHASES)
         if self.experiment.start is not None:
             needed += state_bytes(self.experiment.start.shapes)
