@@ -20,7 +20,7 @@ FLOORS = [
     {"chat", "compiling", "reports", "sample_command"},
     {"distilling", "streaming", "training"},
     {"evaluation"},
-    {"runs"},
+    {"config_files", "runs"},
     {"__init__", "config"},
     {"algorithms", "import_command"},
     {"pretrained", "sampling"},
