@@ -62,7 +62,6 @@ class Case:
         phase: whose step it is.
         accelerated: it is meant for a GPU or a TPU; on a CPU its step is compiled and not run.
         of_model: it needs the model in the folder `MODEL`.
-        least_memory: the largest ratio of our peak of memory to the rival's that we want.
         unit: what `once` counts: seconds of the clock, or those of the processor from the start of the process.
     """
 
@@ -76,7 +75,6 @@ class Case:
     phase: Phase = "adversarial"
     accelerated: bool = False
     of_model: bool = False
-    least_memory: float | None = None
     unit: Literal["s", "CPU s"] = "s"
 
     def only_compiled(self, backend: str) -> bool:
@@ -174,7 +172,6 @@ CASES: dict[str, Case] = {
         1.2,
         phase="likelihood",
         of_model=True,
-        least_memory=1.0,
     ),
     "smollm_sampling": Case(
         "s",
@@ -183,7 +180,6 @@ CASES: dict[str, Case] = {
         (*_settings(("generate",), THREADS), *_settings(("static cache",), THREADS)),
         2.0,
         of_model=True,
-        least_memory=1.1,
     ),
     "smollm_greedy": Case(
         "s",
@@ -192,7 +188,6 @@ CASES: dict[str, Case] = {
         _settings(("generate",), THREADS),
         2.0,
         of_model=True,
-        least_memory=1.1,
     ),
     "smollm_loading": Case(
         "s",

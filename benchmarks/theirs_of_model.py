@@ -25,6 +25,11 @@ MODULES = {
 BLOCKS = "trunk/decoder/blocks"
 
 
+def _place(matrix: str) -> str:
+    """Where a matrix lies among our parameters."""
+    return f"{BLOCKS}/{'mlp' if MODULES[matrix][0].startswith('mlp') else 'attention'}/{matrix}"
+
+
 def side(case: str, given: Arrays, settings: dict[str, Any]) -> Side:
     """The rival of a case at one of its settings, from what our side gave."""
     torch.manual_seed(0)
@@ -93,7 +98,7 @@ class _Adapters:
     def set(self, given: Arrays) -> None:
         """Takes ours, [layers, D, rank] and [layers, rank, F]."""
         for matrix, names in MODULES.items():
-            where = f"{BLOCKS}/{'mlp' if matrix in ('gate', 'up', 'down') else 'attention'}/{matrix}"
+            where = _place(matrix)
             a, b = given[f"{where}/lora_a"], given[f"{where}/lora_b"]
             for i, layer in enumerate(self.layers):
                 parts = self._parted(b[i]) if len(names) > 1 else [b[i]]
@@ -107,7 +112,7 @@ class _Adapters:
         """Under the names and in the shapes of ours."""
         found: Arrays = {}
         for matrix, names in MODULES.items():
-            where = f"gradient/{BLOCKS}/{'mlp' if matrix in ('gate', 'up', 'down') else 'attention'}/{matrix}"
+            where = f"gradient/{_place(matrix)}"
             modules = [[layer.get_submodule(name) for name in names] for layer in self.layers]
             found[f"{where}/lora_a"] = np.stack(
                 [sum(as_array(one.lora_A["default"].weight.grad).T for one in group) for group in modules]
