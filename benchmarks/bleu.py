@@ -1,4 +1,4 @@
-"""BLEU-2..5 and Self-BLEU-2..5 of a set of texts: gptgan_jax.evaluation.ngrams beside NLTK.
+"""BLEU-2..5 and Self-BLEU-2..5 of a set of texts: gptgan_jax.metrics.ngrams beside NLTK.
 
     python -m benchmarks.bleu --texts 10000 --references 10000 --nltk 20
     python -m benchmarks.bleu --texts 5000 --references 5000 --file captions.txt
@@ -18,8 +18,8 @@ import numpy as np
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from benchmarks.machine import hardware
-from gptgan_jax.data.grammar import english_scenes
-from gptgan_jax.evaluation.ngrams import Words, bleu, self_bleu, words_of
+from gptgan_jax.metrics.ngrams import Words, bleu, self_bleu, words_of
+from gptgan_jax.sources.grammar import english_scenes
 
 ORDERS = (2, 3, 4, 5)
 WEIGHTS = [(1 / n,) * n for n in ORDERS]

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import gptgan_jax as gg
-from gptgan_jax.evaluation.ngrams import bleu, self_bleu
+from gptgan_jax.metrics.ngrams import bleu, self_bleu
 
 BASE = {"T": 64, "B": 16, "V": 1000, "layers": 2, "N": 2}
 REPEATS = 5

@@ -26,7 +26,7 @@ from benchmarks.sides import (
     flattened,
 )
 from gptgan_jax.config import Config, Phase
-from gptgan_jax.estimators.configs import build_estimator
+from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.objectives.discrimination import build_pair_loss
 from gptgan_jax.objectives.rewards import build_reward
 from gptgan_jax.training.phases import build_gan, step_of

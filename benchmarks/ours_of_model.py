@@ -25,11 +25,12 @@ from benchmarks.sides import (
 )
 from gptgan_jax.algorithms.learning import gradient_of
 from gptgan_jax.config import Config, Phase
+from gptgan_jax.distributed.partitioning import MeshConfig
+from gptgan_jax.layers.lora import with_adapters, without_adapters
 from gptgan_jax.models.discriminators import begun_from
-from gptgan_jax.models.lora import with_adapters, without_adapters
-from gptgan_jax.partitioning import MeshConfig
-from gptgan_jax.runs.experiment import build_networks, load_start
+from gptgan_jax.runs.experiment import load_start
 from gptgan_jax.runs.pretrained import load_generator
+from gptgan_jax.runs.trained import build_networks
 from gptgan_jax.training.beginning import Traced, absent
 from gptgan_jax.training.phases import build_gan, step_of
 from gptgan_jax.training.sharding import Placement

@@ -22,6 +22,7 @@ from gptgan_jax.estimators.rloo import rloo
 from gptgan_jax.estimators.seqgan import rollout
 from gptgan_jax.estimators.spin import spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
+from gptgan_jax.layers.lora import LoraConfig, merged
 from gptgan_jax.models.discriminators import (
     CnnConfig,
     Discriminator,
@@ -32,9 +33,8 @@ from gptgan_jax.models.discriminators import (
     share_trunk,
 )
 from gptgan_jax.models.generators import Generator, build_generator, parameter_count
-from gptgan_jax.models.lora import LoraConfig, merged
 from gptgan_jax.models.lstm import LstmConfig
-from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.objectives import discrimination, rewards
 from gptgan_jax.objectives.discrimination import (
     hinge,
@@ -43,8 +43,12 @@ from gptgan_jax.objectives.discrimination import (
     relativistic_tie,
     wasserstein,
 )
-from gptgan_jax.sampling import log_probs, resample, rollout_values, sample
+from gptgan_jax.sampling.decoding import log_probs, sample
+from gptgan_jax.sampling.rollouts import resample, rollout_values
+from gptgan_jax.system import earlier_names
 from gptgan_jax.types import Batch, GanState, Player, Sample, Scores, Vocabulary, unconditional_batch
+
+earlier_names.install()
 
 __all__ = [
     "Batch",

@@ -38,7 +38,7 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="gptgan_jax_tests_cache")
 SLOW = {
     f"test_{name}.py"
     for name in (
-        "comparing", "sharding", "loop", "fine_tuning", "adapted_runs", "extending", "distilling", "run", "sweep",
+        "comparison", "sharding", "loop", "fine_tuning", "adapted_runs", "extending", "distillation", "run", "sweep",
         "documents", "readme", "export", "gan", "generator_update", "classes", "discriminator_update", "skipping",
         "profiling",
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gptgan_jax.config import Config, RecordsConfig
-from gptgan_jax.evaluation.estimates import Estimate
-from gptgan_jax.evaluation.results import REAL, Axes, Cell, Column, Evaluation, Score, Sweep
+from gptgan_jax.evaluation.results import Axes, Cell, Column, Evaluation, Score, Sweep
+from gptgan_jax.metrics.estimates import REAL, Estimate
 from gptgan_jax.reports.run import ReportedRun, load_reported_run
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import Records

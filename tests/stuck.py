@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from gptgan_jax import interruptions
 from gptgan_jax.cli import main
 from gptgan_jax.evaluation import final
+from gptgan_jax.system import interruptions
 from gptgan_jax.training.run import Run
 from gptgan_jax.training.sharding import Placement
 

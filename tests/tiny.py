@@ -1,7 +1,8 @@
 """The smallest runs that still have everything: three phases of a few steps on sixty sentences, in about a second."""
 
+import dataclasses
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,13 @@ def train_tiny(folder: Path, overrides: Mapping[str, Any] | None = None) -> Path
     """A finished run through the command line; its run folder."""
     assert main(["train", str(write_config(folder, overrides))]) == 0
     return folder / "runs" / "tiny"
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of a configuration with its value."""
+    for field in dataclasses.fields(value):
+        child = getattr(value, field.name)
+        if dataclasses.is_dataclass(child):
+            yield from leaves(child, f"{path}{field.name}.")
+        else:
+            yield path + field.name, child

@@ -218,8 +218,8 @@ if __name__ == "__main__":
     import traceback
 
     from gptgan_jax.config.files import load_config
-    from gptgan_jax.running import train_run
     from gptgan_jax.runs.records import read_metrics
+    from gptgan_jax.workflows.run import train_run
 
     given = json.loads(sys.argv[1])
     print(json.dumps(main(Path(given["folder"]), given["kills"], given["seed"], given["keys"])))

@@ -8,7 +8,7 @@ import optax
 
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.algorithms.learning import gradient_of
-from gptgan_jax.algorithms.replay import mixed_with
+from gptgan_jax.algorithms.mixing import mixed_with
 from gptgan_jax.algorithms.texts import Metrics, answering, next_token_nats, shape_metrics
 from gptgan_jax.objectives.classification import class_accuracy, class_cross_entropy
 from gptgan_jax.objectives.discrimination import pair_accuracy, prompt_accuracy

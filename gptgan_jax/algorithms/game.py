@@ -6,6 +6,7 @@ import optax
 
 from gptgan_jax.algorithms.compatibility import Choices, reasons
 from gptgan_jax.algorithms.learning import Learning
+from gptgan_jax.distributed.rows import Rows
 from gptgan_jax.errors import UserError
 from gptgan_jax.estimators.families import Estimator, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.estimators.reinforce import reinforce
@@ -14,8 +15,7 @@ from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import Reward, reward_name, sigmoid
-from gptgan_jax.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, check_choice
-from gptgan_jax.rows import Rows
+from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, check_choice
 
 NO_NEXT_TOKEN = "needs a Transformer discriminator: others predict no next token; set it to 0"
 

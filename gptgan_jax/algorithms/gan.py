@@ -15,12 +15,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gptgan_jax.algorithms.average import averaged
 from gptgan_jax.algorithms.discriminator_update import Discrimination, discriminate, supervised
 from gptgan_jax.algorithms.game import ADAM, REINFORCE, Demonstrations, Game
-from gptgan_jax.algorithms.generator_update import pathwise_update, policy_update, self_play_step
+from gptgan_jax.algorithms.generator_update import averaged, pathwise_update, policy_update, self_play_step
 from gptgan_jax.algorithms.learning import EVERYTHING, Learning, gradient_of, updated
-from gptgan_jax.algorithms.replay import empty_replay, remember
+from gptgan_jax.algorithms.mixing import empty_replay, remember
 from gptgan_jax.algorithms.texts import Metrics, answering, next_token_nats, write
 from gptgan_jax.estimators.families import Estimator, PolicyGradient, SelfPlay
 from gptgan_jax.models.discriminators import Discriminator

@@ -4,16 +4,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gptgan_jax.algorithms.demonstrations import with_demonstrations
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.algorithms.learning import gradient_of, updated, where_learning
+from gptgan_jax.algorithms.mixing import with_demonstrations
 from gptgan_jax.algorithms.regularisation import regularised, with_kl_penalty
 from gptgan_jax.algorithms.seqgan import rollout_rewards
 from gptgan_jax.algorithms.texts import Metrics, answering, shape_metrics, write
 from gptgan_jax.estimators.families import Experience, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.likelihood import token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, is_last
-from gptgan_jax.sampling import log_probs, shape_logits
+from gptgan_jax.sampling.decoding import log_probs, shape_logits
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Sample, Scores
 
 Update = tuple[Player, PyTree, Metrics]
@@ -179,3 +179,19 @@ def self_play_step(
     }
     player = updated(game.generator_optimizer, state.generator, gradient, learns)
     return state.replace(generator=player, estimator=estimator_state, reference=reference), metrics
+
+
+def averaged(game: Game, state: GanState) -> GanState:
+    """With the generator's average brought up to date; its decay is ramped up, so that the start does not linger.
+
+    What does not learn stays in it to the bit.
+    """
+    player = state.generator
+    if player.ema is None:
+        return state
+    made = (state.step - state.begun).astype(jnp.float32)
+    decay = jnp.minimum(game.ema_decay, made / (made + 9))
+    ema = where_learning(
+        lambda old, new: old + (1 - decay) * (new - old), game.learning.generator, player.ema, player.params
+    )
+    return state.replace(generator=player.replace(ema=ema))

@@ -1,6 +1,6 @@
 """What of the players learns: gradients by that alone, updates of that alone, and one copy of all the rest.
 
-A network with adapters (`models.lora`) is mostly weights that stay as they are. A step hands those on as they came, so
+A network with adapters (`layers.lora`) is mostly weights that stay as they are. A step hands those on as they came, so
 that they need no gradient, no state of an optimiser and no second copy: generator, average, reference and a
 discriminator on the generator's Transformer are then the same arrays. `Learning.only` and `Learning.frozen` take a
 state apart into what learns and the arrays that stay, each of them once; `Learning.whole` puts it together.
@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gptgan_jax.layers.lora import learns
 from gptgan_jax.models.discriminators import NEW
-from gptgan_jax.models.lora import learns
-from gptgan_jax.trees import joined, parted, without
+from gptgan_jax.models.trees import joined, parted, without
 from gptgan_jax.types import GanState, Params, Player
 
 Learns = Callable[[str], bool]

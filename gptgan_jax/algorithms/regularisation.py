@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.algorithms.texts import Metrics
 from gptgan_jax.objectives.likelihood import entropy, kl_divergence, token_log_probs
-from gptgan_jax.sampling import log_probs, shape_logits
+from gptgan_jax.sampling.decoding import log_probs, shape_logits
 from gptgan_jax.types import Array, Batch, GanState, Params
 
 

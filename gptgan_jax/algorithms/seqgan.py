@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.algorithms.texts import answering, repeated
 from gptgan_jax.objectives.rewards import Judgement
-from gptgan_jax.sampling import rollout_values
+from gptgan_jax.sampling.rollouts import rollout_values
 from gptgan_jax.types import Array, Batch, GanState, Sample
 
 STRETCHES = 4

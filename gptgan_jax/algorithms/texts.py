@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
-from gptgan_jax.sampling import sample
+from gptgan_jax.sampling.decoding import sample
 from gptgan_jax.types import Array, Batch, Params, Sample
 
 Metrics = dict[str, Array]

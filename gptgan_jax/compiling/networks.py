@@ -10,7 +10,7 @@ counted.
 import itertools
 from dataclasses import dataclass
 
-from gptgan_jax.models.attention import BLOCK, block_of
+from gptgan_jax.layers.attention import BLOCK, block_of
 from gptgan_jax.models.discriminators import (
     CnnConfig,
     DiscriminatorConfig,
@@ -20,8 +20,8 @@ from gptgan_jax.models.discriminators import (
 )
 from gptgan_jax.models.generators import GeneratorConfig
 from gptgan_jax.models.lstm import LstmConfig
-from gptgan_jax.models.transformer import TransformerConfig
-from gptgan_jax.sampling import stages_of
+from gptgan_jax.models.transformer_config import TransformerConfig
+from gptgan_jax.sampling.decoding import stages_of
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,15 @@ from gptgan_jax.compiling.chips import Slice
 from gptgan_jax.compiling.collectives import Collective, collectives_of
 from gptgan_jax.compiling.work import Parts, sampler_work, step_work
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
+from gptgan_jax.distributed.partitioning import build_mesh, row_shares, rows_sharding
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.likelihood import token_log_probs
-from gptgan_jax.optimizers import learning_count
-from gptgan_jax.partitioning import build_mesh, row_shares, rows_sharding
-from gptgan_jax.runs.experiment import build_networks, example_batch, load_experiment
-from gptgan_jax.sampling import sample
+from gptgan_jax.objectives.optimizers import learning_count
+from gptgan_jax.runs.experiment import load_experiment
+from gptgan_jax.runs.trained import build_networks, example_batch
+from gptgan_jax.sampling.decoding import sample
 from gptgan_jax.training.phases import build_gan, check_batch_sizes, step_of, what_learns
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Vocabulary

@@ -7,7 +7,7 @@ from gptgan_jax.compiling.chips import Slice
 from gptgan_jax.compiling.collectives import totals
 from gptgan_jax.compiling.programs import Program
 from gptgan_jax.compiling.roofline import Roofline, roofline
-from gptgan_jax.partitioning import TENSOR
+from gptgan_jax.distributed.partitioning import TENSOR
 
 
 @dataclass(frozen=True)

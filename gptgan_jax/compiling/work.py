@@ -11,7 +11,7 @@ from gptgan_jax.compiling.networks import (
     relaxed_embedding,
 )
 from gptgan_jax.config import LIKELIHOOD, Config, Phase
-from gptgan_jax.estimators.configs import build_estimator
+from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.estimators.families import PolicyGradient, SelfPlay
 from gptgan_jax.models.discriminators import (
     CnnConfig,
@@ -20,7 +20,7 @@ from gptgan_jax.models.discriminators import (
     has_dropout,
 )
 from gptgan_jax.models.generators import GeneratorConfig
-from gptgan_jax.sampling import stretches_of
+from gptgan_jax.sampling.rollouts import stretches_of
 
 Parts = dict[str, Work]
 

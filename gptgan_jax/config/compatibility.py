@@ -6,8 +6,7 @@ The rules that hold for the functional API as well are in `algorithms.compatibil
 from collections.abc import Iterator
 
 from gptgan_jax.algorithms.compatibility import CONTROLS, Choices, reasons
-from gptgan_jax.config.sections import Sections
-from gptgan_jax.estimators.configs import (
+from gptgan_jax.config.estimators import (
     CustomConfig,
     GrpoConfig,
     MaliganConfig,
@@ -15,6 +14,7 @@ from gptgan_jax.estimators.configs import (
     WeightedLikelihoodConfig,
     build_estimator,
 )
+from gptgan_jax.config.sections import Sections
 from gptgan_jax.estimators.families import Estimator, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 

@@ -8,9 +8,9 @@ from pydantic import TypeAdapter, ValidationError, model_validator
 
 from gptgan_jax.config.compatibility import check_combination
 from gptgan_jax.config.sections import PHASES, Phase, Sections
-from gptgan_jax.data.corpora import GrammarData
+from gptgan_jax.data.config import GrammarData
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
-from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.schema import config_dataclass
 

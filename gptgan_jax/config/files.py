@@ -4,22 +4,22 @@ import dataclasses
 import difflib
 import os
 import re
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gptgan_jax.config import Config, with_twin
 from gptgan_jax.config.compatibility import check_custom_estimator
-from gptgan_jax.data.corpora import SPLITS, HfData, OracleData, TextData
-from gptgan_jax.data.files import FILE_FORMATS
+from gptgan_jax.config.structure import annotation_of, as_plain, classes_of, fields_of, flat, kind_of, type_name
+from gptgan_jax.data.config import SPLITS, HfData, OracleData, TextData
 from gptgan_jax.data.tokenizers import FileTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.pretrained.hub import from_the_root, is_model, with_network
+from gptgan_jax.readers.files import FILE_FORMATS
 
 OWN = Path(__file__).parents[1] / "configs"
 """The project's own configurations."""
@@ -79,7 +79,7 @@ def set_key(raw: dict[str, Any], dotted: str, value: Any) -> None:
         UserError: a path through a value.
     """
     node, name, annotation = _place(raw, dotted, value, dotted)
-    if isinstance(value, Mapping) and value and _classes(annotation):
+    if isinstance(value, Mapping) and value and classes_of(annotation):
         # The kind first, as a new one drops the old one's keys.
         for inner in sorted(value, key=lambda inner: inner != "kind"):
             set_key(raw, f"{dotted}.{inner}", value[inner])
@@ -151,7 +151,7 @@ def with_absolute_paths(config: Config) -> Config:
 
 def to_yaml(config: Config) -> str:
     """Every key with its value, as YAML that `load_config` reads back to an equal configuration."""
-    plain = _plain(config)
+    plain = as_plain(config)
     if takes_tokenizer(config):
         del plain["tokenizer"]
     return yaml.safe_dump(plain, sort_keys=False)
@@ -159,18 +159,13 @@ def to_yaml(config: Config) -> str:
 
 def difference(old: Config, new: Config) -> list[str]:
     """One entry per key that differs, `key: old -> new`."""
-    before, after = dict(_flat(_plain(old))), dict(_flat(_plain(new)))
+    before, after = dict(flat(as_plain(old))), dict(flat(as_plain(new)))
     keys = [*before, *(name for name in after if name not in before)]
     return [
         f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in keys
         if before.get(name, "absent") != after.get(name, "absent")
     ]
-
-
-def describe_keys() -> str:
-    """Every key with its type, default and meaning, a line each; what `--help` prints."""
-    return "\n".join(_describe(Config(), ""))
 
 
 # ---- reading
@@ -256,8 +251,8 @@ def _place(raw: dict[str, Any], dotted: str, value: Any, shown: str) -> tuple[di
     node: Any = raw
     annotation: Any = Config
     for depth, name in enumerate(parents):
-        annotation = _field_annotation(annotation, name, node)
-        if annotation is not Any and not _classes(annotation):
+        annotation = annotation_of(annotation, name, node)
+        if annotation is not Any and not classes_of(annotation):
             raise UserError(f"{shown}: {'.'.join(parents[: depth + 1])} is a value, not a section")
         if node.get(name) is None:
             node[name] = {}
@@ -265,11 +260,11 @@ def _place(raw: dict[str, Any], dotted: str, value: Any, shown: str) -> tuple[di
         if not isinstance(node, dict):
             raise UserError(f"{shown}: {'.'.join(parents[: depth + 1])} is a value, not a section")
     if last == "kind":
-        kinds = {_kind(cls): cls for cls in _classes(annotation)}
+        kinds = {kind_of(cls): cls for cls in classes_of(annotation)}
         if isinstance(value, str) and value in kinds:
-            for name in [name for name in node if name not in _fields(kinds[value])]:
+            for name in [name for name in node if name not in fields_of(kinds[value])]:
                 del node[name]
-    return node, last, _field_annotation(annotation, last, node)
+    return node, last, annotation_of(annotation, last, node)
 
 
 def _value(text: str, is_list: bool) -> Any:
@@ -316,13 +311,13 @@ def _checked_keys(raw: Any, annotation: Any, path: str) -> dict[str, Any]:
         UserError: naming the unknown key and the nearest right one.
     """
     cls = _chosen(annotation, raw, path)
-    fields = _fields(cls)
+    fields = fields_of(cls)
     checked = {}
     for name, value in raw.items():
         full = f"{path}{name}"
         if name not in fields:
             raise UserError(f"unknown key {_brief(full)}{_nearest(str(name), fields, path)}")
-        if _classes(fields[name].annotation):
+        if classes_of(fields[name].annotation):
             if value is None:
                 value = {}
             if not isinstance(value, Mapping):
@@ -330,7 +325,7 @@ def _checked_keys(raw: Any, annotation: Any, path: str) -> dict[str, Any]:
             value = _checked_keys(_over_default(fields[name], value), fields[name].annotation, f"{full}.")
         elif isinstance(value, bool) and "bool" not in str(fields[name].annotation):
             # YAML's "yes" and "on" are truth values, which would pass as the number 1.
-            raise UserError(f"{full} should be {_type_name(fields[name].annotation)}, not {str(value).lower()}")
+            raise UserError(f"{full} should be {type_name(fields[name].annotation)}, not {str(value).lower()}")
         elif isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
             raise UserError(f"{full} {_brief(value)} holds a character that no file has in its name; take it out")
         checked[name] = value
@@ -346,10 +341,10 @@ def _nearest(name: str, fields: Mapping[str, Any], path: str) -> str:
 
 def _chosen(annotation: Any, raw: Mapping[str, Any], path: str) -> type:
     """The dataclass of a section: the only one, or the one that its `kind` names."""
-    classes = _classes(annotation)
+    classes = classes_of(annotation)
     if len(classes) == 1:
         return classes[0]
-    kinds = {_kind(cls): cls for cls in classes}
+    kinds = {kind_of(cls): cls for cls in classes}
     kind = raw.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
         raise UserError(f"{path}kind is {_brief(kind)}; choose one of {', '.join(kinds)}")
@@ -358,7 +353,7 @@ def _chosen(annotation: Any, raw: Mapping[str, Any], path: str) -> type:
 
 def _over_default(field: Any, section: Mapping[str, Any]) -> dict[str, Any]:
     """The section laid over the field's own default, unless it names another `kind` than that."""
-    default = _plain(field.default_factory())
+    default = as_plain(field.default_factory())
     if section.get("kind", default.get("kind")) != default.get("kind"):
         return dict(section)
     return {**default, **section}
@@ -381,13 +376,13 @@ def _dotted(location: Sequence[str | int]) -> str:
     parts: list[str] = []
     annotation: Any = Config
     for part in location:
-        classes = _classes(annotation)
-        chosen = [cls for cls in classes if _kind(cls) == part]
+        classes = classes_of(annotation)
+        chosen = [cls for cls in classes if kind_of(cls) == part]
         if len(classes) > 1 and chosen:
             annotation = chosen[0]
         else:
             parts.append(str(part))
-            annotation = _field_annotation(annotation, str(part), {})
+            annotation = annotation_of(annotation, str(part), {})
     return ".".join(parts)
 
 
@@ -401,82 +396,3 @@ def _brief(value: Any) -> str:
 
 
 # ---- the shape of the configuration
-
-
-def _fields(cls: Any) -> dict[str, Any]:
-    return cls.__pydantic_fields__
-
-
-def _classes(annotation: Any) -> list[type]:
-    """The configuration dataclasses that an annotation allows."""
-    origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        return _classes(typing.get_args(annotation)[0])
-    if origin in (Union, types.UnionType):
-        return [cls for part in typing.get_args(annotation) for cls in _classes(part)]
-    return [annotation] if dataclasses.is_dataclass(annotation) else []  # type: ignore[list-item]
-
-
-def _kind(cls: Any) -> Any:
-    field = _fields(cls).get("kind")
-    return None if field is None else field.default
-
-
-def _field_annotation(annotation: Any, name: str, node: Mapping[str, Any]) -> Any:
-    """The annotation of key `name` in a section; Any where there is no such key (the check of keys says so later)."""
-    for cls in _classes(annotation):
-        if name in _fields(cls):
-            return _fields(cls)[name].annotation
-    return Any
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{name}.")
-        else:
-            yield path + name, value
-
-
-def _describe(defaults: Any, path: str) -> Iterator[str]:
-    """Lines for the keys of a section, given as an instance that holds its defaults."""
-    for name, field in _fields(type(defaults)).items():
-        default, sections = getattr(defaults, name), _classes(field.annotation)
-        if not sections and field.annotation != Literal[default]:
-            shown = yaml.safe_dump(_plain(default), default_flow_style=True).split("\n")[0]
-            given = "must be given" if field.is_required() else f"default {shown}"
-            yield f"  --{path}{name}  {_type_name(field.annotation)}, {given}: {field.description}"
-        for section in sections:
-            heading = f"{path}{name}"
-            if len(sections) > 1:
-                chosen = " (the default)" if section is type(default) else ""
-                heading += f" with --{path}{name}.kind {_kind(section)}{chosen}"
-            yield f"\n{heading}: {_summary(section)}"
-            required = [inner for inner, one in _fields(section).items() if one.is_required()]
-            example = default if section is type(default) else section(**dict.fromkeys(required, ""))
-            yield from _describe(example, f"{path}{name}.")
-
-
-def _summary(cls: type) -> str:
-    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
-
-
-def _type_name(annotation: Any) -> str:
-    origin = typing.get_origin(annotation)
-    if origin is Literal:
-        return "|".join(str(option) for option in typing.get_args(annotation))
-    if origin in (Union, types.UnionType):
-        return " or ".join("null" if part is type(None) else _type_name(part) for part in typing.get_args(annotation))
-    if origin is tuple:
-        return f"list of {_type_name(typing.get_args(annotation)[0])}"
-    if origin is Annotated:
-        return _type_name(typing.get_args(annotation)[0])
-    return {"str": "text", "bool": "true|false", "float": "number", "int": "integer"}.get(
-        annotation.__name__, annotation.__name__
-    )

@@ -9,21 +9,21 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from gptgan_jax.data.corpora import DataConfig, GrammarData, HfData
+from gptgan_jax.config.estimators import EstimatorConfig, ReinforceConfig
+from gptgan_jax.data.config import DataConfig, GrammarData, HfData
 from gptgan_jax.data.tokenizers import TokenizerConfig, WordTokenizer
-from gptgan_jax.data.units import UnitName
-from gptgan_jax.estimators.configs import EstimatorConfig, ReinforceConfig
+from gptgan_jax.distributed.partitioning import MeshConfig
 from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig
 from gptgan_jax.models.generators import GeneratorConfig
-from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.likelihood import KlEstimator
+from gptgan_jax.objectives.optimizers import OptimizerConfig
 from gptgan_jax.objectives.rewards import RewardName
-from gptgan_jax.optimizers import OptimizerConfig
-from gptgan_jax.partitioning import MeshConfig
-from gptgan_jax.ranges import DEMONSTRATIONS, GAME, LABEL_SMOOTHING
 from gptgan_jax.schema import config_dataclass, key
+from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, LABEL_SMOOTHING
+from gptgan_jax.tokenization.units import UnitName
 
 Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
 # The most runs that one config or comparison trains, one after another.

@@ -1,1 +1,1 @@
-"""Where text comes from, how it becomes token ids, and how ids become batches. Knows no model."""
+"""Corpora: what is trained on and what is held out, as token ids and as batches. Knows no model."""

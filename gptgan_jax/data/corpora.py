@@ -7,157 +7,22 @@ Documents are held in memory, as strings.
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
-from pydantic import Field
 
-from gptgan_jax.data.chat_templates import Prompt
-from gptgan_jax.data.files import FILE_FORMATS
-from gptgan_jax.data.grammar_labels import LABELLINGS, GrammarLabel, label_ids
-from gptgan_jax.data.grammar_tasks import GrammarTask, draw_pairs, task_words
+from gptgan_jax.data.config import SPLITS, GrammarData, HfData, OracleData, TextData, _HeldOutData
 from gptgan_jax.data.holding_out import counted, held_out_parts, shared_notes
-from gptgan_jax.data.oracle import Oracle, init_oracle, load_oracle, sample_oracle
-from gptgan_jax.data.pcfg import PCFG
-from gptgan_jax.data.readers import Columns, Table, read_lines, read_table
-from gptgan_jax.data.row_sources import open_rows
 from gptgan_jax.errors import UserError
-from gptgan_jax.schema import config_dataclass, key
-
-SPLITS = ("train", "valid", "test")
-# Names that columns of whole conversations have; the prompts of such a column need not be asked for.
-CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
-PromptKeep = Literal["end", "start"]
-
-
-@config_dataclass
-class _CommonData:
-    max_length: int = key(32, "longest text in tokens, its end-of-text token included; the rest is cut off", ge=1)
-    max_prompt_length: int = key(32, "longest prompt in tokens; of longer ones prompt_keep is kept", ge=1)
-    prompt_keep: PromptKeep = key(
-        "end", "what is kept of a longer prompt: its end, as of a conversation, or its start, as of an article"
-    )
-
-
-@config_dataclass
-class _LabelledData(_CommonData):
-    label_prompts: bool = key(
-        False, "give each text's label to the generator as its prompt, and hide it from the judge"
-    )
-
-
-@config_dataclass
-class _HeldOutData(_CommonData):
-    valid_fraction: float = key(
-        0.05, "held out of train for validation where valid names nothing: of its prompts, where it has any", gt=0, lt=1
-    )
-    test_fraction: float = key(
-        0.05, "the same for tests, where neither valid nor test is named; rows of a prompt stay together", ge=0, lt=1
-    )
-    seed: int = key(0, "chooses what is held out of train", ge=0, lt=2**31)
-
-
-@config_dataclass
-class GrammarData(_LabelledData):
-    """English scenes from the built-in grammar: no download, and the probability of every sentence is known."""
-
-    kind: Literal["grammar"] = key("grammar", "the built-in grammar of English scenes")
-    train_size: int = key(20000, "sentences to train on", ge=1)
-    valid_size: int = key(2000, "sentences for validation", ge=1)
-    test_size: int = key(2000, "sentences for tests", ge=1)
-    seed: int = key(0, "draws the sentences", ge=0, lt=2**31)
-    label: GrammarLabel | None = key(
-        None, "label sentences by their tense or by what their subject is; none: no labels"
-    )
-    labelled: int | None = key(None, "training sentences that keep their label; none: all", ge=1)
-    task: GrammarTask | None = key(
-        None, "prompts with right answers: condense a sentence, or answer a question about it; none: sentences alone"
-    )
-
-
-@config_dataclass
-class TextData(_HeldOutData):
-    """UTF-8 text files, one document a line."""
-
-    kind: Literal["text"] = key("text", "text files, one document a line")
-    train: str | None = key(None, "training text: a UTF-8 file or a glob; must be given")
-    valid: str | None = key(None, "validation text: a file or a glob; none: held out of train")
-    test: str | None = key(None, "test text: a file or a glob; none: held out of train unless valid is named")
-
-
-@config_dataclass
-class HfData(_HeldOutData, _LabelledData):
-    """Any Hugging Face dataset: of the hub, of a local folder, or of json, csv, tsv or parquet files."""
-
-    kind: Literal["hf"] = key("hf", "a Hugging Face dataset")
-    path: str = key(
-        "json", "hub name, local dataset folder, or json | csv | tsv | parquet to read files; their endings say more"
-    )
-    name: str | None = key(None, "subset of the hub set, where it has several")
-    train: str | None = key(None, "training split (none: train); with json, csv, tsv, parquet a file or a glob")
-    valid: str | None = key(None, "validation split, or files; none: held out of train")
-    test: str | None = key(None, "test split, or files; none: held out of train unless valid is named")
-    unlabelled: str | None = key(None, "more training text, whose labels are not read: a split, or files")
-    text_column: str = key(
-        "text", "column of the text to learn; of a conversation (a list of messages) the assistant's last turn"
-    )
-    prompt_column: str | None = key(
-        None,
-        "column of the prompt that the text answers, a text or a conversation; none: unconditional text, or the turns "
-        "before it where text_column is messages or conversations",
-    )
-    answer_column: str | None = key(
-        None,
-        "column of the right answer, for evaluation.task, where the text is another, such as a teacher's; none: the "
-        "text",
-    )
-    chat_template: bool = key(True, "write prompts by the tokenizer's chat template, where it has one")
-    enable_thinking: bool | None = key(
-        None, "what a chat template that asks for it is told, such as Qwen3's; none: nothing"
-    )
-    label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
-    classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")
-    group_column: str | None = key(
-        None, "column of what must not be in two splits, such as a speaker or a source; none: prompts are what mustn't"
-    )
-    streaming: bool = key(False, "read without downloading the whole set; needs max_documents")
-    max_documents: int | None = key(None, "use the first so many rows of each split; none: all", ge=1)
-
-    @property
-    def prompts_from(self) -> str | None:
-        """The column that prompts are read from, which may be the text's own; None for unconditional text."""
-        if self.prompt_column is None and self.text_column in CONVERSATION_COLUMNS:
-            return self.text_column
-        return self.prompt_column
-
-    def columns(self, *, labels: bool = True, answers: bool = True) -> Columns:
-        """The columns that are read, with or without those of labels and of right answers."""
-        return Columns(
-            self.text_column,
-            self.prompts_from,
-            self.label_column if labels else None,
-            self.answer_column if answers else None,
-            self.group_column,
-        )
-
-
-@config_dataclass
-class OracleData(_CommonData):
-    """Token sequences from the literature's LSTM oracle, each `max_length` tokens long."""
-
-    kind: Literal["oracle"] = key("oracle", "the LSTM oracle of SeqGAN: token ids, no words")
-    max_length: int = key(20, "tokens in each sequence", ge=1)
-    path: str | None = key(None, "an .npz with the oracle's arrays; none: drawn from N(0, 1) by the seed")
-    vocab_size: int = key(5000, "token ids, where the oracle is drawn", ge=2)
-    hidden: int = key(32, "units of the LSTM, where the oracle is drawn", ge=1)
-    seed: int = key(0, "draws the sequences, and the oracle where path names none", ge=0, lt=2**31)
-    train_size: int = key(10000, "sequences to train on", ge=1)
-    valid_size: int = key(2000, "sequences for validation", ge=1)
-    test_size: int = key(2000, "sequences for tests", ge=1)
-
-
-DataConfig = Annotated[GrammarData | TextData | HfData | OracleData, Field(discriminator="kind")]
+from gptgan_jax.readers.documents import Columns, Table, read_lines, read_table
+from gptgan_jax.readers.files import FILE_FORMATS
+from gptgan_jax.readers.row_sources import open_rows
+from gptgan_jax.sources.grammar_labels import LABELLINGS, label_ids
+from gptgan_jax.sources.grammar_tasks import GrammarTask, draw_pairs, task_words
+from gptgan_jax.sources.oracle import Oracle, init_oracle, load_oracle, sample_oracle
+from gptgan_jax.sources.pcfg import PCFG
+from gptgan_jax.tokenization.chat_templates import Prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +96,7 @@ def load_corpus(config: GrammarData | TextData | HfData | OracleData) -> Corpus:
 
 
 def _load_grammar(config: GrammarData) -> Corpus:
-    from gptgan_jax.data.grammar import english_scenes
+    from gptgan_jax.sources.grammar import english_scenes
 
     grammar = english_scenes()
     if config.task is not None:

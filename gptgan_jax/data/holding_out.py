@@ -15,8 +15,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from gptgan_jax.data.chat_templates import Prompt, prompt_text
 from gptgan_jax.errors import UserError
+from gptgan_jax.tokenization.chat_templates import Prompt, prompt_text
 
 # The share of a held-out split above which a note becomes an alarm.
 SHARED_AT_MOST = 0.01

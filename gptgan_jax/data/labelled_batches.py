@@ -6,7 +6,8 @@ one permutation after another, so that the few labelled ones come again and agai
 
 import numpy as np
 
-from gptgan_jax.data.batches import TokenisedSplit, documents_at, gather, own_rows, side_permutation
+from gptgan_jax.data.batches import documents_at, gather, own_rows, side_permutation
+from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.types import Batch
 
 

@@ -9,7 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from gptgan_jax.data.batches import TokenisedSplit, documents_at, gather, own_rows, side_permutation
+from gptgan_jax.data.batches import documents_at, gather, own_rows, side_permutation
+from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.types import Batch
 
 WINDOW = 50

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gptgan_jax.data.chat_templates import Message, Prompt, asked_text, last_that_fit
-from gptgan_jax.data.corpora import PromptKeep, counted
+from gptgan_jax.data.config import PromptKeep
+from gptgan_jax.data.corpora import counted
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.tokenization.chat_templates import Message, Prompt, asked_text, last_that_fit
 
 # What a decoder makes of bytes that are no whole character.
 PARTIAL = "\N{REPLACEMENT CHARACTER}"

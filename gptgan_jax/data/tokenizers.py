@@ -10,18 +10,20 @@ import tokenizers
 from pydantic import Field
 from tokenizers import models, normalizers, pre_tokenizers
 
-from gptgan_jax.data.byte_pairs import fit_byte_pairs
-from gptgan_jax.data.chat_templates import prompt_text, read_template
 from gptgan_jax.data.corpora import Corpus
-from gptgan_jax.data.oracle import Oracle
-from gptgan_jax.data.special_tokens import (
+from gptgan_jax.errors import UserError
+from gptgan_jax.schema import config_dataclass, key
+from gptgan_jax.sources.oracle import Oracle
+from gptgan_jax.tokenization.byte_pairs import fit_byte_pairs
+from gptgan_jax.tokenization.chat_templates import prompt_text, read_template
+from gptgan_jax.tokenization.special_tokens import (
     SPECIALS_FILE,
     TOKENIZER_FILE,
     SpecialTokens,
     read_json,
     read_special_tokens,
 )
-from gptgan_jax.data.tokenizer import (
+from gptgan_jax.tokenization.tokenizer import (
     IDS_FILE,
     OWN_KEY,
     PADDED_SIZE,
@@ -30,8 +32,6 @@ from gptgan_jax.data.tokenizer import (
     Tokenizer,
     vocabulary_size,
 )
-from gptgan_jax.errors import UserError
-from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Vocabulary
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")

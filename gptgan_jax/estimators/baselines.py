@@ -10,7 +10,7 @@ import optax
 from gptgan_jax.estimators.families import Experience
 from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.ranges import BASELINE_DECAY, DISCOUNT, LEARNING_RATE
+from gptgan_jax.schema.ranges import BASELINE_DECAY, DISCOUNT, LEARNING_RATE
 from gptgan_jax.types import Array, PyTree
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from gptgan_jax.estimators.families import Metrics, Pathwise
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.ranges import DRAWS, RELAXATION_TEMPERATURE
+from gptgan_jax.schema.ranges import DRAWS, RELAXATION_TEMPERATURE
 from gptgan_jax.types import Array
 
 Schedule = Callable[[Array], Array]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from gptgan_jax.estimators.baselines import Baseline, discounted_returns
 from gptgan_jax.estimators.families import Experience, Metrics, PolicyGradient
-from gptgan_jax.ranges import CLIP, DISCOUNT, check_choice
+from gptgan_jax.schema.ranges import CLIP, DISCOUNT, check_choice
 from gptgan_jax.types import Array, PyTree
 
 Ratio = Literal["token", "sequence"]

@@ -3,7 +3,7 @@
 from gptgan_jax.estimators.baselines import Baseline, moving_average
 from gptgan_jax.estimators.families import PolicyGradient
 from gptgan_jax.estimators.policy_gradients import Ratio, clipped_surrogate, with_baseline
-from gptgan_jax.ranges import EPOCHS, MINIBATCHES
+from gptgan_jax.schema.ranges import EPOCHS, MINIBATCHES
 
 
 def ppo(

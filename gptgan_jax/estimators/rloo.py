@@ -3,7 +3,7 @@
 from gptgan_jax.estimators.baselines import leave_one_out
 from gptgan_jax.estimators.families import PolicyGradient
 from gptgan_jax.estimators.policy_gradients import with_baseline
-from gptgan_jax.ranges import GROUP
+from gptgan_jax.schema.ranges import GROUP
 
 
 def rloo(samples: int = 4, discount: float = 1.0) -> PolicyGradient:

@@ -3,7 +3,7 @@
 from gptgan_jax.estimators.baselines import Baseline, moving_average
 from gptgan_jax.estimators.families import PolicyGradient
 from gptgan_jax.estimators.policy_gradients import with_baseline
-from gptgan_jax.ranges import ROLLOUTS
+from gptgan_jax.schema.ranges import ROLLOUTS
 
 
 def rollout(rollouts: int = 16, baseline: Baseline | None = None) -> PolicyGradient:

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from gptgan_jax.checkpoints.manager import Checkpoints
+from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import ChosenBy
-from gptgan_jax.evaluation.classifier import CHOSEN, CLASSIFIER
 from gptgan_jax.evaluation.results import Column
-from gptgan_jax.runs.checkpoints import Checkpoints, Saved
+from gptgan_jax.scoring.classifier import CHOSEN, CLASSIFIER
 
 BEST = {"likelihood": "least validation loss of its phase", "task": "best answers to validation prompts of its phase"}
 RESIDUAL, START = "residual", "start"

@@ -6,18 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from gptgan_jax.config import EmbedderName, JudgeConfig
-from gptgan_jax.data.batches import Ragged, encode_split
 from gptgan_jax.data.corpora import Corpus, Split, counted
-from gptgan_jax.data.readers import matching_files, read_lines
+from gptgan_jax.data.encoding import Ragged, encode_split
 from gptgan_jax.data.tokenizers import Tokenizer, WordTokenizer, fit_tokenizer
-from gptgan_jax.data.units import PLURALS, Unit, UnitName, unit_for, unit_notes, units_of
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.judge import judge_from
 from gptgan_jax.evaluation.memorisation import TrainingText
-from gptgan_jax.evaluation.results import REAL, Column, Evaluation, table_of
+from gptgan_jax.evaluation.results import Column, Evaluation, table_of
 from gptgan_jax.evaluation.scores import Ruler, judge_figures, text_figures
-from gptgan_jax.evaluation.texts import TextSet
+from gptgan_jax.generation.texts import TextSet
+from gptgan_jax.metrics.estimates import REAL
+from gptgan_jax.readers.documents import matching_files, read_lines
 from gptgan_jax.runs.held_out import text_hashes
+from gptgan_jax.scoring.judge import judge_from
+from gptgan_jax.tokenization.units import PLURALS, Unit, UnitName, unit_for, unit_notes, units_of
 
 # The tokens of a text that the language model reads; n-grams are of whole texts.
 LONGEST = 128

@@ -7,27 +7,15 @@ from typing import Protocol
 
 import numpy as np
 
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.config import EmbedderName
-from gptgan_jax.data.batches import TokenisedSplit, evaluation_batches
-from gptgan_jax.data.units import Unit, unit_for, unit_notes
+from gptgan_jax.data.batches import evaluation_batches
+from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.candidates import RESIDUAL, START, Candidate, candidates
-from gptgan_jax.evaluation.class_scores import ReliabilityBin
-from gptgan_jax.evaluation.classifier import (
-    CLASSIFIER,
-    Classifier,
-    class_figures,
-    load_classifier,
-    obedience_figures,
-)
-from gptgan_jax.evaluation.divergences import LogProbs
-from gptgan_jax.evaluation.held_out_likelihood import HeldOut, likelihood_of
 from gptgan_jax.evaluation.inherited import own_columns, with_baselines
-from gptgan_jax.evaluation.judge import Judge, judge_from
 from gptgan_jax.evaluation.memorisation import TrainingText
-from gptgan_jax.evaluation.pace import News, paused
-from gptgan_jax.evaluation.residual import ResidualModel, restore_networks
-from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Figure, table_of
+from gptgan_jax.evaluation.results import Column, Evaluation, table_of
 from gptgan_jax.evaluation.scores import (
     Ruler,
     judge_figures,
@@ -36,15 +24,29 @@ from gptgan_jax.evaluation.scores import (
     source_log_probs,
     text_figures,
 )
-from gptgan_jax.evaluation.sizes import rows_at_once
-from gptgan_jax.evaluation.tasks import GREEDY, Task
-from gptgan_jax.evaluation.texts import Drawing, TextSet, TextWriter, Written, text_set
+from gptgan_jax.generation.batch_sizes import rows_at_once
+from gptgan_jax.generation.pace import News, paused
+from gptgan_jax.generation.texts import Drawing, TextSet, TextWriter, Written, text_set
+from gptgan_jax.metrics.class_scores import ReliabilityBin
+from gptgan_jax.metrics.divergences import LogProbs
+from gptgan_jax.metrics.estimates import REAL, Figure
 from gptgan_jax.pretrained.hub import is_model
-from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import Writer, load_writer, restore_generator, start_params
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import HeldOutText, load_held_out
 from gptgan_jax.runs.start import has_start
+from gptgan_jax.runs.trained import Writer, load_writer, restore_generator, start_params
+from gptgan_jax.scoring.classifier import (
+    CLASSIFIER,
+    Classifier,
+    class_figures,
+    load_classifier,
+    obedience_figures,
+)
+from gptgan_jax.scoring.held_out_likelihood import HeldOut, likelihood_of
+from gptgan_jax.scoring.judge import Judge, judge_from
+from gptgan_jax.scoring.residual import ResidualModel, restore_networks
+from gptgan_jax.scoring.tasks import GREEDY, Task
+from gptgan_jax.tokenization.units import Unit, unit_for, unit_notes
 from gptgan_jax.types import Params
 
 # From this share of held-out texts that stand in the training text on, the signatures say so.

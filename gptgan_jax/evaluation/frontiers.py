@@ -18,8 +18,8 @@ from statistics import NormalDist, median
 
 import numpy as np
 
-from gptgan_jax.evaluation.estimates import Estimate, mean_of
-from gptgan_jax.evaluation.results import REAL, Axes, Cell, Sweep
+from gptgan_jax.evaluation.results import Axes, Cell, Sweep
+from gptgan_jax.metrics.estimates import REAL, Estimate, mean_of
 
 _Z = NormalDist().inv_cdf(0.975)
 _T = (4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)  # of 2 to 9 degrees of freedom

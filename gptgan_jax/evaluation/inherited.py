@@ -11,7 +11,8 @@ from pathlib import Path
 from gptgan_jax.config import Config
 from gptgan_jax.config.files import difference
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Score, Sweep
+from gptgan_jax.evaluation.results import Column, Evaluation, Score, Sweep
+from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import same_held_out

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gptgan_jax.data.batches import Ragged
-from gptgan_jax.evaluation.estimates import Estimate, mean_of, share_of
-from gptgan_jax.evaluation.results import REAL, Evaluation, Figure
-from gptgan_jax.evaluation.texts import TextSet
+from gptgan_jax.data.encoding import Ragged
+from gptgan_jax.evaluation.results import Evaluation
+from gptgan_jax.generation.texts import TextSet
+from gptgan_jax.metrics.estimates import REAL, Estimate, Figure, mean_of, share_of
 
 COPIED = "copied from the training text"
 LONGEST_RUN = "longest run from the training text"

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,33 +13,12 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from gptgan_jax.data.holding_out import ALARM, UNSUITED
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.class_scores import ReliabilityBin
-from gptgan_jax.evaluation.estimates import Estimate
-from gptgan_jax.whole_files import write_whole
+from gptgan_jax.metrics.class_scores import ReliabilityBin
+from gptgan_jax.metrics.estimates import Better, Estimate, Figure
+from gptgan_jax.system.atomic_files import write_whole
 
 EVALUATION_FILE = "evaluation.json"
-REAL = "real text"
-Better = Literal["lower", "higher", "real"]
 STRICT = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measurement.
-
-    Attributes:
-        name: what is measured.
-        unit: such as "nats/token"; empty for a pure number.
-        estimate: the value and its standard error.
-        signature: all that a comparable measurement must share, such as "1000 references, words, method1".
-        better: which way is better; "real" where nearest to real text's value is.
-    """
-
-    name: str
-    unit: str
-    estimate: Estimate
-    signature: str
-    better: Better = "real"
 
 
 @checked_dataclass(frozen=True, config=STRICT)

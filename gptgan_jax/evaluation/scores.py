@@ -8,17 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gptgan_jax.data.oracle import Oracle
-from gptgan_jax.data.pcfg import PCFG
 from gptgan_jax.data.tokenizers import AnyTokenizer
-from gptgan_jax.data.units import PLURALS, Unit, units_of
-from gptgan_jax.evaluation.distances import frechet_distance, mauve
-from gptgan_jax.evaluation.divergences import LogProbs, divergences, grammar_log_probs, rule_coverage
-from gptgan_jax.evaluation.estimates import Estimate, exponential, jackknife_error, mean_of, ratio_of_sums, share_of
-from gptgan_jax.evaluation.held_out_likelihood import HeldOut
-from gptgan_jax.evaluation.judge import Judge
 from gptgan_jax.evaluation.memorisation import TrainingText
-from gptgan_jax.evaluation.ngrams import (
+from gptgan_jax.generation.texts import TextSet
+from gptgan_jax.metrics.distances import frechet_distance, mauve
+from gptgan_jax.metrics.divergences import LogProbs, divergences, grammar_log_probs, rule_coverage
+from gptgan_jax.metrics.estimates import (
+    Better,
+    Estimate,
+    Figure,
+    exponential,
+    jackknife_error,
+    mean_of,
+    ratio_of_sums,
+    share_of,
+)
+from gptgan_jax.metrics.ngrams import (
     Words,
     bleu,
     distinct_ngrams,
@@ -26,8 +31,11 @@ from gptgan_jax.evaluation.ngrams import (
     repetition,
     self_bleu,
 )
-from gptgan_jax.evaluation.results import Better, Figure
-from gptgan_jax.evaluation.texts import TextSet
+from gptgan_jax.scoring.held_out_likelihood import HeldOut
+from gptgan_jax.scoring.judge import Judge
+from gptgan_jax.sources.oracle import Oracle
+from gptgan_jax.sources.pcfg import PCFG
+from gptgan_jax.tokenization.units import PLURALS, Unit, units_of
 
 ORDERS = (2, 3, 4, 5)
 # The least texts on each side for which the language model's figures are defined.

@@ -10,23 +10,23 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.config import EmbedderName
-from gptgan_jax.data.batches import TokenisedSplit
-from gptgan_jax.data.oracle import Oracle
-from gptgan_jax.data.units import PLURALS, units_of
+from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.divergences import LogProbs, divergences
-from gptgan_jax.evaluation.estimates import Estimate, mean_of, ratio_of_sums, share_of, sum_of_independent
 from gptgan_jax.evaluation.final import Model, Subject
-from gptgan_jax.evaluation.held_out_likelihood import HeldOut
 from gptgan_jax.evaluation.inherited import own_columns, with_baselines
-from gptgan_jax.evaluation.ngrams import bleu
-from gptgan_jax.evaluation.results import REAL, Axes, Cell, Evaluation, Figure, Sweep
+from gptgan_jax.evaluation.results import Axes, Cell, Evaluation, Sweep
 from gptgan_jax.evaluation.scores import Ruler, Source, frechet, lm_score, self_bleu_figures
 from gptgan_jax.evaluation.task_sweep import NLL, sweep_of_task
-from gptgan_jax.evaluation.texts import Drawing, TextSet, Written
-from gptgan_jax.runs.checkpoints import Checkpoints
+from gptgan_jax.generation.texts import Drawing, TextSet, Written
+from gptgan_jax.metrics.divergences import LogProbs, divergences
+from gptgan_jax.metrics.estimates import REAL, Estimate, Figure, mean_of, ratio_of_sums, share_of, sum_of_independent
+from gptgan_jax.metrics.ngrams import bleu
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.scoring.held_out_likelihood import HeldOut
+from gptgan_jax.sources.oracle import Oracle
+from gptgan_jax.tokenization.units import PLURALS, units_of
 
 BLEU, SELF_BLEU, LM = "BLEU-4", "Self-BLEU-4", "LM score"
 FRECHET, JS, ORACLE, GRAMMATICAL = "Fréchet distance", "Jensen-Shannon divergence", "NLL_oracle", "grammatical"

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.estimates import Estimate
-from gptgan_jax.evaluation.results import REAL, Axes, Cell, Figure, Sweep
-from gptgan_jax.evaluation.tasks import GREEDY, Task
-from gptgan_jax.evaluation.texts import Drawing
+from gptgan_jax.evaluation.results import Axes, Cell, Sweep
+from gptgan_jax.generation.texts import Drawing
+from gptgan_jax.metrics.estimates import REAL, Estimate, Figure
+from gptgan_jax.scoring.tasks import GREEDY, Task
 
 if TYPE_CHECKING:
     from gptgan_jax.evaluation.final import Model, Subject

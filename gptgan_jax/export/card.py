@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import Config
 from gptgan_jax.config.files import to_yaml
 from gptgan_jax.errors import UserError
@@ -15,7 +16,6 @@ from gptgan_jax.models.generators import parameter_summary
 from gptgan_jax.pretrained.hub import HUB, is_model
 from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, to_markdown
 from gptgan_jax.reports.tables import table_of_scores
-from gptgan_jax.runs.checkpoints import Saved
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.types import Params
 

@@ -13,15 +13,15 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.export import saved_model, stablehlo
 from gptgan_jax.export.card import model_card
+from gptgan_jax.layers.lora import LoraConfig, merged
 from gptgan_jax.models.generators import build_generator
-from gptgan_jax.models.lora import LoraConfig, merged
-from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.families import family_of
 from gptgan_jax.pretrained.huggingface import save_model
-from gptgan_jax.runs.experiment import Writer, load_params, load_writer
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.trained import Writer, load_params, load_writer
+from gptgan_jax.system.atomic_files import write_whole
 from gptgan_jax.types import Params
-from gptgan_jax.whole_files import write_whole
 
 CARD_FILE = "README.md"
 HF_USE = """\

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import export
 
 from gptgan_jax.models.generators import Generator
-from gptgan_jax.sampling import sample
-from gptgan_jax.trees import nested
+from gptgan_jax.models.trees import nested
+from gptgan_jax.sampling.decoding import sample
 from gptgan_jax.types import Array
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gptgan_jax.distributed.hosts import to_host
 from gptgan_jax.errors import UserError
 from gptgan_jax.export.sampler import PLATFORMS, constraints, sampler_of
-from gptgan_jax.hosts import to_host
 from gptgan_jax.models.generators import Generator
-from gptgan_jax.trees import flat
+from gptgan_jax.models.trees import flat
 from gptgan_jax.types import Params
 
 USE = """\

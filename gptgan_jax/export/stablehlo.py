@@ -12,13 +12,13 @@ import numpy as np
 from jax import export
 from safetensors.numpy import save_file
 
+from gptgan_jax.distributed.hosts import to_host
 from gptgan_jax.errors import UserError
 from gptgan_jax.export.sampler import PLATFORMS, arguments, sampler_of
-from gptgan_jax.hosts import to_host
 from gptgan_jax.models.generators import Generator
-from gptgan_jax.trees import flat
+from gptgan_jax.models.trees import flat
+from gptgan_jax.system.atomic_files import write_whole
 from gptgan_jax.types import Params
-from gptgan_jax.whole_files import write_whole
 
 PROGRAM_FILE, WEIGHTS_FILE = "sampler.stablehlo", "weights.safetensors"
 USE = f"""\

@@ -15,15 +15,8 @@ import jax
 import jax.numpy as jnp
 from pydantic import Field
 
-from gptgan_jax.models.discriminator_networks import (
-    NETWORKS,
-    CnnConfig,
-    LinearConfig,
-    MlpConfig,
-    TransformerDiscriminatorConfig,
-)
-from gptgan_jax.models.layers import DTYPES
-from gptgan_jax.models.lora import (
+from gptgan_jax.layers.dense import DTYPES
+from gptgan_jax.layers.lora import (
     NO_ADAPTERS,
     LoraBeside,
     LoraConfig,
@@ -34,8 +27,15 @@ from gptgan_jax.models.lora import (
     with_adapters,
     without_adapters,
 )
-from gptgan_jax.models.spectral_norm import spectrally_normalised
-from gptgan_jax.trees import joined, parted
+from gptgan_jax.layers.spectral_norm import spectrally_normalised
+from gptgan_jax.models.discriminator_networks import (
+    NETWORKS,
+    CnnConfig,
+    LinearConfig,
+    MlpConfig,
+    TransformerDiscriminatorConfig,
+)
+from gptgan_jax.models.trees import joined, parted
 from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary
 
 NEW = ("head/*",)

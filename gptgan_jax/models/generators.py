@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from pydantic import Field
 
-from gptgan_jax.models.layers import DTYPES, OutputHead
-from gptgan_jax.models.lora import only_learning
+from gptgan_jax.distributed.partitioning import gathered
+from gptgan_jax.layers.dense import DTYPES, OutputHead
+from gptgan_jax.layers.lora import only_learning
 from gptgan_jax.models.lstm import LstmCache, LstmConfig, LstmNetwork
-from gptgan_jax.models.transformer import Cache, TransformerConfig, Trunk
-from gptgan_jax.partitioning import gathered
+from gptgan_jax.models.transformer import Cache, Trunk
+from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.types import Array, Batch, Params, PyTree, Vocabulary
 
 GeneratorConfig = Annotated[TransformerConfig | LstmConfig, Field(discriminator="kind")]

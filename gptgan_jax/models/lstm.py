@@ -13,8 +13,8 @@ from flax import linen as nn
 from flax import struct
 from pydantic import model_validator
 
-from gptgan_jax.models.layers import DTYPES, Dropout, Embedding, OutputHead, Projection
-from gptgan_jax.models.lora import LoraConfig, adapter, low_rank
+from gptgan_jax.layers.dense import DTYPES, Dropout, Embedding, OutputHead, Projection
+from gptgan_jax.layers.lora import LoraConfig, adapter, low_rank
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, Reward, is_last
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.ranges import GAME, WEIGHT
 from gptgan_jax.schema import config_dataclass, key
+from gptgan_jax.schema.ranges import GAME, WEIGHT
 from gptgan_jax.types import Array
 
 

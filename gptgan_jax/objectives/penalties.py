@@ -10,8 +10,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.distributed.rows import ALL_ROWS, Rows
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.rows import ALL_ROWS, Rows
 from gptgan_jax.types import Array
 
 Score = Callable[[Array], Array]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.ranges import DISCOUNT, SHARPNESS, check_choice
+from gptgan_jax.schema.ranges import DISCOUNT, SHARPNESS, check_choice
 from gptgan_jax.types import Array
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.types import Vocabulary
 
 CONFIG_FILE = "config.json"

@@ -23,9 +23,9 @@ from gptgan_jax.pretrained.gguf_tokenizer import GgufTokenizer, tokenizer_of
 from gptgan_jax.pretrained.layouts import Shape
 from gptgan_jax.pretrained.names import NAMES, layout_of
 from gptgan_jax.pretrained.weights import SHARD_BYTES, Parameter, write_weights
-from gptgan_jax.terminal import say
+from gptgan_jax.system.atomic_files import whole_folder, write_whole
+from gptgan_jax.system.terminal import say
 from gptgan_jax.types import Vocabulary, path_name, unconditional_batch
-from gptgan_jax.whole_files import whole_folder, write_whole
 
 Precision = Literal["float32", "bfloat16", "float16"]
 _DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}

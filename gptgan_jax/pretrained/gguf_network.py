@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.models.rotary import frequencies
-from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.layers.rotary import frequencies
+from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.families import MISSING
 from gptgan_jax.pretrained.gguf_file import GgufFile
 from gptgan_jax.pretrained.layouts import Shape

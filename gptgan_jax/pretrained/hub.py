@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gptgan_jax.data.chat_templates import TEMPLATE_FILE
-from gptgan_jax.data.special_tokens import GENERATION_FILE, SPECIALS_FILE, SPECIALS_MAP_FILE, TOKENIZER_FILE
 from gptgan_jax.errors import UserError
 from gptgan_jax.pretrained.families import CONFIG_FILE, REMEDY, read_network
 from gptgan_jax.pretrained.gguf_file import PREFIX as GGUF
 from gptgan_jax.pretrained.weights import INDEX_FILE
+from gptgan_jax.tokenization.chat_templates import TEMPLATE_FILE
+from gptgan_jax.tokenization.special_tokens import GENERATION_FILE, SPECIALS_FILE, SPECIALS_MAP_FILE, TOKENIZER_FILE
 
 FOLDER, HUB = "hf:", "hub:"
 # All that is read of a model. No pickle, and no code, is ever fetched.

@@ -10,18 +10,18 @@ import numpy as np
 import tokenizers
 from tokenizers import processors
 
-from gptgan_jax.data.special_tokens import SPECIALS_FILE, TOKENIZER_FILE, post_processed_prefix, read_json
 from gptgan_jax.data.tokenizers import PADDED_SIZE, AnyTokenizer, Tokenizer, read_tokenizer
+from gptgan_jax.distributed.hosts import to_host
 from gptgan_jax.errors import UserError
-from gptgan_jax.hosts import to_host
 from gptgan_jax.models.generators import Generator
-from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.families import CONFIG_FILE, Network, config_json, family_of, read_network
 from gptgan_jax.pretrained.layouts import Index, Layout, Shape
 from gptgan_jax.pretrained.names import NAMES, is_ignored, layout_of
 from gptgan_jax.pretrained.weights import SHARD_BYTES, Parameter, Weights, write_weights
+from gptgan_jax.system.atomic_files import write_whole
+from gptgan_jax.tokenization.special_tokens import SPECIALS_FILE, TOKENIZER_FILE, post_processed_prefix, read_json
 from gptgan_jax.types import Params
-from gptgan_jax.whole_files import write_whole
 
 ALIGNMENT = 64
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gptgan_jax.models.transformer import TransformerConfig
+from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.layouts import Heads, Layout, Plain, Stacked
 
 HEAD = "lm_head.weight"

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.pretrained.layouts import Index, Shape
-from gptgan_jax.whole_files import write_whole
+from gptgan_jax.system.atomic_files import write_whole
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 * 10**9

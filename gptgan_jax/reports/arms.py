@@ -8,7 +8,8 @@ from pathlib import Path
 from gptgan_jax.config.files import difference, to_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.frontiers import dominance
-from gptgan_jax.evaluation.results import REAL, without_infinities
+from gptgan_jax.evaluation.results import without_infinities
+from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.reports.arms_table import CONTINUED, LIKELIHOOD, ArmsTable, Model
 from gptgan_jax.reports.comparison import CURVES_FILE
 from gptgan_jax.reports.document import (
@@ -25,7 +26,7 @@ from gptgan_jax.reports.document import (
 from gptgan_jax.reports.figures import comparison_figure
 from gptgan_jax.reports.run import PICTURES, alarms_of, best_blocks, dominance_blocks, frontier_blocks
 from gptgan_jax.reports.tables import samples_table
-from gptgan_jax.whole_files import write_whole
+from gptgan_jax.system.atomic_files import write_whole
 
 COMPARISON_FILE = "comparison.json"
 # Where an evaluation keeps the shown texts of a sweep's column.

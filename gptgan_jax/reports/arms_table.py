@@ -8,9 +8,8 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
-from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.evaluation.frontiers import chosen_cell, dominance
-from gptgan_jax.evaluation.results import REAL, Axes, Cell, Sweep
+from gptgan_jax.evaluation.results import Axes, Cell, Sweep
 from gptgan_jax.evaluation.sweep import (
     BLEU,
     FORWARD,
@@ -24,6 +23,7 @@ from gptgan_jax.evaluation.sweep import (
     SELF_BLEU,
 )
 from gptgan_jax.evaluation.task_sweep import MATCH, ROUGE
+from gptgan_jax.metrics.estimates import REAL, Estimate
 from gptgan_jax.reports.costs import Cost, cost_of
 from gptgan_jax.reports.document import Table
 from gptgan_jax.reports.groups import controls_of, measured_with

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptgan_jax.evaluation.class_scores import BINS, ReliabilityBin, expected_calibration_error
+from gptgan_jax.metrics.class_scores import BINS, ReliabilityBin, expected_calibration_error
 from gptgan_jax.reports.document import Picture
 from gptgan_jax.reports.figures import BLUE, ORANGE, blank_figure, tidied
-from gptgan_jax.whole_files import write_whole
+from gptgan_jax.system.atomic_files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,8 +9,7 @@ from typing import Any
 from gptgan_jax.config.files import difference, to_yaml
 from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.estimates import Estimate
-from gptgan_jax.evaluation.results import REAL
+from gptgan_jax.metrics.estimates import REAL, Estimate
 from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, Picture, Table, write_document
 from gptgan_jax.reports.figures import comparison_figure
 from gptgan_jax.reports.groups import Group, groups_of, measured_with

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gptgan_jax.config import Config, Phase
-from gptgan_jax.estimators.configs import build_estimator
+from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.estimators.families import PolicyGradient
 from gptgan_jax.runs.timing import TrainingTime
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.records import one_line
-from gptgan_jax.whole_files import write_whole
+from gptgan_jax.system.atomic_files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gptgan_jax.evaluation.estimates import Estimate, mean_of
-from gptgan_jax.evaluation.results import REAL, Axes, Sweep
+from gptgan_jax.evaluation.results import Axes, Sweep
+from gptgan_jax.metrics.estimates import REAL, Estimate, mean_of
 from gptgan_jax.reports.figures import COLORS, LINES, Style, blank_figure, cycled, legend_above, line_width, tidied
 from gptgan_jax.reports.tables import named
 

@@ -17,7 +17,8 @@ from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.frontiers import Dominance, best_drawing, dominance
 from gptgan_jax.evaluation.memorisation import memorised
-from gptgan_jax.evaluation.results import REAL, Axes, Evaluation, Sweep
+from gptgan_jax.evaluation.results import Axes, Evaluation, Sweep
+from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.reports.classes import RELIABILITY_ALT, RELIABILITY_FILE, reliability_figure
 from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, Picture, write_document
 from gptgan_jax.reports.figures import discriminator_figure, loss_figure, phases_in

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
-from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.evaluation.frontiers import BestDrawing, Dominance, Gap
-from gptgan_jax.evaluation.results import REAL, Axes, Score
+from gptgan_jax.evaluation.results import Axes, Score
+from gptgan_jax.metrics.estimates import REAL, Estimate
 from gptgan_jax.reports.document import Bold, Cell, Italic, Table, to_markdown
 
 MARKS = {"lower": "↓", "higher": "↑", "real": "real"}

@@ -2,20 +2,17 @@
 
 import functools
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-from etils import epath
 
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.config import Config
 from gptgan_jax.config.files import difference
-from gptgan_jax.data.batches import TokenisedSplit, encode_split
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
-from gptgan_jax.data.oracle import Oracle
-from gptgan_jax.data.prompts import EncodedPrompt, encode_prompts
+from gptgan_jax.data.encoding import TokenisedSplit, encode_split
+from gptgan_jax.data.prompts import encode_prompts
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
     FileTokenizer,
@@ -24,17 +21,17 @@ from gptgan_jax.data.tokenizers import (
     fit_tokenizer,
 )
 from gptgan_jax.errors import UserError
-from gptgan_jax.models.discriminators import Discriminator, build_discriminator, without_prompts
-from gptgan_jax.models.generators import Generator, build_generator
-from gptgan_jax.models.lora import merged, with_adapters, without_adapters
-from gptgan_jax.models.transformer import TransformerConfig, deep_shapes, shallow_config
+from gptgan_jax.layers.lora import merged, without_adapters
+from gptgan_jax.models.discriminators import Discriminator
+from gptgan_jax.models.generators import Generator
 from gptgan_jax.pretrained.hub import is_model, model_folder
 from gptgan_jax.pretrained.huggingface import open_model
-from gptgan_jax.runs.checkpoints import Checkpoints, Saved
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.runs.start import Start, by_token, on_first_device, placed_like, read_start
+from gptgan_jax.runs.start import Start, by_token, placed_like
 from gptgan_jax.runs.text_alarms import text_alarms
-from gptgan_jax.types import Batch, Params, Vocabulary
+from gptgan_jax.runs.trained import build_networks, example_batch, generator_shapes, load_writer, restore_generator
+from gptgan_jax.sources.oracle import Oracle
+from gptgan_jax.types import Batch, Params
 
 # What two generators may differ in and still have the same parameters.
 FREE_OF_NETWORK = ("dropout", "dtype", "attention", "remat", "lora")
@@ -164,101 +161,6 @@ def _check_labels(
             )
 
 
-def build_networks(
-    config: Config, vocabulary: Vocabulary, classes: Sequence[str] = ()
-) -> tuple[Generator, Discriminator]:
-    """Both players.
-
-    Args:
-        config: of the run.
-        vocabulary: its tokenizer's.
-        classes: the labels that its discriminator tells, where the configuration has it tell any.
-
-    Raises:
-        UserError: where the vocabulary is not the one that the configuration asks for, or there are too few classes.
-    """
-    if config.vocab_size not in (None, vocabulary.size):
-        raise UserError(
-            f"vocab_size {config.vocab_size}: the tokenizer has {vocabulary.size} tokens; "
-            "drop the key, or change the tokenizer"
-        )
-    if config.classifies and len(classes) < 2:
-        raise UserError(f"objective.classification: {len(classes)} label(s) in the data; two or more can be told apart")
-    count = len(classes) if config.classifies else 0
-    judge = build_discriminator(config.discriminator, vocabulary, count, config.generator.lora)
-    if config.label_prompts:  # to read a text's label would be no judgement of the text
-        judge = without_prompts(judge, vocabulary)
-    generator = build_generator(config.generator, vocabulary)
-    if not config.mesh.gather_to_write:
-        generator = generator._replace(for_writing=lambda params: params)
-    return generator, judge
-
-
-def example_batch(config: Config, vocabulary: Vocabulary, conditional: bool) -> Batch:
-    """A batch of one text, for its shapes: P is 1, or 1 + the longest prompt."""
-    shape_p = (1, 1 + config.data.max_prompt_length if conditional else 1)
-    shape_t = (1, config.data.max_length)
-    return Batch(
-        prompt=jnp.full(shape_p, vocabulary.bos_id, jnp.int32),
-        prompt_mask=jnp.ones(shape_p, bool),
-        target=jnp.full(shape_t, vocabulary.pad_id, jnp.int32),
-        target_mask=jnp.ones(shape_t, bool),
-        label=jnp.full(1, -1, jnp.int32),
-    )
-
-
-@dataclass(frozen=True)
-class Writer:
-    """What it takes to write with a trained generator, and to judge with its discriminator: of the run folder alone.
-
-    Attributes:
-        config, tokenizer, generator, discriminator: of the run, the networks without parameters.
-        classes: the names of its labels; empty where its text has none.
-    """
-
-    config: Config
-    tokenizer: AnyTokenizer
-    generator: Generator
-    discriminator: Discriminator
-    classes: tuple[str, ...] = ()
-
-    @property
-    def conditional(self) -> bool:
-        """Whether it learned to answer prompts."""
-        return self.config.conditional
-
-    @property
-    def chat(self) -> bool:
-        """Whether a chat template writes its prompts."""
-        return self.conditional and getattr(self.tokenizer, "chat_template", None) is not None
-
-
-def load_writer(folder: RunFolder) -> Writer:
-    """Raises UserError where the folder is no run folder."""
-    config = folder.read_config()
-    tokenizer = folder.read_tokenizer()
-    classes = folder.read_classes()
-    return Writer(config, tokenizer, *build_networks(config, tokenizer.vocabulary, classes), classes)
-
-
-def load_params(folder: RunFolder, run: Writer, checkpoint: str = "best") -> tuple[Params, Saved]:
-    """The parameters that a run's generator writes with, on the first device, and the checkpoint that they are of.
-
-    Apart from `load_writer`, so that what a run can't do is refused before a large model is read.
-
-    Args:
-        folder: of the run.
-        run: from it, by `load_writer`.
-        checkpoint: best, last, a phase or a step, as `Checkpoints.choose` takes it.
-
-    Raises:
-        UserError: where there is no such checkpoint, or it can't be read.
-    """
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        saved = checkpoints.choose(checkpoint)
-        return restore_generator(checkpoints, saved, run.config, run.generator), saved
-
-
 def load_start(config: Config) -> Start:
     """What `init_from` (and `init_checkpoint`) names.
 
@@ -327,90 +229,3 @@ def _check_start(config: Config, corpus: Corpus, start: Start) -> None:
                 f"{'' if own.size != theirs.size else ' with other special tokens'}; both must be the same"
                 f"{'' if ids else ', or init_vocabulary by_token'}"
             )
-
-
-def read_prompt(run: Writer, prompt: str) -> tuple[EncodedPrompt, int]:
-    """A prompt that a user typed as the run reads it, and how many tokens may follow it.
-
-    A run that learned to answer prompts reads it as it read those: cut to the same length at the same end. A run that
-    learned text without prompts goes on with one as if it had written it, within the length that it learned.
-
-    Raises:
-        UserError: a prompt that is missing, too long, unknown to the tokenizer, or of no use to the run.
-    """
-    data = run.config.data
-    if run.conditional and not prompt:
-        raise UserError("this run learned to answer prompts; give one with --prompt")
-    if prompt and not run.conditional and run.config.generator.encoder_layers:
-        raise UserError("this run's encoder never read a prompt in training, so it can't begin with one; drop --prompt")
-    unknown = run.tokenizer.unknown_words(prompt)
-    if unknown:
-        words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
-        raise UserError(f"prompt {prompt!r}: the tokenizer doesn't know {words}; use words of the training text")
-    if run.conditional:
-        return encode_prompts(run.tokenizer, [prompt], data.max_prompt_length, data.prompt_keep)[0], data.max_length
-    ids, longest = run.tokenizer.encode(prompt), data.max_length - 1
-    if len(ids) > longest:
-        raise UserError(f"prompt {prompt!r}: {len(ids)} tokens; this run takes at most {longest}")
-    return EncodedPrompt(ids, prompt, False), data.max_length - len(ids)
-
-
-def restore_generator(
-    checkpoints: Checkpoints, saved: Saved, config: Config, generator: Generator, target: Params | None = None
-) -> Params:
-    """The generator's parameters of a checkpoint; their average where the phase keeps one.
-
-    Args:
-        checkpoints: of a run.
-        saved: the one of them.
-        config: of the run.
-        generator: of the run.
-        target: shape structs that say where each shall live; by default this process's first device.
-
-    Raises:
-        UserError: where it can't be read.
-    """
-    part = "ema" if saved.phase == "adversarial" and config.adversarial.ema_decay else "params"
-    target = on_first_device(generator_shapes(config, generator)) if target is None else target
-    return checkpoints.restore_part(saved, ("generator", part), target)
-
-
-def start_params(checkpoints: epath.PathLike, config: Config, generator: Generator) -> Params:
-    """The parameters that a run's generator began with, on the first device: those it starts from, adapters of zeros.
-
-    Args:
-        checkpoints: the folder of the run's checkpoints.
-        config: of a run with `init_from`.
-        generator: of the run.
-
-    Raises:
-        UserError: where they can't be read.
-    """
-    own = generator_shapes(config, generator)
-    base = read_start(checkpoints, on_first_device(without_adapters(own)))
-    adapted = with_adapters(base, own)
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x, adapted)
-
-
-def restore_discriminator(
-    checkpoints: Checkpoints, saved: Saved, config: Config, discriminator: Discriminator
-) -> Params:
-    """The discriminator's parameters of a checkpoint, on the first device.
-
-    Raises:
-        UserError: where it can't be read.
-    """
-    batch = example_batch(config, Vocabulary(1), False)
-    shapes = jax.eval_shape(discriminator.init, jax.random.key(0), batch)
-    return checkpoints.restore_part(saved, ("discriminator", "params"), on_first_device(shapes))
-
-
-def generator_shapes(config: Config, generator: Generator) -> Params:
-    """The generator's parameters as shape structs. They do not depend on the lengths of a batch."""
-    batch = example_batch(config, generator.vocabulary, False)
-    network = generator.config
-    if not isinstance(network, TransformerConfig):
-        return jax.eval_shape(generator.init, jax.random.key(0), batch)
-    # To trace one block takes a tenth of the time that all of a deep network take.
-    shallow = build_generator(shallow_config(network), generator.vocabulary)
-    return deep_shapes(jax.eval_shape(shallow.init, jax.random.key(0), batch), network)

@@ -19,15 +19,15 @@ import numpy as np
 import yaml
 
 import gptgan_jax
+from gptgan_jax.checkpoints.checksums import CHECKSUMS_FILE
+from gptgan_jax.checkpoints.steps import finished_steps
 from gptgan_jax.config import Config
+from gptgan_jax.config.estimators import CustomConfig
 from gptgan_jax.config.files import to_yaml
-from gptgan_jax.data.batches import TokenisedSplit
 from gptgan_jax.data.corpora import Split
+from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
-from gptgan_jax.estimators.configs import CustomConfig
 from gptgan_jax.pretrained.hub import FILES, is_model, model_folder
-from gptgan_jax.runs.checkpoints import finished_steps
-from gptgan_jax.runs.checksums import CHECKSUMS_FILE
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder
 

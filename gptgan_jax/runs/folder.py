@@ -9,12 +9,12 @@ from pathlib import Path
 
 from etils import epath
 
+from gptgan_jax.checkpoints.atomic_save import START
 from gptgan_jax.config import Config
 from gptgan_jax.config.files import difference, load_config, to_yaml
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.runs.sealing import START
-from gptgan_jax.whole_files import write_whole
+from gptgan_jax.system.atomic_files import write_whole
 
 HELD_OUT_FILE = "held_out.npz"
 CLASSES_FILE = "classes.json"

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from gptgan_jax.data.batches import Ragged, TokenisedSplit
-from gptgan_jax.data.grammar import english_scenes
-from gptgan_jax.data.oracle import Oracle
-from gptgan_jax.data.pcfg import PCFG
+from gptgan_jax.data.encoding import Ragged, TokenisedSplit
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import HELD_OUT_FILE
+from gptgan_jax.sources.grammar import english_scenes
+from gptgan_jax.sources.oracle import Oracle
+from gptgan_jax.sources.pcfg import PCFG
+from gptgan_jax.system.atomic_files import whole_file
 from gptgan_jax.types import Vocabulary
-from gptgan_jax.whole_files import whole_file
 
 TRAINING_TEXTS = 20_000
 

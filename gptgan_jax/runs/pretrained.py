@@ -9,8 +9,9 @@ from gptgan_jax.config.files import config_from
 from gptgan_jax.errors import UserError
 from gptgan_jax.pretrained.families import CONFIG_FILE, read_network
 from gptgan_jax.pretrained.hub import is_model, model_folder
-from gptgan_jax.runs.experiment import Writer, build_networks, for_prompts, load_params, load_start, load_writer
+from gptgan_jax.runs.experiment import for_prompts, load_start
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.trained import Writer, build_networks, load_params, load_writer
 from gptgan_jax.types import Params
 
 # In tokens, where the model has positions enough.

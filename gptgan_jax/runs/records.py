@@ -20,7 +20,7 @@ from typing import Any
 
 from gptgan_jax.config import RecordsConfig
 from gptgan_jax.errors import UserError
-from gptgan_jax.whole_files import whole_file, write_whole
+from gptgan_jax.system.atomic_files import whole_file, write_whole
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.txt"

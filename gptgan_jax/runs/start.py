@@ -12,16 +12,16 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from gptgan_jax.checkpoints.atomic_save import START, sealed_path_class
+from gptgan_jax.checkpoints.bases import Base
+from gptgan_jax.checkpoints.steps import absolute
 from gptgan_jax.config import Config
 from gptgan_jax.data.tokenizers import SPECIAL_TOKENS, AnyTokenizer, Tokenizer
+from gptgan_jax.distributed.partitioning import state_shardings
 from gptgan_jax.errors import UserError
-from gptgan_jax.models.lora import learns
-from gptgan_jax.optimizers import parameter_paths
-from gptgan_jax.partitioning import state_shardings
-from gptgan_jax.runs.bases import Base
-from gptgan_jax.runs.checkpoints import absolute
-from gptgan_jax.runs.sealing import START, sealed_path_class
-from gptgan_jax.runs.vocabulary import rows_by_token, token_axis, with_rows
+from gptgan_jax.layers.lora import learns
+from gptgan_jax.objectives.optimizers import parameter_paths
+from gptgan_jax.pretrained.vocabulary import rows_by_token, token_axis, with_rows
 from gptgan_jax.types import Params, path_name
 
 
@@ -59,7 +59,7 @@ class Start:
 
 
 def by_token(config: Config, start: Start, tokenizer: AnyTokenizer) -> tuple[Start, str]:
-    """The start in the run's own vocabulary, by `runs.vocabulary`, and what became of its tokens, in words.
+    """The start in the run's own vocabulary, by `pretrained.vocabulary`, and what became of its tokens, in words.
 
     Raises:
         UserError: where no token of one is a token of the other, or adapters would leave the new ones as they begin.

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gptgan_jax.data.batches import TokenisedSplit
-from gptgan_jax.data.chat_templates import prompt_text
 from gptgan_jax.data.corpora import Corpus, Split
+from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.holding_out import UNSUITED
 from gptgan_jax.data.tokenizers import AnyTokenizer, BpeTokenizer, Tokenizer, TokenizerConfig, WordTokenizer
-from gptgan_jax.data.units import spacing_of
 from gptgan_jax.errors import UserError
+from gptgan_jax.tokenization.chat_templates import prompt_text
+from gptgan_jax.tokenization.units import spacing_of
 
 # The share of held-out tokens that may be unknown; from the second on nothing is measured.
 MANY_UNKNOWN, ALL_UNKNOWN = 0.5, 0.9

@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gptgan_jax.whole_files import write_whole
+from gptgan_jax.system.atomic_files import write_whole
 
 TIME_FILE = "training_time.json"
 

@@ -9,23 +9,23 @@ from contextlib import ExitStack
 
 import jax
 
+from gptgan_jax.checkpoints.manager import Checkpoints, restore_latest_readable
 from gptgan_jax.config import PHASES, Phase
-from gptgan_jax.hosts import check_alike, in_all, wait_for_all
-from gptgan_jax.runs.checkpoints import Checkpoints, restore_latest_readable
+from gptgan_jax.distributed.hosts import check_alike, in_all, wait_for_all
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.fingerprint import fingerprint
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.runs.full_disk import last_good, telling_of_full_disk
 from gptgan_jax.runs.held_out import check_same_text, held_out_of, save_held_out
 from gptgan_jax.runs.lock import locked
 from gptgan_jax.runs.records import Records
 from gptgan_jax.runs.start import save_start
+from gptgan_jax.system.atomic_files import remove_partial_files
+from gptgan_jax.training.full_disk import last_good, telling_of_full_disk
 from gptgan_jax.training.phase_run import Interrupted, PhaseRun, owes_evaluation
 from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.run import Run
 from gptgan_jax.training.signals import StopSignals
 from gptgan_jax.types import Params
-from gptgan_jax.whole_files import remove_partial_files
 
 
 def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] = print) -> None:

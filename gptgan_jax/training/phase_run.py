@@ -10,17 +10,18 @@ import numpy as np
 
 from gptgan_jax.algorithms.gan import Metrics
 from gptgan_jax.algorithms.skipping import SKIPPED
+from gptgan_jax.checkpoints.manager import Checkpoints
+from gptgan_jax.checkpoints.retention import CLASS_METRIC, METRIC, TASK_METRIC
+from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.data.labelled_batches import labelled_batch_at
 from gptgan_jax.data.length_buckets import bucketed_batch_at
-from gptgan_jax.evaluation.class_scores import Told
-from gptgan_jax.evaluation.estimates import Estimate
-from gptgan_jax.evaluation.pace import paused
-from gptgan_jax.evaluation.sizes import rows_at_once
+from gptgan_jax.generation.batch_sizes import rows_at_once
+from gptgan_jax.generation.pace import paused
+from gptgan_jax.metrics.class_scores import Told
+from gptgan_jax.metrics.estimates import Estimate
 from gptgan_jax.pretrained.hub import is_model
-from gptgan_jax.runs.checkpoints import Checkpoints, Saved
-from gptgan_jax.runs.keeping import CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.runs.records import Records, one_line, read_metrics
 from gptgan_jax.runs.timing import Stopwatch
 from gptgan_jax.training.alarms import active_alarms, likelihood_alarms

@@ -8,15 +8,15 @@ from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, Step, gan_of
 from gptgan_jax.algorithms.learning import Learning, Learns
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
-from gptgan_jax.estimators.configs import build_estimator
+from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.estimators.families import PolicyGradient
+from gptgan_jax.layers.lora import LoraConfig, learns
 from gptgan_jax.models.discriminators import NEW, Discriminator, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import Generator
-from gptgan_jax.models.lora import LoraConfig, learns
 from gptgan_jax.objectives.classification import matching_features, naming_label
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, build_pair_loss
+from gptgan_jax.objectives.optimizers import build_optimizer
 from gptgan_jax.objectives.rewards import Reward, build_reward
-from gptgan_jax.optimizers import build_optimizer
 from gptgan_jax.training.sharding import Placement
 
 

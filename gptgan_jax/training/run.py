@@ -12,31 +12,32 @@ import numpy as np
 from gptgan_jax.algorithms.gan import Gan
 from gptgan_jax.algorithms.learning import Frozen, split
 from gptgan_jax.algorithms.skipping import skipping
+from gptgan_jax.checkpoints.atomic_save import START
+from gptgan_jax.checkpoints.bases import Base
+from gptgan_jax.checkpoints.manager import Checkpoints, state_bytes
+from gptgan_jax.checkpoints.steps import absolute
 from gptgan_jax.config import LIKELIHOOD, PHASES, Phase
+from gptgan_jax.config.estimators import build_estimator
+from gptgan_jax.distributed.hosts import is_main
 from gptgan_jax.errors import UserError
-from gptgan_jax.estimators.configs import build_estimator
 from gptgan_jax.estimators.families import PolicyGradient
-from gptgan_jax.evaluation.class_scores import classes_told_by
-from gptgan_jax.evaluation.held_out_likelihood import likelihood_of
-from gptgan_jax.evaluation.pace import Pause, unpaused
-from gptgan_jax.evaluation.tasks import GREEDY, Task
-from gptgan_jax.evaluation.texts import Drawing, TextWriter
-from gptgan_jax.hosts import is_main
+from gptgan_jax.generation.pace import Pause, unpaused
+from gptgan_jax.generation.texts import Drawing, TextWriter
+from gptgan_jax.layers.lora import with_adapters, without_adapters
+from gptgan_jax.metrics.class_scores import classes_told_by
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, begun_from, share_trunk
 from gptgan_jax.models.generators import parameter_summary
-from gptgan_jax.models.lora import with_adapters, without_adapters
-from gptgan_jax.optimizers import learning_count, parameter_paths, unmatched
-from gptgan_jax.runs.bases import Base
-from gptgan_jax.runs.checkpoints import Checkpoints, absolute, state_bytes
+from gptgan_jax.models.trees import joined, without
+from gptgan_jax.objectives.optimizers import learning_count, parameter_paths, unmatched
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
 from gptgan_jax.runs.records import check_available
-from gptgan_jax.runs.sealing import START
 from gptgan_jax.runs.start import read_start
+from gptgan_jax.scoring.held_out_likelihood import likelihood_of
+from gptgan_jax.scoring.tasks import GREEDY, Task
 from gptgan_jax.training.beginning import Traced, absent
 from gptgan_jax.training.phases import build_gan, check_batch_sizes, what_learns
 from gptgan_jax.training.sharding import Placement
-from gptgan_jax.trees import joined, without
 from gptgan_jax.types import GanState, Params, Player
 
 

@@ -11,8 +11,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gptgan_jax.algorithms.gan import Gan, Step
 from gptgan_jax.algorithms.learning import EVERYTHING, Frozen, Learning
+from gptgan_jax.distributed.partitioning import MeshConfig, build_mesh, row_shares, rows_sharding, state_shardings
 from gptgan_jax.errors import UserError
-from gptgan_jax.partitioning import MeshConfig, build_mesh, row_shares, rows_sharding, state_shardings
 from gptgan_jax.types import Batch, GanState, PyTree
 
 PMAP_AXIS = "devices"

@@ -11,7 +11,7 @@ from typing import Any
 
 from jax.experimental import multihost_utils
 
-from gptgan_jax.interruptions import Watch
+from gptgan_jax.system.interruptions import Watch
 
 RESCUE_SECONDS = 4.0
 """That saving at the last moment may take."""

@@ -28,9 +28,9 @@ from gptgan_jax import (
     rewards,
     sample,
 )
-from gptgan_jax.algorithms.replay import empty_replay, remember
+from gptgan_jax.algorithms.mixing import empty_replay, remember
 from gptgan_jax.algorithms.texts import repeated_bigrams
-from gptgan_jax.evaluation.ngrams import repetition
+from gptgan_jax.metrics.ngrams import repetition
 from gptgan_jax.types import Replay
 
 BATCH = batch_of(prompts=(2, 3, 1, 2, 3, 1), targets=(4, 2, 3, 4, 1, 4))

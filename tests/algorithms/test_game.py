@@ -24,7 +24,7 @@ from gptgan_jax.objectives import discrimination, rewards
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, PAIR_LOSSES, build_pair_loss, pair_loss_name
 from gptgan_jax.objectives.rewards import RewardName, build_reward, reward_name
-from gptgan_jax.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT
+from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT
 
 GENERATOR = gg.build_generator(gg.LstmConfig(embedding=4, hidden=4), VOCABULARY)
 LINEAR = gg.LinearConfig(embedding=4)

@@ -34,7 +34,7 @@ from gptgan_jax import (
 )
 from gptgan_jax.algorithms import texts as texts_of_a_step
 from gptgan_jax.estimators.baselines import MovingAverage
-from gptgan_jax.evaluation.ngrams import repetition
+from gptgan_jax.metrics.ngrams import repetition
 
 BATCH = batch_of(prompts=(2, 3, 1, 2, 3, 1), targets=(4, 2, 3, 4, 1, 4))
 RATE_G, RATE_D = 0.1, 2.0

@@ -11,7 +11,7 @@ from helpers import VOCABULARY, assert_trees_close, assert_trees_differ, batch_o
 
 import gptgan_jax as gg
 from gptgan_jax.algorithms.gan import _slices
-from gptgan_jax.algorithms.replay import empty_replay, remember
+from gptgan_jax.algorithms.mixing import empty_replay, remember
 
 GENERATOR = gg.build_generator(gg.LstmConfig(embedding=4, hidden=4), VOCABULARY)
 DISCRIMINATOR = gg.build_discriminator(gg.LinearConfig(embedding=4), VOCABULARY)

@@ -13,7 +13,7 @@ PROGRAMS = """
 import sys
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from gptgan_jax.sampling import at_most
+from gptgan_jax.sampling.decoding import at_most
 mesh = jax.make_mesh((4, 2), ("rows", "columns"), axis_types=(AxisType.Auto,) * 2)
 
 def text(function, shape, source, target):

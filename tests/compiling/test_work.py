@@ -13,8 +13,8 @@ from gptgan_jax.compiling.networks import discriminator_forward, generator_forwa
 from gptgan_jax.compiling.work import step_work
 from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.lstm import LstmConfig
-from gptgan_jax.models.transformer import TransformerConfig
-from gptgan_jax.runs.experiment import build_networks, example_batch
+from gptgan_jax.models.transformer_config import TransformerConfig
+from gptgan_jax.runs.trained import build_networks, example_batch
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.types import Batch
 

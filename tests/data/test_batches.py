@@ -12,16 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptgan_jax.data import batches
-from gptgan_jax.data.batches import (
-    Ragged,
-    TokenisedSplit,
-    batch_at,
-    encode_split,
-    evaluation_batches,
-    prefetch,
-    unconditional_split,
-)
+from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.data.corpora import Corpus, Split
+from gptgan_jax.data.encoding import Ragged, TokenisedSplit, encode_split, unconditional_split
 from gptgan_jax.data.tokenizers import IdTokenizer, Tokenizer, WordTokenizer, fit_tokenizer
 from gptgan_jax.types import Batch, Vocabulary
 

@@ -10,17 +10,10 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gptgan_jax.data.corpora import (
-    Corpus,
-    DataConfig,
-    GrammarData,
-    HfData,
-    OracleData,
-    TextData,
-    load_corpus,
-)
-from gptgan_jax.data.oracle import Oracle, init_oracle
+from gptgan_jax.data.config import DataConfig, GrammarData, HfData, OracleData, TextData
+from gptgan_jax.data.corpora import Corpus, load_corpus
 from gptgan_jax.errors import UserError
+from gptgan_jax.sources.oracle import Oracle, init_oracle
 
 
 @pytest.fixture(autouse=True)

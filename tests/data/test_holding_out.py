@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptgan_jax.data.chat_templates import Message
-from gptgan_jax.data.corpora import Corpus, HfData, Split, TextData, load_corpus
+from gptgan_jax.data.config import HfData, TextData
+from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.holding_out import ALARM, held_out_parts, normalised, note_line, rule_for, shared_notes
+from gptgan_jax.tokenization.chat_templates import Message
 
 
 def rows_file(path: Path, rows: list[dict[str, Any]]) -> str:

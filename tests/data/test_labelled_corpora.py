@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gptgan_jax.data.corpora import GrammarData, HfData, load_corpus
-from gptgan_jax.data.grammar_labels import label_of
+from gptgan_jax.data.config import GrammarData, HfData
+from gptgan_jax.data.corpora import load_corpus
 from gptgan_jax.errors import UserError
+from gptgan_jax.sources.grammar_labels import label_of
 
 ROWS = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(20)]
 

@@ -10,12 +10,13 @@ import tokenizers
 from chat_folders import CHATML, write_folder
 from tokenizers import processors
 
-from gptgan_jax.data.batches import batch_at, encode_split
-from gptgan_jax.data.chat_templates import Message, Prompt
+from gptgan_jax.data.batches import batch_at
 from gptgan_jax.data.corpora import Split
+from gptgan_jax.data.encoding import encode_split
 from gptgan_jax.data.prompts import cut_prompt, encode_prompts
 from gptgan_jax.data.tokenizers import Tokenizer, load_tokenizer, read_tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.tokenization.chat_templates import Message, Prompt
 
 TEMPLATES = {
     "chatml": CHATML,

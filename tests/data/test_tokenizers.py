@@ -10,8 +10,8 @@ import tokenizers as hf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptgan_jax.data.corpora import Corpus, GrammarData, Split, load_corpus
-from gptgan_jax.data.oracle import Oracle, init_oracle
+from gptgan_jax.data.config import GrammarData
+from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.tokenizers import (
     SPECIAL_TOKENS,
     BpeTokenizer,
@@ -23,6 +23,7 @@ from gptgan_jax.data.tokenizers import (
     load_tokenizer,
 )
 from gptgan_jax.errors import UserError
+from gptgan_jax.sources.oracle import Oracle, init_oracle
 from gptgan_jax.types import Vocabulary
 
 TEXTS = ["a man walks", "a dog walks", "A cat sleeps .", "a <unk> man <eos> sits"]

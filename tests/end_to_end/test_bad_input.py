@@ -23,9 +23,9 @@ from reported import evaluation
 from tiny import TINY, tiny_config, tiny_experiment, write_config
 
 from gptgan_jax import TransformerConfig
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.cli import main
 from gptgan_jax.pretrained.weights import WEIGHTS_FILE
-from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import held_out_of, save_held_out
 from gptgan_jax.training.phases import build_gan

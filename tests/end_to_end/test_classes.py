@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from tiny import tiny_experiment, train_tiny
 
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.cli import main
 from gptgan_jax.config import Config
-from gptgan_jax.data.grammar_labels import label_of
-from gptgan_jax.evaluation.results import REAL, Evaluation
-from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import restore_discriminator, restore_generator
+from gptgan_jax.evaluation.results import Evaluation
+from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import read_metrics
+from gptgan_jax.runs.trained import restore_discriminator, restore_generator
+from gptgan_jax.sources.grammar_labels import label_of
 from gptgan_jax.training.loop import train
 from gptgan_jax.training.phase_run import Interrupted, PhaseRun
 

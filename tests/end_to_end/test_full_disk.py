@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from tiny import write_config, write_corpus
 
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.cli import main
-from gptgan_jax.runs.checkpoints import Checkpoints
 from gptgan_jax.runs.records import Records, read_metrics
 
 # Of steps 1-6 every second is saved.

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from tiny import tiny_experiment, write_config
 
-from gptgan_jax.runs.checkpoints import Checkpoints
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.training.run import Run
 from gptgan_jax.types import GanState

@@ -7,10 +7,10 @@ import pytest
 from tiny import train_tiny, write_config
 
 from gptgan_jax.cli import main
-from gptgan_jax.comparing import load_comparison
 from gptgan_jax.config.files import load_config
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.lock import locked
+from gptgan_jax.workflows.comparison import load_comparison
 
 SHORT = {"likelihood.steps": 4, "continued.steps": 0, "warmup.steps": 0, "adversarial.steps": 0}
 

@@ -16,9 +16,9 @@ from gptgan_jax import TransformerConfig
 from gptgan_jax.cli import main
 from gptgan_jax.data.prompts import encode_prompts
 from gptgan_jax.data.tokenizers import load_tokenizer, read_tokenizer
-from gptgan_jax.evaluation.texts import TextWriter
+from gptgan_jax.generation.streaming import TokenStream
+from gptgan_jax.generation.texts import TextWriter
 from gptgan_jax.pretrained.huggingface import save_model
-from gptgan_jax.streaming import TokenStream
 
 LONGEST = 18
 PROMPTS = [f"hello {'world ' * (i % 7)}how are you {i}" for i in range(60)]

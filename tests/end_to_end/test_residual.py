@@ -7,8 +7,8 @@ import pytest
 from tiny import train_tiny
 
 from gptgan_jax.cli import main
-from gptgan_jax.evaluation import residual
 from gptgan_jax.evaluation.results import Evaluation
+from gptgan_jax.scoring import residual
 
 GRAMMAR = {
     "data.kind": "grammar",

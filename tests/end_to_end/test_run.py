@@ -11,14 +11,15 @@ import orbax.checkpoint as ocp
 import pytest
 from tiny import TINY, tiny_experiment, train_tiny, write_config
 
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.cli import main
 from gptgan_jax.config.files import load_config
 from gptgan_jax.data.batches import evaluation_batches
-from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import load_experiment, restore_generator
+from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import load_held_out
 from gptgan_jax.runs.records import read_metrics, read_samples
+from gptgan_jax.runs.trained import restore_generator
 from gptgan_jax.training.loop import train
 from gptgan_jax.types import Vocabulary
 

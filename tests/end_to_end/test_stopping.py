@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from tiny import tiny_experiment, train_tiny, write_config
 
-from gptgan_jax.runs.checkpoints import Checkpoints, Saved
+from gptgan_jax.checkpoints.manager import Checkpoints
+from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.training.loop import train

@@ -13,7 +13,8 @@ import orbax.checkpoint as ocp
 import pytest
 from torture import PHASES, Outcome, tortured
 
-from gptgan_jax.runs.checkpoints import Checkpoints, Saved
+from gptgan_jax.checkpoints.manager import Checkpoints
+from gptgan_jax.checkpoints.steps import Saved
 
 # What the longer version goes through, besides the shorter one's.
 METHODS: dict[str, dict[str, Any]] = {

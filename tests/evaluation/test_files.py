@@ -10,7 +10,8 @@ from gptgan_jax.cli import main
 from gptgan_jax.config import JudgeConfig
 from gptgan_jax.evaluation import files
 from gptgan_jax.evaluation.files import evaluate_files
-from gptgan_jax.evaluation.results import REAL, Evaluation, Score
+from gptgan_jax.evaluation.results import Evaluation, Score
+from gptgan_jax.metrics.estimates import REAL
 
 
 @pytest.fixture(autouse=True)

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from tiny import tiny_experiment, write_corpus
 
+from gptgan_jax.checkpoints.manager import Checkpoints
+from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.evaluation import final
 from gptgan_jax.evaluation.final import Subject, candidates, evaluate_run
-from gptgan_jax.evaluation.held_out_likelihood import HeldOut
-from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Score
-from gptgan_jax.evaluation.texts import Drawing
-from gptgan_jax.runs.checkpoints import Checkpoints, Saved
+from gptgan_jax.evaluation.results import Column, Evaluation, Score
+from gptgan_jax.generation.texts import Drawing
+from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import held_out_of, save_held_out
+from gptgan_jax.scoring.held_out_likelihood import HeldOut
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.types import Batch, Params
 

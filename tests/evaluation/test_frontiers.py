@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.evaluation.frontiers import (
     BestDrawing,
     Dominance,
@@ -24,7 +23,8 @@ from gptgan_jax.evaluation.frontiers import (
     oriented_points,
     quality_at,
 )
-from gptgan_jax.evaluation.results import REAL, Axes, Cell, Sweep
+from gptgan_jax.evaluation.results import Axes, Cell, Sweep
+from gptgan_jax.metrics.estimates import REAL, Estimate
 
 INF, NAN = math.inf, math.nan
 AXES = Axes("fluency", "variety", "higher", "higher", "nats", "bits")

@@ -11,9 +11,9 @@ import pytest
 from reported import evaluation, make_run, sweep
 
 from gptgan_jax.config import EvaluationConfig, LikelihoodPhase
-from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.evaluation.inherited import with_baselines
-from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Score
+from gptgan_jax.evaluation.results import Column, Evaluation, Score
+from gptgan_jax.metrics.estimates import REAL, Estimate
 from gptgan_jax.runs.folder import HELD_OUT_FILE, RunFolder
 
 OWN = [Column("adversarial, best", "adversarial/9", "least validation loss")]

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from gptgan_jax.data.batches import Ragged
-from gptgan_jax.evaluation.estimates import Estimate, share_of
+from gptgan_jax.data.encoding import Ragged
 from gptgan_jax.evaluation.memorisation import (
     COPIED,
     LONGEST_OF_ALL,
@@ -15,8 +14,9 @@ from gptgan_jax.evaluation.memorisation import (
     longest_copied_runs,
     memorised,
 )
-from gptgan_jax.evaluation.results import REAL, Column, Evaluation, Score
-from gptgan_jax.evaluation.texts import TextSet
+from gptgan_jax.evaluation.results import Column, Evaluation, Score
+from gptgan_jax.generation.texts import TextSet
+from gptgan_jax.metrics.estimates import REAL, Estimate, share_of
 
 
 def ragged(rows: Sequence[Sequence[int]]) -> Ragged:

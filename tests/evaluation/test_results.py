@@ -8,19 +8,8 @@ from pathlib import Path
 import pytest
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.estimates import Estimate
-from gptgan_jax.evaluation.results import (
-    EVALUATION_FILE,
-    REAL,
-    Axes,
-    Cell,
-    Column,
-    Evaluation,
-    Figure,
-    Score,
-    Sweep,
-    table_of,
-)
+from gptgan_jax.evaluation.results import EVALUATION_FILE, Axes, Cell, Column, Evaluation, Score, Sweep, table_of
+from gptgan_jax.metrics.estimates import REAL, Estimate, Figure
 
 SWEEP = Sweep(
     cells=[

@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from gptgan_jax.config import JudgeConfig
-from gptgan_jax.data.batches import Ragged, encode_split
 from gptgan_jax.data.corpora import Corpus, Split
-from gptgan_jax.data.oracle import Oracle, init_oracle
-from gptgan_jax.data.pcfg import PCFG, rules_from_text
+from gptgan_jax.data.encoding import Ragged, encode_split
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
     BpeTokenizer,
@@ -22,15 +20,7 @@ from gptgan_jax.data.tokenizers import (
     WordTokenizer,
     fit_tokenizer,
 )
-from gptgan_jax.evaluation.distances import frechet_distance, mauve
-from gptgan_jax.evaluation.divergences import LogProbs, divergences, rule_coverage
-from gptgan_jax.evaluation.estimates import Estimate, mean_of, share_of
-from gptgan_jax.evaluation.held_out_likelihood import HeldOut
-from gptgan_jax.evaluation.judge import Judge, judge_from
-from gptgan_jax.evaluation.language_model import LanguageModel
 from gptgan_jax.evaluation.memorisation import TrainingText
-from gptgan_jax.evaluation.ngrams import bleu, self_bleu, words_of
-from gptgan_jax.evaluation.results import Figure
 from gptgan_jax.evaluation.scores import (
     Ruler,
     frechet,
@@ -42,8 +32,17 @@ from gptgan_jax.evaluation.scores import (
     source_log_probs,
     text_figures,
 )
-from gptgan_jax.evaluation.texts import TextSet, Written
-from gptgan_jax.evaluation.two_sample import two_sample_test
+from gptgan_jax.generation.texts import TextSet, Written
+from gptgan_jax.metrics.distances import frechet_distance, mauve
+from gptgan_jax.metrics.divergences import LogProbs, divergences, rule_coverage
+from gptgan_jax.metrics.estimates import Estimate, Figure, mean_of, share_of
+from gptgan_jax.metrics.ngrams import bleu, self_bleu, words_of
+from gptgan_jax.scoring.held_out_likelihood import HeldOut
+from gptgan_jax.scoring.judge import Judge, judge_from
+from gptgan_jax.scoring.language_model import LanguageModel
+from gptgan_jax.scoring.two_sample import two_sample_test
+from gptgan_jax.sources.oracle import Oracle, init_oracle
+from gptgan_jax.sources.pcfg import PCFG, rules_from_text
 from gptgan_jax.types import Params, Vocabulary
 
 GRAMMAR = PCFG(

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from tiny import tiny_experiment
 
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.evaluation.final import Subject, candidates, evaluate_run
-from gptgan_jax.evaluation.held_out_likelihood import likelihood_of
-from gptgan_jax.evaluation.results import REAL, Cell, Evaluation
+from gptgan_jax.evaluation.results import Cell, Evaluation
 from gptgan_jax.evaluation.sweep import sweep_run
-from gptgan_jax.evaluation.texts import Drawing
-from gptgan_jax.runs.checkpoints import Checkpoints
+from gptgan_jax.generation.texts import Drawing
+from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.scoring.held_out_likelihood import likelihood_of
 from gptgan_jax.training.loop import train
 
 ORACLE = {

@@ -19,7 +19,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from gptgan_jax import Batch, TransformerConfig, Vocabulary, build_generator, sample
 from gptgan_jax.data.tokenizers import read_tokenizer
-from gptgan_jax.models.lora import LoraConfig, merged
+from gptgan_jax.layers.lora import LoraConfig, merged
 from gptgan_jax.pretrained.huggingface import save_model
 
 pytestmark = pytest.mark.thorough  # `.ci/run`, where they are installed

@@ -14,6 +14,7 @@ import yaml
 from tiny import train_tiny
 
 from gptgan_jax import build_generator
+from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.cli import main
 from gptgan_jax.config import Config
 from gptgan_jax.errors import UserError
@@ -21,9 +22,8 @@ from gptgan_jax.export import folders
 from gptgan_jax.export.card import base_model, model_card
 from gptgan_jax.export.folders import export_run
 from gptgan_jax.pretrained.huggingface import open_model
-from gptgan_jax.runs.checkpoints import Saved
-from gptgan_jax.runs.experiment import load_writer
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.trained import load_writer
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_stablehlo_takes_any_number_of_prompts_of_any_length_and_draws(run: Path
     from safetensors.numpy import load_file
 
     from gptgan_jax import sample
-    from gptgan_jax.trees import nested
+    from gptgan_jax.models.trees import nested
 
     folder = exported(run, "stablehlo", tmp_path / "out")
     sampler = jax.export.deserialize(bytearray((folder / "sampler.stablehlo").read_bytes()))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gptgan_jax.models.attention import attend, causal_mask, mask_of
+from gptgan_jax.layers.attention import attend, causal_mask, mask_of
 
 # Padded on the left, on the right, on both sides, not at all, and nothing but padding.
 FILLED = jnp.array([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)

@@ -12,7 +12,7 @@ from helpers import VOCABULARY, batch_of, build, generator_of
 from gptgan_jax import LstmConfig, TransformerConfig
 from gptgan_jax.models.lstm import LstmLayer
 from gptgan_jax.objectives.likelihood import cross_entropy
-from gptgan_jax.optimizers import OptimizerConfig, build_optimizer
+from gptgan_jax.objectives.optimizers import OptimizerConfig, build_optimizer
 
 torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra: pip install .[torch]")
 nn = torch.nn

@@ -10,9 +10,9 @@ from helpers import GENERATORS, VOCABULARY, assert_trees_close, batch_of, build
 from scipy.special import erf
 
 from gptgan_jax import TransformerConfig
+from gptgan_jax.layers.attention import attend
+from gptgan_jax.layers.rotary import frequencies, rotate
 from gptgan_jax.models import transformer
-from gptgan_jax.models.attention import attend
-from gptgan_jax.models.rotary import frequencies, rotate
 from gptgan_jax.models.transformer import Trunk, deep_shapes, shallow_config
 from gptgan_jax.objectives.likelihood import cross_entropy
 

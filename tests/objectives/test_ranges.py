@@ -12,9 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 import gptgan_jax as gg
-from gptgan_jax.errors import UserError
-from gptgan_jax.estimators import baselines
-from gptgan_jax.estimators.configs import (
+from gptgan_jax.config.estimators import (
     GrpoConfig,
     GumbelConfig,
     MaliganConfig,
@@ -25,10 +23,12 @@ from gptgan_jax.estimators.configs import (
     SpinConfig,
     WeightedLikelihoodConfig,
 )
+from gptgan_jax.errors import UserError
+from gptgan_jax.estimators import baselines
 from gptgan_jax.objectives import classification, rewards
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.discrimination import build_pair_loss
-from gptgan_jax.ranges import ANY, Range
+from gptgan_jax.schema.ranges import ANY, Range
 
 NUMBERS = (
     -math.inf, -3, -1.0, -1e-9, 0, 0.0, 1e-9, 0.3, 0.5, 0.999, 1, 1.0, 1.001, 1.5, 2, 3, 7.0, 1e9, math.inf, math.nan,

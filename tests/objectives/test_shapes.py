@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 import gptgan_jax as gg
-from gptgan_jax.estimators import baselines, configs
+from gptgan_jax.config import estimators as configs
+from gptgan_jax.estimators import baselines
 from gptgan_jax.estimators.gumbel import conditional_perturbed
 from gptgan_jax.estimators.policy_gradients import clipped_surrogate, surrogate
 from gptgan_jax.objectives import classification, discrimination, likelihood, penalties, rewards

@@ -16,8 +16,8 @@ from hf_folders import QWEN3, on_one_device, write_model
 from safetensors.numpy import load_file, save_file
 
 from gptgan_jax import TransformerConfig, build_generator
+from gptgan_jax.distributed.partitioning import MeshConfig, build_mesh, state_shardings
 from gptgan_jax.errors import UserError
-from gptgan_jax.partitioning import MeshConfig, build_mesh, state_shardings
 from gptgan_jax.pretrained import huggingface
 from gptgan_jax.pretrained.huggingface import open_model
 from gptgan_jax.pretrained.weights import INDEX_FILE, WEIGHTS_FILE, Weights

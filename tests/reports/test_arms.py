@@ -9,11 +9,11 @@ import pytest
 from reported import evaluation, make_run, sweep
 
 from gptgan_jax.config import AdversarialPhase, Config, LikelihoodPhase, ObjectiveConfig, WarmupPhase
-from gptgan_jax.data.corpora import GrammarData
-from gptgan_jax.estimators.configs import PpoConfig, RolloutConfig
-from gptgan_jax.evaluation.estimates import Estimate
+from gptgan_jax.config.estimators import PpoConfig, RolloutConfig
+from gptgan_jax.data.config import GrammarData
 from gptgan_jax.evaluation.results import Sweep
-from gptgan_jax.optimizers import OptimizerConfig
+from gptgan_jax.metrics.estimates import Estimate
+from gptgan_jax.objectives.optimizers import OptimizerConfig
 from gptgan_jax.reports.arms import write_arms
 from gptgan_jax.reports.arms_table import LIKELIHOOD, ArmsTable, Model, spread_of
 from gptgan_jax.reports.costs import Cost, cost_of

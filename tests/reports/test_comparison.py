@@ -13,10 +13,10 @@ from matplotlib.image import imread
 from reported import check_self_contained, evaluation, make_run, sweep
 
 from gptgan_jax.config import AdversarialPhase, CheckpointConfig, Config, ObjectiveConfig, RecordsConfig
-from gptgan_jax.data.corpora import GrammarData
+from gptgan_jax.data.config import GrammarData
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.estimates import Estimate
-from gptgan_jax.evaluation.results import REAL, Evaluation, Score
+from gptgan_jax.evaluation.results import Evaluation, Score
+from gptgan_jax.metrics.estimates import REAL, Estimate
 from gptgan_jax.models.discriminators import LinearConfig
 from gptgan_jax.reports.comparison import write_comparison
 from gptgan_jax.reports.groups import groups_of

@@ -11,8 +11,8 @@ import pytest
 from reported import AXES, COLUMNS, record, sweep
 
 from gptgan_jax.config import RecordsConfig
-from gptgan_jax.evaluation.estimates import Estimate
-from gptgan_jax.evaluation.results import REAL, Cell, Sweep
+from gptgan_jax.evaluation.results import Cell, Sweep
+from gptgan_jax.metrics.estimates import REAL, Estimate
 from gptgan_jax.reports.figures import (
     PhaseSpan,
     comparison_figure,

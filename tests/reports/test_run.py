@@ -13,9 +13,9 @@ from reported import check_self_contained, evaluation, make_run, sweep
 
 from gptgan_jax.config.files import to_yaml
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.evaluation.memorisation import COPIED
-from gptgan_jax.evaluation.results import EVALUATION_FILE, REAL, Column, Evaluation, Score
+from gptgan_jax.evaluation.results import EVALUATION_FILE, Column, Evaluation, Score
+from gptgan_jax.metrics.estimates import REAL, Estimate
 from gptgan_jax.reports.run import Alarm, ReportedRun, alarms_in, alarms_of, load_reported_run, write_run_report
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import one_line

@@ -5,9 +5,9 @@ import math
 import pytest
 from scipy import stats
 
-from gptgan_jax.evaluation.estimates import Estimate
 from gptgan_jax.evaluation.frontiers import BestDrawing, Dominance, DominanceRow, Gap
-from gptgan_jax.evaluation.results import REAL, Axes, Better, Score
+from gptgan_jax.evaluation.results import Axes, Score
+from gptgan_jax.metrics.estimates import REAL, Better, Estimate
 from gptgan_jax.reports.document import Bold, Italic
 from gptgan_jax.reports.tables import (
     area_table,

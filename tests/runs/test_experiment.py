@@ -8,10 +8,11 @@ import jax
 import pytest
 from tiny import tiny_config, tiny_experiment
 
-from gptgan_jax.data.corpora import HfData
+from gptgan_jax.data.config import HfData
 from gptgan_jax.data.tokenizers import load_tokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.runs.experiment import Writer, example_batch, generator_shapes, load_experiment, read_prompt
+from gptgan_jax.runs.experiment import load_experiment
+from gptgan_jax.runs.trained import Writer, example_batch, generator_shapes, read_prompt
 
 NO_FRACTIONS = {"data.valid_fraction": None, "data.test_fraction": None}
 

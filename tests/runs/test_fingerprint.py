@@ -13,10 +13,10 @@ from hf_folders import write_model
 from tiny import tiny_experiment, write_corpus
 
 import gptgan_jax
-from gptgan_jax import hosts
 from gptgan_jax.data.corpora import Split
+from gptgan_jax.distributed import hosts
+from gptgan_jax.distributed.hosts import RefusedByAll, check_alike, in_all
 from gptgan_jax.errors import UserError
-from gptgan_jax.hosts import RefusedByAll, check_alike, in_all
 from gptgan_jax.runs import fingerprint as module
 from gptgan_jax.runs.fingerprint import code_digest, fingerprint, text_digest, weights_digest
 

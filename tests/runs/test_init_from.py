@@ -14,22 +14,23 @@ from hf_folders import QWEN3, WORDS, on_one_device, write_model, write_words
 from tiny import tiny_config, tiny_experiment, write_config
 
 from gptgan_jax import TransformerConfig, build_generator
+from gptgan_jax.checkpoints.retention import METRIC
 from gptgan_jax.cli import main
 from gptgan_jax.config.files import config_from, load_config, to_yaml
 from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.held_out_likelihood import likelihood_of
 from gptgan_jax.evaluation.results import Evaluation
+from gptgan_jax.layers.lora import LoraConfig
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
-from gptgan_jax.models.lora import LoraConfig
 from gptgan_jax.pretrained import hub
 from gptgan_jax.pretrained.hub import model_folder
 from gptgan_jax.pretrained.huggingface import open_model
-from gptgan_jax.runs.experiment import load_experiment, load_params, load_writer
+from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import load_held_out
-from gptgan_jax.runs.keeping import METRIC
 from gptgan_jax.runs.records import read_metrics
+from gptgan_jax.runs.trained import load_params, load_writer
+from gptgan_jax.scoring.held_out_likelihood import likelihood_of
 from gptgan_jax.training.loop import train
 
 OWN_KEYS = {f"generator.{name}": None for name in ("layers", "width", "heads", "max_positions")}

@@ -12,18 +12,19 @@ from hf_folders import write_model
 from tiny import tiny_experiment, train_tiny, write_config
 
 from gptgan_jax import LoraConfig, merged
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.cli import main
 from gptgan_jax.errors import UserError
-from gptgan_jax.models.lora import without_adapters
-from gptgan_jax.optimizers import parameter_paths
+from gptgan_jax.layers.lora import without_adapters
+from gptgan_jax.models.trees import nested
+from gptgan_jax.objectives.optimizers import parameter_paths
 from gptgan_jax.pretrained.huggingface import open_model
-from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import Experiment, load_experiment, load_params, load_writer
+from gptgan_jax.runs.experiment import Experiment, load_experiment
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import Records
+from gptgan_jax.runs.trained import load_params, load_writer
 from gptgan_jax.training.loop import train
 from gptgan_jax.training.run import Run
-from gptgan_jax.trees import nested
 from gptgan_jax.types import GanState
 
 GPT: dict[str, Any] = {"layers": 1, "width": 8, "heads": 2, "max_positions": 16}

@@ -14,7 +14,7 @@ import pytest
 from hf_folders import write_model
 from tiny import tiny_experiment
 
-from gptgan_jax.optimizers import parameter_paths
+from gptgan_jax.objectives.optimizers import parameter_paths
 from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.training.beginning import Traced, absent
 from gptgan_jax.training.loop import train

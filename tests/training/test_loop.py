@@ -20,21 +20,22 @@ import numpy as np
 import pytest
 from tiny import tiny_config, tiny_experiment, write_config
 
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.cli import main
 from gptgan_jax.data.batches import batch_at
 from gptgan_jax.reports.run import alarms_in
-from gptgan_jax.running import is_finished
-from gptgan_jax.runs.checkpoints import Checkpoints
-from gptgan_jax.runs.experiment import Experiment, load_experiment, load_params, load_start, load_writer
+from gptgan_jax.runs.experiment import Experiment, load_experiment, load_start
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import Records, read_metrics, read_samples
 from gptgan_jax.runs.timing import read_times
+from gptgan_jax.runs.trained import load_params, load_writer
 from gptgan_jax.training import phase_run
 from gptgan_jax.training import run as training_run
 from gptgan_jax.training.loop import train
 from gptgan_jax.training.phase_run import Interrupted, NotFinite, PhaseRun
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.types import GanState
+from gptgan_jax.workflows.run import is_finished
 
 SHORT = {"continued.steps": 0, "warmup.steps": 0, "adversarial.steps": 0}
 # What a step may carry from one to the next is all in use: accumulated gradients, a reference, a moving average.

@@ -26,10 +26,10 @@ from gptgan_jax.config import (
     Phase,
     WarmupPhase,
 )
+from gptgan_jax.config.estimators import EstimatorConfig
 from gptgan_jax.config.files import config_from
-from gptgan_jax.estimators.configs import EstimatorConfig
 from gptgan_jax.objectives.classification import ClassificationConfig
-from gptgan_jax.optimizers import OptimizerConfig
+from gptgan_jax.objectives.optimizers import OptimizerConfig
 from gptgan_jax.training import phases
 from gptgan_jax.training.phases import game_of
 
@@ -264,7 +264,7 @@ class BuiltOptimizer(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def optimizers_that_say_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an optimiser does with each key: tests/test_optimizers.py."""
+    """What an optimiser does with each key: tests/objectives/test_optimizers.py."""
     built = phases.build_optimizer
 
     def build(config: OptimizerConfig, steps: int, learns: Callable[[str], bool] | None = None) -> Any:

@@ -51,10 +51,10 @@ from gptgan_jax import (
     spin,
 )
 from gptgan_jax.compiling.collectives import collectives_of
+from gptgan_jax.distributed.partitioning import MeshConfig, build_mesh, gathered, spec_of, state_shardings
 from gptgan_jax.errors import UserError
-from gptgan_jax.models.attention import flash_attend
+from gptgan_jax.layers.attention import flash_attend
 from gptgan_jax.objectives.discrimination import relativistic_tie, wasserstein
-from gptgan_jax.partitioning import MeshConfig, build_mesh, gathered, spec_of, state_shardings
 from gptgan_jax.training.loop import train
 from gptgan_jax.training.run import Run
 from gptgan_jax.training.sharding import PMAP_AXIS, Placement

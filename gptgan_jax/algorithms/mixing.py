@@ -1,0 +1,64 @@
+"""Texts mixed: real ones among those the generator learns from, earlier ones among those the discriminator learns from.
+
+Demonstrations: TextGAIL (Wu et al. 2021, arXiv:2004.13796). Replay: what the discriminator learned of earlier
+generators it then does not forget (Shrivastava et al. 2017, arXiv:1612.07828).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gptgan_jax.algorithms.game import Game
+from gptgan_jax.algorithms.texts import repeated
+from gptgan_jax.objectives.rewards import is_last
+from gptgan_jax.types import Array, Batch, GanState, Replay, Sample
+
+
+def with_demonstrations(
+    game: Game,
+    state: GanState,
+    batch: Batch,
+    written: Sample,
+    rewards: Array,
+    key: Array,
+) -> tuple[Sample, Array, Array]:
+    """Some texts replaced by real ones, and the share of them."""
+    demonstrations = game.demonstrations
+    assert demonstrations is not None
+    made = (state.step - state.begun).astype(jnp.float32)
+    share = demonstrations.share * jnp.clip(1 - made / demonstrations.steps, 0.0, 1.0)
+    real = repeated(batch, game.samples)
+    taken = (jax.random.uniform(key, (written.mask.shape[0],)) < share)[:, None]
+    # Rollouts take rewards for values: there every token is worth what the text is paid.
+    paid_at = jnp.ones(written.mask.shape) if game.pays_values else is_last(real.target_mask)
+    replaced = Sample(
+        tokens=jnp.where(taken, real.target, written.tokens),
+        mask=jnp.where(taken, real.target_mask, written.mask),
+        log_probs=written.log_probs,
+    )
+    return replaced, jnp.where(taken, demonstrations.reward * paid_at, rewards), taken.mean()
+
+
+def empty_replay(batch: Batch, size: int) -> Replay:
+    """Room for `size` texts of the batch's shapes."""
+    texts = jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), batch)
+    return Replay(texts, jnp.int32(0))
+
+
+def remember(replay: Replay, fakes: Batch) -> Replay:
+    """With the texts put in, in place of the oldest."""
+    size, rows = replay.texts.target.shape[0], fakes.target.shape[0]
+    places = jnp.arange(rows)[-size:]  # of more texts than there is room for, the last
+    slots = (replay.written + places) % size
+    texts = jax.tree.map(lambda old, new: old.at[slots].set(new[places]), replay.texts, fakes)
+    return Replay(texts, replay.written + rows)
+
+
+def mixed_with(replay: Replay, share: float, fakes: Batch, key: Array) -> Batch:
+    """The texts, a share of them replaced by earlier ones; by none as long as there are none."""
+    key_rows, key_slots = jax.random.split(key)
+    size, rows = replay.texts.target.shape[0], fakes.target.shape[0]
+    slots = jax.random.randint(key_slots, (rows,), 0, jnp.clip(replay.written, 1, size))
+    old = (jax.random.uniform(key_rows, (rows,)) < share) & (replay.written > 0)
+    return jax.tree.map(
+        lambda kept, new: jnp.where(old.reshape(-1, *[1] * (new.ndim - 1)), kept[slots], new), replay.texts, fakes
+    )

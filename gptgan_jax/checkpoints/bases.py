@@ -1,0 +1,157 @@
+"""The network that a run adapts: in `start` beside its checkpoints, once, and not in each of them.
+
+Where adapters learn, all else stays as it was: a checkpoint that held it would be a hundred times as large. So a
+checkpoint leaves it out and names the base that it belongs to, by a digest of the base's checksums. What reads the
+checkpoint takes the rest from there, and refuses a base that is missing, damaged or another.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+
+from gptgan_jax.checkpoints.atomic_save import METADATA_FILE
+from gptgan_jax.checkpoints.checksums import CHECKSUMS_FILE, damage, write_checksums
+from gptgan_jax.distributed.hosts import found_by_first, wait_for_all
+from gptgan_jax.errors import UserError
+from gptgan_jax.layers.lora import is_given
+from gptgan_jax.models.trees import flat, joined, nested, without
+from gptgan_jax.types import GanState, Params
+
+BASE = "base"
+"""What a checkpoint's own metadata calls the digest of the base that it belongs to."""
+
+NETWORKS = ("generator/params/", "generator/ema/", "reference/", "discriminator/params/")
+"""Where in a state its parameters may be."""
+
+
+class WrongBase(UserError):
+    """The base is missing, damaged or another: no checkpoint that leaves it out can be read."""
+
+
+class Base:
+    """The parameters in a folder `start`; each is read once, when it is first asked for.
+
+    Attributes:
+        folder: where they lie.
+        held: those that were read, as nested dicts.
+    """
+
+    def __init__(self, folder: epath.Path, alone: bool = True) -> None:
+        """`alone`: whether this process reads it without the others of the run."""
+        self.folder, self.alone = folder, alone
+        self.held: Params = {}
+
+    @functools.cached_property
+    def digest(self) -> str | None:
+        """The digest of its files, by their checksums; None where it has none, as those of earlier versions have."""
+        try:
+            content = (self.folder / CHECKSUMS_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+    def seal(self) -> None:
+        """Gives one of an earlier version its checksums, so that checkpoints can name it; for all processes to call."""
+        if jax.process_index() == 0 and self.folder.is_dir() and not (self.folder / CHECKSUMS_FILE).exists():
+            write_checksums(self.folder, (METADATA_FILE,))
+        wait_for_all("base sealed")
+        self.__dict__.pop("digest", None)
+
+    def params(self, target: Params) -> Params:
+        """Some of its parameters; those that are asked for again are the same arrays.
+
+        Args:
+            target: arrays or shape structs, in whose structure and shardings they come.
+
+        Raises:
+            WrongBase: it is missing or damaged.
+        """
+        if wanted := without(target, self.held, lambda mine, other: True):
+            self.held = joined(self._read(wanted), self.held)
+        held = flat(self.held)
+        return nested({path: held[path] for path in flat(target)})
+
+    def _read(self, wanted: Params) -> Params:
+        try:
+            if self.digest is not None and (problem := found_by_first(lambda: damage(self.folder), self.alone)):
+                raise ValueError(problem)
+            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), wanted)
+            restore = ocp.checkpoint_utils.construct_restore_args(shapes)
+            arguments = ocp.args.PyTreeRestore(item=shapes, restore_args=restore, partial_restore=True)
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                return checkpointer.restore(self.folder, args=arguments)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:120]
+            raise WrongBase(
+                f"{self.folder} can't be read ({reason}): what this run starts from; choose another --name"
+            ) from error
+
+    # ---- checkpoints without it
+
+    def left_out(self, state: GanState) -> tuple[GanState, dict[str, str]]:
+        """The state without the arrays that were read from here, and what to note of that beside it."""
+        if not self.held or self.digest is None:
+            return state, {}
+        return _with_networks(state, lambda params: without(params, self.held)), {BASE: self.digest}
+
+    def completing(
+        self, left_out: Mapping[str, Any], digest: str | None, checkpoint: epath.Path
+    ) -> dict[str, jax.Array]:
+        """The arrays of a state that a checkpoint leaves out.
+
+        Args:
+            left_out: arrays or shape structs that say where each shall live, by their paths in the state.
+            digest: of the base that the checkpoint names; None where it names none.
+            checkpoint: its folder.
+
+        Raises:
+            WrongBase: this base is missing, damaged or not the one that is named.
+            ValueError: what is left out is of no base.
+        """
+        found, here = {}, {}
+        for path, x in left_out.items():
+            network = next((prefix for prefix in NETWORKS if path.startswith(prefix)), None)
+            if network is not None and is_given(path):
+                # Checkpoints of earlier versions have the generator's adapters in the discriminator's weights.
+                found[path] = jax.device_put(jnp.zeros(x.shape, x.dtype), x.sharding)
+            elif network is None or digest is None:
+                raise ValueError(f"it has no {path}")
+            else:
+                here[path] = path.removeprefix(network)
+        if here:
+            self._check(digest, checkpoint)
+            held = flat(self.params(nested({name: left_out[path] for path, name in here.items()})))
+            found |= {path: held[name] for path, name in here.items()}
+        return found
+
+    def _check(self, digest: str | None, checkpoint: epath.Path) -> None:
+        if not self.folder.is_dir():
+            raise WrongBase(
+                f"{self.folder} is missing: checkpoint {checkpoint} holds what learned alone, and the rest is there; "
+                "bring it back from where the run was trained"
+            )
+        if digest != self.digest:
+            raise WrongBase(
+                f"{self.folder} is not the base that checkpoint {checkpoint} was trained on; bring that back from "
+                "where the run was trained"
+            )
+
+
+def _with_networks(state: GanState, function: Callable[[Params], Params]) -> GanState:
+    """The state with another tree in place of each network's parameters."""
+
+    def of(params: Params | None) -> Params | None:
+        return None if params is None else function(params)
+
+    writer, judge = state.generator, state.discriminator
+    return state.replace(
+        generator=writer.replace(params=of(writer.params), ema=of(writer.ema)),
+        discriminator=judge.replace(params=of(judge.params)),
+        reference=of(state.reference),
+    )

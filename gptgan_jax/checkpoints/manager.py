@@ -1,0 +1,348 @@
+"""Checkpoints of a run: Orbax, asynchronous, one folder a phase; local or remote (gs://BUCKET/...).
+
+Each phase keeps its latest few and its best by validation. Steps are global over phases, so the latest checkpoint of a
+run is the one with the highest step. A step is written under a temporary name, with the checksums of its files, and
+comes to be by one rename: there is no instant at which it is there and could not be checked.
+"""
+
+import functools
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from gptgan_jax.checkpoints.atomic_save import SEALED, START, noted, sealed_path_class
+from gptgan_jax.checkpoints.bases import BASE, Base, WrongBase
+from gptgan_jax.checkpoints.retention import kept_checkpoints, metrics_of, rank_of
+from gptgan_jax.checkpoints.steps import (
+    TRASH,
+    Damaged,
+    NotSaved,
+    Saved,
+    absolute,
+    cause_of,
+    problem_of,
+    reason_of,
+    saved_of,
+)
+from gptgan_jax.config import PHASES, Phase
+from gptgan_jax.distributed.hosts import found_by_first, wait_for_all
+from gptgan_jax.errors import UserError
+from gptgan_jax.models.trees import flat, nested, path_in
+from gptgan_jax.types import GanState, Params
+
+
+class Checkpoints:
+    """The checkpoints in a folder, such as RUN/checkpoints. A context manager: leaving it waits for the last save.
+
+    With several processes all of them open it and call its methods alike; the first one writes. A reader is on its own.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], keep: int = 2, read_only: bool = False, base: Base | None = None
+    ) -> None:
+        """`base` is what a run adapts: its arrays are not written again, and a state that is read has these."""
+        # Orbax warns of every save that carries no metric, which is every save at a signal, and of errors we tell of.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        self.folder = absolute(folder)
+        self._read_only = read_only
+        self._managers: dict[Phase, ocp.CheckpointManager] = {}
+        self._policy = kept_checkpoints(keep)
+        self._base = Base(self.folder / START, alone=read_only) if base is None else base
+        self.damaged: list[tuple[Saved, str, epath.Path]] = []
+
+    def all(self) -> list[Saved]:
+        """Every checkpoint, by step."""
+        found = []
+        for phase in PHASES:
+            if (self.folder / phase).is_dir():
+                manager = self._manager(phase)
+                found += [saved_of(phase, step, manager) for step in manager.all_steps()]
+        return sorted(found, key=lambda saved: saved.step)
+
+    def latest(self) -> Saved | None:
+        """The checkpoint with the highest step."""
+        return self.all()[-1] if self.all() else None
+
+    def best(self, phase: Phase) -> Saved | None:
+        """The phase's checkpoint of least validation loss (or task error); its latest where none was measured."""
+        return next(iter(self.ranked(phase)), None)
+
+    def ranked(self, phase: Phase) -> list[Saved]:
+        """The phase's checkpoints by validation loss (or task error), least first; then those without, latest first."""
+
+        def rank(saved: Saved) -> tuple[float, int]:
+            return (math.inf, -saved.step) if saved.rank is None else (saved.rank, saved.step)
+
+        return sorted((saved for saved in self.all() if saved.phase == phase), key=rank)
+
+    def best_classifier(self) -> Saved | None:
+        """The checkpoint of least class error on validation text, of all phases; the earliest of equals."""
+        measured = [(saved.class_error, saved.step, saved) for saved in self.all() if saved.class_error is not None]
+        return min(measured)[2] if measured else None
+
+    def save(
+        self,
+        phase: Phase,
+        state: GanState,
+        valid_nats: float | None,
+        class_error: float | None = None,
+        task_error: float | None = None,
+    ) -> None:
+        """Starts to write the state, whose arrays may be donated to the next step right after; see `Saved`.
+
+        Raises:
+            NotSaved: this one, or the one before it, can't be written.
+        """
+        self.wait()
+        metrics = metrics_of(valid_nats, class_error, task_error)
+        state, metadata = self._base.left_out(state)
+        if jax.default_backend() == "cpu":
+            # There a copy to the host may be a view, and the next step writes over the donated state.
+            state = jax.tree.map(jnp.copy, state)
+        arguments = ocp.args.StandardSave(state)
+        try:
+            manager = self._manager(phase)
+            self._empty_trash(phase)
+            manager.save(int(state.step), args=arguments, metrics=metrics, custom_metadata={SEALED: True} | metadata)
+        except Exception as error:
+            raise NotSaved(f"checkpoint {self.folder / phase / str(int(state.step))}: {cause_of(error)}") from error
+
+    def choose(self, wanted: str) -> Saved:
+        """The checkpoint that a user names: `best`, `last`, a phase (its best) or a step.
+
+        `best` is that of the last phase that trained the generator.
+
+        Raises:
+            UserError: where there is none of that name; the message lists what there is.
+        """
+        everything = self.all()
+        if not everything:
+            raise UserError(f"{self.folder} holds no checkpoint yet; the first is saved after evaluation.every steps")
+        found: Saved | None = None
+        if wanted == "best":
+            found = self.best("adversarial") or self.best("continued") or self.best("likelihood") or everything[-1]
+        elif wanted == "last":
+            found = everything[-1]
+        elif wanted in PHASES:
+            found = self.best(wanted)
+        elif wanted.isdecimal() and len(wanted) < 19:  # Python reads no more than 4,300 digits
+            found = next((saved for saved in reversed(everything) if saved.step == int(wanted)), None)
+        if found is None:
+            there = ", ".join(f"{saved.phase}/{saved.step}" for saved in everything)
+            raise UserError(f"no checkpoint {wanted!r}; give best, last, a phase, or the step of one of {there}")
+        return found
+
+    def restore(self, saved: Saved, target: GanState) -> GanState:
+        """The state as it was, in the structure and shardings of `target` (arrays or shape structs).
+
+        Raises:
+            Damaged: a file is not as it was written.
+            WrongBase: it leaves out what its run adapts, and that is missing, damaged or another.
+            Exception: whatever Orbax finds wrong with it.
+        """
+        self._verify(saved)
+        found = self._arrays(saved, flat(target))
+        return jax.tree.map_with_path(lambda path, _: found[path_in(path)], target)
+
+    def restore_part(self, saved: Saved, path: tuple[str, ...], target: Params) -> Params:
+        """One part of the state alone, in the structure and shardings of `target`.
+
+        Args:
+            saved: the checkpoint.
+            path: of the part, such as ("generator", "params").
+            target: arrays or shape structs.
+
+        Raises:
+            UserError: where the checkpoint can't be read.
+        """
+        whole = functools.reduce(lambda inner, name: {name: inner}, reversed(path), target)
+        try:
+            self._verify(saved)
+            found = nested(self._arrays(saved, flat(whole)))
+        except WrongBase:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {self._folder_of(saved)} can't be read ({reason_of(error)}); name another"
+            ) from error
+        return functools.reduce(lambda tree, name: tree[name], path, found)
+
+    def prune(self) -> None:
+        """Removes what the rule of what is kept leaves out: a run that was killed may have left one more."""
+        for phase in dict.fromkeys(saved.phase for saved in self.all()):
+            saved_here = [saved for saved in self.all() if saved.phase == phase]
+            infos: list[Any] = [
+                SimpleNamespace(
+                    step=saved.step,
+                    time=None,
+                    metrics=metrics_of(saved.valid_nats, saved.class_error),
+                )
+                for saved in saved_here
+            ]
+            kept = self._policy.should_preserve(infos, context=preservation_policy.PreservationContext())
+            for saved, keep in zip(saved_here, kept, strict=True):
+                if not keep:
+                    self._manager(phase).delete(saved.step)
+            self._empty_trash(phase)
+
+    def forget(self, saved: Saved) -> None:
+        """Removes a checkpoint, so that another one of its step can be saved."""
+        self.wait()
+        self._manager(saved.phase).delete(saved.step)
+
+    def set_aside(self, saved: Saved) -> epath.Path:
+        """Moves a checkpoint that can't be read out of the way of a new one with its step, and says where to."""
+        aside = self.folder / "unreadable" / f"{saved.phase}-{saved.step}"
+        number = 1
+        while aside.exists():
+            aside, number = aside.parent / f"{saved.phase}-{saved.step}-{number}", number + 1
+        self._together("checkpoint about to be set aside")
+        if jax.process_index() == 0:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / saved.phase / str(saved.step)).rename(aside)
+        self._together("checkpoint set aside")
+        if saved.phase in self._managers:
+            self._managers.pop(saved.phase).close()
+        return aside
+
+    def wait(self) -> None:
+        """Returns when everything that was saved is on disk.
+
+        Raises:
+            NotSaved: it can't be written. Once: the save that failed is then given up.
+        """
+        for phase, manager in list(self._managers.items()):
+            try:
+                manager.wait_until_finished()
+            except Exception as error:
+                # A manager raises the same error for ever; the next one begins from what is on the disk.
+                self._managers.pop(phase)
+                raise NotSaved(f"the latest checkpoint of {self.folder / phase}: {cause_of(error)}") from error
+
+    def close(self) -> None:
+        """Waits for the last save; raises as `wait` does."""
+        self.wait()
+        for phase, manager in self._managers.items():
+            manager.close()
+            self._empty_trash(phase)
+        self._managers.clear()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except NotSaved:
+            if kind is None:  # otherwise what went wrong first is told
+                raise
+
+    def _together(self, name: str) -> None:
+        """Where several processes write, waits for all of them."""
+        if not self._read_only:
+            wait_for_all(name)
+
+    def _verify(self, saved: Saved) -> None:
+        """Raises Damaged where a file of the checkpoint is not what was written."""
+        if problem := found_by_first(lambda: problem_of(self._folder_of(saved)), self._read_only):
+            raise Damaged(problem)
+
+    def _folder_of(self, saved: Saved) -> epath.Path:
+        return self.folder / saved.phase / str(saved.step)
+
+    def _arrays(self, saved: Saved, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
+        """Arrays of a checkpoint by their paths; `wanted`, arrays or shape structs, says where each shall live."""
+        folder = self._folder_of(saved)
+        with ocp.PyTreeCheckpointer() as reader:
+            written = reader.metadata(folder / "default").item_metadata.tree
+            item = jax.tree.map_with_path(lambda path, _: wanted.get(path_in(path), ocp.PLACEHOLDER), written)
+            restore = ocp.checkpoint_utils.construct_restore_args(item)
+            arguments = ocp.args.PyTreeRestore(item=item, restore_args=restore)
+            found = flat(reader.restore(folder / "default", args=arguments))
+        found = {path: x for path, x in found.items() if path in wanted}
+        left_out = {path: x for path, x in wanted.items() if path not in found}
+        return found | self._base.completing(left_out, noted(folder).get(BASE), folder)
+
+    def _check_small_files(self, phase: Phase) -> None:
+        """Orbax reads every checkpoint's metrics when it opens a folder, and one damaged file would fail them all."""
+        for folder in sorted((self.folder / phase).iterdir(), key=lambda path: path.name):
+            if not folder.name.isdecimal():
+                continue
+            problem = problem_of(folder, within="metrics/")
+            if problem and self._read_only:
+                raise UserError(
+                    f"checkpoint {folder} is damaged: {problem}; `gptgan train` on this run sets it aside"
+                ) from None
+            if problem:
+                saved = Saved(phase, int(folder.name), None)
+                self.damaged.append((saved, problem, self.set_aside(saved)))
+
+    def _empty_trash(self, phase: Phase) -> None:
+        """Checkpoints are deleted by a rename, so that none is ever half there, and the renamed ones here."""
+        if not self._read_only and jax.process_index() == 0:
+            (self.folder / phase / TRASH).rmtree(missing_ok=True)
+
+    def _manager(self, phase: Phase) -> ocp.CheckpointManager:
+        if phase not in self._managers:
+            if (self.folder / phase).is_dir():
+                self._check_small_files(phase)
+                self._empty_trash(phase)
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=self._policy,
+                best_fn=rank_of,
+                best_mode="min",
+                read_only=self._read_only,
+                cleanup_tmp_directories=not self._read_only,
+                temporary_path_class=sealed_path_class(self.folder),
+                todelete_subdir=TRASH,
+            )
+            self._managers[phase] = ocp.CheckpointManager(self.folder / phase, options=options)
+        return self._managers[phase]
+
+
+def restore_latest_readable(
+    checkpoints: Checkpoints, target_of: Callable[[Phase], GanState], say: Callable[[str], None]
+) -> tuple[Phase, GanState] | None:
+    """The latest checkpoint that can be read; those after it are set aside, each with a line that says so.
+
+    Returns:
+        its phase and state; None where there is no checkpoint at all.
+
+    Raises:
+        UserError: where there are checkpoints and none can be read, or not without what the run adapts.
+    """
+    unreadable: list[tuple[Saved, str]] = []
+    for saved in reversed(checkpoints.all()):
+        try:
+            state = checkpoints.restore(saved, target_of(saved.phase))
+        except WrongBase:
+            raise
+        except Exception as error:
+            unreadable.append((saved, reason_of(error)))
+            continue
+        damaged = [*checkpoints.damaged, *((bad, reason, checkpoints.set_aside(bad)) for bad, reason in unreadable)]
+        for bad, reason, aside in damaged:
+            say(f"checkpoint {bad.phase}/{bad.step} can't be read ({reason}); moved to {aside}, using the one before")
+        checkpoints.prune()
+        return saved.phase, state
+    reasons = [reason for _, reason in unreadable] + [reason for _, reason, _ in checkpoints.damaged]
+    if reasons:
+        raise UserError(
+            f"{checkpoints.folder}: none of its {len(reasons)} checkpoints can be read ({reasons[0]}); "
+            "start anew under another --name, or remove the run folder"
+        )
+    return None
+
+
+def state_bytes(state: Any) -> int:
+    """Size of a state's arrays (or shape structs) in bytes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

@@ -1,0 +1,116 @@
+"""Saved steps on disk: which there are, and what is wrong with them."""
+
+import errno
+import json
+import os
+from dataclasses import dataclass
+
+import orbax.checkpoint as ocp
+from etils import epath
+
+from gptgan_jax.checkpoints.atomic_save import COMPLETE_FILE, METADATA_FILE, SEALED, noted
+from gptgan_jax.checkpoints.checksums import damage
+from gptgan_jax.checkpoints.retention import CLASS_METRIC, METRIC, TASK_METRIC
+from gptgan_jax.config import PHASES, Phase
+
+# Full, over quota, over the limit of a file's size, broken, mounted read-only: nothing that the program did.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+
+TRASH = "deleted"
+
+
+class NotSaved(OSError):
+    """A checkpoint could not be written; the message says why."""
+
+
+class Damaged(Exception):
+    """A checkpoint is not what was written; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint: its phase, its global step, and what was measured on validation text.
+
+    Attributes:
+        phase, step: where it lies.
+        valid_nats: the generator's loss in nats a token; None where it was not measured, as the next.
+        class_error: the share of labelled texts whose class the discriminator took for another.
+        task_error: how far greedy answers are from right; measured where `evaluation.choose_by` asks for it.
+    """
+
+    phase: Phase
+    step: int
+    valid_nats: float | None
+    class_error: float | None = None
+    task_error: float | None = None
+
+    @property
+    def rank(self) -> float | None:
+        """What generators of one phase are ranked by, the least first; None where nothing was measured."""
+        return self.valid_nats if self.task_error is None else self.task_error
+
+
+def finished_steps(folder: str | os.PathLike[str]) -> list[tuple[int, Phase]]:
+    """Step and phase of every checkpoint that was written to its end, by step: by their names alone, without Orbax."""
+    found = []
+    for phase in PHASES:
+        place = absolute(folder) / phase
+        names = [path.name for path in place.iterdir()] if place.is_dir() else []
+        steps = [int(name) for name in names if name.isdecimal()]
+        if is_remote(folder):  # where there is no rename, a step has its last name from the beginning
+            steps = [step for step in steps if (place / str(step) / COMPLETE_FILE).exists()]
+        found += [(step, phase) for step in steps]
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def absolute(folder: str | os.PathLike[str]) -> epath.Path:
+    """A folder, local ones from the root."""
+    name = os.fspath(folder)
+    return epath.Path(name if is_remote(name) else os.path.abspath(name))
+
+
+def is_remote(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is in a bucket: gs://..."""
+    return "://" in os.fspath(folder)
+
+
+def problem_of(folder: epath.Path, within: str = "") -> str | None:
+    """What is wrong with a checkpoint's files, or with those whose path begins with `within`; None where nothing is."""
+    try:
+        return damage(folder, within)
+    except FileNotFoundError:
+        pass
+    # Checkpoints of earlier versions have no checksums. Those of this one say of themselves that they have.
+    try:
+        if noted(folder).get(SEALED):
+            return "its checksums are missing"
+        metrics = folder / "metrics" / "metrics"
+        if metrics.exists():
+            json.loads(metrics.read_text())
+    except (OSError, ValueError, AttributeError):
+        return f"{METADATA_FILE} or metrics/metrics is damaged or missing"
+    return None
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in one short line."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def cause_of(error: BaseException) -> str:
+    """What the operating system said where it was that, through all the libraries between; else the error's own words.
+
+    Orbax and TensorStore put its words into longer ones of their own, and not always its number.
+    """
+    said = f"{error!r} {error.__cause__!r} {error.__context__!r}"
+    known = (os.strerror(number) for number in FULL)
+    return next((words for words in known if words in said), reason_of(error))
+
+
+def saved_of(phase: Phase, step: int, manager: ocp.CheckpointManager) -> Saved:
+    try:
+        metrics = dict(manager.metrics(step))
+    except Exception:  # not measured, or a damaged file: then the checkpoint itself is judged when it is read
+        metrics = {}
+    return Saved(phase, step, metrics.get(METRIC), metrics.get(CLASS_METRIC), metrics.get(TASK_METRIC))

@@ -1,0 +1,73 @@
+"""The command `gptgan compile`."""
+
+import sys
+from collections.abc import Sequence
+
+from gptgan_jax.config import Config
+from gptgan_jax.config.files import load_config
+from gptgan_jax.errors import UserError
+from gptgan_jax.system.terminal import say, values_of
+
+HELP = """usage: gptgan compile CONFIG --topology CHIP:SHAPE [--topology ...] [--key.path value ...]
+
+Lowers and compiles every step of the run and its sampler for a slice of TPUs, without any TPU, and prints for each
+device: memory by what it holds and what HBM allows, FLOP, collectives and their bytes, and the time of a step at the
+chip's published figures. With several topologies it also prints their times side by side. Text is read only where the
+config gives no vocab_size. It needs the compiler for TPUs: pip install "jax[tpu]".
+
+CHIP is v5e, v5p or v6e and SHAPE the chips along each dimension: v5e:2x4 is what is rented as v5litepod-8, v5e:16x16 is
+v5litepod-256, v5p:2x4x4 is v5p-64 (64 TensorCores on 32 chips). Keys are those of gptgan train --help; mesh.data,
+mesh.fsdp and mesh.tensor say how the chips share the work. The exit status is 1 where a program does not fit.
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The command with its arguments; 0 where all programs fit, 1 where one does not.
+
+    Raises:
+        UserError: arguments that make no sense, or no libtpu.
+    """
+    if "-h" in arguments or "--help" in arguments:
+        print(HELP, end="")
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError("give a config first: gptgan compile CONFIG --topology v5e:2x4; see --help")
+    names, overrides = values_of(arguments[1:], "--topology")
+    if not names:
+        raise UserError("--topology is missing: for which TPUs? Such as --topology v5e:2x4; see --help")
+    if not all(names):
+        raise UserError("--topology needs a slice, such as v5e:2x4")
+    config = load_config(arguments[0], overrides)
+    misfits = _compile(config, names)
+    for line in misfits:
+        print(f"gptgan: {arguments[0]} does not fit {line}", file=sys.stderr)
+    return 1 if misfits else 0
+
+
+def _compile(config: Config, names: Sequence[str]) -> list[str]:
+    """Prints the tables; one line for each program that does not fit."""
+    import jax
+
+    # Whatever chips this machine has are left alone.
+    jax.config.update("jax_platforms", "cpu")
+    # What was compiled without a device can be kept there, but not read again.
+    jax.config.update("jax_enable_compilation_cache", False)
+
+    from gptgan_jax.compiling.chips import load_slice
+    from gptgan_jax.compiling.programs import Compiler, load_players
+    from gptgan_jax.compiling.tables import Outlook, outlook_table, scaling_table
+
+    slices = [load_slice(name) for name in names]
+    players = load_players(config)
+    compilers = [Compiler(config, players, chips) for chips in slices]
+    outlooks = []
+    for chips, compiler in zip(slices, compilers, strict=True):
+        programs = []
+        for name in compiler.names:
+            say(f"compiling {name} for {chips.name}")
+            programs.append(compiler.program(name))
+        outlooks.append(Outlook(chips, dict(compiler.mesh.shape), tuple(programs)))
+        print(outlook_table(outlooks[-1]) + "\n", flush=True)
+    if len(outlooks) > 1:
+        print(scaling_table(outlooks) + "\n", flush=True)
+    return [f"{outlook.chips.name}: {line}" for outlook in outlooks for line in outlook.misfits]

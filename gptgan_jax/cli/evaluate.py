@@ -1,0 +1,134 @@
+"""`gptgan evaluate`: scores of a run, of a model as it came, or of a file of samples."""
+
+import argparse
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gptgan_jax.config import EmbedderName
+from gptgan_jax.errors import UserError
+from gptgan_jax.system.terminal import LARGEST_INT, check_folder, configure_jax, number, say
+from gptgan_jax.tokenization.units import UnitName
+
+
+def add_evaluate(commands: Any, run_help: str) -> None:
+    """Adds the command to a parser's."""
+    evaluate = commands.add_parser("evaluate", help="score a run, or a file of samples", allow_abbrev=False)
+    evaluate.add_argument(
+        "run",
+        type=Path,
+        nargs="?",
+        help=run_help + ", whose report is written anew; or with --config hf:FOLDER, gguf:FILE or hub:NAME, a model",
+    )
+    evaluate.add_argument(
+        "--config", type=Path, help="of a model: whose text and evaluation it is; --data.key value sets keys over it"
+    )
+    evaluate.add_argument(
+        "--sweep", action="store_true", help="temperature x top-p over the run's generators: the verdict on the GAN"
+    )
+    evaluate.add_argument("--samples", type=Path, help="instead of a run: a file of samples, a text a line")
+    evaluate.add_argument("--references", type=Path, help="with --samples: held-out real text, a text a line")
+    evaluate.add_argument("--training", type=Path, help="with --samples: what their model was trained on (optional)")
+    evaluate.add_argument(
+        "--embedder",
+        choices=typing.get_args(EmbedderName),
+        help="what turns texts into vectors (default: evaluation.embedder of the run; language_model)",
+    )
+    evaluate.add_argument(
+        "--seed", type=number(int, 0, LARGEST_INT), help="with --samples: of splits and judges (default 0)"
+    )
+    evaluate.add_argument(
+        "--unit",
+        choices=typing.get_args(UnitName),
+        help="with --samples: of n-grams, words or characters (default auto: characters where the references have no "
+        "spaces between words)",
+    )
+    evaluate.add_argument("--out", type=Path, help="with --samples: a folder for evaluation.json (default: none)")
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
+    from gptgan_jax.pretrained.hub import is_model
+
+    if (options.run is None) == (options.samples is None):
+        raise UserError("give a run folder, or --samples FILE --references FILE")
+    model = options.run is not None and is_model(str(options.run))
+    if model != (options.config is not None):
+        raise UserError(
+            "a model (hf:FOLDER, gguf:FILE, hub:NAME) is evaluated with --config CONFIG; a run by its own config"
+        )
+    configure_jax()
+    if options.samples is not None:
+        return _evaluate_files(options)
+    if model:
+        return _evaluate_model(options, keys)
+
+    from gptgan_jax.evaluation.final import evaluate_run
+    from gptgan_jax.evaluation.sweep import sweep_run
+    from gptgan_jax.reports.run import load_reported_run, write_run_report
+    from gptgan_jax.reports.tables import score_table
+    from gptgan_jax.runs.folder import RunFolder
+
+    for name in ("references", "training", "out", "seed"):
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name} goes with --samples; a run is judged by the text in its folder")
+    if options.unit is not None:
+        raise UserError("--unit goes with --samples; the unit of a run is evaluation.unit in its config.yaml")
+    folder = RunFolder(options.run)
+    outcome = evaluate_run(folder, say, embedder=options.embedder)
+    if options.sweep:
+        outcome = sweep_run(folder, say, options.embedder)
+    report = write_run_report(load_reported_run(folder))
+    for alarm in outcome.alarms:
+        print(f"ALARM: {alarm}")
+    print(f"\n{score_table(outcome.scores, outcome.means_something)}\n\nreport: {report}")
+    return 0
+
+
+def _evaluate_model(options: argparse.Namespace, keys: Sequence[str]) -> int:
+    from gptgan_jax.evaluation.pretrained import evaluate_model
+    from gptgan_jax.reports.tables import score_table
+
+    for name in ("sweep", "references", "training", "seed"):
+        if getattr(options, name):
+            raise UserError(f"--{name} is not for a model as it came; drop it")
+    if options.out is not None:
+        check_folder("--out", options.out)
+    overrides = [*keys, *(["--evaluation.embedder", options.embedder] if options.embedder else [])]
+    outcome = evaluate_model(str(options.run), options.config, overrides, say)
+    print(f"\n{score_table(outcome.scores)}\n")
+    for note in outcome.notes:
+        print(note)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        print(f"kept: {outcome.save(options.out)}")
+    return 0
+
+
+def _evaluate_files(options: argparse.Namespace) -> int:
+    from gptgan_jax.evaluation.files import evaluate_files
+    from gptgan_jax.reports.tables import score_table
+
+    if options.references is None:
+        raise UserError("--samples needs --references FILE: held-out real text, a text a line")
+    if options.sweep:
+        raise UserError("--sweep needs a run: a file of samples has no temperature to change")
+    if options.out is not None:
+        check_folder("--out", options.out)
+    outcome = evaluate_files(
+        options.samples,
+        options.references,
+        options.training,
+        options.embedder or "language_model",
+        options.seed or 0,
+        say,
+        options.unit or "auto",
+    )
+    print(f"\n{score_table(outcome.scores)}\n")
+    for note in outcome.notes:
+        print(note)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        print(f"kept: {outcome.save(options.out)}")
+    return 0

@@ -1,0 +1,30 @@
+"""`gptgan report`: the report of a run, or of several compared."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gptgan_jax.errors import UserError
+
+
+def add_report(commands: Any, run_help: str) -> None:
+    """Adds the command to a parser's."""
+    report = commands.add_parser("report", help="write report.html and report.md of one run, or compare several")
+    report.add_argument("runs", type=Path, nargs="+", metavar="run", help=run_help)
+    report.add_argument("--out", type=Path, help="folder of a comparison (default: report)")
+    report.set_defaults(command=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from gptgan_jax.reports.run import load_reported_run, write_run_report
+    from gptgan_jax.runs.folder import RunFolder
+
+    if len(options.runs) > 1:
+        from gptgan_jax.workflows.run import compare_runs
+
+        print(f"report: {compare_runs(options.runs, options.out or Path('report'))}")
+        return 0
+    if options.out is not None:
+        raise UserError("--out is for a comparison of several runs; the report of one lies in its folder")
+    print(f"report: {write_run_report(load_reported_run(RunFolder(options.runs[0])))}")
+    return 0

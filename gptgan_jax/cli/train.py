@@ -1,0 +1,163 @@
+"""`gptgan train`: the run of a config, or one for each of several seeds."""
+
+import dataclasses
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gptgan_jax.config import MOST_SEEDS, PHASES, Config
+from gptgan_jax.errors import UserError
+from gptgan_jax.system.terminal import configure_jax, say, taken
+
+_TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--profile A:B] [--distributed [ADDRESS]] [--key.path value ...]
+
+Trains the run that a config (a YAML file, such as configs/quickstart.yaml) describes; the same command again goes on
+with it. With --seeds N it trains N runs, NAME-seed0, NAME-seed1 and so on, one after another, and compares them in
+NAME-comparison. --profile A:B writes an XProf trace of the global steps A to B into the run's folder `profile` (the key
+records.profile), and doesn't make it another run. --distributed, the same command in every process, joins several
+processes: on a TPU pod and under SLURM as it is, elsewhere with HOST:PORT,COUNT,INDEX (of process 0; how many; which
+one this is). Every key below can be set on the command line, over the file.
+"""
+
+
+def train(arguments: Sequence[str]) -> int:
+    from gptgan_jax.config.files import load_config
+    from gptgan_jax.config.help import describe_keys
+
+    if "-h" in arguments or "--help" in arguments:
+        print(_TRAIN_HELP + describe_keys())
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError("give a config first: gptgan train CONFIG [--key.path value ...], such as quickstart")
+    seeds_text, overrides = taken(arguments[1:], "--seeds")
+    profiled, overrides = taken(overrides, "--profile")
+    distributed, overrides = taken(overrides, "--distributed", optional=True)
+    seeds = seeds_from(seeds_text)
+    config = load_config(arguments[0], [*overrides, *_profile(profiled)])
+    _check_profile(config)
+    configure_jax()
+    if distributed is not None:
+        from gptgan_jax.distributed.hosts import connect
+
+        if seeds is not None:
+            raise UserError("--seeds trains one run after another; start it without --distributed")
+        connect(distributed or None, config.mesh.heartbeat_seconds)
+        return to_its_end(lambda: _train_together(config))
+    if seeds is None:
+        return to_its_end(lambda: _train_alone(config))
+    return to_its_end(lambda: _train_seeds(config, seeds))
+
+
+def to_its_end(work: Callable[[], int]) -> int:
+    """The exit status of work that trains; a signal, losses that are not finite or a full disk end it."""
+    import jax
+
+    from gptgan_jax.distributed.hosts import failure_among_many, leave
+    from gptgan_jax.training.full_disk import NotWritten
+    from gptgan_jax.training.phase_run import Interrupted, NotFinite
+
+    try:
+        return work()
+    except Interrupted as interruption:
+        say(str(interruption))
+        return 130 if interruption.signal == signal.SIGINT else 0
+    except NotFinite as error:
+        print(f"gptgan: {error}", file=sys.stderr)
+        return 1
+    except NotWritten as error:
+        print(f"gptgan: {error}", file=sys.stderr)
+        if jax.process_count() > 1:  # the others wait for this one in vain
+            leave(1)
+        return 1
+    except Exception as error:
+        line = failure_among_many(error)
+        if line is None:
+            raise
+        print(f"gptgan: {line}", file=sys.stderr)
+        leave(2 if isinstance(error, UserError) else 1)
+
+
+def _train_alone(config: Config) -> int:
+    folder = _train_one(config)
+    print(f"\nreport: {folder / 'report.html'}    more texts: gptgan sample {folder}")
+    return 0
+
+
+def _train_together(config: Config) -> int:
+    """In each of several processes; only one speaks, and judging is for a process of its own."""
+    from gptgan_jax.distributed.hosts import is_main, who_is_here
+    from gptgan_jax.workflows.run import train_run
+
+    say(
+        f"{who_is_here()}; if another one ends, so does this one, within {config.mesh.heartbeat_seconds} seconds, and "
+        "the same command in all of them goes on from the last checkpoint"
+    )
+    folder = train_run(config, say if is_main() else lambda line: None)
+    if is_main():
+        print(f"trained: {folder.path}    judge it in one process: gptgan evaluate {folder.path}")
+    return 0
+
+
+def _train_seeds(config: Config, seeds: int) -> int:
+    from gptgan_jax.workflows.run import compare_runs
+
+    folders = []
+    for seed in range(config.seed, config.seed + seeds):
+        one = dataclasses.replace(config, name=f"{config.name}-seed{seed}", seed=seed)
+        say(f"seed {seed}: {one.name}")
+        folders.append(_train_one(one))
+    print(f"report: {compare_runs(folders, Path(config.runs_folder) / f'{config.name}-comparison')}")
+    return 0
+
+
+def seeds_from(text: str | None) -> int | None:
+    """The number of --seeds."""
+    if text is None:
+        return None
+    seeds = _whole(text)
+    if seeds is None or seeds > MOST_SEEDS:
+        raise UserError(f"--seeds {text[:40]!r} should be a whole number, at least 1 and at most {MOST_SEEDS}")
+    return seeds
+
+
+def _profile(text: str | None) -> list[str]:
+    """What --profile A:B says as a key of the config."""
+    if text is None:
+        return []
+    first, last = map(_whole, text.partition(":")[::2])
+    if first is None or last is None or first > last:
+        raise UserError(f"--profile {text[:40]!r} should be two global steps, such as 100:110, the first and the last")
+    return ["--records.profile", f"[{first}, {last}]"]
+
+
+def _whole(text: str) -> int | None:
+    """The whole number above 0 that a text is; None for anything else. Python reads no more than 4,300 digits."""
+    return int(text) or None if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def _check_profile(config: Config) -> None:
+    """Raises UserError where the steps to be traced are none of the run's."""
+    steps = sum(config.steps(phase) for phase in PHASES)
+    if config.records.profile and config.records.profile[1] > steps:
+        first, last = config.records.profile
+        raise UserError(
+            f"records.profile: steps {first} to {last}, of a run of {steps}; the phases' steps are counted on"
+        )
+
+
+def _train_one(config: Config) -> Path:
+    """Trains, judges and reports a run, and prints what it writes and its scores; its folder."""
+    from gptgan_jax.reports.tables import score_table
+    from gptgan_jax.runs.records import one_line
+    from gptgan_jax.workflows.run import judge_run, train_run
+
+    folder = train_run(config, say)
+    outcome = judge_run(folder, say)
+    for name, texts in outcome.shown.items():
+        print(f"\n{name}:")
+        for text in texts[:5]:
+            print(f"  {one_line(text)}")
+    print(f"\n{score_table(outcome.scores, outcome.means_something)}")
+    return folder.path

@@ -1,0 +1,37 @@
+"""The keys of a configuration as text, for `--help`."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import yaml
+
+from gptgan_jax.config import Config
+from gptgan_jax.config.structure import as_plain, classes_of, fields_of, kind_of, type_name
+
+
+def describe_keys() -> str:
+    """Every key with its type, default and meaning, a line each; what `--help` prints."""
+    return "\n".join(_describe(Config(), ""))
+
+
+def _describe(defaults: Any, path: str) -> Iterator[str]:
+    """Lines for the keys of a section, given as an instance that holds its defaults."""
+    for name, field in fields_of(type(defaults)).items():
+        default, sections = getattr(defaults, name), classes_of(field.annotation)
+        if not sections and field.annotation != Literal[default]:
+            shown = yaml.safe_dump(as_plain(default), default_flow_style=True).split("\n")[0]
+            given = "must be given" if field.is_required() else f"default {shown}"
+            yield f"  --{path}{name}  {type_name(field.annotation)}, {given}: {field.description}"
+        for section in sections:
+            heading = f"{path}{name}"
+            if len(sections) > 1:
+                chosen = " (the default)" if section is type(default) else ""
+                heading += f" with --{path}{name}.kind {kind_of(section)}{chosen}"
+            yield f"\n{heading}: {summary_of(section)}"
+            required = [inner for inner, one in fields_of(section).items() if one.is_required()]
+            example = default if section is type(default) else section(**dict.fromkeys(required, ""))
+            yield from _describe(example, f"{path}{name}.")
+
+
+def summary_of(cls: type) -> str:
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())

@@ -1,0 +1,227 @@
+"""Splits of a corpus as token ids: ragged arrays, a text a row."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gptgan_jax.data.config import PromptKeep
+from gptgan_jax.data.corpora import Split, counted
+from gptgan_jax.data.prompts import cut_note, cut_prompt
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.types import Vocabulary
+
+ENCODE_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Sequences of unequal length end to end.
+
+    Attributes:
+        tokens: int32 [sum of lengths].
+        offsets: int64 [N + 1]; sequence i is tokens[offsets[i] : offsets[i + 1]].
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.tokens[self.offsets[i] : self.offsets[i + 1]]
+
+    def lengths(self, documents: np.ndarray) -> np.ndarray:
+        """The lengths of some of the sequences, 0 for the index -1: int64 [N] -> int64 [N]."""
+        return np.where(documents < 0, 0, self.offsets[documents + 1] - self.offsets[documents])
+
+    def subset(self, documents: np.ndarray) -> "Ragged":
+        """Some of the sequences, in the order of the indices given."""
+        lengths = np.diff(self.offsets)[documents]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(self.offsets[:-1][documents] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged(self.tokens[places], offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenisedSplit:
+    """The documents of a split as token ids, cut to length, and what that took.
+
+    Attributes:
+        targets: N sequences of 1 to max_length tokens; EOS ends each that was not cut off.
+        prompts: N sequences of at most max_prompt_length tokens, without BOS; None for unconditional text.
+        labels: int32 [N], -1 for no label; None where there are no classes.
+        vocabulary: of the ids.
+        max_length: target length of a batch, T.
+        max_prompt_length: longest prompt; a conditional batch has P = max_prompt_length + 1, with BOS.
+        truncated_targets: documents that were longer, EOS included; their first max_length tokens stay, without EOS.
+        truncated_prompts: prompts that were longer; max_prompt_length of their tokens stay.
+        prompt_keep: whether those are the last or the first.
+        unknown_tokens: tokens of targets and prompts that stand for an unknown word.
+        empty_documents: documents without any token, which were left out.
+        answers: the right answers to the prompts, as text, where the targets are others; see `Split`.
+        asked: by a chat template, the text of each prompt without what is written around it, cut as its tokens are.
+    """
+
+    targets: Ragged
+    prompts: Ragged | None
+    labels: np.ndarray | None
+    vocabulary: Vocabulary
+    max_length: int
+    max_prompt_length: int
+    truncated_targets: int = 0
+    truncated_prompts: int = 0
+    unknown_tokens: int = 0
+    empty_documents: int = 0
+    prompt_keep: PromptKeep = "end"
+    answers: tuple[str, ...] | None = None
+    asked: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def first_prompts(self, count: int) -> list[list[int]] | None:
+        """Token ids of the first prompts, at most `count`, always the same; None for unconditional text."""
+        if self.prompts is None:
+            return None
+        return [self.prompts[i].tolist() for i in range(min(count, len(self.prompts)))]
+
+    def prompt_texts(self, tokenizer: AnyTokenizer) -> list[str]:
+        """The text of each prompt as its tokens have it, without what a chat template writes around it.
+
+        Raises:
+            ValueError: for unconditional text.
+        """
+        if self.prompts is None:
+            raise ValueError("unconditional text has no prompts")
+        if self.asked is not None:
+            return list(self.asked)
+        return [tokenizer.decode(self.prompts[i].tolist()) for i in range(len(self))]
+
+    def subset(self, documents: np.ndarray) -> "TokenisedSplit":
+        """The split of some documents alone, in the order of the indices given; the counts stay those of the whole."""
+        labels = None if self.labels is None else self.labels[documents]
+        prompts = None if self.prompts is None else self.prompts.subset(documents)
+        answers = None if self.answers is None else tuple(self.answers[i] for i in documents)
+        asked = None if self.asked is None else tuple(self.asked[i] for i in documents)
+        return dataclasses.replace(
+            self, targets=self.targets.subset(documents), prompts=prompts, labels=labels, answers=answers, asked=asked
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """One line for each of the four counts that is not zero."""
+        cut = cut_note(self.truncated_prompts, self.max_prompt_length, self.prompt_keep)
+        lines = (
+            (
+                self.truncated_targets,
+                f"{counted(self.truncated_targets, 'document')} cut off at {self.max_length} tokens",
+            ),
+            (self.truncated_prompts, cut),
+            (self.unknown_tokens, counted(self.unknown_tokens, "unknown word")),
+            (self.empty_documents, f"{counted(self.empty_documents, 'document')} without any token left out"),
+        )
+        return tuple(line for count, line in lines if count)
+
+
+def unconditional_split(targets: Ragged, vocabulary: Vocabulary, max_length: int) -> TokenisedSplit:
+    """A split of texts without prompts or labels."""
+    return TokenisedSplit(targets, None, None, vocabulary, max_length, max_prompt_length=1)
+
+
+def encode_split(
+    split: Split,
+    tokenizer: AnyTokenizer,
+    max_length: int,
+    max_prompt_length: int = 1,
+    prompt_keep: PromptKeep = "end",
+) -> TokenisedSplit:
+    """Encodes the documents of a split, ends each (where the vocabulary has an end of text) and cuts it to length.
+
+    Args:
+        split: texts, or tokens that need no encoding.
+        tokenizer: its ids.
+        max_length: longest target in tokens, its end included, at least 1.
+        max_prompt_length: longest prompt in tokens, BOS not included.
+        prompt_keep: what is kept of a longer one.
+
+    Raises:
+        UserError: as `prompts.cut_prompt` does.
+    """
+    unk = getattr(tokenizer, "unk_id", None)
+    targets, prompts = _RaggedBuilder(), _RaggedBuilder()
+    kept: list[int] = []
+    asked: list[str] = []
+    truncated_targets = truncated_prompts = unknown = 0
+    for first, encoded, encoded_prompts in _encoded_chunks(split, tokenizer):
+        for i, (ids, prompt) in enumerate(zip(encoded, encoded_prompts, strict=True), first):
+            if not ids:
+                continue
+            kept.append(i)
+            unknown += ids.count(unk) + prompt.count(unk) if unk is not None else 0
+            truncated_targets += len(ids) > max_length
+            targets.add(ids[:max_length])
+            if split.prompts is None:
+                continue
+            read = cut_prompt(tokenizer, split.prompts[i], prompt, max_prompt_length, prompt_keep)
+            truncated_prompts += read.cut
+            prompts.add(read.ids)
+            asked.append(read.text)
+    return TokenisedSplit(
+        targets=targets.built(),
+        prompts=None if split.prompts is None else prompts.built(),
+        labels=None if split.labels is None else np.asarray(split.labels, np.int32)[kept],
+        vocabulary=tokenizer.vocabulary,
+        max_length=max_length,
+        max_prompt_length=max_prompt_length,
+        truncated_targets=truncated_targets,
+        truncated_prompts=truncated_prompts,
+        unknown_tokens=unknown,
+        empty_documents=len(split) - len(kept),
+        prompt_keep=prompt_keep,
+        answers=None if split.answers is None else tuple(split.answers[i] for i in kept),
+        asked=tuple(asked) if asked and getattr(tokenizer, "chat_template", None) is not None else None,
+    )
+
+
+def _encoded_chunks(
+    split: Split, tokenizer: AnyTokenizer
+) -> Iterator[tuple[int, Sequence[list[int]], Sequence[list[int]]]]:
+    """(index of the first document, ids of each with its end, ids of each prompt), a thousand documents at a time."""
+    for start in range(0, len(split), ENCODE_AT_ONCE):
+        part = slice(start, start + ENCODE_AT_ONCE)
+        if split.tokens is not None:
+            encoded = split.tokens[part].tolist()
+        elif split.prompts is not None:
+            asked, encoded = tokenizer.encode_pairs(split.prompts[part], split.texts[part])
+            yield start, encoded, asked
+            continue
+        else:
+            encoded = tokenizer.encode_batch(split.texts[part])
+        yield start, [tokenizer.ended(ids) if ids else ids for ids in encoded], [[]] * len(encoded)
+
+
+class _RaggedBuilder:
+    """Grows by array chunks: a list of Python integers would take eight times the memory."""
+
+    def __init__(self) -> None:
+        self._chunks: list[np.ndarray] = []
+        self._pending: list[int] = []
+        self._lengths: list[int] = []
+
+    def add(self, ids: list[int]) -> None:
+        self._pending += ids
+        self._lengths.append(len(ids))
+        if len(self._pending) >= 2**16:
+            self._flush()
+
+    def built(self) -> Ragged:
+        self._flush()
+        offsets = np.zeros(len(self._lengths) + 1, np.int64)
+        np.cumsum(self._lengths, out=offsets[1:])
+        return Ragged(np.concatenate(self._chunks), offsets)
+
+    def _flush(self) -> None:
+        self._chunks.append(np.array(self._pending, np.int32))
+        self._pending = []

@@ -1,0 +1,1 @@
+"""Texts from a generator: many at once, or one token by token."""

@@ -1,0 +1,196 @@
+"""Texts to be judged, and texts from a generator: token ids through the sampler, strings through the tokenizer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from gptgan_jax.data.encoding import Ragged, TokenisedSplit
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.distributed.hosts import to_host
+from gptgan_jax.distributed.rows import ALL_ROWS, PartOfRows
+from gptgan_jax.generation.batch_sizes import rows_at_once
+from gptgan_jax.generation.pace import Pause, unpaused
+from gptgan_jax.models.generators import Generator
+from gptgan_jax.sampling.decoding import sample
+from gptgan_jax.types import Array, Params, Sample
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How texts are drawn: see `sampling.shape_logits`; top_k = 0 and top_p = 1 are off."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def options(self) -> dict[str, Any]:
+        """top_k and top_p where they are on, as keywords of `sampling`."""
+        on: dict[str, Any] = {"top_k": self.top_k} if self.top_k else {}
+        return on | ({"top_p": self.top_p} if self.top_p < 1 else {})
+
+    def __str__(self) -> str:
+        described = f"temperature {self.temperature:g}" + (f", top-k {self.top_k}" if self.top_k else "")
+        return described + (f", top-p {self.top_p:g}" if self.top_p < 1 else "")
+
+
+@dataclass(frozen=True, eq=False)
+class TextSet:
+    """N texts.
+
+    Attributes:
+        texts: as strings.
+        targets: as token ids; EOS ends each that was not cut off.
+    """
+
+    texts: list[str]
+    targets: Ragged
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def part(self, rows: np.ndarray | slice) -> "TextSet":
+        """Some of them."""
+        chosen = np.arange(len(self))[rows]
+        return TextSet([self.texts[i] for i in chosen], self.targets.subset(chosen))
+
+
+def text_set(split: TokenisedSplit, tokenizer: AnyTokenizer) -> TextSet:
+    """The texts of a split, in the form that a generator's texts have: cut to length, unknown words as such."""
+    return TextSet([tokenizer.decode(split.targets[i].tolist()) for i in range(len(split))], split.targets)
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """Texts that a generator wrote.
+
+    Attributes:
+        texts: N strings.
+        tokens: int32 [N, T].
+        mask: bool [N, T]; covers EOS, not what comes after it.
+        log_probs: float64 [N], nats of each whole text under the distribution that it was drawn from.
+    """
+
+    texts: list[str]
+    tokens: np.ndarray
+    mask: np.ndarray
+    log_probs: np.ndarray
+
+    def as_set(self) -> TextSet:
+        """The texts without how they were drawn."""
+        offsets = np.concatenate([[0], np.cumsum(self.mask.sum(axis=1))])
+        return TextSet(self.texts, Ragged(self.tokens[self.mask], offsets))
+
+
+_SAMPLE_STREAM = 0x7E47
+
+
+class TextWriter:
+    """Writes texts of up to `length` tokens; compiled once for all calls of one count and prompt width.
+
+    Texts come in batches, each with its random numbers. What is computed at once may be a part of one, where fewer are
+    asked for or their logits would take too much room: each text is then what it would be among all, up to rounding.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        tokenizer: AnyTokenizer,
+        length: int,
+        batch_size: int = 100,
+        sampler: Callable[..., Sample] | None = None,
+        candidates: int = 1,
+    ) -> None:
+        """`sampler` takes what `sample` does after the generator, and its place, and writes `candidates` for a text."""
+        self._generator = generator
+        self._tokenizer = tokenizer
+        self._length = length
+        self._batch_size = batch_size
+        self._logits = candidates * generator.vocabulary.size
+        draw: Callable[..., Sample] = sampler or partial(sample, generator)
+
+        def write(
+            params: Any, key: Array, prompt: Array, mask: Array, first: Array, total: int, **options: Any
+        ) -> Sample:
+            count = prompt.shape[0]
+            rows = ALL_ROWS if count == total else PartOfRows(first=first, count=count, total=total)
+            return draw(params, key, prompt, mask, rows=rows, **options)
+
+        self._sample: Callable = jax.jit(write, static_argnames=("length", "total"))
+
+    def __call__(
+        self,
+        params: Params,
+        seed: int,
+        count: int,
+        drawing: Drawing,
+        prompts: Sequence[Sequence[int]] | None = None,
+        pause: Pause = unpaused,
+    ) -> Written:
+        """Writes `count` texts.
+
+        Args:
+            params: the generator's.
+            seed: equal seeds write equal texts; the first texts of a longer call equal those of a shorter one.
+            count: N.
+            drawing: how.
+            prompts: token ids of each prompt without BOS, used in turn; None for unconditional text.
+            pause: called before each part.
+        """
+        parts = list(self.batches(params, seed, count, drawing, prompts, pause))
+        return Written(
+            [text for part in parts for text in part.texts],
+            np.concatenate([part.tokens for part in parts]),
+            np.concatenate([part.mask for part in parts]),
+            np.concatenate([part.log_probs for part in parts]),
+        )
+
+    def batches(
+        self,
+        params: Params,
+        seed: int,
+        count: int,
+        drawing: Drawing,
+        prompts: Sequence[Sequence[int]] | None = None,
+        pause: Pause = unpaused,
+    ) -> Iterator[Written]:
+        """The same texts a part at a time, as they are written."""
+        rows = prompts or [[]]
+        width = 1 + max(map(len, rows))
+        # A stream of its own: a run's parameters come from the bare key of the same seed.
+        key = jax.random.fold_in(jax.random.key(seed), _SAMPLE_STREAM)
+        total = self._batch_size
+        size = rows_at_once(total, count, self._logits)
+        for start in range(0, count, total):
+            for first in range(0, min(total, count - start), size):
+                place = start + first
+                pause("writing", place, count)
+                written = self._sample(
+                    params,
+                    jax.random.fold_in(key, start // total),
+                    *self._padded([rows[i % len(rows)] for i in range(place, place + size)], width),
+                    np.int32(first),
+                    total=total,
+                    length=self._length,
+                    temperature=drawing.temperature,
+                    **drawing.options(),
+                )
+                own = min(size, total - first, count - place)
+                tokens, mask = to_host(written.tokens)[:own], to_host(written.mask)[:own]
+                nats = to_host(written.log_probs)[:own].astype(np.float64).sum(axis=1)
+                texts = [self._tokenizer.decode(row[own].tolist()) for row, own in zip(tokens, mask, strict=True)]
+                yield Written(texts, tokens, mask, nats)
+
+    def _padded(self, prompts: Sequence[Sequence[int]], width: int) -> tuple[np.ndarray, np.ndarray]:
+        """BOS and the prompts, padded on the left to a width: int32 [N, P], bool [N, P]."""
+        vocabulary = self._generator.vocabulary
+        tokens = np.full((len(prompts), width), vocabulary.pad_id, np.int32)
+        mask = np.zeros((len(prompts), width), bool)
+        for i, prompt in enumerate(prompts):
+            row = vocabulary.begun(prompt)
+            tokens[i, width - len(row) :] = row
+            mask[i, width - len(row) :] = True
+        return tokens, mask

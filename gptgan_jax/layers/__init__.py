@@ -1,0 +1,1 @@
+"""The parts of networks that models share."""

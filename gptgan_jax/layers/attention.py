@@ -1,0 +1,189 @@
+"""Attention: with all its scores in memory, or by kernels that hold a block of them at a time.
+
+Dimensions: B batch, T new tokens, S attended slots, K key/value heads, G query heads of each, E head width.
+"""
+
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.extend.backend import get_backend
+
+from gptgan_jax.distributed.partitioning import on_each_device
+from gptgan_jax.types import Array
+
+BLOCK = 128
+"""The least number of tokens that a kernel's block has; a shorter text has nothing to gain from one."""
+
+
+def attend(queries_BTKGE: Array, keys_BKSE: Array, values_BKSE: Array, mask_BTS: Array) -> Array:
+    """Grouped-query scaled dot-product attention with the softmax in float32.
+
+    A row of the mask without any slot gives the mean of the values rather than NaN; such rows are padding.
+
+    Returns:
+        [B, T, K, G, E].
+    """
+    scale = queries_BTKGE.shape[-1] ** -0.5
+    if queries_BTKGE.shape[1] == 1:
+        return _attend_once(queries_BTKGE[:, 0] * scale, keys_BKSE, values_BKSE, mask_BTS)[:, None]
+    scores = jnp.einsum("btkge,bkse->bkgts", queries_BTKGE * scale, keys_BKSE, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask_BTS[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values_BKSE.dtype)
+    return jnp.einsum("bkgts,bkse->btkge", weights, values_BKSE)
+
+
+def _attend_once(queries_BKGE: Array, keys_BKSE: Array, values_BKSE: Array, mask_B1S: Array) -> Array:
+    """`attend` of one token a row, whose queries are scaled already, in products of matrices that lie as they are.
+
+    With several query heads a key head, the products of `attend` took three times as long on a CPU: XLA transposed both
+    weights and mixture there.
+    """
+    scores = jnp.matmul(queries_BKGE, keys_BKSE.swapaxes(2, 3), preferred_element_type=jnp.float32)
+    scores = jnp.where(mask_B1S[:, None], scores, jnp.finfo(jnp.float32).min)
+    return jnp.matmul(jax.nn.softmax(scores, axis=-1).astype(values_BKSE.dtype), values_BKSE)
+
+
+def causal_mask(filled: Array, length: int) -> Array:
+    """What the first `length` positions see: the filled slots up to themselves. bool [B, S] -> bool [B, length, S].
+
+    Padding sees itself, so that no row is empty: an empty one would average over all slots, the future included.
+    """
+    slots = filled.shape[1]
+    return jnp.tril(jnp.ones((length, slots), bool)) & filled[:, None, :] | jnp.eye(length, slots, dtype=bool)
+
+
+def mask_of(tokens_BT: Array, causal: bool) -> Array:
+    """What the tokens of whole texts see of each other: bool [B, T] -> bool [B, T, T]."""
+    length = tokens_BT.shape[1]
+    if causal:
+        return causal_mask(tokens_BT, length)
+    return jnp.broadcast_to(tokens_BT[:, None, :], (*tokens_BT.shape, length))
+
+
+def flash_attend(
+    queries_BTKGE: Array, keys_BKTE: Array, values_BKTE: Array, tokens_BT: Array, causal: bool = True
+) -> Array:
+    """`attend` within whole texts, without their T x T scores in memory (Dao et al. 2022, arXiv:2205.14135).
+
+    On a TPU by JAX's Splash attention, on an NVIDIA GPU by cuDNN, which want bfloat16; neither has second derivatives.
+    Elsewhere it is `attend`, whose scores are computed again in the backward pass. Texts shorter than `BLOCK` are
+    attended to in full everywhere. Over a mesh each device works on its own texts and heads.
+
+    Args:
+        queries_BTKGE, keys_BKTE, values_BKTE: of all tokens.
+        tokens_BT: bool, which of them are no padding; in each row they are neighbours. What padding attends to is
+            another than in `attend`.
+        causal: whether a token sees only those before it, and itself.
+
+    Returns:
+        [B, T, K, G, E].
+    """
+    arrays = queries_BTKGE, keys_BKTE, values_BKTE, tokens_BT
+    if queries_BTKGE.shape[1] < BLOCK:
+        return _in_full(*arrays, causal=causal)
+    kernels = {"tpu": partial(splash, causal=causal)}
+    if _cudnn_takes(queries_BTKGE.shape[-1]):  # to trace this kernel takes such a GPU
+        kernels["cuda"] = partial(cudnn, causal=causal)
+
+    def of_a_device(*parts: Array) -> Array:
+        # A conditional keeps the residuals of all its branches, so the last should have none but its arguments.
+        return jax.lax.platform_dependent(*parts, default=jax.checkpoint(partial(_in_full, causal=causal)), **kernels)
+
+    queries, keys = ("rows", None, "heads", None, None), ("rows", "heads", None, None)
+    return on_each_device(of_a_device, arrays, (queries, keys, keys, ("rows", None)))
+
+
+def splash(
+    queries_BTKGE: Array,
+    keys_BKTE: Array,
+    values_BKTE: Array,
+    tokens_BT: Array,
+    causal: bool = True,
+    interpret: bool = False,
+) -> Array:
+    """As `flash_attend`, by the Pallas kernel for TPUs; with `interpret` it runs anywhere, slowly."""
+    # Imported late: it takes a tenth of a second, and most programs need none of it.
+    from jax.experimental.pallas.ops.tpu import splash_attention as kernels
+
+    batch, length, kv_heads, group, size = queries_BTKGE.shape
+    block = block_of(length)
+    added = -length % block
+    slots = length + added
+    sizes = kernels.BlockSizes(
+        block_q=block,
+        block_kv=block,
+        block_kv_compute=block,
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_kv_dkv_compute=block,
+        block_q_dq=block,
+        block_kv_dq=block,
+    )
+    mask = (kernels.CausalMask if causal else kernels.FullMask)((slots, slots))
+    heads = kernels.MultiHeadMask([mask] * (kv_heads * group))
+    kernel = kernels.make_splash_mha_single_device(heads, block_sizes=sizes, interpret=interpret)
+    # [B, T, K, G, E] -> [B, H, T, E]; the kernel does not scale.
+    queries = (queries_BTKGE * size**-0.5).reshape(batch, length, kv_heads * group, size).swapaxes(1, 2)
+    queries, keys, values = (
+        jnp.pad(x, ((0, 0), (0, 0), (0, added), (0, 0))) for x in (queries, keys_BKTE, values_BKTE)
+    )
+    # Tokens see those of their own segment: the text is one, all padding the other.
+    segments = jnp.pad(tokens_BT, ((0, 0), (0, added))).astype(jnp.int32)
+    mixed = jax.vmap(kernel)(queries, keys, values, kernels.SegmentIds(segments, segments))
+    return mixed[:, :, :length].swapaxes(1, 2).reshape(queries_BTKGE.shape)
+
+
+def block_of(length: int) -> int:
+    """Tokens of a block: the largest that lengthens a text by no more than a quarter over what the smallest does."""
+
+    def slots(block: int) -> int:
+        return -(-length // block) * block
+
+    return max(size for size in range(BLOCK, 4 * BLOCK + 1, BLOCK) if 4 * slots(size) <= 5 * slots(BLOCK))
+
+
+def cudnn(
+    queries_BTKGE: Array,
+    keys_BKTE: Array,
+    values_BKTE: Array,
+    tokens_BT: Array,
+    causal: bool = True,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> Array:
+    """As `flash_attend`, by cuDNN; `implementation` "xla" is the same call without it.
+
+    A mask would be an array of T x T. So each text, whose tokens are neighbours, is moved to the front of its row.
+    """
+    batch, length, *_, size = queries_BTKGE.shape
+    first, places = jnp.argmax(tokens_BT, axis=1)[:, None], jnp.arange(length)
+    forth, back = (places + first) % length, (places - first) % length
+    queries, keys, values = (
+        jnp.take_along_axis(x, forth[:, :, None, None], axis=1)
+        for x in (queries_BTKGE.reshape(batch, length, -1, size), keys_BKTE.swapaxes(1, 2), values_BKTE.swapaxes(1, 2))
+    )
+    lengths = jnp.maximum(tokens_BT.sum(axis=1, dtype=jnp.int32), 1)
+    mixed = jax.nn.dot_product_attention(
+        queries,
+        keys,
+        values,
+        is_causal=causal,
+        query_seq_lengths=lengths,
+        key_value_seq_lengths=lengths,
+        implementation=implementation,
+    )
+    return jnp.take_along_axis(mixed, back[:, :, None, None], axis=1).reshape(queries_BTKGE.shape)
+
+
+def _cudnn_takes(head_size: int) -> bool:
+    """Whether there is a GPU whose kernel is for such heads: from Ampere on, and twice as wide from Hopper on."""
+    backend = get_backend()
+    if "cuda" not in backend.platform_version:
+        return False
+    capability = float(backend.local_devices()[0].compute_capability)
+    return capability >= 8 and head_size <= (256 if capability >= 9 else 128)
+
+
+def _in_full(queries_BTKGE: Array, keys_BKTE: Array, values_BKTE: Array, tokens_BT: Array, causal: bool) -> Array:
+    return attend(queries_BTKGE, keys_BKTE, values_BKTE, mask_of(tokens_BT, causal))

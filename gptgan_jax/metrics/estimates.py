@@ -1,0 +1,111 @@
+"""Figures with their uncertainty."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+REAL = "real text"
+Better = Literal["lower", "higher", "real"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its standard error over texts; None where it has none or its value is undefined."""
+
+    value: float | None
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measurement.
+
+    Attributes:
+        name: what is measured.
+        unit: such as "nats/token"; empty for a pure number.
+        estimate: the value and its standard error.
+        signature: all that a comparable measurement must share, such as "1000 references, words, method1".
+        better: which way is better; "real" where nearest to real text's value is.
+    """
+
+    name: str
+    unit: str
+    estimate: Estimate
+    signature: str
+    better: Better = "real"
+
+
+def mean_of(values: Sequence[float] | np.ndarray) -> Estimate:
+    """The mean and its standard error; undefined for no values."""
+    values = np.asarray(values, np.float64)
+    if not len(values):
+        return Estimate(None)
+    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+    return Estimate(float(values.mean()), error)
+
+
+def share_of(which: np.ndarray) -> Estimate:
+    """The share of True in bool [N], or of ones among numbers where 0.5 is a half; undefined for none.
+
+    The standard error is Agresti and Coull's (1998, "Approximate is better than exact"), as if there were two more
+    successes and two more failures: that of 0 or N successes is not 0.
+    """
+    count, successes = len(which), float(np.sum(which))
+    if not count:
+        return Estimate(None)
+    middle = (successes + 2) / (count + 4)
+    return Estimate(successes / count, math.sqrt(middle * (1 - middle) / (count + 4)))
+
+
+def jackknife_error(statistic: Callable[[np.ndarray], float], count: int, groups: int = 10) -> float | None:
+    """Standard error of a statistic of texts that is no mean over them: the delete-a-group jackknife.
+
+    Args:
+        statistic: of some of the texts, by their indices int [n].
+        count: number of texts; text i is of group i mod `groups`.
+        groups: left out one at a time.
+
+    Returns:
+        None for fewer than 2 texts to a group.
+    """
+    if count < 2 * groups:
+        return None
+    rows = np.arange(count)
+    without = np.array([statistic(rows[rows % groups != group]) for group in range(groups)])
+    return math.sqrt((groups - 1) * without.var())
+
+
+def ratio_of_sums(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
+    """Sum over sum, such as nats over tokens, with the delta method's standard error over texts.
+
+    Undefined for no values; infinite, without an error, where a numerator is. One text has no error either.
+    """
+    if not len(numerators):
+        return Estimate(None)
+    value = float(numerators.sum() / denominators.sum())
+    if math.isinf(value) or len(numerators) < 2:
+        return Estimate(value)
+    error = math.sqrt(np.square(numerators - value * denominators).sum()) / float(denominators.sum())
+    return Estimate(value, error)
+
+
+def sum_of_independent(first: Estimate, second: Estimate) -> Estimate:
+    """The sum of figures of two independent samples; without an error where either has none."""
+    assert first.value is not None
+    assert second.value is not None
+    value = first.value + second.value
+    if first.error is None or second.error is None:
+        return Estimate(value)
+    return Estimate(value, math.hypot(first.error, second.error))
+
+
+def exponential(estimate: Estimate) -> Estimate:
+    """exp of a figure, with the error that goes with it; infinite where that is beyond floating point."""
+    if estimate.value is None:
+        return estimate
+    value = math.exp(estimate.value) if estimate.value < 700 else math.inf
+    error = None if estimate.error is None or math.isinf(value) else value * estimate.error
+    return Estimate(value, error)

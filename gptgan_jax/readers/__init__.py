@@ -1,0 +1,1 @@
+"""Documents from files and data sets, as they are written there."""

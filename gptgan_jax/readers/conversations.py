@@ -1,0 +1,125 @@
+"""Conversations as data sets hold them: lists of messages, each with a role and a content, or with from and value.
+
+Every function raises ValueError where a conversation is none, with what is wrong in words that follow a colon.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+from gptgan_jax.readers.cells import as_text, shown
+from gptgan_jax.tokenization.chat_templates import Message, Prompt
+
+Role = Literal["system", "user", "assistant"]
+# Names of the roles, lower case.
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+}
+# What a message's role and content are called: by OpenAI and TRL, and by ShareGPT.
+NAMES = (("role", "content"), ("from", "value"))
+CALLS = ("tool_calls", "function_call")
+
+
+def is_conversation(value: Any) -> bool:
+    """Whether a value is meant as one: a list of objects, or (as older sets have it) an object of lists."""
+    if isinstance(value, dict):
+        columns = all(isinstance(one, list) and one for one in value.values())
+        return columns and any(role in value for role, _ in NAMES)
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+
+
+def turns_from(value: Any) -> tuple[Message, ...]:
+    """The turns of a value that `is_conversation`."""
+    if isinstance(value, dict):
+        value = [dict(zip(value, one, strict=True)) for one in zip(*value.values(), strict=True)]
+    return tuple(_message(i, one) for i, one in enumerate(value, 1))
+
+
+def answered(turns: Sequence[Message]) -> tuple[Prompt, str, bool]:
+    """A conversation as a prompt and the text that answers it: the assistant's last turn.
+
+    Returns:
+        (prompt, text, whether turns follow that are left out).
+    """
+    last = max((i for i, one in enumerate(turns) if one.role == "assistant"), default=None)
+    if last is None:
+        raise ValueError("no turn of the assistant's, which is the text to learn")
+    if not last or turns[last - 1].role != "user":
+        raise ValueError("no user's turn before the assistant's last, which answers it")
+    return as_prompt(turns[:last]), turns[last].content, last + 1 < len(turns)
+
+
+def asked(turns: Sequence[Message]) -> tuple[Prompt, bool]:
+    """A conversation as a prompt: its turns up to the user's last.
+
+    Returns:
+        (prompt, whether turns follow that are left out).
+    """
+    last = max((i for i, one in enumerate(turns) if one.role == "user"), default=None)
+    if last is None:
+        raise ValueError("no turn of a user's")
+    return as_prompt(turns[: last + 1]), last + 1 < len(turns)
+
+
+def joined(prompt: Sequence[Message], answer: Sequence[Message]) -> tuple[Message, ...]:
+    """The whole conversation of a column of prompts and a column of what follows them.
+
+    What follows is turns from the assistant's first on, or the whole conversation once more.
+    """
+    if answer[0].role == "assistant":
+        return (*prompt, *answer)
+    for whole in (answer, [one for one in answer if one.role != "system"]):
+        if tuple(whole[: len(prompt)]) == tuple(prompt):
+            return tuple(answer)
+    raise ValueError("it begins with another turn than the prompt's and the assistant's")
+
+
+def as_prompt(turns: Sequence[Message]) -> Prompt:
+    """Turns as a prompt: a single one of a user's is its text alone."""
+    return turns[0].content if len(turns) == 1 and turns[0].role == "user" else tuple(turns)
+
+
+def prompt_value(prompt: Prompt) -> str | list[dict[str, str]]:
+    """A prompt as a JSON file holds it: `turns_from` and `as_prompt` read it back."""
+    return prompt if isinstance(prompt, str) else [one._asdict() for one in prompt]
+
+
+def _message(number: int, value: dict[str, Any]) -> Message:
+    name, held = next((pair for pair in NAMES if all(one in value for one in pair)), ("", ""))
+    if not name:
+        raise ValueError(
+            f"message {number} has {', '.join(map(str, value)) or 'nothing'}; it should have role and content"
+        )
+    role = ROLES.get(str(value[name]).lower())
+    if role is None:
+        raise ValueError(
+            f"message {number} is of the role {shown(value[name])}, which is none of {', '.join(get_args(Role))}"
+        )
+    if any(value.get(call) for call in CALLS):
+        raise ValueError(f"message {number} calls a tool")
+    return Message(role, _content(number, value[held]))
+
+
+def _content(number: int, value: Any) -> str:
+    """The text of a message; of several parts they are put together."""
+    if isinstance(value, list):
+        parts = [_part(number, one) for one in value]
+        return "".join(parts)
+    text = as_text(value)
+    if text is None:
+        raise ValueError(f"message {number} holds {shown(value)}, which is no text")
+    return text
+
+
+def _part(number: int, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    text = value.get("text") if isinstance(value, dict) else None
+    if not isinstance(text, str) or value.get("type", "text") != "text":
+        raise ValueError(f"message {number} has a part that is no text: {shown(value)}")
+    return text

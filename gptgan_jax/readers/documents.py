@@ -1,0 +1,257 @@
+"""Reads documents from text files and from rows. Whatever is wrong with them is a UserError."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gptgan_jax.errors import UserError
+from gptgan_jax.readers.cells import as_label, as_text, label_order, shown
+from gptgan_jax.readers.conversations import answered, asked, is_conversation, joined, turns_from
+from gptgan_jax.readers.files import matching_files, utf8_lines
+from gptgan_jax.readers.row_files import Place
+from gptgan_jax.readers.row_sources import Rows
+from gptgan_jax.tokenization.chat_templates import Prompt, turns_of
+
+
+def read_lines(where: str, pattern: str) -> tuple[list[str], int]:
+    """The lines of a UTF-8 file, or of all files that match a glob in alphabetical order.
+
+    Args:
+        where: the key of the config, at the head of an error's message.
+        pattern: the file's name, or the glob.
+
+    Returns:
+        (lines without the whitespace around them, number of blank lines skipped).
+
+    Raises:
+        UserError: no such file, none that matches, not readable, not UTF-8 (with line and byte), or nothing in it.
+    """
+    documents: list[str] = []
+    blank = 0
+    for path in matching_files(where, pattern):
+        for line in map(str.strip, utf8_lines(path)):
+            if line:
+                documents.append(line)
+            else:
+                blank += 1
+    if not documents:
+        raise UserError(f"{where}: {pattern} is empty; it should hold one document a line")
+    return documents, blank
+
+
+# ---- rows
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns that are read.
+
+    Attributes:
+        text: what is learned. Where it holds conversations, that is the assistant's last turn.
+        prompt: what the text answers; the text's own column where that holds conversations; None: nothing.
+        label, answer, group: the class, the right answer, and what a row belongs to; None where there is no such.
+    """
+
+    text: str
+    prompt: str | None = None
+    label: str | None = None
+    answer: str | None = None
+    group: str | None = None
+
+    def names(self) -> list[str]:
+        """Each once."""
+        return list(dict.fromkeys(name for name in dataclasses.astuple(self) if name is not None))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Documents read from rows.
+
+    Attributes:
+        texts: the documents.
+        prompts: one each; None where no prompt column was asked for.
+        labels: one each, the text that stands there, None for "no label"; None where no label column was asked for.
+        places: where each document stands.
+        classes: the labels that the set declares, in its order, or else those that occur: whole numbers by their
+            value, then the others by the alphabet.
+        blank: number of rows skipped because their text is blank.
+        blank_lines: number of blank lines between rows.
+        cut: number of conversations that go on after what is read of them.
+        answers: the right answer to each prompt; None where no column of them was asked for.
+        groups: what each belongs to, None for nothing; None where no column of them was asked for.
+    """
+
+    texts: list[str]
+    prompts: list[Prompt] | None
+    labels: list[str | None] | None
+    places: list[Place]
+    classes: tuple[str, ...]
+    blank: int
+    blank_lines: int = 0
+    cut: int = 0
+    answers: list[str] | None = None
+    groups: list[str | None] | None = None
+
+
+def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Table:
+    """Reads the columns of all rows, or of the first `max_rows`.
+
+    Raises:
+        UserError: a column that is missing, a value that is no text (or no conversation, or no label) with its row, no
+            text at all, or rows that cannot be read.
+    """
+    names = rows.class_names.get(columns.label or "")
+    texts: list[str] = []
+    prompts: list[Prompt] = []
+    labels: list[str | None] = []
+    answers: list[str] = []
+    groups: list[str | None] = []
+    places: list[Place] = []
+    blank = blank_lines = cut = 0
+    for place, row in rows.read(columns.names(), max_rows):
+        if row is None:
+            blank_lines += 1
+            continue
+        cell = _Cells(rows, place, row)
+        text, prompt, is_cut = cell.exchange(columns)
+        if not text.strip():
+            blank += 1
+            continue
+        texts.append(text)
+        places.append(place)
+        cut += is_cut
+        if columns.prompt is not None:
+            prompts.append(prompt)
+        if columns.label is not None:
+            labels.append(cell.label(columns.label, names))
+        if columns.answer is not None:
+            answers.append(cell.answer(columns.answer))
+        if columns.group is not None:
+            groups.append(cell.group(columns.group))
+    if not texts:
+        raise UserError(f"{rows.where}: no document in it; column {columns.text} should hold text")
+    occurring = sorted({label for label in labels if label is not None}, key=label_order)
+    return Table(
+        texts=texts,
+        prompts=None if columns.prompt is None else prompts,
+        labels=None if columns.label is None else labels,
+        places=places,
+        classes=tuple(names or occurring),
+        blank=blank,
+        blank_lines=blank_lines,
+        cut=cut,
+        answers=None if columns.answer is None else answers,
+        groups=None if columns.group is None else groups,
+    )
+
+
+def read_prompt_rows(rows: Rows, column: str) -> tuple[list[dict[str, Any]], list[Prompt], int]:
+    """All rows with all their columns, in their order, the prompt of each, and how many blank lines there are.
+
+    Raises:
+        UserError: no such column, a value of it that is neither text nor conversation (with the row), or no row.
+    """
+    kept: list[dict[str, Any]] = []
+    prompts: list[Prompt] = []
+    blank = 0
+    for place, row in rows.read([column], every=True):
+        if row is None:
+            blank += 1
+            continue
+        kept.append(row)
+        prompts.append(_Cells(rows, place, row).prompt(column)[0])
+    if not kept:
+        raise UserError(f"{rows.where}: no row in it")
+    return kept, prompts, blank
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The values of a row, by column; whatever is wrong with one is a UserError that says where it stands."""
+
+    rows: Rows
+    place: Place
+    row: dict[str, Any]
+
+    def exchange(self, columns: Columns) -> tuple[str, Prompt, bool]:
+        """(text, prompt, whether turns of a conversation are left out); an empty prompt where there is no column."""
+        value, own = self.row.get(columns.text), columns.prompt == columns.text
+        if not is_conversation(value):
+            if own:
+                raise self._wrong(
+                    columns.text,
+                    f"holds {shown(value)}, which is no list of messages; plain texts of that column need another name",
+                )
+            text = self.text(columns.text)
+            return (text, *(("", False) if columns.prompt is None else self.prompt(columns.prompt)))
+        if columns.prompt is None:
+            raise self._wrong(
+                columns.text, f"holds a conversation; set data.prompt_column to {columns.text} too, for its prompts"
+            )
+        try:
+            turns = turns_from(value)
+            if own:
+                prompt, text, cut = answered(turns)
+                return text, prompt, cut
+            before, cut_before = self.prompt(columns.prompt)
+            prompt, text, cut = answered(joined(turns_of(before), turns))
+            return text, prompt, cut or cut_before
+        except ValueError as error:
+            raise self._bad_conversation(columns.text, error) from None
+
+    def prompt(self, column: str) -> tuple[Prompt, bool]:
+        """(prompt, whether turns after it are left out)."""
+        if not is_conversation(self.row.get(column)):
+            return self.text(column), False
+        try:
+            return asked(turns_from(self.row[column]))
+        except ValueError as error:
+            raise self._bad_conversation(column, error) from None
+
+    def text(self, column: str) -> str:
+        value = self.row.get(column)
+        text = as_text(value, dates=not self.rows.guessed_dates)
+        if text is None:
+            hint = ""
+            if self.rows.guessed_dates and as_text(value) is not None:
+                hint = (
+                    "; a text that looks like a date was read as one: fetch its file, and name that by data.path json"
+                )
+            raise self._wrong(column, f"holds {shown(value)}, which is no text{hint}")
+        return text
+
+    def answer(self, column: str) -> str:
+        """The right answer: a text, or the assistant's last turn."""
+        value = self.row.get(column)
+        if is_conversation(value):
+            try:
+                said = [turn.content for turn in turns_from(value) if turn.role == "assistant"]
+            except ValueError as error:
+                raise self._bad_conversation(column, error) from None
+            text = said[-1] if said else ""
+        else:
+            text = self.text(column)
+        if not text.strip():
+            raise self._wrong(column, "is empty; it should hold the right answer")
+        return text
+
+    def label(self, column: str, names: Sequence[str] | None) -> str | None:
+        value = self.row.get(column)
+        try:
+            return as_label(value, names)
+        except ValueError:
+            raise UserError(
+                f"{self.rows.where}, {self.place}: label {shown(value)} is neither a string nor a whole number"
+            ) from None
+
+    def group(self, column: str) -> str | None:
+        """None for an empty cell."""
+        value = self.row.get(column)
+        return None if value is None or value == "" else self.text(column)
+
+    def _bad_conversation(self, column: str, error: ValueError) -> UserError:
+        return self._wrong(column, f"holds a conversation that can't be read: {error}; mend it, or leave the row out")
+
+    def _wrong(self, column: str, reason: str) -> UserError:
+        return UserError(f"{self.rows.where}, {self.place}: column {column} {reason}")

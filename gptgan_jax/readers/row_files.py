@@ -1,0 +1,151 @@
+"""Rows of JSON, CSV and TSV files, every cell as it is written there: no type is guessed from what cells look like.
+
+A cell of a CSV file is its text. A value of a JSON file is what JSON says, with the digits of its numbers (`Number`).
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, Literal, NamedTuple
+
+from gptgan_jax.errors import UserError
+from gptgan_jax.readers.cells import Number, as_json, shown
+from gptgan_jax.readers.files import RowFormat, utf8_lines
+
+_JSON = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=Number)
+JSON_SHAPE = "a JSON file should hold an object a line, or one array of objects"
+# Half of a pair of escapes that make one character; alone it is none.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class Place(NamedTuple):
+    """Where a row stands: its number in its file, counted from 1, and the line that it begins in, where known."""
+
+    row: int
+    line: int | None = None
+    file: str = ""
+
+    def __str__(self) -> str:
+        file = f"{self.file}, " if self.file else ""
+        return f"{file}row {self.row}" + (f" (line {self.line})" if self.line not in (None, self.row) else "")
+
+
+# A blank line is a row without values.
+Row = tuple[Place, dict[str, Any] | None]
+
+
+def rows_of_file(where: str, path: str, form: RowFormat, named: bool) -> Iterator[Row]:
+    """The rows of a json, csv or tsv file, as they are asked for.
+
+    Args:
+        where: what is read, for messages.
+        path: of the file, or its address.
+        form: its format.
+        named: whether places name the file, for where there are several.
+
+    Raises:
+        UserError: a file that can't be read, or is malformed (with its line).
+    """
+    file = path if named else ""
+    if form == "json":
+        yield from _json_rows(where, path, file)
+    else:
+        yield from _delimited_rows(where, path, file, "\t" if form == "tsv" else ",")
+
+
+def _json_rows(where: str, path: str, file: str) -> Iterator[Row]:
+    lines = enumerate(utf8_lines(path), 1)
+    number = 0
+    for line, text in lines:
+        if not text.strip():
+            yield Place(number + 1, line, file), None
+            continue
+        if not number and text.lstrip().startswith("["):
+            yield from _array_rows(where, "".join(chain([text], (rest for _, rest in lines))), line, file)
+            return
+        number += 1
+        value = _parsed(where, text.rstrip("\r\n"), line, file)
+        yield Place(number, line, file), _object(where, Place(number, line, file), value)
+
+
+def _array_rows(where: str, text: str, line: int, file: str) -> Iterator[Row]:
+    for number, value in enumerate(_parsed(where, text, line, file), 1):
+        yield Place(number, None, file), _object(where, Place(number, None, file), value)
+
+
+def _parsed(where: str, text: str, line: int, file: str) -> Any:
+    """A JSON text that begins in a line of a file."""
+    try:
+        value = _JSON.decode(text)
+        if _SURROGATE.search(text):
+            as_json(value).encode()
+        return value
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg} at column {error.colno}"
+        line += error.lineno - 1
+    except UnicodeEncodeError:
+        reason = "an escape such as \\ud800 is half a character"
+    except RecursionError:
+        reason = "nested too deeply"
+    raise _unreadable(where, line, file, f"{reason}; {JSON_SHAPE}")
+
+
+def _object(where: str, place: Place, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}, {place}: {shown(value)} is no object; {JSON_SHAPE}")
+    return value
+
+
+def _delimited_rows(where: str, path: str, file: str, delimiter: str) -> Iterator[Row]:
+    csv.field_size_limit(2**31 - 1)  # a cell may hold an article
+    # In a TSV file quotes may be letters like any other, as its standard has it; in a CSV file they never are.
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if delimiter != "\t" or _is_quoted(path) else csv.QUOTE_NONE
+    reader = csv.reader(utf8_lines(path), delimiter=delimiter, strict=True, quoting=quoting)
+    header: list[str] | None = None
+    number = line = 0
+    while True:
+        begin = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise _unreadable(where, begin, file, f"{error}; a quote inside of a quoted cell is doubled") from None
+        if cells is None:
+            return
+        line = begin
+        blank = not cells or (len(cells) == 1 and not cells[0].strip() and len(header or "  ") > 1)
+        if header is None:
+            if not blank:
+                header = _checked_header(where, line, file, cells)
+        elif blank:
+            yield Place(number + 1, line, file), None
+        else:
+            number += 1
+            if len(cells) != len(header):
+                raise UserError(
+                    f"{where}, {Place(number, line, file)}: it has {len(cells)} cells, and the header names "
+                    f"{len(header)} columns; put a cell that holds a delimiter in double quotes"
+                )
+            yield Place(number, line, file), dict(zip(header, cells, strict=True))
+
+
+def _is_quoted(path: str) -> bool:
+    """Whether a TSV file can be read with quotes around cells: as pandas and spreadsheets write it."""
+    try:
+        for _ in csv.reader(utf8_lines(path), delimiter="\t", strict=True):
+            pass
+    except csv.Error:
+        return False
+    return True
+
+
+def _checked_header(where: str, line: int, file: str, names: list[str]) -> list[str]:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise _unreadable(where, line, file, f"the header names column {shown(twice[0])} twice; rename one")
+    return names
+
+
+def _unreadable(where: str, line: int, file: str, reason: str) -> UserError:
+    return UserError(f"{where}: cannot be read ({file + ', ' if file else ''}line {line}: {reason})")

@@ -1,0 +1,260 @@
+"""Where rows come from: files of rows, or a data set. Whatever is wrong with them is a UserError.
+
+In every function `where` names the config key (and the set) at the head of an error's message.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+from gptgan_jax.errors import UserError
+from gptgan_jax.readers.boundaries import SPLITS_FILE, STATE_FILE, check_folder, check_not_a_builder
+from gptgan_jax.readers.files import FILE_FORMATS, RowFormat, format_of, matching_files
+from gptgan_jax.readers.row_files import Place, Row, rows_of_file
+
+# Rows at once: of a set, and of a file to see what columns it has.
+_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that are read as they are asked for, as often as they are.
+
+    Attributes:
+        where: what they are of, for messages.
+        start: the rows with (of a data set) the columns named, or all columns.
+        present: the columns, where that is known before a row is read.
+        class_names: by column, the names of its classes, where a set declares them.
+        guessed_dates: whether dates in it may have been texts, of which a reader made dates.
+    """
+
+    where: str
+    start: Callable[[list[str] | None], Iterator[Row]]
+    present: tuple[str, ...] | None = None
+    class_names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    guessed_dates: bool = False
+
+    def read(self, columns: list[str], most: int | None = None, every: bool = False) -> Iterator[Row]:
+        """The first rows, with these columns or with every one. A column may be missing in some, but not in all.
+
+        Args:
+            columns: those that are needed.
+            most: how many rows, blank lines apart; None: all.
+            every: whether others are read too.
+
+        Raises:
+            UserError: a column that no row has, or rows that can't be read.
+        """
+        if self.present is not None:
+            self._check(columns, self.present)
+        rows = _first(self.start(None if every else columns), most)
+        first: list[Row] = []
+        seen: dict[str, None] = {}
+        while more := list(islice(rows, _CHUNK)):
+            first += more
+            seen.update(dict.fromkeys(name for _, row in more if row is not None for name in row))
+            if all(column in seen for column in columns):
+                break
+        if seen:
+            self._check(columns, seen)
+        yield from chain(first, rows)
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the first rows."""
+        if self.present is not None:
+            return self.present
+        rows = islice(self.start(None), _CHUNK)
+        return tuple(dict.fromkeys(name for _, row in rows if row is not None for name in row))
+
+    def _check(self, columns: list[str], present: Iterable[str]) -> None:
+        if missing := [column for column in columns if column not in present]:
+            raise UserError(f"{self.where}: no column {', '.join(missing)}; there are: {', '.join(present)}")
+
+
+def _first(rows: Iterator[Row], most: int | None) -> Iterator[Row]:
+    """As many rows, none further being asked for; blank lines are not counted."""
+    for place, row in rows:
+        yield place, row
+        most = most if most is None or row is None else most - 1
+        if most == 0:
+            return
+
+
+def open_rows(where: str, path: str, name: str | None, split: str | None, which: str, streaming: bool) -> Rows:
+    """The rows of files, or of a data set.
+
+    Files of json, csv and tsv are read here, with cells as they are written, also those that a data set is made of.
+    The rest is read by the `datasets` library, which runs no code of a set: releases 4 and later know none.
+
+    Args:
+        where: see above.
+        path: a hub name, a local folder, or json, csv, tsv or parquet; of files with a known ending, that says more.
+        name: subset of a hub set.
+        split: the split, None for train; of files a name, a glob or an address.
+        which: train, valid or test, whose key of the config a message is about.
+        streaming: read rows as they come instead of preparing the whole set first.
+
+    Raises:
+        UserError: no such set, split or file, no network, a file that cannot be parsed, or a folder that names files
+            outside of itself.
+    """
+    if path in FILE_FORMATS:
+        if split is None:
+            raise UserError(f"data.{which}: no {path} file named; give a file or a glob")
+        remote = "://" in split
+        files = [split] if remote else matching_files(f"data.{which}", split)
+        forms = {_format(file, path) for file in files}
+        if "parquet" not in forms:
+            return _file_rows(where, [(file, _format(file, path)) for file in files], remote and not streaming)
+        if len(forms) > 1:
+            raise UserError(f"data.{which}: {split} names parquet files and others; name one kind")
+        source = {"path": "parquet", "data_files": {"train": files}, "split": "train", "streaming": streaming}
+        return _loaded(where, path, source)
+    check_not_a_builder("data.path", path)
+    if os.path.isdir(path):
+        check_folder(where, path)
+        if {STATE_FILE, SPLITS_FILE} & set(os.listdir(path)):
+            return _saved(where, path, split)
+    return _set_rows(where, path, name, split, streaming)
+
+
+def _format(file: str, path: str) -> RowFormat:
+    form = format_of(file)
+    if form is None or (form, path) == ("csv", "tsv"):
+        return next(one for one in FILE_FORMATS if one == path)
+    return form
+
+
+def _file_rows(where: str, files: Sequence[tuple[str, RowFormat]], download: bool = False) -> Rows:
+    """The rows of json, csv and tsv files, one after another.
+
+    Args:
+        where: see above.
+        files: their paths or addresses, and formats.
+        download: into the cache of the `datasets` library first.
+    """
+
+    def start(columns: list[str] | None) -> Iterator[Row]:
+        for file, form in files:
+            path = file
+            if download:
+                import datasets
+
+                with _explained(where, file):
+                    path = datasets.DownloadManager().download(file)
+            yield from rows_of_file(where, path, form, named=len(files) > 1)
+
+    return Rows(where, start)
+
+
+def _set_rows(where: str, path: str, name: str | None, split: str | None, streaming: bool) -> Rows:
+    """The rows of a set of the hub or of a folder, by the files that it is made of where they are json, csv or tsv."""
+    import datasets
+
+    with _explained(where, path):
+        builder = datasets.load_dataset_builder(path, name)
+    files = _plain_files(builder, split or "train")
+    if files is not None:
+        return _file_rows(where, files, download=not streaming)
+    keys = {"keep_default_na": False} if _is_of(builder, "csv") else {}
+    source = {"path": path, "name": name, "split": split or "train", "streaming": streaming, **keys}
+    return _loaded(where, path, source, guessed_dates=_is_of(builder, "json") and builder.info.features is None)
+
+
+def _is_of(builder: Any, form: str) -> bool:
+    return any(one.__module__.startswith(f"datasets.packaged_modules.{form}.") for one in type(builder).__mro__)
+
+
+def _plain_files(builder: Any, split: str) -> list[tuple[str, RowFormat]] | None:
+    """The files of a set's split, where they are json, csv or tsv; None where the set says how it is read."""
+    form: RowFormat | None = "json" if _is_of(builder, "json") else "csv" if _is_of(builder, "csv") else None
+    if form is None or builder.info.features is not None:
+        return None
+    config = builder.config
+    files = (config.data_files or {}).get(split)
+    if not files:
+        return None
+    ignored = {"name", "version", "data_dir", "data_files", "description"}
+    fields = [field for field in dataclasses.fields(config) if field.name not in ignored]
+    changed = {field.name: getattr(config, field.name) for field in fields}
+    changed = {name: value for name, value in changed.items() if value != getattr(type(config), name, None)}
+    if changed in ({"sep": "\t"}, {"delimiter": "\t"}):
+        form, changed = "tsv", {}
+    return None if changed else [(str(file), form) for file in files]
+
+
+def _loaded(where: str, path: str, source: dict[str, Any], guessed_dates: bool = False) -> Rows:
+    import datasets
+
+    with _explained(where, path):
+        return _dataset_rows(where, datasets.load_dataset(**source), guessed_dates)
+
+
+def _saved(where: str, path: str, split: str | None) -> Rows:
+    """One split of what `save_to_disk` wrote: a dict of splits, or a single set that has no splits."""
+    import datasets
+
+    with _explained(where, path):
+        saved: Any = datasets.load_from_disk(path)
+    if isinstance(saved, dict):
+        if (split or "train") not in saved:
+            raise UserError(f"{where}: no such split; there are: {', '.join(saved)}")
+        saved = saved[split or "train"]
+    elif split is not None:
+        raise UserError(f"{where}: this folder holds one set without splits; leave the split's name out")
+    return _dataset_rows(where, saved)
+
+
+def _dataset_rows(where: str, dataset: Any, guessed_dates: bool = False) -> Rows:
+    """The rows of a datasets.Dataset or datasets.IterableDataset; the latter may not know its columns."""
+
+    def start(columns: list[str] | None) -> Iterator[Row]:
+        chosen = dataset
+        if columns is not None and dataset.column_names is not None:
+            chosen = dataset.select_columns(columns)
+        number = 0
+        try:
+            for batch in chosen.iter(batch_size=_CHUNK):
+                for values in zip(*batch.values(), strict=True):
+                    number += 1
+                    yield Place(number), dict(zip(batch, values, strict=True))
+        except Exception as error:  # a stream opens and parses its files only now
+            raise UserError(f"{where}: cannot be read ({_reason(error)})") from error
+
+    features = dataset.features or {}
+    names = {column: feature.names for column, feature in features.items() if getattr(feature, "names", None)}
+    present = None if dataset.column_names is None else tuple(dataset.column_names)
+    return Rows(where, start, present, names, guessed_dates)
+
+
+@contextmanager
+def _explained(where: str, path: str) -> Iterator[None]:
+    """While it holds, what the `datasets` library raises becomes one line, and it says nothing itself."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # whatever its builders raise is about the user's files or keys
+        missing = (ConnectionError, FileNotFoundError, datasets.exceptions.DatasetNotFoundError)
+        if isinstance(error, missing) and path not in FILE_FORMATS and "://" not in path:
+            raise UserError(
+                f"data.path: {path} is no local dataset folder, and on the hub there is no such set or there is no"
+                f" network ({_reason(error)}); for local files set data.path to json, csv, tsv or parquet and"
+                " data.train to a file"
+            ) from error
+        raise UserError(f"{where}: cannot be read ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in one line: dataset builders wrap what went wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:300] or type(error).__name__

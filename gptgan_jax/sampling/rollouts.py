@@ -1,0 +1,141 @@
+"""What the continuations of a text are worth, and the choice among several samples by their energies."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gptgan_jax.distributed.rows import ALL_ROWS, Rows
+from gptgan_jax.models.generators import Generator
+from gptgan_jax.sampling.decoding import Decoded, decode_on, draw, sample
+from gptgan_jax.types import Array, Params, PyTree, Sample
+
+
+def rollout_values(
+    generator: Generator,
+    params: Params,
+    key: Array,
+    prompt: Array,
+    prompt_mask: Array,
+    written: Sample,
+    count: int,
+    value: Callable[[Array, Array, Array, int], Array],
+    temperature: Array | float = 1.0,
+    rows: Rows = ALL_ROWS,
+    stretches: int = 1,
+) -> Array:
+    """Value of having written each token: the mean over continuations that the generator writes from there.
+
+    The Monte-Carlo search of SeqGAN (Yu et al. 2017). The written text is decoded once; at each of its tokens the cache
+    is copied for the continuations, which are written and valued together, so that no prefix is read twice.
+
+    Args:
+        generator: who writes on.
+        params: its parameters.
+        key: PRNG key.
+        prompt, prompt_mask: [R, P], what the texts answer.
+        written: the R texts, T tokens long.
+        count: M, continuations of each prefix.
+        value: (key, tokens int32 [R*M, T], mask bool [R*M, T], shared) -> float32 [R*M], of whole texts; the M
+            continuations of a row are neighbours, and begin with the first `shared` tokens of that row of `written`.
+        temperature: that the continuations are written at.
+        rows: where these R are a device's share of more.
+        stretches: how many programs the tokens are parted into; in each `shared` is one number. Useful where `value`
+            reads what is shared once; each takes time to compile.
+
+    Returns:
+        float32 [R, T]: at t the mean value of texts that begin with the tokens up to and including t; at a text's last
+        token and after it, the value of the text itself.
+    """
+    count_texts, length = written.tokens.shape
+    params = generator.for_writing(params)
+
+    def at(cache: PyTree, t: Array) -> tuple[PyTree, tuple[Array, Array, Array]]:
+        key_write, key_value = jax.random.split(jax.random.fold_in(key, t))
+        logits, cache = generator.decode(params, cache, jnp.take(written.tokens, t, axis=1))
+        known = written.mask & (jnp.arange(length) <= t)
+        # A text without a token after t has ended: it is its own continuation.
+        branch = Decoded(
+            written=t + 1,
+            ended=~jnp.take(written.mask, t + 1, axis=1),
+            last=jnp.take(written.tokens, t, axis=1),
+            tokens=jnp.where(known, written.tokens, generator.vocabulary.pad_id),
+            mask=known,
+            log_probs=jnp.zeros(written.mask.shape, jnp.float32),
+        )
+        repeated = jax.tree.map(lambda x: jnp.repeat(x, count, axis=0) if x.ndim else x, branch)
+        ends = decode_on(
+            generator,
+            params,
+            key_write,
+            repeated,
+            logits,
+            generator.repeat(cache, count),
+            temperature,
+            rows=rows,
+        )
+        return cache, (key_value, ends.tokens, ends.mask)
+
+    def mean(key: Array, tokens: Array, mask: Array, shared: int) -> Array:
+        return value(key, tokens, mask, shared).reshape(count_texts, count).mean(axis=1)
+
+    _, cache = generator.prefill(params, prompt, prompt_mask, length)
+    found = []
+    for stretch in stretches_of(length, stretches):
+
+        def valued(
+            cache: PyTree, t: Array, shared: int = int(stretch[0]) + 1 if len(stretch) else 1
+        ) -> tuple[PyTree, Array]:
+            cache, ends = at(cache, t)
+            return cache, mean(*ends, shared)
+
+        cache, values = jax.lax.scan(valued, cache, jnp.asarray(stretch))
+        found.append(values.T)
+    # The text itself, as often as the others so that `value` has one shape.
+    texts = jnp.repeat(written.tokens, count, axis=0), jnp.repeat(written.mask, count, axis=0)
+    whole = mean(jax.random.fold_in(key, length), *texts, length)
+    return jnp.concatenate([*found, whole[:, None]], axis=1)
+
+
+def stretches_of(length: int, count: int) -> list[np.ndarray]:
+    """The tokens that have continuations, all but the last of `length`, in so many parts of equal size if it can be."""
+    return np.array_split(np.arange(length - 1), max(1, min(count, length - 1)))
+
+
+def resample(
+    generator: Generator,
+    params: Params,
+    energy: Callable[[Array, Array], Array],
+    key: Array,
+    prompt: Array,
+    prompt_mask: Array,
+    length: int,
+    candidates: int,
+    temperature: Array | float = 1.0,
+    top_k: Array | int | None = None,
+    top_p: Array | float | None = None,
+    rows: Rows = ALL_ROWS,
+) -> Sample:
+    """Writes texts from the residual energy-based model p(x) exp(energy(x)) / Z (Deng et al. 2020).
+
+    The generator writes `candidates` texts for each prompt, and one is drawn in proportion to exp(energy): exact as
+    their number grows. With a discriminator's logit as energy, trained by cross-entropy against this generator, the
+    model is that of the data where the discriminator is right.
+
+    Args:
+        generator, params, key, prompt, prompt_mask, length, temperature, top_k, top_p, rows: see `sample`.
+        energy: (tokens int32 [B*N, T], mask bool [B*N, T]) -> float32 [B*N]; the N candidates of a row are neighbours.
+        candidates: N, at least 1.
+
+    Returns:
+        Sample [B, T]; its log-probabilities are the generator's, not the model's.
+    """
+    count = prompt.shape[0]
+    key_write, key_choose = jax.random.split(key)
+    prompts = jnp.repeat(prompt, candidates, axis=0), jnp.repeat(prompt_mask, candidates, axis=0)
+    written = sample(generator, params, key_write, *prompts, length, temperature, top_k, top_p, rows)
+    energies = energy(written.tokens, written.mask).astype(jnp.float32).reshape(count, candidates)
+    chosen, _ = draw(key_choose, energies, rows)
+    index = jnp.arange(count) * candidates + chosen
+    return jax.tree.map(lambda x: jnp.take(x, index, axis=0), written)

@@ -1,0 +1,33 @@
+"""How a piece of configuration is declared: a frozen dataclass whose fields carry a meaning and bounds.
+
+Each field is `name: type = key(default, "meaning", ge=..., le=...)`. Types, bounds and unknown names are checked
+when the dataclass is built, whether from a YAML file or in Python. `gptgan_jax.config` puts the pieces together.
+"""
+
+from typing import Any, dataclass_transform
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from gptgan_jax.schema.ranges import Range
+
+
+def key(default: Any, meaning: str, within: Range | None = None, **bounds: Any) -> Any:
+    """A field of a configuration dataclass.
+
+    Args:
+        default: the value where the user gives none; a callable (such as a dataclass) is called to make it.
+        meaning: one line for `--help`, with the unit where there is one.
+        within: the numbers that it may be, where a parameter of the functional API may be the same.
+        **bounds: pydantic's constraints, besides: gt, ge, lt, le, min_length.
+    """
+    bounds |= within.bounds if within else {}
+    if callable(default):
+        return Field(default_factory=default, description=meaning, **bounds)
+    return Field(default=default, description=meaning, **bounds)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def config_dataclass(cls: type) -> Any:
+    """Class decorator: a frozen, hashable, keyword-only dataclass that validates itself and refuses unknown keys."""
+    return dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)

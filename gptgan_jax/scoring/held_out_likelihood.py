@@ -1,0 +1,52 @@
+"""Held-out likelihood: how many nats a generator needs for text that it was not trained on."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from gptgan_jax.distributed.hosts import fetched
+from gptgan_jax.generation.texts import Drawing
+from gptgan_jax.metrics.estimates import Estimate, ratio_of_sums
+from gptgan_jax.models.generators import Generator
+from gptgan_jax.sampling.decoding import log_probs
+from gptgan_jax.types import Array, Batch, Params
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Likelihood of a set of texts, text by text.
+
+    Attributes:
+        nats: float64 [N], negative log-likelihood of each; the end-of-text token counts.
+        tokens: int [N], how many tokens each has.
+    """
+
+    nats: np.ndarray
+    tokens: np.ndarray
+
+    def per_token(self) -> Estimate:
+        """Nats per token; the texts are the independent draws. Infinite where a text is impossible."""
+        return ratio_of_sums(self.nats, self.tokens)
+
+
+def likelihood_of(generator: Generator) -> Callable[..., HeldOut]:
+    """A function (params, batches, drawing=Drawing()) -> HeldOut, compiled once for the batches' shape.
+
+    The likelihood is that of the distribution which `drawing` draws from, so with top-k or top-p a text may be
+    impossible. Rows of a batch whose target mask is all false are padding and are left out.
+    """
+
+    @jax.jit
+    def text_sums(params: Params, batch: Batch, temperature: float, options: dict[str, Any]) -> tuple[Array, Array]:
+        return -log_probs(generator, params, batch, temperature, **options).sum(axis=1), batch.target_mask.sum(axis=1)
+
+    def evaluate(params: Params, batches: Iterable[Batch], drawing: Drawing = Drawing()) -> HeldOut:  # noqa: B008
+        sums = fetched(text_sums(params, batch, drawing.temperature, drawing.options()) for batch in batches)
+        parts = [(nats.astype(np.float64), tokens) for nats, tokens in sums]
+        nats, tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return HeldOut(nats[tokens > 0], tokens[tokens > 0])
+
+    return evaluate

@@ -1,0 +1,164 @@
+"""The figures of a task, `evaluation.task`: what a generator's answers to held-out prompts are worth.
+
+Every generator answers the same prompts greedily, and beside its column stand those of answers that need no model. All
+of it is held-out text; only what the commonest answer is, is looked up in training text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gptgan_jax.config import TaskName
+from gptgan_jax.data.encoding import Ragged, TokenisedSplit
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.generation.texts import Drawing, TextSet, text_set
+from gptgan_jax.metrics.estimates import Figure, share_of
+from gptgan_jax.metrics.exact_match import answer_figures, commonest_answer, exact_match
+from gptgan_jax.metrics.ngrams import distinct_ngrams, distinct_texts
+from gptgan_jax.metrics.rouge import first_sentence, novelty_figure, rouge, summary_figures
+from gptgan_jax.scoring.two_sample import two_sample_test
+from gptgan_jax.tokenization.units import PLURALS, Unit, units_of
+
+GREEDY = Drawing(temperature=0.0)
+DRAWN_MATCH = "exact match of drawn answers"
+FIRST_SENTENCE, ANOTHERS, COMMONEST = "first sentence", "another's answer", "commonest answer"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Prompts with their real answers, and what answers to them are measured by.
+
+    Attributes:
+        name: the task.
+        asked: N held-out prompts and answers, encoded.
+        train: training text.
+        tokenizer: of both.
+        classifies: whether a classifier is trained, where the task has one.
+        unit: of lengths and n-grams.
+    """
+
+    name: TaskName
+    asked: TokenisedSplit
+    train: TokenisedSplit
+    tokenizer: AnyTokenizer
+    classifies: bool = False
+    unit: Unit = "word"
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """N texts, as the generator reads them: without what was cut off."""
+        return self.asked.prompt_texts(self.tokenizer)
+
+    @cached_property
+    def references(self) -> TextSet:
+        """The real answers."""
+        return text_set(self.asked, self.tokenizer)
+
+    @property
+    def right(self) -> Sequence[str]:
+        """The right answers: the real ones, unless the data names others."""
+        return self.references.texts if self.asked.answers is None else self.asked.answers
+
+    @property
+    def drawn(self) -> str:
+        return f"{len(self)} prompts, greedy"
+
+    def figures(self, answers: Sequence[str]) -> list[Figure]:
+        """The figures of greedy answers to the prompts, one each."""
+        match self.name:
+            case "summary":
+                return [
+                    *summary_figures(answers, self.prompts, self.right, self.drawn, self.unit),
+                    *answer_figures(answers, self.right, self.drawn),
+                ]
+            case "answer":
+                return answer_figures(answers, self.right, self.drawn)
+            case "dialogue":
+                return _variety_figures(answers, self.drawn, self.unit)
+
+    def error(self, answers: Sequence[str]) -> float:
+        """How far answers are from the text that was to be learned, right or not: from 0, all alike, to 1."""
+        if self.name == "summary":
+            return float(1 - rouge(answers, self.references.texts)["ROUGE-L"].mean())
+        return float(1 - exact_match(answers, self.references.texts).mean())
+
+    def drawn_figures(self, answers: TextSet, drawn: str, seed: int) -> list[Figure]:
+        """For sampled answers to the first of the prompts: the share that is right, or whether a classifier tells a
+        dialogue's turns from real ones.
+
+        Args:
+            answers: at most N.
+            drawn: how they were drawn, for the signatures.
+            seed: of the classifier.
+        """
+        count = min(len(answers), len(self))
+        if self.name != "dialogue":
+            right = share_of(exact_match(answers.texts[:count], self.right[:count]))
+            return [Figure(DRAWN_MATCH, "share", right, f"{drawn}; final answer", "higher")]
+        asked = self.asked.subset(np.arange(count))
+        return self._turns_figures(_turns(asked, answers.targets), drawn, seed)
+
+    def real_figures(self, real: TokenisedSplit, drawn: str, seed: int) -> list[Figure]:
+        """What can be said of real answers; `real` are others than those to the prompts, with prompts of their own."""
+        if self.name == "dialogue":
+            others = real.subset(np.arange(min(len(real), len(self))))
+            texts = text_set(others, self.tokenizer).texts
+            turns = _turns(others, others.targets)
+            return [*_variety_figures(texts, self.drawn, self.unit), *self._turns_figures(turns, drawn, seed)]
+        if self.asked.answers is not None:
+            # The texts are those of somebody who may be wrong, such as a teacher: what they are worth themselves.
+            return self.figures(self.references.texts)
+        if self.name == "summary":
+            return [novelty_figure(self.references.texts, self.prompts, self.drawn, self.unit)]
+        return []
+
+    def baselines(self, drawn: str, seed: int) -> dict[str, list[Figure]]:
+        """By column, the figures of answers that no model wrote: what a generator must be better than."""
+        others = self.references.part(np.roll(np.arange(len(self)), -1))
+        columns: dict[str, list[Figure]] = {}
+        match self.name:
+            case "summary":
+                columns[FIRST_SENTENCE] = self.figures([first_sentence(prompt) for prompt in self.prompts])
+            case "answer":
+                known = text_set(self.train, self.tokenizer).texts
+                columns[COMMONEST] = self.figures([commonest_answer(known)] * len(self))
+            case "dialogue":
+                # How much replies vary is the same in any order.
+                figures = self.drawn_figures(others, drawn, seed)
+                return {ANOTHERS: figures} if figures else {}
+        return columns | {ANOTHERS: self.figures(others.texts)}
+
+    def _turns_figures(self, turns: Ragged, drawn: str, seed: int) -> list[Figure]:
+        """Half right is what real turns get; a classifier of replies alone would not see what they reply to."""
+        if self.name != "dialogue" or not self.classifies:
+            return []
+        asked = self.asked
+        test = two_sample_test(asked.vocabulary, asked.max_prompt_length + 1 + asked.max_length)
+        accuracy = test(turns, _turns(asked, asked.targets), seed)
+        settings = f"CNN, 60 % learned, 30 % tested, seed {seed}"
+        signature = f"{drawn}; prompt and reply, against {len(asked)} real ones; {settings}"
+        return [Figure("classifier accuracy on turns", "share", accuracy, signature)]
+
+
+def _variety_figures(replies: Sequence[str], drawn: str, unit: Unit) -> list[Figure]:
+    """How much a dialogue's replies differ: a model that answers everything with one dull turn is likely, and useless
+    (Li et al. 2016, "A diversity-promoting objective function for neural conversation models")."""
+    words, units = units_of(replies, unit), PLURALS[unit]
+    return [
+        Figure("distinct-1 of likeliest replies", "share", distinct_ngrams(words, 1), f"{drawn}; {units}"),
+        Figure("distinct-2 of likeliest replies", "share", distinct_ngrams(words, 2), f"{drawn}; {units}"),
+        Figure("different likeliest replies", "share", distinct_texts(replies), drawn),
+    ]
+
+
+def _turns(split: TokenisedSplit, answers: Ragged) -> Ragged:
+    """Each prompt, the beginning of text and an answer, as one sequence."""
+    assert split.prompts is not None
+    between = np.array([split.vocabulary.bos_id], np.int32)
+    rows = [np.concatenate([split.prompts[i], between, answers[i]]) for i in range(len(split))]
+    return Ragged(np.concatenate(rows).astype(np.int32), np.cumsum([0, *map(len, rows)]).astype(np.int64))

@@ -1,0 +1,1 @@
+"""Sources of text whose probability is known: a grammar and an LSTM."""

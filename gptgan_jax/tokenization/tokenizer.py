@@ -1,0 +1,312 @@
+"""Text to token ids and back, for words, byte pairs, any tokenizer.json, and plain ids.
+
+Everything that touches characters is done by Hugging Face `tokenizers`; this file decides what counts as special.
+Special tokens never come out of encoding a text, not even where the text spells "<eos>".
+"""
+
+import dataclasses
+import datetime
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from gptgan_jax.errors import UserError
+from gptgan_jax.system.atomic_files import write_whole
+from gptgan_jax.tokenization.chat_templates import (
+    TEMPLATE_KEY,
+    ChatTemplate,
+    Message,
+    Prompt,
+    plain_text,
+    prompt_text,
+    turns_of,
+)
+from gptgan_jax.tokenization.rendered_text import RenderedText
+from gptgan_jax.tokenization.special_tokens import SPECIALS_FILE, TOKENIZER_FILE, SpecialTokens
+from gptgan_jax.types import Vocabulary
+
+IDS_FILE = "ids.json"
+# In tokenizer_config.json: how many ids a vocabulary has of which not all are tokens; see `Tokenizer.padded`.
+PADDED_SIZE = "padded_vocab_size"
+# In tokenizer_config.json of a run: how it reads and ends texts; see `Tokenizer.save`.
+OWN_KEY = "gptgan_jax"
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """Text to token ids and back.
+
+    Attributes:
+        backend: the Hugging Face tokenizer that does the work.
+        vocabulary: number of ids, and the special ones.
+        special: the special tokens as the files have them.
+        chat_template: how it writes the turns of a conversation; None: `chat_templates.plain_text`.
+    """
+
+    backend: tokenizers.Tokenizer
+    vocabulary: Vocabulary
+    special: SpecialTokens
+    chat_template: ChatTemplate | None = None
+
+    @property
+    def unk_id(self) -> int | None:
+        """Stands for what has no token of its own; None where nothing is ever unknown."""
+        return self.special.unk
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; no special tokens are added."""
+        return self._plain(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, in parallel."""
+        return [self._plain(e.ids) for e in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the turns that the next one answers, without the BOS that `Vocabulary.begun` puts before them.
+
+        By a chat template they are those of the whole text that it writes, as `transformers` encodes it.
+
+        Raises:
+            UserError: where the chat template refuses these turns.
+        """
+        return self.encode_prompts([tuple(messages)])[0]
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """`encode_chat` of each."""
+        if self.chat_template is None:
+            ids = self.encode_batch([prompt_text(prompt) for prompt in prompts])
+            begun = [[*self.special.prefix[1:], *one] for one in ids] if len(self.special.prefix) > 1 else ids
+            return begun if self.vocabulary.begins_prompts else ids
+        return [
+            self._unbegun(ids) for ids in self._rendering.encode_batch([self._rendered(prompt) for prompt in prompts])
+        ]
+
+    def encode_pairs(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of prompts, as `encode_prompts` gives them, and of the texts that answer them, with their end.
+
+        By a chat template a text's tokens are those that it has where the template writes it, up to the token that
+        ends its turn. A text without any token of its own has none, and no end.
+
+        Raises:
+            UserError: where the chat template refuses a prompt.
+        """
+        alone = self.encode_batch(texts)
+        if self.chat_template is None:
+            return self.encode_prompts(prompts), [self.ended(ids) if ids else [] for ids in alone]
+        rendered = [self._rendered(prompt) for prompt in prompts]
+        asked = self._rendering.encode_batch(rendered)
+        whole = self._rendering.encode_batch([self._rendered(*pair) for pair in zip(prompts, texts, strict=True)])
+        # A template may write earlier turns otherwise once they are answered: then the answer follows what was asked.
+        other = [i for i, (ids, all_ids) in enumerate(zip(asked, whole, strict=True)) if all_ids[: len(ids)] != ids]
+        followed = self._rendering.encode_batch([rendered[i] + self._rendering.broken(texts[i]) for i in other])
+        for i, ids in zip(other, followed, strict=True):
+            whole[i] = ids if ids[: len(asked[i])] == asked[i] else [*asked[i], *alone[i]]
+        targets = []
+        for before, all_ids, own in zip(asked, whole, alone, strict=True):
+            answer = all_ids[len(before) :]
+            end = next((i for i, token in enumerate(answer) if token in self.vocabulary.ends), None)
+            targets.append((answer[: end + 1] if end is not None else self.ended(answer)) if own else [])
+        return [self._unbegun(ids) for ids in asked], targets
+
+    def ended(self, ids: list[int]) -> list[int]:
+        """A text's token ids with the end of text behind them."""
+        return ids if self.vocabulary.eos_id is None else [*ids, self.vocabulary.eos_id]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids up to the first that ends it; special tokens other than the unknown are left out."""
+        until_end = itertools.takewhile(lambda i: i not in self.vocabulary.ends, map(int, ids))
+        return self.backend.decode([i for i in until_end if i not in self._special], False)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The pieces of a text that the tokenizer knows only as "unknown", in their order."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        return [
+            text[start:end]
+            for i, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+            if i == self.unk_id or i in self._special
+        ]
+
+    def padded(self, size: int) -> "Tokenizer":
+        """The same with so many ids: networks often have more than their tokenizer, to a round number."""
+        return dataclasses.replace(self, vocabulary=dataclasses.replace(self.vocabulary, size=size))
+
+    def for_prompts(self, chat: bool = True, options: Mapping[str, Any] | None = None) -> "Tokenizer":
+        """The same for texts that answer prompts: with what stands before a prompt, and what ends a turn.
+
+        Args:
+            chat: write prompts by the chat template, where there is one.
+            options: what the template is given besides the messages.
+
+        Raises:
+            UserError: a template that is none, or that refuses a user's turn.
+        """
+        template = self.chat_template if chat else None
+        if template is not None:
+            now = datetime.datetime.now().isoformat(timespec="seconds") if template.dated else None
+            options_now = tuple(sorted((options or {}).items())) or template.options
+            template = dataclasses.replace(template, options=options_now, now=template.now or now)
+        tokenizer = dataclasses.replace(self, chat_template=template)
+        first = tokenizer._first_of_prompts()
+        ends = self.vocabulary.other_ends
+        turn_end = tokenizer._turn_end()
+        if turn_end is not None and turn_end not in self.vocabulary.ends:
+            ends = (*ends, turn_end)
+        vocabulary = dataclasses.replace(
+            self.vocabulary,
+            bos_id=self.special.begins_text if first is None else first,
+            begins_prompts=first is not None,
+            other_ends=ends,
+        )
+        return dataclasses.replace(tokenizer, vocabulary=vocabulary)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes tokenizer.json and tokenizer_config.json into a folder, from which `load_tokenizer` reads it back."""
+        own: dict[str, Any] = {
+            "begins_text": self.special.begins_text,
+            "prefix": self.special.prefix,
+            "ends": self.special.ends,
+            "unk": self.unk_id,
+            "tokens": vocabulary_size(self.backend),
+            "vocabulary": dataclasses.asdict(self.vocabulary),
+        }
+        if self.chat_template is not None:
+            own |= {"template_options": dict(self.chat_template.options), "template_now": self.chat_template.now}
+        self.save_files(folder, {OWN_KEY: own})
+
+    def save_files(self, folder: str | Path, more: Mapping[str, Any] | None = None) -> None:
+        """Writes tokenizer.json and tokenizer_config.json as others read them.
+
+        Args:
+            folder: made if there is none.
+            more: for tokenizer_config.json, besides the names of the special tokens and the chat template.
+        """
+        roles = {"pad": self.vocabulary.pad_id, "bos": self.special.begins_text, "eos": self.vocabulary.eos_id}
+        ids = {role: i for role, i in (roles | {"unk": self.unk_id}).items() if i is not None}
+        named: dict[str, Any] = {f"{role}_token": self.backend.id_to_token(i) for role, i in ids.items()}
+        names = named | {
+            key: name for key, name in self.special.names.items() if name is not None or key != "eos_token"
+        }
+        if self.vocabulary.size != vocabulary_size(self.backend):
+            names[PADDED_SIZE] = self.vocabulary.size
+        if self.chat_template is not None:
+            names[TEMPLATE_KEY] = self.chat_template.source
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_whole(Path(folder) / TOKENIZER_FILE, self.backend.to_str(pretty=True).encode())
+        content = json.dumps(names | dict(more or {}), indent=1, ensure_ascii=False)
+        write_whole(Path(folder) / SPECIALS_FILE, content.encode())
+
+    # ---- special tokens
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        """Ids that mean something other than text; the unknown is not among them, for a reader should see it."""
+        v = self.vocabulary
+        added = {i for i, token in self.backend.get_added_tokens_decoder().items() if token.special}
+        return frozenset(i for i in added | {v.pad_id, v.bos_id, *v.ends} if i is not None and i != self.unk_id)
+
+    def _plain(self, ids: list[int]) -> list[int]:
+        """A word-level vocabulary finds "<eos>" like any other word; such a word is unknown to it."""
+        if self._special.isdisjoint(ids):
+            return ids
+        replaced = (self.unk_id if i in self._special else i for i in ids)
+        return [i for i in replaced if i is not None]
+
+    def _unbegun(self, ids: list[int]) -> list[int]:
+        """Token ids of a prompt without the BOS that `Vocabulary.begun` puts before them."""
+        return ids[1:] if self.vocabulary.begins_prompts and ids[:1] == [self.vocabulary.bos_id] else ids
+
+    # ---- chat templates
+
+    def _rendered(self, prompt: Prompt, answer: str | None = None) -> str:
+        """What the chat template writes; the names of special tokens that a message spells are broken."""
+        assert self.chat_template is not None
+        turns = [one._replace(content=self._rendering.broken(one.content)) for one in turns_of(prompt)]
+        return self.chat_template.render(turns, None if answer is None else self._rendering.broken(answer))
+
+    @cached_property
+    def _rendering(self) -> RenderedText:
+        return RenderedText(self.backend, self._plain)
+
+    def _first_of_prompts(self) -> int | None:
+        """The token that every prompt begins with, if that is a special one."""
+        if self.chat_template is None:
+            return next(iter(self.special.prefix), None)
+        first = self._rendering.encode_batch([self._rendered("a")])[0][:1]
+        return first[0] if first and first[0] in self._special else None
+
+    def _turn_end(self) -> int | None:
+        """The special token that the chat template writes behind an answer."""
+        if self.chat_template is None:
+            return None
+        answer = "qzjx"  # of no template
+        try:
+            text = self._rendered("a", answer)
+        except UserError:
+            return None
+        behind = self._rendering.encode_batch([text[text.rfind(answer) + len(answer) :]])[0] if answer in text else []
+        return next((i for i in behind if i in self._special), None)
+
+
+@dataclass(frozen=True)
+class IdTokenizer:
+    """Stands in for a tokenizer where documents are token ids already: a text is numbers between spaces.
+
+    Attributes:
+        vocabulary: no end of text; the oracle's start token is the beginning of text and the padding.
+    """
+
+    vocabulary: Vocabulary
+
+    def encode(self, text: str) -> list[int]:
+        """The ids that a text names. Raises UserError for a word that is no id of the vocabulary."""
+        if unknown := self.unknown_words(text):
+            raise UserError(f"{unknown[0]!r} is no token id; this text is made of 0 to {self.vocabulary.size - 1}")
+        return [int(word) for word in text.split()]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text."""
+        return [self.encode(text) for text in texts]
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """`encode` of the turns, one after another."""
+        return self.encode(plain_text(messages))
+
+    def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """`encode` of each prompt."""
+        return self.encode_batch([prompt_text(prompt) for prompt in prompts])
+
+    def encode_pairs(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """`encode` of each."""
+        return self.encode_prompts(prompts), self.encode_batch(texts)
+
+    def ended(self, ids: list[int]) -> list[int]:
+        """The same ids: such texts have no end."""
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The ids as decimal numbers, joined by spaces."""
+        return " ".join(str(int(i)) for i in ids)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that are no ids of the vocabulary."""
+        return [w for w in text.split() if not (w.isdecimal() and int(w) < self.vocabulary.size)]
+
+    def save(self, folder: str | Path) -> None:
+        """Writes ids.json into a folder."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        content = {"vocab_size": self.vocabulary.size, "start_token": self.vocabulary.bos_id}
+        write_whole(Path(folder) / IDS_FILE, json.dumps(content).encode())
+
+
+AnyTokenizer = Tokenizer | IdTokenizer
+
+
+def vocabulary_size(backend: tokenizers.Tokenizer) -> int:
+    """How many ids a tokenizer has, unused ones below its highest among them."""
+    return max(backend.get_vocab(with_added_tokens=True).values()) + 1

@@ -1,0 +1,195 @@
+"""A conversation in the terminal: `gptgan chat RUN`.
+
+The reply is shown while it is written. What was said before goes before each message, as far back as fits the longest
+prompt that the run learned. /reset forgets it, /quit and the end of input end the program; Ctrl-C stops a reply.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TextIO
+
+import jax
+
+from gptgan_jax.data.config import PromptKeep
+from gptgan_jax.data.prompts import encode_prompts
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.errors import UserError
+from gptgan_jax.generation.streaming import TokenStream, WholeCharacters
+from gptgan_jax.generation.texts import Drawing
+from gptgan_jax.runs.records import one_line
+from gptgan_jax.runs.trained import Writer
+from gptgan_jax.system.interruptions import obeyed
+from gptgan_jax.tokenization.chat_templates import Message
+from gptgan_jax.types import Params
+
+COMMANDS = "/reset forgets what was said, /quit ends, Ctrl-C stops a reply"
+_STREAM = 0xC4A7
+
+
+@dataclass
+class Conversation:
+    """What was said.
+
+    Attributes:
+        tokenizer: of the run.
+        longest: prompt in tokens.
+        keep: what is kept of a turn that is too long by itself, as it was in training.
+        said: all turns, oldest first.
+    """
+
+    tokenizer: AnyTokenizer
+    longest: int
+    keep: PromptKeep = "end"
+    said: list[Message] = field(default_factory=list)
+
+    def ask(self, text: str) -> list[int]:
+        """Adds a user's turn; the token ids of what the generator reads: this turn and those before it that fit.
+
+        Raises:
+            UserError: words that the tokenizer doesn't know, or turns that its chat template refuses; nothing is added.
+        """
+        if unknown := self.tokenizer.unknown_words(text):
+            words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
+            raise UserError(f"the tokenizer doesn't know {words}; use words of the training text")
+        said = [*self.said, Message("user", text)]
+        prompt = encode_prompts(self.tokenizer, [tuple(said)], self.longest, self.keep)[0]
+        self.said = said
+        return prompt.ids
+
+    def reply(self, text: str) -> None:
+        """Adds the assistant's turn."""
+        self.said.append(Message("assistant", text))
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        self.said.clear()
+
+
+def check_answers(run: Writer) -> None:
+    """Raises UserError for a run that learned without prompts."""
+    if not run.conditional:
+        raise UserError("this run learned to write texts, not to answer; chat needs one whose text has prompts")
+
+
+def chat(
+    run: Writer,
+    params: Params,
+    drawing: Drawing,
+    seed: int,
+    lines: TextIO,
+    out: TextIO,
+    say: Callable[[str], None],
+) -> None:
+    """Answers a user's lines until they end.
+
+    Args:
+        run: which learned to answer prompts.
+        params: its generator's.
+        drawing: how replies are drawn.
+        seed: equal seeds and lines give equal replies.
+        lines: what the user types; where it is a terminal, a mark stands before each line.
+        out: takes the replies.
+        say: takes a line of news, such as why a message can't be answered.
+
+    Raises:
+        UserError: a run without prompts.
+    """
+    check_answers(run)
+    data = run.config.data
+    stream = TokenStream(run.generator, params, drawing, data.max_prompt_length, data.max_length)
+    conversation = Conversation(run.tokenizer, data.max_prompt_length, data.prompt_keep)
+    key = jax.random.fold_in(jax.random.key(seed), _STREAM)
+    typed = lines.isatty()
+    if typed:
+        say(COMMANDS)
+    turn = 0
+    for line in _lines_of(lines, out, say):
+        text = line.strip()
+        if text == "/quit":
+            return
+        if text == "/reset":
+            conversation.reset()
+            say("forgotten")
+        elif text.startswith("/"):
+            say(f"no command {one_line(text)[:40]!r}: {COMMANDS}")
+        elif text:
+            try:
+                prompt = conversation.ask(text)
+            except UserError as error:
+                say(str(error))
+                continue
+            conversation.reply(_answer(stream(jax.random.fold_in(key, turn), prompt), run.tokenizer, out))
+            turn += 1
+
+
+def _answer(tokens: Iterator[int], tokenizer: AnyTokenizer, out: TextIO) -> str:
+    """Shows a reply while it is written, until its end or Ctrl-C; what was shown."""
+    characters = WholeCharacters(tokenizer)
+    whole = ""
+    with _interruptions() as stopped:
+        for token in tokens:
+            whole += (piece := characters.add(token))
+            _show(piece, out)
+            if stopped():
+                break
+        else:
+            whole += (piece := characters.rest())
+            _show(piece, out)
+    out.write("\n")
+    out.flush()
+    return whole
+
+
+def _show(text: str, out: TextIO) -> None:
+    """A model's text steers no terminal. On one, its line breaks stay; elsewhere a reply is a line."""
+    shown = "\n".join(map(one_line, text.split("\n"))) if out.isatty() else one_line(text)
+    out.write(shown)
+    out.flush()
+
+
+@contextmanager
+def _interruptions() -> Iterator[Callable[[], bool]]:
+    """While this lasts, Ctrl-C is noted and interrupts nothing; whether it was pressed."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+
+    def press(*_: object) -> None:
+        pressed.set()
+        obeyed()
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _lines_of(lines: TextIO, out: TextIO, say: Callable[[str], None]) -> Iterator[str]:
+    """The user's lines; Ctrl-C drops the one that is being typed."""
+    typed = lines.isatty()
+    if typed and lines is sys.stdin:
+        with suppress(ImportError):
+            import readline  # noqa: F401  # arrow keys and history for `input`
+    while True:
+        try:
+            if typed and lines is sys.stdin:
+                yield input("> ")
+                continue
+            if not (line := lines.readline()):
+                return
+            yield line
+        except EOFError:
+            out.write("\n")
+            return
+        except KeyboardInterrupt:
+            obeyed()
+            out.write("\n")
+            say(COMMANDS)
+        except UnicodeDecodeError as error:
+            raise UserError(f"standard input is not UTF-8 (byte 0x{error.object[error.start]:02x})") from None

@@ -1,0 +1,100 @@
+"""`gptgan classify`: a run's classifier on a file of texts."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gptgan_jax.checkpoints.manager import Checkpoints
+from gptgan_jax.data.config import HfData
+from gptgan_jax.data.corpora import Split, class_ids
+from gptgan_jax.data.encoding import encode_split
+from gptgan_jax.errors import UserError
+from gptgan_jax.metrics.class_scores import Told
+from gptgan_jax.readers.documents import Columns, read_lines, read_table
+from gptgan_jax.readers.files import format_of
+from gptgan_jax.readers.row_sources import open_rows
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.held_out import load_held_out
+from gptgan_jax.runs.trained import load_writer
+from gptgan_jax.scoring.classifier import check_classifies, choose_classifier, load_classifier
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifiedFile:
+    """Texts and what a run's classifier says of them.
+
+    Attributes:
+        texts: N texts.
+        told: of each, with its label where the file has one.
+        classes: the names of the labels.
+        notes: what a reader must know, a line each.
+    """
+
+    texts: list[str]
+    told: Told
+    classes: tuple[str, ...]
+    notes: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """A JSON object a text: itself, the most likely class, and the probability of each."""
+        probabilities = np.exp(self.told.log_probs)
+        for text, chosen, row in zip(self.texts, self.told.classes, probabilities, strict=True):
+            by_class = {name: round(float(p), 6) for name, p in zip(self.classes, row, strict=True)}
+            line = {"text": text, "label": self.classes[chosen], "probabilities": by_class}
+            yield json.dumps(line, ensure_ascii=False)
+
+
+def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[[str], None]) -> ClassifiedFile:
+    """Reads a file and classifies its texts.
+
+    Args:
+        folder: of the run.
+        file: JSON lines, .json, .csv, .tsv or .parquet with the run's text column ("text" where its data has no
+            columns) and, if it is there, its label column ("label"); any other: a text a line.
+        checkpoint: "best" or what `Checkpoints.choose` takes.
+        say: takes one line of news at a time.
+
+    Raises:
+        UserError: a run without classes, a file that can't be read, or a label that is none of the run's.
+    """
+    run = load_writer(folder)
+    check_classifies(run)
+    split = _read(file, run.config.data, run.classes)
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        saved = choose_classifier(checkpoints, checkpoint)
+        classifier = load_classifier(checkpoints, run, saved)
+    data = run.config.data
+    encoded = encode_split(split, run.tokenizer, data.max_length, data.max_prompt_length, data.prompt_keep)
+    if encoded.empty_documents:
+        raise UserError(
+            f"{file}: the tokenizer finds no token in {encoded.empty_documents} of its texts; take them out"
+        )
+    say(f"classifying {len(encoded)} texts by checkpoint {saved.phase}/{saved.step}")
+    notes = list(encoded.notes())
+    spelt = [run.tokenizer.decode(encoded.targets[i].tolist()) for i in range(len(encoded))]
+    known = int(load_held_out(folder.path, run.tokenizer.vocabulary).copied(spelt).sum())
+    if known:
+        notes.append(f"{known} of the {len(encoded)} texts stand in the run's training text")
+    return ClassifiedFile(list(split.texts), classifier.tell(encoded), run.classes, notes)
+
+
+def _read(file: Path, data: object, classes: tuple[str, ...]) -> Split:
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    form, where = format_of(file), str(file)
+    if form is None:
+        return Split(read_lines(where, where)[0])
+    text_column, prompt_column, label_column = "text", None, "label"
+    if isinstance(data, HfData):
+        text_column, label_column = data.text_column, data.label_column or label_column
+        # A conversation's text is read here; what it answers is in the same column.
+        prompt_column = text_column if data.prompts_from == text_column else None
+    rows = open_rows(where, form, None, where, where, False)
+    labelled = label_column if label_column in rows.columns() else None
+    table = read_table(rows, Columns(text_column, prompt_column, labelled))
+    if not any(label is not None for label in table.labels or ()):
+        return Split(table.texts)
+    return Split(table.texts, labels=class_ids(where, table, classes, "run's labels"))

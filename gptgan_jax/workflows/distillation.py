@@ -1,0 +1,194 @@
+"""What distillation needs besides training: prompts in a file, and a teacher's responses to them.
+
+    gptgan data CONFIG --split train --out prompts.jsonl
+    gptgan sample TEACHER --prompts prompts.jsonl --out responses.jsonl
+
+Both write JSON lines, which `data.kind: hf` reads.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gptgan_jax.data.config import HfData
+from gptgan_jax.data.corpora import Corpus, counted
+from gptgan_jax.data.prompts import EncodedPrompt, cut_note, encode_prompts
+from gptgan_jax.errors import UserError
+from gptgan_jax.generation.texts import Drawing, TextWriter
+from gptgan_jax.readers.cells import as_json
+from gptgan_jax.readers.conversations import prompt_value
+from gptgan_jax.readers.documents import read_lines, read_prompt_rows
+from gptgan_jax.readers.files import format_of
+from gptgan_jax.readers.row_sources import open_rows
+from gptgan_jax.runs.pretrained import load_generator
+from gptgan_jax.runs.trained import Writer
+from gptgan_jax.sources.oracle import Oracle
+from gptgan_jax.tokenization.chat_templates import Prompt
+from gptgan_jax.types import Params
+
+PROMPT, RESPONSE, ANSWER = "prompt", "response", "answer"
+# Responses between two lines of news.
+NEWS_EVERY = 5000
+
+# ---- a config's text
+
+
+def split_lines(corpus: Corpus, which: str) -> Iterator[str]:
+    """A JSON object for each document of a split.
+
+    Raises:
+        UserError: a corpus of token ids, or without such a split.
+    """
+    split = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}[which]
+    if isinstance(corpus.source, Oracle):
+        raise UserError("data.kind oracle draws token ids, not text; use another kind")
+    if split is None:
+        raise UserError("--split test: this data has no test text of its own; set data.test, or take valid")
+    for i, text in enumerate(split.texts):
+        row: dict[str, Any] = {"text": text}
+        if split.prompts is not None:
+            right = {ANSWER: text} if split.answers is None else {RESPONSE: text, ANSWER: split.answers[i]}
+            row = {PROMPT: prompt_value(split.prompts[i]), **right}
+        if split.labels is not None and split.labels[i] >= 0:
+            row["label"] = corpus.classes[split.labels[i]]
+        yield json.dumps(row, ensure_ascii=False)
+
+
+# ---- responses
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """The rows of a file.
+
+    Attributes:
+        rows: of each the other columns as JSON, `"name": value, "name": value`, with values as they stand in the file.
+        texts: the prompt of each.
+        blank: number of blank lines between them.
+    """
+
+    rows: list[str]
+    texts: list[Prompt]
+    blank: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Responder:
+    """Who answers.
+
+    Attributes:
+        run: its configuration, tokenizer and network.
+        params: its generator's.
+        source: it in words.
+        batch_size: responses at once.
+    """
+
+    run: Writer
+    params: Params
+    source: str
+    batch_size: int
+
+    @property
+    def prompt_column(self) -> str:
+        """What its own data calls prompts."""
+        data = self.run.config.data
+        return (data.prompts_from or PROMPT) if isinstance(data, HfData) else PROMPT
+
+
+def load_responder(
+    name: str, checkpoint: str, longest_prompt: int | None, longest: int | None, batch_size: int
+) -> Responder:
+    """A run, or a model, to answer prompts.
+
+    Args:
+        name: a run folder, hf:FOLDER, gguf:FILE or hub:NAME.
+        checkpoint: of a run, as `Checkpoints.choose` takes it.
+        longest_prompt, longest: of a model, in tokens; None for the defaults.
+        batch_size: responses at once.
+
+    Raises:
+        UserError: no such run, checkpoint or model, or a run that answers no prompts.
+    """
+
+    def check(run: Writer) -> None:
+        if not run.conditional or run.config.label_prompts:
+            raise UserError(f"--prompts is for runs that learned to answer prompts, and {name} did not; drop it")
+
+    return Responder(*load_generator(name, checkpoint, longest_prompt, longest, check=check), batch_size)
+
+
+def read_prompts(file: Path, column: str) -> Prompts:
+    """The prompts of a file.
+
+    Args:
+        file: JSON lines, .json, .csv, .tsv or .parquet with a column of prompts, each a text or a conversation up to
+            the user's last turn; any other: a prompt a line.
+        column: its name.
+
+    Raises:
+        UserError: a file that can't be read, without the column or without rows, or a prompt that is neither.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    name, form = str(file), format_of(file)
+    if form is None:
+        lines, blank = read_lines(name, name)
+        return Prompts([_members({PROMPT: line}) for line in lines], list(lines), blank)
+    rows, prompts, blank = read_prompt_rows(open_rows(name, form, None, name, name, False), column)
+    members = []
+    for number, row in enumerate(rows, 1):
+        try:
+            members.append(_members(row))
+        except (ValueError, RecursionError) as error:
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            raise UserError(f"{file}, row {number}: can't be handed on: {reason}; drop that column") from None
+    return Prompts(members, prompts, blank)
+
+
+def _members(row: dict[str, Any]) -> str:
+    """What stands between the braces of a row as JSON, without an earlier response."""
+    return ", ".join(f"{as_json(name)}: {as_json(value)}" for name, value in row.items() if name != RESPONSE)
+
+
+def responses(
+    responder: Responder, prompts: Prompts, drawing: Drawing, seed: int, count: int, say: Callable[[str], None]
+) -> Iterator[str]:
+    """JSON objects, each a prompt's row with a response, in the order of the rows; written batch by batch.
+
+    Args:
+        responder: who answers.
+        prompts: N of them.
+        drawing: how.
+        seed: equal seeds write equal responses.
+        count: responses to each prompt, neighbours.
+        say: takes one line of news at a time.
+    """
+    run, data = responder.run, responder.run.config.data
+    encoded = encode_prompts(run.tokenizer, prompts.texts, data.max_prompt_length, data.prompt_keep)
+    if prompts.blank:
+        say(f"note: {counted(prompts.blank, 'blank line')} skipped")
+    for note in _notes(run, encoded):
+        say(f"note: {note}")
+    asked = [prompt.ids for prompt in encoded for _ in range(count)]
+    say(f"writing {counted(len(asked), 'response')} by {responder.source}, {drawing}")
+    writer = TextWriter(run.generator, run.tokenizer, run.config.data.max_length, responder.batch_size)
+    done = 0
+    for written in writer.batches(responder.params, seed, len(asked), drawing, asked):
+        for text in written.texts:
+            members = prompts.rows[done // count]
+            yield f"{{{members}{', ' if members else ''}{as_json(RESPONSE)}: {as_json(text)}}}"
+            done += 1
+        if done % NEWS_EVERY < len(written.texts) or done == len(asked):
+            say(f"{done:,} of {len(asked):,} written")
+
+
+def _notes(run: Writer, encoded: Sequence[EncodedPrompt]) -> Iterator[str]:
+    unk = getattr(run.tokenizer, "unk_id", None)
+    unknown = 0 if unk is None else sum(prompt.ids.count(unk) for prompt in encoded)
+    if unknown:
+        yield counted(unknown, "unknown word")
+    cut = sum(prompt.cut for prompt in encoded)
+    if cut:
+        yield cut_note(cut, run.config.data.max_prompt_length, run.config.data.prompt_keep)

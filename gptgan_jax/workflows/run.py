@@ -1,0 +1,78 @@
+"""The steps that the commands `train` and `compare` share: a run trained, judged and reported."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gptgan_jax.checkpoints.manager import Checkpoints
+from gptgan_jax.config import PHASES, Config
+from gptgan_jax.data.holding_out import note_line
+from gptgan_jax.distributed.hosts import in_all
+from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.final import evaluate_run
+from gptgan_jax.evaluation.memorisation import memorised
+from gptgan_jax.evaluation.results import Evaluation
+from gptgan_jax.evaluation.sweep import sweep_run
+from gptgan_jax.reports.comparison import write_comparison
+from gptgan_jax.reports.document import HTML_FILE
+from gptgan_jax.reports.run import load_reported_run, write_run_report
+from gptgan_jax.runs.experiment import load_experiment
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.training.loop import train
+from gptgan_jax.training.phase_run import owes_evaluation
+
+Say = Callable[[str], None]
+
+
+def train_run(config: Config, say: Say) -> RunFolder:
+    """Trains the run that a config describes, or goes on with it; its folder.
+
+    Raises:
+        UserError, NotFinite, Interrupted: as `load_experiment` and `train` do.
+    """
+    folder = RunFolder.of(config)
+    experiment = in_all(lambda: load_experiment(config, folder.read_tokenizer() if folder.check(config) else None))
+    for note in experiment.notes:
+        say(note_line(note))
+    train(experiment, folder, say)
+    return folder
+
+
+def is_finished(folder: RunFolder, config: Config) -> bool:
+    """Whether the folder holds this very run, trained to its end.
+
+    Raises:
+        UserError: where it holds another.
+    """
+    if not folder.check(config):
+        return False
+    try:
+        with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+            latest = checkpoints.latest()
+    except UserError:  # damaged: to train it again sets that aside
+        return False
+    steps = sum(config.steps(phase) for phase in PHASES)
+    return latest is not None and latest.step >= steps and not owes_evaluation(config, latest)
+
+
+def judge_run(folder: RunFolder, say: Say, sweep: bool = False) -> Evaluation:
+    """Judges a run as far as it has not been, and writes its report.
+
+    Args:
+        folder: of the run.
+        say: takes one line of news at a time.
+        sweep: also over temperature and top-p; then a report that still holds is not written anew.
+    """
+    before = Evaluation.load(folder.path) if sweep else None
+    evaluation = evaluate_run(folder, say, thorough=False)
+    if sweep and evaluation.sweep is None:
+        evaluation = sweep_run(folder, say)
+    for alarm in [*evaluation.alarms, *memorised(evaluation)] if evaluation != before else ():
+        say(f"ALARM: {alarm}")
+    if before is None or evaluation != before or not (folder.path / HTML_FILE).exists():
+        write_run_report(load_reported_run(folder))
+    return evaluation
+
+
+def compare_runs(folders: Sequence[Path], out: Path) -> Path:
+    """Writes the comparison of several runs into a folder; the path of its report."""
+    return write_comparison([load_reported_run(RunFolder(folder)) for folder in folders], out)

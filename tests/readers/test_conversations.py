@@ -1,0 +1,194 @@
+"""Conversations of data sets: what is asked, what is learned, and the line that says what is wrong with one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from gptgan_jax.config.files import config_from
+from gptgan_jax.data.config import HfData
+from gptgan_jax.data.corpora import load_corpus
+from gptgan_jax.errors import UserError
+from gptgan_jax.readers.conversations import as_prompt, prompt_value, turns_from
+from gptgan_jax.readers.documents import Columns, Table, read_prompt_rows, read_table
+from gptgan_jax.readers.row_sources import open_rows
+from gptgan_jax.tokenization.chat_templates import Message
+
+MESSAGES = Columns("messages", "messages")
+
+
+def turn(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def user(text: str) -> Message:
+    return Message("user", text)
+
+
+def assistant(text: str) -> Message:
+    return Message("assistant", text)
+
+
+ASKED = [turn("user", "q"), turn("assistant", "a")]
+LONG = [turn("system", "s"), turn("user", "q1"), turn("assistant", "a1"), turn("user", "q2"), turn("assistant", "a2")]
+BEFORE = (Message("system", "s"), user("q1"), assistant("a1"), user("q2"))
+
+
+def write(path: Path, *rows: dict[str, Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(path)
+
+
+def read(folder: Path, columns: Columns, *rows: dict[str, Any]) -> Table:
+    file = write(folder / "rows.jsonl", *rows)
+    return read_table(open_rows("data.train", "json", None, file, "train", False), columns)
+
+
+def refused(folder: Path, columns: Columns, *rows: dict[str, Any]) -> str:
+    with pytest.raises(UserError) as error:
+        read(folder, columns, *rows)
+    message = str(error.value)
+    assert "\n" not in message
+    assert len(message) < 300
+    return message
+
+
+def test_the_assistants_last_turn_answers_the_turns_before_it(tmp_path: Path) -> None:
+    found = read(tmp_path, MESSAGES, {"messages": ASKED}, {"messages": LONG})
+    assert found.texts == ["a", "a2"]
+    assert found.prompts == ["q", BEFORE]
+    assert found.cut == 0
+
+
+def test_turns_after_it_are_left_out_and_counted(tmp_path: Path) -> None:
+    found = read(tmp_path, MESSAGES, {"messages": [*LONG, turn("user", "bye")]}, {"messages": ASKED})
+    assert (found.texts, found.prompts, found.cut) == (["a2", "a"], [BEFORE, "q"], 1)
+    file = str(tmp_path / "rows.jsonl")
+    corpus = load_corpus(HfData(train=file, valid=file, text_column="messages"))
+    assert any("data.train: 1 conversation read without the turns that follow" in note for note in corpus.notes)
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"prompt": LONG[:-1], "completion": LONG[-1:]}, Columns("completion", "prompt")),  # TRL
+        ({"prompt": LONG[:2], "completion": LONG[2:]}, Columns("completion", "prompt")),
+        ({"content": LONG[:-1], "teacher_response": "a2"}, Columns("teacher_response", "content")),  # GAD
+        ({"prompt": LONG[:-1], "messages": LONG}, Columns("messages", "prompt")),
+        ({"content": LONG, "teacher_response": "a2"}, Columns("teacher_response", "content")),
+    ],
+)
+def test_prompts_and_texts_in_columns_of_their_own_are_one_conversation(
+    row: dict[str, Any], columns: Columns, tmp_path: Path
+) -> None:
+    found = read(tmp_path, columns, row)
+    assert (found.texts, found.prompts) == (["a2"], [BEFORE])
+
+
+def test_a_prompt_before_its_whole_conversation_is_read_once(tmp_path: Path) -> None:
+    for messages in (ASKED, [turn("system", "s"), *ASKED]):
+        found = read(tmp_path, Columns("messages", "prompt"), {"prompt": "q", "messages": messages})
+        prompt = "q" if messages == ASKED else (Message("system", "s"), user("q"))
+        assert (found.texts, found.prompts) == (["a"], [prompt])
+    found = read(tmp_path, Columns("completion", "prompt"), {"prompt": "q", "completion": "a"})
+    assert (found.texts, found.prompts) == (["a"], ["q"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+        [{"from": "User", "value": "q"}, {"from": "model", "value": "a"}],
+        [turn("user", [{"type": "text", "text": "q"}]), turn("assistant", [{"type": "text", "text": ""}, "a"])],
+        [turn("user", "q") | {"name": "x", "tool_calls": None}, turn("assistant", "a") | {"tool_calls": []}],
+        {"role": ["user", "assistant"], "content": ["q", "a"]},
+    ],
+)
+def test_messages_are_written_in_several_ways(value: Any, tmp_path: Path) -> None:
+    found = read(tmp_path, MESSAGES, {"messages": value})
+    assert (found.texts, found.prompts) == (["a"], ["q"])
+
+
+def test_developers_speak_as_the_system_and_numbers_are_texts() -> None:
+    assert turns_from([turn("developer", "s")]) == (Message("system", "s"),)
+    assert turns_from([turn("user", 7)]) == (user("7"),)
+
+
+def test_a_parquet_file_holds_conversations_too(tmp_path: Path) -> None:
+    rows = {"content": [ASKED[:1], LONG[:-1]], "teacher_response": ["a", "a2"]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "rows.parquet")
+    rows = open_rows("data.train", "json", None, str(tmp_path / "rows.parquet"), "train", False)
+    found = read_table(rows, Columns("teacher_response", "content"))
+    assert (found.texts, found.prompts) == (["a", "a2"], ["q", BEFORE])
+
+
+def test_the_right_answer_may_be_a_turn(tmp_path: Path) -> None:
+    row = {"prompt": ASKED[:1], "response": "b", "answer": ASKED[1:]}
+    assert read(tmp_path, Columns("response", "prompt", answer="answer"), row).answers == ["a"]
+
+
+def test_prompts_of_a_file_are_its_conversations_up_to_the_users_last_turn(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", *({"messages": messages} for messages in (ASKED, LONG, LONG[:-1])))
+    rows, prompts, _ = read_prompt_rows(open_rows("", "json", None, file, "", False), "messages")
+    assert prompts == ["q", BEFORE, BEFORE]
+    assert rows[0] == {"messages": ASKED}
+
+
+def test_a_prompt_is_read_back_as_it_was_written() -> None:
+    for prompt in ("q", BEFORE, (Message("system", "s"), user("q"))):
+        value = prompt_value(prompt)
+        assert (value if isinstance(value, str) else as_prompt(turns_from(value))) == prompt
+    assert prompt_value("q") == "q"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (ASKED[:1], "no turn of the assistant's, which is the text to learn"),
+        (ASKED[1:], "no user's turn before the assistant's last"),
+        ([*ASKED, turn("assistant", "b")], "no user's turn before the assistant's last"),
+        (
+            [turn("user", "q"), turn("tool", "x" * 500)],
+            'message 2 is of the role "tool", which is none of system, user',
+        ),
+        ([turn("user", "q"), turn("assistant", None)], "message 2 holds null, which is no text"),
+        ([turn("user", "q"), turn("assistant", "") | {"tool_calls": [{"a": 1}]}], "message 2 calls a tool"),
+        ([turn("user", [{"type": "image", "url": "x" * 500}])], "message 1 has a part that is no text"),
+        ([{"speaker": "a", "text": "x"}], "message 1 has speaker, text; it should have role and content"),
+        ("a plain text", 'column messages holds "a plain text", which is no list of messages'),
+        ([], "column messages holds [], which is no list of messages"),
+        (["x" * 500], "which is no list of messages"),
+    ],
+)
+def test_a_bad_conversation_is_refused_with_its_row_and_cut(value: Any, says: str, tmp_path: Path) -> None:
+    message = refused(tmp_path, MESSAGES, {"messages": ASKED}, {"messages": value})
+    assert message.startswith("data.train, row 2: column messages ")
+    assert says in message
+    assert "x" * 81 not in message
+    assert "another name" in message or "mend it, or leave the row out" in message
+
+
+def test_a_conversation_in_a_column_of_texts_is_refused_with_what_to_set(tmp_path: Path) -> None:
+    message = refused(tmp_path, Columns("chat"), {"chat": ASKED})
+    assert (
+        message
+        == "data.train, row 1: column chat holds a conversation; set data.prompt_column to chat too, for its prompts"
+    )
+    assert "no turn of a user's" in refused(tmp_path, Columns("a", "p"), {"a": "x", "p": ASKED[1:]})
+    other = {"prompt": "z", "messages": ASKED}
+    assert "begins with another turn than the prompt's" in refused(tmp_path, Columns("messages", "prompt"), other)
+
+
+def test_a_config_of_conversations_has_prompts_whatever_its_column_is_called() -> None:
+    def conditional(**data: Any) -> bool:
+        return config_from({"data": {"kind": "hf", **data}}).conditional
+
+    assert conditional(text_column="messages")
+    assert conditional(text_column="conversations")
+    assert conditional(text_column="chat", prompt_column="chat")
+    assert not conditional(text_column="chat")
+    with pytest.raises(UserError, match="drop one of them"):
+        conditional(text_column="messages", label_column="label", label_prompts=True)

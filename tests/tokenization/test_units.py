@@ -1,0 +1,74 @@
+"""The unit of a text: words where it has spaces between words, else characters."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gptgan_jax.tokenization.units import first_units, spacing_of, units_of
+
+TEXTS = {
+    "English": ("word", ["the old man is near the river .", "an old dog is there .", "Two words"]),
+    "English answers, some of one word": ("word", ["near the gate", "yes", "the horses", "two dogs"]),
+    "Russian": ("word", ["Мама мыла раму.", "Старый дом стоит у реки."]),
+    "Hindi": ("word", ["यह एक वाक्य है।", "नदी के पास एक पुराना घर है।"]),
+    "Arabic": ("word", ["البيت القديم قرب النهر", "هذا كتاب جديد"]),
+    "Korean": ("word", ["오래된 집이 강가에 있다.", "나는 책을 읽는다."]),
+    "code": ("word", ["def f(x):\n    return x + 1", "for i in range(3):\n    print(i)"]),
+    "token ids": ("word", ["12 77 3 4", "5 6 7 8"]),
+    "segmented Chinese": ("word", ["今天 天气 很 好 。", "我 喜欢 看 书 ， 也 喜欢 音乐 。"]),
+    "Chinese by the character": ("word", ["明 月 照 高 山", "清 风 拂 柳"]),
+    "segmented Thai": ("word", ["ผม ชอบ อ่าน หนังสือ มาก", "วันนี้ อากาศ ดี"]),
+    "English with a Chinese name": ("word", ["he wrote to 王小明 about the book", "the word 山 means mountain"]),
+    "nothing": ("word", []),
+    "blank": ("word", ["", "  "]),
+    "Chinese": ("character", ["明月照高山，清风拂柳。", "今天天气很好。"]),
+    "Chinese clauses with spaces": ("character", ["春眠不觉晓 处处闻啼鸟", "夜来风雨声 花落知多少"]),
+    "Chinese with English words": ("character", ["我用 Python 写了一个模型", "这是 machine learning 的例子，不是论文"]),
+    "Japanese": ("character", ["今日は天気がいいですね。", "カタカナとひらがな"]),
+    "Thai with spaces between phrases": ("character", ["ผมชอบอ่านหนังสือมาก แต่ไม่มีเวลา", "วันนี้อากาศดีมาก เราไปเที่ยวกัน"]),
+    "Khmer": ("character", ["ខ្ញុំចូលចិត្តអានសៀវភៅ", "ថ្ងៃនេះអាកាសធាតុល្អ"]),
+    "Lao": ("character", ["ຂ້ອຍມັກອ່ານປຶ້ມຫຼາຍ ແຕ່ບໍ່ມີເວລາ"]),
+    "Burmese": ("character", ["ကျွန်တော်စာဖတ်ရတာကြိုက်တယ်။ ဒီနေ့ရာသီဥတုကောင်းတယ်။"]),
+    "DNA": ("character", ["ACGTTGCA" * 5, "TTGACCA" * 4]),
+    "molecules": ("character", ["CC(C)Cc1ccc(cc1)", "C[NH2+][C@@H]1c2cc"]),
+    "emoji": ("character", ["😀😃😄", "😉😊😇😍"]),
+    "names": ("character", ["emma", "olivia", "Anna Maria"]),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_unit_of_real_text(name: str) -> None:
+    unit, texts = TEXTS[name]
+    assert spacing_of(texts).unit == unit
+    assert spacing_of(texts * 3000).unit == unit
+
+
+def test_one_word_answers_to_questions_are_words_and_chinese_ones_are_not() -> None:
+    asked = ["is the dog near the river ?", "who sleeps ?"]
+    assert spacing_of(["yes", "no"], asked).unit == "word"
+    assert spacing_of(["yes", "no"]).unit == "character"
+    assert spacing_of(["明月照高山，清风拂柳。"], asked).unit == "character"
+
+
+def test_words_are_what_white_space_parts_and_characters_are_all_else() -> None:
+    assert units_of([" a  b\tc\n", ""], "word") == [["a", "b", "c"], []]
+    assert units_of(["明月 照\n山。", " 7\u3000é"], "character") == [["明", "月", "照", "山", "。"], ["7", "é"]]
+
+
+@given(st.text())
+def test_characters_are_the_text_without_its_white_space(text: str) -> None:
+    (characters,) = units_of([text], "character")
+    assert "".join(characters) == "".join(text.split())
+    assert all(len(one) == 1 for one in characters)
+
+
+@pytest.mark.parametrize("unit", ["word", "character"])
+@given(text=st.text(st.sampled_from("ab明 \n")), count=st.integers(0, 9))
+def test_the_first_units_are_those_of_the_text(unit, text: str, count: int) -> None:
+    whole, cut = units_of([text, first_units(text, count, unit)], unit)
+    assert cut == whole[:count]
+
+
+def test_a_text_that_is_cut_by_characters_keeps_the_spaces_between_them() -> None:
+    assert first_units(" 用 Python 写的", 8, "character") == "用 Python 写"
+    assert first_units("one two three", 2, "word") == "one two"
