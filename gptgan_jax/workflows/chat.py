@@ -176,6 +176,9 @@ def _lines_of(lines: TextIO, out: TextIO, say: Callable[[str], None]) -> Iterato
     if typed and lines is sys.stdin:
         with suppress(ImportError):
             import readline  # noqa: F401  # arrow keys and history for `input`
+        # A parent that ignored Ctrl-C, such as a shell's background job, hands that on: at a terminal it is wanted.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     while True:
         try:
             if typed and lines is sys.stdin:

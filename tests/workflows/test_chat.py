@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from tiny import train_tiny
 
-from gptgan_jax.cli import chat as chat_module
 from gptgan_jax.cli import main
 from gptgan_jax.data.corpora import Corpus, Split
 from gptgan_jax.data.tokenizers import WordTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.workflows import chat as chat_module
 from gptgan_jax.workflows.chat import Conversation
 
 WORDS = "hi ho bye you two cats run here now"
@@ -179,10 +179,10 @@ def test_a_models_text_steers_no_terminal_and_a_reply_is_one_line() -> None:
 
 # A chat whose replies never end, in a process of its own whose controlling terminal is its standard input.
 ENDLESS_CHAT = """
-import fcntl, sys, termios, time
+import fcntl, signal, sys, termios, time
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from gptgan_jax import cli
-from gptgan_jax.cli import chat
+from gptgan_jax.workflows import chat
 
 class Endless:
     def __init__(self, *_): pass
@@ -192,6 +192,8 @@ class Endless:
             time.sleep(0.01)
 
 chat.TokenStream = Endless
+if "ignored" in sys.argv:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 sys.exit(cli.main(["chat", sys.argv[1]]))
 """
 
@@ -199,9 +201,9 @@ sys.exit(cli.main(["chat", sys.argv[1]]))
 class Terminal:
     """The other end of a pseudo-terminal: what a user sees and types."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str) -> None:
         self.side, its_own = pty.openpty()
-        command = [sys.executable, "-c", ENDLESS_CHAT, str(folder)]
+        command = [sys.executable, "-c", ENDLESS_CHAT, str(folder), *more]
         streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), its_own)
         self.process = subprocess.Popen(command, start_new_session=True, cwd=Path(__file__).parents[2], **streams)
         os.close(its_own)
@@ -230,9 +232,12 @@ class Terminal:
         return self.process.wait(timeout=120)
 
 
-def test_on_a_real_terminal_replies_stream_ctrl_c_stops_one_and_ctrl_d_leaves(folder: Path) -> None:
+@pytest.mark.parametrize("begun", [(), ("ignored",)], ids=["", "by a parent that ignores Ctrl-C"])
+def test_on_a_real_terminal_replies_stream_ctrl_c_stops_one_and_ctrl_d_leaves(
+    folder: Path, begun: tuple[str, ...]
+) -> None:
     word = RunFolder(folder).read_tokenizer().decode([5])
-    terminal = Terminal(folder)
+    terminal = Terminal(folder, *begun)
     try:
         assert "/reset forgets" in terminal.until("> ")
         for _ in range(2):  # the first one's end is not the program's
