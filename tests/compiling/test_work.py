@@ -132,6 +132,7 @@ def test_remat_computes_the_blocks_again_and_the_head_not() -> None:
     assert recomputed.model == kept.model
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("phase", "adapted"),
     [("likelihood", False), ("warmup", False), ("adversarial", False), ("likelihood", True), ("adversarial", True)],

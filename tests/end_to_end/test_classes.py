@@ -129,6 +129,7 @@ def test_a_generator_writes_for_a_label(run: Path, capsys) -> None:
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
+@pytest.mark.thorough
 def test_a_run_with_classes_that_was_stopped_ends_with_the_same_bits(tmp_path: Path, monkeypatch) -> None:
     """Stopped in the warm-up and in the adversarial phase."""
     keys = KEYS | {"likelihood.steps": 2, "warmup.steps": 6, "adversarial.steps": 4, "evaluation.every": 2}

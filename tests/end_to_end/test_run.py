@@ -293,6 +293,7 @@ PARTS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", PARTS, ids=lambda name: name.replace(" ", "-"))
 def test_a_run_with_these_parts_trains_to_its_end_and_writes(part: str, tmp_path: Path, capsys) -> None:
     keys = SHORT | PARTS[part]
@@ -379,6 +380,7 @@ def test_evaluate_works_from_another_folder_where_the_text_was_named_relatively(
 # ---- several seeds
 
 
+@pytest.mark.thorough
 def test_seeds_are_runs_of_their_own_that_share_their_text_and_are_compared(tmp_path: Path, capsys) -> None:
     config = write_config(tmp_path, SHORT)
     assert main(["train", str(config), "--seeds", "2", "--seed", "3"]) == 0

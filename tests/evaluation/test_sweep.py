@@ -114,6 +114,7 @@ def test_another_evaluation_keeps_the_sweep_as_long_as_the_checkpoints_are_the_s
     swept.evaluation.save(swept.folder.path)
 
 
+@pytest.mark.thorough
 def test_text_of_unknown_source_is_swept_by_ngrams_and_the_judge(tmp_path: Path) -> None:
     keys = {"evaluation.sweep.temperatures": [1.0], "evaluation.sweep.top_p": [1.0]}
     experiment, folder = tiny_experiment(tmp_path, keys | {"data.valid_fraction": 0.4, "data.test_fraction": 0.3})

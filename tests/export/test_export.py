@@ -107,6 +107,7 @@ def test_the_program_of_the_card_writes_the_same_text(
     assert len(text.split()) > 1
 
 
+@pytest.mark.thorough
 def test_stablehlo_takes_any_number_of_prompts_of_any_length_and_draws(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("flatbuffers", reason="needs flatbuffers")
     import jax

@@ -101,6 +101,7 @@ def used(function: Callable[..., Any], *arguments: Any) -> bool:
     return "pallas_call" in str(jax.make_jaxpr(function)(*arguments))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scan", [False, True])
 @pytest.mark.parametrize("encoder_layers", [0, 1])
 def test_a_network_with_it_is_the_one_without(scan: bool, encoder_layers: int) -> None:

@@ -255,6 +255,7 @@ def test_a_run_gives_its_network_and_its_tokenizer_and_no_adapters(tmp_path: Pat
     assert yaml.safe_load(to_yaml(kept))["tokenizer"]["kind"] == "bpe"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rank", [0, 2])
 def test_the_model_as_it_came_is_judged_beside_what_became_of_it(rank: int, model: Path, tmp_path: Path) -> None:
     """Its likelihood in the table is that of the folder's own parameters."""

@@ -29,8 +29,8 @@ from gptgan_jax import (
     resample,
     rollout_values,
     sample,
-    sampling,
 )
+from gptgan_jax.sampling import decoding
 from gptgan_jax.sampling.decoding import draw, shape_logits
 
 ALL = {"temperature": 1.0, "top_k": 99, "top_p": 2.0}
@@ -151,7 +151,7 @@ def test_in_stages_the_same_texts_are_written(name: str, monkeypatch: pytest.Mon
     generator, params = generator_of(name)
     whole = compiled(name)[0](MANY, jax.random.key(4), ALL | {"temperature": 5.0})
     assert len(np.unique(np.asarray(whole.mask).sum(axis=1))) > 2
-    monkeypatch.setattr(sampling, "LEAST_STAGE", 1)
+    monkeypatch.setattr(decoding, "LEAST_STAGE", 1)
     write = functools.partial(sample, generator, length=LENGTH, temperature=5.0, top_k=99, top_p=2.0)
     staged = jax.jit(write)(params, jax.random.key(4), MANY.prompt, MANY.prompt_mask)
     np.testing.assert_array_equal(staged.tokens, whole.tokens)
@@ -161,10 +161,10 @@ def test_in_stages_the_same_texts_are_written(name: str, monkeypatch: pytest.Mon
 
 def test_a_deep_network_has_fewer_stages_as_each_is_compiled() -> None:
     sizes: dict[str, Any] = {"width": 8, "heads": 2}
-    counts = [len(sampling.stages_of(64, TransformerConfig(layers=n, **sizes))) for n in (4, 12, 24, 30, 100)]
+    counts = [len(decoding.stages_of(64, TransformerConfig(layers=n, **sizes))) for n in (4, 12, 24, 30, 100)]
     assert counts == [4, 4, 2, 1, 1]
-    assert len(sampling.stages_of(64, TransformerConfig(layers=100, scan_layers=True, **sizes))) == 4
-    assert sampling.stages_of(64, TransformerConfig(layers=24, **sizes)) == [32, 64]
+    assert len(decoding.stages_of(64, TransformerConfig(layers=100, scan_layers=True, **sizes))) == 4
+    assert decoding.stages_of(64, TransformerConfig(layers=24, **sizes)) == [32, 64]
 
 
 def test_each_stage_reads_the_slots_that_it_can_fill(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def test_each_stage_reads_the_slots_that_it_can_fill(monkeypatch: pytest.MonkeyP
     one_stage, prompt = set(rooms), MANY.prompt.shape[1]
     assert one_stage == {prompt + 7}
     rooms.clear()
-    monkeypatch.setattr(sampling, "LEAST_STAGE", 2)
+    monkeypatch.setattr(decoding, "LEAST_STAGE", 2)
     jax.eval_shape(functools.partial(write, length=8), MANY)
     assert set(rooms) == {prompt + end - 1 for end in (2, 4, 6, 8)}
 
@@ -472,6 +472,7 @@ def test_the_value_of_every_position_has_randomness_of_its_own() -> None:
     assert len(np.unique(values_of(generator, params, every, 1, noise))) == 15 * SIZE
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stretches", [2, 3, 9])
 def test_stretches_change_no_value_and_tell_how_much_is_shared(stretches: int) -> None:
     generator, params = generator_of("lstm", ENDLESS)
@@ -551,6 +552,7 @@ def energies_in_order() -> np.ndarray:
     return np.asarray(table_energy(every.target, every.target_mask), float)
 
 
+@pytest.mark.thorough
 def test_with_many_candidates_a_text_is_drawn_by_its_chance_times_exp_of_its_energy() -> None:
     counts, chances, energies = drawn_again(64, 800, table_energy), chances_of_two_tokens(), energies_in_order()
     assert np.ptp(energies) > 1

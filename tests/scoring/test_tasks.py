@@ -60,6 +60,7 @@ def test_an_oracle_is_always_right_and_another_prompts_answer_hardly_ever(gramma
         assert (value_of(baselines[COMMONEST], "exact match") or 0) < 0.2
 
 
+@pytest.mark.thorough
 def test_a_classifier_tells_replies_to_other_prompts_from_real_ones(tmp_path: Path) -> None:
     """Each prompt is repeated in its reply, so that a reply tells whether it is to this prompt."""
     file = tmp_path / "turns.jsonl"

@@ -106,9 +106,9 @@ MEANT = {
     ("export/stablehlo.py", "save_file"),  # in a folder that was just made, as the next
     ("pretrained/weights.py", "save_file"),
     ("runs/records.py", "open"),  # grows, after it was written whole
-    ("whole_files.py", "open"),
+    ("system/atomic_files.py", "open"),
     ("runs/lock.py", "open"),
-    ("cli.py", "open"),  # /dev/null
+    ("cli/__init__.py", "open"),  # /dev/null
 }
 
 

@@ -190,6 +190,7 @@ def by_numpy(params: dict[str, np.ndarray], scale: float) -> dict[str, np.ndarra
     return found
 
 
+@pytest.mark.thorough
 def test_adapters_are_merged_on_export_and_the_program_writes_the_same_text(
     adapted: Adapted, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -209,6 +210,7 @@ def test_adapters_are_merged_on_export_and_the_program_writes_the_same_text(
         assert len(theirs.split()) > 1
 
 
+@pytest.mark.thorough
 def test_what_is_exported_and_what_another_run_starts_from_are_the_merged_weights(
     adapted: Adapted, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def flat(params: Any) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", RUNS)
 def test_what_is_new_is_what_it_would_be_if_all_were_initialised_and_the_rest_is_the_models(
     name: str, tmp_path: Path

@@ -256,6 +256,7 @@ def test_a_signal_stops_a_run_that_the_same_command_continues(whole: Whole, numb
     assert_same_end(whole.folder, folder, experiment)
 
 
+@pytest.mark.thorough
 def test_an_evaluation_that_a_signal_cuts_short_is_made_at_the_next_start(whole: Whole, tmp_path: Path) -> None:
     """Also at the end of a phase, and at that of the run, which isn't finished by then; and twice at one step."""
     experiment, folder = beside(whole, tmp_path)
@@ -295,6 +296,7 @@ def test_an_evaluation_that_a_signal_cuts_short_is_made_at_the_next_start(whole:
 # ---- checkpoints of a run
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_it_continues(whole: Whole, tmp_path: Path) -> None:
     experiment, folder = beside(whole, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
@@ -328,6 +330,7 @@ def test_the_baseline_and_the_warmup_begin_from_the_best_likelihood_checkpoint(w
         assert any(after[path].tobytes() != other[path].tobytes() for path in best)
 
 
+@pytest.mark.thorough
 def test_a_broken_best_likelihood_checkpoint_is_passed_over_for_the_next_best(whole: Whole, tmp_path: Path) -> None:
     experiment, folder = beside(whole, tmp_path)
     heard: list[str] = []
@@ -468,6 +471,7 @@ def test_steps_that_go_wrong_are_skipped_told_of_and_recorded(
     ]
 
 
+@pytest.mark.thorough
 def test_a_run_killed_between_skipped_steps_ends_like_one_that_was_not(whole: Whole, tmp_path, monkeypatch) -> None:
     """Step 12 is saved amid three skipped ones: the count, too, goes on from there."""
     poison(monkeypatch, "adversarial", SPOILT)
@@ -483,6 +487,7 @@ def test_a_run_killed_between_skipped_steps_ends_like_one_that_was_not(whole: Wh
     assert_same_end(beside(whole, tmp_path / "whole")[1], beside(whole, tmp_path / "killed")[1], experiment)
 
 
+@pytest.mark.thorough
 def test_too_many_skipped_steps_in_a_row_stop_the_run_and_name_the_last_good_checkpoint(
     whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -583,6 +588,7 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     return one.keys() == other.keys() and all(one[path].tobytes() == other[path].tobytes() for path in one)
 
 
+@pytest.mark.thorough
 def test_it_starts_from_the_others_best_and_so_does_its_adversarial_phase(whole: Whole, started: Started) -> None:
     """Its steps are 1-2 continued, 3-4 warm-up, 5-8 adversarial."""
     best = best_of(whole.folder)
@@ -635,6 +641,7 @@ def test_its_tokenizer_is_that_of_the_other_though_its_text_is_another(whole: Wh
     assert any("checkpoint likelihood/" in note for note in experiment.notes)
 
 
+@pytest.mark.thorough
 def test_the_average_is_what_is_taken_where_the_other_keeps_one(whole: Whole, tmp_path: Path) -> None:
     adversarial = dataclasses.replace(whole.experiment.config.adversarial, ema_decay=0.5, steps=2)
     short = {name: dataclasses.replace(getattr(whole.experiment.config, name), steps=0) for name in SHORT_PHASES[:2]}

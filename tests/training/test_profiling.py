@@ -63,6 +63,7 @@ def test_a_step_that_fails_ends_the_trace(monkeypatch: pytest.MonkeyPatch) -> No
     assert traces.calls == ["start profile", "stop"]
 
 
+@pytest.mark.thorough
 def test_a_run_leaves_its_trace_and_is_the_same_run_without(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Steps 3 to 5 lie in two phases. The later commands find the run done."""
     config = str(write_config(tmp_path, SHORT))

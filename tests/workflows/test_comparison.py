@@ -188,6 +188,7 @@ def rows_of(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
 
 
+@pytest.mark.thorough
 def test_the_table_has_a_row_for_each_model_and_is_printed_as_the_report_has_it(compared: Compared) -> None:
     heads, _, *rows = rows_of(compared.printed)
     assert [row[0] for row in rows] == LABELS
@@ -198,6 +199,7 @@ def test_the_table_has_a_row_for_each_model_and_is_printed_as_the_report_has_it(
     assert (compared.folder / "comparison" / "report.html").is_file()
 
 
+@pytest.mark.thorough
 def test_the_figures_are_those_of_the_sweeps_of_the_runs(compared: Compared) -> None:
     likelihood, continued, reinforce, *_ = compared.plain()["models"]
     for model, run, column in (
@@ -218,6 +220,7 @@ def test_the_figures_are_those_of_the_sweeps_of_the_runs(compared: Compared) -> 
     assert likelihood["against_likelihood"] is None
 
 
+@pytest.mark.thorough
 def test_what_the_training_took_is_told(compared: Compared) -> None:
     models = {model["model"]: model for model in compared.plain()["models"]}
     expected = {"likelihood": (4, 0), "continued likelihood": (2, 0), "reinforce": (2, 8 + 16)}
@@ -227,6 +230,7 @@ def test_what_the_training_took_is_told(compared: Compared) -> None:
     assert [name for name, model in models.items() if model["controls"]] == [CONSTANT, RESAMPLED]
 
 
+@pytest.mark.thorough
 def test_every_arm_starts_from_the_best_likelihood_checkpoint_of_its_seed(compared: Compared) -> None:
     firsts = []
     for seed in (0, 1):
@@ -252,6 +256,7 @@ def assert_same_arrays(one: Any, other: Any) -> None:
     assert jax.tree.all(jax.tree.map(lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), one, other))
 
 
+@pytest.mark.thorough
 def test_an_arms_own_evaluation_holds_the_baselines(compared: Compared) -> None:
     base = Evaluation.load(compared.folder / "likelihood-seed1")
     arm = Evaluation.load(compared.folder / "reinforce-seed1")
@@ -266,6 +271,7 @@ def test_an_arms_own_evaluation_holds_the_baselines(compared: Compared) -> None:
     assert "Baselines: likelihood and continued: figures and sweep copied from" in report
 
 
+@pytest.mark.thorough
 def test_the_same_command_goes_on_with_what_is_missing_and_touches_nothing_else(compared: Compared, capsys) -> None:
     before = compared.plain()
     lost = compared.folder / "reinforce-seed1"
@@ -286,6 +292,7 @@ def without_times(plain: dict[str, Any]) -> dict[str, Any]:
     return plain | {"models": models}
 
 
+@pytest.mark.thorough
 def test_an_arm_that_fails_is_named_and_the_others_are_compared(
     compared: Compared, tmp_path: Path, monkeypatch, capsys
 ):
@@ -321,6 +328,7 @@ def test_a_run_that_would_be_refused_is_so_before_the_first_is_trained(tmp_path:
     assert sorted(os.walk(tmp_path)) == before
 
 
+@pytest.mark.thorough
 def test_the_runs_can_be_compared_by_report_too_seeds_of_an_arm_as_one_group(
     compared: Compared, tmp_path: Path
 ) -> None:
@@ -332,6 +340,7 @@ def test_the_runs_can_be_compared_by_report_too_seeds_of_an_arm_as_one_group(
     assert what[1][0].startswith("control: objective.reward: constant, ")
 
 
+@pytest.mark.thorough
 def test_a_runs_config_can_be_trained_by_itself(compared: Compared, tmp_path: Path) -> None:
     """An arm is an ordinary run: `train` on its config makes the same."""
     arm = compared.folder / f"{CONTROL_SLUG}-seed1"

@@ -61,16 +61,16 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_prompts_are_those_of_the_split_with_their_right_answers(teacher: Path) -> None:
-    rows = read(teacher.parents[2] / "train_prompts.jsonl")
+    rows = read(teacher.parents[1] / "train_prompts.jsonl")
     assert len(rows) == 40
     assert [row["answer"] for row in rows] == [answer_to("condense", row["prompt"]) for row in rows]
-    tests = read(teacher.parents[2] / "test_prompts.jsonl")
+    tests = read(teacher.parents[1] / "test_prompts.jsonl")
     assert len(tests) == 20
     assert tests[0] != rows[0]
 
 
 def test_the_responses_are_the_samplers_in_the_order_of_the_prompts(teacher: Path) -> None:
-    rows, prompts = read(teacher.parents[2] / "train.jsonl"), read(teacher.parents[1] / "train_prompts.jsonl")
+    rows, prompts = read(teacher.parents[1] / "train.jsonl"), read(teacher.parents[1] / "train_prompts.jsonl")
     assert [{**row, "response": None} for row in rows] == [{**row, "response": None} for row in prompts]
     folder = RunFolder(teacher)
     run = load_writer(folder)
@@ -256,7 +256,7 @@ def student(root: Path, **overrides: Any) -> dict[str, Any]:
 
 
 def test_gad_trains_end_to_end_and_is_judged_by_the_right_answers(teacher: Path, tmp_path: Path) -> None:
-    root = teacher.parents[2]
+    root = teacher.parents[1]
     folder = train_tiny(tmp_path, student(root))
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in records if line["phase"] == "adversarial" and "kl" in line]
@@ -277,9 +277,9 @@ def test_checkpoints_are_chosen_by_answers_that_are_like_the_teachers(teacher: P
     """Though their likelihood may rank them otherwise; the right answers are not looked at."""
     keys = {"evaluation.choose_by": "task", "evaluation.task": "answer", "likelihood.optimizer.learning_rate": 0.1}
     only = {"continued.steps": 0, "warmup.steps": 0, "adversarial.steps": 0, "checkpoints.keep": 9}
-    folder = RunFolder(train_tiny(tmp_path, student(teacher.parents[2], **keys, **only)))
+    folder = RunFolder(train_tiny(tmp_path, student(teacher.parents[1], **keys, **only)))
     run = load_writer(folder)
-    rows = read(teacher.parents[2] / "valid.jsonl")
+    rows = read(teacher.parents[1] / "valid.jsonl")
     asked = run.tokenizer.encode_prompts([row["prompt"] for row in rows])
     unlike = {}
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
@@ -304,7 +304,7 @@ def test_the_rank_of_a_checkpoint_is_its_task_error_where_it_has_one() -> None:
 
 @pytest.mark.thorough
 def test_a_comparison_of_a_task_counts_right_answers_greedy_ones_too(teacher: Path, tmp_path: Path) -> None:
-    write_config(tmp_path, student(teacher.parents[2], **{"evaluation.sweep.top_p": [1.0]}))
+    write_config(tmp_path, student(teacher.parents[1], **{"evaluation.sweep.top_p": [1.0]}))
     arms = {"gad": {}, "frozen": {"set": {"adversarial.freeze_discriminator": True}}}
     (tmp_path / "both.yaml").write_text(yaml.safe_dump({"base": "tiny.yaml", "arms": arms}, sort_keys=False))
     assert main(["compare", str(tmp_path / "both.yaml")]) == 0
@@ -326,7 +326,7 @@ def test_a_comparison_of_a_task_counts_right_answers_greedy_ones_too(teacher: Pa
     # The figures of the table are those of answers to test prompts by the right answers.
     row = next(score for score in evaluation.scores if score.name == "ROUGE-L")
     assert row.values["adversarial, best"].value is not None
-    tests = read(teacher.parents[2] / "test.jsonl")
+    tests = read(teacher.parents[1] / "test.jsonl")
     real = next(cell for cell in evaluation.sweep.cells if cell.column == REAL)
     assert real.test["exact match"].value == sum(one["response"] == one["answer"] for one in tests) / len(tests)
 
@@ -366,7 +366,7 @@ def test_a_config_for_a_model_trains_at_a_tiny_size(name: str, teacher: Path, tm
     sizes = {"layers": 1, "width": 8, "heads": 2, "max_positions": 48}
     sizes |= {"kv_heads": 1, "mlp_width": 8} if "qwen" in name else {}
     keys: dict[str, Any] = {f"{role}.{key}": n for role in ("generator", "discriminator") for key, n in sizes.items()}
-    keys |= {f"data.{which}": teacher.parents[2] / f"{which}.jsonl" for which in ("train", "valid", "test")}
+    keys |= {f"data.{which}": teacher.parents[1] / f"{which}.jsonl" for which in ("train", "valid", "test")}
     keys |= {"vocab_size": "null", "data.max_length": 16, "data.max_prompt_length": 24, "runs_folder": tmp_path}
     keys |= {"mesh.data": -1, "mesh.fsdp": 1, "mesh.tensor": 1, "objective.estimator.samples": 2}
     for phase, steps in {"likelihood": 2, "warmup": 1, "adversarial": 2}.items():
