@@ -52,6 +52,20 @@ class Vocabulary:
         return [self.bos_id, *prompt] if self.begins_prompts or not prompt else list(prompt)
 
 
+class Packed(struct.PyTreeNode):
+    """What the generator reads where a row of a batch holds several documents, or a part of one.
+
+    Attributes:
+        inputs: int32 [B, T], what stands before each target token: BOS before the first of a document, else the token
+            before it, which for the first token of a row may be of the row before.
+        segments: int32 [B, T], from 1 on; tokens attend to those before them of equal number, and positions count
+            anew in each. 0 is padding.
+    """
+
+    inputs: Array
+    segments: Array
+
+
 class Batch(struct.PyTreeNode):
     """Real text. Prompts are padded on the left, targets on the right, so that a prompt ends where its target begins.
 
@@ -63,6 +77,7 @@ class Batch(struct.PyTreeNode):
         target: int32 [B, T], ending in EOS where the text is shorter than T.
         target_mask: bool [B, T]; covers EOS, not what comes after it.
         label: int32 [B], the class of the text; -1 where it has none.
+        packed: for likelihood training on packed rows, whose prompts count for nothing; None: a row is a text.
     """
 
     prompt: Array
@@ -70,6 +85,7 @@ class Batch(struct.PyTreeNode):
     target: Array
     target_mask: Array
     label: Array
+    packed: Packed | None = None
 
 
 def unconditional_batch(target: Array, vocabulary: Vocabulary) -> Batch:

@@ -58,6 +58,7 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
     yield from _reasons_of_judgement(config)
     yield from _reasons_of_kernels(config)
     yield from _reasons_of_residual(config)
+    yield from _reasons_of_packing(config)
     yield from _reasons_of_labels(config)
     yield from _reasons_of_classes(config)
     if estimator is not None and not isinstance(estimator, SelfPlay):
@@ -162,6 +163,25 @@ def _reasons_of_residual(config: Sections) -> Iterator[str]:
             "objective.residual_candidates needs text without prompts, as its normaliser is another for every prompt; "
             "set it to 0"
         )
+
+
+def _reasons_of_packing(config: Sections) -> Iterator[str]:
+    if config.data.long_documents == "split" and (config.conditional or config.labelled):
+        yield (
+            "data.long_documents split is for text without prompts and labels: a window of an answer answers nothing; "
+            "set it to cut, or raise data.max_length"
+        )
+    if config.likelihood.packing == "none":
+        if config.data.attend_across:
+            yield "data.attend_across is for packed rows: set likelihood.packing, or drop it"
+        return
+    why = f"likelihood.packing {config.likelihood.packing} puts documents side by side in a row: "
+    if config.generator.kind != "transformer" or config.generator.encoder_layers:
+        yield f"{why}the generator should be a decoder-only transformer; set likelihood.packing to none"
+    if config.conditional:
+        yield f"{why}it needs text without prompts; set likelihood.packing to none, or likelihood.length_buckets"
+    if config.likelihood.length_buckets > 1:
+        yield f"{why}no padding is left for likelihood.length_buckets to save; set one of them alone"
 
 
 def _reasons_of_labels(config: Sections) -> Iterator[str]:

@@ -69,7 +69,9 @@ def override(raw: dict[str, Any], overrides: Sequence[str]) -> None:
     """
     for dotted, text in _pairs(overrides):
         node, name, annotation = _place(raw, dotted, text, f"--{dotted}")
-        node[name] = _value(text, typing.get_origin(annotation) is tuple)
+        lists = typing.get_origin(annotation) is tuple
+        lists |= text.startswith("[") and any(typing.get_origin(one) is tuple for one in typing.get_args(annotation))
+        node[name] = _value(text, lists)
 
 
 def set_key(raw: dict[str, Any], dotted: str, value: Any) -> None:
@@ -127,15 +129,13 @@ def takes_tokenizer(config: Config) -> bool:
 def with_absolute_paths(config: Config) -> Config:
     """The configuration with its files named from the root, so that the run can be evaluated from any folder."""
 
-    def from_root(path: str) -> str:
-        return os.path.abspath(os.path.expanduser(path))
+    def from_root(path: str | tuple[str, ...] | None) -> Any:
+        if path is None or isinstance(path, tuple):
+            return path and tuple(map(from_root, path))
+        return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
     def absolute(section: Any, *names: str) -> Any:
-        paths = {name: getattr(section, name) for name in names}
-        return dataclasses.replace(
-            section,
-            **{name: from_root(path) for name, path in paths.items() if path is not None and "://" not in path},
-        )
+        return dataclasses.replace(section, **{name: from_root(getattr(section, name)) for name in names})
 
     data, tokenizer = config.data, config.tokenizer
     if isinstance(data, TextData) or (isinstance(data, HfData) and data.path in FILE_FORMATS):
@@ -233,7 +233,8 @@ def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
     while rest:
         flag = rest.pop(0)
         if not flag.startswith("--") or len(flag) < 3:
-            raise UserError(f"unexpected argument {_brief(flag)}: overrides are written --key.path value")
+            hint = "; of a glob the shell makes many names: put it in quotes" if os.path.exists(flag) else ""
+            raise UserError(f"unexpected argument {_brief(flag)}: overrides are written --key.path value{hint}")
         dotted, equals, text = flag[2:].partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):

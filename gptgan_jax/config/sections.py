@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from gptgan_jax.config.estimators import EstimatorConfig, ReinforceConfig
-from gptgan_jax.data.config import DataConfig, GrammarData, HfData
+from gptgan_jax.data.config import DataConfig, GrammarData, HfData, Packing
 from gptgan_jax.data.tokenizers import TokenizerConfig, WordTokenizer
 from gptgan_jax.distributed.partitioning import MeshConfig
 from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig
@@ -75,6 +75,11 @@ class LikelihoodPhase:
 
     steps: int = key(1000, "batches; 0 leaves the phase out", ge=0)
     batch_size: int = key(64, "texts a batch, over all devices", ge=1)
+    packing: Packing = key(
+        "none",
+        "concatenate: documents one after another, cut into rows of data.max_length without padding; best_fit: whole "
+        "documents side by side in as few rows as fit; for text without prompts",
+    )
     length_buckets: int = key(
         1,
         "widths of batches, of texts of like length: less padding, one compilation a width; in phase 2 as well",

@@ -150,6 +150,9 @@ def gather(split: TokenisedSplit, documents: np.ndarray) -> Batch:
     target, target_mask = _padded_right(split.targets, documents, split.max_length, vocabulary.pad_id)
     if split.prompts is None:
         prompt = np.full((len(documents), 1), vocabulary.bos_id, np.int32)
+        if split.before is not None:
+            before = np.where(documents < 0, -1, split.before[documents])[:, None]
+            prompt = np.where(before < 0, prompt, before).astype(np.int32)
         prompt_mask = np.ones_like(prompt, bool)
     else:
         prompt, prompt_mask = _prompts(split.prompts, documents, split.max_prompt_length, vocabulary)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gptgan_jax.readers.documents import Columns
+from gptgan_jax.readers.documents import Columns, Document
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.sources.grammar_labels import GrammarLabel
 from gptgan_jax.sources.grammar_tasks import GrammarTask
@@ -17,11 +17,21 @@ CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
 
 
 PromptKeep = Literal["end", "start"]
+LongDocuments = Literal["cut", "split"]
+Packing = Literal["none", "concatenate", "best_fit"]
 
 
 @config_dataclass
 class _CommonData:
-    max_length: int = key(32, "longest text in tokens, its end-of-text token included; the rest is cut off", ge=1)
+    max_length: int = key(32, "longest text in tokens, its end-of-text token included", ge=1)
+    long_documents: LongDocuments | None = key(
+        None,
+        "what becomes of a longer text: cut (the rest is lost) or split (windows of max_length, every token in one); "
+        "none: split, and cut where texts answer prompts or have labels",
+    )
+    attend_across: bool = key(
+        False, "with likelihood.packing: documents of a row see each other, and positions count through the row"
+    )
     max_prompt_length: int = key(32, "longest prompt in tokens; of longer ones prompt_keep is kept", ge=1)
     prompt_keep: PromptKeep = key(
         "end", "what is kept of a longer prompt: its end, as of a conversation, or its start, as of an article"
@@ -66,12 +76,17 @@ class GrammarData(_LabelledData):
 
 @config_dataclass
 class TextData(_HeldOutData):
-    """UTF-8 text files, one document a line."""
+    """UTF-8 text files, also compressed (.gz, .bz2, .xz, .zst)."""
 
-    kind: Literal["text"] = key("text", "text files, one document a line")
-    train: str | None = key(None, "training text: a UTF-8 file or a glob; must be given")
-    valid: str | None = key(None, "validation text: a file or a glob; none: held out of train")
-    test: str | None = key(None, "test text: a file or a glob; none: held out of train unless valid is named")
+    kind: Literal["text"] = key("text", "text files")
+    document: Document = key(
+        "line", "what a document is: a line, a paragraph (blank lines between them) or a file; the last two as they are"
+    )
+    train: str | tuple[str, ...] | None = key(
+        None, "training text: a file, a folder, a glob in quotes, or a list of them; must be given"
+    )
+    valid: str | tuple[str, ...] | None = key(None, "validation text, as train; none: held out of train")
+    test: str | tuple[str, ...] | None = key(None, "test text, as train; none: held out of train unless valid is named")
 
 
 @config_dataclass
@@ -83,10 +98,18 @@ class HfData(_HeldOutData, _LabelledData):
         "json", "hub name, local dataset folder, or json | csv | tsv | parquet to read files; their endings say more"
     )
     name: str | None = key(None, "subset of the hub set, where it has several")
-    train: str | None = key(None, "training split (none: train); with json, csv, tsv, parquet a file or a glob")
-    valid: str | None = key(None, "validation split, or files; none: held out of train")
-    test: str | None = key(None, "test split, or files; none: held out of train unless valid is named")
-    unlabelled: str | None = key(None, "more training text, whose labels are not read: a split, or files")
+    train: str | tuple[str, ...] | None = key(
+        None,
+        "training split (none: train); with json, csv, tsv, parquet a file, a folder, a glob in quotes, or a list of "
+        "them",
+    )
+    valid: str | tuple[str, ...] | None = key(None, "validation split, or files; none: held out of train")
+    test: str | tuple[str, ...] | None = key(
+        None, "test split, or files; none: held out of train unless valid is named"
+    )
+    unlabelled: str | tuple[str, ...] | None = key(
+        None, "more training text, whose labels are not read: a split, or files"
+    )
     text_column: str = key(
         "text", "column of the text to learn; of a conversation (a list of messages) the assistant's last turn"
     )

@@ -15,7 +15,7 @@ import numpy as np
 from gptgan_jax.data.config import SPLITS, GrammarData, HfData, OracleData, TextData, _HeldOutData
 from gptgan_jax.data.holding_out import counted, held_out_parts, shared_notes
 from gptgan_jax.errors import UserError
-from gptgan_jax.readers.documents import Columns, Table, read_lines, read_table
+from gptgan_jax.readers.documents import Columns, Table, read_documents, read_table
 from gptgan_jax.readers.files import FILE_FORMATS
 from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.sources.grammar_labels import LABELLINGS, label_ids
@@ -157,13 +157,13 @@ def _load_oracle(config: OracleData) -> Corpus:
 
 def _load_text(config: TextData) -> Corpus:
     if config.train is None:
-        raise UserError("data.train: no training text named; give a UTF-8 file or a glob, one document a line")
+        raise UserError("data.train: no training text named; give a UTF-8 file, a folder or a glob")
     splits = {}
     notes = []
     for which in SPLITS:
         pattern = getattr(config, which)
         if pattern is not None:
-            lines, blank = read_lines(f"data.{which}", pattern)
+            lines, blank = read_documents(f"data.{which}", pattern, config.document)
             splits[which] = Split(lines)
             notes += [f"data.{which}: {counted(blank, 'blank line')} skipped"] if blank else []
     return _complete(config, splits, (), notes)
@@ -193,10 +193,10 @@ def _load_hf(config: HfData) -> Corpus:
     return corpus if config.unlabelled is None else _with_unlabelled(config, corpus)
 
 
-def _read_table(config: HfData, which: str, name: str | None, columns: Columns) -> tuple[str, Table]:
+def _read_table(config: HfData, which: str, name: str | Sequence[str] | None, columns: Columns) -> tuple[str, Table]:
     """What is read, for messages, and the rows of a split."""
     of = "" if config.path in FILE_FORMATS else f" of {config.path}"
-    where = f"data.{which}: {name or 'train'}{of}"
+    where = f"data.{which}: {'train' if name is None else name if isinstance(name, str) else ', '.join(name)}{of}"
     rows = open_rows(where, config.path, config.name, name, which, config.streaming)
     return where, read_table(rows, columns, config.max_documents)
 

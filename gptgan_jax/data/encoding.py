@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gptgan_jax.data.config import PromptKeep
+from gptgan_jax.data.config import LongDocuments, PromptKeep
 from gptgan_jax.data.corpora import Split, counted
 from gptgan_jax.data.prompts import cut_note, cut_prompt
 from gptgan_jax.data.tokenizers import AnyTokenizer
@@ -63,6 +63,10 @@ class TokenisedSplit:
         empty_documents: documents without any token, which were left out.
         answers: the right answers to the prompts, as text, where the targets are others; see `Split`.
         asked: by a chat template, the text of each prompt without what is written around it, cut as its tokens are.
+        before: int32 [N], for a window that goes on a longer document the token before it, which is read in place of
+            BOS; -1 for a target that begins a document. None where none goes on.
+        cut_share: the share of all target tokens that was cut off.
+        split_documents: documents that were split into several windows.
     """
 
     targets: Ragged
@@ -78,6 +82,9 @@ class TokenisedSplit:
     prompt_keep: PromptKeep = "end"
     answers: tuple[str, ...] | None = None
     asked: tuple[str, ...] | None = None
+    before: np.ndarray | None = None
+    cut_share: float = 0.0
+    split_documents: int = 0
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -107,16 +114,27 @@ class TokenisedSplit:
         answers = None if self.answers is None else tuple(self.answers[i] for i in documents)
         asked = None if self.asked is None else tuple(self.asked[i] for i in documents)
         return dataclasses.replace(
-            self, targets=self.targets.subset(documents), prompts=prompts, labels=labels, answers=answers, asked=asked
+            self,
+            targets=self.targets.subset(documents),
+            prompts=prompts,
+            labels=labels,
+            answers=answers,
+            asked=asked,
+            before=None if self.before is None else self.before[documents],
         )
 
     def notes(self) -> tuple[str, ...]:
-        """One line for each of the four counts that is not zero."""
+        """One line for each of the counts that is not zero."""
         cut = cut_note(self.truncated_prompts, self.max_prompt_length, self.prompt_keep)
         lines = (
             (
                 self.truncated_targets,
-                f"{counted(self.truncated_targets, 'document')} cut off at {self.max_length} tokens",
+                f"{counted(self.truncated_targets, 'document')} cut off at {self.max_length} tokens, "
+                f"{self.cut_share:.1%} of all tokens lost",
+            ),
+            (
+                self.split_documents,
+                f"{counted(self.split_documents, 'document')} longer than {self.max_length} tokens split into windows",
             ),
             (self.truncated_prompts, cut),
             (self.unknown_tokens, counted(self.unknown_tokens, "unknown word")),
@@ -136,6 +154,7 @@ def encode_split(
     max_length: int,
     max_prompt_length: int = 1,
     prompt_keep: PromptKeep = "end",
+    long_documents: LongDocuments = "cut",
 ) -> TokenisedSplit:
     """Encodes the documents of a split, ends each (where the vocabulary has an end of text) and cuts it to length.
 
@@ -145,6 +164,8 @@ def encode_split(
         max_length: longest target in tokens, its end included, at least 1.
         max_prompt_length: longest prompt in tokens, BOS not included.
         prompt_keep: what is kept of a longer one.
+        long_documents: whether the rest of a longer target is lost, or makes further ones: windows in which each of its
+            tokens stands once. What answers a prompt or has a label is cut.
 
     Raises:
         UserError: as `prompts.cut_prompt` does.
@@ -153,14 +174,23 @@ def encode_split(
     targets, prompts = _RaggedBuilder(), _RaggedBuilder()
     kept: list[int] = []
     asked: list[str] = []
-    truncated_targets = truncated_prompts = unknown = 0
+    before: list[int] = []
+    splits = long_documents == "split" and split.prompts is None and split.labels is None and split.tokens is None
+    truncated_targets = truncated_prompts = unknown = cut_tokens = split_documents = 0
     for first, encoded, encoded_prompts in _encoded_chunks(split, tokenizer):
         for i, (ids, prompt) in enumerate(zip(encoded, encoded_prompts, strict=True), first):
             if not ids:
                 continue
             kept.append(i)
             unknown += ids.count(unk) + prompt.count(unk) if unk is not None else 0
+            if splits:
+                split_documents += len(ids) > max_length
+                for start in range(0, len(ids), max_length):
+                    targets.add(ids[start : start + max_length])
+                    before.append(ids[start - 1] if start else -1)
+                continue
             truncated_targets += len(ids) > max_length
+            cut_tokens += max(len(ids) - max_length, 0)
             targets.add(ids[:max_length])
             if split.prompts is None:
                 continue
@@ -168,8 +198,9 @@ def encode_split(
             truncated_prompts += read.cut
             prompts.add(read.ids)
             asked.append(read.text)
+    ragged = targets.built()
     return TokenisedSplit(
-        targets=targets.built(),
+        targets=ragged,
         prompts=None if split.prompts is None else prompts.built(),
         labels=None if split.labels is None else np.asarray(split.labels, np.int32)[kept],
         vocabulary=tokenizer.vocabulary,
@@ -182,6 +213,9 @@ def encode_split(
         prompt_keep=prompt_keep,
         answers=None if split.answers is None else tuple(split.answers[i] for i in kept),
         asked=tuple(asked) if asked and getattr(tokenizer, "chat_template", None) is not None else None,
+        before=np.array(before, np.int32) if split_documents else None,
+        cut_share=cut_tokens / max(cut_tokens + len(ragged.tokens), 1),
+        split_documents=split_documents,
     )
 
 

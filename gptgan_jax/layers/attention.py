@@ -55,8 +55,14 @@ def causal_mask(filled: Array, length: int) -> Array:
 
 
 def mask_of(tokens_BT: Array, causal: bool) -> Array:
-    """What the tokens of whole texts see of each other: bool [B, T] -> bool [B, T, T]."""
+    """What the tokens of whole texts see of each other: bool [B, T] -> bool [B, T, T].
+
+    Of segments, int32 [B, T] (see `types.Packed`), each sees its own alone.
+    """
     length = tokens_BT.shape[1]
+    if tokens_BT.dtype != bool:
+        same = tokens_BT[:, :, None] == tokens_BT[:, None, :]
+        return jnp.tril(same) if causal else same
     if causal:
         return causal_mask(tokens_BT, length)
     return jnp.broadcast_to(tokens_BT[:, None, :], (*tokens_BT.shape, length))
@@ -74,7 +80,8 @@ def flash_attend(
     Args:
         queries_BTKGE, keys_BKTE, values_BKTE: of all tokens.
         tokens_BT: bool, which of them are no padding; in each row they are neighbours. What padding attends to is
-            another than in `attend`.
+            another than in `attend`. Or int32, the segments of packed rows: cuDNN's kernel has none, and there `attend`
+            takes its place.
         causal: whether a token sees only those before it, and itself.
 
     Returns:
@@ -84,7 +91,7 @@ def flash_attend(
     if queries_BTKGE.shape[1] < BLOCK:
         return _in_full(*arrays, causal=causal)
     kernels = {"tpu": partial(splash, causal=causal)}
-    if _cudnn_takes(queries_BTKGE.shape[-1]):  # to trace this kernel takes such a GPU
+    if tokens_BT.dtype == bool and _cudnn_takes(queries_BTKGE.shape[-1]):  # to trace this kernel takes such a GPU
         kernels["cuda"] = partial(cudnn, causal=causal)
 
     def of_a_device(*parts: Array) -> Array:

@@ -159,7 +159,14 @@ class Dropout(nn.Module):
 
 
 def positions_of(mask: Array) -> Array:
-    """Position of each token among the tokens that count: bool [B, S] -> int32 [B, S]; 0 before the first."""
+    """Position of each token among the tokens that count: bool [B, S] -> int32 [B, S]; 0 before the first.
+
+    Of segments, int32 [B, S] (see `types.Packed`), the position within each.
+    """
+    if mask.dtype != bool:
+        places = jnp.broadcast_to(jnp.arange(mask.shape[-1], dtype=jnp.int32), mask.shape)
+        begins = jnp.diff(mask, axis=-1, prepend=mask[..., :1]) != 0
+        return places - jax.lax.cummax(jnp.where(begins, places, 0), axis=mask.ndim - 1)
     return jnp.maximum(jnp.cumsum(mask.astype(jnp.int32), axis=-1) - 1, 0)
 
 

@@ -17,7 +17,7 @@ from gptgan_jax.layers.lora import only_learning
 from gptgan_jax.models.lstm import LstmCache, LstmConfig, LstmNetwork
 from gptgan_jax.models.transformer import Cache, Trunk
 from gptgan_jax.models.transformer_config import TransformerConfig
-from gptgan_jax.types import Array, Batch, Params, PyTree, Vocabulary
+from gptgan_jax.types import Array, Batch, Packed, Params, PyTree, Vocabulary
 
 GeneratorConfig = Annotated[TransformerConfig | LstmConfig, Field(discriminator="kind")]
 
@@ -102,20 +102,20 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
     def logits(params: Params, batch: Batch, dropout_key: Array | None = None) -> Array:
         _check_length(batch.prompt.shape[1], batch.target.shape[1])
         rngs = None if dropout_key is None else {"dropout": dropout_key}
-        arguments = (batch.prompt, batch.prompt_mask, batch.target)
+        arguments = (batch.prompt, batch.prompt_mask, batch.target, batch.packed)
         return module.apply({"params": only_learning(params, config.lora)}, *arguments, rngs=rngs)
 
     def weighted_nats(params: Params, batch: Batch, weights: Array, dropout_key: Array | None = None) -> Array:
         _check_length(batch.prompt.shape[1], batch.target.shape[1])
         rngs = None if dropout_key is None else {"dropout": dropout_key}
-        arguments = batch.prompt, batch.prompt_mask, batch.target, weights
+        arguments = batch.prompt, batch.prompt_mask, batch.target, weights, batch.packed
         learning = {"params": only_learning(params, config.lora)}
         nats: Any = module.apply(learning, *arguments, method="weighted_nats", rngs=rngs)
         return nats
 
     def hidden(params: Params, batch: Batch) -> Array:
         _check_length(batch.prompt.shape[1], batch.target.shape[1])
-        arguments = (batch.prompt, batch.prompt_mask, batch.target)
+        arguments = (batch.prompt, batch.prompt_mask, batch.target, batch.packed)
         states: Any = module.apply({"params": params}, *arguments, method="hidden")
         return states
 
@@ -156,14 +156,20 @@ class _TransformerGenerator(nn.Module):
         if not self.config.tied_embeddings:
             self.head = OutputHead(self.vocabulary.size, dtype=self.config.dtype)
 
-    def __call__(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
-        return self._logits(self.hidden(prompt, prompt_mask, target))
+    def __call__(self, prompt: Array, prompt_mask: Array, target: Array, packed: Packed | None = None) -> Array:
+        return self._logits(self.hidden(prompt, prompt_mask, target, packed))
 
-    def weighted_nats(self, prompt: Array, prompt_mask: Array, target: Array, weights: Array) -> Array:
+    def weighted_nats(
+        self, prompt: Array, prompt_mask: Array, target: Array, weights: Array, packed: Packed | None = None
+    ) -> Array:
         head = self.trunk.embedding if self.config.tied_embeddings else self.head
-        return head.weighted_nats(self.hidden(prompt, prompt_mask, target), target, weights)
+        return head.weighted_nats(self.hidden(prompt, prompt_mask, target, packed), target, weights)
 
-    def hidden(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
+    def hidden(self, prompt: Array, prompt_mask: Array, target: Array, packed: Packed | None = None) -> Array:
+        if packed is not None:
+            if self.config.encoder_layers:
+                raise ValueError("packed rows have no prompts for an encoder")
+            return self.trunk(packed.inputs, packed.segments)
         prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
         inputs = jnp.concatenate([prefix, target[:, :-1]], axis=1)
         # Padding after EOS stays attendable: it lies in the future of every token that counts.
@@ -198,13 +204,17 @@ class _LstmGenerator(nn.Module):
     def setup(self) -> None:
         self.network = LstmNetwork(self.config, self.vocabulary.size)
 
-    def __call__(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
-        return self.network.head(self.hidden(prompt, prompt_mask, target))
+    def __call__(self, prompt: Array, prompt_mask: Array, target: Array, packed: Packed | None = None) -> Array:
+        return self.network.head(self.hidden(prompt, prompt_mask, target, packed))
 
-    def weighted_nats(self, prompt: Array, prompt_mask: Array, target: Array, weights: Array) -> Array:
-        return self.network.head.weighted_nats(self.hidden(prompt, prompt_mask, target), target, weights)
+    def weighted_nats(
+        self, prompt: Array, prompt_mask: Array, target: Array, weights: Array, packed: Packed | None = None
+    ) -> Array:
+        return self.network.head.weighted_nats(self.hidden(prompt, prompt_mask, target, packed), target, weights)
 
-    def hidden(self, prompt: Array, prompt_mask: Array, target: Array) -> Array:
+    def hidden(self, prompt: Array, prompt_mask: Array, target: Array, packed: Packed | None = None) -> Array:
+        if packed is not None:
+            raise ValueError("an LSTM reads a text a row: packed rows need a Transformer")
         prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)
         inputs = jnp.concatenate([prefix, target[:, :-1]], axis=1)
         mask = jnp.concatenate([prefix_mask, jnp.ones_like(target[:, :-1], dtype=bool)], axis=1)

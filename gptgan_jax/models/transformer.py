@@ -290,7 +290,10 @@ class Trunk(nn.Module):
     def __call__(
         self, tokens: Array, mask: Array, context: Array | None = None, context_mask: Array | None = None
     ) -> Array:
-        """Causal hidden states of whole texts: int32 [B, T], bool [B, T] -> [B, T, D]."""
+        """Causal hidden states of whole texts: int32 [B, T], bool [B, T] -> [B, T, D].
+
+        The mask of packed rows is their segments, int32 [B, T].
+        """
         return self.read(self.embedding(tokens), mask, context, context_mask)
 
     def read(self, x: Array, mask: Array, context: Array | None = None, context_mask: Array | None = None) -> Array:

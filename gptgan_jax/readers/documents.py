@@ -1,20 +1,79 @@
 """Reads documents from text files and from rows. Whatever is wrong with them is a UserError."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.readers.cells import as_label, as_text, label_order, shown
 from gptgan_jax.readers.conversations import answered, asked, is_conversation, joined, turns_from
-from gptgan_jax.readers.files import matching_files, utf8_lines
+from gptgan_jax.readers.files import format_of, matching_files, utf8_lines
 from gptgan_jax.readers.row_files import Place
 from gptgan_jax.readers.row_sources import Rows
 from gptgan_jax.tokenization.chat_templates import Prompt, turns_of
 
+Document = Literal["line", "paragraph", "file"]
 
-def read_lines(where: str, pattern: str) -> tuple[list[str], int]:
+
+def read_documents(where: str, pattern: str | Sequence[str], document: Document) -> tuple[list[str], int]:
+    """The documents of text files, as `stream_documents` gives them.
+
+    Returns:
+        (documents, number of blank lines skipped; 0 for paragraphs and files, whose blank lines are theirs).
+
+    Raises:
+        UserError: as `stream_documents` does, and where there is no document.
+    """
+    if document == "line":
+        return read_lines(where, pattern)
+    documents = list(stream_documents(where, pattern, document))
+    if not documents:
+        raise UserError(f"{where}: {_named(pattern)} holds nothing but blank lines; it should hold text")
+    return documents, 0
+
+
+def stream_documents(where: str, pattern: str | Sequence[str], document: Document) -> Iterator[str]:
+    """The documents of text files, one after another; those without anything but white space are left out.
+
+    A line is without the white space around it. A paragraph is what stands between blank lines, a file all of it; both
+    keep their line feeds, and what their lines begin with, but for blank lines at their ends and the last line feed.
+
+    Raises:
+        UserError: no such file, one of rows, not readable, or not UTF-8 (with line and byte).
+    """
+    for path in matching_files(where, pattern):
+        if form := format_of(path):
+            raise UserError(
+                f"{where}: {path} holds rows ({form}), not text; set data.kind hf, with data.text_column for the column"
+            )
+        if document == "line":
+            yield from filter(None, map(str.strip, utf8_lines(path)))
+            continue
+        lines: list[str] = []
+        for line in (*utf8_lines(path), None) if document == "paragraph" else ():
+            if line is not None and line.strip():
+                lines.append(line)
+            elif lines:
+                yield "".join(lines).rstrip("\n")
+                lines = []
+        if document == "file":
+            text = "".join(utf8_lines(path))
+            if text.strip():
+                yield _without_blank_ends(text)
+
+
+def _without_blank_ends(text: str) -> str:
+    """Without the blank lines at both ends; the first line keeps its indentation."""
+    body = text.rstrip()
+    return body[body.rfind("\n", 0, len(body) - len(body.lstrip())) + 1 :]
+
+
+def _named(pattern: str | Sequence[str]) -> str:
+    return pattern if isinstance(pattern, str) else ", ".join(pattern)
+
+
+def read_lines(where: str, pattern: str | Sequence[str]) -> tuple[list[str], int]:
     """The lines of a UTF-8 file, or of all files that match a glob in alphabetical order.
 
     Args:
@@ -36,7 +95,7 @@ def read_lines(where: str, pattern: str) -> tuple[list[str], int]:
             else:
                 blank += 1
     if not documents:
-        raise UserError(f"{where}: {pattern} is empty; it should hold one document a line")
+        raise UserError(f"{where}: {_named(pattern)} is empty; it should hold one document a line")
     return documents, blank
 
 

@@ -3,10 +3,11 @@
 import bz2
 import glob
 import gzip
+import io
 import lzma
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, Literal
 
@@ -26,7 +27,7 @@ FILE_SUFFIXES: dict[str, RowFormat] = {
     ".tab": "tsv",
     ".parquet": "parquet",
 }
-COMPRESSED = (".gz", ".bz2", ".xz")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 # What a compressed file that is cut off or damaged raises, besides an OSError.
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError)
 
@@ -39,13 +40,24 @@ def format_of(file: str | os.PathLike[str]) -> RowFormat | None:
     return FILE_SUFFIXES.get(os.path.splitext(name)[1])
 
 
-def matching_files(where: str, pattern: str) -> list[str]:
-    """The file of that name, or else the files that match it as a glob, sorted. Raises UserError for none."""
+def matching_files(where: str, pattern: str | Sequence[str]) -> list[str]:
+    """The files of a name: the file itself, all in a folder and the folders in it, or those that match it as a glob.
+
+    Each in alphabetical order; of several names, one after another. What begins with a dot is left out of folders.
+
+    Raises:
+        UserError: for a name without any file.
+    """
+    if not isinstance(pattern, str):
+        return [file for one in pattern for file in matching_files(where, one)]
     pattern = os.path.expanduser(pattern)
     if os.path.isfile(pattern):
         return [pattern]
     if os.path.isdir(pattern):
-        raise UserError(f"{where}: {pattern} is a folder; name a file or a glob such as {pattern.rstrip('/')}/*")
+        files = sorted(path for path in glob.glob(f"{glob.escape(pattern)}/**", recursive=True) if os.path.isfile(path))
+        if not files:
+            raise UserError(f"{where}: no file in the folder {pattern}")
+        return files
     files = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
     if not files and glob.has_magic(pattern):
         raise UserError(f"{where}: no file matches {pattern}")
@@ -92,8 +104,17 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
             yield bz2.BZ2File(file)
         elif begin.startswith(b"\xfd7zXZ\x00"):
             yield lzma.LZMAFile(file)  # noqa: SIM115
+        elif begin.startswith(b"\x28\xb5\x2f\xfd"):
+            yield _unpacked_zst(file)
         else:
             yield file
+
+
+def _unpacked_zst(file: IO[bytes]) -> IO[bytes]:
+    """Through Arrow, which `datasets` brings; Python has it from 3.14 on."""
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(file, "r"), "zstd"))
 
 
 def _remote(address: str) -> Any:

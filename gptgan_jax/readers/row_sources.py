@@ -84,7 +84,9 @@ def _first(rows: Iterator[Row], most: int | None) -> Iterator[Row]:
             return
 
 
-def open_rows(where: str, path: str, name: str | None, split: str | None, which: str, streaming: bool) -> Rows:
+def open_rows(
+    where: str, path: str, name: str | None, split: str | Sequence[str] | None, which: str, streaming: bool
+) -> Rows:
     """The rows of files, or of a data set.
 
     Files of json, csv and tsv are read here, with cells as they are written, also those that a data set is made of.
@@ -94,7 +96,7 @@ def open_rows(where: str, path: str, name: str | None, split: str | None, which:
         where: see above.
         path: a hub name, a local folder, or json, csv, tsv or parquet; of files with a known ending, that says more.
         name: subset of a hub set.
-        split: the split, None for train; of files a name, a glob or an address.
+        split: the split, None for train; of files a name, a folder, a glob or an address, or several names.
         which: train, valid or test, whose key of the config a message is about.
         streaming: read rows as they come instead of preparing the whole set first.
 
@@ -105,8 +107,9 @@ def open_rows(where: str, path: str, name: str | None, split: str | None, which:
     if path in FILE_FORMATS:
         if split is None:
             raise UserError(f"data.{which}: no {path} file named; give a file or a glob")
-        remote = "://" in split
-        files = [split] if remote else matching_files(f"data.{which}", split)
+        names = [split] if isinstance(split, str) else split
+        remote = any("://" in one for one in names)
+        files = list(names) if remote else matching_files(f"data.{which}", split)
         forms = {_format(file, path) for file in files}
         if "parquet" not in forms:
             return _file_rows(where, [(file, _format(file, path)) for file in files], remote and not streaming)
@@ -114,6 +117,8 @@ def open_rows(where: str, path: str, name: str | None, split: str | None, which:
             raise UserError(f"data.{which}: {split} names parquet files and others; name one kind")
         source = {"path": "parquet", "data_files": {"train": files}, "split": "train", "streaming": streaming}
         return _loaded(where, path, source)
+    if split is not None and not isinstance(split, str):
+        raise UserError(f"data.{which}: a list of files needs data.path json, csv, tsv or parquet; {path} has splits")
     check_not_a_builder("data.path", path)
     if os.path.isdir(path):
         check_folder(where, path)

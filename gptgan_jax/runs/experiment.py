@@ -12,6 +12,7 @@ from gptgan_jax.config import Config
 from gptgan_jax.config.files import difference
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.encoding import TokenisedSplit, encode_split
+from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.data.prompts import encode_prompts
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
@@ -33,6 +34,8 @@ from gptgan_jax.runs.trained import build_networks, example_batch, generator_sha
 from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.types import Batch, Params
 
+# The share of a split's tokens above which it is an alarm that they are cut off.
+MUCH_CUT = 0.05
 # What two generators may differ in and still have the same parameters.
 FREE_OF_NETWORK = ("dropout", "dtype", "attention", "remat", "lora")
 
@@ -99,19 +102,28 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
     if config.conditional:
         tokenizer = for_prompts(config, tokenizer)
 
+    alarms: list[str] = []
+
     def encoded(name: str, split: Split) -> TokenisedSplit:
         data = config.data
-        result = encode_split(split, tokenizer, data.max_length, data.max_prompt_length, data.prompt_keep)
+        lengths = data.max_length, data.max_prompt_length
+        result = encode_split(split, tokenizer, *lengths, data.prompt_keep, data.long_documents or "split")
         if not len(result):
             raise UserError(
                 f"data.{name}: the tokenizer finds no token in any of its {len(split)} texts; change one of them"
             )
         notes.extend(f"{name}: {note}" for note in result.notes())
+        if result.cut_share > MUCH_CUT:
+            split_them = "" if config.conditional or config.labelled else " or set data.long_documents to split,"
+            alarms.append(
+                f"{ALARM}{name}: {result.cut_share:.0%} of its tokens are cut off and lost at data.max_length "
+                f"{data.max_length};{split_them} raise that (and max_positions)"
+            )
         return result
 
     train, valid = encoded("train", corpus.train), encoded("valid", corpus.valid)
     test = valid if corpus.test is None else encoded("test", corpus.test)
-    notes[:0] = text_alarms(fitted, corpus, tokenizer, train, [valid, test])
+    notes[:0] = alarms + text_alarms(fitted, corpus, tokenizer, train, [valid, test])
     _check_labels(config, train, valid, corpus.classes, tokenizer)
     generator, discriminator = build_networks(config, tokenizer.vocabulary, corpus.classes)
     return Experiment(config, corpus, tokenizer, train, valid, test, generator, discriminator, tuple(notes), start)

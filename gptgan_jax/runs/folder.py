@@ -11,7 +11,7 @@ from etils import epath
 
 from gptgan_jax.checkpoints.atomic_save import START
 from gptgan_jax.config import Config
-from gptgan_jax.config.files import difference, load_config, to_yaml
+from gptgan_jax.config.files import difference, load_config, read_yaml, to_yaml
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.atomic_files import write_whole
@@ -67,7 +67,9 @@ class RunFolder:
         if not self._exists():
             self._check_checkpoints(config)
             return False
-        changes = [line for line in difference(self.read_config(), config) if not line.startswith(FREE_KEYS)]
+        # Whether that key makes a difference is seen when the text is read (`held_out.check_same_text`).
+        free = (*FREE_KEYS, "data.long_documents: cut -> None")
+        changes = [line for line in difference(self.read_config(), config) if not line.startswith(free)]
         if changes:
             shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
             raise UserError(f"{self.path} holds a run of another config ({shown}); choose another --name or remove it")
@@ -140,7 +142,9 @@ class RunFolder:
         """
         if not os.path.isfile(self.config_file):  # unlike Path.is_file, not of a name that is too long
             raise UserError(f"{self.path} is no run folder: it has no config.yaml; give one that `gptgan train` made")
-        return load_config(self.config_file, run_code=False)
+        # Versions before 0.2 cut long documents, and had no key that says so.
+        earlier = "long_documents" not in (read_yaml(self.config_file).get("data") or {})
+        return load_config(self.config_file, ["--data.long_documents", "cut"] if earlier else [], run_code=False)
 
     def read_classes(self) -> tuple[str, ...]:
         """The names of the run's labels; empty where its text has none.

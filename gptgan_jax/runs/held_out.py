@@ -80,6 +80,8 @@ def save_held_out(folder: Path, text: HeldOutText) -> None:
                 arrays |= {f"{name}_{part}_tokens": ragged.tokens, f"{name}_{part}_offsets": ragged.offsets}
         if split.labels is not None:
             arrays[f"{name}_labels"] = split.labels
+        if split.before is not None:
+            arrays[f"{name}_before"] = split.before
         if split.answers is not None:
             arrays[f"{name}_answers"] = np.frombuffer(json.dumps(split.answers).encode(), np.uint8)
         if split.asked is not None:
@@ -119,6 +121,7 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
                 targets=Ragged(arrays[f"{name}_target_tokens"], arrays[f"{name}_target_offsets"]),
                 prompts=Ragged(arrays[prompts], arrays[f"{name}_prompt_offsets"]) if prompts in arrays else None,
                 labels=arrays.get(f"{name}_labels"),
+                before=arrays.get(f"{name}_before"),
                 vocabulary=vocabulary,
                 max_length=facts["max_length"],
                 max_prompt_length=facts["max_prompt_length"],
@@ -154,7 +157,8 @@ def check_same_text(folder: Path, experiment: Experiment) -> None:
     if kept.fingerprint != _fingerprint(experiment.train, experiment.valid):
         raise UserError(
             f"the text behind data.train or data.valid has changed since {folder} began; "
-            "bring the old text back, or choose another --name"
+            "bring the old text back, or choose another --name (a run that a version before 0.2 began goes on with "
+            "--data.long_documents cut)"
         )
 
 
@@ -190,6 +194,7 @@ def _fingerprint(*splits: TokenisedSplit) -> str:
         for ragged in (split.targets, split.prompts):
             if ragged is not None:
                 digest.update(ragged.tokens.tobytes() + ragged.offsets.tobytes())
-        if split.labels is not None:
-            digest.update(split.labels.tobytes())
+        for more in (split.labels, split.before):
+            if more is not None:
+                digest.update(more.tobytes())
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.data.labelled_batches import labelled_batch_at
 from gptgan_jax.data.length_buckets import bucketed_batch_at
+from gptgan_jax.data.packing import packed_batch_at
 from gptgan_jax.generation.batch_sizes import rows_at_once
 from gptgan_jax.generation.pace import paused
 from gptgan_jax.metrics.class_scores import Told
@@ -108,7 +109,9 @@ class PhaseRun:
         """Makes the steps from the state's to the phase's last."""
         run = self.run
         start = int(state.step)
-        tokens = round(self.rows * len(run.experiment.train.targets.tokens) / len(run.experiment.train))
+        packed = run.packed if self.phase in LIKELIHOOD else None
+        rows = len(run.experiment.train) if packed is None else len(packed)
+        tokens = round(self.rows * len(run.experiment.train.targets.tokens) / rows)
         pending: tuple[int, Metrics] | None = None
         watch = Stopwatch(run.folder.path, self.phase, resumed=start > self.first, active=run.is_main)
         batches = self.batches(start)
@@ -202,8 +205,11 @@ class PhaseRun:
         share = run.placement.share(self.rows)
         labelled = run.config.objective.classification.labelled_share
         buckets = run.config.likelihood.length_buckets
+        packed = run.packed if self.phase in LIKELIHOOD else None
 
         def make(position: int) -> Batch:
+            if packed is not None:
+                return packed_batch_at(packed, seed, position, self.rows, *share)
             place = run.experiment.train, seed, position, self.rows
             if labelled is not None and self.phase in JUDGING:
                 return labelled_batch_at(*place, labelled, *share)

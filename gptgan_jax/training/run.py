@@ -18,6 +18,7 @@ from gptgan_jax.checkpoints.manager import Checkpoints, state_bytes
 from gptgan_jax.checkpoints.steps import absolute
 from gptgan_jax.config import LIKELIHOOD, PHASES, Phase
 from gptgan_jax.config.estimators import build_estimator
+from gptgan_jax.data.packing import PackedSplit, packed_split
 from gptgan_jax.distributed.hosts import is_main
 from gptgan_jax.errors import UserError
 from gptgan_jax.estimators.families import PolicyGradient
@@ -72,6 +73,20 @@ class Run:
         self.prompts = shown.first_prompts(len(shown))
         self.prompt_texts = shown.prompt_texts(experiment.tokenizer) if experiment.conditional else []
         self.task = self._task() if evaluation.choose_by == "task" else None
+
+    @functools.cached_property
+    def packed(self) -> PackedSplit | None:
+        """The training text of likelihood training in packed rows; None where a row is a text."""
+        packing = self.config.likelihood.packing
+        if packing == "none":
+            return None
+        rows = packed_split(self.experiment.train, packing, self.config.data.attend_across)
+        texts = len(self.experiment.train)
+        self.say(
+            f"likelihood training on {len(rows):,} packed rows of {texts:,} texts ({packing}); the discriminator is "
+            "trained on a text a row"
+        )
+        return rows
 
     # ---- the phases' places on the axis of global steps
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptgan_jax.data import batches
+from gptgan_jax.data import batches, encoding
 from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
 from gptgan_jax.data.corpora import Corpus, Split
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit, encode_split, unconditional_split
@@ -100,7 +100,7 @@ def test_unknown_words_and_empty_documents_are_counted_and_labels_stay_with_thei
     assert split.prompts is not None
     assert [p.tolist() for p in split.prompts] == [[UNK], TOKENIZER.encode("w2 w3")]
     assert split.notes() == (
-        "1 document cut off at 3 tokens",
+        "1 document cut off at 3 tokens, 25.0% of all tokens lost",
         "1 prompt cut to the last 2 tokens",
         "2 unknown words",
         "2 documents without any token left out",
@@ -109,7 +109,7 @@ def test_unknown_words_and_empty_documents_are_counted_and_labels_stay_with_thei
 
 
 def test_more_documents_than_are_encoded_at_once_stay_in_order() -> None:
-    texts = [f"w{i % 50} w{i % 7}" for i in range(2 * batches.ENCODE_AT_ONCE + 3)]
+    texts = [f"w{i % 50} w{i % 7}" for i in range(2 * encoding.ENCODE_AT_ONCE + 3)]
     split = encode_split(Split(texts, texts[::-1]), TOKENIZER, 9, 9)
     assert split.prompts is not None
     assert [TOKENIZER.decode(ids) for ids in split.targets] == texts

@@ -70,12 +70,19 @@ a kernel in float32       | --generator.attention flash  | generator: attention 
 a kernel's second slope   | --discriminator.kind transformer --discriminator.attention flash --discriminator.dtype bfloat16 --objective.r1_weight 1 | objective.r1_weight needs second derivatives, which the kernels of discriminator.attention flash do not have: set discriminator.attention to dense, or the weight to 0
 a kernel under pmap       | --generator.attention flash --generator.dtype bfloat16 --generator.head_width 8 --mesh.backend pmap | mesh.backend pmap splits no kernel where a run is validated: set generator.attention to dense, or mesh.backend to jit
 no phase at all           | --likelihood.steps 0 --warmup.steps 0 --adversarial.steps 0 | likelihood.steps and adversarial.steps are both 0
+packed rows of an LSTM    | --likelihood.packing best_fit --generator.kind lstm | should be a decoder-only transformer; set likelihood.packing to none
+packed rows with prompts  | --data.kind grammar --data.task answer --likelihood.packing concatenate | it needs text without prompts
+packed rows in buckets    | --likelihood.packing best_fit --likelihood.length_buckets 2 | set one of them alone
+rows that see each other  | --data.attend_across true | data.attend_across is for packed rows: set likelihood.packing, or drop it
+windows of answers        | --data.kind grammar --data.task answer --data.long_documents split | a window of an answer answers nothing; set it to cut
+a glob without quotes     | --data.train one.txt tiny.yaml | unexpected argument 'tiny.yaml': overrides are written --key.path value; of a glob the shell makes many names
+rows as text              | --data.train rows.json   | rows.json holds rows (json), not text; set data.kind hf
 a judge unlike the writer | --discriminator.kind transformer --discriminator.from_generator true --discriminator.layers 3 | discriminator.layers is 3, generator.layers is 1; drop the first
 a judge from an LSTM      | --discriminator.kind transformer --discriminator.from_generator 1 --generator.kind lstm | decoder-only
 another vocabulary        | --vocab_size 999         | vocab_size 999: the tokenizer has 18 tokens
 missing text              | --data.train no.txt      | /no.txt
 a glob without match      | --data.train no*.txt     | data.train: no file matches /
-a folder as text          | --data.train .           | is a folder; name a file or a glob
+a folder of other files   | --data.train runs        | line 1: not UTF-8 (byte
 empty text                | --data.train void.txt    | /void.txt is empty; it should hold one document a line
 blank text                | --data.train blank.txt   | /blank.txt is empty
 text that is not UTF-8    | --data.train latin.txt   | latin.txt, line 3: not UTF-8 (byte 0xe9 at position 4)
@@ -420,7 +427,7 @@ samples of nothing        | evaluate --samples void.txt --references r.txt | --s
 samples of blank lines    | evaluate --samples blank.txt --references r.txt | --samples: blank.txt is empty
 samples in no UTF         | evaluate --samples latin.txt --references r.txt | latin.txt, line 3: not UTF-8
 a picture as samples      | evaluate --samples png.txt --references r.txt | png.txt, line 1: not UTF-8
-a folder as samples       | evaluate --samples runs --references r.txt | --samples: runs is a folder
+a folder as samples       | evaluate --samples runs --references r.txt | line 1: not UTF-8 (byte
 one sample                | evaluate --samples one.txt --references r.txt | --samples: one.txt has 1 text; at least 2 are needed
 one reference             | evaluate --samples s.txt --references one.txt | --references: one.txt has 1 text; at least 6 are needed
 references missing        | evaluate --samples s.txt --references no.txt | --references: no such file: no.txt

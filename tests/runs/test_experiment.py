@@ -9,6 +9,7 @@ import pytest
 from tiny import tiny_config, tiny_experiment
 
 from gptgan_jax.data.config import HfData
+from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.data.tokenizers import load_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.experiment import load_experiment
@@ -39,11 +40,20 @@ def test_a_word_of_held_out_text_alone_is_unknown_and_counted(tmp_path: Path) ->
     assert "valid: 2 unknown words" in experiment.notes
 
 
-def test_what_is_longer_than_the_model_is_cut_off_with_a_count(tmp_path: Path) -> None:
+def test_what_is_longer_than_the_model_is_split_with_a_count_or_cut_off_with_an_alarm(tmp_path: Path) -> None:
     experiment, _ = tiny_experiment(tmp_path, {"data.max_length": 3})
-    longer = sum(len(text.split()) + 1 > 3 for text in experiment.corpus.train.texts)
+    lengths = [len(text.split()) + 1 for text in experiment.corpus.train.texts]
+    longer = sum(length > 3 for length in lengths)
     assert longer > 1
-    assert f"train: {longer} documents cut off at 3 tokens" in experiment.notes
+    assert f"train: {longer} documents longer than 3 tokens split into windows" in experiment.notes
+    assert len(experiment.train) == sum(-(-length // 3) for length in lengths)
+    assert len(experiment.train.targets.tokens) == sum(lengths)
+    assert not any(note.startswith(ALARM) for note in experiment.notes)
+
+    cut, _ = tiny_experiment(tmp_path, {"data.max_length": 3, "data.long_documents": "cut"})
+    lost = sum(max(length - 3, 0) for length in lengths) / sum(lengths)
+    assert f"train: {longer} documents cut off at 3 tokens, {lost:.1%} of all tokens lost" in cut.notes
+    assert any(note.startswith(f"{ALARM}train: {lost:.0%} of its tokens are cut off") for note in cut.notes)
 
 
 def test_the_tokenizer_of_an_earlier_run_is_kept(tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+"""Packed rows: several documents side by side in a row, so that no row of a batch is padding.
+
+`concatenate` puts documents one after another in their order and cuts that into rows (GPT-2, Radford et al. 2019);
+`best_fit` puts whole documents into as few rows as best-fit decreasing finds (Ding et al. 2024, arXiv:2404.10830).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gptgan_jax.data.batches import documents_at, own_rows
+from gptgan_jax.data.config import Packing
+from gptgan_jax.data.encoding import Ragged, TokenisedSplit
+from gptgan_jax.types import Batch, Packed, Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class PackedSplit:
+    """The documents of a split in packed rows, R of them.
+
+    Attributes:
+        targets: the documents, or the parts of long ones, in the order of the rows.
+        before: int32 [N], the token before each that goes on a document, -1 for one that begins; None: all begin.
+        first: int64 [R + 1]; row r holds the tokens from first[r] to first[r + 1].
+        contiguous: whether a part that goes on a document stands right behind the part before it.
+        vocabulary: of the ids.
+        max_length: tokens of a row, T.
+        attend_across: whether documents of a row see each other; positions then count through the whole row.
+    """
+
+    targets: Ragged
+    before: np.ndarray | None
+    first: np.ndarray
+    contiguous: bool
+    vocabulary: Vocabulary
+    max_length: int
+    attend_across: bool
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+
+def packed_split(split: TokenisedSplit, packing: Packing, attend_across: bool) -> PackedSplit:
+    """The rows of a split.
+
+    Args:
+        split: without prompts; none of its targets is longer than `max_length`.
+        packing: "concatenate" or "best_fit".
+        attend_across: see `PackedSplit`.
+
+    Raises:
+        ValueError: for a split with prompts, or no such packing.
+    """
+    if split.prompts is not None:
+        raise ValueError("texts that answer prompts are not packed")
+    targets, before, length = split.targets, split.before, split.max_length
+    match packing:
+        case "concatenate":
+            first = np.append(np.arange(0, len(targets.tokens), length, dtype=np.int64), len(targets.tokens))
+        case "best_fit":
+            order, counts = best_fit(np.diff(targets.offsets), length)
+            targets, before = targets.subset(order), None if before is None else before[order]
+            first = targets.offsets[np.concatenate([[0], np.cumsum(counts)])]
+        case _:
+            raise ValueError(f"no packing {packing!r}")
+    return PackedSplit(targets, before, first, packing == "concatenate", split.vocabulary, length, attend_across)
+
+
+def best_fit(lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Best-fit decreasing: each item, the longest first, into the fullest row that still has room for it.
+
+    Args:
+        lengths: int [N], each from 1 to `size`.
+        size: of a row.
+
+    Returns:
+        (order int64 [N], the items row by row; counts int64 [R], the items of each row).
+    """
+    row_of = np.empty(len(lengths), np.int64)
+    rows_with = [[] for _ in range(size + 1)]  # type: list[list[int]]  # by the room that is left in them
+    rooms = rows = 0  # bit r of `rooms` is set where some row has room r
+    for item in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[item])
+        fitting = rooms >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1
+            row = rows_with[room].pop()
+            if not rows_with[room]:
+                rooms &= ~(1 << room)
+        else:
+            room, row = size, rows
+            rows += 1
+        row_of[item] = row
+        if room > length:
+            rows_with[room - length].append(row)
+            rooms |= 1 << (room - length)
+    return np.argsort(row_of, kind="stable"), np.bincount(row_of, minlength=rows)
+
+
+def packed_batch_at(
+    split: PackedSplit, seed: int, position: int, batch_size: int, process_index: int = 0, process_count: int = 1
+) -> Batch:
+    """The batch at a position of the endless stream of rows, as `batches.batch_at` has it of documents.
+
+    Returns:
+        Batch of NumPy arrays with B = batch_size / process_count rows and `packed` filled.
+
+    Raises:
+        ValueError: an empty split, or processes that do not divide the batch.
+    """
+    own = own_rows(batch_size, process_index, process_count, f" from {len(split)} rows")
+    if not len(split):
+        raise ValueError(f"no batch of {batch_size} from 0 rows")
+    elements = position * batch_size + np.arange(own.start, own.stop, dtype=np.int64)
+    return gather_rows(split, documents_at(seed, elements, len(split)))
+
+
+def gather_rows(split: PackedSplit, rows: np.ndarray) -> Batch:
+    """The rows of these numbers."""
+    targets, bos, pad = split.targets, split.vocabulary.bos_id, split.vocabulary.pad_id
+    places = split.first[rows][:, None] + np.arange(split.max_length)
+    mask = places < split.first[rows + 1][:, None]
+    tokens = targets.tokens.take(places, mode="clip")
+    document = np.searchsorted(targets.offsets, places, side="right") - 1
+    document = np.minimum(document, len(targets) - 1)
+    begins = places == targets.offsets[document]
+    before = np.full(places.shape, -1) if split.before is None else split.before[document]
+    inputs = np.where(begins, np.where(before < 0, bos, before), targets.tokens.take(places - 1, mode="clip"))
+    if split.attend_across:
+        segments = mask.astype(np.int32)
+    else:
+        counted = np.cumsum(begins & ((before < 0) | (not split.contiguous)), axis=1, dtype=np.int32)
+        segments = np.where(mask, counted + 1 - counted[:, :1], 0).astype(np.int32)
+    # Declared as device arrays, which these become when they are put there.
+    inside: Any = (np.where(mask, inputs, pad).astype(np.int32), segments)
+    arrays: tuple[Any, ...] = (
+        np.full((len(rows), 1), bos, np.int32),
+        np.ones((len(rows), 1), bool),
+        np.where(mask, tokens, np.int32(pad)),
+        mask,
+        np.full(len(rows), -1, np.int32),
+        Packed(*inside),
+    )
+    return Batch(*arrays)
