@@ -26,6 +26,7 @@ def read_documents(where: str, pattern: str | Sequence[str], document: Document)
         UserError: as `stream_documents` does, and where there is no document.
     """
     if document == "line":
+        _text_files(where, pattern)
         return read_lines(where, pattern)
     documents = list(stream_documents(where, pattern, document))
     if not documents:
@@ -42,11 +43,7 @@ def stream_documents(where: str, pattern: str | Sequence[str], document: Documen
     Raises:
         UserError: no such file, one of rows, not readable, or not UTF-8 (with line and byte).
     """
-    for path in matching_files(where, pattern):
-        if form := format_of(path):
-            raise UserError(
-                f"{where}: {path} holds rows ({form}), not text; set data.kind hf, with data.text_column for the column"
-            )
+    for path in _text_files(where, pattern):
         if document == "line":
             yield from filter(None, map(str.strip, utf8_lines(path)))
             continue
@@ -61,6 +58,17 @@ def stream_documents(where: str, pattern: str | Sequence[str], document: Documen
             text = "".join(utf8_lines(path))
             if text.strip():
                 yield _without_blank_ends(text)
+
+
+def _text_files(where: str, pattern: str | Sequence[str]) -> list[str]:
+    """Those that are named. Raises UserError for files of rows among them: their lines are no text."""
+    files = matching_files(where, pattern)
+    for path in files:
+        if form := format_of(path):
+            raise UserError(
+                f"{where}: {path} holds rows ({form}), not text; set data.kind hf, with data.text_column for the column"
+            )
+    return files
 
 
 def _without_blank_ends(text: str) -> str:
