@@ -1,4 +1,4 @@
-"""The command line: train, compare, data, sample, chat, classify, evaluate, export, import, report, compile.
+"""The command line: train, compare, data, tokenize, sample, chat, classify, evaluate, export, import, report, compile.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train the run that a config describes, or go on with it; train --help: all keys")
     commands.add_parser("compare", help="train several adversarial methods from one likelihood training, and compare")
     commands.add_parser("data", help="write the text of a config into a file: prompts for a teacher, say")
+    commands.add_parser("tokenize", help="make the token store of a config, for text that is too much for memory")
     commands.add_parser("compile", help="compile a run for TPUs that need not be there: memory, FLOP, step time")
 
     run_help = "a run folder, such as runs/quickstart"
@@ -99,4 +100,10 @@ def _data(arguments: Sequence[str]) -> int:
     return write_data(arguments)
 
 
-_WITH_KEYS = {"train": _train, "compare": _compare, "data": _data, "compile": _compile}
+def _tokenize(arguments: Sequence[str]) -> int:
+    from gptgan_jax.cli.data import tokenize
+
+    return tokenize(arguments)
+
+
+_WITH_KEYS = {"train": _train, "compare": _compare, "data": _data, "tokenize": _tokenize, "compile": _compile}

@@ -1,4 +1,4 @@
-"""`gptgan data`: the text of a config as JSON lines."""
+"""`gptgan data`: the text of a config as JSON lines; `gptgan tokenize`: its token store, made without training."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from gptgan_jax.data.corpora import counted, load_corpus
 from gptgan_jax.data.holding_out import note_line
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.atomic_files import whole_file
-from gptgan_jax.system.terminal import taken
+from gptgan_jax.system.terminal import say, taken
 from gptgan_jax.workflows.distillation import split_lines
 
 _HELP = """usage: gptgan data CONFIG --split train|valid|test [--out FILE] [--key.path value ...]
@@ -55,4 +55,40 @@ def write_data(arguments: Sequence[str]) -> int:
     for note in corpus.notes:
         print(note_line(note), file=sys.stderr)
     print(f"kept: {out}, {counted(len(lines), 'line')}")
+    return 0
+
+
+_TOKENIZE_HELP = """usage: gptgan tokenize CONFIG [--key.path value ...]
+
+Writes the token store that a config names (data.store), or opens it where it is whole, and prints what is in it. The
+run's own start does the same; this does it alone, on a machine without an accelerator, say. Keys are those of
+gptgan train --help.
+"""
+
+
+def tokenize(arguments: Sequence[str]) -> int:
+    """The command `gptgan tokenize` with its arguments; 0.
+
+    Raises:
+        UserError: a config without a store, text that can't be read, or a folder that can't be written.
+    """
+    if "-h" in arguments or "--help" in arguments:
+        print(_TOKENIZE_HELP, end="")
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError("give a config first: gptgan tokenize CONFIG [--key.path value ...]; see --help")
+    config = load_config(arguments[0], arguments[1:])
+    if getattr(config.data, "store", None) is None:
+        raise UserError("data.store names no folder for the tokens; give one: --data.store FOLDER")
+
+    from gptgan_jax.runs.experiment import load_experiment
+
+    experiment = load_experiment(config, say=say)
+    for note in experiment.notes:
+        say(note_line(note))
+    store = experiment.store
+    assert store is not None
+    rows, width = -(-len(store) // config.data.max_length), store.dtype.itemsize
+    print(f"{store.folder}: {store.documents:,} documents, {len(store):,} tokens of {width} bytes")
+    print(f"{len(store) / store.documents:,.1f} tokens a document, {rows:,} rows of {config.data.max_length} tokens")
     return 0

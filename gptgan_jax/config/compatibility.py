@@ -59,6 +59,7 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
     yield from _reasons_of_kernels(config)
     yield from _reasons_of_residual(config)
     yield from _reasons_of_packing(config)
+    yield from _reasons_of_store(config)
     yield from _reasons_of_labels(config)
     yield from _reasons_of_classes(config)
     if estimator is not None and not isinstance(estimator, SelfPlay):
@@ -163,6 +164,19 @@ def _reasons_of_residual(config: Sections) -> Iterator[str]:
             "objective.residual_candidates needs text without prompts, as its normaliser is another for every prompt; "
             "set it to 0"
         )
+
+
+def _reasons_of_store(config: Sections) -> Iterator[str]:
+    data = config.data
+    if getattr(data, "store", None) is None:
+        if getattr(data, "max_tokens", None) is not None:
+            yield "data.max_tokens ends a token store: set data.store, or drop it"
+        return
+    if config.likelihood.packing != "concatenate":
+        yield "data.store holds documents one after another: set likelihood.packing to concatenate"
+    for name in ("label_column", "group_column", "unlabelled"):
+        if getattr(data, name, None) is not None:
+            yield f"data.store holds text alone: drop data.{name}, or data.store"
 
 
 def _reasons_of_packing(config: Sections) -> Iterator[str]:

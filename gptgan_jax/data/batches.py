@@ -3,6 +3,9 @@
 Position p is the p-th batch since training began. The stream of documents is one permutation of the split after
 another, one for each epoch, so a run that resumes needs to know nothing but its position, and a batch size or a split
 of any size will do.
+
+`labelled_batch_at` gives batches with a set share of labelled texts, where few of a split's texts have a label:
+labelled and other texts are two endless streams, each one permutation after another, so that the few come again.
 """
 
 import queue
@@ -82,6 +85,52 @@ def side_permutation(seed: int, number: int, count: int) -> np.ndarray:
     """The `number`-th permutation of `count` places, int64, of a stream of its own: epochs have the bare seed's."""
     key = np.array([(seed + 2**63) % 2**64, number], np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).permutation(count)
+
+
+def labelled_rows(batch_size: int, share: float) -> int:
+    """How many texts of a batch have a label."""
+    return round(share * batch_size)
+
+
+def labelled_batch_at(
+    split: TokenisedSplit,
+    seed: int,
+    position: int,
+    batch_size: int,
+    share: float,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Batch:
+    """The batch at a position: `labelled_rows` of its texts have a label, in rows drawn at random.
+
+    Args:
+        split: the documents.
+        seed, position, batch_size, process_index, process_count: as of `batches.batch_at`.
+        share: of labelled texts.
+
+    Returns:
+        Batch of NumPy arrays with B = batch_size / process_count rows.
+
+    Raises:
+        ValueError: a split without what the share asks for, or processes that do not divide the batch.
+    """
+    own = own_rows(batch_size, process_index, process_count)
+    has_label = np.zeros(len(split), bool) if split.labels is None else split.labels >= 0
+    streams = np.flatnonzero(has_label), np.flatnonzero(~has_label)
+    first = labelled_rows(batch_size, share)
+    counts = first, batch_size - first
+    for name, stream, count in zip(("with", "without"), streams, counts, strict=True):
+        if count and not len(stream):
+            raise ValueError(f"no text {name} a label, and a share of {share} asks for {count} in a batch")
+    places = side_permutation(seed, position, batch_size)[own]
+    documents = np.empty(len(places), np.int64)
+    for stream, count, chosen, begin in zip(
+        streams, counts, (places < first, places >= first), (0, first), strict=True
+    ):
+        if chosen.any():
+            elements = position * count + places[chosen] - begin
+            documents[chosen] = stream[documents_at(seed, elements, len(stream))]
+    return gather(split, documents)
 
 
 def evaluation_batches(split: TokenisedSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:

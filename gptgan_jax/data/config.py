@@ -27,7 +27,7 @@ class _CommonData:
     long_documents: LongDocuments | None = key(
         None,
         "what becomes of a longer text: cut (the rest is lost) or split (windows of max_length, every token in one); "
-        "none: split, and cut where texts answer prompts or have labels",
+        "none: split, and cut where texts answer prompts, have labels or are drawn from a grammar or an oracle",
     )
     attend_across: bool = key(
         False, "with likelihood.packing: documents of a row see each other, and positions count through the row"
@@ -54,6 +54,12 @@ class _HeldOutData(_CommonData):
         0.05, "the same for tests, where neither valid nor test is named; rows of a prompt stay together", ge=0, lt=1
     )
     seed: int = key(0, "chooses what is held out of train", ge=0, lt=2**31)
+    store: str | None = key(
+        None,
+        "a folder for the tokens of train, made once, for text that is too much for memory; needs likelihood.packing "
+        "concatenate; none: in memory",
+    )
+    max_tokens: int | None = key(None, "with store: no document is taken beyond so many tokens; none: all", ge=1)
 
 
 @config_dataclass

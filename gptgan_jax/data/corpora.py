@@ -7,6 +7,7 @@ Documents are held in memory, as strings.
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 
 from gptgan_jax.data.config import SPLITS, GrammarData, HfData, OracleData, TextData, _HeldOutData
 from gptgan_jax.data.holding_out import counted, held_out_parts, shared_notes
+from gptgan_jax.data.streams import Streamed, read_stream, text_fingerprint
 from gptgan_jax.errors import UserError
 from gptgan_jax.readers.documents import Columns, Table, read_documents, read_table
 from gptgan_jax.readers.files import FILE_FORMATS
@@ -61,6 +63,7 @@ class Corpus:
         words: every word that the source can utter; None where that is not known.
         source: tells exact log-probabilities; None for text from files.
         notes: one line each on what was skipped, held out or repeated.
+        streamed: all of it, where the splits hold a part that fits into memory; None where they hold everything.
     """
 
     train: Split
@@ -70,6 +73,7 @@ class Corpus:
     words: tuple[str, ...] | None = None
     source: PCFG | Oracle | None = None
     notes: tuple[str, ...] = ()
+    streamed: Streamed | None = None
 
 
 def load_corpus(config: GrammarData | TextData | HfData | OracleData) -> Corpus:
@@ -83,6 +87,8 @@ def load_corpus(config: GrammarData | TextData | HfData | OracleData) -> Corpus:
     Raises:
         UserError: something that is missing, unreadable, empty or not text; it says which file, and row or line.
     """
+    if isinstance(config, TextData | HfData) and config.store is not None:
+        return _load_streamed(config, Path(config.store))
     match config:
         case GrammarData():
             return _with_label_prompts(config, _load_grammar(config))
@@ -167,6 +173,30 @@ def _load_text(config: TextData) -> Corpus:
             splits[which] = Split(lines)
             notes += [f"data.{which}: {counted(blank, 'blank line')} skipped"] if blank else []
     return _complete(config, splits, (), notes)
+
+
+def _load_streamed(config: TextData | HfData, folder: Path) -> Corpus:
+    """A part of the text, all of which goes into a token store."""
+    streamed = read_stream(config, folder, text_fingerprint(config))
+    splits = {"train": Split(streamed.train)}
+    notes = [
+        f"data.train: {counted(streamed.count, 'document')}; {len(streamed.train)} of them in memory, for the "
+        "tokenizer, the discriminator and the search for copies"
+    ]
+    for which in SPLITS[1:]:
+        name = getattr(config, which)
+        if name is not None and isinstance(config, TextData):
+            splits[which] = Split(read_documents(f"data.{which}", name, config.document)[0])
+        elif name is not None and isinstance(config, HfData):
+            splits[which] = _split_of(_read_table(config, which, name, Columns(config.text_column))[1], None)
+        elif held := getattr(streamed, which):
+            splits[which] = Split(held)
+            notes.append(f"data.{which}: {counted(len(held), 'document')} held out of data.train")
+    if "test" not in splits:
+        notes.append("no data.test: the validation text stands in for it")
+    if "valid" not in splits:
+        raise UserError("data.valid: nothing is left for it; name it, or raise data.valid_fraction")
+    return Corpus(splits["train"], splits["valid"], splits.get("test"), notes=tuple(notes), streamed=streamed)
 
 
 def _load_hf(config: HfData) -> Corpus:

@@ -12,6 +12,7 @@ import numpy as np
 from gptgan_jax.data.batches import documents_at, own_rows
 from gptgan_jax.data.config import Packing
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit
+from gptgan_jax.data.store import TokenStore
 from gptgan_jax.types import Batch, Packed, Vocabulary
 
 
@@ -39,6 +40,25 @@ class PackedSplit:
 
     def __len__(self) -> int:
         return len(self.first) - 1
+
+    @property
+    def tokens(self) -> int:
+        """Target tokens of all rows."""
+        return len(self.targets.tokens)
+
+    def gather(self, rows: np.ndarray) -> Batch:
+        """The rows of these numbers."""
+        targets = self.targets
+        places = self.first[rows][:, None] + np.arange(self.max_length)
+        mask = places < self.first[rows + 1][:, None]
+        document = np.searchsorted(targets.offsets, places, side="right") - 1
+        document = np.minimum(document, len(targets) - 1)
+        starts = places == targets.offsets[document]
+        before = np.full(places.shape, -1) if self.before is None else self.before[document]
+        first = np.where(before < 0, self.vocabulary.bos_id, before)
+        inputs = np.where(starts, first, targets.tokens.take(places - 1, mode="clip"))
+        begins = starts & ((before < 0) | (not self.contiguous))
+        return _packed_batch(self, targets.tokens.take(places, mode="clip"), inputs, mask, begins)
 
 
 def packed_split(split: TokenisedSplit, packing: Packing, attend_across: bool) -> PackedSplit:
@@ -98,8 +118,52 @@ def best_fit(lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.argsort(row_of, kind="stable"), np.bincount(row_of, minlength=rows)
 
 
+@dataclass(frozen=True, eq=False)
+class StoredRows:
+    """The documents of a store, one after another, cut into rows.
+
+    Attributes:
+        store: the documents.
+        vocabulary: of the ids.
+        max_length: tokens of a row, T.
+        attend_across: see `PackedSplit`.
+    """
+
+    store: TokenStore
+    vocabulary: Vocabulary
+    max_length: int
+    attend_across: bool
+
+    def __len__(self) -> int:
+        return -(-len(self.store) // self.max_length)
+
+    @property
+    def tokens(self) -> int:
+        """Target tokens of all rows."""
+        return len(self.store)
+
+    def gather(self, rows: np.ndarray) -> Batch:
+        """The rows of these numbers."""
+        length = self.max_length
+        tokens = np.full((len(rows), length), self.vocabulary.pad_id, np.int32)
+        before = np.full((len(rows), length), self.store.eos_id, np.int32)
+        mask = np.zeros((len(rows), length), bool)
+        for place, row in enumerate(rows.tolist()):
+            start = row * length
+            found = self.store.tokens(max(start - 1, 0), start + length)
+            found = found if start else np.concatenate([[self.store.eos_id], found]).astype(np.int32)
+            count = len(found) - 1
+            tokens[place, :count], before[place, :count], mask[place, :count] = found[1:], found[:-1], True
+        # EOS stands at the end of every document and nowhere else.
+        begins = before == self.store.eos_id
+        return _packed_batch(self, tokens, np.where(begins, self.vocabulary.bos_id, before), mask, begins)
+
+
+Rows = PackedSplit | StoredRows
+
+
 def packed_batch_at(
-    split: PackedSplit, seed: int, position: int, batch_size: int, process_index: int = 0, process_count: int = 1
+    rows: Rows, seed: int, position: int, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Batch:
     """The batch at a position of the endless stream of rows, as `batches.batch_at` has it of documents.
 
@@ -107,39 +171,31 @@ def packed_batch_at(
         Batch of NumPy arrays with B = batch_size / process_count rows and `packed` filled.
 
     Raises:
-        ValueError: an empty split, or processes that do not divide the batch.
+        ValueError: no rows, or processes that do not divide the batch.
     """
-    own = own_rows(batch_size, process_index, process_count, f" from {len(split)} rows")
-    if not len(split):
+    own = own_rows(batch_size, process_index, process_count, f" from {len(rows)} rows")
+    if not len(rows):
         raise ValueError(f"no batch of {batch_size} from 0 rows")
     elements = position * batch_size + np.arange(own.start, own.stop, dtype=np.int64)
-    return gather_rows(split, documents_at(seed, elements, len(split)))
+    return rows.gather(documents_at(seed, elements, len(rows)))
 
 
-def gather_rows(split: PackedSplit, rows: np.ndarray) -> Batch:
-    """The rows of these numbers."""
-    targets, bos, pad = split.targets, split.vocabulary.bos_id, split.vocabulary.pad_id
-    places = split.first[rows][:, None] + np.arange(split.max_length)
-    mask = places < split.first[rows + 1][:, None]
-    tokens = targets.tokens.take(places, mode="clip")
-    document = np.searchsorted(targets.offsets, places, side="right") - 1
-    document = np.minimum(document, len(targets) - 1)
-    begins = places == targets.offsets[document]
-    before = np.full(places.shape, -1) if split.before is None else split.before[document]
-    inputs = np.where(begins, np.where(before < 0, bos, before), targets.tokens.take(places - 1, mode="clip"))
-    if split.attend_across:
+def _packed_batch(rows: Rows, tokens: np.ndarray, inputs: np.ndarray, mask: np.ndarray, begins: np.ndarray) -> Batch:
+    """A batch from its target tokens, what is read before each, which count, and which begin a segment: all [B, T]."""
+    if rows.attend_across:
         segments = mask.astype(np.int32)
     else:
-        counted = np.cumsum(begins & ((before < 0) | (not split.contiguous)), axis=1, dtype=np.int32)
+        counted = np.cumsum(begins, axis=1, dtype=np.int32)
         segments = np.where(mask, counted + 1 - counted[:, :1], 0).astype(np.int32)
+    pad, size = np.int32(rows.vocabulary.pad_id), len(tokens)
     # Declared as device arrays, which these become when they are put there.
     inside: Any = (np.where(mask, inputs, pad).astype(np.int32), segments)
     arrays: tuple[Any, ...] = (
-        np.full((len(rows), 1), bos, np.int32),
-        np.ones((len(rows), 1), bool),
-        np.where(mask, tokens, np.int32(pad)),
+        np.full((size, 1), rows.vocabulary.bos_id, np.int32),
+        np.ones((size, 1), bool),
+        np.where(mask, tokens, pad),
         mask,
-        np.full(len(rows), -1, np.int32),
+        np.full(size, -1, np.int32),
         Packed(*inside),
     )
     return Batch(*arrays)

@@ -168,9 +168,10 @@ class Subject:
     def source_of(self, texts: TextSet) -> np.ndarray | None:
         """Log-probabilities under the source of the data; None where that is not known.
 
-        Unknown too where real texts were cut off: the source's probability is that of a whole text.
+        Unknown too where real texts were cut off or split: the source's probability is that of a whole text.
         """
-        if self.text.source is None or self.text.test.truncated_targets or self.text.valid.truncated_targets:
+        held_out = self.text.test, self.text.valid
+        if self.text.source is None or any(one.truncated_targets or one.before is not None for one in held_out):
             return None
         return source_log_probs(texts, self.text.source, self.run.tokenizer)
 

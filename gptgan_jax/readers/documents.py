@@ -213,6 +213,17 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
     )
 
 
+def read_texts(rows: Rows, column: str, max_rows: int | None = None) -> Iterator[str]:
+    """The texts of a column, one after another; blank ones are left out.
+
+    Raises:
+        UserError: a column that is missing, a value that is no text (with its row), or rows that cannot be read.
+    """
+    for place, row in rows.read([column], max_rows):
+        if row is not None and (text := _Cells(rows, place, row).text(column)).strip():
+            yield text
+
+
 def read_prompt_rows(rows: Rows, column: str) -> tuple[list[dict[str, Any]], list[Prompt], int]:
     """All rows with all their columns, in their order, the prompt of each, and how many blank lines there are.
 

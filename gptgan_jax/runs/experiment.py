@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,16 +11,20 @@ import jax
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.config import Config
 from gptgan_jax.config.files import difference
+from gptgan_jax.data.config import HfData, TextData
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.encoding import TokenisedSplit, encode_split
 from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.data.prompts import encode_prompts
+from gptgan_jax.data.store import TokenStore, build_store, store_fingerprint
+from gptgan_jax.data.streams import Streamed, text_fingerprint
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
     FileTokenizer,
     IdTokenizer,
     Tokenizer,
     fit_tokenizer,
+    load_tokenizer,
 )
 from gptgan_jax.errors import UserError
 from gptgan_jax.layers.lora import merged, without_adapters
@@ -32,6 +37,7 @@ from gptgan_jax.runs.start import Start, by_token, placed_like
 from gptgan_jax.runs.text_alarms import text_alarms
 from gptgan_jax.runs.trained import build_networks, example_batch, generator_shapes, load_writer, restore_generator
 from gptgan_jax.sources.oracle import Oracle
+from gptgan_jax.system.atomic_files import write_whole
 from gptgan_jax.types import Batch, Params
 
 # The share of a split's tokens above which it is an alarm that they are cut off.
@@ -53,6 +59,7 @@ class Experiment:
         notes: one line each on text that was skipped, cut off or unknown.
         start: where the generator's first parameters come from, where they are another's; None for new ones, and for
             a run that began earlier, which has them in its folder.
+        store: all training text as tokens, where `train` is a part of it; None where it is everything.
     """
 
     config: Config
@@ -65,6 +72,7 @@ class Experiment:
     discriminator: Discriminator
     notes: tuple[str, ...]
     start: Start | None = None
+    store: TokenStore | None = None
 
     @property
     def conditional(self) -> bool:
@@ -76,12 +84,15 @@ class Experiment:
         return example_batch(self.config, self.generator.vocabulary, self.conditional)
 
 
-def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Experiment:
+def load_experiment(
+    config: Config, tokenizer: AnyTokenizer | None = None, say: Callable[[str], None] = lambda line: None
+) -> Experiment:
     """Loads everything.
 
     Args:
         config: names it.
         tokenizer: of a run that began earlier; by default it is that of what `init_from` names, or fitted.
+        say: takes one line of news at a time, of what takes long.
 
     Raises:
         UserError: whatever is wrong with the text, the tokenizer, the vocabulary, or what it starts from.
@@ -98,16 +109,18 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
         tokenizer = start.tokenizer
         notes[:0] = [f"the generator starts from {start.source}, and {note}", *start.notes]
     fitted = config.tokenizer if tokenizer is None else None
-    tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus)
+    tokenizer = tokenizer or _fitted(config, corpus)
     if config.conditional:
         tokenizer = for_prompts(config, tokenizer)
 
     alarms: list[str] = []
+    # The probability of a text that a source drew is that of the whole.
+    long_documents = config.data.long_documents or ("split" if corpus.source is None else "cut")
 
     def encoded(name: str, split: Split) -> TokenisedSplit:
         data = config.data
         lengths = data.max_length, data.max_prompt_length
-        result = encode_split(split, tokenizer, *lengths, data.prompt_keep, data.long_documents or "split")
+        result = encode_split(split, tokenizer, *lengths, data.prompt_keep, long_documents)
         if not len(result):
             raise UserError(
                 f"data.{name}: the tokenizer finds no token in any of its {len(split)} texts; change one of them"
@@ -126,7 +139,35 @@ def load_experiment(config: Config, tokenizer: AnyTokenizer | None = None) -> Ex
     notes[:0] = alarms + text_alarms(fitted, corpus, tokenizer, train, [valid, test])
     _check_labels(config, train, valid, corpus.classes, tokenizer)
     generator, discriminator = build_networks(config, tokenizer.vocabulary, corpus.classes)
-    return Experiment(config, corpus, tokenizer, train, valid, test, generator, discriminator, tuple(notes), start)
+    store = None if corpus.streamed is None else _store_of(config, corpus.streamed, tokenizer, say)
+    networks = generator, discriminator
+    return Experiment(config, corpus, tokenizer, train, valid, test, *networks, tuple(notes), start, store)
+
+
+def _fitted(config: Config, corpus: Corpus) -> AnyTokenizer:
+    """The tokenizer of the training text; beside a token store it is kept, as to fit it takes a while."""
+    data = config.data
+    if corpus.streamed is None or not isinstance(data, TextData | HfData) or data.store is None:
+        return fit_tokenizer(config.tokenizer, corpus)
+    folder, made_of = Path(data.store) / "tokenizer", f"{text_fingerprint(data)} {config.tokenizer}"
+    facts = folder / "made_of"
+    if facts.is_file() and facts.read_text(encoding="utf-8") == made_of:
+        return load_tokenizer(folder)
+    tokenizer = fit_tokenizer(config.tokenizer, corpus)
+    if not isinstance(config.tokenizer, FileTokenizer):
+        facts.unlink(missing_ok=True)
+        tokenizer.save(folder)
+        write_whole(facts, made_of.encode())
+    return tokenizer
+
+
+def _store_of(config: Config, streamed: Streamed, tokenizer: AnyTokenizer, say: Callable[[str], None]) -> TokenStore:
+    data = config.data
+    assert isinstance(data, TextData | HfData)
+    assert data.store is not None
+    assert isinstance(tokenizer, Tokenizer)
+    fingerprint = store_fingerprint(text_fingerprint(data), tokenizer, data.max_tokens)
+    return build_store(Path(data.store), streamed.training, tokenizer, fingerprint, say, data.max_tokens)
 
 
 def for_prompts(config: Config, tokenizer: AnyTokenizer) -> AnyTokenizer:

@@ -65,7 +65,7 @@ def held_out_of(experiment: Experiment) -> HeldOutText:
         training_hashes=np.unique(text_hashes(texts)),
         source=experiment.corpus.source,
         notes=experiment.notes,
-        fingerprint=_fingerprint(experiment.train, experiment.valid),
+        fingerprint=_fingerprint(experiment),
     )
 
 
@@ -154,7 +154,7 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
 def check_same_text(folder: Path, experiment: Experiment) -> None:
     """Raises UserError where a run would go on with other text than it began with."""
     kept = load_held_out(folder, experiment.generator.vocabulary)
-    if kept.fingerprint != _fingerprint(experiment.train, experiment.valid):
+    if kept.fingerprint != _fingerprint(experiment):
         raise UserError(
             f"the text behind data.train or data.valid has changed since {folder} began; "
             "bring the old text back, or choose another --name (a run that a version before 0.2 began goes on with "
@@ -188,9 +188,11 @@ def text_hashes(texts: Iterable[str]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def _fingerprint(*splits: TokenisedSplit) -> str:
+def _fingerprint(experiment: Experiment) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for split in splits:
+    if experiment.store is not None:
+        digest.update(experiment.store.fingerprint.encode())
+    for split in (experiment.train, experiment.valid):
         for ragged in (split.targets, split.prompts):
             if ragged is not None:
                 digest.update(ragged.tokens.tobytes() + ragged.offsets.tobytes())

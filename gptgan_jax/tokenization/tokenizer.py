@@ -65,7 +65,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, in parallel."""
-        return [self._plain(e.ids) for e in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+        return [self._plain(e.ids) for e in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the turns that the next one answers, without the BOS that `Vocabulary.begun` puts before them.

@@ -14,8 +14,7 @@ from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.checkpoints.retention import CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
-from gptgan_jax.data.batches import batch_at, evaluation_batches, prefetch
-from gptgan_jax.data.labelled_batches import labelled_batch_at
+from gptgan_jax.data.batches import batch_at, evaluation_batches, labelled_batch_at, prefetch
 from gptgan_jax.data.length_buckets import bucketed_batch_at
 from gptgan_jax.data.packing import packed_batch_at
 from gptgan_jax.generation.batch_sizes import rows_at_once
@@ -110,8 +109,9 @@ class PhaseRun:
         run = self.run
         start = int(state.step)
         packed = run.packed if self.phase in LIKELIHOOD else None
-        rows = len(run.experiment.train) if packed is None else len(packed)
-        tokens = round(self.rows * len(run.experiment.train.targets.tokens) / rows)
+        train = run.experiment.train
+        mean = len(train.targets.tokens) / len(train) if packed is None else packed.tokens / len(packed)
+        tokens = round(self.rows * mean)
         pending: tuple[int, Metrics] | None = None
         watch = Stopwatch(run.folder.path, self.phase, resumed=start > self.first, active=run.is_main)
         batches = self.batches(start)

@@ -18,7 +18,7 @@ from gptgan_jax.checkpoints.manager import Checkpoints, state_bytes
 from gptgan_jax.checkpoints.steps import absolute
 from gptgan_jax.config import LIKELIHOOD, PHASES, Phase
 from gptgan_jax.config.estimators import build_estimator
-from gptgan_jax.data.packing import PackedSplit, packed_split
+from gptgan_jax.data.packing import Rows, StoredRows, packed_split
 from gptgan_jax.distributed.hosts import is_main
 from gptgan_jax.errors import UserError
 from gptgan_jax.estimators.families import PolicyGradient
@@ -75,13 +75,18 @@ class Run:
         self.task = self._task() if evaluation.choose_by == "task" else None
 
     @functools.cached_property
-    def packed(self) -> PackedSplit | None:
+    def packed(self) -> Rows | None:
         """The training text of likelihood training in packed rows; None where a row is a text."""
         packing = self.config.likelihood.packing
         if packing == "none":
             return None
-        rows = packed_split(self.experiment.train, packing, self.config.data.attend_across)
-        texts = len(self.experiment.train)
+        store, across = self.experiment.store, self.config.data.attend_across
+        rows: Rows
+        if store is None:
+            rows, texts = packed_split(self.experiment.train, packing, across), len(self.experiment.train)
+        else:
+            rows = StoredRows(store, self.experiment.generator.vocabulary, self.config.data.max_length, across)
+            texts = store.documents
         self.say(
             f"likelihood training on {len(rows):,} packed rows of {texts:,} texts ({packing}); the discriminator is "
             "trained on a text a row"

@@ -30,7 +30,7 @@ def train_run(config: Config, say: Say) -> RunFolder:
         UserError, NotFinite, Interrupted: as `load_experiment` and `train` do.
     """
     folder = RunFolder.of(config)
-    experiment = in_all(lambda: load_experiment(config, folder.read_tokenizer() if folder.check(config) else None))
+    experiment = in_all(lambda: load_experiment(config, folder.read_tokenizer() if folder.check(config) else None, say))
     for note in experiment.notes:
         say(note_line(note))
     train(experiment, folder, say)

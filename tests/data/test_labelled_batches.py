@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from gptgan_jax.data.batches import labelled_batch_at, labelled_rows
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit
-from gptgan_jax.data.labelled_batches import labelled_batch_at, labelled_rows
 from gptgan_jax.types import Batch, Vocabulary
 
 LABELLED, OTHERS = 7, 40

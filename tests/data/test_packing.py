@@ -15,7 +15,7 @@ from gptgan_jax import LstmConfig, TransformerConfig, Vocabulary, build_generato
 from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.data.corpora import Split
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit, encode_split, unconditional_split
-from gptgan_jax.data.packing import PackedSplit, best_fit, gather_rows, packed_batch_at, packed_split
+from gptgan_jax.data.packing import PackedSplit, best_fit, packed_batch_at, packed_split
 from gptgan_jax.layers.attention import attend, mask_of, splash
 from gptgan_jax.layers.dense import positions_of
 from gptgan_jax.layers.lora import LoraConfig
@@ -41,7 +41,7 @@ def split_of(lengths: list[int], seed: int = 0) -> TokenisedSplit:
 
 
 def whole(packed: PackedSplit) -> Batch:
-    return gather_rows(packed, np.arange(len(packed)))
+    return packed.gather(np.arange(len(packed)))
 
 
 SPLIT = split_of([3, 8, 5, 1, 2, 7, 4, 4, 6, 2])

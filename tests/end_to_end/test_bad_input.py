@@ -82,7 +82,7 @@ a judge from an LSTM      | --discriminator.kind transformer --discriminator.fro
 another vocabulary        | --vocab_size 999         | vocab_size 999: the tokenizer has 18 tokens
 missing text              | --data.train no.txt      | /no.txt
 a glob without match      | --data.train no*.txt     | data.train: no file matches /
-a folder of other files   | --data.train runs        | line 1: not UTF-8 (byte
+a folder of other files   | --data.train runs        | holds rows (json), not text
 empty text                | --data.train void.txt    | /void.txt is empty; it should hold one document a line
 blank text                | --data.train blank.txt   | /blank.txt is empty
 text that is not UTF-8    | --data.train latin.txt   | latin.txt, line 3: not UTF-8 (byte 0xe9 at position 4)

@@ -73,10 +73,11 @@ def test_a_folder_stands_for_all_files_in_it_and_a_list_for_each_of_its_names(tm
     folder = str(tmp_path / "books")
     assert read_documents("data.train", folder, "file")[0] == ["one", "two", "three"]
     assert read_documents("data.train", [single, folder], "file")[0] == ["zero", "one", "two", "three"]
-    config = TextData(train=(single, folder), document="file", valid_fraction=0.3, test_fraction=0.3)
-    corpus = load_corpus(config)
+    more = [write(tmp_path / "more" / f"{i}.txt", f"text {i}\n") for i in range(40)]
+    corpus = load_corpus(TextData(train=(single, folder, *more), document="file", valid_fraction=0.3))
     assert corpus.test is not None
-    assert sorted([*corpus.train.texts, *corpus.valid.texts, *corpus.test.texts]) == ["one", "three", "two", "zero"]
+    texts = [*corpus.train.texts, *corpus.valid.texts, *corpus.test.texts]
+    assert sorted(texts) == sorted(["one", "three", "two", "zero", *(f"text {i}" for i in range(40))])
 
 
 @pytest.mark.parametrize(

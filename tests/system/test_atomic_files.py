@@ -108,6 +108,7 @@ MEANT = {
     ("runs/records.py", "open"),  # grows, after it was written whole
     ("system/atomic_files.py", "open"),
     ("runs/lock.py", "open"),
+    ("data/store.py", "open"),  # of what is read, and of a lock; its files are renamed when whole
     ("cli/__init__.py", "open"),  # /dev/null
 }
 

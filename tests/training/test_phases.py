@@ -127,6 +127,7 @@ LIKELIHOOD: dict[str, Case] = {
     "steps": Case({"steps": 60}, ("generator_optimizer",), ("likelihood",)),
     "batch_size": Case({"batch_size": 8}, NOTHING),
     "length_buckets": Case({"length_buckets": 2}, NOTHING),
+    "packing": Case({"packing": "best_fit"}, NOTHING, base=BASE | {"data": {"max_length": 5, "max_prompt_length": 2}}),
 }
 CONTINUED: dict[str, Case] = {
     "steps": Case({"steps": 60}, ("generator_optimizer",), ("continued",)),

@@ -1,0 +1,335 @@
+"""A token store: a corpus of any size, tokenised once, on disk.
+
+The store of a corpus is a folder of Arrow streams, `tokens-00000.arrow` and so on, each with one column `tokens` (a
+list of ids a document, its end-of-text token last), which `datasets.Dataset.from_file` reads as well, and `store.json`,
+which is written last and says where the tokens of each record batch lie. Rows are read from the files where they lie,
+so a store takes no memory that grows with it.
+"""
+
+import bisect
+import fcntl
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gptgan_jax.errors import UserError
+from gptgan_jax.system.atomic_files import write_whole
+from gptgan_jax.tokenization.tokenizer import Tokenizer
+
+INDEX_FILE, LOCK_FILE, VERSION = "store.json", "lock", 1
+# Characters that are tokenised at once, tokens of a record batch, and tokens of a file.
+CHUNK, BATCH_TOKENS, SHARD_TOKENS = 2_000_000, 2**20, 2**25
+NEWS_SECONDS = 10.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenStore:
+    """Documents as one long sequence of token ids, each ended by EOS.
+
+    Attributes:
+        folder: where it lies.
+        fingerprint: of the text, the tokenizer and the settings that it was made of.
+        eos_id: what ends a document, and stands nowhere else.
+        documents: number of them.
+        dtype: of the ids on disk.
+        parts: (file, byte offset of its first token, tokens) of each record batch, in their order.
+    """
+
+    folder: Path
+    fingerprint: str
+    eos_id: int
+    documents: int
+    dtype: np.dtype
+    parts: tuple[tuple[str, int, int], ...]
+    _ends: list[int] = field(init=False, repr=False)
+    _files: dict[str, int] = field(init=False, repr=False)
+    _opening: threading.Lock = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ends", np.cumsum([part[2] for part in self.parts]).tolist())
+        object.__setattr__(self, "_files", {})
+        object.__setattr__(self, "_opening", threading.Lock())
+
+    def __len__(self) -> int:
+        """The number of tokens."""
+        return self._ends[-1] if self._ends else 0
+
+    def tokens(self, start: int, end: int) -> np.ndarray:
+        """The tokens from one place to another, int32; fewer where the store ends before.
+
+        Raises:
+            UserError: a file that is missing or too short.
+        """
+        found: list[np.ndarray] = []
+        place = bisect.bisect_right(self._ends, start)
+        while start < end and place < len(self.parts):
+            file, offset, count = self.parts[place]
+            first = start - (self._ends[place] - count)
+            size = min(end - start, count - first)
+            width = self.dtype.itemsize
+            raw = os.pread(self._opened(file), size * width, offset + first * width)
+            if len(raw) < size * width:
+                raise UserError(f"{self.folder / file} is shorter than {INDEX_FILE} says; remove {self.folder}")
+            found.append(np.frombuffer(raw, self.dtype).astype(np.int32))
+            start, place = start + size, place + 1
+        return np.concatenate(found) if found else np.zeros(0, np.int32)
+
+    def _opened(self, file: str) -> int:
+        with self._opening:
+            if file not in self._files:
+                try:
+                    self._files[file] = os.open(self.folder / file, os.O_RDONLY)
+                except OSError as error:
+                    raise UserError(f"{self.folder / file}: {error.strerror}; remove {self.folder}") from None
+            return self._files[file]
+
+
+def open_store(folder: Path, fingerprint: str) -> TokenStore | str:
+    """The finished store of a folder, or why it can't be used: a line for the user, empty where there is none.
+
+    Args:
+        folder: of the store.
+        fingerprint: of what it should hold.
+    """
+    try:
+        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        return f"its {INDEX_FILE} can't be read ({' '.join(str(error).split())[:80]})"
+    if not isinstance(index, dict) or index.get("version") != VERSION:
+        return "another version of this program wrote it"
+    if not index.get("finished"):
+        return ""
+    if index["fingerprint"] != fingerprint:
+        return "the text, the tokenizer or the settings have changed since it was written"
+    parts = tuple((str(file), int(offset), int(count)) for file, offset, count in index["parts"])
+    return TokenStore(folder, fingerprint, index["eos_id"], index["documents"], np.dtype(index["dtype"]), parts)
+
+
+def build_store(
+    folder: Path,
+    documents: Callable[[], Iterable[str]],
+    tokenizer: Tokenizer,
+    fingerprint: str,
+    say: Say,
+    max_tokens: int | None = None,
+) -> TokenStore:
+    """Opens the store of a folder, or writes it; one that was cut short is gone on with from its last whole file.
+
+    Args:
+        folder: of the store; made where there is none.
+        documents: gives the texts, always the same in the same order.
+        tokenizer: its ids.
+        fingerprint: of all that the tokens depend on, see `store_fingerprint`.
+        say: takes one line of news at a time.
+        max_tokens: no document begins behind so many tokens.
+
+    Raises:
+        UserError: no document with a token, a folder that can't be written, or a disk that is full.
+    """
+    if tokenizer.vocabulary.eos_id is None:
+        raise UserError("data.store needs a tokenizer with an end-of-text token")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder, say):
+            found = open_store(folder, fingerprint)
+            if isinstance(found, TokenStore):
+                return found
+            if found:
+                say(f"{folder}: {found}; it is written anew")
+            _Writer(folder, tokenizer, fingerprint, say, max_tokens).write(documents())
+    except OSError as error:
+        raise UserError(
+            f"data.store {folder}: can't be written ({error.strerror or error}); its whole files are kept, and the "
+            "same command goes on with them"
+        ) from None
+    store = open_store(folder, fingerprint)
+    assert isinstance(store, TokenStore)
+    return store
+
+
+def store_fingerprint(text: str, tokenizer: Tokenizer, max_tokens: int | None) -> str:
+    """A digest of all that the tokens of a store depend on: a digest of the text, the tokenizer, and the limit."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (text, tokenizer.backend.to_str(), repr((tokenizer.vocabulary, max_tokens, VERSION))):
+        digest.update(part.encode())
+    return digest.hexdigest()
+
+
+class _Writer:
+    """What is known of a store while it is written; all of it is in store.json after each file."""
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer, fingerprint: str, say: Say, max_tokens: int | None) -> None:
+        self.folder, self.tokenizer, self.fingerprint, self.say = folder, tokenizer, fingerprint, say
+        self.max_tokens = max_tokens
+        self.dtype = np.dtype(np.uint16 if tokenizer.vocabulary.size <= 2**16 else np.uint32)
+        self.parts: list[tuple[str, int, int]] = []
+        self.read = self.documents = self.tokens = self.shards = 0
+        self.begun = self.said = time.monotonic()
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Goes on with the whole files of a store of the same fingerprint; removes all others."""
+        try:
+            index = json.loads((self.folder / INDEX_FILE).read_text(encoding="utf-8"))
+            if index["version"] == VERSION and index["fingerprint"] == self.fingerprint and not index["finished"]:
+                self.parts = [tuple(part) for part in index["parts"]]
+                self.read, self.documents, self.tokens = index["read"], index["documents"], index["tokens"]
+                self.shards = index["shards"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        for file in self.folder.glob("tokens-*.arrow*"):
+            if file.name not in {name for name, _, _ in self.parts}:
+                file.unlink()
+        if self.read:
+            self.say(f"{self.folder}: goes on behind {self.documents:,} documents")
+
+    def write(self, documents: Iterable[str]) -> None:
+        texts = iter(documents)
+        for _ in range(self.read):
+            next(texts, None)
+        encoded = self._encoded(texts)
+        while (first := next(encoded, None)) is not None and not self._full:
+            self._write_shard(first, encoded)
+        if not self.tokens:
+            raise UserError("data.train: the tokenizer finds no token in any of its texts")
+        self._save(finished=True)
+        self.say(f"{self.folder}: {self.documents:,} documents, {self.tokens:,} tokens")
+
+    @property
+    def _full(self) -> bool:
+        return self.max_tokens is not None and self.tokens >= self.max_tokens
+
+    def _encoded(self, texts: Iterator[str]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(texts read, tokens of those with any, the number of tokens of each), a chunk at a time.
+
+        The next chunk is tokenised, by threads of the tokenizer's library, while this one is written.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            waiting = None
+            for chunk in _chunks(texts):
+                coming = pool.submit(self._encode, chunk)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = coming
+            if waiting is not None:
+                yield waiting.result()
+
+    def _encode(self, texts: list[str]) -> tuple[int, np.ndarray, np.ndarray]:
+        encoded = self.tokenizer.encode_batch(texts)
+        parts = [np.array(self.tokenizer.ended(ids), self.dtype) for ids in encoded if ids]
+        lengths = np.array([len(part) for part in parts], np.int64)
+        return len(texts), np.concatenate(parts) if parts else np.zeros(0, self.dtype), lengths
+
+    def _write_shard(self, first: tuple[int, np.ndarray, np.ndarray], more: Iterator[Any]) -> None:
+        name = f"tokens-{self.shards:05d}.arrow"
+        path, counts = self.folder / f"{name}.tmp", []
+        schema = pa.schema([("tokens", pa.list_(pa.from_numpy_dtype(self.dtype)))])
+        written = 0
+        chunk: tuple[int, np.ndarray, np.ndarray] | None = first
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
+            while chunk is not None:
+                read, tokens, lengths = chunk
+                for values, offsets in _batches(tokens, lengths):
+                    array = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+                    stream.write_batch(pa.record_batch([array], schema=schema))
+                    counts.append(len(values))
+                self.read += read
+                self.documents += len(lengths)
+                self.tokens += len(tokens)
+                written += len(tokens)
+                self._tell()
+                chunk = None if written >= SHARD_TOKENS or self._full else next(more, None)
+        self.parts += [(name, offset, count) for offset, count in zip(_offsets(path), counts, strict=True)]
+        os.replace(path, self.folder / name)
+        self.shards += 1
+        self._save(finished=False)
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now - self.said >= NEWS_SECONDS:
+            self.said = now
+            speed = self.tokens / (now - self.begun)
+            self.say(f"tokenising: {self.documents:,} documents, {self.tokens:,} tokens, {speed:,.0f} tokens/s")
+
+    def _save(self, finished: bool) -> None:
+        index = {
+            "version": VERSION,
+            "finished": finished,
+            "fingerprint": self.fingerprint,
+            "eos_id": self.tokenizer.vocabulary.eos_id,
+            "dtype": self.dtype.name,
+            "read": self.read,
+            "documents": self.documents,
+            "tokens": self.tokens,
+            "shards": self.shards,
+            "parts": self.parts,
+        }
+        write_whole(self.folder / INDEX_FILE, f"{json.dumps(index)}\n".encode())
+
+
+def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text) + 1
+        if size >= CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _batches(tokens: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Tokens and int32 offsets of whole documents, so many together as make a record batch."""
+    ends = np.cumsum(lengths)
+    first = 0
+    while first < len(lengths):
+        begin = int(ends[first] - lengths[first])
+        last = max(int(np.searchsorted(ends, begin + BATCH_TOKENS, side="right")), first + 1)
+        offsets = np.concatenate([[0], ends[first:last] - begin])
+        yield tokens[begin : int(ends[last - 1])], offsets.astype(np.int32)
+        first = last
+
+
+def _offsets(path: Path) -> list[int]:
+    """Where in an Arrow stream the values of each record batch begin, in bytes."""
+    with pa.memory_map(str(path)) as file:
+        begin = file.read_buffer().address
+        file.seek(0)
+        with pa.ipc.open_stream(file) as stream:
+            return [batch.column(0).values.buffers()[1].address - begin for batch in stream]
+
+
+@contextmanager
+def _locked(folder: Path, say: Say) -> Iterator[None]:
+    """Alone in a folder; waits, with a line, for another process that writes it."""
+    handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{folder}: another process is writing it; waiting for its end")
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.5)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,189 @@
+"""A corpus that is too large to be held: read document by document, with a part of it in memory.
+
+In one pass the held-out text is found, and the training text that the tokenizer is fitted to, that the discriminator is
+trained on and that copies are looked for in. Which documents these are depends on their text and the seed alone: a hash
+of each is a place between 0 and 1, tests have the first of these, validation the next, and then comes that part.
+"""
+
+import hashlib
+import heapq
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gptgan_jax.data.config import HfData, TextData
+from gptgan_jax.errors import UserError
+from gptgan_jax.readers.documents import read_texts, stream_documents
+from gptgan_jax.readers.files import matching_files
+from gptgan_jax.readers.row_sources import open_rows
+from gptgan_jax.system.atomic_files import write_whole
+
+SAMPLE_FILE, VERSION = "sample.json", 1
+# The most characters of training text, and of each held-out split, that are held in memory.
+MOST_TRAINING, MOST_HELD_OUT = 10_000_000, 4_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which documents are held out: those whose place is below `test`, or from `valid_from` and below `valid`."""
+
+    test: float
+    valid_from: float
+    valid: float
+
+    def held_out(self, place: float) -> bool:
+        return place < self.test or self.valid_from <= place < self.valid
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A corpus on disk.
+
+    Attributes:
+        config: where it is read from.
+        limits: what of it is held out.
+        count: how many documents it has.
+        train, valid, test: those that are in memory.
+    """
+
+    config: TextData | HfData
+    limits: Limits
+    count: int
+    train: list[str]
+    valid: list[str]
+    test: list[str]
+
+    def training(self) -> Iterator[str]:
+        """All training documents, in the order of the files."""
+        return (text for text in documents_of(self.config) if not self.limits.held_out(self._place(text)))
+
+    def _place(self, text: str) -> float:
+        return place_of(text, self.config.seed)
+
+
+def documents_of(config: TextData | HfData) -> Iterator[str]:
+    """All documents of data.train, one after another.
+
+    Raises:
+        UserError: as the readers do.
+    """
+    if isinstance(config, TextData):
+        if config.train is None:
+            raise UserError("data.train: no training text named; give a UTF-8 file, a folder or a glob")
+        return stream_documents("data.train", config.train, config.document)
+    named = config.train if config.train is None or isinstance(config.train, str) else ", ".join(config.train)
+    where = f"data.train: {named or 'train'}"
+    rows = open_rows(where, config.path, config.name, config.train, "train", config.streaming)
+    return read_texts(rows, config.text_column, config.max_documents)
+
+
+def files_of(config: TextData | HfData) -> list[str]:
+    """The files that data.train names on this machine; empty for a hub set."""
+    if config.train is None or (isinstance(config, HfData) and "://" in str(config.train)):
+        return []
+    if isinstance(config, HfData) and config.path not in ("json", "csv", "tsv", "parquet"):
+        return []
+    return matching_files("data.train", config.train)
+
+
+def text_fingerprint(config: TextData | HfData) -> str:
+    """A digest of what is read: names, sizes and times of the files, and the keys that choose among their documents."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files_of(config):
+        facts = os.stat(file)
+        digest.update(repr((os.path.abspath(file), facts.st_size, facts.st_mtime_ns)).encode())
+    names = ("kind", "train", "document", "path", "name", "text_column", "max_documents", "seed", "valid_fraction")
+    keys = [(name, getattr(config, name, None)) for name in (*names, "test_fraction")]
+    digest.update(repr((keys, config.valid is None, config.test is None, VERSION)).encode())
+    return digest.hexdigest()
+
+
+def place_of(text: str, seed: int) -> float:
+    """The place of a document between 0 and 1; equal texts have one."""
+    key = (seed % 2**64).to_bytes(8, "little")
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest(), "little") / 2**64
+
+
+def read_stream(config: TextData | HfData, folder: Path, fingerprint: str) -> Streamed:
+    """Goes through a corpus once, or takes what an earlier pass kept in the folder of its store.
+
+    Args:
+        config: names it.
+        folder: of the store.
+        fingerprint: of the text and the settings.
+
+    Raises:
+        UserError: as the readers do, and where nothing is left for a split.
+    """
+    kept = _kept(folder, fingerprint)
+    if kept is None:
+        kept = _one_pass(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / SAMPLE_FILE, json.dumps(kept | {"fingerprint": fingerprint}).encode())
+    parts = kept["train"], kept["valid"], kept["test"]
+    return Streamed(config, Limits(*kept["limits"]), kept["count"], *parts)
+
+
+def _one_pass(config: TextData | HfData) -> dict[str, Any]:
+    valid = 0.0 if config.valid is not None else config.valid_fraction
+    test = 0.0 if config.valid is not None or config.test is not None else config.test_fraction
+    tests, valids, train = _First(MOST_HELD_OUT), _First(MOST_HELD_OUT), _First(MOST_TRAINING)
+    count = 0
+    for text in documents_of(config):
+        place = place_of(text, config.seed)
+        (tests if place < test else valids if place < test + valid else train).add(place, text)
+        count += 1
+    for name, wanted, found in (("test", test, tests), ("valid", valid, valids), ("train", 1.0, train)):
+        if wanted and not found.texts():
+            raise UserError(
+                f"data.{name}: holding out by content left it none of the {count} documents of data.train; "
+                f"{'lower the fractions' if name == 'train' else f'raise data.{name}_fraction or name data.{name}'}"
+            )
+    # What is held out beyond those that are in memory is trained on.
+    limits = (tests.below(test), test, valids.below(test + valid))
+    return {
+        "version": VERSION,
+        "count": count,
+        "limits": limits,
+        "train": train.texts(),
+        "valid": valids.texts(),
+        "test": tests.texts(),
+    }
+
+
+def _kept(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+    try:
+        kept = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return kept if kept.get("fingerprint") == fingerprint and kept.get("version") == VERSION else None
+
+
+class _First:
+    """The texts of the lowest places, of at most so many characters together; one text in any case."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._size = most, 0
+        self._heap: list[tuple[float, str]] = []
+        self._lost: float | None = None  # the lowest place of a text that had no room
+
+    def add(self, place: float, text: str) -> None:
+        if self._lost is not None and place >= self._lost:
+            return
+        heapq.heappush(self._heap, (-place, text))
+        self._size += len(text)
+        while self._size > self._most and len(self._heap) > 1:
+            dropped, lost = heapq.heappop(self._heap)
+            self._size -= len(lost)
+            self._lost = -dropped
+
+    def below(self, bound: float) -> float:
+        """The place below which all texts are there."""
+        return bound if self._lost is None else self._lost
+
+    def texts(self) -> list[str]:
+        """Different ones, by their places."""
+        return list(dict.fromkeys(text for _, text in sorted(self._heap, reverse=True)))
