@@ -29,7 +29,7 @@ from gptgan_jax.runs.trained import build_networks, example_batch
 from gptgan_jax.sampling.decoding import sample
 from gptgan_jax.training.phases import build_gan, check_batch_sizes, step_of, what_learns
 from gptgan_jax.training.sharding import Placement
-from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Vocabulary
+from gptgan_jax.types import Array, Batch, GanState, Packed, Params, Player, PyTree, Vocabulary
 
 SAMPLER = "sampler"
 
@@ -166,7 +166,7 @@ class Compiler:
 
     def step(self, phase: Phase) -> Program:
         """Compiles the step of a phase."""
-        gan, state, batch = self.gan(phase), self.states[phase], self.batch(self.config.rows(phase))
+        gan, state, batch = self.gan(phase), self.states[phase], self.batch(self.config.rows(phase), phase)
         everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         shardings = jax.tree.map(lambda x: x.sharding, state), everywhere
         jitted = jax.jit(step_of(gan, phase), donate_argnums=0, out_shardings=shardings)
@@ -251,12 +251,12 @@ class Compiler:
         collectives = collectives_of(compiled.as_text(), self.mesh.size, self.target - 1)
         return Program(name, memory, parts, tuple(collectives), optimizer_traffic)
 
-    def batch(self, rows: int) -> Batch:
-        """Shape structs of a batch of so many texts, split by rows."""
-        place = rows_sharding(self.mesh)
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=place), self.players.example
-        )
+    def batch(self, rows: int, phase: Phase = "adversarial") -> Batch:
+        """Shape structs of a batch of so many texts, or of packed rows where the phase has them, split by rows."""
+        place, example = rows_sharding(self.mesh), self.players.example
+        if phase in LIKELIHOOD and self.config.likelihood.packing != "none":
+            example = example.replace(packed=Packed(example.target, example.target))
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=place), example)
 
     def activations(self, phase: Phase) -> float:
         """Bytes on a device that the backward pass of the larger player needs of the forward pass."""
