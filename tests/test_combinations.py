@@ -650,7 +650,7 @@ def test_each_refusal_is_one_line_that_names_the_keys_to_change(rule: Rule, tmp_
     ("overrides", "says"),
     [
         ("--objective.pair_loss hinge", "objective.reward sigmoid reads the score as log-odds"),
-        ("--objective.estimator.kind rollout", "objective.estimator rollout judges whole texts; set objective.dense"),
+        ("--objective.estimator.kind rollout", "objective.estimator rollout scores whole texts; set objective.dense"),
         ("--objective.estimator.kind maligan --objective.dense false", "set objective.reward to logit"),
         ("--objective.estimator.kind spin", "an estimator by self-play has no discriminator: set warmup.steps to 0"),
         ("--objective.replay_size 9", "objective.replay_size 9 holds less than the 64 texts of a step"),

@@ -147,7 +147,7 @@ def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:
         without = " to ".join(c.no_demonstrations)
         yield f"{c.key('reward')} {c.reward} is a control only without demonstrations; set {without}"
     if (estimator.rollouts or estimator.whole_texts) and c.dense:
-        yield f"{c.estimator_name} judges whole texts; set {c.key('dense')} to false"
+        yield f"{c.estimator_name} scores whole texts; set {c.key('dense')} to false"
     if estimator.rollouts and c.kl_weight and c.kl_estimator == "reward":
         yield (
             f"{c.estimator_name} takes values of tokens, not rewards that add up; "

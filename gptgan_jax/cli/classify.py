@@ -11,7 +11,7 @@ from gptgan_jax.system.terminal import check_folder, configure_jax, say
 
 def add_classify(commands: Any, run_help: str) -> None:
     """Adds the command to a parser's."""
-    classify = commands.add_parser("classify", help="tell the classes of a file's texts", allow_abbrev=False)
+    classify = commands.add_parser("classify", help="classify the texts of a file", allow_abbrev=False)
     classify.add_argument("run", type=Path, help=run_help)
     classify.add_argument(
         "file",
@@ -26,7 +26,7 @@ def add_classify(commands: Any, run_help: str) -> None:
     classify.add_argument(
         "--checkpoint",
         default="best",
-        help="best (default: fewest validation texts told wrong), last, warmup or adversarial, or a step number",
+        help="best (default: fewest validation texts misclassified), last, warmup or adversarial, or a step number",
     )
     classify.set_defaults(command=_classify)
 

@@ -72,7 +72,7 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
 
     for name in ("references", "training", "out", "seed"):
         if getattr(options, name) is not None:
-            raise UserError(f"--{name} goes with --samples; a run is judged by the text in its folder")
+            raise UserError(f"--{name} goes with --samples; a run is evaluated on the text in its folder")
     if options.unit is not None:
         raise UserError("--unit goes with --samples; the unit of a run is evaluation.unit in its config.yaml")
     folder = RunFolder(options.run)

@@ -22,7 +22,7 @@ CHECKPOINT_HELP = (
 
 def add_sample(commands: Any, run_help: str) -> None:
     """Adds the command to a parser's."""
-    sample = commands.add_parser("sample", help="write texts with a run's generator", allow_abbrev=False)
+    sample = commands.add_parser("sample", help="sample texts from a run's generator", allow_abbrev=False)
     sample.add_argument("run", type=Path, help=run_help + "; or hf:FOLDER, gguf:FILE or hub:NAME, a model")
     sample.add_argument(
         "--num",
@@ -33,7 +33,7 @@ def add_sample(commands: Any, run_help: str) -> None:
     sample.add_argument("--prompt", help="what each text begins with, or answers (default: nothing)")
     sample.add_argument("--label", help="the class that each text shall be of, in a run with data.label_prompts")
     sample.add_argument(
-        "--seed", type=number(int, 0, LARGEST_INT), default=0, help="equal seeds write equal texts (default 0)"
+        "--seed", type=number(int, 0, LARGEST_INT), default=0, help="equal seeds give equal texts (default 0)"
     )
     sample.add_argument("--checkpoint", default="best", help=CHECKPOINT_HELP)
     sample.add_argument(
@@ -145,7 +145,9 @@ def _resampled(folder: "RunFolder", run: "Writer", options: argparse.Namespace) 
     from gptgan_jax.scoring.residual import resampler, restore_networks
 
     if not run.config.warmup.steps:
-        raise UserError("--resample needs a run with a warm-up (warmup.steps), to judge by its discriminator")
+        raise UserError(
+            "--resample needs a run with a warm-up (warmup.steps), whose discriminator scores the candidates"
+        )
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         saved = checkpoints.choose("warmup" if options.checkpoint == "best" else options.checkpoint)
         if saved.phase in LIKELIHOOD:

@@ -96,7 +96,7 @@ def _train_together(config: Config) -> int:
     )
     folder = train_run(config, say if is_main() else lambda line: None)
     if is_main():
-        print(f"trained: {folder.path}    judge it in one process: gptgan evaluate {folder.path}")
+        print(f"trained: {folder.path}    evaluate it in one process: gptgan evaluate {folder.path}")
     return 0
 
 

@@ -81,7 +81,7 @@ class _Step:
             "D(fake) forward and backward": updates * self.learning(fake, judge),
         }
         if has_dropout(self.config.discriminator) or objective.replay_size:
-            parts["D judges"] = updates * (real + fake)  # otherwise by the pass that it learns from
+            parts["D scores"] = updates * (real + fake)  # otherwise by the pass that it learns from
         # A penalty is a gradient by the embeddings, itself differentiated: three times a pass and that gradient.
         penalised = self.rows * bool(objective.r1_weight) + self.fakes * bool(objective.r2_weight)
         penalised += self.rows * bool(objective.gradient_penalty_weight)
@@ -141,7 +141,7 @@ class _Step:
             for times, shared in begun:
                 ends = discriminator_ends(judge, rows, count, self.prompt + shared, self.target - shared)
                 judged += times * ends
-        return {"rollouts written": continuing + known, "D judges rollouts": judged}
+        return {"rollouts written": continuing + known, "D scores rollouts": judged}
 
     # ---- one pass
 

@@ -41,7 +41,7 @@ class ObjectiveConfig:
 
     pair_loss: PairLossName = key("non_saturating", "the discriminator's loss")
     label_smoothing: float = key(0.0, "probability moved from each label to the other", LABEL_SMOOTHING)
-    dense: bool = key(True, "judge and pay at every token; false: whole texts, paid at their last token")
+    dense: bool = key(True, "score and reward every token; false: whole texts, rewarded at their last token")
     reward: RewardName = key("sigmoid", "pay of the generator, from the discriminator's score; or a control without it")
     estimator: EstimatorConfig = key(ReinforceConfig, "estimator of the generator's gradient")
     temperature: float = key(1.0, "temperature that the generator writes at while it trains", GAME["temperature"])
@@ -63,7 +63,7 @@ class ObjectiveConfig:
         0.0, "share of real texts among those the generator learns from", DEMONSTRATIONS["share"]
     )
     demonstration_reward: float = key(2.0, "what such a text is paid at its last token", DEMONSTRATIONS["reward"])
-    residual_candidates: int = key(0, "also judge the residual model, each text chosen out of so many; 0: no", ge=0)
+    residual_candidates: int = key(0, "also evaluate the residual model, each text chosen out of so many; 0: no", ge=0)
     demonstration_steps: int | None = key(
         None, "steps in which the share falls to 0; default: all of the phase", DEMONSTRATIONS["steps"]
     )

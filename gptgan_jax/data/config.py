@@ -41,7 +41,7 @@ class _CommonData:
 @config_dataclass
 class _LabelledData(_CommonData):
     label_prompts: bool = key(
-        False, "give each text's label to the generator as its prompt, and hide it from the judge"
+        False, "give each text's label to the generator as its prompt, and hide it from the discriminator"
     )
 
 
@@ -131,7 +131,7 @@ class HfData(_HeldOutData, _LabelledData):
     )
     chat_template: bool = key(True, "write prompts by the tokenizer's chat template, where it has one")
     enable_thinking: bool | None = key(
-        None, "what a chat template that asks for it is told, such as Qwen3's; none: nothing"
+        None, "the value of enable_thinking for chat templates that have it, such as Qwen3's; none: not given"
     )
     label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
     classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")

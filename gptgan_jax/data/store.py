@@ -110,7 +110,7 @@ def open_store(folder: Path, fingerprint: str) -> TokenStore | str:
     except (OSError, ValueError) as error:
         return f"its {INDEX_FILE} can't be read ({' '.join(str(error).split())[:80]})"
     if not isinstance(index, dict) or index.get("version") != VERSION:
-        return "another version of this program wrote it"
+        return "it is of another version of gptgan_jax"
     if not index.get("finished"):
         return ""
     if index["fingerprint"] != fingerprint:

@@ -61,7 +61,7 @@ def with_baselines(evaluation: Evaluation, folder: RunFolder, config: Config, sa
     parts = "figures and sweep" if evaluation.sweep is not None and swept is not evaluation.sweep else "figures"
     note = (
         f"{NOTE}{' and '.join(names)}: {parts} copied from {source.path}, which this run started from (its checkpoint "
-        f"{config.init_checkpoint}); judged by the same held-out text and settings."
+        f"{config.init_checkpoint}); evaluated on the same held-out text with the same settings."
     )
     # Texts in one row of the samples come from equal keys.
     shown = {name: theirs.shown[name] for name in names if name in theirs.shown and there.seed == config.seed}
@@ -88,9 +88,9 @@ def _comparable(folder: RunFolder, config: Config, source: RunFolder) -> tuple[E
         raise UserError(f"{source.path}, which this run started from, has not been evaluated; evaluate it, then this")
     changes = [line for line in difference(there, config) if line.startswith("evaluation.")]
     if changes:
-        raise UserError(f"{source.path}, which this run started from, is judged otherwise ({changes[0]})")
+        raise UserError(f"{source.path}, which this run started from, is evaluated with other settings ({changes[0]})")
     if not same_held_out(source.path, folder.path):
-        raise UserError(f"{source.path}, which this run started from, is judged by other text")
+        raise UserError(f"{source.path}, which this run started from, is evaluated on other text")
     return theirs, there
 
 

@@ -82,7 +82,7 @@ def base_model(config: Config) -> str | None:
 
 def _scores(saved: Saved, evaluation: Evaluation | None) -> list[Block]:
     if evaluation is None:
-        return [Paragraph("Not judged yet: gptgan evaluate RUN, and another export, would say.")]
+        return [Paragraph("Not evaluated yet: run gptgan evaluate RUN, and export again.")]
     here = [column.name for column in evaluation.columns if column.checkpoint == f"{saved.phase}/{saved.step}"]
     which = f"This checkpoint is the column {here[0]}." if here else "None of the columns is this checkpoint."
     notes = tuple(FOLDERS.sub("", note) for note in evaluation.notes)

@@ -104,7 +104,7 @@ def _notes(measured: ArmsTable) -> list[str]:
         "itself in its own row), with compilation and the validation on the way, without the evaluation; no GPU's "
         "time. Updates are the generator's. Texts written in training are the generator's; continuations of their "
         "prefixes, which rollouts need, are counted at their most.",
-        "Judged: " + "; ".join(_judged(model) for model in measured.models if model.runs) + ".",
+        "Evaluated: " + "; ".join(_judged(model) for model in measured.models if model.runs) + ".",
         *([f"Measured otherwise, and left out: {', '.join(otherwise)}."] if otherwise else []),
         "Measured with: " + "; ".join(f"{name}: {sweep.signatures[name]}" for name in figures) + ".",
     ]

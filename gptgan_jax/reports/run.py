@@ -190,7 +190,7 @@ def best_blocks(runs: Sequence[Sweep]) -> list[Block]:
 
 
 def _results(evaluation: Evaluation) -> list[Block]:
-    blocks: list[Block] = [Paragraph(f"Judged: {judged(evaluation)}.")] if evaluation.columns else []
+    blocks: list[Block] = [Paragraph(f"Evaluated: {judged(evaluation)}.")] if evaluation.columns else []
     if evaluation.scores:
         blocks += [Heading("Results"), table_of_scores(evaluation.scores, evaluation.means_something)]
     # The evaluation may say itself what ± is.

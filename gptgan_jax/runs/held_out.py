@@ -146,7 +146,7 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
             fingerprint=facts["fingerprint"],
         )
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: the text that this run is judged by") from None
+        raise UserError(f"{path} is missing: the text that this run is evaluated on") from None
     except Exception as error:  # NumPy raises a dozen kinds here: bad zip, no data, an object array, ...
         raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:120]})") from None
 

@@ -44,7 +44,7 @@ def build_networks(
             "drop the key, or change the tokenizer"
         )
     if config.classifies and len(classes) < 2:
-        raise UserError(f"objective.classification: {len(classes)} label(s) in the data; two or more can be told apart")
+        raise UserError(f"objective.classification: {len(classes)} label(s) in the data; it needs two or more")
     count = len(classes) if config.classifies else 0
     judge = build_discriminator(config.discriminator, vocabulary, count, config.generator.lora)
     if config.label_prompts:  # to read a text's label would be no judgement of the text

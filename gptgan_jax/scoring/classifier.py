@@ -86,7 +86,7 @@ def class_figures(told: Told, which: str, classes: Sequence[str]) -> list[Figure
     error = Estimate(told.calibration_error())
     return [
         Figure("class accuracy", "share", told.accuracy(), signature, "higher"),
-        Figure("class macro-F1", "", told.macro_f1(), f"{signature}; those that occur or were told", "higher"),
+        Figure("class macro-F1", "", told.macro_f1(), f"{signature}; those that occur or were predicted", "higher"),
         Figure("class NLL", "nats/text", told.nats(), signature, "lower"),
         Figure("expected calibration error", "share", error, f"{signature}; 15 bins of equal width", "lower"),
     ]

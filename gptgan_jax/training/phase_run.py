@@ -312,7 +312,8 @@ class PhaseRun:
         figures = {CLASS_METRIC: 1 - accuracy, "valid_macro_f1": f1, "valid_class_nats": nats}
         self.records.write(self.phase, step, figures)
         self.bar.message(
-            f"{self.phase} step {step}: {accuracy:.1%} of {len(told)} validation texts told right, macro-F1 {f1:.3f}"
+            f"{self.phase} step {step}: {accuracy:.1%} of {len(told)} validation texts classified correctly, "
+            f"macro-F1 {f1:.3f}"
         )
         return 1 - accuracy
 
@@ -340,7 +341,7 @@ class PhaseRun:
         answers = "" if task_error is None else f", task error {task_error:.4f}"
         self.bar.message(
             f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token{answers}; "
-            f"writes: {one_line(lines[0])}"
+            f"sample: {one_line(lines[0])}"
         )
         return nll.value, task_error
 

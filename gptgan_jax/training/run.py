@@ -317,7 +317,7 @@ class Run:
             if optimizer.frozen and not learning_count(params, optimizer.frozen, learns):
                 raise UserError(
                     f"{key}.frozen {list(optimizer.frozen)} leaves nothing that learns; leave some parameters out, or "
-                    "set the phase's steps to 0 (a judge that stays as it is: adversarial.freeze_discriminator)"
+                    "set the phase's steps to 0 (to leave the discriminator as it is: adversarial.freeze_discriminator)"
                 )
 
     def summarise(self) -> None:

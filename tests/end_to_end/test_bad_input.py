@@ -143,7 +143,7 @@ a label of the grammar's   | --data.kind grammar --data.label topic | data.label
 some labels of none        | --data.kind grammar --data.labelled 3 | data.labelled counts labels, and data.label is none
 classes of a text file     | --objective.classification.weight 1 --objective.dense no | the data needs labels, use data.kind hf or grammar
 classes of no column       | --objective.classification.weight 1 --data.kind hf --data.train rows.json | the data needs labels, set data.label_column
-one class alone            | {class} --data.train same.json --data.valid same.json | 1 label(s) in the data; two or more can be told apart
+one class alone            | {class} --data.train same.json --data.valid same.json | 1 label(s) in the data; it needs two or more
 classes by a hinge         | {class} --data.train labels.json --objective.pair_loss hinge --objective.reward logit | set objective.pair_loss to non_saturating
 classes by self-play       | {class} --data.train labels.json --objective.estimator.kind spin --warmup.steps 0 | objective.classification.weight should be 0
 classes of no training     | {class} --data.train labels.json --warmup.steps 0 --adversarial.steps 0 | nothing would train it

@@ -124,9 +124,9 @@ def other_settings(folder: Path) -> None:
     [
         (gone, "is not there any more"),
         (not_judged, "has not been evaluated; evaluate it, then this"),
-        (other_text, "is judged by other text"),
-        (other_source, "is judged by other text"),
-        (other_settings, "is judged otherwise (evaluation.samples: 77 -> 1000)"),
+        (other_text, "is evaluated on other text"),
+        (other_source, "is evaluated on other text"),
+        (other_settings, "is evaluated with other settings (evaluation.samples: 77 -> 1000)"),
     ],
 )
 def test_without_a_run_to_compare_with_a_note_says_why(tmp_path: Path, change: Any, says: str) -> None:

@@ -209,7 +209,7 @@ def test_a_run_that_was_not_judged_says_so(run: Path, tmp_path: Path) -> None:
         card = (exported(run, "hf", tmp_path / "out") / "README.md").read_text(encoding="utf-8")
     finally:
         evaluation.write_bytes(kept)
-    assert "Not judged yet" in card
+    assert "Not evaluated yet" in card
 
 
 def test_it_lies_in_the_run_folder_by_default(run: Path, capsys: pytest.CaptureFixture) -> None:

@@ -67,7 +67,7 @@ def test_a_finished_run_has_every_part_and_pictures_that_are_not_blank(tmp_path:
         "# a run",
         "## Alarms",
         "accuracy 0.97",
-        "Judged: likelihood: checkpoint likelihood/20 (least validation loss); adversarial, best: checkpoint",
+        "Evaluated: likelihood: checkpoint likelihood/20 (least validation loss); adversarial, best: checkpoint",
         "## Results",
         "- ± is one standard error",
         "- a note",
@@ -125,7 +125,7 @@ def test_a_run_with_only_one_column_and_no_records_has_what_there_is(tmp_path: P
 def test_an_evaluation_of_nothing_still_has_a_report(tmp_path: Path) -> None:
     nothing = Evaluation(columns=[], scores=[], shown={}, prompts=[], notes=[])
     text = report(make_run(tmp_path, judged=nothing, last=0))
-    for absent in ("Judged", "## Results", "## Sweep", "## Curves", "## Samples"):
+    for absent in ("Evaluated", "## Results", "## Sweep", "## Curves", "## Samples"):
         assert absent not in text
     assert "## Configuration" in text
 
@@ -229,11 +229,11 @@ def test_alarms_stand_before_all_figures_and_what_means_little_is_not_bold(tmp_p
     assert text.index("## Results") < text.index("## Alarms") < text.index("None fired.")
     assert "**" in text
     shared = report(make_run(tmp_path, "shared", evaluation(notes=["ALARM: data.valid shares 2 %"])))
-    assert shared.index("- data.valid shares 2 %") < shared.index("Judged:")
+    assert shared.index("- data.valid shares 2 %") < shared.index("Evaluated:")
     assert "**" in shared
     odd = evaluation(notes=["a note", "ALARM: the tokenizer doesn't suit the text: whole texts are words"])
     text = report(make_run(tmp_path, "odd", odd))
-    assert text.index("whole texts are words") < text.index("Judged:")
+    assert text.index("whole texts are words") < text.index("Evaluated:")
     assert text.count("whole texts are words") == 1
     assert "- a note" in text
     assert "**" not in text
@@ -250,7 +250,7 @@ def test_what_a_checkpoint_knows_by_heart_is_an_alarm_beside_those_of_training(t
     rows = [Score(COPIED, "share", "", "real", share)]
     run = make_run(tmp_path, judged=dataclasses.replace(evaluation(), scores=rows), alarm="odd")
     text = report(run)
-    alarms = text[text.index("## Alarms") : text.index("Judged:")]
+    alarms = text[text.index("## Alarms") : text.index("Evaluated:")]
     assert "step 60: odd" in alarms
     assert "likelihood: 40.0% of its texts stand in the training text, 10.0% of held-out ones" in alarms
     assert "adversarial, best:" not in alarms
