@@ -14,7 +14,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from gptgan_jax.config import Config, with_twin
 from gptgan_jax.config.compatibility import check_custom_estimator
-from gptgan_jax.config.structure import annotation_of, as_plain, classes_of, fields_of, flat, kind_of, type_name
+from gptgan_jax.config.structure import (
+    annotation_of,
+    as_plain,
+    classes_of,
+    fields_of,
+    kind_of,
+    nearest_key,
+    type_name,
+)
 from gptgan_jax.data.config import SPLITS, HfData, OracleData, TextData
 from gptgan_jax.data.tokenizers import FileTokenizer
 from gptgan_jax.errors import UserError
@@ -155,17 +163,6 @@ def to_yaml(config: Config) -> str:
     if takes_tokenizer(config):
         del plain["tokenizer"]
     return yaml.safe_dump(plain, sort_keys=False)
-
-
-def difference(old: Config, new: Config) -> list[str]:
-    """One entry per key that differs, `key: old -> new`."""
-    before, after = dict(flat(as_plain(old))), dict(flat(as_plain(new)))
-    keys = [*before, *(name for name in after if name not in before)]
-    return [
-        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
-        for name in keys
-        if before.get(name, "absent") != after.get(name, "absent")
-    ]
 
 
 # ---- reading
@@ -317,7 +314,7 @@ def _checked_keys(raw: Any, annotation: Any, path: str) -> dict[str, Any]:
     for name, value in raw.items():
         full = f"{path}{name}"
         if name not in fields:
-            raise UserError(f"unknown key {_brief(full)}{_nearest(str(name), fields, path)}")
+            raise UserError(f"unknown key {_brief(full)}{nearest_key(str(name), cls, annotation, path)}")
         if classes_of(fields[name].annotation):
             if value is None:
                 value = {}
@@ -331,13 +328,6 @@ def _checked_keys(raw: Any, annotation: Any, path: str) -> dict[str, Any]:
             raise UserError(f"{full} {_brief(value)} holds a character that no file has in its name; take it out")
         checked[name] = value
     return checked
-
-
-def _nearest(name: str, fields: Mapping[str, Any], path: str) -> str:
-    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {path + close[0]!r}?"
-    return f"; the keys here are {', '.join(fields)}"
 
 
 def _chosen(annotation: Any, raw: Mapping[str, Any], path: str) -> type:

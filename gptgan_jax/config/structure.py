@@ -1,10 +1,13 @@
 """The structure of the configuration: sections, their kinds, keys and types."""
 
 import dataclasses
+import difflib
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union
+
+from gptgan_jax.config import Config
 
 
 def fields_of(cls: Any) -> dict[str, Any]:
@@ -61,3 +64,26 @@ def type_name(annotation: Any) -> str:
     return {"str": "text", "bool": "true|false", "float": "number", "int": "integer"}.get(
         annotation.__name__, annotation.__name__
     )
+
+
+def nearest_key(name: str, cls: type, annotation: Any, path: str) -> str:
+    """What would be right: a kind of the section that has the key, a key of nearly that name, or all that there are."""
+    fields = fields_of(cls)
+    having = [str(kind_of(other)) for other in classes_of(annotation) if name in fields_of(other)]
+    if having:
+        return f": it is one of {path}kind {' and '.join(having)}, and this is {kind_of(cls)}; set the kind too"
+    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {path + close[0]!r}?"
+    return f"; the keys here are {', '.join(fields)}"
+
+
+def difference(old: Config, new: Config) -> list[str]:
+    """One entry per key that differs, `key: old -> new`."""
+    before, after = dict(flat(as_plain(old))), dict(flat(as_plain(new)))
+    keys = [*before, *(name for name in after if name not in before)]
+    return [
+        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+        for name in keys
+        if before.get(name, "absent") != after.get(name, "absent")
+    ]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gptgan_jax.config import Config
-from gptgan_jax.config.files import difference
+from gptgan_jax.config.structure import difference
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import Column, Evaluation, Score, Sweep
 from gptgan_jax.metrics.estimates import REAL

@@ -5,7 +5,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gptgan_jax.config.files import difference, to_yaml
+from gptgan_jax.config.files import to_yaml
+from gptgan_jax.config.structure import difference
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.frontiers import dominance
 from gptgan_jax.evaluation.results import without_infinities

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gptgan_jax.config.files import difference, to_yaml
+from gptgan_jax.config.files import to_yaml
+from gptgan_jax.config.structure import difference
 from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.errors import UserError
 from gptgan_jax.metrics.estimates import REAL, Estimate

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gptgan_jax.config import CheckpointConfig, Config, RecordsConfig
-from gptgan_jax.config.files import difference
+from gptgan_jax.config.structure import difference
 from gptgan_jax.evaluation.results import Sweep
 from gptgan_jax.reports.run import ReportedRun
 

@@ -10,7 +10,7 @@ import jax
 
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.config import Config
-from gptgan_jax.config.files import difference
+from gptgan_jax.config.structure import difference
 from gptgan_jax.data.config import HfData, TextData
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.encoding import TokenisedSplit, encode_split

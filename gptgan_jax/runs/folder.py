@@ -11,7 +11,8 @@ from etils import epath
 
 from gptgan_jax.checkpoints.atomic_save import START
 from gptgan_jax.config import Config
-from gptgan_jax.config.files import difference, load_config, read_yaml, to_yaml
+from gptgan_jax.config.files import load_config, read_yaml, to_yaml
+from gptgan_jax.config.structure import difference
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.atomic_files import write_whole

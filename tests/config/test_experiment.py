@@ -13,8 +13,9 @@ from tiny import leaves
 
 from gptgan_jax.config import Config
 from gptgan_jax.config.estimators import CustomConfig, EstimatorConfig
-from gptgan_jax.config.files import config_from, difference, load_config, read_yaml, to_yaml, with_absolute_paths
+from gptgan_jax.config.files import config_from, load_config, read_yaml, to_yaml, with_absolute_paths
 from gptgan_jax.config.help import describe_keys
+from gptgan_jax.config.structure import difference
 from gptgan_jax.data.config import GrammarData, HfData, OracleData, TextData
 from gptgan_jax.data.tokenizers import BpeTokenizer, FileTokenizer, WordTokenizer
 from gptgan_jax.errors import UserError

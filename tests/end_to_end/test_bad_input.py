@@ -33,6 +33,7 @@ from gptgan_jax.training.phases import build_gan
 # What follows `gptgan train tiny.yaml`.
 OVERRIDES = """
 a misspelt key            | --likelihood.stepz 3     | 'likelihood.stepz'; did you mean 'likelihood.steps'?
+a key of another kind     | --data.kind grammar --data.streaming true | unknown key 'data.streaming': it is one of data.kind hf, and this is grammar; set the kind too
 a misspelt section        | --likelyhood.steps 3     | unknown key 'likelyhood'; did you mean 'likelihood'?
 a key of nowhere          | --xyzzy 3                | unknown key 'xyzzy'; the keys here are name, runs_folder
 a key of another kind     | --generator.hidden 3     | unknown key 'generator.hidden'
@@ -305,7 +306,7 @@ a preset of no name       | {arms: {a: {preset: 3}}}      | bad.yaml: arm a: pre
 an arm's unknown key      | {arms: {a: {set: {objective.rewart: x}}}} | bad.yaml: arm a: unknown key 'objective.rewart'; did you mean
 an arm's unknown section  | {arms: {a: {set: {objectiv.reward: x}}}} | bad.yaml: arm a: unknown key 'objectiv'; did you mean 'objective'?
 an arm's wrong value      | {arms: {a: {set: {objective.temperature: hot}}}} | bad.yaml: arm a: objective.temperature: should be a
-an arm that can't be      | {arms: {a: {set: {objective.estimator.kind: rollout}}}} | bad.yaml: arm a: objective.estimator rollout judges
+an arm that can't be      | {arms: {a: {set: {objective.estimator.kind: rollout}}}} | bad.yaml: arm a: objective.estimator rollout scores
 an arm of other text      | {arms: {a: {set: {data.max_length: 5}}}} | bad.yaml: arm a: data.max_length is the same for all arms
 an arm of other training  | {arms: {a: {set: {likelihood.steps: 5}}}} | bad.yaml: arm a: likelihood.steps is the same for all arms
 an arm's key of no kind   | {arms: {a: {set: {objective.estimator: {baseline: none, kind: rloo}}}}} | bad.yaml: arm a: unknown key 'objective.estimator.baseline'
