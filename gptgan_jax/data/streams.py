@@ -23,7 +23,7 @@ from gptgan_jax.system.atomic_files import write_whole
 
 SAMPLE_FILE, VERSION = "sample.json", 1
 # The most characters of training text, and of each held-out split, that are held in memory.
-MOST_TRAINING, MOST_HELD_OUT = 10_000_000, 4_000_000
+MOST_TRAINING, MOST_HELD_OUT = 10_000_000, 1_000_000
 
 
 @dataclass(frozen=True)
