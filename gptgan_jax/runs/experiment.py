@@ -127,10 +127,10 @@ def load_experiment(
             )
         notes.extend(f"{name}: {note}" for note in result.notes())
         if result.cut_share > MUCH_CUT:
-            split_them = "" if config.conditional or config.labelled else " or set data.long_documents to split,"
+            split_them = "" if config.conditional or config.labelled else ", or set data.long_documents to split"
             alarms.append(
                 f"{ALARM}{name}: {result.cut_share:.0%} of its tokens are cut off and lost at data.max_length "
-                f"{data.max_length};{split_them} raise that (and max_positions)"
+                f"{data.max_length}; raise that (and max_positions){split_them}"
             )
         return result
 

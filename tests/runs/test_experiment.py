@@ -53,7 +53,9 @@ def test_what_is_longer_than_the_model_is_split_with_a_count_or_cut_off_with_an_
     cut, _ = tiny_experiment(tmp_path, {"data.max_length": 3, "data.long_documents": "cut"})
     lost = sum(max(length - 3, 0) for length in lengths) / sum(lengths)
     assert f"train: {longer} documents cut off at 3 tokens, {lost:.1%} of all tokens lost" in cut.notes
-    assert any(note.startswith(f"{ALARM}train: {lost:.0%} of its tokens are cut off") for note in cut.notes)
+    alarm = next(note for note in cut.notes if note.startswith(f"{ALARM}train"))
+    assert f"{lost:.0%} of its tokens are cut off and lost at data.max_length 3; raise that" in alarm
+    assert alarm.endswith("or set data.long_documents to split")
 
 
 def test_the_tokenizer_of_an_earlier_run_is_kept(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tiny import tiny_config
+import yaml
+from tiny import tiny_config, train_tiny, write_config
 
+from gptgan_jax.cli import main
 from gptgan_jax.config import Config
 from gptgan_jax.data.tokenizers import IdTokenizer
 from gptgan_jax.errors import UserError
@@ -84,3 +86,27 @@ def test_the_disk_is_asked_at_the_nearest_folder_that_exists(tmp_path: Path, mon
     assert asked == [tmp_path]
     with pytest.raises(UserError, match="need up to 6 MB, the disk has 5 MB free; make room"):
         check_disk(tmp_path / "not" / "yet", 6_000_000)
+
+
+NEW_IN_0_2 = {"long_documents", "attend_across", "document", "store", "max_tokens", "packing"}
+
+
+@pytest.mark.parametrize("max_length", [6, 3])
+def test_a_run_of_version_0_1_goes_on_with_its_text_cut_as_it_was(
+    tmp_path: Path, max_length: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"data.max_length": max_length, "warmup.steps": 0, "adversarial.steps": 0, "continued.steps": 0}
+    folder = RunFolder(train_tiny(tmp_path, keys | {"data.long_documents": "cut"}))
+    raw = yaml.safe_load(folder.config_file.read_text())
+    for section in ("data", "likelihood"):
+        raw[section] = {name: value for name, value in raw[section].items() if name not in NEW_IN_0_2}
+    folder.config_file.write_text(yaml.safe_dump(raw))
+    assert folder.read_config().data.long_documents == "cut"
+    capsys.readouterr()
+
+    command = ["train", str(write_config(tmp_path, keys))]
+    # Where no text is longer than the model the key makes no difference.
+    assert main(command) == (0 if max_length == 6 else 2)
+    assert ("--data.long_documents cut" in capsys.readouterr().err) == (max_length == 3)
+    if max_length == 3:
+        assert main([*command, "--data.long_documents", "cut"]) == 0
