@@ -124,7 +124,7 @@ class Scores(struct.PyTreeNode):
     """What a discriminator says of texts, as logits: positive means "real".
 
     Attributes:
-        tokens: float32 [B, T]; entry t judges the text up to and including token t.
+        tokens: float32 [B, T]; entry t scores the text up to and including token t.
         sequence: float32 [B], the judgement at the last token, that is of the whole text.
         classes: float32 [B, K], logits of the classes of the whole text, whose log-sum-exp the judgement then is; None
             where the discriminator has no classes.

@@ -47,7 +47,7 @@ class Game(NamedTuple):
         reward: from the discriminator's logits. With a loss that fixes only differences, such as `relativistic`, it
             should be `rewards.relative`: the level of the logits then means nothing, and where texts may end it would
             pay for or against length.
-        dense: judge and pay at every token; otherwise judge whole texts and pay at their last token.
+        dense: score and reward every token; otherwise whole texts, rewarded at their last token.
         temperature: that the generator writes at while it trains; its gradient is of that same distribution.
         entropy_weight: nats of next-token entropy, summed over a text, added to the generator's objective by this much.
         kl_weight: weight of KL(generator || reference), summed over a text's tokens; the reference is the generator at

@@ -125,8 +125,8 @@ def pathwise_update(
     def loss_of(params: Params) -> tuple[Array, Metrics]:
         logits = shape_logits(game.generator.logits(params, texts), game.temperature)
         weights = estimator.relax(state.estimator, key_relax, logits, texts.target)
-        discriminator, judge = game.discriminator, state.discriminator.params
-        scores: Scores = discriminator.judge(judge, discriminator.embed(judge, texts, weights), texts)
+        discriminator, scorer = game.discriminator, state.discriminator.params
+        scores: Scores = discriminator.judge(scorer, discriminator.embed(scorer, texts, weights), texts)
         mask = judgement.fake_mask
         fake, features, classes = rows.gathered(
             (scores.tokens if game.dense else scores.sequence[:, None], scores.features, scores.classes)

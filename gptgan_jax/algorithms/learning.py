@@ -60,14 +60,14 @@ class Learning(NamedTuple):
     def only(self, state: GanState) -> GanState:
         """The state without the parameters that stay as they are; of arrays, shape structs or shardings."""
 
-        def of_writer(params: Params | None) -> Params | None:
+        def of_generator(params: Params | None) -> Params | None:
             return None if params is None else split(params, self.generator)[0]
 
-        writer, judge = state.generator, state.discriminator
+        generator, discriminator = state.generator, state.discriminator
         return state.replace(
-            generator=writer.replace(params=of_writer(writer.params), ema=of_writer(writer.ema)),
-            discriminator=judge.replace(params=split(judge.params, self.discriminator)[0]),
-            reference=of_writer(state.reference),
+            generator=generator.replace(params=of_generator(generator.params), ema=of_generator(generator.ema)),
+            discriminator=discriminator.replace(params=split(discriminator.params, self.discriminator)[0]),
+            reference=of_generator(state.reference),
         )
 
     def frozen(self, state: GanState) -> Frozen:
@@ -88,17 +88,19 @@ class Learning(NamedTuple):
         """The state that `only` and `frozen` made two parts of."""
         if self.is_all:
             return only
-        base, writer, judge = frozen.generator, only.generator, only.discriminator
-        of_judge = {} if self.discriminator is None else {"trunk": base.get("trunk", {})}
-        of_judge = joined(frozen.discriminator, split(of_judge, self.discriminator)[1])
+        base, generator, discriminator = frozen.generator, only.generator, only.discriminator
+        of_discriminator = {} if self.discriminator is None else {"trunk": base.get("trunk", {})}
+        of_discriminator = joined(frozen.discriminator, split(of_discriminator, self.discriminator)[1])
 
-        def of_writer(params: Params | None, own: Params) -> Params | None:
+        def of_generator(params: Params | None, own: Params) -> Params | None:
             return None if params is None else joined(params, joined(own, base))
 
         return only.replace(
-            generator=writer.replace(params=joined(writer.params, base), ema=of_writer(writer.ema, frozen.ema)),
-            discriminator=judge.replace(params=joined(judge.params, of_judge)),
-            reference=of_writer(only.reference, frozen.reference),
+            generator=generator.replace(
+                params=joined(generator.params, base), ema=of_generator(generator.ema, frozen.ema)
+            ),
+            discriminator=discriminator.replace(params=joined(discriminator.params, of_discriminator)),
+            reference=of_generator(only.reference, frozen.reference),
         )
 
 

@@ -31,15 +31,15 @@ def rollout_rewards(
     prompts = repeated(batch, game.samples)
     continued = repeated(prompts, rollouts)
 
-    judge, continuations = state.discriminator.params, game.discriminator.continuations
-    kept = None if continuations is None else continuations.read(judge, answering(batch, written))
+    scorer, continuations = state.discriminator.params, game.discriminator.continuations
+    kept = None if continuations is None else continuations.read(scorer, answering(batch, written))
 
     def value(key: Array, tokens: Array, mask: Array, shared: int) -> Array:
         texts = continued.replace(target=tokens, target_mask=mask)
         if continuations is None or kept is None:
-            found = game.discriminator.scores(judge, texts)
+            found = game.discriminator.scores(scorer, texts)
         else:
-            found = continuations.scores(judge, kept, texts, shared)
+            found = continuations.scores(scorer, kept, texts, shared)
         scores, features, classes = game.rows.gathered((found.sequence[:, None], found.features, found.classes))
         label = None if classes is None else game.rows.gathered(texts.label)
         of_texts = judgement._replace(

@@ -149,9 +149,9 @@ def _with_networks(state: GanState, function: Callable[[Params], Params]) -> Gan
     def of(params: Params | None) -> Params | None:
         return None if params is None else function(params)
 
-    writer, judge = state.generator, state.discriminator
+    generator, discriminator = state.generator, state.discriminator
     return state.replace(
-        generator=writer.replace(params=of(writer.params), ema=of(writer.ema)),
-        discriminator=judge.replace(params=of(judge.params)),
+        generator=generator.replace(params=of(generator.params), ema=of(generator.ema)),
+        discriminator=discriminator.replace(params=of(discriminator.params)),
         reference=of(state.reference),
     )

@@ -32,7 +32,7 @@ def damage(folder: epath.Path, within: str = "") -> str | None:
 
     Args:
         folder: local or remote.
-        within: judge only files whose path in the folder begins so.
+        within: look at only files whose path in the folder begins so.
 
     Raises:
         FileNotFoundError: there is no checksums.json.

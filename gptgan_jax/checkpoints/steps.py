@@ -111,6 +111,6 @@ def cause_of(error: BaseException) -> str:
 def saved_of(phase: Phase, step: int, manager: ocp.CheckpointManager) -> Saved:
     try:
         metrics = dict(manager.metrics(step))
-    except Exception:  # not measured, or a damaged file: then the checkpoint itself is judged when it is read
+    except Exception:  # not measured, or a damaged file: then it shows when the checkpoint itself is read
         metrics = {}
     return Saved(phase, step, metrics.get(METRIC), metrics.get(CLASS_METRIC), metrics.get(TASK_METRIC))

@@ -40,7 +40,7 @@ def _classify(options: argparse.Namespace) -> int:
     from gptgan_jax.runs.folder import RunFolder
     from gptgan_jax.scoring.classifier import class_figures
     from gptgan_jax.system.atomic_files import write_whole
-    from gptgan_jax.workflows.classification import classify_file
+    from gptgan_jax.workflows.classify import classify_file
 
     if options.out is not None:
         if options.out.is_dir() or options.out.resolve() == options.file.resolve():

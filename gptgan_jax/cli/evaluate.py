@@ -36,7 +36,9 @@ def add_evaluate(commands: Any, run_help: str) -> None:
         help="what turns texts into vectors (default: evaluation.embedder of the run; language_model)",
     )
     evaluate.add_argument(
-        "--seed", type=number(int, 0, LARGEST_INT), help="with --samples: of splits and judges (default 0)"
+        "--seed",
+        type=number(int, 0, LARGEST_INT),
+        help="with --samples: of splits and of scoring models (default 0)",
     )
     evaluate.add_argument(
         "--unit",

@@ -86,7 +86,7 @@ def _train_alone(config: Config) -> int:
 
 
 def _train_together(config: Config) -> int:
-    """In each of several processes; only one speaks, and judging is for a process of its own."""
+    """In each of several processes; only one speaks, and evaluation is for a process of its own."""
     from gptgan_jax.distributed.hosts import is_main, who_is_here
     from gptgan_jax.workflows.run import train_run
 
@@ -148,7 +148,7 @@ def _check_profile(config: Config) -> None:
 
 
 def _train_one(config: Config) -> Path:
-    """Trains, judges and reports a run, and prints what it writes and its scores; its folder."""
+    """Trains, evaluates and reports a run, and prints what it writes and its scores; its folder."""
     from gptgan_jax.reports.tables import score_table
     from gptgan_jax.runs.records import one_line
     from gptgan_jax.workflows.run import judge_run, train_run

@@ -180,10 +180,10 @@ class Compiler:
 
     def optimizer_traffic(self, phase: Phase) -> float:
         """Bytes over all devices: weights, moments and gradient of what learns read, the first two written."""
-        state, (writer_learns, judge_learns) = self.states[phase], what_learns(self.config)
-        learners = [] if phase == "warmup" else [(state.generator, writer_learns)]
+        state, (generator_learns, discriminator_learns) = self.states[phase], what_learns(self.config)
+        learners = [] if phase == "warmup" else [(state.generator, generator_learns)]
         if phase in ("warmup", "adversarial"):
-            learners.append((state.discriminator, judge_learns))
+            learners.append((state.discriminator, discriminator_learns))
         return sum(
             3 * 4.0 * learning_count(player.params, (), learns) + 2 * _whole(player.opt_state)
             for player, learns in learners

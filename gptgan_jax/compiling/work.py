@@ -72,13 +72,13 @@ class _Step:
     # ---- the two sides
 
     def discriminating(self, updates: int) -> Parts:
-        """Texts are written, and D learns from them and judges them, so many times."""
+        """Texts are written, and D learns from them and scores them, so many times."""
         objective = self.config.objective
-        real, fake, judge = self.discriminator(self.rows), self.discriminator(self.fakes), self.config.discriminator
+        real, fake, network = self.discriminator(self.rows), self.discriminator(self.fakes), self.config.discriminator
         parts = {
             "writing": updates * self.writing(),
-            "D(real) forward and backward": updates * self.learning(real, judge),
-            "D(fake) forward and backward": updates * self.learning(fake, judge),
+            "D(real) forward and backward": updates * self.learning(real, network),
+            "D(fake) forward and backward": updates * self.learning(fake, network),
         }
         if has_dropout(self.config.discriminator) or objective.replay_size:
             parts["D scores"] = updates * (real + fake)  # otherwise by the pass that it learns from
@@ -87,10 +87,10 @@ class _Step:
         penalised += self.rows * bool(objective.gradient_penalty_weight)
         if penalised:
             parts["penalties"] = updates * 3 * self.discriminator(penalised).with_input_gradient()
-        if objective.next_token_weight and isinstance(judge, TransformerDiscriminatorConfig):
+        if objective.next_token_weight and isinstance(network, TransformerDiscriminatorConfig):
             length = self.prompt + self.target
-            work = discriminator_next_tokens(judge, self.vocab_size, self.rows, length, self.target)
-            parts["D's next tokens"] = updates * self.learning(work, judge)
+            work = discriminator_next_tokens(network, self.vocab_size, self.rows, length, self.target)
+            parts["D's next tokens"] = updates * self.learning(work, network)
         return parts
 
     def generating(self) -> Parts:
@@ -122,7 +122,7 @@ class _Step:
         )
 
     def rollouts(self, count: int) -> Parts:
-        """Every prefix is continued `count` times, and each continuation judged."""
+        """Every prefix is continued `count` times, and each continuation scored."""
         rows = self.fakes * count
         network, vocab_size, whole = self.config.generator, self.vocab_size, self.prompt
         steps = generator_writing(network, vocab_size, rows, whole, self.target)
@@ -130,18 +130,18 @@ class _Step:
         # From prefixes of 1 to T - 1 tokens: T - 2 decoding steps for the first, none for the last.
         continuing = max(self.target - 2, 0) / 2 * (steps + -1.0 * start)
         known = generator_writing(network, vocab_size, self.fakes, whole, self.target)
-        judge = self.config.discriminator
-        judged = self.target * self.discriminator(rows)
-        if isinstance(judge, CnnConfig):
+        scorer = self.config.discriminator
+        scored = self.target * self.discriminator(rows)
+        if isinstance(scorer, CnnConfig):
             # What the continuations of a stretch share is read once.
             begun = [(len(part), int(part[0]) + 1) for part in stretches_of(self.target, STRETCHES) if len(part)]
             # The texts themselves are read, and scored as often as the others.
             begun.append((1, self.target))
-            judged = self.discriminator(self.fakes)
+            scored = self.discriminator(self.fakes)
             for times, shared in begun:
-                ends = discriminator_ends(judge, rows, count, self.prompt + shared, self.target - shared)
-                judged += times * ends
-        return {"rollouts written": continuing + known, "D scores rollouts": judged}
+                ends = discriminator_ends(scorer, rows, count, self.prompt + shared, self.target - shared)
+                scored += times * ends
+        return {"rollouts written": continuing + known, "D scores rollouts": scored}
 
     # ---- one pass
 

@@ -75,7 +75,7 @@ class ReinforceConfig(_WithBaseline, _Discounted):
 
 @config_dataclass
 class RolloutConfig(_WithBaseline):
-    """Monte-Carlo rollouts of every prefix (SeqGAN, Yu et al. 2017); judges whole texts."""
+    """Monte-Carlo rollouts of every prefix (SeqGAN, Yu et al. 2017); scores whole texts."""
 
     kind: Literal["rollout"] = "rollout"
     rollouts: int = key(16, "continuations of each prefix", ROLLOUTS)
@@ -109,7 +109,7 @@ class GrpoConfig(_Clipped, _Discounted):
 
 @config_dataclass
 class MaliganConfig:
-    """Likelihood of written texts, weighted by D/(1 - D) (MaliGAN, Che et al. 2017); judges whole texts."""
+    """Likelihood of generated texts, weighted by D/(1 - D) (MaliGAN, Che et al. 2017); scores whole texts."""
 
     kind: Literal["maligan"] = "maligan"
     samples: int = key(1, "texts a prompt; weights are normalised over them, or over the batch where it is 1", SAMPLES)
@@ -118,7 +118,7 @@ class MaliganConfig:
 
 @config_dataclass
 class WeightedLikelihoodConfig:
-    """Likelihood of written texts, weighted by D (cooperative, Lamprier et al. 2022); judges whole texts."""
+    """Likelihood of generated texts, weighted by D (cooperative, Lamprier et al. 2022); scores whole texts."""
 
     kind: Literal["weighted_likelihood"] = "weighted_likelihood"
     samples: int = key(1, "texts a prompt; weights are normalised over them, or over the batch where it is 1", SAMPLES)

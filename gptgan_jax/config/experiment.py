@@ -106,15 +106,19 @@ def with_twin(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Keys of that which it gives itself stay, and whether they agree, `Config` checks.
     """
-    writer, judge = raw.get("generator"), raw.get("discriminator")
-    if not isinstance(writer, Mapping) or not isinstance(judge, Mapping) or judge.get("kind") != "transformer":
+    generator, discriminator = raw.get("generator"), raw.get("discriminator")
+    if (
+        not isinstance(generator, Mapping)
+        or not isinstance(discriminator, Mapping)
+        or discriminator.get("kind") != "transformer"
+    ):
         return raw
     try:
-        twin = TypeAdapter(bool).validate_python(judge.get("from_generator", False))
+        twin = TypeAdapter(bool).validate_python(discriminator.get("from_generator", False))
     except ValidationError:  # told where the key is checked
         return raw
-    if not twin or writer.get("kind", "transformer") != "transformer":
+    if not twin or generator.get("kind", "transformer") != "transformer":
         return raw
     names = {field.name for field in dataclasses.fields(TransformerConfig)} - {*_OWN_OF_A_TWIN}
-    shared = {name: value for name, value in writer.items() if name in names}
-    return {**raw, "discriminator": {**shared, **judge}}
+    shared = {name: value for name, value in generator.items() if name in names}
+    return {**raw, "discriminator": {**shared, **discriminator}}

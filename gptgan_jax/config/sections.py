@@ -127,7 +127,7 @@ class AdversarialPhase:
 
 @config_dataclass
 class JudgeConfig:
-    """The small language models that are trained while a run is judged, to score and to embed texts."""
+    """The small language models that are trained while a run is evaluated, to score and to embed texts."""
 
     layers: int = key(2, "Transformer blocks", ge=1)
     width: int = key(128, "size of the hidden states, and of the embeddings", ge=2)

@@ -21,7 +21,7 @@ class Experience(NamedTuple):
     Attributes:
         sample: R texts of T tokens, the N texts of a prompt being neighbours. Its `log_probs` are those of the
             generator before this step's updates, without gradient.
-        rewards: float32 [R, T], paid at each token; at the last one alone where whole texts are judged. Where the
+        rewards: float32 [R, T], paid at each token; at the last one alone where whole texts are scored. Where the
             estimator asks for `rollouts`: the estimated value of having written each token.
         hidden: float [R, T, D], the generator's hidden state that each token was drawn from, without gradient.
         samples: N, texts a prompt. In `loss` with several minibatches, the rows are some of these in any order.

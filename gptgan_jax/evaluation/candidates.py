@@ -1,4 +1,4 @@
-"""Which generators of a run are judged: the model it starts from, each phase's best, the adversarial phase's last."""
+"""Which generators of a run are evaluated: the model it starts from, each phase's best, the adversarial one's last."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ RESIDUAL, START = "residual", "start"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint that a run is judged by.
+    """A checkpoint that a run is evaluated at.
 
     Attributes:
         name: of its column.
@@ -36,7 +36,7 @@ class Candidate:
 def candidates(
     checkpoints: Checkpoints, residual_candidates: int = 0, chosen_by: ChosenBy = "likelihood", started: bool = False
 ) -> list[Candidate]:
-    """What a run is judged by: each phase's best by validation, and the adversarial phase's last where that is another.
+    """Where a run is evaluated: each phase's best by validation, and the adversarial phase's last if it is another.
 
     The warm-up trains no generator; where residual candidates are asked for, its last checkpoint is the residual model.
     Where the discriminator has classes, the one that tells them best is the classifier. A run that `started` from a

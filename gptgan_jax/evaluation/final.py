@@ -1,4 +1,4 @@
-"""A run judged from its folder alone: each phase's best checkpoint and real text by one ruler, into evaluation.json."""
+"""A run evaluated from its folder alone: each phase's best checkpoint and real text alike, into evaluation.json."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -54,7 +54,7 @@ LABELLED_SHARE = 0.01
 
 
 class Model(Protocol):
-    """What can be judged: it writes texts and knows their likelihood."""
+    """What can be evaluated: it generates texts and knows their likelihood."""
 
     def write(self, count: int, drawing: Drawing) -> Written:
         """`count` texts from the run's seed."""
@@ -74,7 +74,7 @@ class Subject:
 
     Attributes:
         run: its configuration, tokenizer and network.
-        text: what it is judged by.
+        text: what it is evaluated on.
         split: the name of `text.test` in words.
         references, real: two sets of held-out texts that share none. The first is what all texts are compared with,
             the second is real text that is scored as if it had been written. They are the test and the validation
@@ -144,7 +144,7 @@ class Subject:
         return Task(name, asked, self.text.train, self.run.tokenizer, thorough, self.unit)
 
     def candidates(self, checkpoints: Checkpoints) -> list[Candidate]:
-        """What this run is judged by."""
+        """What this run is evaluated on."""
         config = self.run.config
         started = is_model(config.init_from) and has_start(self.folder.checkpoints)
         return candidates(checkpoints, config.objective.residual_candidates, config.evaluation.choose_by, started)
@@ -225,7 +225,7 @@ def evaluate_run(
     Args:
         folder: of the run.
         say: takes one line of news at a time.
-        thorough: train judges for the figures that need them. Otherwise these are left out, and an earlier evaluation
+        thorough: train models for the figures that need them. Otherwise these are left out, and an earlier evaluation
             of the same checkpoints is good enough.
         embedder: in place of the one in the run's configuration.
 
@@ -334,7 +334,7 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
     reliability: list[ReliabilityBin] = []
     columns: dict[str, list[Figure]] = {}
     texts: dict[str, list[str]] = {}
-    judged: list[Column] = []
+    evaluated: list[Column] = []
     for candidate in chosen:
         say(f"evaluating {candidate.name}: checkpoint {candidate.as_column().checkpoint}")
         if candidate.name == CLASSIFIER:
@@ -342,7 +342,7 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
                 told = classifier.tell(subject.text.test)
                 columns[candidate.name] = class_figures(told, subject.split, run.classes)
                 reliability = told.labelled().reliability()
-                judged.append(candidate.as_column())
+                evaluated.append(candidate.as_column())
             continue
         try:
             model = subject.model(checkpoints, candidate)
@@ -350,8 +350,8 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
             say(f"left out: {error}")
             continue
         columns[candidate.name], texts[candidate.name] = measure.model(model)
-        judged.append(candidate.as_column())
-    if not judged:
+        evaluated.append(candidate.as_column())
+    if not evaluated:
         raise UserError(f"{subject.folder.path}: none of its checkpoints can be read")
     if measure.task is not None:
         columns |= measure.task.baselines(measure.drawn, measure.ruler.seed)
@@ -362,7 +362,7 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
     first = subject.references.subset(np.arange(min(shown, len(subject.references))))
     prompts = first.prompt_texts(run.tokenizer) if run.conditional else []
     return Evaluation(
-        columns=judged,
+        columns=evaluated,
         scores=table_of(columns),
         shown={name: some[:shown] for name, some in texts.items()},
         prompts=[prompts[i % len(prompts)] for i in range(shown)] if prompts else [],

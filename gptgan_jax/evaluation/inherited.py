@@ -1,7 +1,7 @@
 """The baselines of a run that took its generator from another: that run's own figures, copied.
 
 A run with `init_from` another run and no likelihood phase has no likelihood column to be compared with; the run that it
-started from has. Where both were judged by the same text and in the same way, those columns are as good here.
+started from has. Where both were evaluated on the same text in the same way, those columns are as good here.
 """
 
 from collections.abc import Callable

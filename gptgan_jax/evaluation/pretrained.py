@@ -1,4 +1,4 @@
-"""A Hugging Face model judged as it came, by the text and the settings of a config, as a run that starts from it."""
+"""A Hugging Face model evaluated as it came, on the text and the settings of a config, as a run that starts from it."""
 
 import tempfile
 from collections.abc import Callable, Sequence

@@ -39,7 +39,7 @@ class Score:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Column:
-    """What was judged: a checkpoint by its place.
+    """What was evaluated: a checkpoint by its place.
 
     Attributes:
         name: such as "adversarial, best".
@@ -110,10 +110,10 @@ class Sweep:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Evaluation:
-    """The outcome of judging a run, or a file of texts.
+    """The outcome of evaluating a run, or a file of texts.
 
     Attributes:
-        columns: what was judged, in the order of the tables.
+        columns: what was evaluated, in the order of the tables.
         scores: the table.
         shown: by column a few texts, from equal keys.
         prompts: what the shown texts answer; empty for unconditional text.

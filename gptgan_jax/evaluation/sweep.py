@@ -56,8 +56,8 @@ def sweep_run(folder: RunFolder, say: Callable[[str], None], embedder: EmbedderN
     assert evaluation is not None, "evaluate_run comes first"
     subject = Subject(folder, say, embedder)
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        judged = own_columns(evaluation)
-        chosen = [one for one in subject.candidates(checkpoints) if one.swept and one.as_column() in judged]
+        evaluated = own_columns(evaluation)
+        chosen = [one for one in subject.candidates(checkpoints) if one.swept and one.as_column() in evaluated]
         models = {one.swept: subject.model(checkpoints, one) for one in chosen}
     evaluation = dataclasses.replace(evaluation, sweep=sweep(subject, models))
     evaluation = with_baselines(evaluation, folder, subject.run.config, say)

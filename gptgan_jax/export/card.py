@@ -40,7 +40,7 @@ def model_card(kind: str, config: Config, params: Params, saved: Saved, evaluati
         config: of the run.
         params: the generator's.
         saved: the checkpoint that they are of.
-        evaluation: of the run, where it was judged.
+        evaluation: of the run, where it was evaluated.
         use: a Python program that writes a text.
     """
     network = config.generator

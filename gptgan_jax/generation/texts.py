@@ -1,4 +1,4 @@
-"""Texts to be judged, and texts from a generator: token ids through the sampler, strings through the tokenizer."""
+"""Texts to be evaluated, and texts from a generator: token ids through the sampler, strings through the tokenizer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""Discriminators: networks that judge whether a text is real, as a tuple of pure functions.
+"""Discriminators: networks that score how real a text is, as a tuple of pure functions.
 
-Every kind judges prefixes: entry t of the token scores sees the prompt and the text up to and including token t, and
+Every kind scores prefixes: entry t of the token scores sees the prompt and the text up to and including token t, and
 the sequence score is the entry at the last token. So one definition serves a dense reward and a judgement of the whole.
 Scores are logits: the probability of "real" is their sigmoid. With classes the head has K logits, and their log-sum-exp
 is the score.
@@ -91,7 +91,7 @@ class Continuations(NamedTuple):
 
 
 class Discriminator(NamedTuple):
-    """A judge of texts.
+    """A scorer of texts.
 
     Attributes:
         init: (key, batch) -> params.

@@ -45,7 +45,7 @@ class ReportedRun:
         folder: its run folder.
         config: its configuration.
         records: the lines of its metrics.jsonl.
-        evaluation: what it was judged to be.
+        evaluation: what was measured.
     """
 
     folder: Path
@@ -141,7 +141,7 @@ def quoted_folder(run: ReportedRun) -> str:
     return shlex.quote(str(run.folder))
 
 
-def judged(evaluation: Evaluation) -> str:
+def evaluated(evaluation: Evaluation) -> str:
     """One line: which checkpoints the columns are, and how each was chosen."""
     return "; ".join(
         f"{one.name}: checkpoint {one.checkpoint}{f' of {one.run}' * bool(one.run)} ({one.chosen})"
@@ -190,7 +190,7 @@ def best_blocks(runs: Sequence[Sweep]) -> list[Block]:
 
 
 def _results(evaluation: Evaluation) -> list[Block]:
-    blocks: list[Block] = [Paragraph(f"Evaluated: {judged(evaluation)}.")] if evaluation.columns else []
+    blocks: list[Block] = [Paragraph(f"Evaluated: {evaluated(evaluation)}.")] if evaluation.columns else []
     if evaluation.scores:
         blocks += [Heading("Results"), table_of_scores(evaluation.scores, evaluation.means_something)]
     # The evaluation may say itself what ± is.

@@ -1,4 +1,4 @@
-"""The text that a run is judged by, kept in its folder, so that it can be evaluated when its files are elsewhere."""
+"""The text that a run is evaluated on, kept in its folder, so that it can be evaluated when its files are elsewhere."""
 
 import hashlib
 import json
@@ -24,12 +24,12 @@ TRAINING_TEXTS = 20_000
 
 @dataclass(frozen=True, eq=False)
 class HeldOutText:
-    """What a run is judged by.
+    """What a run is evaluated on.
 
     Attributes:
         test: the encoded test split.
         valid: the encoded validation split; the same as `test` where there is no test text.
-        train: at most 20,000 training texts, drawn at random, for models that are trained to judge.
+        train: at most 20,000 training texts, drawn at random, for models that are trained to score.
         split: the name of `test`: test, or valid where there is no test text.
         training_hashes: uint64 [N], sorted, of the training texts as the tokenizer writes them.
         source: where the text comes from, if that knows exact probabilities.
@@ -55,7 +55,7 @@ def held_out_of(experiment: Experiment) -> HeldOutText:
     """The held-out text of an experiment."""
     train = experiment.train.targets
     texts = (experiment.tokenizer.decode(train[i].tolist()) for i in range(len(train)))
-    # The same for every seed of a run, so that all are judged alike.
+    # The same for every seed of a run, so that all are evaluated alike.
     chosen = np.random.default_rng(0).permutation(len(train))[:TRAINING_TEXTS]
     return HeldOutText(
         test=experiment.test,
@@ -163,7 +163,7 @@ def check_same_text(folder: Path, experiment: Experiment) -> None:
 
 
 def same_held_out(one: Path, other: Path) -> bool:
-    """Whether two run folders hold the same text to judge by, token for token, and the same source of it."""
+    """Whether two run folders hold the same text to evaluate on, token for token, and the same source of it."""
     held = []
     for folder in (one, other):
         try:

@@ -46,13 +46,13 @@ def build_networks(
     if config.classifies and len(classes) < 2:
         raise UserError(f"objective.classification: {len(classes)} label(s) in the data; it needs two or more")
     count = len(classes) if config.classifies else 0
-    judge = build_discriminator(config.discriminator, vocabulary, count, config.generator.lora)
+    discriminator = build_discriminator(config.discriminator, vocabulary, count, config.generator.lora)
     if config.label_prompts:  # to read a text's label would be no judgement of the text
-        judge = without_prompts(judge, vocabulary)
+        discriminator = without_prompts(discriminator, vocabulary)
     generator = build_generator(config.generator, vocabulary)
     if not config.mesh.gather_to_write:
         generator = generator._replace(for_writing=lambda params: params)
-    return generator, judge
+    return generator, discriminator
 
 
 def example_batch(config: Config, vocabulary: Vocabulary, conditional: bool) -> Batch:
@@ -70,7 +70,7 @@ def example_batch(config: Config, vocabulary: Vocabulary, conditional: bool) -> 
 
 @dataclass(frozen=True)
 class Writer:
-    """What it takes to write with a trained generator, and to judge with its discriminator: of the run folder alone.
+    """A trained run to sample from and to score with: of its folder alone.
 
     Attributes:
         config, tokenizer, generator, discriminator: of the run, the networks without parameters.

@@ -31,7 +31,7 @@ from gptgan_jax.types import Array, Params, Sample, unconditional_batch
 
 # Texts that Z is estimated from: its logarithm is then off by about 0.01 nats a text where exp(s) varies by its mean.
 TEXTS_FOR_Z = 8000
-# A stream of its own: the texts for Z are none of those that are judged.
+# A stream of its own: the texts for Z are none of those that are evaluated.
 _Z_STREAM = 0x5A
 
 
@@ -40,27 +40,27 @@ class Networks:
     """Both players and their parameters.
 
     Attributes:
-        generator, params, discriminator, judge: the networks, each with its parameters.
+        generator, params, discriminator, discriminator_params: the networks, each with its parameters.
         constant: the control: every text has the same energy, and the model is the generator.
     """
 
     generator: Generator
     params: Params
     discriminator: Discriminator
-    judge: Params
+    discriminator_params: Params
     constant: bool = False
 
     @property
     def both(self) -> tuple[Params, Params]:
         """The generator's parameters and the discriminator's."""
-        return self.params, self.judge
+        return self.params, self.discriminator_params
 
-    def energy(self, judge: Params, tokens: Array, mask: Array) -> Array:
+    def energy(self, scorer: Params, tokens: Array, mask: Array) -> Array:
         """The discriminator's logit of whole texts without prompts: int32 [R, T], bool [R, T] -> float32 [R]."""
         if self.constant:
             return jnp.zeros(tokens.shape[0])
         batch = unconditional_batch(tokens, self.generator.vocabulary).replace(target_mask=mask)
-        return self.discriminator.scores(judge, batch).sequence
+        return self.discriminator.scores(scorer, batch).sequence
 
 
 def restore_networks(checkpoints: Checkpoints, saved: Saved, run: Writer) -> Networks:
@@ -74,8 +74,8 @@ def restore_networks(checkpoints: Checkpoints, saved: Saved, run: Writer) -> Net
         raise UserError(f"a discriminator trained by {config.objective.pair_loss} gives no log-odds to resample by")
     discriminator = run.discriminator
     params = restore_generator(checkpoints, saved, config, generator)
-    judge = restore_discriminator(checkpoints, saved, config, discriminator)
-    return Networks(generator, params, discriminator, judge, config.objective.reward == "constant")
+    scorer = restore_discriminator(checkpoints, saved, config, discriminator)
+    return Networks(generator, params, discriminator, scorer, config.objective.reward == "constant")
 
 
 class ResidualModel:
@@ -136,7 +136,8 @@ class ResidualModel:
         rows = np.arange(-(-count // size) * size) % count
         batches = rows.reshape(-1, size)
         found = [
-            self._energy(self._networks.judge, jnp.asarray(tokens[some]), jnp.asarray(mask[some])) for some in batches
+            self._energy(self._networks.discriminator_params, jnp.asarray(tokens[some]), jnp.asarray(mask[some]))
+            for some in batches
         ]
         return np.concatenate([np.asarray(one, np.float64) for one in found])[:count]
 
@@ -145,8 +146,8 @@ def resampler(networks: Networks, candidates: int) -> Callable[..., Sample]:
     """A sampler for `TextWriter` whose parameters are `networks.both`: it chooses each text from so many."""
 
     def sampler(both: tuple[Params, Params], key: Array, prompt: Array, prompt_mask: Array, **options: Any) -> Sample:
-        params, judge = both
-        energy = partial(networks.energy, judge)
+        params, scorer = both
+        energy = partial(networks.energy, scorer)
         return resample(networks.generator, params, energy, key, prompt, prompt_mask, candidates=candidates, **options)
 
     return sampler

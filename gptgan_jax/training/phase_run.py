@@ -49,7 +49,7 @@ BAR_FIGURES = {
 Figures = tuple[float | None, float | None, float | None]
 """A checkpoint's nats a token, class error and task error, each if it was measured."""
 
-JUDGING: tuple[Phase, ...] = ("warmup", "adversarial")
+DISCRIMINATING: tuple[Phase, ...] = ("warmup", "adversarial")
 """The phases that train the discriminator."""
 
 
@@ -61,8 +61,8 @@ def is_due(config: Config, phase: Phase, step: int) -> bool:
 
 def owes_evaluation(config: Config, saved: Saved) -> bool:
     """Whether a checkpoint lacks figures of the evaluation that was due, as a signal cut it short."""
-    judged = saved.phase in JUDGING and config.classifies
-    lacks = (saved.phase != "warmup" and saved.valid_nats is None) or (judged and saved.class_error is None)
+    discriminated = saved.phase in DISCRIMINATING and config.classifies
+    lacks = (saved.phase != "warmup" and saved.valid_nats is None) or (discriminated and saved.class_error is None)
     return lacks and is_due(config, saved.phase, saved.step)
 
 
@@ -101,7 +101,7 @@ class PhaseRun:
         gan = run.gans[phase]
         self.step = run.placement.compiled(step_of(gan, phase), run.target(phase), gan.learning)
         earlier = [line for line in read_metrics(run.folder.path) if line["phase"] == phase]
-        self.lines = [line for line in earlier if self.judged(line)]
+        self.lines = [line for line in earlier if self.watched(line)]
         self.alarms = set(self.active())
 
     def execute(self, state: GanState) -> GanState:
@@ -211,7 +211,7 @@ class PhaseRun:
             if packed is not None:
                 return packed_batch_at(packed, seed, position, self.rows, *share)
             place = run.experiment.train, seed, position, self.rows
-            if labelled is not None and self.phase in JUDGING:
+            if labelled is not None and self.phase in DISCRIMINATING:
                 return labelled_batch_at(*place, labelled, *share)
             if buckets > 1 and self.phase in LIKELIHOOD:
                 return bucketed_batch_at(*place, buckets, *share)
@@ -250,7 +250,7 @@ class PhaseRun:
             f"lower the learning rate or clip_norm and start anew under another --name{way_out}"
         )
 
-    def judged(self, line: Mapping[str, object]) -> bool:
+    def watched(self, line: Mapping[str, object]) -> bool:
         """Whether alarms are read off such a line of the records."""
         name = "discriminator_accuracy" if self.phase == "adversarial" else "loss"
         return SKIPPED not in line and (name in line or (METRIC in line and self.phase in LIKELIHOOD))
@@ -262,8 +262,8 @@ class PhaseRun:
         return likelihood_alarms(self.lines) if self.phase in LIKELIHOOD else {}
 
     def watch(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Raises an alarm when it begins to hold, judged by the figures as they were recorded."""
-        if not self.judged(values):
+        """Raises an alarm when it begins to hold, by the figures as they were recorded."""
+        if not self.watched(values):
             return
         self.lines.append({"step": step, **values})
         if self.phase in LIKELIHOOD and METRIC not in values:
@@ -287,13 +287,13 @@ class PhaseRun:
         Raises:
             CutShort: a signal came, before anything was recorded.
         """
-        judging = self.phase in JUDGING and self.run.config.classifies
+        discriminating = self.phase in DISCRIMINATING and self.run.config.classifies
         if not self.run.has_evaluated:
             self.bar.busy("compiling the evaluation", at_once=True)
             self.run.has_evaluated = True
         with self.run.placement.surroundings():
             validated = self.validate(state) if self.phase != "warmup" else None
-            told = self.tell(state) if judging else None
+            told = self.tell(state) if discriminating else None
         with self.signals.uncut():
             nats, task_error = (None, None) if validated is None else self.record_validation(state, *validated)
             return nats, None if told is None else self.record_classes(state, told), task_error

@@ -25,8 +25,8 @@ def build_gan(
 ) -> Gan:
     """The functional loop of one phase, with that phase's optimisers; see `Game.axis_name`."""
     gan = gan_of(game_of(config, phase, generator, discriminator, axis_name))
-    judge = config.discriminator
-    if phase in LIKELIHOOD and isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator:
+    network = config.discriminator
+    if phase in LIKELIHOOD and isinstance(network, TransformerDiscriminatorConfig) and network.from_generator:
         return gan._replace(learning=_before_the_twin(gan.learning))
     return gan
 
@@ -47,18 +47,18 @@ def game_of(
     estimator = build_estimator(objective.estimator, steps)
     # Who does not learn in a phase has no optimiser state to carry and to save.
     generator_optimizer = discriminator_optimizer = optax.identity()
-    writer_learns, judge_learns = what_learns(config)
+    generator_learns, discriminator_learns = what_learns(config)
     if phase == "likelihood":
-        generator_optimizer = build_optimizer(config.likelihood.optimizer, steps, writer_learns)
+        generator_optimizer = build_optimizer(config.likelihood.optimizer, steps, generator_learns)
     elif phase == "continued":
-        generator_optimizer = build_optimizer(config.continued_optimizer(), steps, writer_learns)
+        generator_optimizer = build_optimizer(config.continued_optimizer(), steps, generator_learns)
     elif phase == "warmup":
-        discriminator_optimizer = build_optimizer(config.warmup.optimizer, steps, judge_learns)
+        discriminator_optimizer = build_optimizer(config.warmup.optimizer, steps, discriminator_learns)
     else:
         updates = estimator.epochs * estimator.minibatches if isinstance(estimator, PolicyGradient) else 1
-        generator_optimizer = build_optimizer(adversarial.generator_optimizer, steps * updates, writer_learns)
+        generator_optimizer = build_optimizer(adversarial.generator_optimizer, steps * updates, generator_learns)
         discriminator_optimizer = build_optimizer(
-            adversarial.discriminator_optimizer, steps * adversarial.discriminator_updates, judge_learns
+            adversarial.discriminator_optimizer, steps * adversarial.discriminator_updates, discriminator_learns
         )
         if adversarial.freeze_discriminator:
             discriminator_optimizer = optax.set_to_zero()
@@ -101,21 +101,23 @@ def game_of(
 
 def _before_the_twin(learning: Learning) -> Learning:
     """Until it starts from the generator, a discriminator has what the generator adapts in place of its own trunk."""
-    of_writer, of_judge = learning.generator, learning.discriminator
-    if of_writer is None:
+    of_generator, of_discriminator = learning.generator, learning.discriminator
+    if of_generator is None:
         return learning
 
     def learns(path: str) -> bool:
-        return (of_judge is None or of_judge(path)) and (not path.startswith("trunk/") or of_writer(path))
+        return (of_discriminator is None or of_discriminator(path)) and (
+            not path.startswith("trunk/") or of_generator(path)
+        )
 
     return learning._replace(discriminator=learns)
 
 
 def what_learns(config: Config) -> tuple[Learns | None, Learns | None]:
     """For generator and discriminator: whether the parameter at a path learns; None for one without adapters."""
-    writer, judge = config.generator.lora, config.discriminator
-    of_judge = judge.lora if isinstance(judge, TransformerDiscriminatorConfig) else LoraConfig()
-    return learns(writer) if writer.rank else None, learns(of_judge, NEW) if of_judge.rank else None
+    lora, network = config.generator.lora, config.discriminator
+    of_discriminator = network.lora if isinstance(network, TransformerDiscriminatorConfig) else LoraConfig()
+    return learns(lora) if lora.rank else None, learns(of_discriminator, NEW) if of_discriminator.rank else None
 
 
 def step_of(gan: Gan, phase: Phase) -> Step:

@@ -63,7 +63,7 @@ class Run:
         self.held_out = likelihood_of(experiment.generator)
         self.classified = classes_told_by(experiment.discriminator)
         self.drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
-        self.writer = TextWriter(
+        self.sampler = TextWriter(
             experiment.generator, experiment.tokenizer, self.config.data.max_length, evaluation.shown
         )
         self.answerer = TextWriter(
@@ -115,8 +115,8 @@ class Run:
     @property
     def has_twin(self) -> bool:
         """Whether the discriminator has the generator's Transformer."""
-        judge = self.config.discriminator
-        return isinstance(judge, TransformerDiscriminatorConfig) and judge.from_generator
+        discriminator = self.config.discriminator
+        return isinstance(discriminator, TransformerDiscriminatorConfig) and discriminator.from_generator
 
     def first_state(self) -> GanState:
         """What the run begins with: new parameters, but for the Transformers that it starts from.
@@ -126,17 +126,19 @@ class Run:
         key = jax.random.key(self.config.seed)
         if self.config.init_from is None and not self.has_twin:
             return self.placement.born(self.new_state, key)
-        new, writer = self._new_parts(key), self.first_generator()
+        new, generator = self._new_parts(key), self.first_generator()
         if self.has_twin and self.adapts:
             # Before the warm-up, which copies what will learn, only the adapters of these count.
             networks = self.config.generator.lora, self.config.discriminator
-            judge = begun_from(writer, new.discriminator.params, *networks, will_begin=True)
+            discriminator = begun_from(generator, new.discriminator.params, *networks, will_begin=True)
         elif self.has_twin:
-            judge = share_trunk(without_adapters(writer), new.discriminator.params)
+            discriminator = share_trunk(without_adapters(generator), new.discriminator.params)
         else:
-            judge = self.placement.born(lambda key: self.new_state(key).discriminator.params, key)
+            discriminator = self.placement.born(lambda key: self.new_state(key).discriminator.params, key)
         step = jnp.int32(0)
-        state = GanState(step, new.key, step, Player(writer, None), Player(judge, None), estimator=None, reference=None)
+        state = GanState(
+            step, new.key, step, Player(generator, None), Player(discriminator, None), estimator=None, reference=None
+        )
         return self.placement.begun(self.gans["likelihood"], state, self.example)
 
     def first_generator(self) -> Params:
@@ -157,17 +159,17 @@ class Run:
         Elsewhere it has shape structs.
         """
         shapes = self.traced.shapes
-        writer, judge = shapes.generator.params, shapes.discriminator.params
+        generator, discriminator = shapes.generator.params, shapes.discriminator.params
         nothing = jax.tree.map(lambda _: False, shapes)
-        new_of_writer, new_of_judge = nothing.generator.params, nothing.discriminator.params
+        new_of_generator, new_of_discriminator = nothing.generator.params, nothing.discriminator.params
         if self.config.init_from is not None:
-            new_of_writer = absent(writer, without_adapters(writer))
+            new_of_generator = absent(generator, without_adapters(generator))
         if self.has_twin:
-            new_of_judge = absent(judge, {"trunk": without_adapters(judge["trunk"])})
+            new_of_discriminator = absent(discriminator, {"trunk": without_adapters(discriminator["trunk"])})
         wanted = nothing.replace(
             key=True,
-            generator=nothing.generator.replace(params=new_of_writer),
-            discriminator=nothing.discriminator.replace(params=new_of_judge),
+            generator=nothing.generator.replace(params=new_of_generator),
+            discriminator=nothing.discriminator.replace(params=new_of_discriminator),
         )
         return self.traced.some(key, wanted)
 
@@ -242,7 +244,7 @@ class Run:
     def shown_texts(self, params: Params, pause: Pause = unpaused) -> list[str]:
         """The lines of samples.txt: the same prompts and keys whenever it is asked."""
         count = self.config.evaluation.shown
-        written = self.writer(params, self.config.seed, count, self.drawing, self.prompts, pause)
+        written = self.sampler(params, self.config.seed, count, self.drawing, self.prompts, pause)
         if self.prompts is None:
             return written.texts
         asked = itertools.cycle(self.prompt_texts)
@@ -293,17 +295,21 @@ class Run:
     def check_frozen(self) -> None:
         """Every pattern of parameters that stay as they are, or that learn, must name one; and some must learn."""
         config, state = self.config, self.target("likelihood")
-        writer, judge = state.generator.params, state.discriminator.params
-        writer_learns, judge_learns = what_learns(config)
-        adversarial, judge_config = config.adversarial, config.discriminator
-        patterns = {"generator.lora.trained": (config.generator.lora.trained, writer)}
-        if isinstance(judge_config, TransformerDiscriminatorConfig):
-            patterns["discriminator.lora.trained"] = (judge_config.lora.trained, judge)
+        generator, discriminator = state.generator.params, state.discriminator.params
+        generator_learns, discriminator_learns = what_learns(config)
+        adversarial, discriminator_config = config.adversarial, config.discriminator
+        patterns = {"generator.lora.trained": (config.generator.lora.trained, generator)}
+        if isinstance(discriminator_config, TransformerDiscriminatorConfig):
+            patterns["discriminator.lora.trained"] = (discriminator_config.lora.trained, discriminator)
         optimizers = {
-            "likelihood.optimizer": (config.likelihood.optimizer, writer, writer_learns),
-            "warmup.optimizer": (config.warmup.optimizer, judge, judge_learns),
-            "adversarial.generator_optimizer": (adversarial.generator_optimizer, writer, writer_learns),
-            "adversarial.discriminator_optimizer": (adversarial.discriminator_optimizer, judge, judge_learns),
+            "likelihood.optimizer": (config.likelihood.optimizer, generator, generator_learns),
+            "warmup.optimizer": (config.warmup.optimizer, discriminator, discriminator_learns),
+            "adversarial.generator_optimizer": (adversarial.generator_optimizer, generator, generator_learns),
+            "adversarial.discriminator_optimizer": (
+                adversarial.discriminator_optimizer,
+                discriminator,
+                discriminator_learns,
+            ),
         }
         patterns |= {f"{key}.frozen": (optimizer.frozen, params) for key, (optimizer, params, _) in optimizers.items()}
         for key, (given, params) in patterns.items():

@@ -1,7 +1,7 @@
 """Several adversarial methods from one likelihood training, over seeds: what `gptgan compare FILE` does.
 
 For each seed the base is trained by likelihood, and likelihood training goes on from its best as a baseline; every arm
-starts its adversarial phase from that best. All are judged alike, and one table says what came of it.
+starts its adversarial phase from that best. All are evaluated alike, and one table says what came of it.
 """
 
 import dataclasses
@@ -260,7 +260,7 @@ def _slug(name: str, where: str) -> str:
 
 
 def compare(comparison: Comparison, say: Say) -> tuple[str, Path, dict[str, str]]:
-    """Trains and judges what is not done yet, and writes the comparison.
+    """Trains and evaluates what is not done yet, and writes the comparison.
 
     Returns: its table as Markdown, the path of its report, and by run why its training failed.
 
@@ -287,16 +287,16 @@ def compare(comparison: Comparison, say: Say) -> tuple[str, Path, dict[str, str]
                 continue
             judge_run(folder, say, sweep=True)
             folders.setdefault(label, {})[seed] = folder
-    judged = {
+    evaluated = {
         label: {seed: load_reported_run(folder) for seed, folder in of_label.items()}
         for label, of_label in folders.items()
     }
-    base = judged[LIKELIHOOD]
+    base = evaluated[LIKELIHOOD]
     models = [Model(LIKELIHOOD, LIKELIHOOD, base)]
     if comparison.base.steps("continued"):
         models.append(Model(CONTINUED, "continued", base))
     models += [
-        Model(label, column, judged.get(arm.label, {}))
+        Model(label, column, evaluated.get(arm.label, {}))
         for arm in comparison.arms
         for label, column in arm.columns.items()
     ]
@@ -328,8 +328,10 @@ def _check_runs(comparison: Comparison) -> None:
             continue
         config = comparison.arm_config(arm, todo[0])
         try:
-            writer, judge = build_networks(config, experiment.tokenizer.vocabulary, experiment.corpus.classes)
-            trial = dataclasses.replace(experiment, config=config, generator=writer, discriminator=judge)
+            generator, discriminator = build_networks(
+                config, experiment.tokenizer.vocabulary, experiment.corpus.classes
+            )
+            trial = dataclasses.replace(experiment, config=config, generator=generator, discriminator=discriminator)
             check(trial, RunFolder.of(config))
         except UserError as error:
             raise UserError(f"{comparison.file}: arm {arm.name}: {error}") from None

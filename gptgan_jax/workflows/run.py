@@ -1,4 +1,4 @@
-"""The steps that the commands `train` and `compare` share: a run trained, judged and reported."""
+"""The steps that the commands `train` and `compare` share: a run trained, evaluated and reported."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
