@@ -29,7 +29,7 @@ from gptgan_jax.tokenization.tokenizer import Tokenizer
 
 INDEX_FILE, LOCK_FILE, VERSION = "store.json", "lock", 1
 # Characters that are tokenised at once, tokens of a record batch, and tokens of a file.
-CHUNK, BATCH_TOKENS, SHARD_TOKENS = 2_000_000, 2**20, 2**25
+CHUNK, BATCH_TOKENS, SHARD_TOKENS = 2_000_000, 2**20, 2**27
 NEWS_SECONDS = 10.0
 Say = Callable[[str], None]
 

@@ -120,11 +120,21 @@ def read_stream(config: TextData | HfData, folder: Path, fingerprint: str) -> St
     """
     kept = _kept(folder, fingerprint)
     if kept is None:
+        check_writable(folder)
         kept = _one_pass(config)
-        folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / SAMPLE_FILE, json.dumps(kept | {"fingerprint": fingerprint}).encode())
     parts = kept["train"], kept["valid"], kept["test"]
     return Streamed(config, Limits(*kept["limits"]), kept["count"], *parts)
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder of a store. Raises UserError where that, or to write into it, can't be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"data.store {folder}: can't be made ({error.strerror}); name another folder") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"data.store {folder}: can't be written; name another folder")
 
 
 def _one_pass(config: TextData | HfData) -> dict[str, Any]:

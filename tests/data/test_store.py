@@ -259,6 +259,13 @@ def test_a_run_whose_store_has_other_text_by_now_is_refused(tmp_path: Path) -> N
         train_run(config, lambda line: None)
 
 
+def test_a_folder_that_can_not_be_made_is_refused_before_the_text_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "store"):
+        with pytest.raises(UserError, match=r"data\.store .* can't be made"):
+            load_corpus(TextData(train=write(tmp_path / "a.txt", texts_of(100)), store=str(folder)))
+
+
 def test_the_command_makes_it_alone_and_says_what_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = write(tmp_path / "a.txt", texts_of(200))
     (tmp_path / "pre.yaml").write_text(
