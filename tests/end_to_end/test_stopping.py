@@ -81,6 +81,7 @@ def test_a_run_that_is_stuck_before_its_first_step_ends(place: str, number: int,
     assert "no checkpoint was saved yet" in said
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("number", "expected"),
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.thorough)],

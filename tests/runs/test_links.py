@@ -86,6 +86,7 @@ def test_a_run_that_goes_on_writes_through_no_link(finished: Path, tmp_path: Pat
     assert not list(run.rglob(".gptgan-*"))
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_made_over_links_writes_through_none(finished: Path, tmp_path: Path, capsys) -> None:
     """The folder of a run that was killed while it was made: there is no config.yaml yet."""
     run, outside = copied(finished, tmp_path), tmp_path / "outside"

@@ -112,6 +112,7 @@ def test_nothing_that_is_given_is_computed() -> None:
     assert isinstance(found["a"], jax.ShapeDtypeStruct)
 
 
+@pytest.mark.thorough
 def test_of_a_run_from_a_model_the_adapters_and_the_head_alone_are_initialised(tmp_path: Path) -> None:
     run = run_of(tmp_path, RUNS["adapters and a twin with some"])
     train(run.experiment, run.folder, lambda line: None)

@@ -83,6 +83,7 @@ def test_the_pair_loss_is_weighed() -> None:
     assert_trees_close(jax.tree.map(lambda x: 2 * x, moved[0]), moved[1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "estimator",
     [gg.reinforce(discount=1.0), pytest.param(gg.rollout(2), marks=pytest.mark.thorough), gumbel(1.0)],

@@ -609,6 +609,7 @@ def test_its_own_likelihood_training_goes_on_from_there(whole: Whole, tmp_path: 
     assert not same(best_of(made.folder), best_of(whole.folder))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "at",
     [0, pytest.param(1, marks=pytest.mark.thorough), 3, pytest.param(7, marks=pytest.mark.thorough)],
@@ -678,6 +679,7 @@ def test_each_update_of_the_discriminator_has_fresh_text(whole: Whole, tmp_path:
     assert set(rows) == {3 * adversarial.batch_size}
 
 
+@pytest.mark.thorough
 def test_only_likelihood_training_has_batches_of_several_widths(whole: Whole, tmp_path: Path) -> None:
     widths: dict[str, set[int]] = {}
     execute = phase_run.PhaseRun.execute

@@ -347,6 +347,7 @@ def test_every_mesh_gives_the_update_of_one_device_dropout_included(quick: bool)
     in_eight_devices(f"under_jit({quick})")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_pmap_and_shard_map_give_the_update_of_one_device(quick: bool) -> None:
     in_eight_devices(f"under_shard_map({quick})")
