@@ -184,6 +184,15 @@ def test_a_window_that_goes_on_a_document_is_read_behind_the_token_before_it() -
     assert split.subset(np.array([1])).before.tolist() == [5]
 
 
+def test_a_window_beside_other_documents_is_a_segment_of_its_own() -> None:
+    split = TokenisedSplit(
+        ragged([[3, 4, 5], [6, 7]]), None, None, VOCABULARY, 5, 1, before=np.array([-1, 9], np.int32)
+    )
+    row = whole(packed_split(split, "best_fit", False)).packed
+    assert np.asarray(row.segments).tolist() == [[1, 1, 1, 2, 2]]
+    assert np.asarray(row.inputs).tolist() == [[VOCABULARY.bos_id, 3, 4, 9, 6]]
+
+
 # ---- what reads segments
 
 
