@@ -66,7 +66,7 @@ class Config(Sections):
         return self
 
     def _check_updates(self, phase: Phase) -> None:
-        """A phase must be long enough for its optimisers to warm up and to make an update."""
+        """A phase must be long enough for its optimizers to make an update at the full learning rate."""
         section = getattr(self, phase)
         for name in ("optimizer", "generator_optimizer", "discriminator_optimizer"):
             optimizer = getattr(section, name, None)
@@ -78,7 +78,7 @@ class Config(Sections):
                 )
             if optimizer.warmup_steps >= section.steps // optimizer.accumulate:
                 raise ValueError(
-                    f"{phase}.{name}.warmup_steps {optimizer.warmup_steps} leaves no update after the warm-up: "
+                    f"{phase}.{name}.warmup_steps {optimizer.warmup_steps} leaves no update at the full learning rate: "
                     f"the phase makes {section.steps // optimizer.accumulate}"
                 )
 

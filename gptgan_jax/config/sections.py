@@ -289,7 +289,7 @@ class Sections:
         return self.adversarial.batch_size if phase == "continued" else getattr(self, phase).batch_size
 
     def continued_optimizer(self) -> OptimizerConfig:
-        """The likelihood phase's, at the baseline's own learning rate; its warm-up no longer than a tenth."""
+        """The likelihood phase's, at the baseline's own learning rate, which rises in at most a tenth of the steps."""
         optimizer = self.likelihood.optimizer
         updates = self.steps("continued") // optimizer.accumulate
         return dataclasses.replace(

@@ -419,7 +419,7 @@ def test_help_says_which_kind_is_the_default() -> None:
     [
         (["--likelihood.optimizer.kind", "sgd", "--likelihood.optimizer.weight_decay", "0.1"], "sgd has none"),
         (["--warmup.steps", "4", "--warmup.optimizer.accumulate", "8"], "accumulate 8 is more than its 4 steps"),
-        (["--warmup.steps", "4", "--warmup.optimizer.warmup_steps", "4"], "leaves no update after the warm-up"),
+        (["--warmup.steps", "4", "--warmup.optimizer.warmup_steps", "4"], "leaves no update at the full learning rate"),
         (
             ["--objective.reward", "constant", "--objective.dense", "false", "--objective.estimator.discount", ".9"],
             "no control",
