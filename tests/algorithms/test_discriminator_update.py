@@ -390,6 +390,7 @@ def test_reward_and_accuracy_are_of_the_fresh_texts_alone() -> None:
 # ---- several updates of the discriminator
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("replay", [0, 18])
 def test_further_updates_of_the_discriminator_are_as_many_steps_of_its_own(replay: int) -> None:
     """The generator and the first update take rows 0, 3, ...; the others follow with texts of their own."""

@@ -286,6 +286,7 @@ TINY_SIZES: dict[str, int] = {
 TRAINED = ("recommended", "relgan", "spin")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", [name if name in TRAINED else pytest.param(name, marks=pytest.mark.thorough) for name in METHODS]
 )

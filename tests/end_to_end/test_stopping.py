@@ -49,6 +49,7 @@ def kept(folder: RunFolder) -> list[Saved]:
         return checkpoints.all()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)])
 def test_a_run_that_is_stuck_in_an_evaluation_is_saved_and_goes_on_to_the_same(number: int, tmp_path: Path) -> None:
     """The evaluation that was cut short is made up for."""

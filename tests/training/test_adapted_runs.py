@@ -93,6 +93,7 @@ def adapted(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Adapted:
     return Adapted(experiment, run_folder, RunFolder(base), said)
 
 
+@pytest.mark.thorough
 def test_what_it_started_from_stays_to_the_bit_in_all_phases_and_the_adapters_learn(adapted: Adapted) -> None:
     start = flat(generator_of(adapted.base, "likelihood"))
     found = states(adapted.experiment, adapted.folder)
@@ -247,6 +248,7 @@ def test_stablehlo_holds_the_merged_weights(adapted: Adapted, tmp_path: Path) ->
     assert "lora" in (tmp_path / "out" / "README.md").read_text()  # its settings say how it came to be
 
 
+@pytest.mark.thorough
 def test_a_model_of_hugging_face_is_adapted_and_stays_as_it_is(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     own: dict[str, Any] = dict.fromkeys(f"generator.{name}" for name in GPT)

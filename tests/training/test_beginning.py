@@ -143,6 +143,7 @@ def test_of_a_run_from_a_model_the_adapters_and_the_head_alone_are_initialised(t
     assert [path for path in computed if not path.endswith(adapters) and "/head/" not in path] == []
 
 
+@pytest.mark.thorough
 def test_a_signal_while_the_model_is_validated_as_it_came_stops_the_run_and_it_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -349,6 +349,7 @@ def test_a_broken_best_likelihood_checkpoint_is_passed_over_for_the_next_best(wh
     assert heard.count("taking the generator of the best likelihood checkpoint, step 4") == 2
 
 
+@pytest.mark.thorough
 def test_the_baseline_learns_from_as_many_texts_as_the_adversarial_phase(tmp_path: Path) -> None:
     experiment, folder = tiny_experiment(
         tmp_path, {"continued.steps": None, "adversarial.steps": 3, "adversarial.batch_size": 5}
@@ -359,6 +360,7 @@ def test_the_baseline_learns_from_as_many_texts_as_the_adversarial_phase(tmp_pat
     assert experiment.config.batch_size("continued") == 5
 
 
+@pytest.mark.thorough
 def test_a_frozen_discriminator_judges_and_does_not_learn(tmp_path: Path) -> None:
     experiment, folder = tiny_experiment(tmp_path, {"adversarial.freeze_discriminator": True})
     train(experiment, folder, silently)

@@ -255,6 +255,7 @@ def student(root: Path, **overrides: Any) -> dict[str, Any]:
     )
 
 
+@pytest.mark.thorough
 def test_gad_trains_end_to_end_and_is_judged_by_the_right_answers(teacher: Path, tmp_path: Path) -> None:
     root = teacher.parents[1]
     folder = train_tiny(tmp_path, student(root))
@@ -273,6 +274,7 @@ def test_gad_trains_end_to_end_and_is_judged_by_the_right_answers(teacher: Path,
     assert {"likelihood", "adversarial, best"} <= rows["exact match of drawn answers"].values.keys()
 
 
+@pytest.mark.thorough
 def test_checkpoints_are_chosen_by_answers_that_are_like_the_teachers(teacher: Path, tmp_path: Path) -> None:
     """Though their likelihood may rank them otherwise; the right answers are not looked at."""
     keys = {"evaluation.choose_by": "task", "evaluation.task": "answer", "likelihood.optimizer.learning_rate": 0.1}
