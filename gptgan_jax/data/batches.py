@@ -47,12 +47,33 @@ def batch_at(
     Raises:
         ValueError: an empty split, or processes that do not divide the batch.
     """
-    count = len(split)
-    own = own_rows(batch_size, process_index, process_count, f" from {count} documents")
+    return gather(split, members_at(len(split), seed, position, batch_size, process_index, process_count))
+
+
+def members_at(
+    count: int,
+    seed: int,
+    position: int,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    what: str = "documents",
+) -> np.ndarray:
+    """Which of `count` documents, or whatever a row holds, are in this process's part of a batch: int64 [B].
+
+    Args:
+        count: of all.
+        seed, position, batch_size, process_index, process_count: as of `batch_at`.
+        what: they are, for messages.
+
+    Raises:
+        ValueError: none at all, or processes that do not divide the batch.
+    """
+    own = own_rows(batch_size, process_index, process_count, f" from {count} {what}")
     if not count:
-        raise ValueError(f"no batch of {batch_size} from 0 documents")
+        raise ValueError(f"no batch of {batch_size} from 0 {what}")
     elements = position * batch_size + np.arange(own.start, own.stop, dtype=np.int64)
-    return gather(split, documents_at(seed, elements, count))
+    return documents_at(seed, elements, count)
 
 
 def own_rows(batch_size: int, process_index: int, process_count: int, source: str = "") -> slice:

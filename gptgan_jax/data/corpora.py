@@ -15,10 +15,10 @@ import numpy as np
 
 from gptgan_jax.data.config import SPLITS, GrammarData, HfData, OracleData, TextData, _HeldOutData
 from gptgan_jax.data.holding_out import counted, held_out_parts, shared_notes
-from gptgan_jax.data.streams import Streamed, read_stream, text_fingerprint
+from gptgan_jax.data.streams import Streamed, read_stream
 from gptgan_jax.errors import UserError
 from gptgan_jax.readers.documents import Columns, Table, read_documents, read_table
-from gptgan_jax.readers.files import FILE_FORMATS
+from gptgan_jax.readers.files import FILE_FORMATS, named
 from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.sources.grammar_labels import LABELLINGS, label_ids
 from gptgan_jax.sources.grammar_tasks import GrammarTask, draw_pairs, task_words
@@ -177,7 +177,7 @@ def _load_text(config: TextData) -> Corpus:
 
 def _load_streamed(config: TextData | HfData, folder: Path) -> Corpus:
     """A part of the text, all of which goes into a token store."""
-    streamed = read_stream(config, folder, text_fingerprint(config))
+    streamed = read_stream(config, folder)
     splits = {"train": Split(streamed.train)}
     notes = [
         f"data.train: {counted(streamed.count, 'document')}; {len(streamed.train)} of them in memory, for the "
@@ -226,7 +226,7 @@ def _load_hf(config: HfData) -> Corpus:
 def _read_table(config: HfData, which: str, name: str | Sequence[str] | None, columns: Columns) -> tuple[str, Table]:
     """What is read, for messages, and the rows of a split."""
     of = "" if config.path in FILE_FORMATS else f" of {config.path}"
-    where = f"data.{which}: {'train' if name is None else name if isinstance(name, str) else ', '.join(name)}{of}"
+    where = f"data.{which}: {named(name or 'train')}{of}"
     rows = open_rows(where, config.path, config.name, name, which, config.streaming)
     return where, read_table(rows, columns, config.max_documents)
 

@@ -205,6 +205,12 @@ def shared_notes(which: str, held: Documents, train: Documents, source: str = "d
         yield from _shared(which, source, noun, "", sum(key in seen for key in keys), len(keys))
 
 
+def place_of(key: str, seed: int) -> float:
+    """A place between 0 and 1, by which a document is held out: a hash of what it goes by, and the seed."""
+    hash_key = (seed % 2**64).to_bytes(8, "little")
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8, key=hash_key).digest(), "little") / 2**64
+
+
 def note_line(note: str) -> str:
     """A note as a line of news; an alarm says itself what it is."""
     return note if note.startswith(ALARM) else f"note: {note}"
@@ -243,10 +249,8 @@ def _by(keys: Keys) -> str:
 
 def _members(keys: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
     """Which documents are of train and of each part: bool [N] each."""
-    hash_key = (seed % 2**64).to_bytes(8, "little")
     different = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    digests = (hashlib.blake2b(key.encode(), digest_size=8, key=hash_key).digest() for key in different)
-    uniform = np.array([int.from_bytes(digest, "little") / 2**64 for digest in digests])
+    uniform = np.array([place_of(key, seed) for key in different])
     order = np.argsort(uniform, kind="stable")
     part = np.full(len(uniform), "train", "<U8")
     low = 0.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gptgan_jax.data.batches import documents_at, own_rows
+from gptgan_jax.data.batches import members_at
 from gptgan_jax.data.config import Packing
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit
 from gptgan_jax.data.store import TokenStore
@@ -98,7 +98,7 @@ def best_fit(lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         (order int64 [N], the items row by row; counts int64 [R], the items of each row).
     """
     row_of = np.empty(len(lengths), np.int64)
-    rows_with = [[] for _ in range(size + 1)]  # type: list[list[int]]  # by the room that is left in them
+    rows_with: list[list[int]] = [[] for _ in range(size + 1)]  # by the room that is left in them
     rooms = rows = 0  # bit r of `rooms` is set where some row has room r
     for item in np.argsort(-lengths, kind="stable").tolist():
         length = int(lengths[item])
@@ -173,11 +173,7 @@ def packed_batch_at(
     Raises:
         ValueError: no rows, or processes that do not divide the batch.
     """
-    own = own_rows(batch_size, process_index, process_count, f" from {len(rows)} rows")
-    if not len(rows):
-        raise ValueError(f"no batch of {batch_size} from 0 rows")
-    elements = position * batch_size + np.arange(own.start, own.stop, dtype=np.int64)
-    return rows.gather(documents_at(seed, elements, len(rows)))
+    return rows.gather(members_at(len(rows), seed, position, batch_size, process_index, process_count, "rows"))
 
 
 def _packed_batch(rows: Rows, tokens: np.ndarray, inputs: np.ndarray, mask: np.ndarray, begins: np.ndarray) -> Batch:

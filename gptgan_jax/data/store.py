@@ -103,6 +103,19 @@ def open_store(folder: Path, fingerprint: str) -> TokenStore | str:
         folder: of the store.
         fingerprint: of what it should hold.
     """
+    index = _read_index(folder)
+    if isinstance(index, str):
+        return index
+    if not index["finished"]:
+        return ""
+    if index["fingerprint"] != fingerprint:
+        return "the text, the tokenizer or the settings have changed since it was written"
+    parts = tuple((str(file), int(offset), int(count)) for file, offset, count in index["parts"])
+    return TokenStore(folder, fingerprint, index["eos_id"], index["documents"], np.dtype(index["dtype"]), parts)
+
+
+def _read_index(folder: Path) -> dict[str, Any] | str:
+    """What `_Writer` saved of a store, finished or not; or why there is nothing, as `open_store` says it."""
     try:
         index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -111,12 +124,7 @@ def open_store(folder: Path, fingerprint: str) -> TokenStore | str:
         return f"its {INDEX_FILE} can't be read ({' '.join(str(error).split())[:80]})"
     if not isinstance(index, dict) or index.get("version") != VERSION:
         return "it is of another version of gptgan_jax"
-    if not index.get("finished"):
-        return ""
-    if index["fingerprint"] != fingerprint:
-        return "the text, the tokenizer or the settings have changed since it was written"
-    parts = tuple((str(file), int(offset), int(count)) for file, offset, count in index["parts"])
-    return TokenStore(folder, fingerprint, index["eos_id"], index["documents"], np.dtype(index["dtype"]), parts)
+    return index
 
 
 def build_store(
@@ -183,16 +191,14 @@ class _Writer:
 
     def _take_over(self) -> None:
         """Goes on with the whole files of a store of the same fingerprint; removes all others."""
-        try:
-            index = json.loads((self.folder / INDEX_FILE).read_text(encoding="utf-8"))
-            if index["version"] == VERSION and index["fingerprint"] == self.fingerprint and not index["finished"]:
-                self.parts = [tuple(part) for part in index["parts"]]
-                self.read, self.documents, self.tokens = index["read"], index["documents"], index["tokens"]
-                self.shards = index["shards"]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
+        index = _read_index(self.folder)
+        if isinstance(index, dict) and index["fingerprint"] == self.fingerprint and not index["finished"]:
+            self.parts = [tuple(part) for part in index["parts"]]
+            self.read, self.documents, self.tokens = index["read"], index["documents"], index["tokens"]
+            self.shards = index["shards"]
+        whole = {name for name, _, _ in self.parts}
         for file in self.folder.glob("tokens-*.arrow*"):
-            if file.name not in {name for name, _, _ in self.parts}:
+            if file.name not in whole:
                 file.unlink()
         if self.read:
             self.say(f"{self.folder}: goes on behind {self.documents:,} documents")
@@ -324,12 +330,7 @@ def _locked(folder: Path, say: Say) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say(f"{folder}: another process is writing it; waiting for its end")
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    time.sleep(0.5)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from gptgan_jax.data.config import HfData, TextData
+from gptgan_jax.data.holding_out import place_of
 from gptgan_jax.errors import UserError
 from gptgan_jax.readers.documents import read_texts, stream_documents
-from gptgan_jax.readers.files import matching_files
+from gptgan_jax.readers.files import FILE_FORMATS, matching_files, named
 from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.system.atomic_files import write_whole
 
@@ -44,12 +45,14 @@ class Streamed:
 
     Attributes:
         config: where it is read from.
+        fingerprint: of the text and the keys that choose among its documents.
         limits: what of it is held out.
         count: how many documents it has.
         train, valid, test: those that are in memory.
     """
 
     config: TextData | HfData
+    fingerprint: str
     limits: Limits
     count: int
     train: list[str]
@@ -58,10 +61,8 @@ class Streamed:
 
     def training(self) -> Iterator[str]:
         """All training documents, in the order of the files."""
-        return (text for text in documents_of(self.config) if not self.limits.held_out(self._place(text)))
-
-    def _place(self, text: str) -> float:
-        return place_of(text, self.config.seed)
+        texts, seed = documents_of(self.config), self.config.seed
+        return (text for text in texts if not self.limits.held_out(place_of(text, seed)))
 
 
 def documents_of(config: TextData | HfData) -> Iterator[str]:
@@ -74,8 +75,7 @@ def documents_of(config: TextData | HfData) -> Iterator[str]:
         if config.train is None:
             raise UserError("data.train: no training text named; give a UTF-8 file, a folder or a glob")
         return stream_documents("data.train", config.train, config.document)
-    named = config.train if config.train is None or isinstance(config.train, str) else ", ".join(config.train)
-    where = f"data.train: {named or 'train'}"
+    where = f"data.train: {named(config.train or 'train')}"
     rows = open_rows(where, config.path, config.name, config.train, "train", config.streaming)
     return read_texts(rows, config.text_column, config.max_documents)
 
@@ -84,12 +84,12 @@ def files_of(config: TextData | HfData) -> list[str]:
     """The files that data.train names on this machine; empty for a hub set."""
     if config.train is None or (isinstance(config, HfData) and "://" in str(config.train)):
         return []
-    if isinstance(config, HfData) and config.path not in ("json", "csv", "tsv", "parquet"):
+    if isinstance(config, HfData) and config.path not in FILE_FORMATS:
         return []
     return matching_files("data.train", config.train)
 
 
-def text_fingerprint(config: TextData | HfData) -> str:
+def _fingerprint(config: TextData | HfData) -> str:
     """A digest of what is read: names, sizes and times of the files, and the keys that choose among their documents."""
     digest = hashlib.blake2b(digest_size=16)
     for file in files_of(config):
@@ -101,30 +101,24 @@ def text_fingerprint(config: TextData | HfData) -> str:
     return digest.hexdigest()
 
 
-def place_of(text: str, seed: int) -> float:
-    """The place of a document between 0 and 1; equal texts have one."""
-    key = (seed % 2**64).to_bytes(8, "little")
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest(), "little") / 2**64
-
-
-def read_stream(config: TextData | HfData, folder: Path, fingerprint: str) -> Streamed:
+def read_stream(config: TextData | HfData, folder: Path) -> Streamed:
     """Goes through a corpus once, or takes what an earlier pass kept in the folder of its store.
 
     Args:
         config: names it.
         folder: of the store.
-        fingerprint: of the text and the settings.
 
     Raises:
         UserError: as the readers do, and where nothing is left for a split.
     """
+    fingerprint = _fingerprint(config)
     kept = _kept(folder, fingerprint)
     if kept is None:
         check_writable(folder)
         kept = _one_pass(config)
         write_whole(folder / SAMPLE_FILE, json.dumps(kept | {"fingerprint": fingerprint}).encode())
     parts = kept["train"], kept["valid"], kept["test"]
-    return Streamed(config, Limits(*kept["limits"]), kept["count"], *parts)
+    return Streamed(config, fingerprint, Limits(*kept["limits"]), kept["count"], *parts)
 
 
 def check_writable(folder: Path) -> None:

@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.readers.cells import as_label, as_text, label_order, shown
 from gptgan_jax.readers.conversations import answered, asked, is_conversation, joined, turns_from
-from gptgan_jax.readers.files import format_of, matching_files, utf8_lines
+from gptgan_jax.readers.files import format_of, matching_files, named, utf8_lines
 from gptgan_jax.readers.row_files import Place
 from gptgan_jax.readers.row_sources import Rows
 from gptgan_jax.tokenization.chat_templates import Prompt, turns_of
@@ -30,7 +31,7 @@ def read_documents(where: str, pattern: str | Sequence[str], document: Document)
         return read_lines(where, pattern)
     documents = list(stream_documents(where, pattern, document))
     if not documents:
-        raise UserError(f"{where}: {_named(pattern)} holds nothing but blank lines; it should hold text")
+        raise UserError(f"{where}: {named(pattern)} holds nothing but blank lines; it should hold text")
     return documents, 0
 
 
@@ -44,20 +45,15 @@ def stream_documents(where: str, pattern: str | Sequence[str], document: Documen
         UserError: no such file, one of rows, not readable, or not UTF-8 (with line and byte).
     """
     for path in _text_files(where, pattern):
+        lines = utf8_lines(path)
         if document == "line":
-            yield from filter(None, map(str.strip, utf8_lines(path)))
-            continue
-        lines: list[str] = []
-        for line in (*utf8_lines(path), None) if document == "paragraph" else ():
-            if line is not None and line.strip():
-                lines.append(line)
-            elif lines:
-                yield "".join(lines).rstrip("\n")
-                lines = []
-        if document == "file":
-            text = "".join(utf8_lines(path))
-            if text.strip():
-                yield _without_blank_ends(text)
+            yield from filter(None, map(str.strip, lines))
+        elif document == "paragraph":
+            for filled, paragraph in groupby(lines, lambda line: bool(line.strip())):
+                if filled:
+                    yield "".join(paragraph).rstrip("\n")
+        elif (text := "".join(lines)).strip():
+            yield _without_blank_ends(text)
 
 
 def _text_files(where: str, pattern: str | Sequence[str]) -> list[str]:
@@ -75,10 +71,6 @@ def _without_blank_ends(text: str) -> str:
     """Without the blank lines at both ends; the first line keeps its indentation."""
     body = text.rstrip()
     return body[body.rfind("\n", 0, len(body) - len(body.lstrip())) + 1 :]
-
-
-def _named(pattern: str | Sequence[str]) -> str:
-    return pattern if isinstance(pattern, str) else ", ".join(pattern)
 
 
 def read_lines(where: str, pattern: str | Sequence[str]) -> tuple[list[str], int]:
@@ -103,7 +95,7 @@ def read_lines(where: str, pattern: str | Sequence[str]) -> tuple[list[str], int
             else:
                 blank += 1
     if not documents:
-        raise UserError(f"{where}: {_named(pattern)} is empty; it should hold one document a line")
+        raise UserError(f"{where}: {named(pattern)} is empty; it should hold one document a line")
     return documents, blank
 
 

@@ -40,6 +40,11 @@ def format_of(file: str | os.PathLike[str]) -> RowFormat | None:
     return FILE_SUFFIXES.get(os.path.splitext(name)[1])
 
 
+def named(pattern: str | Sequence[str]) -> str:
+    """One or several names of files, as a message says them."""
+    return pattern if isinstance(pattern, str) else ", ".join(pattern)
+
+
 def matching_files(where: str, pattern: str | Sequence[str]) -> list[str]:
     """The files of a name: the file itself, all in a folder and the folders in it, or those that match it as a glob.
 

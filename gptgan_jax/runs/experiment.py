@@ -17,7 +17,7 @@ from gptgan_jax.data.encoding import TokenisedSplit, encode_split
 from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.data.prompts import encode_prompts
 from gptgan_jax.data.store import TokenStore, build_store, store_fingerprint
-from gptgan_jax.data.streams import Streamed, text_fingerprint
+from gptgan_jax.data.streams import Streamed
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
     FileTokenizer,
@@ -103,7 +103,7 @@ def load_experiment(
     if start is not None:
         _check_start(config, corpus, start)
         if config.init_vocabulary == "by_token":
-            start, note = by_token(config, start, fit_tokenizer(config.tokenizer, corpus))
+            start, note = by_token(config, start, _fitted(config, corpus))
         else:
             note = "its tokenizer is taken"
         tokenizer = start.tokenizer
@@ -149,7 +149,7 @@ def _fitted(config: Config, corpus: Corpus) -> AnyTokenizer:
     data = config.data
     if corpus.streamed is None or not isinstance(data, TextData | HfData) or data.store is None:
         return fit_tokenizer(config.tokenizer, corpus)
-    folder, made_of = Path(data.store) / "tokenizer", f"{text_fingerprint(data)} {config.tokenizer}"
+    folder, made_of = Path(data.store) / "tokenizer", f"{corpus.streamed.fingerprint} {config.tokenizer}"
     facts = folder / "made_of"
     if facts.is_file() and facts.read_text(encoding="utf-8") == made_of:
         return load_tokenizer(folder)
@@ -166,7 +166,7 @@ def _store_of(config: Config, streamed: Streamed, tokenizer: AnyTokenizer, say: 
     assert isinstance(data, TextData | HfData)
     assert data.store is not None
     assert isinstance(tokenizer, Tokenizer)
-    fingerprint = store_fingerprint(text_fingerprint(data), tokenizer, data.max_tokens)
+    fingerprint = store_fingerprint(streamed.fingerprint, tokenizer, data.max_tokens)
     return build_store(Path(data.store), streamed.training, tokenizer, fingerprint, say, data.max_tokens)
 
 

@@ -16,7 +16,7 @@ from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.data.batches import batch_at, evaluation_batches, labelled_batch_at, prefetch
 from gptgan_jax.data.length_buckets import bucketed_batch_at
-from gptgan_jax.data.packing import packed_batch_at
+from gptgan_jax.data.packing import Rows, packed_batch_at
 from gptgan_jax.generation.batch_sizes import rows_at_once
 from gptgan_jax.generation.pace import paused
 from gptgan_jax.metrics.class_scores import Told
@@ -108,8 +108,7 @@ class PhaseRun:
         """Makes the steps from the state's to the phase's last."""
         run = self.run
         start = int(state.step)
-        packed = run.packed if self.phase in LIKELIHOOD else None
-        train = run.experiment.train
+        train, packed = run.experiment.train, self.packed
         mean = len(train.targets.tokens) / len(train) if packed is None else packed.tokens / len(packed)
         tokens = round(self.rows * mean)
         pending: tuple[int, Metrics] | None = None
@@ -197,6 +196,11 @@ class PhaseRun:
         self.keep(state, *figures)
         self.checkpoints.wait()
 
+    @property
+    def packed(self) -> Rows | None:
+        """The packed rows that this phase learns from; None where a row is a text."""
+        return self.run.packed if self.phase in LIKELIHOOD else None
+
     def batches(self, step: int) -> Generator[Batch, None, None]:
         """This process's share of the phase's batches, on the devices, from global step `step` on."""
         run = self.run
@@ -205,7 +209,7 @@ class PhaseRun:
         share = run.placement.share(self.rows)
         labelled = run.config.objective.classification.labelled_share
         buckets = run.config.likelihood.length_buckets
-        packed = run.packed if self.phase in LIKELIHOOD else None
+        packed = self.packed
 
         def make(position: int) -> Batch:
             if packed is not None:
