@@ -4,12 +4,15 @@ import argparse
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gptgan_jax.config import EmbedderName
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.terminal import LARGEST_INT, check_folder, configure_jax, number, say
 from gptgan_jax.tokenization.units import UnitName
+
+if TYPE_CHECKING:
+    from gptgan_jax.evaluation.results import Evaluation
 
 
 def add_evaluate(commands: Any, run_help: str) -> None:
@@ -90,7 +93,6 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
 
 def _evaluate_model(options: argparse.Namespace, keys: Sequence[str]) -> int:
     from gptgan_jax.evaluation.pretrained import evaluate_model
-    from gptgan_jax.reports.tables import score_table
 
     for name in ("sweep", "references", "training", "seed"):
         if getattr(options, name):
@@ -99,18 +101,11 @@ def _evaluate_model(options: argparse.Namespace, keys: Sequence[str]) -> int:
         check_folder("--out", options.out)
     overrides = [*keys, *(["--evaluation.embedder", options.embedder] if options.embedder else [])]
     outcome = evaluate_model(str(options.run), options.config, overrides, say)
-    print(f"\n{score_table(outcome.scores)}\n")
-    for note in outcome.notes:
-        print(note)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        print(f"kept: {outcome.save(options.out)}")
-    return 0
+    return _print_and_keep(outcome, options.out)
 
 
 def _evaluate_files(options: argparse.Namespace) -> int:
     from gptgan_jax.evaluation.files import evaluate_files
-    from gptgan_jax.reports.tables import score_table
 
     if options.references is None:
         raise UserError("--samples needs --references FILE: held-out real text, a text a line")
@@ -127,10 +122,17 @@ def _evaluate_files(options: argparse.Namespace) -> int:
         say,
         options.unit or "auto",
     )
+    return _print_and_keep(outcome, options.out)
+
+
+def _print_and_keep(outcome: "Evaluation", out: Path | None) -> int:
+    """Prints an evaluation that is of no run, and keeps it where a folder is given; 0."""
+    from gptgan_jax.reports.tables import score_table
+
     print(f"\n{score_table(outcome.scores)}\n")
     for note in outcome.notes:
         print(note)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        print(f"kept: {outcome.save(options.out)}")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        print(f"kept: {outcome.save(out)}")
     return 0

@@ -166,7 +166,11 @@ class Compiler:
 
     def step(self, phase: Phase) -> Program:
         """Compiles the step of a phase."""
-        gan, state, batch = self.gan(phase), self.states[phase], self.batch(self.config.rows(phase), phase)
+        gan, state, batch = (
+            self.gan(phase),
+            self.states[phase],
+            self.batch(self.config.rows(phase), phase in LIKELIHOOD),
+        )
         everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         shardings = jax.tree.map(lambda x: x.sharding, state), everywhere
         jitted = jax.jit(step_of(gan, phase), donate_argnums=0, out_shardings=shardings)
@@ -251,10 +255,10 @@ class Compiler:
         collectives = collectives_of(compiled.as_text(), self.mesh.size, self.target - 1)
         return Program(name, memory, parts, tuple(collectives), optimizer_traffic)
 
-    def batch(self, rows: int, phase: Phase = "adversarial") -> Batch:
-        """Shape structs of a batch of so many texts, or of packed rows where the phase has them, split by rows."""
+    def batch(self, rows: int, may_pack: bool = False) -> Batch:
+        """Shape structs of a batch of so many texts, or of packed rows where the run has them, split by rows."""
         place, example = rows_sharding(self.mesh), self.players.example
-        if phase in LIKELIHOOD and self.config.likelihood.packing != "none":
+        if may_pack and self.config.likelihood.packing != "none":
             example = example.replace(packed=Packed(example.target, example.target))
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=place), example)
 

@@ -147,9 +147,11 @@ def with_absolute_paths(config: Config) -> Config:
 
     data, tokenizer = config.data, config.tokenizer
     if isinstance(data, TextData) or (isinstance(data, HfData) and data.path in FILE_FORMATS):
-        data = absolute(data, *SPLITS, "store", *(["unlabelled"] if isinstance(data, HfData) else []))
+        data = absolute(data, *SPLITS, *(["unlabelled"] if isinstance(data, HfData) else []))
     elif isinstance(data, OracleData) or (isinstance(data, HfData) and os.path.isdir(data.path)):
         data = absolute(data, "path")
+    if isinstance(data, TextData | HfData):
+        data = absolute(data, "store")
     if isinstance(tokenizer, FileTokenizer):
         tokenizer = absolute(tokenizer, "path")
     init_from = None if config.init_from is None else from_the_root(config.init_from)
