@@ -56,9 +56,9 @@ def discriminate(game: Game, state: GanState, batch: Batch, written: Sample, key
     if state.replay is not None:
         learnt = rows.own(mixed_with(state.replay, game.replay_share, rows.gathered(fakes), key_replay))
 
-    def loss_of(params: Params) -> tuple[Array, tuple[Metrics, Scores]]:
-        scores = discriminator.scores(params, _joined(batch, learnt), key_dropout)
-        real, fake = _split(scores, batch)
+    def loss_of(params: Params) -> tuple[Array, tuple[Metrics, tuple[Scores, Scores]]]:
+        # Earlier texts of a replay answer other prompts.
+        scores = real, fake = _scores_of_both(game, params, batch, learnt, key_dropout, state.replay is None)
         parts = judgement_of(game, real, batch, fake, learnt)
         samples = parts.fake.shape[0] // parts.real.shape[0]
         pairs = jnp.repeat(parts.real, samples, axis=0), jnp.repeat(parts.real_mask, samples, axis=0)
@@ -71,8 +71,8 @@ def discriminate(game: Game, state: GanState, batch: Batch, written: Sample, key
     gradient, losses = rows.mean((gradient, losses))
     if discriminator.drops or state.replay is not None:
         # Otherwise the pass that it learns by is its judgement already, and need not be made twice.
-        scores = discriminator.scores(params, _joined(batch, fakes))
-    real, fake = _split(scores, batch)
+        scores = _scores_of_both(game, params, batch, fakes)
+    real, fake = scores
     metrics = {
         **losses,
         **_class_metrics(game, real, batch),
@@ -128,14 +128,44 @@ def _class_metrics(game: Game, real: Scores, batch: Batch) -> Metrics:
 # ---- inside
 
 
-def _joined(real: Batch, fakes: Batch) -> Batch:
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), real, fakes)
+def _scores_of_both(
+    game: Game, params: Params, real: Batch, fakes: Batch, dropout_key: Array | None = None, same_prompts: bool = True
+) -> tuple[Scores, Scores]:
+    """The scores of real and of generated texts, by one forward pass.
 
+    Args:
+        game: with the discriminator.
+        params: its parameters.
+        real: B texts.
+        fakes: R texts; where they answer the same prompts, R / B neighbours each.
+        dropout_key: dropout acts where it is given.
+        same_prompts: whether they do, so that each prompt may be read once for all its texts.
+    """
+    discriminator, count = game.discriminator, real.target.shape[0]
+    each = fakes.target.shape[0] // count
+    # With dropout, texts of a prompt that is read once would have its dropout in common.
+    drops = discriminator.drops and dropout_key is not None
+    if each == 1 or real.prompt.shape[1] == 1 or drops or not (same_prompts and discriminator.shares_prompts):
+        joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), real, fakes)
+        scores = discriminator.scores(params, joined, dropout_key)
+        return jax.tree.map(lambda x: x[:count], scores), jax.tree.map(lambda x: x[count:], scores)
 
-def _split(scores: Scores, real: Batch) -> tuple[Scores, Scores]:
-    """Scores of the real and of the generated part of one forward pass."""
-    count = real.target.shape[0]
-    return jax.tree.map(lambda x: x[:count], scores), jax.tree.map(lambda x: x[count:], scores)
+    def beside(a: Array, b: Array) -> Array:
+        """The real text of a prompt and those that were generated for it, as neighbours."""
+        together = jnp.concatenate([a[:, None], b.reshape(count, each, *b.shape[1:])], axis=1)
+        return together.reshape(-1, *a.shape[1:])
+
+    texts = real.replace(
+        target=beside(real.target, fakes.target),
+        target_mask=beside(real.target_mask, fakes.target_mask),
+        label=beside(real.label, fakes.label),
+    )
+    scores = discriminator.scores(params, texts, dropout_key)
+    apart = jax.tree.map(lambda x: x.reshape(count, each + 1, *x.shape[1:]), scores)
+    return (
+        jax.tree.map(lambda x: x[:, 0], apart),
+        jax.tree.map(lambda x: x[:, 1:].reshape(-1, *x.shape[2:]), apart),
+    )
 
 
 def _penalties(game: Game, params: Params, real: Batch, fakes: Batch, key: Array) -> Array:

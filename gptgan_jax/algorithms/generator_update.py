@@ -9,7 +9,7 @@ from gptgan_jax.algorithms.learning import gradient_of, updated, where_learning
 from gptgan_jax.algorithms.mixing import with_demonstrations
 from gptgan_jax.algorithms.regularisation import regularised, with_kl_penalty
 from gptgan_jax.algorithms.seqgan import rollout_rewards
-from gptgan_jax.algorithms.texts import Metrics, answering, shape_metrics, write
+from gptgan_jax.algorithms.texts import Metrics, answering, shape_metrics, with_prompts_once, write
 from gptgan_jax.estimators.families import Experience, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.likelihood import token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, is_last
@@ -50,7 +50,7 @@ def policy_update(
             game, state, batch, written, rewards, key_rows
         )
     texts = answering(batch, written)
-    own = rows.own(texts)
+    own = rows.own(with_prompts_once(game, texts))
     was = jax.lax.stop_gradient(rows.gathered(log_probs(game.generator, params, own, game.temperature)))
     rewards = with_kl_penalty(game, state, rewards, own, written.mask, was)
     hidden = jax.lax.stop_gradient(rows.gathered(game.generator.hidden(params, own)))
@@ -96,7 +96,7 @@ def _updates(
         return player, found | {"gradient_norm": optax.tree.norm(gradient)}
 
     if estimator.epochs * estimator.minibatches == 1:
-        return update(state.generator, experience, advantages, texts)
+        return update(state.generator, experience, advantages, with_prompts_once(game, texts))
     count = experience.sample.mask.shape[0]
     orders = jax.vmap(lambda key: jax.random.permutation(key, count))(jax.random.split(key, estimator.epochs)).reshape(
         estimator.epochs * estimator.minibatches, -1

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
-from gptgan_jax.sampling.decoding import sample
+from gptgan_jax.sampling.decoding import reads_once, sample
 from gptgan_jax.types import Array, Batch, Params, Sample
 
 Metrics = dict[str, Array]
@@ -24,11 +24,24 @@ def answering(batch: Batch, written: Sample) -> Batch:
 
 def write(game: Game, params: Params, batch: Batch, key: Array) -> Sample:
     """Texts that answer the batch's prompts, `game.samples` for each, neighbours together."""
-    prompts = repeated(batch, game.samples)
-    length = batch.target.shape[1]
     return sample(
-        game.generator, params, key, prompts.prompt, prompts.prompt_mask, length, game.temperature, rows=game.rows
+        game.generator,
+        params,
+        key,
+        batch.prompt,
+        batch.prompt_mask,
+        batch.target.shape[1],
+        game.temperature,
+        rows=game.rows,
+        samples=game.samples,
     )
+
+
+def with_prompts_once(game: Game, texts: Batch) -> Batch:
+    """The same texts for the generator, each prompt once for its `game.samples` neighbours where it reads them so."""
+    if game.samples == 1 or not reads_once(game.generator, texts.prompt):
+        return texts
+    return texts.replace(prompt=texts.prompt[:: game.samples], prompt_mask=texts.prompt_mask[:: game.samples])
 
 
 def next_token_nats(game: Game, logits: Array, batch: Batch) -> Array:

@@ -1,6 +1,7 @@
 """Attention: with all its scores in memory, or by kernels that hold a block of them at a time.
 
-Dimensions: B batch, T new tokens, S attended slots, K key/value heads, G query heads of each, E head width.
+Dimensions: B batch, T new tokens, S attended slots, K key/value heads, G query heads of each, E head width; where N
+texts answer each of B prompts of P tokens, R = B N.
 """
 
 from functools import partial
@@ -43,6 +44,50 @@ def _attend_once(queries_BKGE: Array, keys_BKSE: Array, values_BKSE: Array, mask
     scores = jnp.matmul(queries_BKGE, keys_BKSE.swapaxes(2, 3), preferred_element_type=jnp.float32)
     scores = jnp.where(mask_B1S[:, None], scores, jnp.finfo(jnp.float32).min)
     return jnp.matmul(jax.nn.softmax(scores, axis=-1).astype(values_BKSE.dtype), values_BKSE)
+
+
+def attend_beside(
+    queries_RTKGE: Array,
+    prompt_keys_BKPE: Array,
+    prompt_values_BKPE: Array,
+    prompt_mask_BP: Array,
+    keys_RKSE: Array,
+    values_RKSE: Array,
+    mask_RTS: Array,
+) -> Array:
+    """`attend` of texts to what is kept of their prompt, once for N neighbours, and to slots of their own.
+
+    One softmax goes over both. The queries of a prompt's texts are the rows of one matrix product, so its keys and
+    values are read once and never copied (Juravsky et al. 2024, arXiv:2402.05099); their gradient is the sum over the
+    texts. Each row of `mask_RTS` has a slot.
+
+    Returns:
+        [R, T, K, G, E].
+    """
+    rows, length, kv_heads, group, size = queries_RTKGE.shape
+    prompts = prompt_keys_BKPE.shape[0]
+    least, of_float = jnp.finfo(jnp.float32).min, {"preferred_element_type": jnp.float32}
+    queries_RTKGE = queries_RTKGE * size**-0.5
+    queries_BNTKGE = queries_RTKGE.reshape(prompts, -1, length, kv_heads, group, size)
+    # Scores stay as the products leave them, [B, K, N, T, G, P] and [R, K, T, G, S]: only sums are brought together.
+    of_prompt = jnp.einsum("bntkge,bkpe->bkntgp", queries_BNTKGE, prompt_keys_BKPE, **of_float)
+    of_prompt = jnp.where(prompt_mask_BP[:, None, None, None, None], of_prompt, least)
+    of_own = jnp.einsum("rtkge,rkse->rktgs", queries_RTKGE, keys_RKSE, **of_float)
+    of_own = jnp.where(mask_RTS[:, None, :, None], of_own, least)
+
+    def by_prompt(x_RKTG: Array) -> Array:
+        return x_RKTG.reshape(prompts, -1, *x_RKTG.shape[1:]).swapaxes(1, 2)
+
+    def by_text(x_BKNTG: Array) -> Array:
+        return x_BKNTG.swapaxes(1, 2).reshape(rows, *x_BKNTG.shape[1:2], *x_BKNTG.shape[3:])
+
+    largest = jax.lax.stop_gradient(jnp.maximum(by_text(of_prompt.max(axis=-1)), of_own.max(axis=-1)))
+    of_prompt = jnp.exp(of_prompt - by_prompt(largest)[..., None])
+    of_own = jnp.exp(of_own - largest[..., None])
+    total = by_text(of_prompt.sum(axis=-1)) + of_own.sum(axis=-1)
+    mixed = by_text(jnp.einsum("bkntgp,bkpe->bkntge", of_prompt.astype(prompt_values_BKPE.dtype), prompt_values_BKPE))
+    mixed += jnp.einsum("rktgs,rkse->rktge", of_own.astype(values_RKSE.dtype), values_RKSE)
+    return (mixed / total[..., None].astype(mixed.dtype)).swapaxes(1, 2)
 
 
 def causal_mask(filled: Array, length: int) -> Array:

@@ -248,6 +248,21 @@ class _Transformer(_Network):
         hidden = self.trunk.read(x, mask)
         return hidden, last_token(hidden, mask)
 
+    def scores_of_prompts(self, prompt: Array, prompt_mask: Array, x: Array, mask: Array) -> tuple[Judged, Judged]:
+        """What is said of each prefix [R, T] and of the whole texts [R], of which R / B neighbours answer a prompt.
+
+        Args:
+            prompt: embeddings [B, P, E] of the prompts, which are read once.
+            prompt_mask: bool [B, P].
+            x: embeddings [R, T, E] of the texts.
+            mask: bool [R, T].
+        """
+        read, prompts = self.trunk.read_prompts(prompt, prompt_mask)
+        hidden = self.trunk.read_on(x, mask, prompts)
+        of_prompt = jnp.repeat(read[:, -1], x.shape[0] // prompt.shape[0], axis=0)
+        whole = jnp.where(mask.any(axis=1)[:, None], last_token(hidden, mask), of_prompt)
+        return self.head(hidden), self.head(whole)
+
     def next_logits(self, tokens: Array, mask: Array, length: int) -> Array:
         hidden = self.trunk(tokens, mask)[:, -length - 1 : -1]
         return self.trunk.embedding.logits(hidden)

@@ -103,6 +103,8 @@ class Discriminator(NamedTuple):
             `NextLogits`.
         classes: K, how many classes it tells; 0 where its head is one score.
         continuations: the same scores of texts with common beginnings for less; None where there is no such way.
+        shares_prompts: whether `scores` takes batches with one prompt for each N rows of targets as well, and reads it
+            once.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -113,6 +115,7 @@ class Discriminator(NamedTuple):
     next_logits: NextLogits | None = None
     classes: int = 0
     continuations: Continuations | None = None
+    shares_prompts: bool = False
 
     @property
     def drops(self) -> bool:
@@ -165,8 +168,7 @@ def build_discriminator(
         mask = mask_of(batch)
         if embeddings.shape[:2] != mask.shape:
             raise ValueError(f"embeddings of shape {embeddings.shape} do not fit a batch of {mask.shape} tokens")
-        if isinstance(config, TransformerDiscriminatorConfig) and mask.shape[1] > config.max_positions:
-            raise ValueError(f"prompt and text of {mask.shape[1]} tokens need max_positions >= that")
+        check_length(batch)
         if config.spectral_norm:
             params = spectrally_normalised(params)
         rngs = None if dropout_key is None else {"dropout": dropout_key}
@@ -177,7 +179,32 @@ def build_discriminator(
         return Scores(prefixes.scores[:, batch.prompt.shape[1] :], whole.scores, whole.classes, whole.features)
 
     def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
+        if batch.prompt.shape[0] != batch.target.shape[0]:
+            return scores_of_prompts(params, batch, dropout_key)
         return judge(params, embed(params, batch), batch, dropout_key)
+
+    def scores_of_prompts(params: Params, batch: Batch, dropout_key: Array | None) -> Scores:
+        check_length(batch)
+
+        def embedded(tokens: Array) -> Array:
+            arguments = tokens, tokens[:, :0], None
+            x: Any = module.apply({"params": learning(params)}, *arguments, method="embed")
+            return x.astype(DTYPES[config.dtype])
+
+        arguments = embedded(batch.prompt), batch.prompt_mask, embedded(batch.target), batch.target_mask
+        if config.spectral_norm:
+            params = spectrally_normalised(params)
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
+        prefixes: Any
+        whole: Any
+        variables = {"params": learning(params)}
+        prefixes, whole = module.apply(variables, *arguments, rngs=rngs, method="scores_of_prompts")
+        return Scores(prefixes.scores, whole.scores, whole.classes, whole.features)
+
+    def check_length(batch: Batch) -> None:
+        length = batch.prompt.shape[1] + batch.target.shape[1]
+        if isinstance(config, TransformerDiscriminatorConfig) and length > config.max_positions:
+            raise ValueError(f"prompt and text of {length} tokens need max_positions >= that")
 
     def next_logits(params: Params, batch: Batch, dropout_key: Array | None = None) -> Array:
         if config.spectral_norm:
@@ -213,6 +240,7 @@ def build_discriminator(
         next_logits if isinstance(config, TransformerDiscriminatorConfig) else None,
         classes,
         Continuations(read, ends) if isinstance(config, CnnConfig) else None,
+        shares_prompts=isinstance(config, TransformerDiscriminatorConfig),
     )
 
 

@@ -14,8 +14,9 @@ from pydantic import Field
 from gptgan_jax.distributed.partitioning import gathered
 from gptgan_jax.layers.dense import DTYPES, OutputHead
 from gptgan_jax.layers.lora import only_learning
+from gptgan_jax.models.cache import Cache
 from gptgan_jax.models.lstm import LstmCache, LstmConfig, LstmNetwork
-from gptgan_jax.models.transformer import Cache, Trunk
+from gptgan_jax.models.transformer import Trunk
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.types import Array, Batch, Packed, Params, PyTree, Vocabulary
 
@@ -56,6 +57,9 @@ class Generator(NamedTuple):
             calls it once, before the loop over tokens.
         resized: (cache, by) -> the cache with room for so many more tokens, or for fewer where `by` is negative; None
             where a step costs the same whatever the room.
+        branch: (params, prompt, prompt_mask, length, count) -> as `prefill`, logits [B, V] and a cache of B * count
+            rows: `count` texts, neighbours, go on from each prompt, which is read once. `logits` and `hidden` then take
+            batches with one prompt for each `count` rows of targets as well. None: each row needs its own prompt.
     """
 
     vocabulary: Vocabulary
@@ -70,6 +74,7 @@ class Generator(NamedTuple):
     weighted_nats: WeightedNats | None = None
     for_writing: Callable[[Params], Params] = lambda params: params
     resized: Callable[[PyTree, int], PyTree] | None = None
+    branch: Callable[[Params, Array, Array, int, int], tuple[Array, PyTree]] | None = None
 
 
 def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generator:
@@ -123,6 +128,10 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
         _check_length(prompt.shape[1], length)
         return module.apply({"params": params}, prompt, prompt_mask, length, method="prefill")
 
+    def branch(params: Params, prompt: Array, prompt_mask: Array, length: int, count: int) -> tuple[Array, PyTree]:
+        _check_length(prompt.shape[1], length)
+        return module.apply({"params": params}, prompt, prompt_mask, length, count, method="branch")
+
     def decode(params: Params, cache: PyTree, tokens: Array) -> tuple[Array, PyTree]:
         return module.apply({"params": params}, cache, tokens, method="decode")
 
@@ -143,7 +152,7 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
             )
 
     functions = (init, logits, hidden, prefill, decode, repeat)
-    more = (weighted_nats, for_writing, None if isinstance(config, LstmConfig) else resized)
+    more = (weighted_nats, for_writing, None if isinstance(config, LstmConfig) else resized, branch)
     return Generator(vocabulary, *functions, max_length, config, *more)
 
 
@@ -170,7 +179,15 @@ class _TransformerGenerator(nn.Module):
             if self.config.encoder_layers:
                 raise ValueError("packed rows have no prompts for an encoder")
             return self.trunk(packed.inputs, packed.segments)
+        count = target.shape[0] // prompt.shape[0]
+        if count > 1 and not self.config.encoder_layers:
+            states, prompts = self.trunk.read_prompts(self.trunk.embedding(prompt), prompt_mask)
+            read = target[:, :-1]
+            after = self.trunk.read_on(self.trunk.embedding(read), jnp.ones_like(read, dtype=bool), prompts)
+            return jnp.concatenate([jnp.repeat(states[:, -1:], count, axis=0), after], axis=1)
         prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
+        # Of texts that answer one prompt, each has a beginning of its own beside what the encoder says of that.
+        prefix, prefix_mask = (x if count == 1 else jnp.repeat(x, count, axis=0) for x in (prefix, prefix_mask))
         inputs = jnp.concatenate([prefix, target[:, :-1]], axis=1)
         # Padding after EOS stays attendable: it lies in the future of every token that counts.
         mask = jnp.concatenate([prefix_mask, jnp.ones_like(target[:, :-1], dtype=bool)], axis=1)
@@ -181,6 +198,11 @@ class _TransformerGenerator(nn.Module):
         slots = prefix.shape[1] + length - 1
         hidden, cache = self.trunk.prefill(prefix, prefix_mask, slots, context, context_mask)
         return self._logits(hidden[:, -1]), cache
+
+    def branch(self, prompt: Array, prompt_mask: Array, length: int, count: int) -> tuple[Array, Cache]:
+        prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
+        hidden, cache = self.trunk.read_prompts(self.trunk.embedding(prefix), prefix_mask, context, context_mask)
+        return self._logits(hidden[:, -1]), cache.branched(count, max(length - 1, 1))
 
     def decode(self, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
         hidden, cache = self.trunk.decode(tokens, cache)
@@ -215,7 +237,14 @@ class _LstmGenerator(nn.Module):
     def hidden(self, prompt: Array, prompt_mask: Array, target: Array, packed: Packed | None = None) -> Array:
         if packed is not None:
             raise ValueError("an LSTM reads a text a row: packed rows need a Transformer")
+        count = target.shape[0] // prompt.shape[0]
         prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)
+        if count > 1:
+            before, states = self.network.decode_all(prefix, prefix_mask, states)
+            after, _ = self.network.decode_all(
+                target[:, :-1], jnp.ones_like(target[:, :-1], dtype=bool), LstmCache(states).repeat(count).layers
+            )
+            return jnp.concatenate([jnp.repeat(before[:, -1:], count, axis=0), after], axis=1)
         inputs = jnp.concatenate([prefix, target[:, :-1]], axis=1)
         mask = jnp.concatenate([prefix_mask, jnp.ones_like(target[:, :-1], dtype=bool)], axis=1)
         hidden, _ = self.network.decode_all(inputs, mask, states)
@@ -225,6 +254,10 @@ class _LstmGenerator(nn.Module):
         prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)
         hidden, states = self.network.decode_all(prefix, prefix_mask, states)
         return self.network.head(hidden[:, -1]), LstmCache(states)
+
+    def branch(self, prompt: Array, prompt_mask: Array, length: int, count: int) -> tuple[Array, LstmCache]:
+        logits, cache = self.prefill(prompt, prompt_mask, length)
+        return logits, cache.repeat(count)
 
     def decode(self, cache: LstmCache, tokens: Array) -> tuple[Array, LstmCache]:
         return self.network.decode(tokens, cache)

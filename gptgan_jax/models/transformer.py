@@ -4,7 +4,8 @@ Pre-norm blocks (Radford et al. 2019; Touvron et al. 2023). Keys and values of d
 that goes in and comes out, so a decoding step is a pure function. Query, key and value weights are fused and grouped by
 key/value head: the kernel's columns run [K, H/K + 2, head_dim], so a split of it over devices falls between heads.
 
-Dimensions: B batch, T new tokens, S attended slots, D width, H heads, K key/value heads, G = H/K, E head width.
+Dimensions: B batch, T new tokens, S attended slots, D width, H heads, K key/value heads, G = H/K, E head width. Where N
+texts answer each of B prompts, they are R = B N rows, a prompt's texts neighbours, and the prompt is read once.
 """
 
 import dataclasses
@@ -16,9 +17,10 @@ from flax import linen as nn
 from flax import struct
 
 from gptgan_jax.distributed.partitioning import constrain
-from gptgan_jax.layers.attention import attend, causal_mask, flash_attend, mask_of
+from gptgan_jax.layers.attention import attend, attend_beside, causal_mask, flash_attend, mask_of
 from gptgan_jax.layers.dense import DTYPES, Dropout, Embedding, Norm, Projection, positions_of
 from gptgan_jax.layers.rotary import rotate
+from gptgan_jax.models.cache import Cache
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.types import Array, Params
 
@@ -33,45 +35,6 @@ ACTIVATIONS = {
 }
 
 
-class Cache(struct.PyTreeNode):
-    """Keys and values of a decoding in progress.
-
-    Attributes:
-        layers: per decoder layer {"key", "value"} of [B, K, S, E] (and {"cross_key", "cross_value"} of [B, K, P, E]);
-            with scan_layers one such dict with a leading layer axis. Heads come before slots, as the products of
-            attention want them: otherwise every decoded token would cost a transpose of the whole cache.
-        mask: bool [B, S], the slots that hold a token.
-        index: int32 [], the next slot to write.
-        context_mask: bool [B, P], which prompt tokens the cross-attention sees; None without an encoder.
-    """
-
-    layers: Any
-    mask: Array
-    index: Array
-    context_mask: Array | None
-
-    def repeat(self, count: int) -> "Cache":
-        """Each row `count` times, neighbours together."""
-        return self.replace(
-            layers=jax.tree.map(lambda x: jnp.repeat(x, count, axis=-4), self.layers),
-            mask=jnp.repeat(self.mask, count, axis=0),
-            context_mask=None if self.context_mask is None else jnp.repeat(self.context_mask, count, axis=0),
-        )
-
-    def resized(self, by: int) -> "Cache":
-        """With room for so many more tokens; for fewer where `by` is negative, and those must not be filled."""
-
-        def of(x: Array, axis: int) -> Array:
-            pad = [(0, max(by, 0) if i == axis % x.ndim else 0) for i in range(x.ndim)]
-            return jnp.pad(jax.lax.slice_in_dim(x, 0, min(by, 0) or None, axis=axis), pad)
-
-        def layer(parts: dict[str, Array]) -> dict[str, Array]:
-            return parts | {name: of(parts[name], -2) for name in ("key", "value")}
-
-        layers = layer(self.layers) if isinstance(self.layers, dict) else tuple(map(layer, self.layers))
-        return self.replace(layers=layers, mask=of(self.mask, 1))
-
-
 class _Step(struct.PyTreeNode):
     """What every block of one forward pass shares."""
 
@@ -81,11 +44,16 @@ class _Step(struct.PyTreeNode):
     context: Array | None  # [B, P, D], encoder output; None while decoding from a cache
     context_mask: Array | None  # bool [B, P]
     whole: Array | None  # bool [B, T], which tokens are no padding, where they see none but each other; else None
+    prompt_mask: Array | None = None  # bool [B, P], of prompts that R rows of new tokens have in common
     causal: bool = struct.field(pytree_node=False, default=True)  # whether they see only those before them
 
 
 class Attention(nn.Module):
-    """Self-attention; with a cache it writes the new keys and values there and attends to all slots."""
+    """Self-attention; with a cache it writes the new keys and values there and attends to all slots.
+
+    A cache without slots, {}, takes the new keys and values as they are; one with a prompt's alone is attended to
+    beside the new ones, which are not kept.
+    """
 
     config: TransformerConfig
     depth: int
@@ -108,11 +76,18 @@ class Attention(nn.Module):
             keys = rotate(keys, step.positions, cfg.frequencies)
         keys, values = keys.swapaxes(1, 2), values.swapaxes(1, 2)
         own = keys, values
-        if cache is not None:
+        if cache == {}:
+            cache = {"key": keys, "value": values}
+        elif cache is not None and "key" in cache:
             keys = jax.lax.dynamic_update_slice_in_dim(cache["key"], keys, step.index, axis=2)
             values = jax.lax.dynamic_update_slice_in_dim(cache["value"], values, step.index, axis=2)
             cache = cache | {"key": keys, "value": values}
-        if cfg.attention == "flash" and step.whole is not None:
+        if step.prompt_mask is not None:
+            assert cache is not None, "what is kept of the prompts"
+            prompt = cache["prompt_key"], cache["prompt_value"], step.prompt_mask
+            mixed = attend_beside(queries, *prompt, keys, values, step.mask)
+            cache = cache if "key" in cache else None
+        elif cfg.attention == "flash" and step.whole is not None:
             mixed = flash_attend(queries, *own, step.whole, step.causal)
         else:
             mixed = attend(queries, keys, values, step.mask)
@@ -135,9 +110,8 @@ class CrossAttention(nn.Module):
         queries = Projection(cfg.heads * head, cfg.qkv_bias, cfg.dtype, lora=cfg.lora, name="query")(x)
         queries = constrain(queries.reshape(batch, length, kv_heads, group, head), "rows", None, "heads", None, None)
         if step.context is not None:
-            slots = step.context.shape[1]
             kv = Projection(2 * kv_heads * head, cfg.qkv_bias, cfg.dtype, lora=cfg.lora, name="key_value")(step.context)
-            kv = constrain(kv.reshape(batch, slots, kv_heads, 2, head), "rows", None, "heads", None, None)
+            kv = constrain(kv.reshape(*step.context.shape[:2], kv_heads, 2, head), "rows", None, "heads", None, None)
             keys, values = (part[:, :, :, 0].swapaxes(1, 2) for part in jax.lax.split(kv, (1, 1), axis=3))
             if cache is not None:
                 cache = cache | {"cross_key": keys, "cross_value": values}
@@ -145,7 +119,10 @@ class CrossAttention(nn.Module):
             assert cache is not None, "decoding needs the cache that the prefill made"
             keys, values = cache["cross_key"], cache["cross_value"]
         assert step.context_mask is not None
-        mask = jnp.broadcast_to(step.context_mask[:, None], (batch, length, step.context_mask.shape[1]))
+        # Texts that answer one prompt see the same of it, so their tokens are as those of one text.
+        prompts, slots = step.context_mask.shape
+        queries = queries.reshape(prompts, -1, kv_heads, group, head)
+        mask = jnp.broadcast_to(step.context_mask[:, None], (prompts, queries.shape[1], slots))
         mixed = attend(queries, keys, values, mask).reshape(batch, length, cfg.heads * head)
         out = Projection(cfg.width, cfg.bias, cfg.dtype, _residual_init(self.depth), lora=cfg.lora, name="out")
         return out(mixed), cache
@@ -336,11 +313,38 @@ class Trunk(nn.Module):
         hidden, caches = self.decoder(self.embed(tokens, positions), caches, step)
         return hidden, Cache(caches, filled, jnp.int32(length), context_mask)
 
+    def read_prompts(
+        self, x: Array, mask: Array, context: Array | None = None, context_mask: Array | None = None
+    ) -> tuple[Array, Cache]:
+        """Hidden states [B, P, D] of prompts, from their token embeddings, and a cache that holds them and no more."""
+        positions = positions_of(mask)
+        step = _Step(positions, mask_of(mask, causal=True), jnp.int32(0), context, context_mask, mask)
+        caches: Any = {} if self.config.scan_layers else ({},) * self.config.layers
+        hidden, caches = self.decoder(self.place(x, positions), caches, step)
+        return hidden, Cache(caches, mask, jnp.int32(mask.shape[1]), context_mask)
+
+    def read_on(self, x: Array, mask: Array, prompts: Cache) -> Array:
+        """Hidden states [R, T, D] of whole texts that go on from the B prompts of `read_prompts`, B a divisor of R.
+
+        Args:
+            x: their token embeddings.
+            mask: bool [R, T].
+            prompts: what is kept of them.
+        """
+        cache = prompts.of_prompts()
+        positions = positions_of(mask) + cache.prompt_lengths(x.shape[0])[:, None]
+        step = _Step(positions, causal_mask(mask, x.shape[1]), jnp.int32(0), None, None, None, cache.prompt_mask)
+        return self.decoder(self.place(x, positions), cache.layers, step)[0]
+
     def decode(self, tokens: Array, cache: Cache) -> tuple[Array, Cache]:
         """Hidden states [B, D] of one new token a row, int32 [B], and the cache that holds it."""
         filled = cache.mask.at[:, cache.index].set(True)
         positions = cache.mask.sum(axis=1, dtype=jnp.int32)[:, None]
-        step = _Step(positions, filled[:, None, :], cache.index, None, cache.context_mask, None)
+        if cache.prompt_mask is not None:
+            positions += cache.prompt_lengths(len(tokens))[:, None]
+        step = _Step(
+            positions, filled[:, None, :], cache.index, None, cache.context_mask, None, prompt_mask=cache.prompt_mask
+        )
         hidden, caches = self.decoder(self.embed(tokens[:, None], positions), cache.layers, step)
         return hidden[:, 0], cache.replace(layers=caches, mask=filled, index=cache.index + 1)
 

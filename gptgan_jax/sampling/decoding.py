@@ -141,8 +141,9 @@ def sample(
     top_k: Array | int | None = None,
     top_p: Array | float | None = None,
     rows: Rows = ALL_ROWS,
+    samples: int = 1,
 ) -> Sample:
-    """Writes one text a row, ending at EOS or at `length` tokens. Pure; wrap in `jax.jit` with `length` static.
+    """Writes texts, ending at EOS or at `length` tokens. Pure; wrap in `jax.jit` with `length`, `samples` static.
 
     Args:
         generator: who writes.
@@ -153,11 +154,12 @@ def sample(
         length: target length T in tokens.
         temperature, top_k, top_p: see `shape_logits`.
         rows: where these are a device's share of more: they are then written as they would be among all.
+        samples: N, texts for each prompt, which is read once.
 
     Returns:
-        Sample with [B, T] arrays. The loop stops as soon as every row has ended.
+        Sample with [B * N, T] arrays, the texts of a prompt neighbours. The loop stops as soon as every row has ended.
     """
-    batch = prompt.shape[0]
+    batch = prompt.shape[0] * samples
     nothing = Decoded(
         written=jnp.int32(0),
         ended=jnp.zeros(batch, bool),
@@ -167,9 +169,20 @@ def sample(
         log_probs=jnp.zeros((batch, length), jnp.float32),
     )
     params = generator.for_writing(params)
-    logits, cache = generator.prefill(params, prompt, prompt_mask, length)
+    if samples > 1 and reads_once(generator, prompt):
+        assert generator.branch is not None
+        logits, cache = generator.branch(params, prompt, prompt_mask, length, samples)
+    else:
+        if samples > 1:
+            prompt, prompt_mask = (jnp.repeat(x, samples, axis=0) for x in (prompt, prompt_mask))
+        logits, cache = generator.prefill(params, prompt, prompt_mask, length)
     stages = stages_of(length, generator.config)
     return decode_on(generator, params, key, nothing, logits, cache, temperature, top_k, top_p, rows, stages)
+
+
+def reads_once(generator: Generator, prompt: Array) -> bool:
+    """Whether a prompt, int32 [B, P], that has several texts is read once for all of them: one of BOS alone is not."""
+    return generator.branch is not None and prompt.shape[1] > 1
 
 
 def decode_on(

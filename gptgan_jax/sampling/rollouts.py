@@ -133,8 +133,9 @@ def resample(
     """
     count = prompt.shape[0]
     key_write, key_choose = jax.random.split(key)
-    prompts = jnp.repeat(prompt, candidates, axis=0), jnp.repeat(prompt_mask, candidates, axis=0)
-    written = sample(generator, params, key_write, *prompts, length, temperature, top_k, top_p, rows)
+    written = sample(
+        generator, params, key_write, prompt, prompt_mask, length, temperature, top_k, top_p, rows, candidates
+    )
     energies = energy(written.tokens, written.mask).astype(jnp.float32).reshape(count, candidates)
     chosen, _ = draw(key_choose, energies, rows)
     index = jnp.arange(count) * candidates + chosen

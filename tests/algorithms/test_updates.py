@@ -70,3 +70,19 @@ def test_a_replay_holds_the_latest_texts(size: int, each: int) -> None:
         assert held == list(range(max(1, written - size + 1), written + 1))
         np.testing.assert_array_equal(replay.texts.target[:, 0], replay.texts.label)
         assert int(replay.written) == written
+
+
+@pytest.mark.parametrize("estimator", [gg.grpo(3), gg.grpo(3, minibatches=2)], ids=["at once", "minibatches"])
+def test_reading_a_prompt_once_for_its_texts_changes_no_step(estimator: gg.PolicyGradient) -> None:
+    sizes: dict[str, Any] = {"layers": 1, "width": 8, "heads": 2, "max_positions": 16}
+    generator = gg.build_generator(gg.TransformerConfig(**sizes, positions="rotary"), VOCABULARY)
+    discriminator = gg.build_discriminator(gg.TransformerDiscriminatorConfig(**sizes), VOCABULARY)
+    apart = generator._replace(branch=None), discriminator._replace(shares_prompts=False)
+    batch = batch_of(prompts=(2, 3, 1, 2), targets=(4, 2, 3, 4))
+    after = []
+    for players in ((generator, discriminator), apart):
+        rates: dict[str, Any] = {f"{player}_optimizer": optax.sgd(0.1) for player in ("generator", "discriminator")}
+        gan = gg.gan_from(*players, estimator=estimator, kl_weight=0.3, r2_weight=0.1, **rates)
+        state = gan.init(jax.random.key(0), batch)
+        after.append(jax.jit(gan.adversarial_step)(state, batch))
+    assert_trees_close(after[0], after[1], rtol=1e-4, atol=1e-5)

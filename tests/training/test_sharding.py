@@ -103,6 +103,9 @@ def methods(axis_name: str | None, dropout: float = 0.0) -> dict[str, Gan]:
             of["gpt"], of["linear"], estimator=grpo(2, minibatches=2), discriminator_updates=2, replay_size=32,
             ema_decay=0.9, demonstrations=Demonstrations(0.5, 1.0, 10),
         ),
+        "groups whose prompts are read once, KL": with_axis(
+            of["gpt"], of["twin"], estimator=grpo(3), kl_weight=0.3, kl_estimator="low_variance",
+        ),
         "epochs, ties, rank": whole(
             of["lstm"], of["cnn"], estimator=ppo(epochs=2, ratio="sequence"), pair_loss=relativistic_tie,
             reward=rewards.ranked(),

@@ -1,0 +1,90 @@
+"""What a Transformer keeps of the tokens that it has read: keys and values, of texts and of prompts in common.
+
+Dimensions: B rows, S slots, K key/value heads, E head width; P tokens of a prompt, R = B N where N texts answer each.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from gptgan_jax.distributed.partitioning import constrain
+from gptgan_jax.types import Array
+
+
+class Cache(struct.PyTreeNode):
+    """Keys and values of a decoding in progress.
+
+    Attributes:
+        layers: per decoder layer {"key", "value"} of [B, K, S, E] (and {"cross_key", "cross_value"} of [B, K, P, E]);
+            with scan_layers one such dict with a leading layer axis. Heads come before slots, as the products of
+            attention want them: otherwise every decoded token would cost a transpose of the whole cache. Of texts that
+            branch off from prompts, "key" and "value" have R rows; what is kept of the prompts stands beside them once,
+            {"prompt_key", "prompt_value"} of [B, K, P, E], and so does what the cross-attention reads.
+        mask: bool [B, S], the slots that hold a token; [R, S] of texts that branch off.
+        index: int32 [], the next slot to write.
+        context_mask: bool [B, P], which prompt tokens the cross-attention sees; None without an encoder.
+        prompt_mask: bool [B, P], which slots of the prompts hold a token; None where every row has all of its own.
+    """
+
+    layers: Any
+    mask: Array
+    index: Array
+    context_mask: Array | None
+    prompt_mask: Array | None = None
+
+    def repeat(self, count: int) -> "Cache":
+        """Each row `count` times, neighbours together."""
+        if self.prompt_mask is not None:
+            raise ValueError("a cache whose rows have their prompts in common is not repeated")
+        return self.replace(
+            layers=jax.tree.map(lambda x: jnp.repeat(x, count, axis=-4), self.layers),
+            mask=jnp.repeat(self.mask, count, axis=0),
+            context_mask=None if self.context_mask is None else jnp.repeat(self.context_mask, count, axis=0),
+        )
+
+    def of_prompts(self) -> "Cache":
+        """With all that it holds as prompts that others have in common, and no slots of their own."""
+
+        def layer(parts: dict[str, Array]) -> dict[str, Array]:
+            return {f"prompt_{name}" if name in ("key", "value") else name: x for name, x in parts.items()}
+
+        return Cache(
+            self._each_layer(layer), jnp.zeros((0, 0), bool), jnp.int32(0), self.context_mask, prompt_mask=self.mask
+        )
+
+    def branched(self, count: int, slots: int) -> "Cache":
+        """For `count` texts, neighbours, that go on from each row, with so many slots of their own, all empty."""
+
+        def layer(parts: dict[str, Array]) -> dict[str, Array]:
+            *lead, rows, heads, _, size = parts["prompt_key"].shape
+            own = jnp.zeros((*lead, rows * count, heads, slots, size), parts["prompt_key"].dtype)
+            own = constrain(own, *[None] * len(lead), "rows", "heads", None, None)
+            return parts | {"key": own, "value": own}
+
+        prompts = self.of_prompts()
+        return prompts.replace(
+            layers=prompts._each_layer(layer), mask=jnp.zeros((self.mask.shape[0] * count, slots), bool)
+        )
+
+    def prompt_lengths(self, rows: int) -> Array:
+        """int32 [R]: tokens of the prompt that each of so many rows goes on from."""
+        assert self.prompt_mask is not None
+        lengths = self.prompt_mask.sum(axis=1, dtype=jnp.int32)
+        return jnp.repeat(lengths, rows // lengths.shape[0], total_repeat_length=rows)
+
+    def resized(self, by: int) -> "Cache":
+        """With room for so many more tokens; for fewer where `by` is negative, and those must not be filled."""
+
+        def of(x: Array, axis: int) -> Array:
+            pad = [(0, max(by, 0) if i == axis % x.ndim else 0) for i in range(x.ndim)]
+            return jnp.pad(jax.lax.slice_in_dim(x, 0, min(by, 0) or None, axis=axis), pad)
+
+        def layer(parts: dict[str, Array]) -> dict[str, Array]:
+            return parts | {name: of(parts[name], -2) for name in ("key", "value")}
+
+        return self.replace(layers=self._each_layer(layer), mask=of(self.mask, 1))
+
+    def _each_layer(self, change: Any) -> Any:
+        return change(self.layers) if isinstance(self.layers, dict) else tuple(map(change, self.layers))
