@@ -65,42 +65,73 @@ class Work:
         return self.model, self.performed, self.recomputed, self.weights, self.cache
 
 
-def generator_forward(config: GeneratorConfig, vocab_size: int, rows: int, prompt: int, target: int) -> Work:
-    """Teacher-forced logits of `rows` texts of `target` tokens after `prompt` tokens."""
+def generator_forward(
+    config: GeneratorConfig, vocab_size: int, rows: int, prompt: int, target: int, prompts: int | None = None
+) -> Work:
+    """Teacher-forced logits of `rows` texts of `target` tokens after `prompt` tokens.
+
+    Where `prompts` is given, they answer so many prompts, each of which is read once.
+    """
+    read = rows if prompts is None else prompts
     if isinstance(config, LstmConfig):
-        encoded = _lstm(config, rows, prompt) if config.encoder_layers else Work()
-        read = target if config.encoder_layers else prompt + target - 1
-        return encoded + _lstm(config, rows, read) + _product(rows * target, config.hidden, vocab_size, config.dtype)
+        head = _product(rows * target, config.hidden, vocab_size, config.dtype)
+        encoded = _lstm(config, read, prompt) if config.encoder_layers else Work()
+        if prompts is None:
+            return encoded + head + _lstm(config, rows, target if config.encoder_layers else prompt + target - 1)
+        begun = _lstm(config, read, 1 if config.encoder_layers else prompt)
+        return encoded + head + begun + _lstm(config, rows, target - 1)
     head = _product(rows * target, config.width, vocab_size, config.dtype)
     if config.encoder_layers:
-        encoder = _blocks(config, config.encoder_layers, rows, prompt, prompt, causal=False)
-        return encoder + _blocks(config, config.layers, rows, target, target, context=prompt) + head
+        encoder = _blocks(config, config.encoder_layers, read, prompt, prompt, causal=False)
+        return encoder + _blocks(config, config.layers, rows, target, target, context=prompt, prompts=prompts) + head
+    if prompts is not None:
+        return _reading(config, rows, prompts, prompt, target - 1) + head
     length = prompt + target - 1
     return _blocks(config, config.layers, rows, length, length) + head
 
 
-def generator_writing(config: GeneratorConfig, vocab_size: int, rows: int, prompt: int, target: int) -> Work:
-    """Sampling of `rows` texts to their full length: one prefill, target - 1 steps on the cache, target draws."""
-    head = _product(rows, config.hidden if isinstance(config, LstmConfig) else config.width, vocab_size, config.dtype)
+def generator_writing(
+    config: GeneratorConfig, vocab_size: int, rows: int, prompt: int, target: int, prompts: int | None = None
+) -> Work:
+    """Sampling of `rows` texts to their full length: one prefill, target - 1 steps on the cache, target draws.
+
+    Where `prompts` is given, they answer so many prompts, each of which is read once, and kept once.
+    """
+    width = config.hidden if isinstance(config, LstmConfig) else config.width
+    head = _product(rows, width, vocab_size, config.dtype)
+    read = rows if prompts is None else prompts
+    first_head = _product(read, width, vocab_size, config.dtype)
     if isinstance(config, LstmConfig):
-        encoded = _lstm(config, rows, prompt) if config.encoder_layers else Work()
+        encoded = _lstm(config, read, prompt) if config.encoder_layers else Work()
         step = _lstm(config, rows, 1) + Work(cache=8.0 * rows * config.hidden * config.layers)
-        start = encoded + _lstm(config, rows, 1 if config.encoder_layers else prompt)
-        return start + head + (target - 1) * (step + head)
+        start = encoded + _lstm(config, read, 1 if config.encoder_layers else prompt)
+        return start + first_head + (target - 1) * (step + head)
     if config.encoder_layers:
-        start = _blocks(config, config.encoder_layers, rows, prompt, prompt, causal=False)
-        start += _blocks(config, config.layers, rows, 1, target, context=prompt)
+        start = _blocks(config, config.encoder_layers, read, prompt, prompt, causal=False)
+        start += _blocks(config, config.layers, read, 1, target if prompts is None else 1, context=prompt)
         first, context = 1, prompt
     else:
-        start = _blocks(config, config.layers, rows, prompt, prompt + target - 1)
+        start = _blocks(config, config.layers, read, prompt, prompt + target - 1 if prompts is None else prompt)
         first, context = prompt, 0
+    own, before = (first, 0) if prompts is None else (0, first)
     steps = (
-        _blocks(config, config.layers, rows, 1, first + end - 1, filled=first + step, context=context, cached=True)
+        _blocks(
+            config,
+            config.layers,
+            rows,
+            1,
+            own + end - 1,
+            filled=own + step,
+            before=before,
+            context=context,
+            cached=True,
+            prompts=prompts,
+        )
         + head
         for begin, end in itertools.pairwise([1, *stages_of(target, config)])
         for step in range(begin, end)
     )
-    return start + head + sum(steps, Work())
+    return start + first_head + sum(steps, Work())
 
 
 def discriminator_forward(config: DiscriminatorConfig, rows: int, length: int) -> Work:
@@ -116,6 +147,14 @@ def discriminator_forward(config: DiscriminatorConfig, rows: int, length: int) -
         filters = (_product(tokens, width * config.embedding, config.filters, config.dtype) for width in config.widths)
         return sum(filters, _product(tokens, len(config.widths) * config.filters, 1, "float32"))
     return _blocks(config, config.layers, rows, length, length) + _product(tokens, config.width, 1, "float32")
+
+
+def discriminator_behind(
+    config: TransformerDiscriminatorConfig, rows: int, prompts: int, prompt: int, target: int
+) -> Work:
+    """Prefix scores of `rows` texts that answer so many prompts, without what it takes to read those."""
+    texts = _blocks(config, config.layers, rows, target, target, before=prompt, prompts=prompts)
+    return texts + _product(rows * target, config.width, 1, "float32")
 
 
 def discriminator_ends(config: CnnConfig, rows: int, count: int, start: int, length: int) -> Work:
@@ -141,6 +180,12 @@ def relaxed_embedding(config: DiscriminatorConfig, vocab_size: int, rows: int, t
     """Embeddings of relaxed tokens: mixtures over the vocabulary."""
     width = config.width if isinstance(config, TransformerConfig) else config.embedding
     return _product(rows * target, vocab_size, width, config.dtype)
+
+
+def _reading(config: TransformerConfig, rows: int, prompts: int, prompt: int, target: int) -> Work:
+    """`rows` texts behind prompts that are read once: two passes over the weights."""
+    read = _blocks(config, config.layers, prompts, prompt, prompt)
+    return read + _blocks(config, config.layers, rows, target, target, before=prompt, prompts=prompts)
 
 
 def _product(rows: int, inner: int, outer: int, dtype: str) -> Work:
@@ -170,6 +215,8 @@ def _blocks(
     context: int = 0,
     causal: bool = True,
     cached: bool = False,
+    before: int = 0,
+    prompts: int | None = None,
 ) -> Work:
     """Blocks that read `new` tokens a row and attend to `slots` places.
 
@@ -183,7 +230,10 @@ def _blocks(
         context: tokens of an encoder that cross-attention sees; 0 for none.
         causal: whether a token sees only those before it.
         cached: whether the keys and values of the context are there already.
+        before: tokens of a prompt that are seen besides, and kept once for all texts that answer it.
+        prompts: how many prompts the rows answer; None: one each.
     """
+    read = rows if prompts is None else prompts
     width, heads, kv_heads, head = config.width, config.heads, config.key_value_heads, config.head_size
     matrices = 3 if config.activation == "swiglu" else 2
     block = _product(rows * new, width, kv_heads * (config.group + 2) * head, config.dtype)
@@ -191,16 +241,17 @@ def _blocks(
     block += matrices * _product(rows * new, width, config.mlp_size, config.dtype)
     pairs = new * filled if filled is not None else (new * (new + 1) // 2 if causal else new * slots)
     performed = new * slots
-    if config.attention == "flash" and filled is None:
+    if config.attention == "flash" and filled is None and not before:
         performed = _pairs_of_blocks(new, causal)
-    block += _attention(config, rows * pairs, rows * performed)
+    block += _attention(config, rows * (pairs + new * before), rows * (performed + new * before))
     if context:
         block += _product(rows * new, width, heads * head, config.dtype)
         block += _product(rows * new, heads * head, width, config.dtype)
         block += _attention(config, rows * new * context, rows * new * context)
         if not cached:
-            block += _product(rows * context, width, 2 * kv_heads * head, config.dtype)
-    cache = 2.0 * rows * (slots + context) * kv_heads * head * _BYTES[config.dtype] if filled is not None else 0.0
+            block += _product(read * context, width, 2 * kv_heads * head, config.dtype)
+    kept = rows * slots + read * (before + context) if filled is not None else 0
+    cache = 2.0 * kept * kv_heads * head * _BYTES[config.dtype]
     recomputed = block.performed if config.remat else 0.0
     return layers * Work(block.model, block.performed, recomputed, block.weights, cache)
 

@@ -267,6 +267,10 @@ class Compiler:
         generator, discriminator = self.players.generator, self.players.discriminator
         state, rows = self.states[phase], self.config.batch_size(phase)
         samples = getattr(self.config.objective.estimator, "samples", 1)
+        # Texts of one prompt, which is read once for all of them where the network does that.
+        once = self.prompt > 1 and samples > 1
+        of_generator = samples if once and generator.branch is not None else 1
+        of_discriminator = 1 + samples if once and discriminator.shares_prompts and not discriminator.drops else 1
 
         def log_probs(params: Params, batch: Batch) -> Array:
             return token_log_probs(generator.logits(params, batch), batch.target)
@@ -274,25 +278,34 @@ class Compiler:
         def scores(params: Params, batch: Batch) -> Array:
             return discriminator.scores(params, batch).sequence
 
-        passes: list[tuple[Callable[[Params, Batch], Array], Player, int]] = []
+        passes: list[tuple[Callable[[Params, Batch], Array], Player, int, int]] = []
         if phase in LIKELIHOOD:
-            passes.append((log_probs, state.generator, rows))
+            passes.append((log_probs, state.generator, rows, 1))
         else:
-            passes.append((scores, state.discriminator, rows * (1 + samples)))
+            passes.append((scores, state.discriminator, rows * (1 + samples), of_discriminator))
             if phase == "adversarial":
-                passes.append((log_probs, state.generator, rows * samples))
+                passes.append((log_probs, state.generator, rows * samples, of_generator))
         return max(self.kept(*one) for one in passes)
 
-    def kept(self, function: Callable[[Params, Batch], Array], player: Player, rows: int) -> float:
-        """Bytes on a device that grow with the rows of a batch, of all that a gradient keeps."""
+    def kept(self, function: Callable[[Params, Batch], Array], player: Player, rows: int, each: int) -> float:
+        """Bytes on a device that grow with the rows of a batch, of all that a gradient keeps.
+
+        Args:
+            function: of parameters and a batch, whose gradient is taken.
+            player: with the parameters.
+            rows: texts of the batch.
+            each: how many of them have a prompt in common.
+        """
 
         def gradient_of(params: Params, batch: Batch) -> PyTree:
             return jax.vjp(lambda p: function(p, batch), params)[1]
 
-        def residuals(rows: int) -> float:
-            return _whole(jax.eval_shape(gradient_of, player.params, self.batch(rows)))
+        def residuals(prompts: int) -> float:
+            asked, texts = self.batch(prompts), self.batch(prompts * each)
+            texts = texts.replace(prompt=asked.prompt, prompt_mask=asked.prompt_mask)
+            return _whole(jax.eval_shape(gradient_of, player.params, texts))
 
-        return (residuals(2) - residuals(1)) * rows / row_shares(self.mesh)
+        return (residuals(2) - residuals(1)) * rows / each / row_shares(self.mesh)
 
 
 def _parameters(player: Player) -> float:

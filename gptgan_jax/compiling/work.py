@@ -3,6 +3,7 @@
 from gptgan_jax.algorithms.seqgan import STRETCHES
 from gptgan_jax.compiling.networks import (
     Work,
+    discriminator_behind,
     discriminator_ends,
     discriminator_forward,
     discriminator_next_tokens,
@@ -55,6 +56,8 @@ class _Step:
         self.estimator = build_estimator(config.objective.estimator, config.steps(phase))
         self.samples = self.estimator.samples if isinstance(self.estimator, PolicyGradient) else 1
         self.fakes = self.rows * self.samples
+        # What texts of one prompt have in common is read once; see `decoding.reads_once`.
+        self.once = self.rows if self.samples > 1 and prompt > 1 else None
 
     def parts(self) -> Parts:
         if self.phase in LIKELIHOOD:
@@ -74,14 +77,19 @@ class _Step:
     def discriminating(self, updates: int) -> Parts:
         """Texts are written, and D learns from them and scores them, so many times."""
         objective = self.config.objective
-        real, fake, network = self.discriminator(self.rows), self.discriminator(self.fakes), self.config.discriminator
+        network, drops = self.config.discriminator, has_dropout(self.config.discriminator)
+        real, fake = self.discriminator(self.rows), self.discriminator(self.fakes)
+        behind = fake  # behind prompts that were read with the real texts
+        if self.once and isinstance(network, TransformerDiscriminatorConfig):
+            behind = discriminator_behind(network, self.fakes, self.once, self.prompt, self.target)
         parts = {
             "writing": updates * self.writing(),
             "D(real) forward and backward": updates * self.learning(real, network),
-            "D(fake) forward and backward": updates * self.learning(fake, network),
+            "D(fake) forward and backward": updates
+            * self.learning(fake if drops or objective.replay_size else behind, network),
         }
-        if has_dropout(self.config.discriminator) or objective.replay_size:
-            parts["D scores"] = updates * (real + fake)  # otherwise by the pass that it learns from
+        if drops or objective.replay_size:
+            parts["D scores"] = updates * (real + behind)  # otherwise by the pass that it learns from
         # A penalty is a gradient by the embeddings, itself differentiated: three times a pass and that gradient.
         penalised = self.rows * bool(objective.r1_weight) + self.fakes * bool(objective.r2_weight)
         penalised += self.rows * bool(objective.gradient_penalty_weight)
@@ -96,8 +104,10 @@ class _Step:
     def generating(self) -> Parts:
         """G learns from the judgement."""
         objective, estimator = self.config.objective, self.estimator
-        forward = self.generator(self.fakes)
+        forward = learned = self.generator(self.fakes, self.once)
         epochs = estimator.epochs if isinstance(estimator, PolicyGradient) else 1
+        if epochs * (estimator.minibatches if isinstance(estimator, PolicyGradient) else 1) > 1:
+            learned = self.generator(self.fakes)  # in an order in which a prompt's texts are no neighbours
         parts: Parts = {}
         if isinstance(estimator, PolicyGradient):
             if self.needs_log_probs():
@@ -109,10 +119,10 @@ class _Step:
         else:
             relaxed = relaxed_embedding(self.config.discriminator, self.vocab_size, self.fakes, self.target)
             parts["D by relaxed tokens"] = (self.discriminator(self.fakes) + relaxed).with_input_gradient()
-        parts["G forward and backward"] = epochs * self.learning(forward, self.config.generator)
+        parts["G forward and backward"] = epochs * self.learning(learned, self.config.generator)
         if objective.kl_weight:
             # With the penalty in the reward the reference is read once more, before the updates.
-            parts["reference"] = (epochs + (objective.kl_estimator == "reward")) * forward
+            parts["reference"] = epochs * learned + float(objective.kl_estimator == "reward") * forward
         return parts
 
     def needs_log_probs(self) -> bool:
@@ -150,11 +160,12 @@ class _Step:
         lora = getattr(network, "lora", None)
         return forward.with_input_gradient() if lora is not None and lora.rank else forward.with_backward()
 
-    def generator(self, rows: int) -> Work:
-        return generator_forward(self.config.generator, self.vocab_size, rows, self.prompt, self.target)
+    def generator(self, rows: int, prompts: int | None = None) -> Work:
+        return generator_forward(self.config.generator, self.vocab_size, rows, self.prompt, self.target, prompts)
 
     def writing(self) -> Work:
-        return generator_writing(self.config.generator, self.vocab_size, self.fakes, self.prompt, self.target)
+        network, rows = self.config.generator, self.fakes
+        return generator_writing(network, self.vocab_size, rows, self.prompt, self.target, self.once)
 
     def discriminator(self, rows: int) -> Work:
         return discriminator_forward(self.config.discriminator, rows, self.prompt + self.target)

@@ -9,7 +9,12 @@ import pytest
 from tiny import tiny_config
 
 from gptgan_jax import Vocabulary, build_discriminator, build_generator
-from gptgan_jax.compiling.networks import discriminator_forward, generator_forward, generator_writing
+from gptgan_jax.compiling.networks import (
+    discriminator_behind,
+    discriminator_forward,
+    generator_forward,
+    generator_writing,
+)
 from gptgan_jax.compiling.work import step_work
 from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.lstm import LstmConfig
@@ -66,6 +71,40 @@ def test_writing_is_a_prefill_and_a_step_for_each_token_but_the_first(name: str)
     step = counted(generator.decode, params, prefill[1], tokens)
     expected = generator_writing(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
     assert start + (TARGET - 1) * step == pytest.approx(expected, rel=0.08)
+
+
+def of_one_prompt_each(count: int) -> Batch:
+    """The same rows, of which so many neighbours answer a prompt."""
+    return batch().replace(prompt=batch().prompt[::count], prompt_mask=batch().prompt_mask[::count])
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_prompts_that_are_read_once(name: str) -> None:
+    generator, prompts = build_generator(GENERATORS[name], VOCABULARY), ROWS // 2
+    params = jax.eval_shape(generator.init, jax.random.key(0), batch())
+    sizes = VOCABULARY.size, ROWS, PROMPT, TARGET, prompts
+    expected = generator_forward(generator.config, *sizes).performed
+    assert counted(generator.logits, params, of_one_prompt_each(2)) == pytest.approx(expected, rel=0.05)
+    assert generator.branch is not None
+    arguments = of_one_prompt_each(2).prompt, of_one_prompt_each(2).prompt_mask, TARGET, 2
+    branch: Any = generator.branch
+    start = counted(lambda p: branch(p, *arguments), params)
+    cache = jax.eval_shape(lambda p: branch(p, *arguments), params)[1]
+    step = counted(generator.decode, params, cache, jnp.ones(ROWS, jnp.int32))
+    written = generator_writing(generator.config, *sizes)
+    assert start + (TARGET - 1) * step == pytest.approx(written.performed, rel=0.08)
+    # Of a prompt's keys and values a step reads one copy.
+    assert written.cache < generator_writing(generator.config, *sizes[:-1]).cache
+
+
+def test_texts_behind_prompts_that_a_discriminator_reads_once() -> None:
+    discriminator = build_discriminator(DISCRIMINATORS["transformer"], VOCABULARY)
+    params = jax.eval_shape(discriminator.init, jax.random.key(0), batch())
+    config, prompts = discriminator.config, ROWS // 2
+    assert isinstance(config, TransformerDiscriminatorConfig)
+    behind = discriminator_behind(config, ROWS, prompts, PROMPT, TARGET).performed
+    expected = behind + discriminator_forward(config, prompts, PROMPT).performed
+    assert counted(discriminator.scores, params, of_one_prompt_each(2)) == pytest.approx(expected, rel=0.05)
 
 
 def test_an_lstm_step_by_step() -> None:
