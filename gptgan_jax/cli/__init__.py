@@ -1,13 +1,15 @@
-"""The command line: train, compare, data, tokenize, sample, chat, classify, evaluate, export, import, report, compile.
+"""The command line: `gptgan COMMAND`, a file a command.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
 """
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import NoReturn
 
 from gptgan_jax.cli.chat import add_chat
@@ -15,7 +17,7 @@ from gptgan_jax.cli.classify import add_classify
 from gptgan_jax.cli.evaluate import add_evaluate
 from gptgan_jax.cli.export import add_export
 from gptgan_jax.cli.import_model import add_import
-from gptgan_jax.cli.report import add_report
+from gptgan_jax.cli.report import add_report, add_runs
 from gptgan_jax.cli.sample import add_sample
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.interruptions import as_process
@@ -32,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments and arguments[0] in _WITH_KEYS:
             return _WITH_KEYS[arguments[0]](arguments[1:])
-        options, keys = _parser().parse_known_args(arguments)
+        parser, commands = _parser()
+        _check_command(arguments, commands)
+        options, keys = parser.parse_known_args(arguments)
         if keys and not getattr(options, "config", None):
             raise UserError(f"unrecognized arguments: {' '.join(keys)}; see gptgan {arguments[0]} --help")
         return options.command(options, keys) if keys else options.command(options)
@@ -55,8 +59,21 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _check_command(arguments: Sequence[str], commands: Sequence[str]) -> None:
+    """Raises UserError for a first argument that is neither a flag nor a command."""
+    name = arguments[0] if arguments else "--help"
+    if name.startswith("-") or name in commands:
+        return
+    near = difflib.get_close_matches(name, commands, n=1)
+    raise UserError(
+        f"{name[:40]!r} is no command; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(commands)}")
+    )
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
+    """The parser, and the names of the commands."""
     parser = _Parser(prog="gptgan", description="GPT text GANs in JAX.")
+    parser.add_argument("--version", action="version", version=f"gptgan_jax {version('gptgan_jax')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # `main` hands the arguments of these on by itself: their overrides are keys of the config, not flags of a parser.
     commands.add_parser("train", help="train the run that a config describes, or go on with it; train --help: all keys")
@@ -73,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     add_export(commands, run_help)
     add_import(commands)
     add_report(commands, run_help)
-    return parser
+    add_runs(commands)
+    return parser, tuple(commands.choices)
 
 
 def _compile(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""`gptgan report`: the report of a run, or of several compared."""
+"""`gptgan report`: the report of a run, or of several compared; `gptgan runs`: the list of them."""
 
 import argparse
 from pathlib import Path
@@ -13,6 +13,20 @@ def add_report(commands: Any, run_help: str) -> None:
     report.add_argument("runs", type=Path, nargs="+", metavar="run", help=run_help)
     report.add_argument("--out", type=Path, help="folder of a comparison (default: report)")
     report.set_defaults(command=_report)
+
+
+def add_runs(commands: Any) -> None:
+    """Adds the command to a parser's."""
+    runs = commands.add_parser("runs", help="list the runs of a folder: state, phase, step, best validation, age")
+    runs.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="where they lie (default: runs)")
+    runs.set_defaults(command=_runs)
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from gptgan_jax.workflows.listing import as_table, list_runs
+
+    print(as_table(list_runs(options.folder)))
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:
