@@ -9,6 +9,9 @@ Build two networks, put them together, and step:
     state, metrics = jax.jit(gan.adversarial_step)(state, batch)
 """
 
+from importlib.metadata import version as _version
+
+from gptgan_jax import metrics
 from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, gan_from
 from gptgan_jax.algorithms.skipping import skipping
@@ -45,10 +48,12 @@ from gptgan_jax.objectives.discrimination import (
 )
 from gptgan_jax.sampling.decoding import log_probs, sample
 from gptgan_jax.sampling.rollouts import resample, rollout_values
-from gptgan_jax.system import earlier_names
+from gptgan_jax.system.earlier_names import install as _install_earlier_names
 from gptgan_jax.types import Batch, GanState, Player, Sample, Scores, Vocabulary, unconditional_batch
 
-earlier_names.install()
+_install_earlier_names()
+
+__version__ = _version("gptgan_jax")
 
 __all__ = [
     "Batch",
@@ -74,6 +79,7 @@ __all__ = [
     "TransformerConfig",
     "TransformerDiscriminatorConfig",
     "Vocabulary",
+    "__version__",
     "build_discriminator",
     "build_generator",
     "discrimination",
@@ -86,6 +92,7 @@ __all__ = [
     "log_probs",
     "maligan",
     "merged",
+    "metrics",
     "moving_average",
     "no_baseline",
     "non_saturating",

@@ -1,1 +1,40 @@
-"""Metrics as functions of texts, vectors and log-probabilities; no model and no file."""
+"""What texts are worth: functions of texts, vectors and log-probabilities, without a network and without a file.
+
+    words = [text.split() for text in texts]
+    gg.metrics.bleu(words, references)[2].mean()          # float64 [N] for each order
+    gg.metrics.self_bleu(words)[2].mean()
+    gg.metrics.mauve(vectors_of_real, vectors_of_generated)
+
+Where a figure is an `Estimate`, it has a standard error.
+"""
+
+from gptgan_jax.metrics.class_scores import expected_calibration_error, macro_f1, reliability_bins
+from gptgan_jax.metrics.distances import frechet_distance, mauve
+from gptgan_jax.metrics.divergences import Divergences, LogProbs, divergences
+from gptgan_jax.metrics.estimates import Estimate, mean_of, share_of
+from gptgan_jax.metrics.exact_match import exact_match, final_answer
+from gptgan_jax.metrics.ngrams import bleu, distinct_ngrams, distinct_texts, repetition, self_bleu
+from gptgan_jax.metrics.rouge import novel_ngrams, rouge
+
+__all__ = [
+    "Divergences",
+    "Estimate",
+    "LogProbs",
+    "bleu",
+    "distinct_ngrams",
+    "distinct_texts",
+    "divergences",
+    "exact_match",
+    "expected_calibration_error",
+    "final_answer",
+    "frechet_distance",
+    "macro_f1",
+    "mauve",
+    "mean_of",
+    "novel_ngrams",
+    "reliability_bins",
+    "repetition",
+    "rouge",
+    "self_bleu",
+    "share_of",
+]
