@@ -14,7 +14,7 @@ from importlib.metadata import version as _version
 from gptgan_jax import metrics
 from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, gan_from
-from gptgan_jax.algorithms.skipping import skipping
+from gptgan_jax.algorithms.guards import checked, skipping
 from gptgan_jax.estimators.baselines import learned_value, leave_one_out, moving_average, no_baseline
 from gptgan_jax.estimators.families import Estimator, Experience, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.estimators.grpo import grpo
@@ -82,6 +82,7 @@ __all__ = [
     "__version__",
     "build_discriminator",
     "build_generator",
+    "checked",
     "discrimination",
     "gan_from",
     "grpo",

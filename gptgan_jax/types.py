@@ -47,6 +47,15 @@ class Vocabulary:
         """All ids that end a text, EOS first; none where every text fills the whole target length."""
         return self.other_ends if self.eos_id is None else (self.eos_id, *self.other_ends)
 
+    def check(self) -> None:
+        """Raises ValueError where there is no id, or a special one is not among those that there are."""
+        if self.size < 1:
+            raise ValueError(f"a vocabulary of size {self.size} has no ids; it should have at least one")
+        named = {"pad_id": self.pad_id, "bos_id": self.bos_id, "eos_id": self.eos_id}
+        for name, value in (*named.items(), *(("other_ends", end) for end in self.other_ends)):
+            if value is not None and not 0 <= value < self.size:
+                raise ValueError(f"{name} {value} is none of the vocabulary's ids, which are 0 to {self.size - 1}")
+
     def begun(self, prompt: Sequence[int]) -> list[int]:
         """A prompt's token ids with BOS before them, where that belongs there."""
         return [self.bos_id, *prompt] if self.begins_prompts or not prompt else list(prompt)
@@ -94,8 +103,18 @@ def unconditional_batch(target: Array, vocabulary: Vocabulary) -> Batch:
     Args:
         target: int32 [B, T]; a text ends with its first EOS, or fills the row.
         vocabulary: of the ids.
+
+    Raises:
+        ValueError: another shape, or an id that the vocabulary does not have.
     """
+    if jnp.ndim(target) != 2:
+        raise ValueError(f"target should be int [B, T], a text a row, and has the shape {list(jnp.shape(target))}")
     target = jnp.asarray(target, jnp.int32)
+    if not isinstance(target, jax.core.Tracer) and target.size:
+        least, most = int(target.min()), int(target.max())
+        if least < 0 or most >= vocabulary.size:
+            wrong = least if least < 0 else most
+            raise ValueError(f"target holds the id {wrong}; the vocabulary's are 0 to {vocabulary.size - 1}")
     rows = target.shape[0]
     mask = jnp.ones(target.shape, bool)
     if vocabulary.eos_id is not None:
@@ -182,7 +201,7 @@ class GanState(struct.PyTreeNode):
         reference: the generator's parameters when this phase began, for the KL penalty, or those of its opponent in
             self-play; None where neither is used.
         replay: texts of earlier steps for the discriminator; None where it sees fresh ones alone.
-        skipped: int32 [], how many steps in a row were left out until now; see `algorithms.skipping`. None where a
+        skipped: int32 [], how many steps in a row were left out until now; see `algorithms.guards`. None where a
             state was put together by hand.
     """
 

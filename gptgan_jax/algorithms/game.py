@@ -1,7 +1,10 @@
 """What two players play: the networks, the losses and the regularisers, checked against each other."""
 
-from typing import NamedTuple, get_args
+import inspect
+from typing import Any, NamedTuple, get_args
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from gptgan_jax.algorithms.compatibility import Choices, reasons
@@ -14,8 +17,10 @@ from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
 from gptgan_jax.objectives.likelihood import KlEstimator
-from gptgan_jax.objectives.rewards import Reward, reward_name, sigmoid
+from gptgan_jax.objectives.rewards import Judgement, Reward, reward_name, sigmoid
+from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, check_choice
+from gptgan_jax.types import Batch, GanState
 
 NO_NEXT_TOKEN = "needs a Transformer discriminator: others predict no next token; set it to 0"
 
@@ -135,12 +140,11 @@ class Game(NamedTuple):
             ValueError: one line that names what is wrong, and what would be right.
             TypeError: something is not of its kind, such as a text instead of a number.
         """
+        self._check_parts()
         for name, allowed in GAME.items():
             if name != "replay_share" or self.replay_size:
                 allowed.check(name, getattr(self, name))
         check_choice("kl_estimator", self.kl_estimator, get_args(KlEstimator))
-        if not isinstance(self.estimator, PolicyGradient | Pathwise | SelfPlay):
-            raise TypeError(f"estimator should be a PolicyGradient, Pathwise or SelfPlay, not {self.estimator!r}")
         if isinstance(self.estimator, PolicyGradient):
             for name, allowed in POLICY_GRADIENT.items():
                 allowed.check(f"estimator.{name}", getattr(self.estimator, name))
@@ -148,6 +152,95 @@ class Game(NamedTuple):
             allowed.check(f"demonstrations.{name}", getattr(self.demonstrations, name))
         for reason in reasons(self._choices()):
             raise UserError(reason)
+
+    def _check_parts(self) -> None:
+        """Whether everything is of its kind: what is not would otherwise be seen late, or not at all."""
+        for name, kind in (("generator", Generator), ("discriminator", Discriminator)):
+            found = getattr(self, name)
+            if not isinstance(found, kind):
+                swapped = isinstance(found, Generator | Discriminator)
+                why = "the two players are swapped" if swapped else f"build_{name} makes one"
+                raise TypeError(f"{name} should be a {kind.__name__}, not {_shown(found)}; {why}")
+            optimizer = getattr(self, f"{name}_optimizer")
+            if not all(callable(getattr(optimizer, part, None)) for part in ("init", "update")):
+                raise TypeError(
+                    f"{name}_optimizer should be an Optax optimizer, such as optax.adam(1e-3), not {_shown(optimizer)}"
+                )
+        mine, others = self.generator.vocabulary, self.discriminator.vocabulary
+        if others is not None and others.size != mine.size:
+            raise UserError(
+                f"the generator's vocabulary has {mine.size} ids, the discriminator's {others.size}: build both of one"
+            )
+        if not isinstance(self.estimator, PolicyGradient | Pathwise | SelfPlay):
+            raise TypeError(
+                "estimator should be a PolicyGradient, Pathwise or SelfPlay, such as reinforce(discount=0.95), "
+                f"not {_shown(self.estimator)}"
+            )
+        scores = jnp.zeros((2, 3 if self.dense else 1)), jnp.ones((2, 3 if self.dense else 1), bool)
+        features, classes = (jnp.zeros((2, 4)),) * 2, jnp.zeros((2, 2))
+        judgement = Judgement(*scores, *scores, *features, classes, jnp.zeros(2, jnp.int32))
+        _check_function("pair_loss", self.pair_loss, "hinge", "float []", *scores, *scores)
+        _check_function("reward", self.reward, "rewards.sigmoid", "float [R, T]", judgement, jax.random.key(0))
+
+    def check_state(self, step: str, state: GanState, *players: str) -> None:
+        """Whether a state is this game's own, when a step is traced; compiled programs hold nothing of it.
+
+        Args:
+            step: whose state it is, for the message.
+            state: of it.
+            players: whose optimizers it needs, "generator" or "discriminator".
+
+        Raises:
+            ValueError: something is missing, or is of another optimizer or estimator.
+        """
+        mend = "begin the phase with this gan: state = gan.begin(state, batch)"
+        for name in players:
+            player = getattr(state, name)
+            expected = jax.eval_shape(getattr(self, f"{name}_optimizer").init, player.params)
+            if not _is_like(player.opt_state, expected):
+                raise ValueError(f"{step}: the state of the {name}'s optimizer is that of another optimizer; {mend}")
+        if "discriminator" not in players or "generator" not in players:
+            return
+        structures: list[Any] = [
+            jax.tree.structure(tree) for tree in (jax.eval_shape(lambda: self.estimator.init(1)), state.estimator)
+        ]
+        if structures[0] != structures[1]:
+            raise ValueError(f"{step}: the state of the estimator is that of another estimator; {mend}")
+        needed = {
+            "reference, for kl_weight": self.needs_reference and state.reference is None,
+            "average, for ema_decay": bool(self.ema_decay) and state.generator.ema is None,
+            "replay, for replay_size": bool(self.replay_size) and state.replay is None,
+        }
+        for what, is_missing in needed.items():
+            if is_missing:
+                raise ValueError(f"{step}: the state has no {what}; {mend}")
+
+    def check_batch(self, step: str, batch: Batch, adversarial: bool = False) -> None:
+        """Checks shapes and types of a batch, and that it can be parted as an adversarial step does it.
+
+        Raises:
+            TypeError, ValueError: the array is named, and what it should be.
+        """
+        shapes = {"prompt": "int [P, S]", "prompt_mask": "bool [P, S]", "target": "int [B, T]"}
+        shapes |= {"target_mask": "bool [B, T]", "label": "int [B]"}
+        check_arrays(step, **{f"batch.{name}": (getattr(batch, name), shape) for name, shape in shapes.items()})
+        rows = batch.target.shape[0]
+        if batch.prompt.shape[0] != rows:
+            raise ValueError(f"{step}: batch.prompt has {batch.prompt.shape[0]} rows and batch.target {rows}")
+        if not adversarial:
+            return
+        if rows % self.discriminator_updates:
+            raise ValueError(
+                f"{step}: a batch of {rows} rows can't be split evenly over discriminator_updates "
+                f"{self.discriminator_updates}; give it a multiple of that"
+            )
+        written = rows // self.discriminator_updates * self.samples * self.rows.devices
+        minibatches = self.estimator.minibatches if isinstance(self.estimator, PolicyGradient) else 1
+        if written % minibatches:
+            raise ValueError(
+                f"{step}: the {written} texts of a step can't be split evenly into {minibatches} minibatches; "
+                "change the rows of the batch or the estimator's minibatches"
+            )
 
     def _choices(self) -> Choices:
         """What the rules look at."""
@@ -170,3 +263,47 @@ class Game(NamedTuple):
             key=lambda name: name,
             no_demonstrations=("demonstrations", "None"),
         )
+
+
+def _check_function(name: str, function: Any, such_as: str, gives: str, *arguments: Any) -> None:
+    """Raises TypeError for what is no function, or for one that gives no array, such as one to be called first."""
+    if not callable(function):
+        raise TypeError(f"{name} should be a function, such as {such_as}, not {_shown(function)}")
+    wrong = f"{name}: {_shown(function)}"
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise TypeError(
+            f"{wrong} does not take {len(arguments)} arguments ({error}), as {such_as} does: is it to be called first?"
+        ) from None
+    except ValueError:  # of a function without a signature nothing is known
+        pass
+    found: Any = None
+
+    def probe(*arguments: Any) -> Any:
+        nonlocal found
+        found = function(*arguments)
+        return ()
+
+    try:
+        jax.eval_shape(probe, *arguments)
+    except Exception:  # what goes wrong here may be right for the batches that it will see
+        return
+    if not hasattr(found, "shape"):
+        raise TypeError(f"{wrong} gives {_shown(found)}, and should give {gives}: is it to be called first?")
+
+
+def _is_like(found: Any, expected: Any) -> bool:
+    """Whether two trees have one structure, and arrays of the same shapes."""
+    outlines: list[Any] = [
+        (jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (found, expected)
+    ]
+    return bool(outlines[0] == outlines[1])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Generator | Discriminator):
+        return f"a {type(value).__name__}"
+    if callable(value):
+        return f"the function {getattr(value, '__name__', type(value).__name__)}"
+    return repr(value)[:60]

@@ -198,6 +198,8 @@ def begin(game: Game, state: GanState, batch: Batch | None = None) -> GanState:
 
 def likelihood_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
     """Minimises -1/N sum log p(y_t | y_<t) over the batch's N tokens."""
+    game.check_batch("likelihood_step", batch)
+    game.check_state("likelihood_step", state, "generator")
     generator, learns = game.generator, game.learning.generator
     dropout_key = game.rows.own_key(jax.random.fold_in(state.key, state.step))
 
@@ -217,6 +219,8 @@ def likelihood_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState
 
 def discriminator_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
     """The generator generates answers to the batch's prompts, and the discriminator learns to tell them from it."""
+    game.check_batch("discriminator_step", batch)
+    game.check_state("discriminator_step", state, "discriminator")
     state, metrics = _discriminator_update(game, state, batch, jax.random.fold_in(state.key, state.step))
     return state.replace(step=state.step + 1), metrics
 
@@ -231,6 +235,8 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
     """
     if not game.real_fake_weight:
         raise ValueError("real_fake_weight is 0: the generator has nothing to learn from this discriminator")
+    game.check_batch("adversarial_step", batch, adversarial=True)
+    game.check_state("adversarial_step", state, "generator", "discriminator")
     key_sample, key_judge, key_learn, key_more = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
     if isinstance(game.estimator, SelfPlay):
         state, metrics = self_play_step(game, game.estimator, state, batch, key_sample)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gptgan_jax.algorithms.gan import Gan
-from gptgan_jax.algorithms.skipping import skipping
+from gptgan_jax.algorithms.guards import skipping
 from gptgan_jax.compiling.chips import Slice
 from gptgan_jax.compiling.collectives import Collective, collectives_of
 from gptgan_jax.compiling.work import Parts, sampler_work, step_work

@@ -105,6 +105,7 @@ class Discriminator(NamedTuple):
         continuations: the same scores of texts with common beginnings for less; None where there is no such way.
         shares_prompts: whether `scores` takes batches with one prompt for each N rows of targets as well, and reads it
             once.
+        vocabulary: the token ids that it reads; None where that is not said.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -116,6 +117,7 @@ class Discriminator(NamedTuple):
     classes: int = 0
     continuations: Continuations | None = None
     shares_prompts: bool = False
+    vocabulary: Vocabulary | None = None
 
     @property
     def drops(self) -> bool:
@@ -140,8 +142,13 @@ def build_discriminator(
     log-sum-exp, and `Scores` has the logits and the features that they are a linear function of.
 
     Raises:
-        ValueError: one class, which would tell nothing.
+        ValueError: one class, which would tell nothing, or a vocabulary whose special ids are not among its own.
+        TypeError: the configuration is not one of a discriminator.
     """
+    vocabulary.check()
+    if type(config) not in NETWORKS:
+        names = ", ".join(kind.__name__ for kind in NETWORKS)
+        raise TypeError(f"config should be one of {names}, not {getattr(config, '__name__', type(config).__name__)}")
     if classes == 1:
         raise ValueError("a discriminator with classes needs two of them or more")
     network = config
@@ -241,6 +248,7 @@ def build_discriminator(
         classes,
         Continuations(read, ends) if isinstance(config, CnnConfig) else None,
         shares_prompts=isinstance(config, TransformerDiscriminatorConfig),
+        vocabulary=vocabulary,
     )
 
 

@@ -81,7 +81,15 @@ def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generato
     """The generator that a configuration describes: a GPT or an LSTM language model.
 
     With `encoder_layers` > 0 an encoder reads the prompt; without, the decoder does.
+
+    Raises:
+        TypeError: the configuration is not one of a generator.
+        ValueError: a vocabulary whose special ids are not among its own.
     """
+    vocabulary.check()
+    if not isinstance(config, TransformerConfig | LstmConfig):
+        name = getattr(config, "__name__", type(config).__name__)
+        raise TypeError(f"config should be a TransformerConfig or an LstmConfig, not {name}")
     if isinstance(config, LstmConfig):
         return _generator(_LstmGenerator(config, vocabulary), config, vocabulary, None)
     return _generator(_TransformerGenerator(config, vocabulary), config, vocabulary, config.max_positions)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptgan_jax.algorithms.skipping import SKIPPED
+from gptgan_jax.algorithms.guards import SKIPPED
 from gptgan_jax.config import Config
 from gptgan_jax.config.files import to_yaml
 from gptgan_jax.data.holding_out import ALARM

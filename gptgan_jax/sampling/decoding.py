@@ -17,7 +17,9 @@ from gptgan_jax.distributed.rows import ALL_ROWS, Rows
 from gptgan_jax.models.generators import Generator, GeneratorConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.objectives.likelihood import token_log_probs
+from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.sampling.categorical import draw_tokens
+from gptgan_jax.schema.ranges import COUNT, WEIGHT, Range
 from gptgan_jax.types import Array, Batch, Params, PyTree, Sample
 
 
@@ -158,7 +160,14 @@ def sample(
 
     Returns:
         Sample with [B * N, T] arrays, the texts of a prompt neighbours. The loop stops as soon as every row has ended.
+
+    Raises:
+        TypeError, ValueError: an argument of another shape, type or range.
     """
+    check_arrays("sample", prompt=(prompt, "int [B, P]"), prompt_mask=(prompt_mask, "bool [B, P]"))
+    COUNT.check("length", length)
+    COUNT.check("samples", samples)
+    _check_drawing(temperature, top_k, top_p)
     batch = prompt.shape[0] * samples
     nothing = Decoded(
         written=jnp.int32(0),
@@ -178,6 +187,17 @@ def sample(
         logits, cache = generator.prefill(params, prompt, prompt_mask, length)
     stages = stages_of(length, generator.config)
     return decode_on(generator, params, key, nothing, logits, cache, temperature, top_k, top_p, rows, stages)
+
+
+def _check_drawing(temperature: Array | float, top_k: Array | int | None, top_p: Array | float | None) -> None:
+    """Raises ValueError for a number out of its range; what is being traced is not known, and passes."""
+    for name, value, allowed in (
+        ("temperature", temperature, WEIGHT),
+        ("top_k", top_k, COUNT),
+        ("top_p", top_p, Range(gt=0, le=1)),
+    ):
+        if value is not None and not jnp.ndim(value):
+            allowed.check(name, value)
 
 
 def reads_once(generator: Generator, prompt: Array) -> bool:
@@ -255,6 +275,10 @@ def log_probs(
 
     Returns:
         float32 [B, T]; 0 outside the target mask, -inf for a token that top-k or top-p excludes.
+
+    Raises:
+        ValueError: temperature, top_k or top_p is out of its range.
     """
+    _check_drawing(temperature, top_k, top_p)
     logits = shape_logits(generator.logits(params, batch, dropout_key), temperature, top_k, top_p)
     return jnp.where(batch.target_mask, token_log_probs(logits, batch.target), 0.0)

@@ -101,7 +101,7 @@ MOVED = {
     "terminal": "system.terminal",
     "training.game": "algorithms.game",
     "training.gan": "algorithms.gan",
-    "training.skipping": "algorithms.skipping",
+    "training.skipping": "algorithms.guards",
     "trees": "models.trees",
     "whole_files": "system.atomic_files",
 }

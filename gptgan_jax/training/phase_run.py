@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from gptgan_jax.algorithms.gan import Metrics
-from gptgan_jax.algorithms.skipping import SKIPPED
+from gptgan_jax.algorithms.guards import SKIPPED
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.checkpoints.retention import CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.checkpoints.steps import Saved

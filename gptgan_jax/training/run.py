@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gptgan_jax.algorithms.gan import Gan
+from gptgan_jax.algorithms.guards import skipping
 from gptgan_jax.algorithms.learning import Frozen, split
-from gptgan_jax.algorithms.skipping import skipping
 from gptgan_jax.checkpoints.atomic_save import START
 from gptgan_jax.checkpoints.bases import Base
 from gptgan_jax.checkpoints.manager import Checkpoints, state_bytes

@@ -1,0 +1,97 @@
+"""Wrappers around the pure steps: numbers that go wrong are left out (`skipping`), or found (`checked`)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import checkify
+
+from gptgan_jax.algorithms.gan import Gan, Metrics, Step
+from gptgan_jax.algorithms.learning import Learning
+from gptgan_jax.types import Array, Batch, GanState, Vocabulary
+
+SKIPPED = "skipped"
+
+
+def skipping(gan: Gan) -> Gan:
+    """The same loop, but a step that would spoil the state leaves it as it was.
+
+    Where any metric of a step (a loss, a gradient's norm, a reward) or any number of the state that it makes is NaN or
+    infinite, the new state is the old one bit for bit, but for `step`, which goes on, so that the next step draws other
+    random numbers, and `skipped`, which counts how many steps in a row were left out.
+
+    The steps' metrics have "skipped" besides, int32 []: 0 for a step that was made, else the count with this one.
+    """
+    return gan._replace(
+        likelihood_step=_guarded(gan.likelihood_step, gan.learning),
+        discriminator_step=_guarded(gan.discriminator_step, gan.learning),
+        adversarial_step=_guarded(gan.adversarial_step, gan.learning),
+    )
+
+
+def checked(step: Step, vocabulary: Vocabulary) -> Callable[[GanState, Batch], tuple[GanState, Metrics]]:
+    """A step, compiled, that says what is wrong with the values that it is given and makes; for finding mistakes.
+
+        step = gg.checked(gan.adversarial_step, vocabulary)
+        state, metrics = step(state, batch)
+
+    Shapes and types are checked whenever a step is traced. Values are not, as that takes time: a token id that is not
+    in the vocabulary gives NaN, and a mask with holes another text. This finds them, and the operation that first made
+    a NaN. It donates nothing and is not to be jitted again.
+
+    Args:
+        step: one of a `Gan`.
+        vocabulary: of its players.
+
+    Returns:
+        (state, batch) -> (state, metrics), which raises jax.experimental.checkify.JaxRuntimeError (a ValueError) with
+        a line that says what was wrong.
+    """
+
+    def looked_at(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
+        for name in ("prompt", "target"):
+            ids, mask = getattr(batch, name), getattr(batch, f"{name}_mask")
+            wrong = mask & ((ids < 0) | (ids >= vocabulary.size))
+            checkify.check(
+                ~wrong.any(),
+                f"batch.{name} holds the token id {{wrong}}; the vocabulary's are 0 to {vocabulary.size - 1}",
+                wrong=jnp.where(wrong, ids, 0).ravel()[jnp.argmax(wrong)],
+            )
+        rising = batch.target_mask[:, 1:] & ~batch.target_mask[:, :-1]
+        checkify.check(~rising.any(), "batch.target_mask has a hole: a text's tokens stand at its row's beginning")
+        falling = batch.prompt_mask[:, :-1] & ~batch.prompt_mask[:, 1:]
+        checkify.check(~falling.any(), "batch.prompt_mask has a hole: a prompt's tokens stand at its row's end")
+        return step(state, batch)
+
+    compiled = jax.jit(checkify.checkify(looked_at, errors=checkify.user_checks | checkify.nan_checks))
+
+    def run(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
+        error, (state, metrics) = compiled(state, batch)
+        error.throw()
+        return state, metrics
+
+    return run
+
+
+def all_finite(tree: Any) -> Array:
+    """Whether no floating-point array of a tree holds NaN or an infinity, bool []."""
+    found = [jnp.isfinite(x).all() for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.stack(found).all() if found else jnp.bool_(True)
+
+
+def _guarded(step: Step, learning: Learning) -> Step:
+    def guarded(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
+        assert state.skipped is not None
+        after, metrics = step(state, batch)
+        # One answer for all arrays, so that the two players can't come apart. What stays as it is needs no look: it is
+        # as large as all the rest, and was read by the step, whose metrics would tell.
+        before, new = learning.only(state), learning.only(after)
+        good = all_finite((metrics, new))
+        skipped = jnp.where(good, 0, state.skipped + 1)
+        kept = learning.whole(
+            jax.tree.map(lambda new, old: jnp.where(good, new, old), new, before), learning.frozen(state)
+        )
+        return kept.replace(step=after.step, skipped=skipped), metrics | {SKIPPED: skipped}
+
+    return guarded
