@@ -35,7 +35,7 @@ from gptgan_jax.scoring.held_out_likelihood import HeldOut
 from gptgan_jax.scoring.judge import Judge
 from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.sources.pcfg import PCFG
-from gptgan_jax.tokenization.units import Unit, plural, units_of
+from gptgan_jax.tokenization.units import Tokens, Unit, plural, units_of
 
 ORDERS = (2, 3, 4, 5)
 # The least texts on each side for which the language model's figures are defined.
@@ -72,22 +72,19 @@ def likelihood_figures(
         texts: the same as strings.
         signature: which texts.
         with_end: whether the end of a text was predicted, of all or bool [N]; then it counts as a word too.
-        unit: what stands between white space, or a character.
+        unit: what stands between white space, or a character; with tokens there is no third figure.
     """
-    words = np.array([len(one) for one in units_of(texts, unit)]) + with_end
     nll = held_out.per_token()
-    end = f", {plural(unit)}" + (" and end of text" if np.any(with_end) else "")
-    return [
+    figures = [
         Figure("held-out NLL", "nats/token", nll, signature, "lower"),
         Figure("held-out perplexity", "per token", exponential(nll), signature, "lower"),
-        Figure(
-            f"held-out perplexity by {unit}",
-            f"per {unit}",
-            exponential(_ratio(held_out.nats, words)),
-            signature + end,
-            "lower",
-        ),
     ]
+    if isinstance(unit, Tokens):  # of which there is no other perplexity
+        return figures
+    words = np.array([len(one) for one in units_of(texts, unit)]) + with_end
+    end = f", {plural(unit)}" + (" and end of text" if np.any(with_end) else "")
+    by_unit = exponential(_ratio(held_out.nats, words))
+    return [*figures, Figure(f"held-out perplexity by {unit}", f"per {unit}", by_unit, signature + end, "lower")]
 
 
 def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:

@@ -160,7 +160,7 @@ def unit_notes(asked: UnitName, unit: Unit, setting: str = "evaluation.unit", wh
     if unit == "word":
         return []
     if isinstance(unit, Tokens):
-        return [f"{what} of the tokenizer's tokens ({setting} token)."]
+        return [f"N-grams are of the {unit.plural} ({setting} token)."]
     why = " auto: the real text has no spaces between words" if asked == "auto" else f" {asked}"
     return [f"{what} of characters, white space left out ({setting}{why})."]
 

@@ -64,7 +64,7 @@ def test_words_of_text_without_spaces_are_refused_and_bytes_pairs_are_not(name: 
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "no spaces between words" in error
-    assert "set tokenizer.kind to bpe" in error
+    assert "set tokenizer.kind to character" in error
     assert not (tmp_path / "runs").exists()
     assert alarms_of(tmp_path, data__train=train, tokenizer__kind="bpe", data__max_length=60) == []
 
