@@ -58,8 +58,9 @@ def main() -> None:
     ours_bleu, nltk_part_bleu, ours_self, nltk_part_self = np.median(taken, axis=0)
 
     words = sum(map(len, texts)) / len(texts)
+    source = options.file or "grammar"
     print(
-        f"{len(texts)} texts of {words:.1f} {plural(options.unit)} on average, {len(references)} references, {options.file or 'grammar'}"
+        f"{len(texts)} texts of {words:.1f} {plural(options.unit)} on average, {len(references)} references, {source}"
     )
     print(f"largest difference from NLTK over {share} texts: {apart:.1e}; medians of {REPEATS} interleaved repeats\n")
     print(f"| figure | gptgan_jax, all texts | NLTK, {share} texts | NLTK, all texts (extrapolated) | ratio |")
@@ -89,7 +90,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def load(options: argparse.Namespace) -> tuple[list[Words], list[Words]]:
-    """The first texts and the last references; of a file that is too short for both some are both, which takes as long."""
+    """The first lines as texts, others as references; of a short file some are both, which takes as long."""
     texts, references = options.texts, options.references
     if options.file is None:
         lines = english_scenes().sample(np.random.default_rng(0), texts + references)
