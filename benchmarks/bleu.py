@@ -2,6 +2,7 @@
 
     python -m benchmarks.bleu --texts 10000 --references 10000 --nltk 20
     python -m benchmarks.bleu --texts 5000 --references 5000 --file captions.txt
+    python -m benchmarks.bleu --file poems.txt --unit character
 
 Needs NLTK (`pip install nltk`). NLTK scores the first texts only, each by itself, and its time is extrapolated to all.
 It is given the four orders in one call, so that it counts n-grams once for all of them.
@@ -18,8 +19,9 @@ import numpy as np
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from benchmarks.machine import hardware
-from gptgan_jax.metrics.ngrams import Words, bleu, self_bleu, words_of
+from gptgan_jax.metrics.ngrams import Words, bleu, self_bleu
 from gptgan_jax.sources.grammar import english_scenes
+from gptgan_jax.tokenization.units import plural, units_of
 
 ORDERS = (2, 3, 4, 5)
 WEIGHTS = [(1 / n,) * n for n in ORDERS]
@@ -28,7 +30,7 @@ REPEATS = 3
 
 def main() -> None:
     options = parse_options()
-    texts, references = load(options.file, options.texts, options.references)
+    texts, references = load(options)
     share = min(options.nltk, len(texts))
 
     def nltk_bleu() -> list[list[float]]:
@@ -56,8 +58,9 @@ def main() -> None:
     ours_bleu, nltk_part_bleu, ours_self, nltk_part_self = np.median(taken, axis=0)
 
     words = sum(map(len, texts)) / len(texts)
+    source = options.file or "grammar"
     print(
-        f"{len(texts)} texts of {words:.1f} words on average, {len(references)} references, {options.file or 'grammar'}"
+        f"{len(texts)} texts of {words:.1f} {plural(options.unit)} on average, {len(references)} references, {source}"
     )
     print(f"largest difference from NLTK over {share} texts: {apart:.1e}; medians of {REPEATS} interleaved repeats\n")
     print(f"| figure | gptgan_jax, all texts | NLTK, {share} texts | NLTK, all texts (extrapolated) | ratio |")
@@ -79,21 +82,25 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--references", type=int, default=10_000, help="against how many")
     parser.add_argument("--nltk", type=int, default=20, help="how many of the texts NLTK scores")
     parser.add_argument("--file", type=Path, help="one text a line; without it, sentences of the built-in grammar")
+    parser.add_argument("--unit", choices=["word", "character"], default="word", help="of the n-grams")
     options = parser.parse_args()
     if options.texts < 2 or options.references < 1 or options.nltk < 1:
         parser.error("needs at least two texts, one reference and one text for NLTK")
     return options
 
 
-def load(file: Path | None, texts: int, references: int) -> tuple[list[Words], list[Words]]:
-    if file is None:
+def load(options: argparse.Namespace) -> tuple[list[Words], list[Words]]:
+    """The first lines as texts, others as references; of a short file some are both, which takes as long."""
+    texts, references = options.texts, options.references
+    if options.file is None:
         lines = english_scenes().sample(np.random.default_rng(0), texts + references)
     else:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    if len(lines) < texts + references:
-        raise SystemExit(f"{file} has {len(lines)} lines, fewer than {texts} texts and {references} references")
-    words: list[Words] = [*words_of(lines[: texts + references])]
-    return words[:texts], words[texts:]
+        lines = options.file.read_text(encoding="utf-8").splitlines()
+    if len(lines) < max(texts, references):
+        raise SystemExit(f"{options.file} has {len(lines)} lines, fewer than {texts} texts or {references} references")
+    units: list[Words] = [*units_of(lines, options.unit)]
+    first = min(texts, len(units) - references)
+    return units[:texts], units[first : first + references]
 
 
 def of_nltk(references: list[Words], text: Words) -> list[float]:

@@ -46,8 +46,11 @@ def add_evaluate(commands: Any, run_help: str) -> None:
     evaluate.add_argument(
         "--unit",
         choices=typing.get_args(UnitName),
-        help="with --samples: of n-grams, words or characters (default auto: characters where the references have no "
-        "spaces between words)",
+        help="with --samples: of n-grams, words, characters or tokens of --tokenizer (default auto: characters where "
+        "the references have no spaces between words)",
+    )
+    evaluate.add_argument(
+        "--tokenizer", type=Path, help="with --samples and --unit token: a run folder, or a tokenizer.json"
     )
     evaluate.add_argument("--out", type=Path, help="with --samples: a folder for evaluation.json (default: none)")
     evaluate.set_defaults(command=_evaluate)
@@ -75,7 +78,7 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
     from gptgan_jax.reports.tables import score_table
     from gptgan_jax.runs.folder import RunFolder
 
-    for name in ("references", "training", "out", "seed"):
+    for name in ("references", "training", "out", "seed", "tokenizer"):
         if getattr(options, name) is not None:
             raise UserError(f"--{name} goes with --samples; a run is evaluated on the text in its folder")
     if options.unit is not None:
@@ -94,7 +97,7 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
 def _evaluate_model(options: argparse.Namespace, keys: Sequence[str]) -> int:
     from gptgan_jax.evaluation.pretrained import evaluate_model
 
-    for name in ("sweep", "references", "training", "seed"):
+    for name in ("sweep", "references", "training", "seed", "tokenizer"):
         if getattr(options, name):
             raise UserError(f"--{name} is not for a model as it came; drop it")
     if options.out is not None:
@@ -111,6 +114,10 @@ def _evaluate_files(options: argparse.Namespace) -> int:
         raise UserError("--samples needs --references FILE: held-out real text, a text a line")
     if options.sweep:
         raise UserError("--sweep needs a run: a file of samples has no temperature to change")
+    if (options.unit == "token") != (options.tokenizer is not None):
+        raise UserError(
+            "--unit token goes with --tokenizer PATH, a run folder or a tokenizer.json: files of text have no tokens"
+        )
     if options.out is not None:
         check_folder("--out", options.out)
     outcome = evaluate_files(
@@ -121,6 +128,7 @@ def _evaluate_files(options: argparse.Namespace) -> int:
         options.seed or 0,
         say,
         options.unit or "auto",
+        options.tokenizer,
     )
     return _print_and_keep(outcome, options.out)
 

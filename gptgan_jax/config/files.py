@@ -24,10 +24,10 @@ from gptgan_jax.config.structure import (
     type_name,
 )
 from gptgan_jax.data.config import SPLITS, HfData, OracleData, TextData
-from gptgan_jax.data.tokenizers import FileTokenizer
+from gptgan_jax.data.tokenizers import FileTokenizer, IdsTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.pretrained.hub import from_the_root, is_model, with_network
-from gptgan_jax.readers.files import FILE_FORMATS
+from gptgan_jax.readers.files import FILE_FORMATS, format_of
 
 OWN = Path(__file__).parents[1] / "configs"
 """The project's own configurations."""
@@ -72,10 +72,17 @@ def file_of(path: str | Path) -> Path:
 def override(raw: dict[str, Any], overrides: Sequence[str]) -> None:
     """Sets keys of a raw configuration as the command line names them: `--key.path value` or `--key.path=value`.
 
+    `--data.train FILE` alone over a configuration whose text is drawn means text, or rows where the file has such.
+
     Raises:
         UserError: arguments that are no such pairs, or a path through a value.
     """
-    for dotted, text in _pairs(overrides):
+    pairs = list(_pairs(overrides))
+    file, data = dict(pairs).get("data.train"), raw.get("data")
+    kind = data.get("kind", "grammar") if isinstance(data, dict) else "grammar"
+    if file is not None and "data.kind" not in dict(pairs) and kind in ("grammar", "oracle"):
+        pairs.insert(0, ("data.kind", "hf" if format_of(file.rstrip("]\"' ")) else "text"))
+    for dotted, text in pairs:
         node, name, annotation = _place(raw, dotted, text, f"--{dotted}")
         lists = typing.get_origin(annotation) is tuple
         lists |= text.startswith("[") and any(typing.get_origin(one) is tuple for one in typing.get_args(annotation))
@@ -128,10 +135,10 @@ def config_from(raw: dict[str, Any], source: str = "config", run_code: bool = Tr
 def takes_tokenizer(config: Config) -> bool:
     """Whether the tokenizer is that of what the run starts from, so that the section `tokenizer` says nothing.
 
-    A tokenizer's file is checked against it.
+    A tokenizer's file is checked against it, and so is text that is token ids.
     """
     same = config.init_from is not None and config.init_vocabulary == "same"
-    return same and not isinstance(config.tokenizer, FileTokenizer)
+    return same and not isinstance(config.tokenizer, FileTokenizer | IdsTokenizer)
 
 
 def with_absolute_paths(config: Config) -> Config:

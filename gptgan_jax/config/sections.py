@@ -170,8 +170,8 @@ class EvaluationConfig:
     embedder: EmbedderName = key("language_model", "what turns texts into vectors for Frechet distance and MAUVE")
     unit: UnitName = key(
         "auto",
-        "of n-gram figures: words between spaces, or characters; auto: characters where real text has no spaces "
-        "between words",
+        "of n-gram figures: words between spaces, characters, or tokens of the tokenizer; auto: characters where these "
+        "are its tokens, or real text has no spaces between words",
     )
     task: TaskName | None = key(
         None, "what answers to prompts are measured as: a summary, an answer that is right or wrong, a dialogue's turn"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tokenizers
-from pydantic import Field
+from pydantic import Field, model_validator
 from tokenizers import models, normalizers, pre_tokenizers
 
 from gptgan_jax.data.corpora import Corpus
@@ -15,6 +15,7 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.tokenization.byte_pairs import fit_byte_pairs
+from gptgan_jax.tokenization.characters import fit_characters
 from gptgan_jax.tokenization.chat_templates import prompt_text, read_template
 from gptgan_jax.tokenization.special_tokens import (
     SPECIALS_FILE,
@@ -23,11 +24,13 @@ from gptgan_jax.tokenization.special_tokens import (
     read_json,
     read_special_tokens,
 )
+from gptgan_jax.tokenization.token_ids import MOST_IDS, ids_backend, parse_ids, size_of_ids
 from gptgan_jax.tokenization.tokenizer import (
     IDS_FILE,
     OWN_KEY,
     PADDED_SIZE,
     AnyTokenizer,
+    EndedIdTokenizer,
     IdTokenizer,
     Tokenizer,
     vocabulary_size,
@@ -56,6 +59,40 @@ class BpeTokenizer:
 
 
 @config_dataclass
+class CharacterTokenizer:
+    """A token for each character (Unicode code point), white space too, for text of any script or none."""
+
+    kind: Literal["character"] = key("character", "one token a character, or a symbol of several")
+    vocab_size: int | None = key(None, "keep the most frequent, special tokens counted; none: all", ge=5)
+    min_count: int = key(1, "keep what occurs so often in training text", ge=1)
+    alphabet: str | tuple[str, ...] | None = key(
+        None, "all characters there are, as one string, or symbols in a list; none: those of the training text"
+    )
+    symbols: str | None = key(
+        None,
+        "what of several characters is one token: a regular expression, as Cl|Br|\\[[^\\]]+\\] of molecules; \\X: what "
+        "a reader takes for one character, accents included",
+        min_length=1,
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "CharacterTokenizer":
+        if self.alphabet is not None and (self.vocab_size is not None or self.min_count > 1):
+            raise ValueError("alphabet says which tokens there are; drop vocab_size and min_count, or alphabet")
+        return self
+
+
+@config_dataclass
+class IdsTokenizer:
+    """For text that is token ids already, numbers between spaces: `12 7 4055 3`. Special tokens come after them."""
+
+    kind: Literal["ids"] = key("ids", "texts are token ids already, numbers between spaces")
+    vocab_size: int | None = key(
+        None, "how many ids there are, from 0; none: the training text's largest and those below it", ge=1, le=MOST_IDS
+    )
+
+
+@config_dataclass
 class FileTokenizer:
     """A tokenizer that exists already."""
 
@@ -63,25 +100,34 @@ class FileTokenizer:
     path: str = key("tokenizer.json", "the file; a tokenizer_config.json beside it names its special tokens")
 
 
-TokenizerConfig = Annotated[WordTokenizer | BpeTokenizer | FileTokenizer, Field(discriminator="kind")]
+TokenizerConfig = Annotated[
+    WordTokenizer | CharacterTokenizer | BpeTokenizer | IdsTokenizer | FileTokenizer, Field(discriminator="kind")
+]
 
 
-def fit_tokenizer(config: WordTokenizer | BpeTokenizer | FileTokenizer, corpus: Corpus) -> AnyTokenizer:
+def fit_tokenizer(
+    config: WordTokenizer | CharacterTokenizer | BpeTokenizer | IdsTokenizer | FileTokenizer, corpus: Corpus
+) -> AnyTokenizer:
     """Builds the tokenizer of a run from the training split and nothing else.
 
     A word-level tokenizer takes the lexicon of the corpus where that is known, so that no text of it has an unknown
     word. A corpus of token ids (the oracle's) has an `IdTokenizer`, whatever the config says.
 
     Raises:
-        UserError: a tokenizer.json that is missing, broken, or has no end-of-text token.
+        UserError: a tokenizer.json that is missing, broken, or has no end-of-text token; a pattern or an alphabet that
+            is none; text that is not made of token ids where it should be.
     """
     if isinstance(corpus.source, Oracle):
         return _id_tokenizer(corpus.source.vocab_size, corpus.source.start_token)
     match config:
         case WordTokenizer():
             return _fit_words(config, corpus)
+        case CharacterTokenizer():
+            return _fit_characters(config, corpus)
         case BpeTokenizer():
             return _fit_bpe(config, corpus)
+        case IdsTokenizer():
+            return _fit_ids(config, corpus)
         case FileTokenizer():
             return read_tokenizer(config.path)
     raise TypeError(f"no tokenizer config: {config!r}")
@@ -141,7 +187,12 @@ def _wrapped(backend: tokenizers.Tokenizer, special: SpecialTokens, where: str) 
         eos_id=eos,
         other_ends=tuple(i for i in special.ends if i != eos),
     )
-    return Tokenizer(backend, vocabulary, special)
+    return _of(backend)(backend, vocabulary, special)
+
+
+def _of(backend: tokenizers.Tokenizer) -> type[Tokenizer]:
+    """The class for a backend: whether its texts are token ids."""
+    return Tokenizer if size_of_ids(backend) is None else EndedIdTokenizer
 
 
 def _with_template(tokenizer: Tokenizer, path: Path) -> Tokenizer:
@@ -171,7 +222,7 @@ def _saved_tokenizer(path: Path) -> Tokenizer:
             ends=tuple(own["ends"]),
             unk=own["unk"],
         )
-        tokenizer = _with_template(Tokenizer(backend, vocabulary, special), path)
+        tokenizer = _with_template(_of(backend)(backend, vocabulary, special), path)
         template = tokenizer.chat_template
         if template is not None:
             options = tuple(sorted(own["template_options"].items()))
@@ -184,11 +235,15 @@ def _saved_tokenizer(path: Path) -> Tokenizer:
 def _own(backend: tokenizers.Tokenizer) -> Tokenizer:
     """The tokenizer of one that was fitted here."""
     vocabulary = backend.get_vocab(with_added_tokens=True)
-    pad, bos, eos, unk = (vocabulary[name] for name in SPECIAL_TOKENS)
-    names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL_TOKENS, strict=True))
+    pad, bos, eos, unk = map(vocabulary.get, SPECIAL_TOKENS)
+    assert pad is not None
+    assert bos is not None
+    assert eos is not None
+    roles = ("pad_token", "bos_token", "eos_token", "unk_token")
+    names = {role: name for role, name in zip(roles, SPECIAL_TOKENS, strict=True) if name in vocabulary}
     special = SpecialTokens(names, pad, unk, bos, (bos,), eos, (eos,))
     backend.encode_special_tokens = True
-    return Tokenizer(backend, Vocabulary(vocabulary_size(backend), pad, bos, eos), special)
+    return _of(backend)(backend, Vocabulary(vocabulary_size(backend), pad, bos, eos), special)
 
 
 def _fit_words(config: WordTokenizer, corpus: Corpus) -> Tokenizer:
@@ -215,6 +270,21 @@ def _fit_words(config: WordTokenizer, corpus: Corpus) -> Tokenizer:
     backend.model = models.WordLevel({word: i for i, word in enumerate(kept)}, unk_token="<unk>")
     backend.add_special_tokens(list(SPECIAL_TOKENS))
     return _own(backend)
+
+
+def _fit_characters(config: CharacterTokenizer, corpus: Corpus) -> Tokenizer:
+    """A lexicon says which characters may come, so that none of them is unknown."""
+    lexicon = corpus.words is not None and config.alphabet is None
+    texts = [*(corpus.words or ()), " ", *_training_texts(corpus)] if lexicon else _training_texts(corpus)
+    least = 1 if lexicon else config.min_count
+    return _own(fit_characters(texts, SPECIAL_TOKENS, config.vocab_size, least, config.alphabet, config.symbols))
+
+
+def _fit_ids(config: IdsTokenizer, corpus: Corpus) -> Tokenizer:
+    size = config.vocab_size
+    if size is None:
+        size = 1 + max((max(parse_ids(text), default=0) for text in _training_texts(corpus)), default=0)
+    return _own(ids_backend(size, SPECIAL_TOKENS[:3]))
 
 
 def _fit_bpe(config: BpeTokenizer, corpus: Corpus) -> Tokenizer:

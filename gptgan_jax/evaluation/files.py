@@ -8,7 +8,13 @@ import numpy as np
 from gptgan_jax.config import EmbedderName, JudgeConfig
 from gptgan_jax.data.corpora import Corpus, Split, counted
 from gptgan_jax.data.encoding import Ragged, encode_split
-from gptgan_jax.data.tokenizers import Tokenizer, WordTokenizer, fit_tokenizer
+from gptgan_jax.data.tokenizers import (
+    Tokenizer,
+    WordTokenizer,
+    fit_tokenizer,
+    load_tokenizer,
+    read_tokenizer,
+)
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.memorisation import TrainingText
 from gptgan_jax.evaluation.results import Column, Evaluation, table_of
@@ -18,7 +24,7 @@ from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.readers.documents import matching_files, read_lines
 from gptgan_jax.runs.held_out import text_hashes
 from gptgan_jax.scoring.judge import judge_from
-from gptgan_jax.tokenization.units import PLURALS, Unit, UnitName, unit_for, unit_notes, units_of
+from gptgan_jax.tokenization.units import Unit, UnitName, plural, unit_for, unit_notes, units_of
 
 # The tokens of a text that the language model reads; n-grams are of whole texts.
 LONGEST = 128
@@ -35,10 +41,12 @@ def evaluate_files(
     seed: int,
     say: Callable[[str], None],
     unit: UnitName = "auto",
+    tokenizer_path: Path | None = None,
 ) -> Evaluation:
     """Scores a file of samples against a file of real text, a text a line.
 
-    A token is a word between spaces, or a character where the references have no spaces between words. A blank line of
+    A token is a word between spaces, or a character where the references have no spaces between words, or one of a
+    tokenizer that is given. A blank line of
     the samples is an empty text, scored like any other; those of the other files are left out.
 
     The references are split by chance into texts to compare with and texts that are scored as if they were samples.
@@ -52,6 +60,7 @@ def evaluate_files(
         seed: of the split and of what is trained.
         say: takes one line of news at a time.
         unit: of n-grams and tokens; auto: words or characters, as the references have it.
+        tokenizer_path: a run folder or a tokenizer.json, for the unit token.
 
     Raises:
         UserError: a file that is missing, empty or too short, samples in another spelling than the references, or
@@ -61,7 +70,8 @@ def evaluate_files(
     blank = sum(not text for text in written)
     real, skipped = _read(references, FEWEST_REFERENCES, "references")
     seen, more_skipped = (None, []) if training is None else _read(training, FEWEST_REFERENCES, "training")
-    of_text = unit_for(unit, real)
+    own = None if tokenizer_path is None else _read_tokenizer(tokenizer_path)
+    of_text = unit_for(unit, real, tokens=None if own is None else own.as_unit)
     order = np.random.default_rng(seed).permutation(len(real))
     parts = [[real[i] for i in part] for part in np.array_split(order, 2 if seen else 3)]
     compared, scored = parts[:2]
@@ -89,22 +99,26 @@ def evaluate_files(
             )
         if share:
             notes.append(f"{100 * share:.1f} % of the references are also in the training text.")
-    tokenizer = fit_tokenizer(
+    tokenizer = own or fit_tokenizer(
         WordTokenizer(vocab_size=VOCABULARY),
         Corpus(Split(_spelt(learned, of_text)), Split(_spelt(compared, of_text)), None),
     )
     assert isinstance(tokenizer, Tokenizer)
+
+    def spelt(texts: list[str]) -> list[str]:
+        return texts if own is not None else _spelt(texts, of_text)
+
     _check_spelling(written, samples, scored, [*learned, *compared], of_text)
     longest = max(map(len, units_of([*learned, *real, *written], of_text))) + 1
     length = min(longest, LONGEST)
     if length < longest:
         notes.append(
-            f"Some texts are longer than {LONGEST} {PLURALS[of_text]}: the language model reads, and `length` counts, "
+            f"Some texts are longer than {LONGEST} {plural(of_text)}: the language model reads, and `length` counts, "
             "no more of them."
         )
 
     def as_set(texts: list[str]) -> TextSet:
-        return TextSet(texts, _targets(_spelt(texts, of_text), tokenizer, length))
+        return TextSet(texts, _targets(spelt(texts), tokenizer, length))
 
     source = f"{len(learned)} {'training texts' if seen else 'of the references'}"
     judge = judge_from(as_set(learned).targets, source, tokenizer.vocabulary, length, JudgeConfig(), embedder, say)
@@ -148,6 +162,15 @@ def _read(path: Path, fewest: int, what: str) -> tuple[list[str], list[str]]:
     return texts, [f"{counted(blank, 'blank line')} of {path} left out."] if blank else []
 
 
+def _read_tokenizer(path: Path) -> Tokenizer:
+    """That of a run, or of a tokenizer.json."""
+    folder = next((one for one in (path / "tokenizer", path) if one.is_dir()), None)
+    tokenizer = read_tokenizer(path) if folder is None else load_tokenizer(folder)
+    if not isinstance(tokenizer, Tokenizer):
+        raise UserError(f"--tokenizer: {path} is of an oracle's ids, which are no text; drop it and --unit token")
+    return tokenizer
+
+
 def _spelt(texts: Sequence[str], unit: Unit) -> list[str]:
     """Each text with its units set apart by spaces, so that a word-level tokenizer makes each a token."""
     return [" ".join(units) for units in units_of(texts, unit)]
@@ -180,6 +203,6 @@ def _check_spelling(samples: list[str], path: Path, held_out: list[str], others:
     unknown = [word for word in words if word not in known]
     if len(unknown) > 0.5 * len(words) and 2 * (len(words) - len(unknown)) / len(words) < np.mean(own):
         raise UserError(
-            f"--samples: {len(unknown)} of the {len(words)} {PLURALS[unit]} of {path} (such as {unknown[0]!r}) are in "
+            f"--samples: {len(unknown)} of the {len(words)} {plural(unit)} of {path} (such as {unknown[0]!r}) are in "
             "no reference; samples and references must be spelt by one tokenizer"
         )

@@ -114,9 +114,10 @@ class Subject:
 
     @cached_property
     def unit(self) -> Unit:
-        """The unit of n-grams; where none is asked for, that of real text."""
-        prompts = self.references.prompt_texts(self.run.tokenizer) if self.run.conditional else []
-        return unit_for(self.run.config.evaluation.unit, self.reference_texts.texts, prompts)
+        """The unit of n-grams; where none is asked for, that of the tokenizer or of real text."""
+        tokenizer, texts = self.run.tokenizer, self.reference_texts.texts
+        prompts = self.references.prompt_texts(tokenizer) if self.run.conditional else []
+        return unit_for(self.run.config.evaluation.unit, texts, prompts, tokenizer.as_unit, tokenizer.own_unit)
 
     @cached_property
     def judge(self) -> Judge:

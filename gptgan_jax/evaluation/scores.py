@@ -35,7 +35,7 @@ from gptgan_jax.scoring.held_out_likelihood import HeldOut
 from gptgan_jax.scoring.judge import Judge
 from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.sources.pcfg import PCFG
-from gptgan_jax.tokenization.units import PLURALS, Unit, units_of
+from gptgan_jax.tokenization.units import Tokens, Unit, plural, units_of
 
 ORDERS = (2, 3, 4, 5)
 # The least texts on each side for which the language model's figures are defined.
@@ -72,22 +72,19 @@ def likelihood_figures(
         texts: the same as strings.
         signature: which texts.
         with_end: whether the end of a text was predicted, of all or bool [N]; then it counts as a word too.
-        unit: what stands between white space, or a character.
+        unit: what stands between white space, or a character; with tokens there is no third figure.
     """
-    words = np.array([len(one) for one in units_of(texts, unit)]) + with_end
     nll = held_out.per_token()
-    end = f", {PLURALS[unit]}" + (" and end of text" if np.any(with_end) else "")
-    return [
+    figures = [
         Figure("held-out NLL", "nats/token", nll, signature, "lower"),
         Figure("held-out perplexity", "per token", exponential(nll), signature, "lower"),
-        Figure(
-            f"held-out perplexity by {unit}",
-            f"per {unit}",
-            exponential(_ratio(held_out.nats, words)),
-            signature + end,
-            "lower",
-        ),
     ]
+    if isinstance(unit, Tokens):  # of which there is no other perplexity
+        return figures
+    words = np.array([len(one) for one in units_of(texts, unit)]) + with_end
+    end = f", {plural(unit)}" + (" and end of text" if np.any(with_end) else "")
+    by_unit = exponential(_ratio(held_out.nats, words))
+    return [*figures, Figure(f"held-out perplexity by {unit}", f"per {unit}", by_unit, signature + end, "lower")]
 
 
 def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
@@ -98,7 +95,7 @@ def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
         ruler: with references.
         drawn: how the samples were drawn, for the signatures.
     """
-    unit, units = ruler.unit, PLURALS[ruler.unit]
+    unit, units = ruler.unit, plural(ruler.unit)
     words, references = units_of(samples.texts, unit), units_of(ruler.references.texts, unit)
     figures = [
         Figure("length", "tokens", mean_of(np.diff(samples.targets.offsets)), drawn),
@@ -122,7 +119,7 @@ def self_bleu_figures(words: Sequence[Words], drawn: str, orders: Sequence[int],
     def error(n: int) -> float | None:
         return jackknife_error(lambda rows: float(self_bleu([words[i] for i in rows], (n,))[n].mean()), len(words))
 
-    signature = f"{drawn}; each against the others, {PLURALS[unit]}, method1"
+    signature = f"{drawn}; each against the others, {plural(unit)}, method1"
     return [Figure(f"Self-BLEU-{n}", "", Estimate(value, error(n)), signature) for n, value in values.items()]
 
 

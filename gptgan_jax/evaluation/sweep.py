@@ -26,7 +26,7 @@ from gptgan_jax.metrics.ngrams import bleu
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.scoring.held_out_likelihood import HeldOut
 from gptgan_jax.sources.oracle import Oracle
-from gptgan_jax.tokenization.units import PLURALS, units_of
+from gptgan_jax.tokenization.units import plural, units_of
 
 BLEU, SELF_BLEU, LM = "BLEU-4", "Self-BLEU-4", "LM score"
 FRECHET, JS, ORACLE, GRAMMATICAL = "Fréchet distance", "Jensen-Shannon divergence", "NLL_oracle", "grammatical"
@@ -138,7 +138,7 @@ def _figures(
     words, references = units_of(samples.texts, unit), units_of(side.texts.texts, unit)
     against = f"{drawn}; {len(references)} references"
     figures = [
-        Figure(BLEU, "", mean_of(bleu(words, references, (4,))[4]), f"{against}, {PLURALS[unit]}, method1", "higher"),
+        Figure(BLEU, "", mean_of(bleu(words, references, (4,))[4]), f"{against}, {plural(unit)}, method1", "higher"),
         *self_bleu_figures(words, drawn, (4,), unit),
         lm_score(samples, subject.judge, drawn),
         frechet(samples, Ruler(side.texts, judge=subject.judge), drawn),

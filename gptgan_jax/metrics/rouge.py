@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gptgan_jax.metrics.estimates import Estimate, Figure, mean_of, ratio_of_sums
-from gptgan_jax.tokenization.units import PLURALS, UNSPACED, Unit, first_units, units_of
+from gptgan_jax.tokenization.units import UNSPACED, Unit, first_units, plural, units_of
 
 # By the library's names.
 ROUGES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
@@ -186,7 +186,7 @@ def summary_figures(
         np.array([len(words) for words in units_of(texts, unit)], np.float64) for texts in (summaries, references)
     )
     signature = f"{drawn}; {ENGLISH if is_english(references) else ANY_SCRIPT}"
-    units = PLURALS[unit]
+    units = plural(unit)
     return [
         *(Figure(name, "", mean_of(scores), signature, "higher") for name, scores in whole.items()),
         *(
@@ -200,5 +200,5 @@ def summary_figures(
 
 def novelty_figure(summaries: Sequence[str], sources: Sequence[str], drawn: str, unit: Unit = "word") -> Figure:
     """What can be said of real summaries too."""
-    signature = f"{drawn}; not in the prompt" + (f"; {PLURALS[unit]}" if unit != "word" else "")
+    signature = f"{drawn}; not in the prompt" + (f"; {plural(unit)}" if unit != "word" else "")
     return Figure("new 2-grams", "share", novel_ngrams(summaries, sources, 2, unit), signature)

@@ -55,6 +55,16 @@ def as_text(value: Any, dates: bool = True) -> str | None:
     return None
 
 
+def text_of(value: Any, dates: bool = True) -> str | None:
+    """`as_text`, or of a list of whole numbers (token ids, such as [12, 7, 4055]) these with spaces between them."""
+    if not isinstance(value, list | tuple):
+        return as_text(value, dates)
+    words = [as_text(one) if isinstance(one, Number | int) and not isinstance(one, bool) else None for one in value]
+    if all(word is not None and _WHOLE.fullmatch(word) for word in words):
+        return " ".join(word for word in words if word is not None)
+    return None
+
+
 def as_label(value: Any, names: Sequence[str] | None = None) -> str | None:
     """The class that a label names; None for no label: nothing, an empty cell, -1.
 

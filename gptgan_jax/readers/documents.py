@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.readers.cells import as_label, as_text, label_order, shown
+from gptgan_jax.readers.cells import Number, as_label, as_text, label_order, shown, text_of
 from gptgan_jax.readers.conversations import answered, asked, is_conversation, joined, turns_from
 from gptgan_jax.readers.files import format_of, matching_files, named, utf8_lines
 from gptgan_jax.readers.row_files import Place
@@ -281,9 +281,10 @@ class _Cells:
 
     def text(self, column: str) -> str:
         value = self.row.get(column)
-        text = as_text(value, dates=not self.rows.guessed_dates)
+        text = text_of(value, dates=not self.rows.guessed_dates)
         if text is None:
-            hint = ""
+            numbers = isinstance(value, list) and any(isinstance(one, int | float | Number) for one in value)
+            hint = "; of lists, those of whole numbers alone are read, as token ids" if numbers else ""
             if self.rows.guessed_dates and as_text(value) is not None:
                 hint = (
                     "; a text that looks like a date was read as one: fetch its file, and name that by data.path json"

@@ -20,7 +20,9 @@ from gptgan_jax.data.store import TokenStore, build_store, store_fingerprint
 from gptgan_jax.data.streams import Streamed
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
+    EndedIdTokenizer,
     FileTokenizer,
+    IdsTokenizer,
     IdTokenizer,
     Tokenizer,
     fit_tokenizer,
@@ -34,7 +36,7 @@ from gptgan_jax.pretrained.hub import is_model, model_folder
 from gptgan_jax.pretrained.huggingface import open_model
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.start import Start, by_token, placed_like
-from gptgan_jax.runs.text_alarms import text_alarms
+from gptgan_jax.runs.text_alarms import located, text_alarms
 from gptgan_jax.runs.trained import build_networks, example_batch, generator_shapes, load_writer, restore_generator
 from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.system.atomic_files import write_whole
@@ -97,6 +99,11 @@ def load_experiment(
     Raises:
         UserError: whatever is wrong with the text, the tokenizer, the vocabulary, or what it starts from.
     """
+    with located(config):
+        return _loaded(config, tokenizer, say)
+
+
+def _loaded(config: Config, tokenizer: AnyTokenizer | None, say: Callable[[str], None]) -> Experiment:
     start = None if config.init_from is None or tokenizer is not None else load_start(config)
     corpus = load_corpus(config.data)
     notes = list(corpus.notes)
@@ -273,6 +280,11 @@ def _check_start(config: Config, corpus: Corpus, start: Start) -> None:
     if ids != isinstance(start.tokenizer, IdTokenizer):
         words = ("token ids", "text") if ids else ("text", "token ids")
         raise UserError(f"init_from: data is {words[0]}, and {config.init_from} learned {words[1]}; name another run")
+    if isinstance(config.tokenizer, IdsTokenizer) and not isinstance(start.tokenizer, IdTokenizer | EndedIdTokenizer):
+        raise UserError(
+            f"init_from: tokenizer.kind ids, and {config.init_from} learned text; name another run, or leave "
+            "tokenizer out to take its own"
+        )
     if ids or (isinstance(config.tokenizer, FileTokenizer) and config.init_vocabulary == "same"):
         own, theirs = fit_tokenizer(config.tokenizer, corpus).vocabulary, start.tokenizer.vocabulary
         if own != theirs:

@@ -1,23 +1,74 @@
 """Signs that text and tokenizer don't go together, seen before anything is trained: refused, or an alarm."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
+from gptgan_jax.config import Config
+from gptgan_jax.data.config import SPLITS, DataConfig, HfData, TextData
 from gptgan_jax.data.corpora import Corpus, Split
 from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.holding_out import UNSUITED
-from gptgan_jax.data.tokenizers import AnyTokenizer, BpeTokenizer, Tokenizer, TokenizerConfig, WordTokenizer
+from gptgan_jax.data.tokenizers import (
+    AnyTokenizer,
+    BpeTokenizer,
+    CharacterTokenizer,
+    EndedIdTokenizer,
+    IdsTokenizer,
+    Tokenizer,
+    TokenizerConfig,
+    WordTokenizer,
+)
 from gptgan_jax.errors import UserError
+from gptgan_jax.readers.files import named
+from gptgan_jax.readers.places import line_with_word, row_with_word
+from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.tokenization.chat_templates import prompt_text
-from gptgan_jax.tokenization.units import spacing_of
+from gptgan_jax.tokenization.token_ids import BadTokenId
+from gptgan_jax.tokenization.units import Spacing, spacing_of
 
 # The share of held-out tokens that may be unknown; from the second on nothing is measured.
 MANY_UNKNOWN, ALL_UNKNOWN = 0.5, 0.9
 # Tokens a character in held-out text over those in training text, in so many texts or more.
 LONGER_SPELLING, ENOUGH_TEXTS = 1.5, 20
 LOOKED_AT = 1000
-USE_BPE = "set tokenizer.kind to bpe"
+
+
+@contextmanager
+def located(config: Config) -> Iterator[None]:
+    """Says of a text that is not made of token ids, where it should be, in which file and line it stands.
+
+    Raises:
+        UserError: in place of a BadTokenId.
+    """
+    try:
+        yield
+    except BadTokenId as error:
+        place = _place_of(config.data, error.word)
+        hint = ""
+        if error.too_large and isinstance(config.tokenizer, IdsTokenizer):
+            size = config.tokenizer.vocab_size
+            hint = f"; tokenizer.vocab_size is {size or 'not set, so the largest of the training text counts'}"
+        raise UserError(f"{'' if place is None else place + ': '}{error}{hint}") from None
+
+
+def _place_of(data: DataConfig, word: str) -> str | None:
+    """Where a word stands in the text that is named, with its split, file and line or row."""
+    for which in SPLITS:
+        name, key = getattr(data, which, None), f"data.{which}"
+        if isinstance(data, TextData) and name is not None:
+            found = line_with_word(key, name, word)
+        elif isinstance(data, HfData) and (name is not None or which == "train"):
+            columns = data.columns(labels=False, answers=False).names()
+            rows = open_rows(key, data.path, data.name, name, which, data.streaming)
+            found = row_with_word(rows, columns, word)
+            key = key if name is None else f"{key}: {named(name)}"
+        else:
+            continue
+        if found is not None:
+            return f"{key}{': ' if isinstance(data, TextData) else ', '}{found}"
+    return None
 
 
 def text_alarms(
@@ -36,17 +87,20 @@ def text_alarms(
         train, held_out: the encoded splits.
 
     Raises:
-        UserError: a word-level tokenizer for text without spaces, or for held-out text that shares no words with the
-            training text.
+        UserError: a tokenizer of words for text without spaces, or one of words or characters for held-out text that
+            shares none of them with the training text.
     """
-    if not isinstance(tokenizer, Tokenizer) or corpus.words is not None or corpus.train.tokens is not None:
+    if not isinstance(tokenizer, Tokenizer) or isinstance(tokenizer, EndedIdTokenizer):
         return []
-    alarms = _unknown_words(config, corpus, tokenizer, train, held_out)
+    if corpus.words is not None or corpus.train.tokens is not None:
+        return []
+    spacing = _spacing(corpus.train)
+    alarms = _unknown_words(config, spacing, tokenizer, train, held_out)
     alone = float(np.mean(_lengths(train) <= 1))
     if train.prompts is None and alone > 0.5 and not alarms:
         alarms.append(
-            f"{alone:.0%} of the training texts are one token, so there is no order of tokens to learn; {USE_BPE}, or "
-            "tokenizer.vocab_size lower"
+            f"{alone:.0%} of the training texts are one token, so there is no order of tokens to learn; "
+            f"{_other_kind(config, spacing)}, or tokenizer.vocab_size lower"
         )
     if isinstance(config, BpeTokenizer) and min(len(corpus.train), len(corpus.valid)) >= ENOUGH_TEXTS:
         longer = _tokens_a_character(tokenizer, corpus.valid) / _tokens_a_character(tokenizer, corpus.train)
@@ -61,7 +115,7 @@ def text_alarms(
 
 def _unknown_words(
     config: TokenizerConfig | None,
-    corpus: Corpus,
+    spacing: Spacing,
     tokenizer: Tokenizer,
     train: TokenisedSplit,
     held_out: Sequence[TokenisedSplit],
@@ -70,31 +124,42 @@ def _unknown_words(
     if tokenizer.unk_id is None:
         return []
     alarms = []
+    other = _other_kind(config, spacing)
     unknown = _share_of(tokenizer.unk_id, held_out)
     counted = f"{unknown:.0%} of held-out tokens are unknown"
-    if isinstance(config, WordTokenizer) and _without_spaces(corpus.train):
+    if isinstance(config, WordTokenizer) and spacing.unit == "character":
         said = "tokenizer.kind word: the training text has no spaces between words, so whole phrases or texts are words"
         if unknown > MANY_UNKNOWN:
-            raise UserError(f"{said}, and {counted}; {USE_BPE}")
-        alarms.append(f"{said}; {USE_BPE}")
+            raise UserError(f"{said}, and {counted}; {other}")
+        alarms.append(f"{said}; {other}")
     elif unknown > MANY_UNKNOWN:
         if _share_of(tokenizer.unk_id, [train]) > MANY_UNKNOWN:
-            mend = f"raise tokenizer.vocab_size or lower tokenizer.min_count, or {USE_BPE}"
+            alphabet = isinstance(config, CharacterTokenizer) and config.alphabet is not None
+            keys = "raise tokenizer.vocab_size or lower tokenizer.min_count"
+            mend = f"{'name more in tokenizer.alphabet' if alphabet else keys}, or {other}"
         else:
-            mend = f"if it is of the language and spelling of the training text, {USE_BPE}; else hold out other text"
-        if isinstance(config, WordTokenizer) and unknown > ALL_UNKNOWN:
-            raise UserError(f"tokenizer.kind word: {counted}, so nothing would be measured; {mend}")
+            mend = f"if it is of the language and spelling of the training text, {other}; else hold out other text"
+        if isinstance(config, WordTokenizer | CharacterTokenizer) and unknown > ALL_UNKNOWN:
+            raise UserError(f"tokenizer.kind {config.kind}: {counted}, so nothing would be measured; {mend}")
         alarms.append(f"{counted}, and the figures are mostly of these; {mend}")
     asked = [split.prompts.tokens for split in held_out if split.prompts is not None]
     of_prompts = float(np.mean(np.concatenate(asked) == tokenizer.unk_id)) if any(map(len, asked)) else 0.0
     if of_prompts > MANY_UNKNOWN:
-        alarms.append(f"{of_prompts:.0%} of the tokens of held-out prompts are unknown; {USE_BPE}")
+        alarms.append(f"{of_prompts:.0%} of the tokens of held-out prompts are unknown; {other}")
     return alarms
 
 
-def _without_spaces(split: Split) -> bool:
+def _other_kind(config: TokenizerConfig | None, spacing: Spacing) -> str:
+    """The kind of tokenizer that suits the text better: of Chinese characters, of molecules these or byte pairs."""
+    if isinstance(config, CharacterTokenizer) or spacing.unit == "word":
+        return "set tokenizer.kind to bpe"
+    of_characters = spacing.phrases > 0.5 or isinstance(config, BpeTokenizer)
+    return "set tokenizer.kind to character" + ("" if of_characters else " or bpe")
+
+
+def _spacing(split: Split) -> Spacing:
     some = list(split.prompts or ())[:: max(len(split) // LOOKED_AT, 1)]
-    return spacing_of(split.texts, [prompt_text(prompt) for prompt in some]).unit == "character"
+    return spacing_of(split.texts, [prompt_text(prompt) for prompt in some])
 
 
 def _share_of(unknown: int, splits: Sequence[TokenisedSplit]) -> float:

@@ -19,7 +19,7 @@ from gptgan_jax.metrics.exact_match import answer_figures, commonest_answer, exa
 from gptgan_jax.metrics.ngrams import distinct_ngrams, distinct_texts
 from gptgan_jax.metrics.rouge import first_sentence, novelty_figure, rouge, summary_figures
 from gptgan_jax.scoring.two_sample import two_sample_test
-from gptgan_jax.tokenization.units import PLURALS, Unit, units_of
+from gptgan_jax.tokenization.units import Unit, plural, units_of
 
 GREEDY = Drawing(temperature=0.0)
 DRAWN_MATCH = "exact match of drawn answers"
@@ -148,7 +148,7 @@ class Task:
 def _variety_figures(replies: Sequence[str], drawn: str, unit: Unit) -> list[Figure]:
     """How much a dialogue's replies differ: a model that answers everything with one dull turn is likely, and useless
     (Li et al. 2016, "A diversity-promoting objective function for neural conversation models")."""
-    words, units = units_of(replies, unit), PLURALS[unit]
+    words, units = units_of(replies, unit), plural(unit)
     return [
         Figure("distinct-1 of likeliest replies", "share", distinct_ngrams(words, 1), f"{drawn}; {units}"),
         Figure("distinct-2 of likeliest replies", "share", distinct_ngrams(words, 2), f"{drawn}; {units}"),

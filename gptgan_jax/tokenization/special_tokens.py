@@ -100,7 +100,10 @@ def post_processed_prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
         return ()
     words = (token for token in backend.get_vocab(with_added_tokens=False))
     for text in ("a", *itertools.islice(words, 100)):
-        encoding = backend.encode(text)
+        try:
+            encoding = backend.encode(text)
+        except Exception:  # the library raises bare Exception, where a text has no token and nothing stands for that
+            continue
         if 0 in encoding.special_tokens_mask:  # else the text has no token of its own
             return tuple(encoding.ids[: encoding.special_tokens_mask.index(0)])
     return ()

@@ -26,7 +26,12 @@ def token_texts(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
 
 def is_of_words(backend: tokenizers.Tokenizer) -> bool:
     """Whether its tokens are words between spaces, each of which stands for the word and a space before it."""
-    return type(backend.model).__name__ == "WordLevel" and not _names(backend) & {"ByteLevel", "Metaspace"}
+    return type(backend.model).__name__ == "WordLevel" and not _names(backend) & {"ByteLevel", "Metaspace", "Fuse"}
+
+
+def is_of_characters(backend: tokenizers.Tokenizer) -> bool:
+    """Whether its tokens are characters, or symbols of several, between which nothing stands."""
+    return type(backend.model).__name__ == "WordLevel" and "Fuse" in _names(backend)
 
 
 def _reader(backend: tokenizers.Tokenizer) -> Callable[[str], bytes]:

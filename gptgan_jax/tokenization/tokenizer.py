@@ -1,4 +1,4 @@
-"""Text to token ids and back, for words, byte pairs, any tokenizer.json, and plain ids.
+"""Text to token ids and back, for words, characters, byte pairs, any tokenizer.json, and plain ids.
 
 Everything that touches characters is done by Hugging Face `tokenizers`; this file decides what counts as special.
 Special tokens never come out of encoding a text, not even where the text spells "<eos>".
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tokenizers
 
@@ -29,6 +29,9 @@ from gptgan_jax.tokenization.chat_templates import (
 )
 from gptgan_jax.tokenization.rendered_text import RenderedText
 from gptgan_jax.tokenization.special_tokens import SPECIALS_FILE, TOKENIZER_FILE, SpecialTokens
+from gptgan_jax.tokenization.token_ids import parse_ids, size_of_ids, unknown_ids
+from gptgan_jax.tokenization.token_texts import is_of_characters
+from gptgan_jax.tokenization.units import Tokens
 from gptgan_jax.types import Vocabulary
 
 IDS_FILE = "ids.json"
@@ -58,6 +61,16 @@ class Tokenizer:
     def unk_id(self) -> int | None:
         """Stands for what has no token of its own; None where nothing is ever unknown."""
         return self.special.unk
+
+    @property
+    def as_unit(self) -> Tokens:
+        """Its tokens as the unit that texts are measured in."""
+        return Tokens(self, self.backend.to_str())
+
+    @property
+    def own_unit(self) -> Literal["word", "character"] | None:
+        """What its tokens are by their nature; None where texts have to say."""
+        return "character" if is_of_characters(self.backend) else None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; no special tokens are added."""
@@ -253,9 +266,41 @@ class Tokenizer:
         return next((i for i in behind if i in self._special), None)
 
 
+class EndedIdTokenizer(Tokenizer):
+    """A tokenizer of texts that are token ids already, numbers between spaces, with special tokens beyond the numbers.
+
+    Token i is the number i, also for other programs that read its tokenizer.json. No number is unknown: one that is not
+    of the vocabulary is refused.
+    """
+
+    @cached_property
+    def numbers(self) -> int:
+        """How many ids texts are made of, from 0."""
+        size = size_of_ids(self.backend)
+        assert size is not None
+        return size
+
+    @property
+    def own_unit(self) -> Literal["word", "character"] | None:
+        """Every number is a word."""
+        return "word"
+
+    def encode(self, text: str) -> list[int]:
+        """The ids that a text names. Raises BadTokenId for a word that is none."""
+        return parse_ids(text, self.numbers)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text."""
+        return [self.encode(text) for text in texts]
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that are no ids of the vocabulary."""
+        return unknown_ids(text, self.numbers)
+
+
 @dataclass(frozen=True)
 class IdTokenizer:
-    """Stands in for a tokenizer where documents are token ids already: a text is numbers between spaces.
+    """Stands in for a tokenizer where documents are an oracle's token ids: a text is numbers between spaces.
 
     Attributes:
         vocabulary: no end of text; the oracle's start token is the beginning of text and the padding.
@@ -263,11 +308,19 @@ class IdTokenizer:
 
     vocabulary: Vocabulary
 
+    @property
+    def as_unit(self) -> Tokens:
+        """Its ids as the unit that texts are measured in."""
+        return Tokens(self, f"{self.vocabulary.size} ids")
+
+    @property
+    def own_unit(self) -> Literal["word", "character"] | None:
+        """Every number is a word."""
+        return "word"
+
     def encode(self, text: str) -> list[int]:
         """The ids that a text names. Raises UserError for a word that is no id of the vocabulary."""
-        if unknown := self.unknown_words(text):
-            raise UserError(f"{unknown[0]!r} is no token id; this text is made of 0 to {self.vocabulary.size - 1}")
-        return [int(word) for word in text.split()]
+        return parse_ids(text, self.vocabulary.size)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text."""
@@ -295,7 +348,7 @@ class IdTokenizer:
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that are no ids of the vocabulary."""
-        return [w for w in text.split() if not (w.isdecimal() and int(w) < self.vocabulary.size)]
+        return unknown_ids(text, self.vocabulary.size)
 
     def save(self, folder: str | Path) -> None:
         """Writes ids.json into a folder."""

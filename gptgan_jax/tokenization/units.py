@@ -1,15 +1,49 @@
-"""Where one unit of a text ends: words between spaces, or characters in scripts that have no spaces between words."""
+"""Where one unit of a text ends: words between spaces, characters in scripts that have no spaces between words, or the
+tokens of a tokenizer."""
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import Literal
+from typing import Literal, Protocol
 
-Unit = Literal["word", "character"]
-UnitName = Literal["auto", "word", "character"]
-# How a unit is called where several of them are counted.
-PLURALS: dict[Unit, str] = {"word": "words", "character": "characters"}
+# What a tokenizer writes for a character that it doesn't know.
+UNKNOWN = "<unk>"
+UnitName = Literal["auto", "word", "character", "token"]
+
+
+class Spelling(Protocol):
+    """What a tokenizer has to do so that its tokens can be a unit."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def decode(self, ids: Iterable[int]) -> str: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The tokens of a tokenizer as a unit: those that it spells a text in, whatever it was generated in.
+
+    Attributes:
+        tokenizer: spells texts.
+        content: tells it from every other tokenizer.
+    """
+
+    tokenizer: Spelling
+    content: str
+
+    def __str__(self) -> str:
+        return "token"
+
+    @cached_property
+    def plural(self) -> str:
+        """Tokens of different tokenizers are different units, and figures that name them are of different rows."""
+        return f"tokens of tokenizer {hashlib.blake2b(self.content.encode(), digest_size=4).hexdigest()}"
+
+
+Unit = Literal["word", "character"] | Tokens
 
 # Letters and marks, without digits and punctuation, as ranges of a regular expression's character class. They are
 # written out, since Python's `re` knows no scripts and the names that others give them differ.
@@ -53,7 +87,7 @@ class Spacing:
     alone: float
 
     @property
-    def unit(self) -> Unit:
+    def unit(self) -> Literal["word", "character"]:
         """Characters where most texts have no space at all, or are mostly phrases of a script without spaces."""
         return "character" if max(self.phrases, self.alone) > 0.5 else "word"
 
@@ -82,9 +116,36 @@ def spacing_of(texts: Sequence[str], prompts: Sequence[str] = ()) -> Spacing:
     return Spacing(unspaced / total, phrases / total, alone)
 
 
-def unit_for(asked: UnitName, texts: Sequence[str], prompts: Sequence[str] = ()) -> Unit:
-    """The unit that is asked for; auto: that of the real texts, see `Spacing.unit`."""
-    return spacing_of(texts, prompts).unit if asked == "auto" else asked
+def unit_for(
+    asked: UnitName,
+    texts: Sequence[str],
+    prompts: Sequence[str] = (),
+    tokens: Tokens | None = None,
+    own: Literal["word", "character"] | None = None,
+) -> Unit:
+    """The unit that is asked for.
+
+    Args:
+        asked: auto: that of the tokenizer, where it has one, else that of the real texts, see `Spacing.unit`.
+        texts, prompts: real ones.
+        tokens: what is taken for the unit `token`.
+        own: the unit that the tokenizer's tokens are, where they are words or characters by their nature.
+
+    Raises:
+        ValueError: token, where there is no tokenizer.
+    """
+    if asked == "token":
+        if tokens is None:
+            raise ValueError("the unit token needs a tokenizer")
+        return tokens
+    if asked != "auto":
+        return asked
+    return own or spacing_of(texts, prompts).unit
+
+
+def plural(unit: Unit) -> str:
+    """How a unit is called where several of them are counted."""
+    return unit.plural if isinstance(unit, Tokens) else f"{unit}s"
 
 
 def unit_notes(asked: UnitName, unit: Unit, setting: str = "evaluation.unit", what: str = "N-grams are") -> list[str]:
@@ -98,21 +159,32 @@ def unit_notes(asked: UnitName, unit: Unit, setting: str = "evaluation.unit", wh
     """
     if unit == "word":
         return []
+    if isinstance(unit, Tokens):
+        return [f"N-grams are of the {unit.plural} ({setting} token)."]
     why = " auto: the real text has no spaces between words" if asked == "auto" else f" {asked}"
     return [f"{what} of characters, white space left out ({setting}{why})."]
 
 
 def units_of(texts: Sequence[str], unit: Unit) -> list[list[str]]:
-    """Each text as words, split at white space, or as characters (Unicode code points), white space left out."""
+    """Each text as words, split at white space, as characters (Unicode code points), white space left out, or as the
+    numbers of its tokens. What stands for an unknown character, `<unk>`, is one."""
+    if isinstance(unit, Tokens):
+        return [list(map(str, ids)) for ids in unit.tokenizer.encode_batch(texts)]
     words = [text.split() for text in texts]
-    return words if unit == "word" else [list("".join(one)) for one in words]
+    return words if unit == "word" else [_characters("".join(one)) for one in words]
+
+
+def _characters(text: str) -> list[str]:
+    return list(text) if UNKNOWN not in text else re.findall(f"{UNKNOWN}|.", text, re.DOTALL)
 
 
 def first_units(text: str, count: int, unit: Unit) -> str:
     """The beginning of a text with at most so many units; of words, white space is made equal."""
+    if isinstance(unit, Tokens):
+        return unit.tokenizer.decode(unit.tokenizer.encode_batch([text])[0][:count])
     if unit == "word":
         return " ".join(text.split()[:count])
-    ends = [i for i, character in enumerate(text, 1) if not character.isspace()]
+    ends = [found.end() for found in re.finditer(rf"{UNKNOWN}|\S", text)]
     return text.strip() if count >= len(ends) else text[: ends[count - 1]].strip() if count else ""
 
 

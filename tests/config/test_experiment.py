@@ -17,7 +17,7 @@ from gptgan_jax.config.files import config_from, load_config, read_yaml, to_yaml
 from gptgan_jax.config.help import describe_keys
 from gptgan_jax.config.structure import difference
 from gptgan_jax.data.config import GrammarData, HfData, OracleData, TextData
-from gptgan_jax.data.tokenizers import BpeTokenizer, FileTokenizer, WordTokenizer
+from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTokenizer, IdsTokenizer, WordTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.lstm import LstmConfig
@@ -39,6 +39,8 @@ VARIANTS = [
     ("tokenizer", WordTokenizer),
     ("tokenizer", BpeTokenizer),
     ("tokenizer", FileTokenizer),
+    ("tokenizer", CharacterTokenizer),
+    ("tokenizer", IdsTokenizer),
     ("generator", TransformerConfig),
     ("generator", LstmConfig),
     ("discriminator", LinearConfig),

@@ -15,7 +15,7 @@ from gptgan_jax.config import Config
 from gptgan_jax.config import estimators as estimator_configs
 from gptgan_jax.config.files import config_from, load_config, to_yaml
 from gptgan_jax.data.config import HfData, OracleData, TextData
-from gptgan_jax.data.tokenizers import BpeTokenizer, FileTokenizer
+from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTokenizer, IdsTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import LstmConfig
@@ -24,7 +24,9 @@ from gptgan_jax.workflows.comparison import load_comparison
 SECTIONS = (
     Config(),
     *(Config(data=data) for data in (TextData(), HfData(), OracleData())),
-    *(Config(tokenizer=tokenizer) for tokenizer in (BpeTokenizer(), FileTokenizer())),
+    *(Config(tokenizer=tokenizer) for tokenizer in (BpeTokenizer(), FileTokenizer(), IdsTokenizer(vocab_size=7))),
+    Config(tokenizer=CharacterTokenizer(alphabet="A:#1", symbols="Cl|\\[[^\\]]+\\]")),
+    Config(tokenizer=CharacterTokenizer(alphabet=("A", "null", "1"))),
     *(Config(discriminator=judge) for judge in (LinearConfig(), MlpConfig(), TransformerDiscriminatorConfig())),
     Config(generator=LstmConfig()),
 )

@@ -8,10 +8,13 @@ import pytest
 
 from gptgan_jax.cli import main
 from gptgan_jax.config import JudgeConfig
+from gptgan_jax.data.corpora import Corpus, Split
+from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, WordTokenizer, fit_tokenizer
 from gptgan_jax.evaluation import files
 from gptgan_jax.evaluation.files import evaluate_files
 from gptgan_jax.evaluation.results import Evaluation, Score
 from gptgan_jax.metrics.estimates import REAL
+from gptgan_jax.tokenization.units import UnitName
 
 
 @pytest.fixture(autouse=True)
@@ -293,3 +296,34 @@ def test_the_command_prints_the_table_and_keeps_it_where_asked(tmp_path: Path, c
     kept = Evaluation.load(out)
     assert kept is not None
     assert row(kept, "BLEU-4").values.keys() == {"samples", REAL}
+
+
+@pytest.mark.usefixtures("_no_judge")
+def test_tokens_are_those_of_the_tokenizer_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples, references = (written(tmp_path / f"{i}.txt", sentences(40, i)) for i in (1, 2))
+    arguments = ["evaluate", "--samples", str(samples), "--references", str(references)]
+    tokenizers = {}
+    for name, config in (("word", WordTokenizer()), ("character", CharacterTokenizer()), ("other", BpeTokenizer())):
+        tokenizers[name] = fit_tokenizer(config, Corpus(Split(sentences(40, 3)), Split(["a"]), None))
+        tokenizers[name].save(tmp_path / name / "tokenizer")  # as in a run folder
+    assert main([*arguments, "--unit", "token"]) == 2
+    assert "--unit token goes with --tokenizer PATH" in capsys.readouterr().err
+    assert main([*arguments, "--tokenizer", str(tmp_path / "word")]) == 2
+    assert main([*arguments, "--unit", "token", "--tokenizer", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+    def by(unit: UnitName, name: str | None = None) -> Evaluation:
+        folder = None if name is None else tmp_path / name
+        return evaluate_files(samples, references, None, "language_model", 0, silently, unit, folder)
+
+    words, tokens = by("word"), by("token", "word")
+    for figure in ("BLEU-2", "Self-BLEU-3", "distinct-2", "repeated 2-grams within a text", "length"):
+        assert row(tokens, figure).values == row(words, figure).values
+    # Spaces are tokens of characters, and are left out of the unit.
+    characters = by("token", "character")
+    assert row(characters, "length").values["samples"].value > row(by("character"), "length").values["samples"].value
+    signatures = {row(by("token", name), "BLEU-2").signature for name in tokenizers}
+    assert len(signatures) == 3
+    assert all("tokens of tokenizer" in signature for signature in signatures)
+    again = by("token", "word/tokenizer/tokenizer.json")
+    assert row(again, "BLEU-2") == row(tokens, "BLEU-2")

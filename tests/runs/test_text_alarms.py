@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,10 @@ def test_words_of_text_without_spaces_are_refused_and_bytes_pairs_are_not(name: 
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "no spaces between words" in error
-    assert "set tokenizer.kind to bpe" in error
+    of_characters = name not in ("DNA", "emoji", "names")
+    assert error.endswith("set tokenizer.kind to character\n" if of_characters else "to character or bpe\n")
     assert not (tmp_path / "runs").exists()
+    assert alarms_of(tmp_path, data__train=train, tokenizer__kind="character", data__max_length=60) == []
     assert alarms_of(tmp_path, data__train=train, tokenizer__kind="bpe", data__max_length=60) == []
 
 
@@ -90,6 +93,17 @@ def test_many_unknown_words_are_an_alarm(tmp_path: Path) -> None:
     (alarm,) = alarms_of(tmp_path, data__train=train, data__valid=mixed, data__max_length=20)
     assert "% of held-out tokens are unknown" in alarm
     assert "set tokenizer.kind to bpe" in alarm
+
+
+def test_characters_that_few_of_are_known_are_refused_or_an_alarm(tmp_path: Path) -> None:
+    train, other = (written(tmp_path / f"{i}.txt", drawn(HAN[i : i + 12], seed=i)) for i in (0, 9))
+    keys = {"data.train": train, "tokenizer.kind": "character", "data.max_length": 20, "generator.max_positions": 80}
+    few = {**keys, "tokenizer.vocab_size": 5}
+    with pytest.raises(UserError, match=r"tokenizer\.kind character: .*raise tokenizer\.vocab_size"):
+        tiny_experiment(tmp_path, few)
+    experiment, _ = tiny_experiment(tmp_path, {**keys, "data.valid": other})
+    (alarm,) = [note for note in experiment.notes if note.startswith(UNSUITED)]
+    assert re.search(r"7\d% of held-out tokens are unknown.*; if it is of the language", alarm)
 
 
 def test_phrases_that_are_said_again_are_an_alarm_and_no_reason_to_refuse(tmp_path: Path) -> None:

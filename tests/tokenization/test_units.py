@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptgan_jax.tokenization.units import first_units, spacing_of, units_of
+from gptgan_jax.tokenization.units import Tokens, first_units, plural, spacing_of, unit_for, unit_notes, units_of
 
 TEXTS = {
     "English": ("word", ["the old man is near the river .", "an old dog is there .", "Two words"]),
@@ -72,3 +72,37 @@ def test_the_first_units_are_those_of_the_text(unit, text: str, count: int) -> N
 def test_a_text_that_is_cut_by_characters_keeps_the_spaces_between_them() -> None:
     assert first_units(" 用 Python 写的", 8, "character") == "用 Python 写"
     assert first_units("one two three", 2, "word") == "one two"
+
+
+def test_what_stands_for_an_unknown_character_is_one() -> None:
+    assert units_of(["明<unk> <unk>月<u"], "character") == [["明", "<unk>", "<unk>", "月", "<", "u"]]
+    assert first_units("明<unk> 月", 2, "character") == "明<unk>"
+
+
+class Pairs:
+    """Spells a text in pairs of characters."""
+
+    def encode_batch(self, texts):
+        return [[ord(text[i]) * 1000 + ord(text[i + 1]) for i in range(0, len(text) - 1, 2)] for text in texts]
+
+    def decode(self, ids):
+        return "".join(chr(i // 1000) + chr(i % 1000) for i in ids)
+
+
+def test_tokens_are_those_in_which_a_tokenizer_spells_a_text() -> None:
+    unit = Tokens(Pairs(), "pairs")
+    assert units_of(["abcd", ""], unit) == [["97098", "99100"], []]
+    assert first_units("abcd", 1, unit) == "ab"
+    assert plural(unit).startswith("tokens of tokenizer ")
+    assert plural(unit) == plural(Tokens(Pairs(), "pairs")) != plural(Tokens(Pairs(), "others"))
+    assert unit_for("token", ["a b"], tokens=unit) is unit
+    assert "evaluation.unit token" in unit_notes("token", unit)[0]
+    with pytest.raises(ValueError, match="needs a tokenizer"):
+        unit_for("token", ["a b"])
+
+
+def test_a_tokenizer_of_one_kind_of_unit_says_which_where_none_is_asked_for() -> None:
+    assert unit_for("auto", ["two words"], own="character") == "character"
+    assert unit_for("auto", ["7", "8"], own="word") == "word"
+    assert unit_for("auto", ["7", "8"]) == "character"
+    assert unit_for("word", ["two words"], own="character") == "word"
