@@ -714,7 +714,7 @@ def traced_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         texts_of_a_step,
         "sample",
-        jax.jit(texts_of_a_step.sample, static_argnums=(0, 5), static_argnames="rows"),
+        jax.jit(texts_of_a_step.sample, static_argnums=(0, 5), static_argnames=("rows", "samples")),
     )
 
 
