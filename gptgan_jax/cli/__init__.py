@@ -1,4 +1,5 @@
-"""The command line: train, compare, data, tokenize, sample, chat, classify, evaluate, export, import, report, compile.
+"""The command line: train, compare, data, tokenize, compile; sample, chat, classify, score, evaluate, export, import,
+report.
 
 Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
 goes on with it.
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gptgan_jax.cli.chat import add_chat
-from gptgan_jax.cli.classify import add_classify
+from gptgan_jax.cli.classify import add_classify, add_score
 from gptgan_jax.cli.evaluate import add_evaluate
 from gptgan_jax.cli.export import add_export
 from gptgan_jax.cli.import_model import add_import
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     run_help = "a run folder, such as runs/quickstart"
     add_sample(commands, run_help)
     add_classify(commands, run_help)
+    add_score(commands, run_help)
     add_chat(commands, run_help)
     add_evaluate(commands, run_help)
     add_export(commands, run_help)
