@@ -8,15 +8,18 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.holding_out import ALARM, UNSUITED
 from gptgan_jax.errors import UserError
+from gptgan_jax.generation.texts import TextSet
 from gptgan_jax.metrics.class_scores import ReliabilityBin
 from gptgan_jax.metrics.error_places import NOWHERE
 from gptgan_jax.metrics.estimates import Better, Estimate, Figure
-from gptgan_jax.scoring.token_scores import TokenScore
+from gptgan_jax.scoring.token_scores import Detector, TokenScore
 from gptgan_jax.system.atomic_files import write_whole
 
 EVALUATION_FILE = "evaluation.json"
@@ -205,6 +208,24 @@ def scored_text(text: TokenScore, column: str, checkpoint: str, wrong: int = NOW
         scores=[round(float(score), 4) for score in text.scores],
         wrong=None if wrong == NOWHERE else wrong,
     )
+
+
+def scored_samples(detector: Detector, written: Mapping[str, TextSet], asked: TokenisedSplit) -> list[ScoredText]:
+    """Texts of the generator that the discriminator stands beside, token by token; those with finite scores.
+
+    Args:
+        detector: the discriminator.
+        written: by column, in their order, a few texts.
+        asked: what they answer in turn, where they do.
+    """
+    phase = detector.saved.phase
+    column = next((name for name in written if name.startswith(phase)), next(iter(written), ""))
+    if not column:
+        return []
+    scored = detector.score_answers(written[column], asked)
+    places = detector.error_places(scored) if detector.knows_errors else [NOWHERE] * len(scored)
+    found = (scored_text(one, column, detector.name, at) for one, at in zip(scored, places, strict=True))
+    return [text for text in found if np.isfinite([text.score, text.start, *text.scores]).all()]
 
 
 def table_of(columns: Mapping[str, Sequence[Figure]]) -> list[Score]:

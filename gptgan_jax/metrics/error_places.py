@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gptgan_jax.metrics.estimates import Estimate, Figure, mean_of, share_of
+from gptgan_jax.metrics.estimates import Better, Estimate, Figure, mean_of, share_of
 from gptgan_jax.sources.pcfg import PCFG
 
 # With fewer ungrammatical texts no share is told.
@@ -82,13 +82,13 @@ def location_figures(
     wrong = np.flatnonzero(np.asarray(places) != NOWHERE)
     known, enough = np.asarray(places)[wrong], len(wrong) >= LEAST_TEXTS
 
-    def figure(name: str, signature: str, found: Estimate) -> Figure:
-        return Figure(name, "share", found if enough else Estimate(None), signature, "higher")
+    def figure(name: str, signature: str, found: Estimate, better: Better = "higher") -> Figure:
+        return Figure(name, "share", found if enough else Estimate(None), signature, better)
 
     figures = [
         Figure(PLACED, "", Estimate(float(len(wrong))), scored, "real"),
         figure(BY_SCORE, f"{scored}; its steepest fall", share_of(np.asarray(falls)[wrong] == known)),
-        figure(BY_CHANCE, scored, mean_of(1 / np.asarray(lengths)[wrong])),
+        figure(BY_CHANCE, scored, mean_of(1 / np.asarray(lengths)[wrong]), "real"),
     ]
     if surprises is not None:
         hits = share_of(np.asarray(surprises)[wrong] == known)

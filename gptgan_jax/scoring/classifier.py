@@ -1,6 +1,6 @@
 """A run's discriminator as a classifier: its best checkpoint, its figures, and whether text obeys its label."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,17 @@ def choose_classifier(checkpoints: Checkpoints, wanted: str = "best") -> Saved:
 def load_classifier(checkpoints: Checkpoints, run: Writer, saved: Saved) -> Classifier:
     """Raises UserError where the checkpoint can't be read."""
     return Classifier(run, restore_discriminator(checkpoints, saved, run.config, run.discriminator))
+
+
+def classifier_or_none(
+    checkpoints: Checkpoints, run: Writer, saved: Saved | None, say: Callable[[str], None]
+) -> Classifier | None:
+    """The run's classifier; None where it has none (`saved`), or its checkpoint can't be read, which is said."""
+    try:
+        return None if saved is None else load_classifier(checkpoints, run, saved)
+    except UserError as error:
+        say(f"left out: {error}")
+        return None
 
 
 def class_figures(told: Told, which: str, classes: Sequence[str]) -> list[Figure]:

@@ -4,7 +4,7 @@ On the grammar, where it is known at which token a text goes wrong, how often th
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -111,10 +111,8 @@ class Detector:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of its scores must know, a line each."""
-        objective = self.run.config.objective
-        whole = [] if objective.dense else [WHOLE_TEXTS]
-        return [*whole, *([] if gives_probabilities(self.run.config) else [MARGINS.format(objective.pair_loss)])]
+        """See `notes_on_scores`."""
+        return notes_on_scores(self.run.config)
 
     @cached_property
     def _read(self) -> Callable[[Iterable[int]], list[Piece]]:
@@ -166,6 +164,11 @@ class Detector:
         """The same of texts without prompts."""
         data, vocabulary = self.run.config.data, self.run.generator.vocabulary
         return self.score(unconditional_split(texts.targets, vocabulary, data.max_length), generator)
+
+    def score_answers(self, texts: TextSet, asked: TokenisedSplit) -> list[TokenScore]:
+        """The same of texts that answer the prompts of a split in turn, where it has any."""
+        answered = asked.subset(np.arange(len(texts)) % len(asked))
+        return self.score(replace(answered, targets=texts.targets, labels=None, answers=None, before=None))
 
     @property
     def knows_errors(self) -> bool:
@@ -223,6 +226,12 @@ def located(scored: list[TokenScore], places: list[int], which: str, by: str) ->
 def too_few(figures: Iterable[Figure]) -> bool:
     """Whether figures of `located` say nothing, as too few texts are wrong."""
     return any(one.name == PLACED and (one.estimate.value or 0) < LEAST_TEXTS for one in figures)
+
+
+def notes_on_scores(config: Config) -> list[str]:
+    """What a reader of a discriminator's scores must know, a line each."""
+    whole = [] if config.objective.dense else [WHOLE_TEXTS]
+    return [*whole, *([] if gives_probabilities(config) else [MARGINS.format(config.objective.pair_loss)])]
 
 
 def gives_probabilities(config: Config) -> bool:
