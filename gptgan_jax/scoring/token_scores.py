@@ -48,9 +48,7 @@ WHOLE_TEXTS = (
     "this discriminator learned from whole texts (objective.dense false): it was never asked about the beginning of a "
     "text, so only the score at the last token is what it was trained for"
 )
-MARGINS = (
-    "by objective.pair_loss {} a score is a margin between texts: its level alone says nothing, and no probability"
-)
+MARGINS = "by objective.pair_loss {} a score is a margin, and no probability can be read off it"
 TOO_FEW = f"fewer than {LEAST_TEXTS} texts have a known error: too few to say how often it is found"
 
 

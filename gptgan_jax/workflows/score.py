@@ -143,7 +143,7 @@ def _written(
 ) -> tuple[TokenisedSplit, list[str]]:
     """Texts of the generator, as tokens and as strings."""
     longest = run.config.data.max_length
-    writer = TextWriter(run.generator, run.tokenizer, longest, run.config.evaluation.batch_size)
+    writer = TextWriter(run.generator, run.tokenizer, longest)  # as `gptgan sample` has it
     written = writer(detector.writer, seed, count, Drawing(), pause=News(say)).as_set()
     return unconditional_split(written.targets, run.generator.vocabulary, longest), written.texts
 
