@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gptgan_jax.checkpoints.manager import Checkpoints
+from gptgan_jax.checkpoints.retention import CLASS_METRIC
 from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD
 from gptgan_jax.data.batches import evaluation_batches
@@ -80,6 +81,16 @@ def classifier_or_none(
     except UserError as error:
         say(f"left out: {error}")
         return None
+
+
+def class_errors(told: Told) -> dict[str, float]:
+    """What is recorded of labelled validation texts; NaN where there are none."""
+    accuracy, nats = told.accuracy().value, told.nats().value
+    return {
+        CLASS_METRIC: np.nan if accuracy is None else 1 - accuracy,
+        "valid_macro_f1": told.macro_f1_value(),
+        "valid_class_nats": np.nan if nats is None else nats,
+    }
 
 
 def class_figures(told: Told, which: str, classes: Sequence[str]) -> list[Figure]:
