@@ -68,11 +68,12 @@ def choice_of(choose_by: str) -> Choice | None:
     return Choice(form[2], form[1] == "max")
 
 
-def problems_of_choice(config: "Sections") -> Iterator[str]:
-    """Why `evaluation.choose_by` can't be had, as far as the config alone says."""
-    evaluation, choice = config.evaluation, choice_of(config.evaluation.choose_by)
-    given = f"evaluation.choose_by {evaluation.choose_by}"
-    by_answers = evaluation.choose_by == TASK_CHOICE or (choice is not None and choice.name == TASK_ERROR)
+def problems_of_choice(config: "Sections", choose_by: str | None = None) -> Iterator[str]:
+    """Why `evaluation.choose_by`, or another choice in its place, can't be had, as far as the config alone says."""
+    evaluation = config.evaluation
+    choose_by = evaluation.choose_by if choose_by is None else choose_by
+    choice, given = choice_of(choose_by), f"evaluation.choose_by {choose_by}"
+    by_answers = choose_by == TASK_CHOICE or (choice is not None and choice.name == TASK_ERROR)
     if by_answers and evaluation.task not in ("summary", "answer"):
         yield f"{given} needs evaluation.task summary or answer; set one, or drop it"
     if (choice is not None and choice.name == COMMAND) != (evaluation.choose_command is not None):
@@ -103,12 +104,18 @@ def is_known(name: str) -> bool:
     return name in SAMPLE_FIGURES or name in VALIDATION_FIGURES
 
 
-def unknown_figure(choose_by: str, choice: Choice, of_steps: Collection[str]) -> str:
+def unknown_figure(config: "Sections", choice: Choice, of_steps: Collection[str]) -> str:
     """What is said of a figure that nothing records; `of_steps`: those of the steps."""
-    known = sorted({*SAMPLE_FIGURES, *VALIDATION_FIGURES, *of_steps})
+    measured = (
+        name for name in (*SAMPLE_FIGURES, *VALIDATION_FIGURES) if not [*problems_of_choice(config, f"max({name})")]
+    )
+    known = sorted({*measured, *of_steps})
     nearest = difflib.get_close_matches(choice.name, known, 1)
-    meant = f"did you mean {nearest[0]}? The" if nearest else "the"
-    return f"evaluation.choose_by {choose_by}: nothing records {choice.name!r}; {meant} figures are {', '.join(known)}"
+    meant = f"did you mean {nearest[0]}? It records" if nearest else "it records"
+    return (
+        f"evaluation.choose_by {config.evaluation.choose_by}: this run records no {choice.name!r}; {meant} "
+        f"{', '.join(known)}"
+    )
 
 
 def _problems_of_command(command: str) -> Iterator[str]:

@@ -336,7 +336,7 @@ class Run:
         recorded: dict[Phase, set[str]] = {phase: self.step_figures(phase) for phase in ("likelihood", "adversarial")}
         phases = [phase for phase, names in recorded.items() if choice.name in names]
         if not phases:
-            raise UserError(unknown_figure(self.config.evaluation.choose_by, choice, set().union(*recorded.values())))
+            raise UserError(unknown_figure(self.config, choice, set().union(*recorded.values())))
         if not any(map(self.config.steps, phases)):
             self.say(f"note: {choice.name} is recorded in phase {phases[0]}, of no steps: likelihood chooses")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import random_params
 from reported import check_self_contained
-from tiny import tiny_experiment, train_tiny
+from tiny import GRAMMAR, tiny_experiment, train_tiny
 
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.cli import main
@@ -31,21 +31,6 @@ from gptgan_jax.scoring.token_scores import Detector, load_detector, problem_of_
 from gptgan_jax.sources.grammar import english_scenes
 from gptgan_jax.training.phases import build_gan
 
-GRAMMAR: dict[str, Any] = {
-    "data.kind": "grammar",
-    "data.valid_fraction": None,
-    "data.test_fraction": None,
-    "data.max_length": 25,
-    "data.train_size": 300,
-    "data.valid_size": 80,
-    "data.test_size": 80,
-    "generator.max_positions": 32,
-    "discriminator.embedding": 8,
-    "continued.steps": 0,
-    "adversarial.steps": 2,
-    "evaluation.samples": 80,
-    "evaluation.batch_size": 80,
-}
 MARKUP = ["<b>bold</b> & <script>alert(1)</script>", "שלום עולם 🙂 漢字", 'a "quoted" |line| *star*']
 
 
