@@ -291,7 +291,7 @@ class _Chart(Generic[Value]):
             for rule in self._rules(symbol, begin):
                 for part, reached in zip(rule.right, self._reached(rule, begin), strict=False):
                     for middle, value in reached.items():
-                        one = self.through(part, middle) if middle < len(self._words) else -math.inf
+                        one = self.through(part, middle)
                         if one > -math.inf:
                             total = _log_add(total, cast(float, value) + one)
             self._through[symbol, begin] = total
