@@ -127,7 +127,7 @@ def check_self_contained(text: str) -> Page:
     page = Page(text)
     assert set(page.tags).isdisjoint({"script", "link", "iframe", "object", "embed", "base", "form", "a"})
     for name, value in page.attributes:
-        assert name in {"lang", "charset", "name", "content", "http-equiv", "class", "alt", "src"}, name
+        assert name in {"lang", "charset", "name", "content", "http-equiv", "class", "alt", "src", "title", "dir"}, name
         assert name != "src" or value.startswith("data:image/png;base64,")
     (style,) = page.of("style")
     assert "url(" not in style

@@ -272,6 +272,7 @@ def foreign(trained: Path, tmp_path: Path, mark: Path, monkeypatch: pytest.Monke
     monkeypatch.delitem(sys.modules, "evil_estimators", raising=False)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["objective"]["estimator"] = {"kind": "custom", "factory": "evil_estimators:make"}
+    config["evaluation"] |= {"choose_by": "max(command)", "choose_command": f"touch {mark}"}
     config["data"]["train"] = config["data"]["valid"] = "/nowhere/secret.txt"
     config["tokenizer"] = {"kind": "file", "path": "/nowhere/tokenizer.json"}
     config["runs_folder"] = "/nowhere/runs"
@@ -279,11 +280,11 @@ def foreign(trained: Path, tmp_path: Path, mark: Path, monkeypatch: pytest.Monke
     return folder
 
 
-@pytest.mark.parametrize("command", ["sample", "evaluate", "report", "report two"])
+@pytest.mark.parametrize("command", ["sample", "evaluate", "score", "report", "report two"])
 def test_a_run_folder_is_read_without_the_module_and_the_files_that_its_config_names(
     command: str, foreign: Path, mark: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    arguments = [command, str(foreign)]
+    arguments = [command, str(foreign), *(["--samples", "3"] if command == "score" else [])]
     if command == "report two":
         arguments = ["report", str(foreign), str(foreign), "--out", str(foreign.parent / "two")]
     assert main(arguments) == 0, capsys.readouterr().err

@@ -73,11 +73,12 @@ class Checkpoints:
         return self.all()[-1] if self.all() else None
 
     def best(self, phase: Phase) -> Saved | None:
-        """The phase's checkpoint of least validation loss (or task error); its latest where none was measured."""
+        """The phase's checkpoint of the best figure (`Saved.rank`), its latest where none was measured."""
         return next(iter(self.ranked(phase)), None)
 
     def ranked(self, phase: Phase) -> list[Saved]:
-        """The phase's checkpoints by validation loss (or task error), least first; then those without, latest first."""
+        """The phase's checkpoints by `Saved.rank`, least first and the earlier of equals; then those without, latest
+        first."""
 
         def rank(saved: Saved) -> tuple[float, int]:
             return (math.inf, -saved.step) if saved.rank is None else (saved.rank, saved.step)
@@ -96,6 +97,7 @@ class Checkpoints:
         valid_nats: float | None,
         class_error: float | None = None,
         task_error: float | None = None,
+        choice_rank: float | None = None,
     ) -> None:
         """Starts to write the state, whose arrays may be donated to the next step right after; see `Saved`.
 
@@ -103,7 +105,7 @@ class Checkpoints:
             NotSaved: this one, or the one before it, can't be written.
         """
         self.wait()
-        metrics = metrics_of(valid_nats, class_error, task_error)
+        metrics = metrics_of(valid_nats, class_error, task_error, choice_rank)
         state, metadata = self._base.left_out(state)
         if jax.default_backend() == "cpu":
             # There a copy to the host may be a view, and the next step writes over the donated state.
@@ -184,7 +186,7 @@ class Checkpoints:
                 SimpleNamespace(
                     step=saved.step,
                     time=None,
-                    metrics=metrics_of(saved.valid_nats, saved.class_error),
+                    metrics=metrics_of(saved.valid_nats, saved.class_error, saved.task_error, saved.choice_rank),
                 )
                 for saved in saved_here
             ]

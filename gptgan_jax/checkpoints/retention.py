@@ -1,8 +1,9 @@
 """Which checkpoints of a phase are kept: the latest few, its best generator and its best classifier."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from orbax.checkpoint.checkpoint_managers import preservation_policy
@@ -10,13 +11,15 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 METRIC = "valid_nats_per_token"
 CLASS_METRIC = "valid_class_error"
 TASK_METRIC = "valid_task_error"
+CHOICE_RANK = "choice_rank"
 
 
 @dataclass(frozen=True)
 class LeastOf(preservation_policy.PreservationPolicy):
-    """Keeps the checkpoint with the least value of one metric, the earliest of equals; none where none has it."""
+    """Keeps the checkpoint of which a function of the metrics is least, the earliest of equals; none where all are
+    infinite."""
 
-    name: str
+    measure: Callable[[Any], float]
 
     def should_preserve(
         self,
@@ -24,7 +27,7 @@ class LeastOf(preservation_policy.PreservationPolicy):
         *,
         context: preservation_policy.PreservationContext,
     ) -> Sequence[bool]:
-        values = [value_of(info.metrics, self.name) for info in checkpoints]
+        values = [self.measure(info.metrics) for info in checkpoints]
         least = min(values, default=math.inf)
         best = None if math.isinf(least) else values.index(least)
         return [i == best for i in range(len(checkpoints))]
@@ -35,17 +38,20 @@ def kept_checkpoints(keep: int) -> preservation_policy.PreservationPolicy:
     return preservation_policy.AnyPreservationPolicy(
         [
             preservation_policy.LatestN(keep),
-            preservation_policy.BestN(get_metric_fn=rank_of, reverse=True, n=1, keep_checkpoints_without_metrics=False),
-            LeastOf(CLASS_METRIC),
+            LeastOf(rank_of),
+            LeastOf(partial(value_of, name=CLASS_METRIC)),
         ]
     )
 
 
 def metrics_of(
-    valid_nats: float | None, class_error: float | None, task_error: float | None = None
+    valid_nats: float | None,
+    class_error: float | None,
+    task_error: float | None = None,
+    choice_rank: float | None = None,
 ) -> dict[str, float] | None:
     """What is saved beside a checkpoint: what was measured; None where nothing was."""
-    values = {METRIC: valid_nats, CLASS_METRIC: class_error, TASK_METRIC: task_error}
+    values = {METRIC: valid_nats, CLASS_METRIC: class_error, TASK_METRIC: task_error, CHOICE_RANK: choice_rank}
     return {name: value for name, value in values.items() if value is not None} or None
 
 
@@ -55,5 +61,7 @@ def value_of(metrics: Any, name: str = METRIC) -> float:
 
 
 def rank_of(metrics: Any) -> float:
-    """What generators are ranked by, the least first: their answers where these were measured, or else likelihood."""
-    return value_of(metrics, TASK_METRIC if TASK_METRIC in (metrics or {}) else METRIC)
+    """What generators are ranked by, the least first: the figure of `evaluation.choose_by` where it was measured, or
+    their answers, or else likelihood."""
+    measured = (name for name in (CHOICE_RANK, TASK_METRIC) if name in (metrics or {}))
+    return value_of(metrics, next(measured, METRIC))

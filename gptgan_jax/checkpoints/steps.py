@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from etils import epath
 
 from gptgan_jax.checkpoints.atomic_save import COMPLETE_FILE, METADATA_FILE, SEALED, noted
 from gptgan_jax.checkpoints.checksums import damage
-from gptgan_jax.checkpoints.retention import CLASS_METRIC, METRIC, TASK_METRIC
+from gptgan_jax.checkpoints.retention import CHOICE_RANK, CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.config import PHASES, Phase
 
 # Full, over quota, over the limit of a file's size, broken, mounted read-only: nothing that the program did.
@@ -37,6 +38,7 @@ class Saved:
         valid_nats: the generator's loss in nats a token; None where it was not measured, as the next.
         class_error: the share of labelled texts whose class the discriminator took for another.
         task_error: how far greedy answers are from right; measured where `evaluation.choose_by` asks for it.
+        choice_rank: another figure that it asks for, negated where the greatest is best; infinite where it was NaN.
     """
 
     phase: Phase
@@ -44,11 +46,14 @@ class Saved:
     valid_nats: float | None
     class_error: float | None = None
     task_error: float | None = None
+    choice_rank: float | None = None
 
     @property
     def rank(self) -> float | None:
         """What generators of one phase are ranked by, the least first; None where nothing was measured."""
-        return self.valid_nats if self.task_error is None else self.task_error
+        measured = (value for value in (self.choice_rank, self.task_error, self.valid_nats) if value is not None)
+        rank = next(measured, math.inf)
+        return None if math.isinf(rank) else rank
 
 
 def finished_steps(folder: str | os.PathLike[str]) -> list[tuple[int, Phase]]:
@@ -113,4 +118,4 @@ def saved_of(phase: Phase, step: int, manager: ocp.CheckpointManager) -> Saved:
         metrics = dict(manager.metrics(step))
     except Exception:  # not measured, or a damaged file: then it shows when the checkpoint itself is read
         metrics = {}
-    return Saved(phase, step, metrics.get(METRIC), metrics.get(CLASS_METRIC), metrics.get(TASK_METRIC))
+    return Saved(phase, step, *(metrics.get(name) for name in (METRIC, CLASS_METRIC, TASK_METRIC, CHOICE_RANK)))

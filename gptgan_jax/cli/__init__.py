@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from gptgan_jax.cli.chat import add_chat
-from gptgan_jax.cli.classify import add_classify
+from gptgan_jax.cli.classify import add_classify, add_score
 from gptgan_jax.cli.evaluate import add_evaluate
 from gptgan_jax.cli.export import add_export
 from gptgan_jax.cli.import_model import add_import
@@ -85,6 +85,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
     run_help = "a run folder, such as runs/quickstart"
     add_sample(commands, run_help)
     add_classify(commands, run_help)
+    add_score(commands, run_help)
     add_chat(commands, run_help)
     add_evaluate(commands, run_help)
     add_export(commands, run_help)

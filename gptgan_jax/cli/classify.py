@@ -1,4 +1,4 @@
-"""`gptgan classify`: a run's discriminator on the texts of a file."""
+"""`gptgan classify` and `gptgan score`: a run's discriminator on the texts of a file."""
 
 import argparse
 import sys
@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.system.terminal import check_folder, configure_jax, say
+from gptgan_jax.system.terminal import LARGEST_INT, check_folder, configure_jax, number, say
+
+# The most texts of one call, which are held in memory, and of a page, which a browser holds.
+MOST_TEXTS, MOST_SHOWN = 100_000, 1000
 
 
 def add_classify(commands: Any, run_help: str) -> None:
@@ -42,10 +45,7 @@ def _classify(options: argparse.Namespace) -> int:
     from gptgan_jax.system.atomic_files import write_whole
     from gptgan_jax.workflows.classify import classify_file
 
-    if options.out is not None:
-        if options.out.is_dir() or options.out.resolve() == options.file.resolve():
-            raise UserError(f"--out {options.out}: give the name of a new file")
-        check_folder("--out", options.out.parent)
+    _check_new("--out", options.out, options.file)
     found = classify_file(RunFolder(options.run), options.file, options.checkpoint, say)
     lines = "".join(f"{line}\n" for line in found.lines())
     if options.out is None:
@@ -63,3 +63,107 @@ def _classify(options: argparse.Namespace) -> int:
         picture = write_reliability(options.out, found.told.labelled().reliability())
         print(f"kept: {options.out}{f' and {picture}' if picture else ''}")
     return 0
+
+
+def add_score(commands: Any, run_help: str) -> None:
+    """Adds the command to a parser's."""
+    score = commands.add_parser(
+        "score", help="score texts by a run's discriminator, token by token", allow_abbrev=False
+    )
+    score.add_argument("run", type=Path, help=run_help)
+    score.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        help=".jsonl, .csv, .tsv or .parquet with a column of texts (and of prompts, where the run answers some); or "
+        "a text a line",
+    )
+    score.add_argument(
+        "--samples",
+        type=number(int, 1, MOST_TEXTS),
+        metavar="N",
+        help="instead of FILE: N texts that the checkpoint's own generator writes",
+    )
+    score.add_argument(
+        "--seed", type=number(int, 0, LARGEST_INT), default=0, help="of --samples: equal seeds, equal texts (default 0)"
+    )
+    score.add_argument(
+        "--text-column", metavar="NAME", help="column of the texts (default: the run's data.text_column)"
+    )
+    score.add_argument(
+        "--prompt-column", metavar="NAME", help="column of the prompts (default: the run's data.prompt_column)"
+    )
+    score.add_argument("--out", type=Path, metavar="FILE", help="a file for the JSON lines (default: print)")
+    score.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="a page of the texts, each token coloured by what it adds to the score",
+    )
+    score.add_argument(
+        "--checkpoint",
+        default="best",
+        help="best (default: the best of the adversarial phase, else the last of the warm-up), last, warmup or "
+        "adversarial, or a step number",
+    )
+    score.set_defaults(command=_score)
+
+
+def _score(options: argparse.Namespace) -> int:
+    if (options.file is None) == (options.samples is None):
+        raise UserError("give a file of texts, or --samples N")
+    _check_new("--out", options.out, options.file)
+    _check_new("--html", options.html, options.file)
+    if options.html is not None and options.out is not None and options.html.resolve() == options.out.resolve():
+        raise UserError(f"--html and --out are both {options.out}: give two files")
+    configure_jax()
+
+    from gptgan_jax.evaluation.results import scored_text, table_of
+    from gptgan_jax.metrics.error_places import NOWHERE
+    from gptgan_jax.reports.classes import write_score_page
+    from gptgan_jax.reports.tables import score_table
+    from gptgan_jax.runs.folder import RunFolder
+    from gptgan_jax.system.atomic_files import write_whole
+    from gptgan_jax.tokenization.chat_templates import prompt_text
+    from gptgan_jax.workflows.score import score_texts
+
+    columns = (options.text_column, options.prompt_column)
+    folder = RunFolder(options.run)
+    found = score_texts(folder, options.file, options.samples or 0, options.checkpoint, options.seed, columns, say)
+    lines = "".join(f"{line}\n" for line in found.lines())
+    if options.out is None:
+        print(lines, end="")
+    else:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(options.out, lines.encode())
+    if options.html is not None:
+        options.html.parent.mkdir(parents=True, exist_ok=True)
+        places = found.places or [NOWHERE] * len(found.texts)
+        asked = [""] * len(found.texts) if found.prompts is None else map(prompt_text, found.prompts)
+        names = (f"{i}{f': {prompt}' * bool(prompt)}" for i, prompt in enumerate(asked, 1))
+        scored = [
+            scored_text(one, name, found.detector.name, place)
+            for one, name, place in zip(found.scored, names, places, strict=True)
+        ]
+        title = f"{options.run.name}: scores of checkpoint {found.detector.name}"
+        write_score_page(options.html, title, scored[:MOST_SHOWN], found.notes)
+        if len(scored) > MOST_SHOWN:
+            found.notes.append(f"{options.html} shows the first {MOST_SHOWN:,} of the {len(scored):,} texts")
+    stream = sys.stderr if options.out is None else sys.stdout
+    if found.figures:
+        print(f"\n{score_table(table_of({'texts': found.figures}))}", file=stream)
+    for note in found.notes:
+        print(f"note: {note}", file=stream)
+    for path in (options.out, options.html):
+        if path is not None:
+            print(f"kept: {path}", file=stream)
+    return 0
+
+
+def _check_new(flag: str, path: Path | None, read: Path | None) -> None:
+    """Raises UserError where a file that will be written is a folder, is the one that is read, or can't be made."""
+    if path is None:
+        return
+    if path.is_dir() or (read is not None and path.resolve() == read.resolve()):
+        raise UserError(f"{flag} {path}: give the name of a new file")
+    check_folder(flag, path.parent)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError, model_validator
 
+from gptgan_jax.config.choosing import problems_of_choice
 from gptgan_jax.config.compatibility import check_combination
 from gptgan_jax.config.sections import PHASES, Phase, Sections
 from gptgan_jax.data.config import GrammarData
@@ -52,8 +53,8 @@ class Config(Sections):
                 f"evaluation.task {self.evaluation.task} measures answers to prompts: set data.prompt_column "
                 "(data.kind hf) or data.task (data.kind grammar), or drop it"
             )
-        if self.evaluation.choose_by == "task" and self.evaluation.task not in ("summary", "answer"):
-            raise ValueError("evaluation.choose_by task needs evaluation.task summary or answer; set one, or drop it")
+        for problem in problems_of_choice(self):
+            raise ValueError(problem)
         if getattr(data, "answer_column", None) is not None and self.evaluation.task not in ("summary", "answer"):
             raise ValueError(
                 "data.answer_column has right answers, which evaluation.task summary or answer measures by: set one of "

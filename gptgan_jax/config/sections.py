@@ -30,7 +30,7 @@ Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
 MOST_SEEDS = 1000
 EmbedderName = Literal["language_model", "minilm"]
 TaskName = Literal["summary", "answer", "dialogue"]
-ChosenBy = Literal["likelihood", "task"]
+ChosenBy = str  # likelihood, task, max(NAME) or min(NAME); see `choosing`
 PHASES: tuple[Phase, ...] = ("likelihood", "continued", "warmup", "adversarial")
 LIKELIHOOD: tuple[Phase, ...] = PHASES[:2]  # those that train the generator by likelihood
 
@@ -178,9 +178,18 @@ class EvaluationConfig:
     )
     choose_by: ChosenBy = key(
         "likelihood",
-        "what a phase's best checkpoint is best by, of validation text: its likelihood; or greedy answers to its "
-        "prompts, by exact match (task answer) or ROUGE-L (task summary) with its text",
+        "what a phase's best checkpoint is best by: likelihood, of validation text; task, greedy answers to its "
+        "prompts, by exact match (task answer) or ROUGE-L (task summary) with its text; or max(NAME) or min(NAME) of a "
+        "figure, such as grammatical, jensen_shannon, bigram_jensen_shannon, distinct_2, reward or command",
     )
+    choose_samples: int = key(200, "texts drawn at each evaluation where choose_by is a figure of samples", ge=2)
+    choose_command: str | None = key(
+        None,
+        "for choose_by max(command) or min(command): a program that reads samples, JSON lines with a text (and a "
+        "prompt), and prints a number",
+        min_length=1,
+    )
+    choose_timeout: float = key(300.0, "seconds that it may take", gt=0)
     judge: JudgeConfig = key(JudgeConfig, "the language models that score and embed texts")
     sweep: SweepConfig = key(SweepConfig, "temperatures and top-p of evaluate --sweep")
 

@@ -129,6 +129,11 @@ def from_all(text: str) -> list[str]:
     return [row[:size].astype(np.uint8).tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
 
 
+def told_by_first(find: Callable[[], str]) -> str:
+    """What the first process finds; every process must come here, and all get it."""
+    return from_all(find() if is_main() else "")[0]
+
+
 def in_all(work: Callable[[], Result]) -> Result:
     """What `work` gives, when it has been done in every process.
 

@@ -1,10 +1,12 @@
 """Which generators of a run are evaluated: the model it starts from, each phase's best, the adversarial one's last."""
 
+import math
 from dataclasses import dataclass
 
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import ChosenBy
+from gptgan_jax.config.choosing import choice_of
 from gptgan_jax.evaluation.results import Column
 from gptgan_jax.scoring.classifier import CHOSEN, CLASSIFIER
 
@@ -46,7 +48,7 @@ def candidates(
     for phase, name in (("likelihood", "likelihood"), ("continued", "continued"), ("adversarial", "adversarial, best")):
         best = checkpoints.best(phase)  # type: ignore[arg-type]
         if best is not None:
-            found.append(Candidate(name, best, BEST[chosen_by], phase))
+            found.append(Candidate(name, best, _how(best, chosen_by), phase))
     warm = [saved for saved in checkpoints.all() if saved.phase == "warmup"]
     if residual_candidates and warm:
         how = f"last of the warm-up, resampled from {residual_candidates} texts"
@@ -58,3 +60,15 @@ def candidates(
     if classifier is not None:
         found.append(Candidate(CLASSIFIER, classifier, CHOSEN))
     return found
+
+
+def _how(best: Saved, chosen_by: ChosenBy) -> str:
+    """How a phase's best checkpoint was chosen; by likelihood, where the phase does not record the figure."""
+    choice = choice_of(chosen_by)
+    if choice is None:
+        return BEST[chosen_by]
+    if best.choice_rank is None:
+        return BEST["likelihood"]
+    if math.isinf(best.choice_rank):
+        return f"last of its phase, as {choice.name} never was a number"
+    return f"{choice.words} of its phase"

@@ -15,7 +15,7 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.candidates import RESIDUAL, START, Candidate, candidates
 from gptgan_jax.evaluation.inherited import own_columns, with_baselines
 from gptgan_jax.evaluation.memorisation import TrainingText
-from gptgan_jax.evaluation.results import Column, Evaluation, table_of
+from gptgan_jax.evaluation.results import Column, Evaluation, scored_samples, table_of
 from gptgan_jax.evaluation.scores import (
     Ruler,
     judge_figures,
@@ -39,13 +39,14 @@ from gptgan_jax.scoring.classifier import (
     CLASSIFIER,
     Classifier,
     class_figures,
-    load_classifier,
+    classifier_or_none,
     obedience_figures,
 )
 from gptgan_jax.scoring.held_out_likelihood import HeldOut, likelihood_of
 from gptgan_jax.scoring.judge import Judge, judge_from
 from gptgan_jax.scoring.residual import ResidualModel, restore_networks
 from gptgan_jax.scoring.tasks import GREEDY, Task
+from gptgan_jax.scoring.token_scores import Detector, detector_or_none
 from gptgan_jax.tokenization.units import Unit, unit_for, unit_notes
 from gptgan_jax.types import Params
 
@@ -256,9 +257,10 @@ def evaluate_run(
 class _Measure:
     """Every figure of a column, all columns by the same ruler."""
 
-    def __init__(self, subject: Subject, judge: Judge | None, classifier: Classifier | None) -> None:
-        self.subject = subject
-        self.classifier = classifier
+    def __init__(
+        self, subject: Subject, judge: Judge | None, classifier: Classifier | None, detector: Detector | None
+    ) -> None:
+        self.subject, self.classifier, self.detector = subject, classifier, detector
         self.text, self.run = subject.text, subject.run
         evaluation = self.run.config.evaluation
         self.drawing = Drawing(evaluation.temperature, evaluation.top_k, evaluation.top_p)
@@ -279,8 +281,8 @@ class _Measure:
         if in_training >= LABELLED_SHARE and not self.run.conditional:
             self.held_out_on += f", {100 * in_training:.0f} % OF THEM IN THE TRAINING TEXT"
 
-    def model(self, model: Model) -> tuple[list[Figure], list[str]]:
-        """The scores of a model, and a few of its texts."""
+    def model(self, model: Model) -> tuple[list[Figure], TextSet]:
+        """The scores of a model, and its texts."""
         written = model.write(self.count, self.drawing)
         held_out = model.likelihood(self.text.test, self.drawing)
         figures = self._figures(written.as_set(), held_out, written.log_probs)
@@ -288,7 +290,9 @@ class _Measure:
         if self.task is not None:
             figures += self.task.figures(model.write(len(self.task), GREEDY).texts)
             figures += self.task.drawn_figures(written.as_set(), self.drawn, self.ruler.seed)
-        return figures, written.texts
+        if self.detector is not None:
+            figures += self.detector.location_figures(written.as_set(), self.drawn)
+        return figures, written.as_set()
 
     def _obedience(self, texts: TextSet, asked_by: TokenisedSplit) -> list[Figure]:
         """How far texts that answer a split's prompts in turn obey these, where they are labels."""
@@ -330,11 +334,14 @@ class _Measure:
 
 def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate], thorough: bool) -> Evaluation:
     run, say = subject.run, subject.say
-    classifier = _classifier(subject, checkpoints, chosen)
-    measure = _Measure(subject, subject.judge if thorough else None, classifier)
+    of_classes = next((candidate.saved for candidate in chosen if candidate.name == CLASSIFIER), None)
+    classifier = classifier_or_none(checkpoints, run, of_classes, say)
+    detector = detector_or_none(subject.folder, checkpoints, run, say)
+    measure = _Measure(subject, subject.judge if thorough else None, classifier, detector)
     reliability: list[ReliabilityBin] = []
     columns: dict[str, list[Figure]] = {}
     texts: dict[str, list[str]] = {}
+    written: dict[str, TextSet] = {}
     evaluated: list[Column] = []
     for candidate in chosen:
         say(f"evaluating {candidate.name}: checkpoint {candidate.as_column().checkpoint}")
@@ -350,7 +357,9 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
         except UserError as error:
             say(f"left out: {error}")
             continue
-        columns[candidate.name], texts[candidate.name] = measure.model(model)
+        columns[candidate.name], samples = measure.model(model)
+        texts[candidate.name] = samples.texts
+        written[candidate.name] = samples.part(slice(0, run.config.evaluation.shown))
         evaluated.append(candidate.as_column())
     if not evaluated:
         raise UserError(f"{subject.folder.path}: none of its checkpoints can be read")
@@ -369,18 +378,8 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
         prompts=[prompts[i % len(prompts)] for i in range(shown)] if prompts else [],
         notes=[*_notes(subject), *subject.text.notes],
         reliability=reliability,
+        scored=[] if detector is None else scored_samples(detector, written, subject.references),
     )
-
-
-def _classifier(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate]) -> Classifier | None:
-    """The run's classifier; None where it has none, or its checkpoint can't be read, which is said."""
-    for candidate in chosen:
-        if candidate.name == CLASSIFIER:
-            try:
-                return load_classifier(checkpoints, subject.run, candidate.saved)
-            except UserError as error:
-                subject.say(f"left out: {error}")
-    return None
 
 
 def _notes(subject: Subject) -> list[str]:

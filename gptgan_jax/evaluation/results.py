@@ -8,13 +8,18 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.holding_out import ALARM, UNSUITED
 from gptgan_jax.errors import UserError
+from gptgan_jax.generation.texts import TextSet
 from gptgan_jax.metrics.class_scores import ReliabilityBin
+from gptgan_jax.metrics.error_places import NOWHERE
 from gptgan_jax.metrics.estimates import Better, Estimate, Figure
+from gptgan_jax.scoring.token_scores import Detector, TokenScore
 from gptgan_jax.system.atomic_files import write_whole
 
 EVALUATION_FILE = "evaluation.json"
@@ -109,6 +114,31 @@ class Sweep:
 
 
 @checked_dataclass(frozen=True, config=STRICT)
+class ScoredText:
+    """A text of n tokens as a run's discriminator scored it.
+
+    Attributes:
+        column: whose text it is.
+        checkpoint: the discriminator's.
+        score: of the whole text, a logit.
+        start: what the first token's change is counted from.
+        tokens: what each token is in the text; its end is one of them.
+        special: the places of those that are no text.
+        scores: of the text up to and including each token.
+        wrong: the place of the first token that the grammar forbids; None where there is none, or none is known.
+    """
+
+    column: str
+    checkpoint: str
+    score: float
+    start: float
+    tokens: list[str]
+    special: list[int]
+    scores: list[float]
+    wrong: int | None = None
+
+
+@checked_dataclass(frozen=True, config=STRICT)
 class Evaluation:
     """The outcome of evaluating a run, or a file of texts.
 
@@ -120,6 +150,7 @@ class Evaluation:
         notes: what a reader must know, a line each.
         sweep: where one was made.
         reliability: of the run's classifier on test text; empty where there is none.
+        scored: a few texts token by token, where the run has a trained discriminator.
     """
 
     columns: list[Column]
@@ -129,6 +160,7 @@ class Evaluation:
     notes: list[str]
     sweep: Sweep | None = None
     reliability: list[ReliabilityBin] = field(default_factory=list)
+    scored: list[ScoredText] = field(default_factory=list)
 
     @property
     def alarms(self) -> list[str]:
@@ -162,6 +194,38 @@ class Evaluation:
         except (ValidationError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"{path} is damaged ({reason}); remove it and run `gptgan evaluate` again") from None
+
+
+def scored_text(text: TokenScore, column: str, checkpoint: str, wrong: int = NOWHERE) -> ScoredText:
+    """What a discriminator said of a text, as plain data; `wrong` may be `NOWHERE`."""
+    return ScoredText(
+        column=column,
+        checkpoint=checkpoint,
+        score=round(text.score, 4),
+        start=round(text.start, 4),
+        tokens=[piece.text for piece in text.pieces],
+        special=[place for place, piece in enumerate(text.pieces) if piece.special],
+        scores=[round(float(score), 4) for score in text.scores],
+        wrong=None if wrong == NOWHERE else wrong,
+    )
+
+
+def scored_samples(detector: Detector, written: Mapping[str, TextSet], asked: TokenisedSplit) -> list[ScoredText]:
+    """Texts of the generator that the discriminator stands beside, token by token; those with finite scores.
+
+    Args:
+        detector: the discriminator.
+        written: by column, in their order, a few texts.
+        asked: what they answer in turn, where they do.
+    """
+    phase = detector.saved.phase
+    column = next((name for name in written if name.startswith(phase)), next(iter(written), ""))
+    if not column:
+        return []
+    scored = detector.score_answers(written[column], asked)
+    places = detector.error_places(scored) if detector.knows_errors else [NOWHERE] * len(scored)
+    found = (scored_text(one, column, detector.name, at) for one, at in zip(scored, places, strict=True))
+    return [text for text in found if np.isfinite([text.score, text.start, *text.scores]).all()]
 
 
 def table_of(columns: Mapping[str, Sequence[Figure]]) -> list[Score]:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.evaluation.memorisation import TrainingText
 from gptgan_jax.generation.texts import TextSet
 from gptgan_jax.metrics.distances import frechet_distance, mauve
-from gptgan_jax.metrics.divergences import LogProbs, divergences, grammar_log_probs, rule_coverage
+from gptgan_jax.metrics.divergences import LogProbs, divergences, rule_coverage
 from gptgan_jax.metrics.estimates import (
     Better,
     Estimate,
@@ -33,14 +32,28 @@ from gptgan_jax.metrics.ngrams import (
 )
 from gptgan_jax.scoring.held_out_likelihood import HeldOut
 from gptgan_jax.scoring.judge import Judge
+from gptgan_jax.scoring.source_likelihood import Source, source_log_probs
 from gptgan_jax.sources.oracle import Oracle
-from gptgan_jax.sources.pcfg import PCFG
 from gptgan_jax.tokenization.units import Tokens, Unit, plural, units_of
+
+__all__ = [
+    "LEAST_EMBEDDED",
+    "ORDERS",
+    "Ruler",
+    "Source",
+    "frechet",
+    "judge_figures",
+    "likelihood_figures",
+    "lm_score",
+    "self_bleu_figures",
+    "source_figures",
+    "source_log_probs",
+    "text_figures",
+]
 
 ORDERS = (2, 3, 4, 5)
 # The least texts on each side for which the language model's figures are defined.
 LEAST_EMBEDDED = 20
-Source = PCFG | Oracle
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,20 +186,6 @@ def frechet(samples: TextSet, ruler: Ruler, drawn: str) -> Figure:
         distance = frechet_distance(*(ruler.judge.embed(side.part(rows)) for side in (samples, ruler.references)))
     signature = f"{drawn}; {count} of them against {count} references; {ruler.judge.embedder}"
     return Figure("Fréchet distance", "", distance, signature, "lower")
-
-
-def source_log_probs(samples: TextSet, source: Source, tokenizer: AnyTokenizer) -> np.ndarray:
-    """Log-probability of each text's token sequence under the source of the data: float64 [N], nats.
-
-    -inf for a text that the source can't write, that did not end, or that is spelt in other tokens than the tokenizer's
-    own: the source's text comes in the tokenizer's spelling alone.
-    """
-    if isinstance(source, Oracle):
-        return source.log_prob(samples.targets.tokens.reshape(len(samples), -1)).astype(np.float64)
-    eos = tokenizer.vocabulary.eos_id
-    spelt = tokenizer.encode_batch(samples.texts)
-    regular = [[*ids, eos] == samples.targets[i].tolist() for i, ids in enumerate(spelt)]
-    return grammar_log_probs(samples.texts, source, np.array(regular))
 
 
 def source_figures(

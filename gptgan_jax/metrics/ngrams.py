@@ -9,6 +9,7 @@ as in NLTK's `sentence_bleu`. The words are those of the texts as they come: no 
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -177,6 +178,29 @@ def _ngram_counts(texts: Sequence[Words], longest: int) -> Iterator[_Counts]:
         pairs, count = np.unique(gram * len(texts) + text[start], return_counts=True)
         gram_of_pair, text_of_pair = np.divmod(pairs, len(texts))
         yield _Counts(gram_of_pair, text_of_pair, count, np.bincount(gram_of_pair))
+
+
+def ngram_jensen_shannon(texts: Sequence[Words], others: Sequence[Words], n: int) -> float:
+    """Jensen-Shannon divergence between how often n-grams occur in two sets of texts, in nats: from 0 to log 2.
+
+    Of few texts it is large even where both come from one source, so compare only equal numbers. NaN where a side has
+    no n-gram. Lin (1991), "Divergence measures based on the Shannon entropy".
+
+    Raises:
+        ValueError: n below 1.
+    """
+    _check_orders([n])
+    counts = [
+        Counter(tuple(words[i : i + n]) for words in side for i in range(len(words) - n + 1))
+        for side in (texts, others)
+    ]
+    if not all(counts):
+        return math.nan
+    both = sorted(set().union(*counts))
+    p, q = (np.array([side[gram] for gram in both]) / side.total() for side in counts)
+    mean = (p + q) / 2
+    terms = [one[one > 0] @ np.log(one[one > 0] / mean[one > 0]) for one in (p, q)]
+    return float(max(sum(terms) / 2, 0.0))
 
 
 def _ngram_counts_of(texts: Sequence[Words], n: int) -> _Counts:

@@ -1,11 +1,15 @@
-"""The picture of a classifier's calibration."""
+"""What a discriminator says of texts: its score token by token, and how far its classes can be relied on."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from gptgan_jax.evaluation.results import ScoredText
 from gptgan_jax.metrics.class_scores import BINS, ReliabilityBin, expected_calibration_error
-from gptgan_jax.reports.document import Picture
+from gptgan_jax.metrics.error_places import changes
+from gptgan_jax.reports.document import LEVELS, Block, Bullets, Coloured, Heading, Paragraph, Picture, Shade, to_html
 from gptgan_jax.reports.figures import BLUE, ORANGE, blank_figure, tidied
 from gptgan_jax.system.atomic_files import write_whole
 
@@ -48,3 +52,46 @@ def reliability_figure(bins: Sequence[ReliabilityBin]) -> "Figure | None":
     lower.set_xlabel("probability of the most likely class")
     lower.set_xlim(0, 1.02)
     return figure
+
+
+def write_score_page(path: Path, title: str, texts: Sequence[ScoredText], notes: Sequence[str]) -> None:
+    """Writes one HTML page of texts whose tokens are coloured by what each adds to the score."""
+    below: list[Block] = [Bullets(tuple(notes))] if notes else []
+    page = to_html(title, [Heading(title, 1), *below, *score_blocks(texts)])
+    write_whole(path, page.encode("utf-8", "replace"))
+
+
+def score_blocks(texts: Sequence[ScoredText]) -> list[Block]:
+    """What the colours mean, and the texts; a colour is full at the change that one token in twenty exceeds."""
+    if not texts:
+        return []
+    steps = [changes(np.array(text.scores), text.start) for text in texts]
+    sizes = np.abs(np.concatenate(steps))
+    full = float(np.quantile(sizes[np.isfinite(sizes)], 0.95)) if np.isfinite(sizes).any() else 0.0
+    full = full or 1.0
+    wrong = any(text.wrong is not None for text in texts)
+    explained = (
+        "Each token is coloured by what it adds to the score of the text before it, a logit: blue where the text looks "
+        "more like real text with it, orange where less. The steepest fall is framed (in plain text: bold)"
+    )
+    underlined = "; the first token that the grammar forbids is underlined (struck through)" if wrong else ""
+    legend = tuple(Shade(f" {full * level / LEVELS:+.2f} ", level) for level in range(-LEVELS, LEVELS + 1))
+    blocks: list[Block] = [Paragraph(f"{explained}{underlined}."), Coloured("change of the score", legend)]
+    return blocks + [_coloured(text, step, full) for text, step in zip(texts, steps, strict=True)]
+
+
+def _coloured(text: ScoredText, steps: np.ndarray, full: float) -> Coloured:
+    fall, special = int(steps.argmin()), set(text.special)
+    levels = np.nan_to_num(np.round(LEVELS * np.clip(steps / full, -1, 1))).astype(int)
+    parts = tuple(
+        Shade(
+            token,
+            int(levels[place]),
+            f"{steps[place]:+.2f}, score {text.scores[place]:.2f}",
+            place == fall,
+            place == text.wrong,
+            place in special,
+        )
+        for place, token in enumerate(text.tokens)
+    )
+    return Coloured(f"{text.column}, score {text.score:.2f}", parts)

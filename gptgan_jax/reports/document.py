@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.records import one_line
@@ -20,6 +20,7 @@ from gptgan_jax.system.atomic_files import write_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LEVELS = 4
 HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 
 
@@ -114,7 +115,35 @@ class Code:
     language: str
 
 
-Block = Heading | Paragraph | Bullets | Table | Picture | Code
+class Shade(NamedTuple):
+    """A part of a text with the colour behind it.
+
+    Attributes:
+        text: the part, with its spaces.
+        level: from -`LEVELS` (orange) over 0 (none) to `LEVELS` (blue).
+        note: what is shown where the pointer rests on it.
+        marked: whether it stands out, with its note where there is no pointer.
+        wrong: whether it is underlined as an error is.
+        special: whether it is no text, such as a token that ends one.
+    """
+
+    text: str
+    level: int
+    note: str = ""
+    marked: bool = False
+    wrong: bool = False
+    special: bool = False
+
+
+@dataclass(frozen=True)
+class Coloured:
+    """A text whose parts have colours, under a line that says what of it."""
+
+    head: str
+    parts: tuple[Shade, ...]
+
+
+Block = Heading | Paragraph | Bullets | Table | Picture | Code | Coloured
 
 
 def escape(text: str) -> str:
@@ -196,6 +225,20 @@ def _markdown(block: Block) -> str:
             longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
             fence = "`" * max(3, longest + 1)
             return f"{fence}{language}\n{_without_outer_lines(text)}\n{fence}"
+        case Coloured(head, parts):
+            return f"- {_running(head)}: {''.join(map(_markdown_part, parts)).strip()}"
+
+
+def _markdown_part(part: Shade) -> str:
+    """Without its colour; what stands out is bold, with its note, and what is wrong is struck through."""
+    text = escape(part.text)
+    bare = text.strip()
+    if bare and part.wrong:
+        text = text.replace(bare, f"~~{bare}~~")
+    if not part.marked:
+        return f" {text}" if part.special else text
+    space = " " if part.special or text[:1].isspace() else ""
+    return f"{space}**{text.strip() or '␣'}** ({escape(part.note)})"
 
 
 def _running(text: str) -> str:
@@ -254,6 +297,18 @@ def _html(block: Block) -> str:
             return f'<div class="wide"><img alt="{_literal(alt)}" src="data:image/png;base64,{data}"></div>'
         case Code(text, _):
             return f"<pre><code>{html.escape(_without_outer_lines(text))}</code></pre>"
+        case Coloured(head, parts):
+            spans = "".join(map(_html_part, parts))
+            return f'<div class="coloured"><div class="small">{_literal(head)}</div><p dir="auto">{spans}</p></div>'
+
+
+def _html_part(part: Shade) -> str:
+    side = "fall" if part.level < 0 else "rise"
+    shades = [f"{side}{abs(part.level)}"] if part.level else []
+    names = [*shades, *(name for name in ("marked", "wrong", "special") if getattr(part, name))]
+    kind = f' class="{" ".join(names)}"' if names else ""
+    title = f' title="{_literal(part.note)}"' if part.note else ""
+    return f"<span{kind}{title}>{_literal(part.text)}</span>"
 
 
 def _kind(cell: Cell, right: bool) -> str:
@@ -293,4 +348,14 @@ th { background: var(--soft); vertical-align: bottom; }
 td.figure { white-space: nowrap; }
 img { display: block; width: 800px; max-width: 100%; min-width: 40rem; height: auto; background: #fff; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8rem; line-height: 1.35; }
-"""
+.coloured { margin: 1rem 0; }
+.coloured p { margin: .2rem 0; white-space: pre-wrap; line-height: 1.9; }
+.coloured span { border-radius: .2rem; padding: .15rem 0; }
+.coloured .marked { font-weight: bold; outline: 2px solid currentcolor; }
+.coloured .wrong { text-decoration: underline wavy 2px; text-underline-offset: .25rem; }
+.coloured .special { font-size: .8rem; font-style: italic; margin-inline-start: .4rem; }
+""" + "".join(
+    f".{side}{level} {{ background: rgb({colour} / {0.15 * level:.2f}); }}\n"
+    for side, colour in (("fall", "230 97 1"), ("rise", "0 90 181"))
+    for level in range(1, LEVELS + 1)
+)

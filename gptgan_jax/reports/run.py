@@ -19,13 +19,14 @@ from gptgan_jax.evaluation.frontiers import Dominance, best_drawing, dominance
 from gptgan_jax.evaluation.memorisation import memorised
 from gptgan_jax.evaluation.results import Axes, Evaluation, Sweep
 from gptgan_jax.metrics.estimates import REAL
-from gptgan_jax.reports.classes import RELIABILITY_ALT, RELIABILITY_FILE, reliability_figure
+from gptgan_jax.reports.classes import RELIABILITY_ALT, RELIABILITY_FILE, reliability_figure, score_blocks
 from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, Picture, write_document
 from gptgan_jax.reports.figures import discriminator_figure, loss_figure, phases_in
 from gptgan_jax.reports.frontier_plots import frontier_figure
 from gptgan_jax.reports.tables import area_table, best_table, dominance_table, samples_table, table_of_scores
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import read_metrics
+from gptgan_jax.scoring.token_scores import notes_on_scores
 
 LOSS_FILE, DISCRIMINATOR_FILE = "loss.png", "discriminator.png"
 PICTURES = (LOSS_FILE, DISCRIMINATOR_FILE, RELIABILITY_FILE, "frontier-[0-9].png")
@@ -119,6 +120,7 @@ def write_run_report(run: ReportedRun) -> Path:
         *_sweep(run.evaluation.sweep),
         *_curves(run.records),
         *_samples(run.evaluation),
+        *_scored(run),
         *([] if found else alarms),
         Heading("Configuration"),
         Code(to_yaml(run.config), "yaml"),
@@ -251,3 +253,16 @@ def _samples(evaluation: Evaluation) -> list[Block]:
         return []
     line = Paragraph("Texts in one row come from equal keys; real text has none.")
     return [Heading("Samples"), line, samples_table(evaluation.shown, evaluation.prompts)]
+
+
+def _scored(run: ReportedRun) -> list[Block]:
+    """A few samples as the discriminator sees them, token by token."""
+    texts = run.evaluation.scored
+    if not texts:
+        return []
+    by = f"By the discriminator of checkpoint {texts[0].checkpoint}; gptgan score does so with any text."
+    return [
+        Heading("The discriminator, token by token"),
+        *score_blocks(texts),
+        Paragraph(" ".join([by, *(f"Note: {note}." for note in notes_on_scores(run.config))]), small=True),
+    ]

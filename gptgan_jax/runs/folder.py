@@ -23,7 +23,7 @@ LOCK_FILE = "lock"
 OWN_FOLDERS = ("tokenizer", "checkpoints", "tensorboard", "profile", "wandb", "export")
 # What may change between the beginning of a run and its resume: nothing of it reaches a parameter, but that other
 # devices round otherwise.
-FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "mesh.")
+FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "evaluation.choose_timeout:", "mesh.")
 
 
 @dataclass(frozen=True)

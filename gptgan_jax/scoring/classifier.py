@@ -1,11 +1,12 @@
 """A run's discriminator as a classifier: its best checkpoint, its figures, and whether text obeys its label."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gptgan_jax.checkpoints.manager import Checkpoints
+from gptgan_jax.checkpoints.retention import CLASS_METRIC
 from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD
 from gptgan_jax.data.batches import evaluation_batches
@@ -69,6 +70,27 @@ def choose_classifier(checkpoints: Checkpoints, wanted: str = "best") -> Saved:
 def load_classifier(checkpoints: Checkpoints, run: Writer, saved: Saved) -> Classifier:
     """Raises UserError where the checkpoint can't be read."""
     return Classifier(run, restore_discriminator(checkpoints, saved, run.config, run.discriminator))
+
+
+def classifier_or_none(
+    checkpoints: Checkpoints, run: Writer, saved: Saved | None, say: Callable[[str], None]
+) -> Classifier | None:
+    """The run's classifier; None where it has none (`saved`), or its checkpoint can't be read, which is said."""
+    try:
+        return None if saved is None else load_classifier(checkpoints, run, saved)
+    except UserError as error:
+        say(f"left out: {error}")
+        return None
+
+
+def class_errors(told: Told) -> dict[str, float]:
+    """What is recorded of labelled validation texts; NaN where there are none."""
+    accuracy, nats = told.accuracy().value, told.nats().value
+    return {
+        CLASS_METRIC: np.nan if accuracy is None else 1 - accuracy,
+        "valid_macro_f1": told.macro_f1_value(),
+        "valid_class_nats": np.nan if nats is None else nats,
+    }
 
 
 def class_figures(told: Told, which: str, classes: Sequence[str]) -> list[Figure]:

@@ -9,11 +9,11 @@ parsing" (one chart for sums, counts and derivations); Grenander (1967) and Soul
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -163,6 +163,33 @@ class PCFG:
         )
         return None if best is None else best[1]
 
+    def prefix_log_prob(self, beginning: str) -> float:
+        """Natural logarithm of the probability that a sentence which `sample` draws begins with these words.
+
+        -inf if no sentence does; 0 for "". The words are whole, and a sentence begins with itself. Jelinek and Lafferty
+        (1991), Stolcke (1995); without recursion there is no left corner to be closed, and one pass down suffices.
+        """
+        if not beginning:
+            return 0.0
+        words = beginning.split(" ")
+        chart = _Chart(self._beginning_with, words, lambda rule: math.log(rule.probability), float.__add__, _log_add)
+        return chart.through(self.start, 0)
+
+    def longest_beginning(self, sentence: str) -> tuple[int, frozenset[str]]:
+        """How far a text goes as a sentence of this grammar does.
+
+        Returns:
+            the number of its first words that some sentence begins with, and the words that can come after these (none
+            after a whole sentence that none goes on from). So the text's next word, if it has one, is not among them.
+        """
+        words = sentence.split(" ") if sentence else []
+        chart = _Chart(self._beginning_with, words, lambda rule: 1, int.__mul__, int.__add__)
+        chart.ends(self.start, 0)
+        # What is read from left to right is asked for only behind what it can follow.
+        furthest = max(chart.wanted)
+        following = (self._beginning_with.get(symbol, (symbol,)) for symbol in chart.wanted[furthest])
+        return furthest, frozenset(word for some in following for word in some)
+
     def _parse(
         self,
         sentence: str,
@@ -176,37 +203,7 @@ class PCFG:
         both are associative, `plus` is commutative, and `times` distributes over it. None if there is no derivation.
         """
         words = sentence.split(" ")
-        beginning_with = self._beginning_with
-        chart: dict[tuple[str, int], dict[int, Value]] = {}
-
-        def ends(symbol: str, begin: int) -> dict[int, Value]:
-            """{end: value of the symbol over words[begin:end]}, worked out once."""
-            if (symbol, begin) not in chart:
-                found: dict[int, Value] = {}
-                for rule in beginning_with[symbol].get(words[begin], ()) if begin < len(words) else ():
-                    for end, value in sequence(rule, begin).items():
-                        found[end] = plus(found[end], value) if end in found else value
-                chart[symbol, begin] = found
-            return chart[symbol, begin]
-
-        def sequence(rule: Rule, begin: int) -> dict[int, Value]:
-            """The same for one rule: its right side read symbol by symbol from every place reached so far."""
-            reached = {begin: of_rule(rule)}
-            for symbol in rule.right:
-                further: dict[int, Value] = {}
-                for middle, value in reached.items():
-                    if symbol in beginning_with:
-                        for end, part in ends(symbol, middle).items():
-                            product = times(value, part)
-                            further[end] = plus(further[end], product) if end in further else product
-                    elif middle < len(words) and words[middle] == symbol:
-                        further[middle + 1] = value
-                if not further:
-                    return further
-                reached = further
-            return reached
-
-        return ends(self.start, 0).get(len(words))
+        return _Chart(self._beginning_with, words, of_rule, times, plus).ends(self.start, 0).get(len(words))
 
     def entropy(self) -> float:
         """Entropy of a random derivation in nats, exact; the entropy of a sentence if the grammar is unambiguous.
@@ -248,6 +245,83 @@ class PCFG:
         return {word: of[word] for word in self.words}
 
 
+class _Chart(Generic[Value]):
+    """The words of a text read from left to right by rules: what each symbol is worth over each part of the text.
+
+    Attributes:
+        wanted: by each place that was reached the symbols that were looked for there, behind words that they follow.
+    """
+
+    def __init__(
+        self,
+        beginning_with: Mapping[str, Mapping[str, Sequence[Rule]]],
+        words: Sequence[str],
+        of_rule: Callable[[Rule], Value],
+        times: Callable[[Value, Value], Value],
+        plus: Callable[[Value, Value], Value],
+    ) -> None:
+        """See `PCFG._parse`."""
+        self._beginning_with, self._words = beginning_with, words
+        self._of_rule, self._times, self._plus = of_rule, times, plus
+        self._ends: dict[tuple[str, int], dict[int, Value]] = {}
+        self._through: dict[tuple[str, int], float] = {}
+        self.wanted: dict[int, set[str]] = {}
+
+    def ends(self, symbol: str, begin: int) -> dict[int, Value]:
+        """{end: value of the symbol over words[begin:end]}, worked out once."""
+        if (symbol, begin) not in self._ends:
+            self.wanted.setdefault(begin, set()).add(symbol)
+            found: dict[int, Value] = {}
+            for rule in self._rules(symbol, begin):
+                for end, value in self._reached(rule, begin)[-1].items():
+                    found[end] = self._plus(found[end], value) if end in found else value
+            self._ends[symbol, begin] = found
+        return self._ends[symbol, begin]
+
+    def through(self, symbol: str, begin: int) -> float:
+        """Logarithm of the probability that what the symbol derives begins with words[begin:]; values are logarithms.
+
+        Of a right side, one symbol reads the last word; those before it end where the next begins, and those after it
+        may derive anything.
+        """
+        if symbol not in self._beginning_with:
+            return 0.0 if list(self._words[begin:]) == [symbol] else -math.inf
+        if (symbol, begin) not in self._through:
+            total = -math.inf
+            for rule in self._rules(symbol, begin):
+                for part, reached in zip(rule.right, self._reached(rule, begin), strict=False):
+                    for middle, value in reached.items():
+                        one = self.through(part, middle)
+                        if one > -math.inf:
+                            total = _log_add(total, cast(float, value) + one)
+            self._through[symbol, begin] = total
+        return self._through[symbol, begin]
+
+    def _rules(self, symbol: str, begin: int) -> Sequence[Rule]:
+        """Those by which the symbol can begin with the word that stands there."""
+        return self._beginning_with[symbol].get(self._words[begin], ()) if begin < len(self._words) else ()
+
+    def _reached(self, rule: Rule, begin: int) -> list[dict[int, Value]]:
+        """{place: value} before each symbol of the right side, read from every place reached so far, and behind all."""
+        reached = [{begin: self._of_rule(rule)}]
+        for symbol in rule.right:
+            further: dict[int, Value] = {}
+            for middle, value in reached[-1].items():
+                if symbol in self._beginning_with:
+                    for end, part in self.ends(symbol, middle).items():
+                        product = self._times(value, part)
+                        further[end] = self._plus(further[end], product) if end in further else product
+                else:
+                    self.wanted.setdefault(middle, set()).add(symbol)
+                    if middle < len(self._words) and self._words[middle] == symbol:
+                        self.wanted.setdefault(middle + 1, set())
+                        further[middle + 1] = value
+            reached.append(further)
+            if not further:
+                break
+        return reached
+
+
 def rules_from_text(text: str) -> Iterator[Rule]:
     """Reads rules written as `Left -> A B 3 | word C | D 0.5`.
 
@@ -271,6 +345,8 @@ def rules_from_text(text: str) -> Iterator[Rule]:
 
 def _log_add(left: float, right: float) -> float:
     high, low = max(left, right), min(left, right)
+    if low == -math.inf:
+        return high
     return high + math.log1p(math.exp(low - high))
 
 

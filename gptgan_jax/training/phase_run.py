@@ -14,6 +14,7 @@ from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.checkpoints.retention import CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
+from gptgan_jax.config.choosing import SAMPLE_FIGURES, VALIDATION_FIGURES
 from gptgan_jax.data.batches import batch_at, evaluation_batches, labelled_batch_at, prefetch
 from gptgan_jax.data.length_buckets import bucketed_batch_at
 from gptgan_jax.data.packing import Rows, packed_batch_at
@@ -24,30 +25,19 @@ from gptgan_jax.metrics.estimates import Estimate
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.records import Records, one_line, read_metrics
 from gptgan_jax.runs.timing import Stopwatch
+from gptgan_jax.scoring.choice import ChoiceFailed, StepMeans
+from gptgan_jax.scoring.classifier import class_errors
 from gptgan_jax.training.alarms import active_alarms, likelihood_alarms
 from gptgan_jax.training.phases import step_of
 from gptgan_jax.training.profiling import Profiler
-from gptgan_jax.training.progress import Progress
+from gptgan_jax.training.progress import BAR_FIGURES, Progress
 from gptgan_jax.training.run import Run
 from gptgan_jax.training.signals import CutShort, StopSignals
 from gptgan_jax.types import Batch, GanState
 
-BAR_FIGURES = {
-    "loss": "loss",
-    "discriminator_loss": "D loss",
-    "discriminator_accuracy": "D accuracy",
-    "prompt_accuracy": "on a prompt",
-    "class_loss": "class loss",
-    "class_accuracy": "class accuracy",
-    "reward": "reward",
-    "entropy": "entropy",
-    "kl": "KL",
-    "repetition": "repeats",
-}
-
-
-Figures = tuple[float | None, float | None, float | None]
-"""A checkpoint's nats a token, class error and task error, each if it was measured."""
+Figures = tuple[float | None, float | None, float | None, float | None]
+"""A checkpoint's nats a token, class error, task error and rank by another figure, each if it was measured."""
+UNMEASURED: Figures = (None, None, None, None)
 
 DISCRIMINATING: tuple[Phase, ...] = ("warmup", "adversarial")
 """The phases that train the discriminator."""
@@ -64,6 +54,10 @@ def owes_evaluation(config: Config, saved: Saved) -> bool:
     discriminated = saved.phase in DISCRIMINATING and config.classifies
     lacks = (saved.phase != "warmup" and saved.valid_nats is None) or (discriminated and saved.class_error is None)
     return lacks and is_due(config, saved.phase, saved.step)
+
+
+Validated = tuple[Estimate, float | None, list[str]]
+"""Validation loss in nats a token, task error where it is measured, and the texts of samples.txt."""
 
 
 class NotFinite(RuntimeError):
@@ -102,6 +96,7 @@ class PhaseRun:
         self.step = run.placement.compiled(step_of(gan, phase), run.target(phase), gan.learning)
         earlier = [line for line in read_metrics(run.folder.path) if line["phase"] == phase]
         self.lines = [line for line in earlier if self.watched(line)]
+        self.means = StepMeans(run.chosen_step_figure(phase), self.first, run.config.evaluation.every, earlier)
         self.alarms = set(self.active())
 
     def execute(self, state: GanState) -> GanState:
@@ -148,7 +143,7 @@ class PhaseRun:
     def evaluate_start(self, state: GanState) -> None:
         """Evaluates the model as it came. No step is made, so that a signal leaves nothing to save."""
         try:
-            self.evaluate(state)
+            self.evaluate(state, choosing=False)
         except CutShort:
             raise Interrupted(
                 self.signals.number,
@@ -173,8 +168,8 @@ class PhaseRun:
             evaluated: whether an evaluation is due, and nothing speaks against it.
             instead_of: its checkpoint without figures, where there is one.
         """
-        figures: Figures = (None, None, None)
-        stopped = not evaluated
+        figures, stopped = UNMEASURED, not evaluated
+        failed: ChoiceFailed | None = None
         if evaluated:
             # A signal that comes while this compiles ends the process, and only then is this done, in another thread.
             self.signals.rescue = None if instead_of or jax.process_count() > 1 else partial(self.save, state, figures)
@@ -182,13 +177,21 @@ class PhaseRun:
                 figures = self.evaluate(state)
             except CutShort:
                 stopped = True
+            except ChoiceFailed as error:
+                failed = error
         with self.signals.uncut():
             self.signals.rescue = None
             if instead_of is None:
                 self.keep(state, *figures)
-            elif not stopped:
+            elif not stopped and failed is None:
                 self.checkpoints.forget(instead_of)
                 self.keep(state, *figures)
+        if failed is not None:
+            self.checkpoints.wait()
+            raise ChoiceFailed(
+                f"{failed}; step {int(state.step)} is saved in {self.run.folder.path}: mend the program, and the same "
+                "command goes on from there"
+            )
         return stopped
 
     def save(self, state: GanState, figures: Figures) -> None:
@@ -233,7 +236,9 @@ class PhaseRun:
         self.bar.update(step - self.first, tokens, figures)
         logged = (step - self.first) % self.run.config.evaluation.log_every == 0 or step == self.last
         if logged and not skipped:
-            self.watch(step, self.records.write(self.phase, step, values))
+            recorded = self.records.write(self.phase, step, values)
+            self.means.note(step, recorded)
+            self.watch(step, recorded)
 
     def skip(self, step: int, values: Mapping[str, float], skipped: int) -> None:
         """Tells of a step that was left out, the `skipped`-th in a row; too many, or all of a phase, are an error."""
@@ -278,18 +283,21 @@ class PhaseRun:
             self.bar.message(f"ALARM at step {step}: {active[name]}")
         self.alarms = set(active)
 
-    def keep(
-        self, state: GanState, valid_nats: float | None, class_error: float | None, task_error: float | None
-    ) -> None:
+    def keep(self, state: GanState, *figures: float | None) -> None:
         """Saves a checkpoint, once the records that a resume would trim to it are on the disk."""
         self.records.flush()
-        self.checkpoints.save(self.phase, state, valid_nats, class_error, task_error)
+        self.checkpoints.save(self.phase, state, *figures)
 
-    def evaluate(self, state: GanState) -> Figures:
+    def evaluate(self, state: GanState, choosing: bool = True) -> Figures:
         """Records validation figures of the players that this phase trained; returns those of `Saved`.
+
+        Args:
+            state: after a step.
+            choosing: whether its checkpoint may be chosen; if not, the figure of `evaluation.choose_by` is left out.
 
         Raises:
             CutShort: a signal came, before anything was recorded.
+            ChoiceFailed: `evaluation.choose_command` failed, before anything was recorded.
         """
         discriminating = self.phase in DISCRIMINATING and self.run.config.classifies
         if not self.run.has_evaluated:
@@ -298,9 +306,22 @@ class PhaseRun:
         with self.run.placement.surroundings():
             validated = self.validate(state) if self.phase != "warmup" else None
             told = self.tell(state) if discriminating else None
+            value = None if validated is None or not choosing else self.chosen_figure(state, validated, told)
         with self.signals.uncut():
-            nats, task_error = (None, None) if validated is None else self.record_validation(state, *validated)
-            return nats, None if told is None else self.record_classes(state, told), task_error
+            nats, task_error = (None, None) if validated is None else self.record_validation(state, *validated, value)
+            class_error = None if told is None else self.record_classes(state, told)
+            choice = self.run.choice
+            return nats, class_error, task_error, None if value is None or choice is None else choice.rank(value)
+
+    def chosen_figure(self, state: GanState, validated: Validated, told: Told | None) -> float | None:
+        """The figure of `evaluation.choose_by`, NaN where it has no value; None where this phase does not record it."""
+        choice, nll = self.run.choice, validated[0]
+        if choice is None or self.run.figure is None:
+            figures = {METRIC: nll.value, TASK_METRIC: validated[1]} | ({} if told is None else class_errors(told))
+            if choice is None or choice.name in figures:
+                return None if choice is None else figures[choice.name]
+            return self.means.since_last_evaluation(int(state.step))
+        return self.run.figure.measure(state.generator.averaged, self.pause)
 
     def tell(self, state: GanState) -> Told:
         """How the discriminator tells the classes of validation text."""
@@ -308,20 +329,17 @@ class PhaseRun:
 
     def record_classes(self, state: GanState, told: Told) -> float:
         """That into the records; the share that it gets wrong."""
-        step = int(state.step)
-        accuracy, nats = told.accuracy().value, told.nats().value
-        if accuracy is None or nats is None or not math.isfinite(nats):
+        step, figures = int(state.step), class_errors(told)
+        if not math.isfinite(figures["valid_class_nats"]):
             raise self.not_finite(step, "the classes' validation loss")
-        f1 = told.macro_f1_value()
-        figures = {CLASS_METRIC: 1 - accuracy, "valid_macro_f1": f1, "valid_class_nats": nats}
         self.records.write(self.phase, step, figures)
         self.bar.message(
-            f"{self.phase} step {step}: {accuracy:.1%} of {len(told)} validation texts classified correctly, "
-            f"macro-F1 {f1:.3f}"
+            f"{self.phase} step {step}: {1 - figures[CLASS_METRIC]:.1%} of {len(told)} validation texts classified "
+            f"correctly, macro-F1 {figures['valid_macro_f1']:.3f}"
         )
-        return 1 - accuracy
+        return figures[CLASS_METRIC]
 
-    def validate(self, state: GanState) -> tuple[Estimate, float | None, list[str]]:
+    def validate(self, state: GanState) -> Validated:
         """Validation loss in nats a token, how far answers are from right where checkpoints are chosen by it, and
         sample texts."""
         run, step, params = self.run, int(state.step), state.generator.averaged
@@ -331,20 +349,25 @@ class PhaseRun:
         return nll, run.task_error(params, self.pause), run.shown_texts(params, self.pause)
 
     def record_validation(
-        self, state: GanState, nll: Estimate, task_error: float | None, lines: list[str]
+        self, state: GanState, nll: Estimate, task_error: float | None, lines: list[str], value: float | None
     ) -> tuple[float, float | None]:
-        """These into the records; the loss and the error."""
+        """These and the figure that is chosen by into the records; the loss and the error."""
         step = int(state.step)
         assert nll.value is not None
         error = nll.error or 0.0
         figures = {METRIC: nll.value, "valid_standard_error": error}
         if task_error is not None:
             figures[TASK_METRIC] = task_error
+        choice, chosen = self.run.choice, ""
+        if choice is not None and value is not None:
+            name = choice.name if choice.name in SAMPLE_FIGURES else f"{choice.name}_mean"
+            figures |= {} if choice.name in VALIDATION_FIGURES else {name: value}
+            chosen = f", {choice.name} {value:.4g}"
         self.watch(step, self.records.write(self.phase, step, figures))
         self.records.samples(self.phase, step, lines)
         answers = "" if task_error is None else f", task error {task_error:.4f}"
         self.bar.message(
-            f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token{answers}; "
+            f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token{answers}{chosen}; "
             f"sample: {one_line(lines[0])}"
         )
         return nll.value, task_error

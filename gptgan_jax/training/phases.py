@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import optax
 
 from gptgan_jax.algorithms.game import Demonstrations, Game
@@ -18,6 +19,7 @@ from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, build_pair_lo
 from gptgan_jax.objectives.optimizers import build_optimizer
 from gptgan_jax.objectives.rewards import Reward, build_reward
 from gptgan_jax.training.sharding import Placement
+from gptgan_jax.types import Batch, GanState
 
 
 def build_gan(
@@ -129,6 +131,23 @@ def step_of(gan: Gan, phase: Phase) -> Step:
         "adversarial": gan.adversarial_step,
     }
     return steps[phase]
+
+
+def metric_names(
+    config: Config, phase: Phase, players: tuple[Generator, Discriminator], shapes: GanState, batch: Batch
+) -> set[str]:
+    """What a step of a phase records; it is traced, and neither compiled nor run.
+
+    Args:
+        config: of the run.
+        phase: the phase.
+        players: both networks.
+        shapes: of the state that a run begins with.
+        batch: of the phase's size.
+    """
+    gan = build_gan(config, phase, *players)
+    metrics = jax.eval_shape(lambda state, batch: step_of(gan, phase)(gan.begin(state, batch), batch)[1], shapes, batch)
+    return set(metrics)
 
 
 def check_batch_sizes(config: Config, placement: Placement) -> None:

@@ -13,6 +13,19 @@ from gptgan_jax.runs.records import one_line
 
 PLAIN_SECONDS = 5.0
 SMOOTHING_SECONDS = 15.0
+BAR_FIGURES = {
+    "loss": "loss",
+    "discriminator_loss": "D loss",
+    "discriminator_accuracy": "D accuracy",
+    "prompt_accuracy": "on a prompt",
+    "class_loss": "class loss",
+    "class_accuracy": "class accuracy",
+    "reward": "reward",
+    "entropy": "entropy",
+    "kl": "KL",
+    "repetition": "repeats",
+}
+"""Metrics of a step that the bar shows, by their names."""
 
 
 class Progress:

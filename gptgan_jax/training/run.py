@@ -17,7 +17,16 @@ from gptgan_jax.checkpoints.bases import Base
 from gptgan_jax.checkpoints.manager import Checkpoints, state_bytes
 from gptgan_jax.checkpoints.steps import absolute
 from gptgan_jax.config import LIKELIHOOD, PHASES, Phase
+from gptgan_jax.config.choosing import (
+    SAMPLE_FIGURES,
+    TASK_ERROR,
+    VALIDATION_FIGURES,
+    choice_of,
+    is_known,
+    unknown_figure,
+)
 from gptgan_jax.config.estimators import build_estimator
+from gptgan_jax.data.batches import batch_at
 from gptgan_jax.data.packing import Rows, StoredRows, packed_split
 from gptgan_jax.distributed.hosts import is_main
 from gptgan_jax.errors import UserError
@@ -34,10 +43,11 @@ from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
 from gptgan_jax.runs.records import check_available
 from gptgan_jax.runs.start import read_start
+from gptgan_jax.scoring.choice import SampleFigure
 from gptgan_jax.scoring.held_out_likelihood import likelihood_of
 from gptgan_jax.scoring.tasks import GREEDY, Task
 from gptgan_jax.training.beginning import Traced, absent
-from gptgan_jax.training.phases import build_gan, check_batch_sizes, what_learns
+from gptgan_jax.training.phases import build_gan, check_batch_sizes, metric_names, what_learns
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.types import GanState, Params, Player
 
@@ -57,6 +67,7 @@ class Run:
             phase: skipping(build_gan(self.config, phase, *players, axis_name)) for phase in PHASES
         }
         self.targets: dict[Phase, GanState] = {}
+        self._step_figures: dict[Phase, set[str]] = {}
         self.has_evaluated = False
         self.example = jax.tree.map(np.asarray, experiment.example_batch())
         evaluation = self.config.evaluation
@@ -72,7 +83,13 @@ class Run:
         shown = experiment.valid.subset(np.arange(min(evaluation.shown, len(experiment.valid))))
         self.prompts = shown.first_prompts(len(shown))
         self.prompt_texts = shown.prompt_texts(experiment.tokenizer) if experiment.conditional else []
-        self.task = self._task() if evaluation.choose_by == "task" else None
+        self.choice = choice_of(evaluation.choose_by)
+        by_answers = evaluation.choose_by == "task" or (self.choice is not None and self.choice.name == TASK_ERROR)
+        self.task = self._task() if by_answers else None
+        self.figure: SampleFigure | None = None
+        if self.choice is not None and self.choice.name in SAMPLE_FIGURES:
+            of_run = (experiment.valid, experiment.tokenizer, experiment.corpus.source, self.answerer, self.held_out)
+            self.figure = SampleFigure(self.choice, self.config, *of_run)
 
     @functools.cached_property
     def packed(self) -> Rows | None:
@@ -272,6 +289,7 @@ class Run:
         self.check_minibatches()
         check_available(self.config.records)
         self.check_frozen()
+        self.check_choice()
         largest = max(state_bytes(self.gans[phase].learning.only(self.target(phase))) for phase in PHASES)
         # For each phase the latest few, the best and one being written.
         needed = largest * (self.config.checkpoints.keep + 2) * len(PHASES)
@@ -291,6 +309,36 @@ class Run:
         if self.config.steps("adversarial"):
             rows = self.config.batch_size("adversarial") * estimator.samples // estimator.minibatches
             self.placement.check_batch_size("a minibatch of adversarial.batch_size * samples / minibatches =", rows)
+
+    def step_figures(self, phase: Phase) -> set[str]:
+        """What the steps of a phase record."""
+        if phase not in self._step_figures:
+            players = self.experiment.generator, self.experiment.discriminator
+            batch = batch_at(self.experiment.train, self.config.seed, 0, self.config.rows(phase))
+            self._step_figures[phase] = metric_names(self.config, phase, players, self.traced.shapes, batch)
+        return self._step_figures[phase]
+
+    def chosen_step_figure(self, phase: Phase) -> str | None:
+        """What of a phase's steps its checkpoints are chosen by; None where it is something else."""
+        choice = self.choice
+        if choice is None or is_known(choice.name) or phase == "warmup":
+            return None
+        return choice.name if choice.name in self.step_figures(phase) else None
+
+    def check_choice(self) -> None:
+        """The figure that checkpoints are chosen by must be one that is recorded."""
+        choice = self.choice
+        if choice is None or choice.name in VALIDATION_FIGURES:
+            return
+        if self.figure is not None:
+            self.figure.check()
+            return
+        recorded: dict[Phase, set[str]] = {phase: self.step_figures(phase) for phase in ("likelihood", "adversarial")}
+        phases = [phase for phase, names in recorded.items() if choice.name in names]
+        if not phases:
+            raise UserError(unknown_figure(self.config, choice, set().union(*recorded.values())))
+        if not any(map(self.config.steps, phases)):
+            self.say(f"note: {choice.name} is recorded in phase {phases[0]}, of no steps: likelihood chooses")
 
     def check_frozen(self) -> None:
         """Every pattern of parameters that stay as they are, or that learn, must name one; and some must learn."""

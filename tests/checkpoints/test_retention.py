@@ -38,3 +38,19 @@ def test_what_was_not_measured_is_never_best() -> None:
     assert value_of(None) == value_of({"valid_class_error": 0.1}) == float("inf")
     assert metrics_of(None, None) is None
     assert metrics_of(None, 0.0) == {"valid_class_error": 0.0}
+
+
+def kept_by_rank(*ranks: float | None) -> list[int]:
+    infos = [
+        SimpleNamespace(step=i, time=None, metrics=metrics_of(1.0 - 0.1 * i, None, None, rank))
+        for i, rank in enumerate(ranks)
+    ]
+    flags = kept_checkpoints(1).should_preserve(infos, context=preservation_policy.PreservationContext())
+    return [i for i, flag in enumerate(flags) if flag]
+
+
+def test_the_best_by_another_figure_stays_whatever_its_likelihood_and_the_first_of_equals() -> None:
+    inf = float("inf")
+    assert kept_by_rank(-0.2, -0.5, -0.5, -0.1, -0.3) == [1, 4]
+    assert kept_by_rank(inf, 3.0, inf, 3.0, inf) == [1, 4]  # NaN is never best
+    assert kept_by_rank(inf, inf, inf) == [2]

@@ -387,6 +387,19 @@ to classify too early     | classify runs/told s.txt --checkpoint likelihood | t
 to classify at no step    | classify runs/told s.txt --checkpoint 77 | no checkpoint '77'
 told texts over their own | classify runs/told s.txt --out s.txt  | --out s.txt: give the name of a new file
 told texts over a folder  | classify runs/told s.txt --out runs   | --out runs: give the name of a new file
+texts of nobody to score  | score runs/earlier                    | give a file of texts, or --samples N
+texts of two to score     | score runs/earlier s.txt --samples 3  | give a file of texts, or --samples N
+to score in no run        | score runs/missing s.txt              | runs/missing is no run folder
+to score nothing          | score runs/told no.jsonl              | no.jsonl: no such file
+to score no texts         | score runs/earlier --samples 0        | --samples: '0' should be a whole number, at least 1
+to score rows of none     | score runs/told rows.csv              | no column text; there are: a, b
+to score columns of lines | score runs/told s.txt --text-column a | s.txt has a text a line and no columns
+to score prompts of none  | score runs/told rows.csv --prompt-column b | this run's discriminator reads no prompts
+to score at no step       | score runs/told s.txt --checkpoint 77 | no checkpoint '77'
+to score too early        | score runs/told s.txt --checkpoint likelihood | the discriminator of checkpoint likelihood/0 has learned nothing
+scores over their texts   | score runs/told s.txt --html s.txt    | --html s.txt: give the name of a new file
+scores in one place       | score runs/told s.txt --html x --out x | --html and --out are both x: give two files
+scores into a file        | score runs/told s.txt --html one.txt/x | --html one.txt
 told texts into a file    | classify runs/told s.txt --out one.txt/x | --out one.txt
 to write for no label     | sample runs/told                      | --label: give one of a, b
 to write for another      | sample runs/told --label z            | --label: 'z' is none of this run's labels; give one of a, b

@@ -88,6 +88,36 @@ def test_two_parses_are_counted_and_their_probabilities_added() -> None:
     assert [rule.right for rule in best] == [("Left", "Right"), ("u", "v"), ("w", "x")]
 
 
+@pytest.mark.parametrize("grammar", [TOY, TWO_PARSES], ids=["toy", "two parses"])
+def test_the_probability_of_a_beginning_is_that_of_all_sentences_that_begin_so(grammar: PCFG) -> None:
+    """Of every string of up to four words, possible or not."""
+    language = enumerate_language(grammar)
+    for length in range(5):
+        for words in itertools.product(grammar.words, repeat=length):
+            expected = math.fsum(p for text, p in language.items() if tuple(text.split()[:length]) == words)
+            assert math.exp(grammar.prefix_log_prob(" ".join(words))) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("grammar", [TOY, TWO_PARSES], ids=["toy", "two parses"])
+def test_the_longest_beginning_and_what_can_follow_it_are_those_of_enumeration(grammar: PCFG) -> None:
+    language = [text.split() for text in enumerate_language(grammar)]
+    for length in range(5):
+        for words in itertools.product([*grammar.words, "never"], repeat=length):
+            longest = max(k for k in range(length + 1) if any(text[:k] == list(words[:k]) for text in language))
+            following = {text[longest] for text in language if text[:longest] == list(words[:longest]) != text}
+            assert grammar.longest_beginning(" ".join(words)) == (longest, following)
+
+
+def test_the_longest_beginning_in_english_is_the_last_with_a_probability() -> None:
+    grammar, rng = english_scenes(), np.random.default_rng(0)
+    for text in grammar.sample(rng, 20):
+        words = text.split()
+        words[rng.integers(len(words))] = rng.choice(grammar.words)
+        possible = [grammar.prefix_log_prob(" ".join(words[:k])) > -math.inf for k in range(len(words) + 1)]
+        assert grammar.longest_beginning(" ".join(words))[0] == sum(possible) - 1
+        assert possible == sorted(possible, reverse=True)
+
+
 def test_sample_frequencies_follow_log_prob() -> None:
     count = 20_000
     drawn = Counter(TOY.sample(np.random.default_rng(0), count))

@@ -1,0 +1,25 @@
+"""How likely texts are under the source of the data, where that is known."""
+
+import numpy as np
+
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.generation.texts import TextSet
+from gptgan_jax.metrics.divergences import grammar_log_probs
+from gptgan_jax.sources.oracle import Oracle
+from gptgan_jax.sources.pcfg import PCFG
+
+Source = PCFG | Oracle
+
+
+def source_log_probs(samples: TextSet, source: Source, tokenizer: AnyTokenizer) -> np.ndarray:
+    """Log-probability of each text's token sequence under the source of the data: float64 [N], nats.
+
+    -inf for a text that the source can't write, that did not end, or that is spelt in other tokens than the tokenizer's
+    own: the source's text comes in the tokenizer's spelling alone.
+    """
+    if isinstance(source, Oracle):
+        return source.log_prob(samples.targets.tokens.reshape(len(samples), -1)).astype(np.float64)
+    eos = tokenizer.vocabulary.eos_id
+    spelt = tokenizer.encode_batch(samples.texts)
+    regular = [[*ids, eos] == samples.targets[i].tolist() for i, ids in enumerate(spelt)]
+    return grammar_log_probs(samples.texts, source, np.array(regular))

@@ -1,0 +1,207 @@
+"""`gptgan score`: a run's discriminator on a file of texts, or on texts of its generator, token by token."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gptgan_jax.checkpoints.manager import Checkpoints
+from gptgan_jax.data.config import HfData
+from gptgan_jax.data.corpora import Split, counted
+from gptgan_jax.data.encoding import TokenisedSplit, encode_split, unconditional_split
+from gptgan_jax.errors import UserError
+from gptgan_jax.generation.pace import News
+from gptgan_jax.generation.texts import Drawing, TextWriter
+from gptgan_jax.metrics.error_places import NOWHERE
+from gptgan_jax.metrics.estimates import Figure
+from gptgan_jax.readers.conversations import prompt_value
+from gptgan_jax.readers.documents import Columns, read_lines, read_table
+from gptgan_jax.readers.files import format_of
+from gptgan_jax.readers.row_sources import open_rows
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.trained import Writer, load_writer
+from gptgan_jax.scoring.token_scores import (
+    TOO_FEW,
+    Detector,
+    TokenScore,
+    gives_probabilities,
+    load_detector,
+    located,
+    too_few,
+)
+from gptgan_jax.tokenization.chat_templates import Prompt
+
+PROMPT, TEXT, RESPONSE, LABEL = "prompt", "text", "response", "label"
+NO_PROMPTS = "the texts have no prompts, so how likely the generator finds them is left out"
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredTexts:
+    """Texts and what a run's discriminator says of them.
+
+    Attributes:
+        texts: N of them as they were given, or written.
+        prompts: what they answer; None where they answer nothing.
+        scored: of each.
+        detector: who scored them.
+        places: of the first token that the grammar forbids; None where the data is no unlabelled grammar.
+        figures: how often such tokens were found; empty where none are known.
+        notes: what a reader must know, a line each.
+    """
+
+    texts: list[str]
+    prompts: list[Prompt] | None
+    scored: list[TokenScore]
+    detector: Detector
+    places: list[int] | None
+    figures: list[Figure]
+    notes: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """A JSON object a text: itself, its score, the probability that it is real, and its tokens.
+
+        A token has the score of the text up to and including it, and its own log-probability by the generator in nats;
+        the end of text is the last one, where the text was not cut off. What has no meaning is null.
+        """
+        probable = gives_probabilities(self.detector.run.config)
+        for i, (text, one) in enumerate(zip(self.texts, self.scored, strict=True)):
+            asked = {} if self.prompts is None else {PROMPT: prompt_value(self.prompts[i])}
+            line: dict[str, Any] = {
+                TEXT: text,
+                **asked,
+                "score": _plain(one.score),
+                "probability": _plain(_sigmoid(one.score)) if probable else None,
+            }
+            if self.places is not None:
+                line["first_ungrammatical"] = None if self.places[i] == NOWHERE else self.places[i]
+            likely = [None] * len(one.pieces) if one.log_probs is None else map(_plain, one.log_probs)
+            line["tokens"] = [
+                {"token": piece.text, "score": _plain(score), "log_prob": log_prob}
+                for piece, score, log_prob in zip(one.pieces, one.scores, likely, strict=True)
+            ]
+            yield json.dumps(line, ensure_ascii=False, allow_nan=False)
+
+
+def score_texts(
+    folder: RunFolder,
+    file: Path | None,
+    samples: int,
+    checkpoint: str,
+    seed: int,
+    columns: tuple[str | None, str | None],
+    say: Callable[[str], None],
+) -> ScoredTexts:
+    """Scores the texts of a file, or texts that the checkpoint's own generator writes.
+
+    Args:
+        folder: of the run.
+        file: JSON lines, .json, .csv, .tsv or .parquet with a column of texts and, for a run that answers prompts, one
+            of prompts; any other: a text a line. None: samples.
+        samples: how many are written, at temperature 1, where there is no file.
+        checkpoint: "best" or what `Checkpoints.choose` takes.
+        seed: of the samples.
+        columns: names of the columns of texts and of prompts; None for those of the run's data.
+        say: takes one line of news at a time.
+
+    Raises:
+        UserError: a run whose discriminator has learned nothing, or a file that can't be read.
+    """
+    run = load_writer(folder)
+    if file is None and run.conditional:
+        raise UserError(
+            "--samples is for runs without prompts; write answers with `gptgan sample --prompts`, and score"
+        )
+    split = None if file is None else _read(file, run, *columns)
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        detector = load_detector(folder, checkpoints, run, checkpoint)
+    if split is None:
+        encoded, texts = _written(run, detector, samples, seed, say)
+        which = f"{counted(samples, 'text')} of checkpoint {detector.name}, temperature 1, seed {seed}"
+    else:
+        encoded, texts, which = _encoded(split, run, str(file)), list(split.texts), str(file)
+    say(f"scoring {counted(len(encoded), 'text')} by the discriminator of checkpoint {detector.name}")
+    likely = encoded.prompts is not None or not run.conditional
+    scored = detector.score(encoded, detector.writer if likely else None)
+    places, figures = None, []
+    if detector.knows_errors:
+        places = detector.error_places(scored)
+        by_likelihood = detector.score(encoded, detector.likelihood)
+        figures = located(by_likelihood, places, which, detector.name)
+    notes = [*detector.notes, *encoded.notes(), *([] if likely else [NO_PROMPTS])]
+    if too_few(figures):
+        notes.append(TOO_FEW)
+    prompts = None if split is None or split.prompts is None else list(split.prompts)
+    return ScoredTexts(texts, prompts, scored, detector, places, figures, notes)
+
+
+def _written(
+    run: Writer, detector: Detector, count: int, seed: int, say: Callable[[str], None]
+) -> tuple[TokenisedSplit, list[str]]:
+    """Texts of the generator, as tokens and as strings."""
+    longest = run.config.data.max_length
+    writer = TextWriter(run.generator, run.tokenizer, longest)  # as `gptgan sample` has it
+    written = writer(detector.writer, seed, count, Drawing(), pause=News(say)).as_set()
+    return unconditional_split(written.targets, run.generator.vocabulary, longest), written.texts
+
+
+def _encoded(split: Split, run: Writer, where: str) -> TokenisedSplit:
+    data = run.config.data
+    unknown = next((word for text in split.texts for word in _strange(run, text)), None)
+    if unknown is not None:
+        raise UserError(f"{where}: {unknown!r} is no token id of this run, whose text is numbers between spaces")
+    encoded = encode_split(split, run.tokenizer, data.max_length, data.max_prompt_length, data.prompt_keep)
+    if encoded.empty_documents:
+        raise UserError(
+            f"{where}: the tokenizer finds no token in {encoded.empty_documents} of its texts; take them out"
+        )
+    return encoded
+
+
+def _strange(run: Writer, text: str) -> list[str]:
+    """Words that a tokenizer of ids can't read; others have an unknown token, or none is unknown to them."""
+    return run.tokenizer.unknown_words(text) if getattr(run.tokenizer, "backend", None) is None else []
+
+
+def _read(file: Path, run: Writer, text_column: str | None, prompt_column: str | None) -> Split:
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    form, where = format_of(file), str(file)
+    asked = run.conditional and not run.config.label_prompts
+    if form is None:
+        if text_column or prompt_column:
+            raise UserError(f"{file} has a text a line and no columns; drop --text-column and --prompt-column")
+        if asked:
+            raise UserError(f"this run scores answers to prompts: {file} should have rows (.jsonl, .csv) with both")
+        return Split(read_lines(where, where)[0])
+    if prompt_column and not asked:
+        raise UserError("this run's discriminator reads no prompts; drop --prompt-column")
+    data, rows = run.config.data, open_rows(where, form, None, where, where, False)
+    there = rows.columns()
+    own = isinstance(data, HfData)
+    text = text_column or (data.text_column if isinstance(data, HfData) else TEXT)
+    if text_column is None and text not in there and RESPONSE in there:
+        text = RESPONSE  # of `gptgan sample --prompts`
+    prompt = None
+    if asked:
+        prompt = prompt_column or (data.prompts_from if isinstance(data, HfData) else None) or PROMPT
+        if own and prompt not in there and text == RESPONSE and PROMPT in there:
+            prompt = PROMPT
+    label = (data.label_column if isinstance(data, HfData) else None) or LABEL
+    labelled = label if run.config.label_prompts and label in there else None
+    table = read_table(rows, Columns(text, prompt, labelled))
+    if table.labels is not None and all(one is not None for one in table.labels):
+        return Split(table.texts, [str(one) for one in table.labels])
+    return Split(table.texts, table.prompts)
+
+
+def _sigmoid(score: float) -> float:
+    return 0.5 * (1 + math.tanh(score / 2))
+
+
+def _plain(value: float) -> float | None:
+    """Six decimals; None where it is not finite."""
+    return round(float(value), 6) if np.isfinite(value) else None
