@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gptgan_jax.algorithms.skipping import SKIPPED
+from gptgan_jax.algorithms.guards import SKIPPED
 from gptgan_jax.config import Config
 from gptgan_jax.config.choosing import COMMAND, JENSEN_SHANNON, Choice
 from gptgan_jax.data.batches import evaluation_batches

@@ -41,7 +41,7 @@ from gptgan_jax.runs.start import has_start
 from gptgan_jax.runs.trained import Writer, restore_discriminator, restore_generator, start_params
 from gptgan_jax.sampling.decoding import log_probs
 from gptgan_jax.sources.grammar import english_scenes
-from gptgan_jax.tokenization.token_texts import Piece, piece_reader, whole_words
+from gptgan_jax.tokenization.pieces import Piece, piece_reader, whole_words
 from gptgan_jax.types import Array, Batch, Params
 
 WHOLE_TEXTS = (

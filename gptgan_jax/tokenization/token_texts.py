@@ -4,15 +4,12 @@
 all " cat".
 """
 
-import codecs
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import tokenizers
-
-from gptgan_jax.tokenization.tokenizer import AnyTokenizer, IdTokenizer
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _SPACE = "▁"
@@ -25,55 +22,6 @@ def token_texts(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
     text_of = _reader(backend)
     vocabulary = backend.get_vocab(with_added_tokens=True)
     return {i: token.encode() if i in added else text_of(token) for token, i in vocabulary.items() if i not in special}
-
-
-class Piece(NamedTuple):
-    """What a token is in a text.
-
-    Attributes:
-        text: what it adds to the text before it. Of a character that several tokens make up, the last has all; of a
-            special token its name.
-        special: whether it is no text, such as the end.
-    """
-
-    text: str
-    special: bool
-
-
-def piece_reader(tokenizer: AnyTokenizer) -> Callable[[Iterable[int]], list[Piece]]:
-    """A function from the token ids of a text to their pieces, one each, which together are the text."""
-    if isinstance(tokenizer, IdTokenizer):
-        return lambda ids: [Piece(f" {i}" if place else f"{i}", False) for place, i in enumerate(map(int, ids))]
-    backend = tokenizer.backend
-    texts = token_texts(backend)
-
-    def read(ids: Iterable[int]) -> list[Piece]:
-        ids = [int(i) for i in ids]
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        # Tokens of whole words have a space before them, which the first of a text only has where it is written.
-        drops = not tokenizer.decode(ids).startswith(" ")
-        pieces: list[Piece] = []
-        for i in ids:
-            if i not in texts:
-                pieces.append(Piece(backend.id_to_token(i) or "", True))
-                drops = False
-                continue
-            text = decoder.decode(texts[i])
-            if drops and text:
-                text, drops = text.removeprefix(" "), False
-            pieces.append(Piece(text, False))
-        unfinished = decoder.decode(b"", final=True)
-        last = max((place for place, piece in enumerate(pieces) if not piece.special), default=-1)
-        if unfinished:
-            pieces[last] = Piece(pieces[last].text + unfinished, False)
-        return pieces
-
-    return read
-
-
-def whole_words(tokenizer: AnyTokenizer) -> bool:
-    """Whether each token is a word between spaces."""
-    return isinstance(tokenizer, IdTokenizer) or is_of_words(tokenizer.backend)
 
 
 def is_of_words(backend: tokenizers.Tokenizer) -> bool:

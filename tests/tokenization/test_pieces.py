@@ -7,8 +7,8 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from gptgan_jax.data.corpora import Corpus, Split
 from gptgan_jax.data.tokenizers import BpeTokenizer, WordTokenizer, fit_tokenizer
+from gptgan_jax.tokenization.pieces import Piece, piece_reader, whole_words
 from gptgan_jax.tokenization.special_tokens import SpecialTokens
-from gptgan_jax.tokenization.token_texts import Piece, piece_reader, whole_words
 from gptgan_jax.tokenization.tokenizer import IdTokenizer, Tokenizer
 from gptgan_jax.types import Vocabulary
 
