@@ -180,7 +180,8 @@ def _load_streamed(config: TextData | HfData, folder: Path) -> Corpus:
     streamed = read_stream(config, folder)
     splits = {"train": Split(streamed.train)}
     notes = [
-        f"data.train: {counted(streamed.count, 'document')}; {len(streamed.train)} of them in memory, for the "
+        f"data.train: {'' if streamed.whole else 'the first '}{counted(streamed.count, 'document')}; "
+        f"{len(streamed.train)} of them in memory, for the "
         "tokenizer, the discriminator and the search for copies"
     ]
     for which in SPLITS[1:]:
