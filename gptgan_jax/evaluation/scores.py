@@ -65,7 +65,7 @@ class Ruler:
 def likelihood_figures(
     held_out: HeldOut, texts: Sequence[str], signature: str, with_end: bool | np.ndarray, unit: Unit = "word"
 ) -> list[Figure]:
-    """Held-out NLL and perplexity, per token and per word (or character).
+    """Held-out NLL and perplexity, per token and per word (or character), and the NLL of each source of a mixture.
 
     Args:
         held_out: likelihood of N texts.
@@ -76,6 +76,12 @@ def likelihood_figures(
     """
     words = np.array([len(one) for one in units_of(texts, unit)]) + with_end
     nll = held_out.per_token()
+    sources, plain = held_out.sources, signature
+    counts: dict[str, int] = {}
+    if sources is not None:
+        counts = dict(zip(sources.names, np.bincount(sources.of, minlength=len(sources.names)).tolist(), strict=True))
+        weights = [f"{name} {weight:.3g}" for name, weight in zip(sources.names, sources.weights, strict=True)]
+        signature += f", sources by their weights in tokens: {', '.join(weights)}"
     end = f", {PLURALS[unit]}" + (" and end of text" if np.any(with_end) else "")
     return [
         Figure("held-out NLL", "nats/token", nll, signature, "lower"),
@@ -83,9 +89,13 @@ def likelihood_figures(
         Figure(
             f"held-out perplexity by {unit}",
             f"per {unit}",
-            exponential(_ratio(held_out.nats, words)),
+            exponential(held_out.per(words) if words.sum() else Estimate(None)),
             signature + end,
             "lower",
+        ),
+        *(
+            Figure(f"held-out NLL, {name}", "nats/token", one, f"{counts[name]} of the {plain}", "lower")
+            for name, one in held_out.by_source().items()
         ),
     ]
 

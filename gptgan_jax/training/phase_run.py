@@ -20,10 +20,11 @@ from gptgan_jax.data.packing import Rows, packed_batch_at
 from gptgan_jax.generation.batch_sizes import rows_at_once
 from gptgan_jax.generation.pace import paused
 from gptgan_jax.metrics.class_scores import Told
-from gptgan_jax.metrics.estimates import Estimate
+from gptgan_jax.mixtures.rows import MixedRows
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.records import Records, one_line, read_metrics
 from gptgan_jax.runs.timing import Stopwatch
+from gptgan_jax.scoring.held_out_likelihood import HeldOut
 from gptgan_jax.training.alarms import active_alarms, likelihood_alarms
 from gptgan_jax.training.phases import step_of
 from gptgan_jax.training.profiling import Profiler
@@ -108,9 +109,7 @@ class PhaseRun:
         """Makes the steps from the state's to the phase's last."""
         run = self.run
         start = int(state.step)
-        train, packed = run.experiment.train, self.packed
-        mean = len(train.targets.tokens) / len(train) if packed is None else packed.tokens / len(packed)
-        tokens = round(self.rows * mean)
+        tokens = round(self.rows * self.tokens_a_row())
         pending: tuple[int, Metrics] | None = None
         watch = Stopwatch(run.folder.path, self.phase, resumed=start > self.first, active=run.is_main)
         batches = self.batches(start)
@@ -197,9 +196,17 @@ class PhaseRun:
         self.checkpoints.wait()
 
     @property
-    def packed(self) -> Rows | None:
+    def packed(self) -> Rows | MixedRows | None:
         """The packed rows that this phase learns from; None where a row is a text."""
         return self.run.packed if self.phase in LIKELIHOOD else None
+
+    def tokens_a_row(self) -> float:
+        """Target tokens of a row, on average."""
+        rows = self.run.mixed if self.packed is None else self.packed
+        if isinstance(rows, MixedRows):
+            return rows.tokens_a_row
+        train = self.run.experiment.train
+        return len(train.targets.tokens) / len(train) if rows is None else rows.tokens / len(rows)
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
         """This process's share of the phase's batches, on the devices, from global step `step` on."""
@@ -210,9 +217,12 @@ class PhaseRun:
         labelled = run.config.objective.classification.labelled_share
         buckets = run.config.likelihood.length_buckets
         packed = self.packed
+        mixed = self.run.mixed if packed is None else packed
 
         def make(position: int) -> Batch:
-            if packed is not None:
+            if isinstance(mixed, MixedRows):
+                return mixed.batch_at(seed, position, self.rows, *share)
+            if packed is not None and not isinstance(packed, MixedRows):
                 return packed_batch_at(packed, seed, position, self.rows, *share)
             place = run.experiment.train, seed, position, self.rows
             if labelled is not None and self.phase in DISCRIMINATING:
@@ -321,40 +331,44 @@ class PhaseRun:
         )
         return 1 - accuracy
 
-    def validate(self, state: GanState) -> tuple[Estimate, float | None, list[str]]:
-        """Validation loss in nats a token, how far answers are from right where checkpoints are chosen by it, and
-        sample texts."""
+    def validate(self, state: GanState) -> tuple[HeldOut, float | None, list[str]]:
+        """Likelihood of validation text, how far answers are from right where checkpoints are chosen by it, and sample
+        texts."""
         run, step, params = self.run, int(state.step), state.generator.averaged
-        nll = run.held_out(params, self.validation_batches("validation")).per_token()
+        held_out = run.held_out(params, self.validation_batches("validation")).of(run.validated.sources)
+        nll = held_out.per_token()
         if nll.value is None or not math.isfinite(nll.value):
             raise self.not_finite(step, METRIC)
-        return nll, run.task_error(params, self.pause), run.shown_texts(params, self.pause)
+        return held_out, run.task_error(params, self.pause), run.shown_texts(params, self.pause)
 
     def record_validation(
-        self, state: GanState, nll: Estimate, task_error: float | None, lines: list[str]
+        self, state: GanState, held_out: HeldOut, task_error: float | None, lines: list[str]
     ) -> tuple[float, float | None]:
-        """These into the records; the loss and the error."""
-        step = int(state.step)
+        """These into the records, the loss in nats a token also of each source of a mixture; the loss and the error."""
+        step, nll = int(state.step), held_out.per_token()
         assert nll.value is not None
         error = nll.error or 0.0
         figures = {METRIC: nll.value, "valid_standard_error": error}
+        of_sources = {name: one.value for name, one in held_out.by_source().items() if one.value is not None}
+        figures |= {f"{METRIC}/{name}": value for name, value in of_sources.items()}
         if task_error is not None:
             figures[TASK_METRIC] = task_error
         self.watch(step, self.records.write(self.phase, step, figures))
         self.records.samples(self.phase, step, lines)
+        each = f" ({', '.join(f'{name} {value:.4f}' for name, value in of_sources.items())})" if of_sources else ""
         answers = "" if task_error is None else f", task error {task_error:.4f}"
         self.bar.message(
-            f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token{answers}; "
+            f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token{each}{answers}; "
             f"sample: {one_line(lines[0])}"
         )
         return nll.value, task_error
 
     def validation_batches(self, what: str) -> Iterator[Batch]:
         """Those of the validation text that is looked at; before each it can be cut short."""
-        evaluation, valid = self.run.config.evaluation, self.run.experiment.valid
-        total = min(len(valid), evaluation.max_texts)
-        size = rows_at_once(evaluation.batch_size, total, valid.max_length * valid.vocabulary.size)
-        return paused(evaluation_batches(valid, size, evaluation.max_texts), what, size, total, self.pause)
+        valid = self.run.validated
+        total = len(valid)
+        size = rows_at_once(self.run.config.evaluation.batch_size, total, valid.max_length * valid.vocabulary.size)
+        return paused(evaluation_batches(valid, size), what, size, total, self.pause)
 
     def pause(self, what: str, done: int, total: int) -> None:
         """Shows how far an evaluation has come; raises CutShort where the run is to be stopped."""

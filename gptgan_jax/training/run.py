@@ -18,6 +18,7 @@ from gptgan_jax.checkpoints.manager import Checkpoints, state_bytes
 from gptgan_jax.checkpoints.steps import absolute
 from gptgan_jax.config import LIKELIHOOD, PHASES, Phase
 from gptgan_jax.config.estimators import build_estimator
+from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.packing import Rows, StoredRows, packed_split
 from gptgan_jax.distributed.hosts import is_main
 from gptgan_jax.errors import UserError
@@ -26,6 +27,8 @@ from gptgan_jax.generation.pace import Pause, unpaused
 from gptgan_jax.generation.texts import Drawing, TextWriter
 from gptgan_jax.layers.lora import with_adapters, without_adapters
 from gptgan_jax.metrics.class_scores import classes_told_by
+from gptgan_jax.mixtures.rows import MixedRows, TextRows
+from gptgan_jax.mixtures.splits import of_each, parts_of
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, begun_from, share_trunk
 from gptgan_jax.models.generators import parameter_summary
 from gptgan_jax.models.trees import joined, without
@@ -75,23 +78,40 @@ class Run:
         self.task = self._task() if evaluation.choose_by == "task" else None
 
     @functools.cached_property
-    def packed(self) -> Rows | None:
+    def packed(self) -> Rows | MixedRows | None:
         """The training text of likelihood training in packed rows; None where a row is a text."""
         packing = self.config.likelihood.packing
         if packing == "none":
             return None
-        store, across = self.experiment.store, self.config.data.attend_across
-        rows: Rows
-        if store is None:
-            rows, texts = packed_split(self.experiment.train, packing, across), len(self.experiment.train)
-        else:
-            rows = StoredRows(store, self.experiment.generator.vocabulary, self.config.data.max_length, across)
-            texts = store.documents
+        experiment, data = self.experiment, self.config.data
+        train, stores = experiment.train, experiment.stores
+        texts = sum(store.documents for store in stores) or len(train)
+        parts: list[Rows] = [
+            StoredRows(store, experiment.generator.vocabulary, data.max_length, data.attend_across) for store in stores
+        ]
+        if not stores:
+            splits = [train] if train.sources is None else parts_of(train)
+            parts = [packed_split(split, packing, data.attend_across) for split in splits]
+        rows = parts[0] if train.sources is None else MixedRows(parts, train.sources.weights)
         self.say(
             f"likelihood training on {len(rows):,} packed rows of {texts:,} texts ({packing}); the discriminator is "
             "trained on a text a row"
         )
         return rows
+
+    @functools.cached_property
+    def mixed(self) -> MixedRows | None:
+        """The training text of a mixture, one a row; None where there is no mixture."""
+        train = self.experiment.train
+        if train.sources is None:
+            return None
+        return MixedRows([TextRows(split) for split in parts_of(train)], train.sources.weights)
+
+    @functools.cached_property
+    def validated(self) -> TokenisedSplit:
+        """The validation text that is looked at while training; of a mixture, as many texts of each source."""
+        most, valid = self.config.evaluation.max_texts, self.experiment.valid
+        return valid.subset(np.arange(min(len(valid), most))) if valid.sources is None else of_each(valid, most)
 
     # ---- the phases' places on the axis of global steps
 
