@@ -16,7 +16,7 @@ from gptgan_jax.config.estimators import CustomConfig, EstimatorConfig
 from gptgan_jax.config.files import config_from, load_config, read_yaml, to_yaml, with_absolute_paths
 from gptgan_jax.config.help import describe_keys
 from gptgan_jax.config.structure import difference
-from gptgan_jax.data.config import GrammarData, HfData, HfSource, OracleData, TextData, TextSource
+from gptgan_jax.data.config import GrammarData, HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.tokenizers import BpeTokenizer, FileTokenizer, WordTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
@@ -36,6 +36,7 @@ VARIANTS = [
     ("data", TextData),
     ("data", HfData),
     ("data", OracleData),
+    ("data", MixtureData),
     ("tokenizer", WordTokenizer),
     ("tokenizer", BpeTokenizer),
     ("tokenizer", FileTokenizer),
@@ -315,6 +316,13 @@ DATA = st.one_of(
     st.builds(TextData, train=TEXT | st.none(), valid_fraction=st.floats(0.01, 0.9)),
     st.builds(HfData, path=TEXT, prompt_column=TEXT | st.none(), max_documents=COUNT | st.none()),
     st.builds(OracleData, path=TEXT | st.none(), max_length=st.integers(1, 99)),
+    st.builds(
+        MixtureData,
+        sources=st.tuples(
+            st.builds(TextSource, source=st.just("a"), train=TEXT | st.none(), weight=st.floats(0.1, 9)),
+            st.builds(HfSource, source=st.just("b"), path=TEXT, streaming=st.booleans(), weight=st.floats(0.1, 9)),
+        ),
+    ),
 )
 JUDGE = st.one_of(
     st.builds(LinearConfig, embedding=COUNT),
