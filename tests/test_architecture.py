@@ -26,7 +26,7 @@ FLOORS = [
     {"runs"},
     {"checkpoints"},
     {"__init__", "config"},
-    {"algorithms", "generation", "pretrained"},
+    {"algorithms", "generation", "mixtures", "pretrained"},
     {"data", "metrics"},
     {"sources"},
     {"sampling"},

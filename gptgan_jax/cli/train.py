@@ -56,7 +56,7 @@ def to_its_end(work: Callable[[], int]) -> int:
 
     from gptgan_jax.distributed.hosts import failure_among_many, leave
     from gptgan_jax.training.full_disk import NotWritten
-    from gptgan_jax.training.phase_run import Interrupted, NotFinite
+    from gptgan_jax.training.signals import Interrupted, NotFinite
 
     try:
         return work()

@@ -15,6 +15,7 @@ from gptgan_jax.config.estimators import (
     build_estimator,
 )
 from gptgan_jax.config.sections import Sections
+from gptgan_jax.data.config import MixtureData
 from gptgan_jax.estimators.families import Estimator, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 
@@ -60,6 +61,7 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
     yield from _reasons_of_residual(config)
     yield from _reasons_of_packing(config)
     yield from _reasons_of_store(config)
+    yield from _reasons_of_mixture(config)
     yield from _reasons_of_labels(config)
     yield from _reasons_of_classes(config)
     if estimator is not None and not isinstance(estimator, SelfPlay):
@@ -177,6 +179,22 @@ def _reasons_of_store(config: Sections) -> Iterator[str]:
     for name in ("label_column", "group_column", "unlabelled"):
         if getattr(data, name, None) is not None:
             yield f"data.store holds text alone: drop data.{name}, or data.store"
+
+
+def _reasons_of_mixture(config: Sections) -> Iterator[str]:
+    data = config.data
+    if not isinstance(data, MixtureData):
+        return
+    if not data.sources:
+        yield "data.sources names no source of text; give a list of them, each with kind, weight and what it reads"
+    if config.likelihood.length_buckets > 1:
+        yield (
+            "likelihood.length_buckets puts texts of like length into a batch, which a mixture draws by its weights: "
+            "set it to 1, and likelihood.packing to concatenate or best_fit, where no padding is left to save"
+        )
+    grouped = [name for name, one in zip(data.names, data.sources, strict=True) if getattr(one, "group_column", None)]
+    if data.store is not None and grouped:
+        yield f"data.store holds text alone: drop group_column of the source {grouped[0]}, or data.store"
 
 
 def _reasons_of_packing(config: Sections) -> Iterator[str]:

@@ -14,20 +14,24 @@ from pydantic import TypeAdapter, ValidationError
 
 from gptgan_jax.config import Config, with_twin
 from gptgan_jax.config.compatibility import check_custom_estimator
+from gptgan_jax.config.paths import with_absolute_paths as with_absolute_paths
 from gptgan_jax.config.structure import (
     annotation_of,
     as_plain,
     classes_of,
+    element_of,
     fields_of,
     kind_of,
     nearest_key,
+    sections_in,
+    step_into,
     type_name,
 )
-from gptgan_jax.data.config import SPLITS, HfData, OracleData, TextData
+from gptgan_jax.data.config import UNMIXED
 from gptgan_jax.data.tokenizers import FileTokenizer, IdsTokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.pretrained.hub import from_the_root, is_model, with_network
-from gptgan_jax.readers.files import FILE_FORMATS, format_of
+from gptgan_jax.pretrained.hub import is_model, with_network
+from gptgan_jax.readers.files import format_of
 
 OWN = Path(__file__).parents[1] / "configs"
 """The project's own configurations."""
@@ -141,31 +145,6 @@ def takes_tokenizer(config: Config) -> bool:
     return same and not isinstance(config.tokenizer, FileTokenizer | IdsTokenizer)
 
 
-def with_absolute_paths(config: Config) -> Config:
-    """The configuration with its files named from the root, so that the run can be evaluated from any folder."""
-
-    def from_root(path: str | tuple[str, ...] | None) -> Any:
-        if path is None or isinstance(path, tuple):
-            return path and tuple(map(from_root, path))
-        return path if "://" in path else os.path.abspath(os.path.expanduser(path))
-
-    def absolute(section: Any, *names: str) -> Any:
-        return dataclasses.replace(section, **{name: from_root(getattr(section, name)) for name in names})
-
-    data, tokenizer = config.data, config.tokenizer
-    if isinstance(data, TextData) or (isinstance(data, HfData) and data.path in FILE_FORMATS):
-        data = absolute(data, *SPLITS, *(["unlabelled"] if isinstance(data, HfData) else []))
-    elif isinstance(data, OracleData) or (isinstance(data, HfData) and os.path.isdir(data.path)):
-        data = absolute(data, "path")
-    if isinstance(data, TextData | HfData):
-        data = absolute(data, "store")
-    if isinstance(tokenizer, FileTokenizer):
-        tokenizer = absolute(tokenizer, "path")
-    init_from = None if config.init_from is None else from_the_root(config.init_from)
-    checkpoints = absolute(config.checkpoints, "folder")
-    return dataclasses.replace(config, data=data, tokenizer=tokenizer, init_from=init_from, checkpoints=checkpoints)
-
-
 def to_yaml(config: Config) -> str:
     """Every key with its value, as YAML that `load_config` reads back to an equal configuration."""
     plain = as_plain(config)
@@ -258,14 +237,17 @@ def _place(raw: dict[str, Any], dotted: str, value: Any, shown: str) -> tuple[di
     node: Any = raw
     annotation: Any = Config
     for depth, name in enumerate(parents):
+        here = ".".join(parents[: depth + 1])
         annotation = annotation_of(annotation, name, node)
-        if annotation is not Any and not classes_of(annotation):
-            raise UserError(f"{shown}: {'.'.join(parents[: depth + 1])} is a value, not a section")
-        if node.get(name) is None:
-            node[name] = {}
-        node = node[name]
-        if not isinstance(node, dict):
-            raise UserError(f"{shown}: {'.'.join(parents[: depth + 1])} is a value, not a section")
+        if annotation is not Any and not classes_of(element_of(annotation) or annotation):
+            raise UserError(f"{shown}: {here} is a value, not a section")
+        node = step_into(node, name, f"{shown}: {here}")
+        if not isinstance(node, dict | list):
+            raise UserError(f"{shown}: {here} is a value, not a section")
+    if isinstance(node, list):
+        raise UserError(
+            f"{shown}: {'.'.join(parents)} is a list; name a key of one, such as {'.'.join(parents)}.0.weight"
+        )
     if last == "kind":
         kinds = {kind_of(cls): cls for cls in classes_of(annotation)}
         if isinstance(value, str) and value in kinds:
@@ -330,6 +312,8 @@ def _checked_keys(raw: Any, annotation: Any, path: str) -> dict[str, Any]:
             if not isinstance(value, Mapping):
                 raise UserError(f"{full} is a section with keys of its own, not a {type(value).__name__}")
             value = _checked_keys(_over_default(fields[name], value), fields[name].annotation, f"{full}.")
+        elif (element := element_of(fields[name].annotation)) is not None:
+            value = [_checked_keys(one, element, f"{full}.{i}.") for i, one in enumerate(sections_in(value, full))]
         elif isinstance(value, bool) and "bool" not in str(fields[name].annotation):
             # YAML's "yes" and "on" are truth values, which would pass as the number 1.
             raise UserError(f"{full} should be {type_name(fields[name].annotation)}, not {str(value).lower()}")
@@ -347,13 +331,16 @@ def _chosen(annotation: Any, raw: Mapping[str, Any], path: str) -> type:
     kinds = {kind_of(cls): cls for cls in classes}
     kind = raw.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        raise UserError(f"{path}kind is {_brief(kind)}; choose one of {', '.join(kinds)}")
+        why = f": {UNMIXED[kind]}" if path.startswith("data.sources.") and kind in UNMIXED else ""
+        raise UserError(f"{path}kind is {_brief(kind)}{why}; choose one of {', '.join(kinds)}")
     return kinds[kind]
 
 
 def _over_default(field: Any, section: Mapping[str, Any]) -> dict[str, Any]:
     """The section laid over the field's own default, unless it names another `kind` than that."""
     default = as_plain(field.default_factory())
+    if "sources" in section and "kind" not in section:  # only a mixture has any
+        return {"kind": "mixture", **section}
     if section.get("kind", default.get("kind")) != default.get("kind"):
         return dict(section)
     return {**default, **section}
@@ -382,7 +369,7 @@ def _dotted(location: Sequence[str | int]) -> str:
             annotation = chosen[0]
         else:
             parts.append(str(part))
-            annotation = annotation_of(annotation, str(part), {})
+            annotation = element_of(annotation) or annotation_of(annotation, str(part), {})
     return ".".join(parts)
 
 

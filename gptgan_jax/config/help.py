@@ -6,7 +6,7 @@ from typing import Any, Literal
 import yaml
 
 from gptgan_jax.config import Config
-from gptgan_jax.config.structure import as_plain, classes_of, fields_of, kind_of, type_name
+from gptgan_jax.config.structure import as_plain, classes_of, element_of, fields_of, kind_of, type_name
 
 
 def describe_keys() -> str:
@@ -22,6 +22,10 @@ def _describe(defaults: Any, path: str) -> Iterator[str]:
             shown = yaml.safe_dump(as_plain(default), default_flow_style=True).split("\n")[0]
             given = "must be given" if field.is_required() else f"default {shown}"
             yield f"  --{path}{name}  {type_name(field.annotation)}, {given}: {field.description}"
+            for section in classes_of(element_of(field.annotation)):
+                yield f"\n{path}{name}, each with kind {kind_of(section)}: {summary_of(section)}"
+                bare = {inner: 1 for inner, one in fields_of(section).items() if one.is_required()}
+                yield from _describe(section(**bare), f"{path}{name}.N.")
         for section in sections:
             heading = f"{path}{name}"
             if len(sections) > 1:

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from gptgan_jax.config.estimators import EstimatorConfig, ReinforceConfig
-from gptgan_jax.data.config import DataConfig, GrammarData, HfData, Packing
+from gptgan_jax.data.config import DataConfig, GrammarData, HfData, MixtureData, Packing
 from gptgan_jax.data.tokenizers import TokenizerConfig, WordTokenizer
 from gptgan_jax.distributed.partitioning import MeshConfig
 from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig
@@ -280,6 +280,7 @@ class Sections:
         """Whether texts answer prompts."""
         data = self.data
         prompts = isinstance(data, HfData) and data.prompts_from is not None
+        prompts |= isinstance(data, MixtureData) and data.conditional
         return prompts or (isinstance(data, GrammarData) and data.task is not None) or self.label_prompts
 
     def steps(self, phase: Phase) -> int:

@@ -7,7 +7,9 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union
 
-from gptgan_jax.config import Config
+from gptgan_jax.config.experiment import Config
+from gptgan_jax.data.config import HfData, MixtureData
+from gptgan_jax.errors import UserError
 
 
 def fields_of(cls: Any) -> dict[str, Any]:
@@ -29,8 +31,42 @@ def kind_of(cls: Any) -> Any:
     return None if field is None else field.default
 
 
-def annotation_of(annotation: Any, name: str, node: Mapping[str, Any]) -> Any:
+def element_of(annotation: Any) -> Any:
+    """Of a list of sections the annotation of each; None for anything else."""
+    inner = typing.get_args(annotation)[0] if typing.get_origin(annotation) is tuple else None
+    return inner if inner is not None and classes_of(inner) else None
+
+
+def sections_in(value: Any, where: str) -> list[Mapping[str, Any]]:
+    """A raw list of sections. Raises UserError where it is none."""
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        raise UserError(f"{where} should be a list of sections, such as [{{kind: text, train: a.txt, weight: 1}}]")
+    return value
+
+
+def step_into(node: Any, name: str, shown: str) -> Any:
+    """The value of a key of a raw section, made a section where there is none; of a list by its number or source.
+
+    Raises:
+        UserError: a list without such an element.
+    """
+    if not isinstance(node, list):
+        if node.get(name) is None:
+            node[name] = {}
+        return node[name]
+    called = [str(one.get("source", "")).replace("-", "_") if isinstance(one, dict) else "" for one in node]
+    if name.isdecimal() and int(name) < len(node):
+        return node[int(name)]
+    if called.count(name) == 1:
+        return node[called.index(name)]
+    known = ", ".join(one for one in called if one) or f"0 to {len(node) - 1}"
+    raise UserError(f"{shown}: there is none; give one's number or its key source: {known}")
+
+
+def annotation_of(annotation: Any, name: str, node: Any) -> Any:
     """The annotation of key `name` in a section; Any where there is no such key (the check of keys says so later)."""
+    if (element := element_of(annotation)) is not None:
+        return element
     for cls in classes_of(annotation):
         if name in fields_of(cls):
             return fields_of(cls)[name].annotation
@@ -40,7 +76,7 @@ def annotation_of(annotation: Any, name: str, node: Mapping[str, Any]) -> Any:
 def as_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return list(value) if isinstance(value, tuple) else value
+    return [as_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
 def flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -57,6 +93,8 @@ def type_name(annotation: Any) -> str:
         return "|".join(str(option) for option in typing.get_args(annotation))
     if origin in (Union, types.UnionType):
         return " or ".join("null" if part is type(None) else type_name(part) for part in typing.get_args(annotation))
+    if origin is tuple and element_of(annotation) is not None:
+        return "list of sections"
     if origin is tuple:
         return f"list of {type_name(typing.get_args(annotation)[0])}"
     if origin is Annotated:
@@ -69,6 +107,11 @@ def type_name(annotation: Any) -> str:
 def nearest_key(name: str, cls: type, annotation: Any, path: str) -> str:
     """What would be right: a kind of the section that has the key, a key of nearly that name, or all that there are."""
     fields = fields_of(cls)
+    if path.startswith("data.sources."):
+        if name in fields_of(MixtureData):
+            return f": it is a key of the whole mixture; set data.{name}"
+        if name in fields_of(HfData):
+            return ": a source of a mixture has no labels, and no answers beside its text; data.kind hf has"
     having = [str(kind_of(other)) for other in classes_of(annotation) if name in fields_of(other)]
     if having:
         return f": it is one of {path}kind {' and '.join(having)}, and this is {kind_of(cls)}; set the kind too"

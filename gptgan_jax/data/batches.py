@@ -92,13 +92,23 @@ def own_rows(batch_size: int, process_index: int, process_count: int, source: st
     return slice(process_index * rows, (process_index + 1) * rows)
 
 
-def documents_at(seed: int, elements: np.ndarray, count: int) -> np.ndarray:
-    """Which of `count` documents stand at these places of the endless stream: int64 [N] -> int64 [N]."""
+def documents_at(
+    seed: int, elements: np.ndarray, count: int, order: Callable[[int, int, int], np.ndarray] | None = None
+) -> np.ndarray:
+    """Which of `count` documents stand at these places of the endless stream: int64 [N] -> int64 [N].
+
+    Args:
+        seed: of the order.
+        elements: the places.
+        count: of the documents.
+        order: gives `permutation`, where its caller keeps those that it needs again.
+    """
+    order = order or _permutation
     epochs, places = np.divmod(elements, count)
     documents = np.empty(len(elements), np.int64)
     for epoch in np.unique(epochs).tolist():
         of_epoch = epochs == epoch
-        documents[of_epoch] = _permutation(seed, epoch, count)[places[of_epoch]]
+        documents[of_epoch] = order(seed, epoch, count)[places[of_epoch]]
     return documents
 
 
@@ -256,12 +266,14 @@ def _prompts(
     return np.where(mask, tokens, np.int32(vocabulary.pad_id)), mask
 
 
-@lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of an epoch. Four are kept: a batch, or a window of them, looks at two neighbours, or at two of two
-    streams."""
+def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of `count` documents in an epoch, int32 or int64 [count]."""
     key = np.array([seed % 2**64, epoch], np.uint64)
     order = np.random.Generator(np.random.Philox(key=key)).permutation(count)
     order = order.astype(np.int32 if count < 2**31 else np.int64)
     order.flags.writeable = False
     return order
+
+
+# Four are kept: a batch, or a window of them, looks at two neighbours, or at two of two streams.
+_permutation = lru_cache(maxsize=4)(permutation)

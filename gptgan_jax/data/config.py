@@ -1,10 +1,16 @@
 """Where text comes from, as configuration: a section a kind of source."""
 
+import dataclasses
+import math
+import re
+from collections import Counter
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gptgan_jax.readers.documents import Columns, Document
+from gptgan_jax.readers.files import FILE_FORMATS
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.sources.grammar_labels import GrammarLabel
 from gptgan_jax.sources.grammar_tasks import GrammarTask
@@ -14,6 +20,10 @@ SPLITS = ("train", "valid", "test")
 
 # Names that columns of whole conversations have; the prompts of such a column need not be asked for.
 CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
+
+
+# What is left out of a file's name where a source is called after it.
+_ENDINGS = (".txt", ".text", ".md", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".bz2", ".xz", ".zst")
 
 
 PromptKeep = Literal["end", "start"]
@@ -81,9 +91,7 @@ class GrammarData(_LabelledData):
 
 
 @config_dataclass
-class TextData(_HeldOutData):
-    """UTF-8 text files, also compressed (.gz, .bz2, .xz, .zst)."""
-
+class _TextKeys:
     kind: Literal["text"] = key("text", "text files")
     document: Document = key(
         "line", "what a document is: a line, a paragraph (blank lines between them) or a file; the last two as they are"
@@ -96,9 +104,12 @@ class TextData(_HeldOutData):
 
 
 @config_dataclass
-class HfData(_HeldOutData, _LabelledData):
-    """Any Hugging Face dataset: of the hub, of a local folder, or of json, csv, tsv or parquet files."""
+class TextData(_TextKeys, _HeldOutData):
+    """UTF-8 text files, also compressed (.gz, .bz2, .xz, .zst)."""
 
+
+@config_dataclass
+class _HfKeys:
     kind: Literal["hf"] = key("hf", "a Hugging Face dataset")
     path: str = key(
         "json", "hub name, local dataset folder, or json | csv | tsv | parquet to read files; their endings say more"
@@ -113,9 +124,6 @@ class HfData(_HeldOutData, _LabelledData):
     test: str | tuple[str, ...] | None = key(
         None, "test split, or files; none: held out of train unless valid is named"
     )
-    unlabelled: str | tuple[str, ...] | None = key(
-        None, "more training text, whose labels are not read: a split, or files"
-    )
     text_column: str = key(
         "text", "column of the text to learn; of a conversation (a list of messages) the assistant's last turn"
     )
@@ -124,21 +132,12 @@ class HfData(_HeldOutData, _LabelledData):
         "column of the prompt that the text answers, a text or a conversation; none: unconditional text, or the turns "
         "before it where text_column is messages or conversations",
     )
-    answer_column: str | None = key(
-        None,
-        "column of the right answer, for evaluation.task, where the text is another, such as a teacher's; none: the "
-        "text",
-    )
-    chat_template: bool = key(True, "write prompts by the tokenizer's chat template, where it has one")
-    enable_thinking: bool | None = key(
-        None, "the value of enable_thinking for chat templates that have it, such as Qwen3's; none: not given"
-    )
-    label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
-    classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")
     group_column: str | None = key(
         None, "column of what must not be in two splits, such as a speaker or a source; none: prompts are what mustn't"
     )
-    streaming: bool = key(False, "read without downloading the whole set; needs max_documents")
+    streaming: bool = key(
+        False, "read without downloading the whole set; needs max_documents, or data.store, which data.max_tokens ends"
+    )
     max_documents: int | None = key(None, "use the first so many rows of each split; none: all", ge=1)
 
     @property
@@ -147,6 +146,30 @@ class HfData(_HeldOutData, _LabelledData):
         if self.prompt_column is None and self.text_column in CONVERSATION_COLUMNS:
             return self.text_column
         return self.prompt_column
+
+
+@config_dataclass
+class _ChatKeys:
+    chat_template: bool = key(True, "write prompts by the tokenizer's chat template, where it has one")
+    enable_thinking: bool | None = key(
+        None, "the value of enable_thinking for chat templates that have it, such as Qwen3's; none: not given"
+    )
+
+
+@config_dataclass
+class HfData(_ChatKeys, _HfKeys, _HeldOutData, _LabelledData):
+    """Any Hugging Face dataset: of the hub, of a local folder, or of json, csv, tsv or parquet files."""
+
+    unlabelled: str | tuple[str, ...] | None = key(
+        None, "more training text, whose labels are not read: a split, or files"
+    )
+    answer_column: str | None = key(
+        None,
+        "column of the right answer, for evaluation.task, where the text is another, such as a teacher's; none: the "
+        "text",
+    )
+    label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
+    classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")
 
     def columns(self, *, labels: bool = True, answers: bool = True) -> Columns:
         """The columns that are read, with or without those of labels and of right answers."""
@@ -174,4 +197,118 @@ class OracleData(_CommonData):
     test_size: int = key(2000, "sequences for tests", ge=1)
 
 
-DataConfig = Annotated[GrammarData | TextData | HfData | OracleData, Field(discriminator="kind")]
+@config_dataclass
+class _SourceKeys:
+    source: str | None = key(
+        None, "what its figures and its token store are called; none: after the file or the set that it reads"
+    )
+    weight: float = key(..., "its share of the tokens that are trained on, beside the others' weights", gt=0)
+
+
+@config_dataclass
+class TextSource(_SourceKeys, _TextKeys):
+    """Text files as a source of a mixture; lengths, store and what is held out are keys of the mixture."""
+
+
+@config_dataclass
+class HfSource(_SourceKeys, _HfKeys):
+    """A Hugging Face dataset as a source of a mixture, without labels."""
+
+
+Source = Annotated[TextSource | HfSource, Field(discriminator="kind")]
+# Why other kinds of data are no source of a mixture.
+UNMIXED = {
+    "grammar": "its figures need the probability of every text, which a mixture has not; `gptgan data` writes its text "
+    "to a file",
+    "oracle": "it draws token ids, and no text",
+    "mixture": "a mixture is not mixed again, so name its sources here",
+}
+# The least share of a mixture: less than this would be lost in rounding.
+LEAST_SHARE = 1e-4
+# Folders of a mixture's store that are no source's.
+_TAKEN = ("tokenizer",)
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@config_dataclass
+class MixtureData(_ChatKeys, _HeldOutData):
+    """Several sources of text, drawn from by their weights in tokens, each with a validation figure of its own."""
+
+    kind: Literal["mixture"] = key("mixture", "several sources of text")
+    sources: tuple[Source, ...] = key(
+        (), "the sources, each with kind (text or hf), weight and what it reads: [{kind: text, train: F, weight: 0.7}]"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "MixtureData":
+        for name, count in Counter(self.names).items():
+            if not _PLAIN_NAME.fullmatch(name) or name in _TAKEN or name.isdigit():
+                raise ValueError(
+                    f"sources: {name!r} can't be the name of one, as its figures and its token store are called so; "
+                    "set its key source to letters, digits, '.', '_' or '-', with a letter"
+                )
+            if count > 1:
+                raise ValueError(f"sources: {count} are called {name!r}; give each another name by its key source")
+        for name, weight in zip(self.names, self.weights, strict=True):
+            if weight < LEAST_SHARE:
+                raise ValueError(
+                    f"sources: the weight of {name} is {weight:.2g} of all weights together; make it {LEAST_SHARE:g} "
+                    "or more, or leave the source out"
+                )
+        asking = [name for name, one in zip(self.names, self.sources, strict=True) if _prompts_of(one)]
+        if asking and len(asking) < len(self.sources):
+            others = [name for name in self.names if name not in asking]
+            raise ValueError(
+                f"sources: {', '.join(asking)} has prompts and {', '.join(others)} has none; give every source a "
+                "prompt_column, or none"
+            )
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each source is called."""
+        return tuple(one.source or _own_name(one) for one in self.sources)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The share of each source in all tokens; together 1."""
+        total = sum(one.weight for one in self.sources)
+        return tuple(one.weight / total for one in self.sources)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether its texts answer prompts."""
+        return any(map(_prompts_of, self.sources))
+
+    def parts(self) -> tuple[TextData | HfData, ...]:
+        """Each source as data of its own, with the mixture's keys; of `max_tokens` it has its share."""
+        found: list[TextData | HfData] = []
+        for one, name, weight in zip(self.sources, self.names, self.weights, strict=True):
+            own = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+            del own["source"], own["weight"]
+            shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(_HeldOutData)}
+            if self.store is not None:
+                shared["store"] = f"{self.store}/{name}"
+            if self.max_tokens is not None:
+                shared["max_tokens"] = math.ceil(self.max_tokens * weight)
+            found.append(TextData(**own, **shared) if isinstance(one, TextSource) else HfData(**own, **shared))
+        return tuple(found)
+
+
+def _prompts_of(source: TextSource | HfSource) -> bool:
+    return isinstance(source, HfSource) and source.prompts_from is not None
+
+
+def _own_name(source: TextSource | HfSource) -> str:
+    """After what is read: corpus/books/*.txt is books, news.jsonl.zst is news, allenai/c4 with name en is c4-en."""
+    reads = source.train if isinstance(source.train, str) else (source.train or ("",))[0]
+    if isinstance(source, HfSource) and source.path not in FILE_FORMATS:
+        reads = source.path if source.name is None else f"{source.path}-{source.name}"
+    plain = [part for part in reads.split("/") if part and not set(part) & set("*?[")]
+    last = plain[-1] if plain else ""
+    while "." in last and Path(last).suffix.lower() in _ENDINGS:
+        last = Path(last).stem
+    return last
+
+
+DataConfig = Annotated[GrammarData | TextData | HfData | OracleData | MixtureData, Field(discriminator="kind")]

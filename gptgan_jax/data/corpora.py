@@ -5,6 +5,7 @@ Documents are held in memory, as strings.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gptgan_jax.data.config import SPLITS, GrammarData, HfData, OracleData, TextData, _HeldOutData
+from gptgan_jax.data.config import SPLITS, GrammarData, HfData, MixtureData, OracleData, TextData, _HeldOutData
 from gptgan_jax.data.holding_out import counted, held_out_parts, shared_notes
 from gptgan_jax.data.streams import Streamed, read_stream
 from gptgan_jax.errors import UserError
@@ -25,6 +26,11 @@ from gptgan_jax.sources.grammar_tasks import GrammarTask, draw_pairs, task_words
 from gptgan_jax.sources.oracle import Oracle, init_oracle, load_oracle, sample_oracle
 from gptgan_jax.sources.pcfg import PCFG
 from gptgan_jax.tokenization.chat_templates import Prompt
+
+# Keys of a source, in lines that were written for data of one.
+_OF_SOURCES = re.compile(
+    r"\bdata\.(train|valid|test|document|path|name|text_column|prompt_column|group_column|streaming|max_documents)\b"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +70,7 @@ class Corpus:
         source: tells exact log-probabilities; None for text from files.
         notes: one line each on what was skipped, held out or repeated.
         streamed: all of it, where the splits hold a part that fits into memory; None where they hold everything.
+        parts: of a mixture its sources, whose texts the splits have one after another; none elsewhere.
     """
 
     train: Split
@@ -74,13 +81,29 @@ class Corpus:
     source: PCFG | Oracle | None = None
     notes: tuple[str, ...] = ()
     streamed: Streamed | None = None
+    parts: tuple["Part", ...] = ()
 
 
-def load_corpus(config: GrammarData | TextData | HfData | OracleData) -> Corpus:
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A source of a mixture.
+
+    Attributes:
+        name: of it.
+        weight: its share of the tokens that are drawn; those of all sources are 1 together.
+        corpus: its text.
+    """
+
+    name: str
+    weight: float
+    corpus: Corpus
+
+
+def load_corpus(config: GrammarData | TextData | HfData | OracleData | MixtureData) -> Corpus:
     """Reads or draws the text that a config names.
 
     Args:
-        config: one of the four kinds of data. Its seed chooses what of a file is held out, whatever the order: a
+        config: one of the five kinds of data. Its seed chooses what of a file is held out, whatever the order: a
             document's split depends on its prompt alone (or its group, or without prompts its text), so documents of
             one prompt share it, and text appended later moves none, as long as the same prompts are held out by.
 
@@ -98,6 +121,8 @@ def load_corpus(config: GrammarData | TextData | HfData | OracleData) -> Corpus:
             return _with_label_prompts(config, _load_hf(config))
         case OracleData():
             return _load_oracle(config)
+        case MixtureData():
+            return _load_mixture(config)
     raise TypeError(f"no data config: {config!r}")
 
 
@@ -161,6 +186,38 @@ def _load_oracle(config: OracleData) -> Corpus:
     return Corpus(train, valid, test, source=Oracle(params))
 
 
+def _load_mixture(config: MixtureData) -> Corpus:
+    """The texts of all sources, one source after another; each source has held out its own."""
+    parts: list[Part] = []
+    notes: list[str] = []
+    for name, weight, data in zip(config.names, config.weights, config.parts(), strict=True):
+        try:
+            corpus = load_corpus(data)
+        except UserError as error:
+            raise UserError(_of_source(name, str(error))) from None
+        parts.append(Part(name, weight, corpus))
+        notes += [_of_source(name, note) for note in corpus.notes]
+
+    def all_of(which: str) -> Split:
+        found = [getattr(part.corpus, which) for part in parts]
+        splits = [part.corpus.valid if one is None else one for part, one in zip(parts, found, strict=True)]
+        prompts = None if splits[0].prompts is None else [one for split in splits for one in split.prompts or ()]
+        return Split([text for split in splits for text in split.texts], prompts)
+
+    train, valid = all_of("train"), all_of("valid")
+    test = all_of("test") if any(part.corpus.test is not None for part in parts) else None
+    for which, held in (("data.valid", valid), ("data.test", test)):
+        # What a source has held out, another may train on.
+        if held is not None and config.store is None and len(parts) > 1:
+            notes += shared_notes(which, held, train, "the training text of all sources")
+    return Corpus(train, valid, test, notes=tuple(notes), parts=tuple(parts))
+
+
+def _of_source(name: str, line: str) -> str:
+    """A line about keys of data, as those of a source of a mixture."""
+    return _OF_SOURCES.sub(rf"data.sources.{name}.\1", line)
+
+
 def _load_text(config: TextData) -> Corpus:
     if config.train is None:
         raise UserError("data.train: no training text named; give a UTF-8 file, a folder or a glob")
@@ -180,7 +237,8 @@ def _load_streamed(config: TextData | HfData, folder: Path) -> Corpus:
     streamed = read_stream(config, folder)
     splits = {"train": Split(streamed.train)}
     notes = [
-        f"data.train: {counted(streamed.count, 'document')}; {len(streamed.train)} of them in memory, for the "
+        f"data.train: {'' if streamed.whole else 'the first '}{counted(streamed.count, 'document')}; "
+        f"{len(streamed.train)} of them in memory, for the "
         "tokenizer, the discriminator and the search for copies"
     ]
     for which in SPLITS[1:]:

@@ -46,6 +46,23 @@ class Ragged:
 
 
 @dataclass(frozen=True, eq=False)
+class Sources:
+    """Of a mixture, which document is of which source.
+
+    Attributes:
+        of: int32 [N], the source of each document.
+        names: of the sources, S of them.
+        weights: their shares of the tokens that are drawn; together 1.
+        shares: their shares of the texts that are drawn, one a row; together 1.
+    """
+
+    of: np.ndarray
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class TokenisedSplit:
     """The documents of a split as token ids, cut to length, and what that took.
 
@@ -67,6 +84,7 @@ class TokenisedSplit:
             BOS; -1 for a target that begins a document. None where none goes on.
         cut_share: the share of all target tokens that was cut off.
         split_documents: documents that were split into several windows.
+        sources: of a mixture, which document is of which source; None elsewhere.
     """
 
     targets: Ragged
@@ -85,6 +103,7 @@ class TokenisedSplit:
     before: np.ndarray | None = None
     cut_share: float = 0.0
     split_documents: int = 0
+    sources: Sources | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -113,8 +132,12 @@ class TokenisedSplit:
         prompts = None if self.prompts is None else self.prompts.subset(documents)
         answers = None if self.answers is None else tuple(self.answers[i] for i in documents)
         asked = None if self.asked is None else tuple(self.asked[i] for i in documents)
+        sources = None
+        if self.sources is not None:
+            sources = dataclasses.replace(self.sources, of=self.sources.of[documents])
         return dataclasses.replace(
             self,
+            sources=sources,
             targets=self.targets.subset(documents),
             prompts=prompts,
             labels=labels,

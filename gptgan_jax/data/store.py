@@ -18,10 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
+from tqdm import tqdm
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.atomic_files import write_whole
@@ -134,6 +135,8 @@ def build_store(
     fingerprint: str,
     say: Say,
     max_tokens: int | None = None,
+    bar: TextIO | None = None,
+    expected: int | None = None,
 ) -> TokenStore:
     """Opens the store of a folder, or writes it; one that was cut short is gone on with from its last whole file.
 
@@ -144,6 +147,8 @@ def build_store(
         fingerprint: of all that the tokens depend on, see `store_fingerprint`.
         say: takes one line of news at a time.
         max_tokens: no document begins behind so many tokens.
+        bar: a terminal that is shown how far it has come, where `say` would tell of it.
+        expected: about how many documents there are, where that is known.
 
     Raises:
         UserError: no document with a token, a folder that can't be written, or a disk that is full.
@@ -158,7 +163,10 @@ def build_store(
                 return found
             if found:
                 say(f"{folder}: {found}; it is written anew")
-            _Writer(folder, tokenizer, fingerprint, say, max_tokens).write(documents())
+            writer = _Writer(folder, tokenizer, fingerprint, say, max_tokens)
+            with writer.shown(bar, expected):
+                writer.write(documents())
+            say(f"{folder}: {writer.documents:,} documents, {writer.tokens:,} tokens")
     except OSError as error:
         raise UserError(
             f"data.store {folder}: can't be written ({error.strerror or error}); its whole files are kept, and the "
@@ -177,6 +185,10 @@ def store_fingerprint(text: str, tokenizer: Tokenizer, max_tokens: int | None) -
     return digest.hexdigest()
 
 
+class _Bar(tqdm):
+    monitor_interval = 0  # no watching thread
+
+
 class _Writer:
     """What is known of a store while it is written; all of it is in store.json after each file."""
 
@@ -187,6 +199,7 @@ class _Writer:
         self.parts: list[tuple[str, int, int]] = []
         self.read = self.documents = self.tokens = self.shards = 0
         self.begun = self.said = time.monotonic()
+        self.bar: _Bar | None = None
         self._take_over()
 
     def _take_over(self) -> None:
@@ -213,7 +226,6 @@ class _Writer:
         if not self.tokens:
             raise UserError("data.train: the tokenizer finds no token in any of its texts")
         self._save(finished=True)
-        self.say(f"{self.folder}: {self.documents:,} documents, {self.tokens:,} tokens")
 
     @property
     def _full(self) -> bool:
@@ -248,7 +260,7 @@ class _Writer:
         chunk: tuple[int, np.ndarray, np.ndarray] | None = first
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
             while chunk is not None:
-                read, tokens, lengths = chunk
+                read, tokens, lengths = self._within(*chunk)
                 for values, offsets in _batches(tokens, lengths):
                     array = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
                     stream.write_batch(pa.record_batch([array], schema=schema))
@@ -264,7 +276,36 @@ class _Writer:
         self.shards += 1
         self._save(finished=False)
 
+    def _within(self, read: int, tokens: np.ndarray, lengths: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+        """The documents of a chunk that begin before `max_tokens`."""
+        if self.max_tokens is None or self.tokens + len(tokens) <= self.max_tokens:
+            return read, tokens, lengths
+        begins = self.tokens + np.cumsum(lengths) - lengths
+        lengths = lengths[begins < self.max_tokens]
+        return read, tokens[: int(lengths.sum())], lengths
+
+    @contextmanager
+    def shown(self, stream: TextIO | None, expected: int | None) -> Iterator[None]:
+        """While it holds, a terminal has a bar: of the tokens up to `max_tokens`, or else of the documents."""
+        if stream is None or not stream.isatty():
+            yield
+            return
+        unit, total = (" documents", expected) if self.max_tokens is None else (" tokens", self.max_tokens)
+        self.bar = _Bar(total=total, desc=self.folder.name, unit=unit, unit_scale=True, file=stream, dynamic_ncols=True)
+        self._tell()
+        try:
+            yield
+        finally:
+            self.bar.close()
+            self.bar = None
+
     def _tell(self) -> None:
+        if self.bar is not None:
+            made = self.documents if self.max_tokens is None else min(self.tokens, self.max_tokens)
+            if self.max_tokens is None:
+                self.bar.set_postfix_str(f"{self.tokens:,} tokens", refresh=False)
+            self.bar.update(made - self.bar.n)
+            return
         now = time.monotonic()
         if now - self.said >= NEWS_SECONDS:
             self.said = now

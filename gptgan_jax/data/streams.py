@@ -25,6 +25,8 @@ from gptgan_jax.system.atomic_files import write_whole
 SAMPLE_FILE, VERSION = "sample.json", 1
 # The most characters of training text, and of each held-out split, that are held in memory.
 MOST_TRAINING, MOST_HELD_OUT = 10_000_000, 1_000_000
+# Of a stream that `data.max_tokens` ends: characters that stand for a token, and the most that are read ahead.
+CHARACTERS_A_TOKEN, MOST_READ_AHEAD = 4, 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Streamed:
         config: where it is read from.
         fingerprint: of the text and the keys that choose among its documents.
         limits: what of it is held out.
-        count: how many documents it has.
+        count: how many documents it has; of a stream that `data.max_tokens` ends, how many were looked at.
+        whole: whether those are all.
         train, valid, test: those that are in memory.
     """
 
@@ -58,6 +61,12 @@ class Streamed:
     train: list[str]
     valid: list[str]
     test: list[str]
+    whole: bool = True
+
+    @property
+    def expected(self) -> int | None:
+        """About how many documents are for training; None where that is not known."""
+        return self.count - len(self.valid) - len(self.test) if self.whole else None
 
     def training(self) -> Iterator[str]:
         """All training documents, in the order of the files."""
@@ -96,7 +105,9 @@ def _fingerprint(config: TextData | HfData) -> str:
         facts = os.stat(file)
         digest.update(repr((os.path.abspath(file), facts.st_size, facts.st_mtime_ns)).encode())
     names = ("kind", "train", "document", "path", "name", "text_column", "max_documents", "seed", "valid_fraction")
-    keys = [(name, getattr(config, name, None)) for name in (*names, "test_fraction")]
+    keys: list[tuple[str, Any]] = [(name, getattr(config, name, None)) for name in (*names, "test_fraction")]
+    if _read_ahead(config) is not None:
+        keys.append(("max_tokens", config.max_tokens))
     digest.update(repr((keys, config.valid is None, config.test is None, VERSION)).encode())
     return digest.hexdigest()
 
@@ -118,7 +129,7 @@ def read_stream(config: TextData | HfData, folder: Path) -> Streamed:
         kept = _one_pass(config)
         write_whole(folder / SAMPLE_FILE, json.dumps(kept | {"fingerprint": fingerprint}).encode())
     parts = kept["train"], kept["valid"], kept["test"]
-    return Streamed(config, fingerprint, Limits(*kept["limits"]), kept["count"], *parts)
+    return Streamed(config, fingerprint, Limits(*kept["limits"]), kept["count"], *parts, kept.get("whole", True))
 
 
 def check_writable(folder: Path) -> None:
@@ -131,19 +142,35 @@ def check_writable(folder: Path) -> None:
         raise UserError(f"data.store {folder}: can't be written; name another folder")
 
 
+def _read_ahead(config: TextData | HfData) -> int | None:
+    """How many characters of a stream are looked at before it is tokenised; None: all of it.
+
+    About as many as the store will take, so that what is never trained on need not be read.
+    """
+    if config.max_tokens is None or not getattr(config, "streaming", False):
+        return None
+    return min(CHARACTERS_A_TOKEN * config.max_tokens, MOST_READ_AHEAD)
+
+
 def _one_pass(config: TextData | HfData) -> dict[str, Any]:
     valid = 0.0 if config.valid is not None else config.valid_fraction
     test = 0.0 if config.valid is not None or config.test is not None else config.test_fraction
     tests, valids, train = _First(MOST_HELD_OUT), _First(MOST_HELD_OUT), _First(MOST_TRAINING)
-    count = 0
+    count = size = 0
+    most, whole = _read_ahead(config), True
     for text in documents_of(config):
+        if most is not None and size >= most:
+            whole = False
+            break
+        size += len(text)
         place = place_of(text, config.seed)
         (tests if place < test else valids if place < test + valid else train).add(place, text)
         count += 1
     for name, wanted, found in (("test", test, tests), ("valid", valid, valids), ("train", 1.0, train)):
         if wanted and not found.texts():
             raise UserError(
-                f"data.{name}: holding out by content left it none of the {count} documents of data.train; "
+                f"data.{name}: holding out by content left it none of the {'' if whole else 'first '}{count} documents "
+                f"of data.train; "
                 f"{'lower the fractions' if name == 'train' else f'raise data.{name}_fraction or name data.{name}'}"
             )
     # What is held out beyond those that are in memory is trained on.
@@ -151,6 +178,7 @@ def _one_pass(config: TextData | HfData) -> dict[str, Any]:
     return {
         "version": VERSION,
         "count": count,
+        "whole": whole,
         "limits": limits,
         "train": train.texts(),
         "valid": valids.texts(),

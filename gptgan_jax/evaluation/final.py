@@ -30,6 +30,7 @@ from gptgan_jax.generation.texts import Drawing, TextSet, TextWriter, Written, t
 from gptgan_jax.metrics.class_scores import ReliabilityBin
 from gptgan_jax.metrics.divergences import LogProbs
 from gptgan_jax.metrics.estimates import REAL, Figure
+from gptgan_jax.mixtures.splits import in_proportion
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import HeldOutText, load_held_out
@@ -79,7 +80,8 @@ class Subject:
         split: the name of `text.test` in words.
         references, real: two sets of held-out texts that share none. The first is what all texts are compared with,
             the second is real text that is scored as if it had been written. They are the test and the validation
-            split; without test text, the two halves of the validation split.
+            split; without test text, the two halves of the validation split. Of a mixture, what of them is in its
+            proportions.
     """
 
     def __init__(self, folder: RunFolder, say: Callable[[str], None], embedder: EmbedderName | None = None) -> None:
@@ -100,10 +102,12 @@ class Subject:
 
     def _halves(self) -> tuple[TokenisedSplit, TokenisedSplit]:
         if self.text.split == "test":
-            return self.text.test, self.text.valid
+            return in_proportion(self.text.test), in_proportion(self.text.valid)
         order = np.random.default_rng(0).permutation(len(self.text.test))
         middle = (len(order) + 1) // 2
-        return self.text.test.subset(np.sort(order[:middle])), self.text.test.subset(np.sort(order[middle:]))
+        halves = (self.text.test.subset(np.sort(part)) for part in (order[:middle], order[middle:]))
+        first, second = map(in_proportion, halves)
+        return first, second
 
     @cached_property
     def reference_texts(self) -> TextSet:
@@ -199,7 +203,7 @@ class GeneratorModel:
         logits = split.max_length * split.vocabulary.size
         size = rows_at_once(subject.run.config.evaluation.batch_size, len(split), logits)
         batches = paused(evaluation_batches(split, size), "likelihood", size, len(split), subject.news)
-        return subject.likelihood_on(self.params, batches, drawing)
+        return subject.likelihood_on(self.params, batches, drawing).of(split.sources)
 
 
 @dataclass(frozen=True, eq=False)

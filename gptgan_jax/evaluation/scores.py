@@ -78,7 +78,7 @@ class Ruler:
 def likelihood_figures(
     held_out: HeldOut, texts: Sequence[str], signature: str, with_end: bool | np.ndarray, unit: Unit = "word"
 ) -> list[Figure]:
-    """Held-out NLL and perplexity, per token and per word (or character).
+    """Held-out NLL and perplexity, per token and per word (or character), and the NLL of each source of a mixture.
 
     Args:
         held_out: likelihood of N texts.
@@ -88,16 +88,27 @@ def likelihood_figures(
         unit: what stands between white space, or a character; with tokens there is no third figure.
     """
     nll = held_out.per_token()
+    sources, plain = held_out.sources, signature
+    counts: dict[str, int] = {}
+    if sources is not None:
+        counts = dict(zip(sources.names, np.bincount(sources.of, minlength=len(sources.names)).tolist(), strict=True))
+        weights = [f"{name} {weight:.3g}" for name, weight in zip(sources.names, sources.weights, strict=True)]
+        signature += f", sources by their weights in tokens: {', '.join(weights)}"
     figures = [
         Figure("held-out NLL", "nats/token", nll, signature, "lower"),
         Figure("held-out perplexity", "per token", exponential(nll), signature, "lower"),
     ]
-    if isinstance(unit, Tokens):  # of which there is no other perplexity
-        return figures
-    words = np.array([len(one) for one in units_of(texts, unit)]) + with_end
-    end = f", {plural(unit)}" + (" and end of text" if np.any(with_end) else "")
-    by_unit = exponential(_ratio(held_out.nats, words))
-    return [*figures, Figure(f"held-out perplexity by {unit}", f"per {unit}", by_unit, signature + end, "lower")]
+    if not isinstance(unit, Tokens):  # of which there is no other perplexity
+        words = np.array([len(one) for one in units_of(texts, unit)]) + with_end
+        end = f", {plural(unit)}" + (" and end of text" if np.any(with_end) else "")
+        by_unit = exponential(held_out.per(words) if words.sum() else Estimate(None))
+        figures.append(
+            Figure(f"held-out perplexity by {unit}", f"per {unit}", by_unit, signature + end, "lower"),
+        )
+    return figures + [
+        Figure(f"held-out NLL, {name}", "nats/token", one, f"{counts[name]} of the {plain}", "lower")
+        for name, one in held_out.by_source().items()
+    ]
 
 
 def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:

@@ -92,6 +92,43 @@ def ratio_of_sums(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
     return Estimate(value, error)
 
 
+def mixed_ratio(
+    numerators: np.ndarray, denominators: np.ndarray, tokens: np.ndarray, of: np.ndarray, weights: Sequence[float]
+) -> Estimate:
+    """Sum over sum in a mixture of sources, whose shares of the tokens are given: sum_s w_s a_s / sum_s w_s b_s.
+
+    a_s and b_s are a source's numerators and denominators for each of its tokens. The standard error is the delta
+    method's; the texts are independent draws, as many from each source as there are (stratified sampling).
+
+    Args:
+        numerators, denominators: of each text, such as its nats and its words: float [N].
+        tokens: of each text, above 0: int [N].
+        of: the source of each text: int [N].
+        weights: of the sources. Of one without texts nothing is known; the others' weights then count alone.
+
+    Returns:
+        undefined for no texts; infinite, without an error, where a numerator is; without an error where a source with
+        texts has one alone.
+    """
+    members = [np.flatnonzero(of == source) for source in range(len(weights))]
+    present = [(weight, rows) for weight, rows in zip(weights, members, strict=True) if len(rows)]
+    if not present:
+        return Estimate(None)
+    shares = [weight / tokens[rows].sum() for weight, rows in present]
+    above = sum(share * numerators[rows].sum() for share, (_, rows) in zip(shares, present, strict=True))
+    below = sum(share * denominators[rows].sum() for share, (_, rows) in zip(shares, present, strict=True))
+    value = float(above / below)
+    if math.isinf(value) or any(len(rows) < 2 for _, rows in present):
+        return Estimate(value)
+    variance = 0.0
+    for share, (_, rows) in zip(shares, present, strict=True):
+        count = tokens[rows].sum()
+        a, b = numerators[rows].sum() / count, denominators[rows].sum() / count
+        residuals = numerators[rows] - a * tokens[rows] - value * (denominators[rows] - b * tokens[rows])
+        variance += share**2 * float(np.square(residuals).sum())
+    return Estimate(value, math.sqrt(variance) / float(below))
+
+
 def sum_of_independent(first: Estimate, second: Estimate) -> Estimate:
     """The sum of figures of two independent samples; without an error where either has none."""
     assert first.value is not None

@@ -54,8 +54,16 @@ def phases_in(records: Iterable[Record]) -> list[PhaseSpan]:
     return [PhaseSpan(b[0], a[1], b[1]) for a, b in pairwise([("", 0), *last.items()])]
 
 
+def sources_in(records: Iterable[Record]) -> list[str]:
+    """The sources of a mixture that have validation figures of their own."""
+    prefix = "valid_nats_per_token/"
+    return list(dict.fromkeys(key.removeprefix(prefix) for one in records for key in one if key.startswith(prefix)))
+
+
 def loss_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figure | None":
-    """Training and validation loss over the global step; a record's `loss` is that of likelihood, in nats per token.
+    """Training and validation loss over the global step, the latter also of each source of a mixture.
+
+    A record's `loss` is that of likelihood, in nats per token.
 
     The lines break between phases: a phase need not go on from the generator of the one before it.
     """
@@ -71,6 +79,10 @@ def loss_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figu
         panel.plot(part[0], smooth, color=BLUE, marker=_marker(part), label=label)
     for part in _parts(records, "valid_nats_per_token"):
         panel.plot(*part, color=ORANGE, marker="o", label="validation")
+    for number, name in enumerate(sources_in(records)):
+        for part in _parts(records, f"valid_nats_per_token/{name}"):
+            style: Style = {"color": COLORS[(number + 2) % len(COLORS)], "linestyle": LINES[1 + number % 3]}
+            panel.plot(*part, **style, marker=".", label=f"validation, {name}")
     panel.set_ylabel("loss (nats/token)")
     _shade([panel], phases, [train[0], valid[0]])
     handles = {line.get_label(): line for line in reversed(panel.lines) if not str(line.get_label()).startswith("_")}

@@ -5,19 +5,18 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 import jax
 
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.config import Config
 from gptgan_jax.config.structure import difference
-from gptgan_jax.data.config import HfData, TextData
-from gptgan_jax.data.corpora import Corpus, Split, load_corpus
+from gptgan_jax.data.corpora import Corpus, Part, Split, load_corpus
 from gptgan_jax.data.encoding import TokenisedSplit, encode_split
 from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.data.prompts import encode_prompts
 from gptgan_jax.data.store import TokenStore, build_store, store_fingerprint
-from gptgan_jax.data.streams import Streamed
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
     EndedIdTokenizer,
@@ -30,6 +29,8 @@ from gptgan_jax.data.tokenizers import (
 )
 from gptgan_jax.errors import UserError
 from gptgan_jax.layers.lora import merged, without_adapters
+from gptgan_jax.mixtures.plan import Planned, plan_of, repeated
+from gptgan_jax.mixtures.splits import in_proportion, joined, mixed
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.pretrained.hub import is_model, model_folder
@@ -61,7 +62,8 @@ class Experiment:
         notes: one line each on text that was skipped, cut off or unknown.
         start: where the generator's first parameters come from, where they are another's; None for new ones, and for
             a run that began earlier, which has them in its folder.
-        store: all training text as tokens, where `train` is a part of it; None where it is everything.
+        stores: all training text as tokens, where `train` is a part of it, of a mixture a store a source; none where
+            it is everything, or where they are not to be made.
     """
 
     config: Config
@@ -74,7 +76,21 @@ class Experiment:
     discriminator: Discriminator
     notes: tuple[str, ...]
     start: Start | None = None
-    store: TokenStore | None = None
+    stores: tuple[TokenStore, ...] = ()
+
+    @property
+    def store(self) -> TokenStore | None:
+        """The token store of text that is no mixture; None where there is none."""
+        return self.stores[0] if self.stores and not self.corpus.parts else None
+
+    @property
+    def plan(self) -> tuple[Planned, ...]:
+        """What likelihood training draws of each source of the text, which is one where there is no mixture."""
+        config, splits = self.config, (self.train, self.valid, self.test)
+        rows = config.steps("likelihood") * config.rows("likelihood")
+        packed = None if config.likelihood.packing == "none" else config.data.max_length
+        parts = self.corpus.parts or (Part(config.data.kind, 1.0, self.corpus),)
+        return plan_of(parts, splits, self.stores, rows, packed)
 
     @property
     def conditional(self) -> bool:
@@ -87,7 +103,11 @@ class Experiment:
 
 
 def load_experiment(
-    config: Config, tokenizer: AnyTokenizer | None = None, say: Callable[[str], None] = lambda line: None
+    config: Config,
+    tokenizer: AnyTokenizer | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    bar: TextIO | None = None,
+    make_stores: bool = True,
 ) -> Experiment:
     """Loads everything.
 
@@ -95,15 +115,20 @@ def load_experiment(
         config: names it.
         tokenizer: of a run that began earlier; by default it is that of what `init_from` names, or fitted.
         say: takes one line of news at a time, of what takes long.
+        bar: where a terminal is shown how far that has come, in place of most of these lines.
+        make_stores: write the token stores that the config names, where they are not there yet; otherwise there are
+            none, and nothing can be trained.
 
     Raises:
         UserError: whatever is wrong with the text, the tokenizer, the vocabulary, or what it starts from.
     """
     with located(config):
-        return _loaded(config, tokenizer, say)
+        return _loaded(config, tokenizer, say, bar, make_stores)
 
 
-def _loaded(config: Config, tokenizer: AnyTokenizer | None, say: Callable[[str], None]) -> Experiment:
+def _loaded(
+    config: Config, tokenizer: AnyTokenizer | None, say: Callable[[str], None], bar: TextIO | None, make_stores: bool
+) -> Experiment:
     start = None if config.init_from is None or tokenizer is not None else load_start(config)
     corpus = load_corpus(config.data)
     notes = list(corpus.notes)
@@ -121,11 +146,28 @@ def _loaded(config: Config, tokenizer: AnyTokenizer | None, say: Callable[[str],
         tokenizer = for_prompts(config, tokenizer)
 
     alarms: list[str] = []
+    train, valid, test = _encoded(config, corpus, tokenizer, notes, alarms)
+    notes[:0] = alarms + text_alarms(fitted, corpus, tokenizer, train, [valid, test])
+    _check_labels(config, train, valid, corpus.classes, tokenizer)
+    generator, discriminator = build_networks(config, tokenizer.vocabulary, corpus.classes)
+    stores = _stores_of(corpus, tokenizer, say, bar) if make_stores else ()
+    players = generator, discriminator
+    loaded = Experiment(config, corpus, tokenizer, train, valid, test, *players, tuple(notes), start, stores)
+    return replace(loaded, notes=(*notes, *repeated(loaded.plan))) if corpus.parts else loaded
+
+
+def _encoded(
+    config: Config, corpus: Corpus, tokenizer: AnyTokenizer, notes: list[str], alarms: list[str]
+) -> tuple[TokenisedSplit, TokenisedSplit, TokenisedSplit]:
+    """The splits as token ids; lines on what that took, and alarms, are added to the lists.
+
+    Held-out text of a mixture stands in the mixture's order, so that its beginning is a sample of it.
+    """
+    data = config.data
     # The probability of a text that a source drew is that of the whole.
-    long_documents = config.data.long_documents or ("split" if corpus.source is None else "cut")
+    long_documents = data.long_documents or ("split" if corpus.source is None else "cut")
 
     def encoded(name: str, split: Split) -> TokenisedSplit:
-        data = config.data
         lengths = data.max_length, data.max_prompt_length
         result = encode_split(split, tokenizer, *lengths, data.prompt_keep, long_documents)
         if not len(result):
@@ -141,22 +183,34 @@ def _loaded(config: Config, tokenizer: AnyTokenizer | None, say: Callable[[str],
             )
         return result
 
-    train, valid = encoded("train", corpus.train), encoded("valid", corpus.valid)
-    test = valid if corpus.test is None else encoded("test", corpus.test)
-    notes[:0] = alarms + text_alarms(fitted, corpus, tokenizer, train, [valid, test])
-    _check_labels(config, train, valid, corpus.classes, tokenizer)
-    generator, discriminator = build_networks(config, tokenizer.vocabulary, corpus.classes)
-    store = None if corpus.streamed is None else _store_of(config, corpus.streamed, tokenizer, say)
-    networks = generator, discriminator
-    return Experiment(config, corpus, tokenizer, train, valid, test, *networks, tuple(notes), start, store)
+    def whole(name: str, of: Callable[[Corpus], Split]) -> TokenisedSplit:
+        if not corpus.parts:
+            return encoded(name, of(corpus))
+        parts = [encoded(f"sources.{part.name}.{name}", of(part.corpus)) for part in corpus.parts]
+        return joined(parts, [part.name for part in corpus.parts], [part.weight for part in corpus.parts])
+
+    train, valid = whole("train", lambda one: one.train), whole("valid", lambda one: one.valid)
+    test = valid
+    if corpus.test is not None:
+        test = whole("test", lambda one: one.valid if one.test is None else one.test)
+    if train.sources is not None:
+        shares = train.sources.shares
+        valid, test = mixed(valid, shares), mixed(test, shares)
+        of_test, of_valid = len(in_proportion(test)), len(in_proportion(valid))
+        notes.append(
+            f"samples are compared with {of_test:,} test and {of_valid:,} validation texts, in the proportions of the "
+            "mixture; the held-out NLL is measured on all of them, of each source by itself"
+        )
+    return train, valid, test
 
 
 def _fitted(config: Config, corpus: Corpus) -> AnyTokenizer:
     """The tokenizer of the training text; beside a token store it is kept, as to fit it takes a while."""
-    data = config.data
-    if corpus.streamed is None or not isinstance(data, TextData | HfData) or data.store is None:
+    store = getattr(config.data, "store", None)
+    streamed = [one.streamed.fingerprint for one in _streamed(corpus) if one.streamed is not None]
+    if store is None or not streamed:
         return fit_tokenizer(config.tokenizer, corpus)
-    folder, made_of = Path(data.store) / "tokenizer", f"{corpus.streamed.fingerprint} {config.tokenizer}"
+    folder, made_of = Path(store) / "tokenizer", f"{' '.join(streamed)} {config.tokenizer}"
     facts = folder / "made_of"
     if facts.is_file() and facts.read_text(encoding="utf-8") == made_of:
         return load_tokenizer(folder)
@@ -168,13 +222,27 @@ def _fitted(config: Config, corpus: Corpus) -> AnyTokenizer:
     return tokenizer
 
 
-def _store_of(config: Config, streamed: Streamed, tokenizer: AnyTokenizer, say: Callable[[str], None]) -> TokenStore:
-    data = config.data
-    assert isinstance(data, TextData | HfData)
-    assert data.store is not None
-    assert isinstance(tokenizer, Tokenizer)
-    fingerprint = store_fingerprint(streamed.fingerprint, tokenizer, data.max_tokens)
-    return build_store(Path(data.store), streamed.training, tokenizer, fingerprint, say, data.max_tokens)
+def _streamed(corpus: Corpus) -> list[Corpus]:
+    """The corpora that go into stores: the sources of a mixture, or the one that there is."""
+    return [part.corpus for part in corpus.parts] or [corpus]
+
+
+def _stores_of(
+    corpus: Corpus, tokenizer: AnyTokenizer, say: Callable[[str], None], bar: TextIO | None
+) -> tuple[TokenStore, ...]:
+    stores = []
+    for one in _streamed(corpus):
+        if one.streamed is None:
+            continue
+        assert isinstance(tokenizer, Tokenizer)
+        data = one.streamed.config
+        assert data.store is not None
+        fingerprint = store_fingerprint(one.streamed.fingerprint, tokenizer, data.max_tokens)
+        documents, length = one.streamed.training, one.streamed.expected
+        stores.append(
+            build_store(Path(data.store), documents, tokenizer, fingerprint, say, data.max_tokens, bar, length)
+        )
+    return tuple(stores)
 
 
 def for_prompts(config: Config, tokenizer: AnyTokenizer) -> AnyTokenizer:

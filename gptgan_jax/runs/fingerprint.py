@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -71,7 +72,7 @@ def fingerprint(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
     for name, split in (("train", corpus.train), ("valid", corpus.valid), ("test", corpus.test)):
         if split is not None:
             # What no key names is held out of the training text.
-            named = name if getattr(config.data, name, None) else "train"
+            named = "sources" if corpus.parts else name if getattr(config.data, name, None) else "train"
             texts.setdefault(f"text of data.{named}", []).append(text_digest(split))
     facts |= {name: _digest(digest.encode() for digest in digests) for name, digests in texts.items()}
     facts["names of the classes"] = _digest([json.dumps(corpus.classes).encode()])
@@ -157,9 +158,11 @@ def _keys(config: Config) -> dict[str, str]:
 
     def flat(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:
         for name, value in tree.items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                value = {str(i): one for i, one in enumerate(value)}
             if isinstance(value, dict):
                 yield from flat(value, f"{prefix}{name}.")
-            elif f"{prefix}{name}" not in PATHS:
+            elif re.sub(r"^data\.sources\.\d+\.", "data.", f"{prefix}{name}") not in PATHS:
                 yield f"{prefix}{name}", json.dumps(value)
 
     return dict(flat(yaml.safe_load(to_yaml(config)), ""))

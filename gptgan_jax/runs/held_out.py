@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gptgan_jax.data.encoding import Ragged, TokenisedSplit
+from gptgan_jax.data.encoding import Ragged, Sources, TokenisedSplit
 from gptgan_jax.errors import UserError
+from gptgan_jax.mixtures.splits import mixed_order
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import HELD_OUT_FILE
 from gptgan_jax.sources.grammar import english_scenes
@@ -29,7 +30,8 @@ class HeldOutText:
     Attributes:
         test: the encoded test split.
         valid: the encoded validation split; the same as `test` where there is no test text.
-        train: at most 20,000 training texts, drawn at random, for models that are trained to score.
+        train: at most 20,000 training texts, drawn at random (of a mixture, in its proportions), for models that are
+            trained to score.
         split: the name of `test`: test, or valid where there is no test text.
         training_hashes: uint64 [N], sorted, of the training texts as the tokenizer writes them.
         source: where the text comes from, if that knows exact probabilities.
@@ -56,11 +58,13 @@ def held_out_of(experiment: Experiment) -> HeldOutText:
     train = experiment.train.targets
     texts = (experiment.tokenizer.decode(train[i].tolist()) for i in range(len(train)))
     # The same for every seed of a run, so that all are evaluated alike.
-    chosen = np.random.default_rng(0).permutation(len(train))[:TRAINING_TEXTS]
+    chosen = np.random.default_rng(0).permutation(len(train))
+    if (sources := experiment.train.sources) is not None:
+        chosen = chosen[mixed_order(sources.of[chosen], sources.shares)]
     return HeldOutText(
         test=experiment.test,
         valid=experiment.valid,
-        train=experiment.train.subset(np.sort(chosen)),
+        train=experiment.train.subset(np.sort(chosen[:TRAINING_TEXTS])),
         split="valid" if experiment.corpus.test is None else "test",
         training_hashes=np.unique(text_hashes(texts)),
         source=experiment.corpus.source,
@@ -82,6 +86,8 @@ def save_held_out(folder: Path, text: HeldOutText) -> None:
             arrays[f"{name}_labels"] = split.labels
         if split.before is not None:
             arrays[f"{name}_before"] = split.before
+        if split.sources is not None:
+            arrays[f"{name}_sources"] = split.sources.of
         if split.answers is not None:
             arrays[f"{name}_answers"] = np.frombuffer(json.dumps(split.answers).encode(), np.uint8)
         if split.asked is not None:
@@ -97,6 +103,8 @@ def save_held_out(folder: Path, text: HeldOutText) -> None:
         "max_prompt_length": text.test.max_prompt_length,
         "truncated_targets": {name: split.truncated_targets for name, split in splits.items()},
     }
+    if (sources := text.test.sources) is not None:
+        facts["sources"] = {"names": sources.names, "weights": sources.weights, "shares": sources.shares}
     arrays |= {"training_hashes": text.training_hashes, "facts": np.array(json.dumps(facts))}
     with whole_file(folder / HELD_OUT_FILE) as file:
         np.savez_compressed(file, **arrays)
@@ -114,6 +122,8 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
             arrays: dict[str, Any] = dict(file)
         facts = json.loads(str(arrays["facts"]))
 
+        sources: dict[str, Any] = {name: tuple(values) for name, values in facts.get("sources", {}).items()}
+
         def split(name: str) -> TokenisedSplit:
             prompts = f"{name}_prompt_tokens"
             answers, asked = (arrays.get(f"{name}_{what}") for what in ("answers", "asked"))
@@ -122,6 +132,7 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
                 prompts=Ragged(arrays[prompts], arrays[f"{name}_prompt_offsets"]) if prompts in arrays else None,
                 labels=arrays.get(f"{name}_labels"),
                 before=arrays.get(f"{name}_before"),
+                sources=Sources(arrays[f"{name}_sources"], **sources) if sources else None,
                 vocabulary=vocabulary,
                 max_length=facts["max_length"],
                 max_prompt_length=facts["max_prompt_length"],
@@ -190,8 +201,8 @@ def text_hashes(texts: Iterable[str]) -> np.ndarray:
 
 def _fingerprint(experiment: Experiment) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    if experiment.store is not None:
-        digest.update(experiment.store.fingerprint.encode())
+    for store in experiment.stores:
+        digest.update(store.fingerprint.encode())
     for split in (experiment.train, experiment.valid):
         for ragged in (split.targets, split.prompts):
             if ragged is not None:

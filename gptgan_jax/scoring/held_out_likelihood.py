@@ -1,15 +1,16 @@
 """Held-out likelihood: how many nats a generator needs for text that it was not trained on."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
+from gptgan_jax.data.encoding import Sources
 from gptgan_jax.distributed.hosts import fetched
 from gptgan_jax.generation.texts import Drawing
-from gptgan_jax.metrics.estimates import Estimate, ratio_of_sums
+from gptgan_jax.metrics.estimates import Estimate, mixed_ratio, ratio_of_sums
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling.decoding import log_probs
 from gptgan_jax.types import Array, Batch, Params
@@ -22,14 +23,37 @@ class HeldOut:
     Attributes:
         nats: float64 [N], negative log-likelihood of each; the end-of-text token counts.
         tokens: int [N], how many tokens each has.
+        sources: of a mixture, which text is of which source; None elsewhere.
     """
 
     nats: np.ndarray
     tokens: np.ndarray
+    sources: Sources | None = None
+
+    def of(self, sources: Sources | None) -> "HeldOut":
+        """The same, of texts of a mixture."""
+        assert sources is None or len(sources.of) == len(self.nats)
+        return replace(self, sources=sources)
 
     def per_token(self) -> Estimate:
-        """Nats per token; the texts are the independent draws. Infinite where a text is impossible."""
-        return ratio_of_sums(self.nats, self.tokens)
+        """Nats per token; the texts are the independent draws. Infinite where a text is impossible.
+
+        Of a mixture, the mean of its sources' by their weights, whatever their shares of the texts.
+        """
+        return self.per(self.tokens)
+
+    def per(self, units: np.ndarray) -> Estimate:
+        """Nats per unit, such as a word, of which each text has so many: [N]."""
+        if self.sources is None:
+            return ratio_of_sums(self.nats, units)
+        return mixed_ratio(self.nats, units, self.tokens, self.sources.of, self.sources.weights)
+
+    def by_source(self) -> dict[str, Estimate]:
+        """Nats per token of each source of a mixture that has texts here, by its name; empty elsewhere."""
+        if self.sources is None:
+            return {}
+        members = {name: self.sources.of == i for i, name in enumerate(self.sources.names)}
+        return {name: ratio_of_sums(self.nats[of], self.tokens[of]) for name, of in members.items() if of.any()}
 
 
 def likelihood_of(generator: Generator) -> Callable[..., HeldOut]:

@@ -119,7 +119,8 @@ class ResidualModel:
         tokens = np.full((len(targets), self._length), self._networks.generator.vocabulary.pad_id, np.int32)
         mask = np.arange(self._length) < np.diff(targets.offsets)[:, None]
         tokens[mask] = targets.tokens
-        return HeldOut(held_out.nats - self._energies(tokens, mask) + self.log_z(drawing), held_out.tokens)
+        nats = held_out.nats - self._energies(tokens, mask) + self.log_z(drawing)
+        return HeldOut(nats, held_out.tokens, held_out.sources)
 
     def log_z(self, drawing: Drawing) -> float:
         """log of the mean of exp(s) over the generator's texts, nats a text."""

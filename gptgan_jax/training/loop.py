@@ -21,10 +21,11 @@ from gptgan_jax.runs.records import Records
 from gptgan_jax.runs.start import save_start
 from gptgan_jax.system.atomic_files import remove_partial_files
 from gptgan_jax.training.full_disk import last_good, telling_of_full_disk
-from gptgan_jax.training.phase_run import Interrupted, PhaseRun, owes_evaluation
+from gptgan_jax.training.phase_run import PhaseRun
+from gptgan_jax.training.phases import owes_evaluation
 from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.run import Run
-from gptgan_jax.training.signals import StopSignals
+from gptgan_jax.training.signals import Interrupted, StopSignals
 from gptgan_jax.types import Params
 
 

@@ -13,7 +13,7 @@ from gptgan_jax.algorithms.guards import SKIPPED
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.checkpoints.retention import CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.checkpoints.steps import Saved
-from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
+from gptgan_jax.config import LIKELIHOOD, PHASES, Phase
 from gptgan_jax.config.choosing import SAMPLE_FIGURES, VALIDATION_FIGURES
 from gptgan_jax.data.batches import batch_at, evaluation_batches, labelled_batch_at, prefetch
 from gptgan_jax.data.length_buckets import bucketed_batch_at
@@ -21,55 +21,27 @@ from gptgan_jax.data.packing import Rows, packed_batch_at
 from gptgan_jax.generation.batch_sizes import rows_at_once
 from gptgan_jax.generation.pace import paused
 from gptgan_jax.metrics.class_scores import Told
-from gptgan_jax.metrics.estimates import Estimate
+from gptgan_jax.mixtures.rows import MixedRows
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.records import Records, one_line, read_metrics
 from gptgan_jax.runs.timing import Stopwatch
 from gptgan_jax.scoring.choice import ChoiceFailed, StepMeans
 from gptgan_jax.scoring.classifier import class_errors
+from gptgan_jax.scoring.held_out_likelihood import HeldOut
 from gptgan_jax.training.alarms import active_alarms, likelihood_alarms
-from gptgan_jax.training.phases import step_of
+from gptgan_jax.training.phases import DISCRIMINATING, is_due, step_of
 from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.progress import BAR_FIGURES, Progress
 from gptgan_jax.training.run import Run
-from gptgan_jax.training.signals import CutShort, StopSignals
+from gptgan_jax.training.signals import CutShort, Interrupted, NotFinite, StopSignals
 from gptgan_jax.types import Batch, GanState
 
 Figures = tuple[float | None, float | None, float | None, float | None]
 """A checkpoint's nats a token, class error, task error and rank by another figure, each if it was measured."""
 UNMEASURED: Figures = (None, None, None, None)
 
-DISCRIMINATING: tuple[Phase, ...] = ("warmup", "adversarial")
-"""The phases that train the discriminator."""
-
-
-def is_due(config: Config, phase: Phase, step: int) -> bool:
-    """Whether an evaluation comes after a global step, which is one of the phase's."""
-    made = step - sum(config.steps(earlier) for earlier in PHASES[: PHASES.index(phase)])
-    return made == config.steps(phase) or made % config.evaluation.every == 0
-
-
-def owes_evaluation(config: Config, saved: Saved) -> bool:
-    """Whether a checkpoint lacks figures of the evaluation that was due, as a signal cut it short."""
-    discriminated = saved.phase in DISCRIMINATING and config.classifies
-    lacks = (saved.phase != "warmup" and saved.valid_nats is None) or (discriminated and saved.class_error is None)
-    return lacks and is_due(config, saved.phase, saved.step)
-
-
-Validated = tuple[Estimate, float | None, list[str]]
+Validated = tuple[HeldOut, float | None, list[str]]
 """Validation loss in nats a token, task error where it is measured, and the texts of samples.txt."""
-
-
-class NotFinite(RuntimeError):
-    """Numbers were NaN or infinite too often; the message names the step, the phase and the last good checkpoint."""
-
-
-class Interrupted(BaseException):
-    """A signal asked the run to stop; everything is saved. `signal` is its number."""
-
-    def __init__(self, signal: int, message: str) -> None:
-        super().__init__(message)
-        self.signal = signal
 
 
 class PhaseRun:
@@ -103,9 +75,7 @@ class PhaseRun:
         """Makes the steps from the state's to the phase's last."""
         run = self.run
         start = int(state.step)
-        train, packed = run.experiment.train, self.packed
-        mean = len(train.targets.tokens) / len(train) if packed is None else packed.tokens / len(packed)
-        tokens = round(self.rows * mean)
+        tokens = round(self.rows * self.tokens_a_row())
         pending: tuple[int, Metrics] | None = None
         watch = Stopwatch(run.folder.path, self.phase, resumed=start > self.first, active=run.is_main)
         batches = self.batches(start)
@@ -200,9 +170,17 @@ class PhaseRun:
         self.checkpoints.wait()
 
     @property
-    def packed(self) -> Rows | None:
+    def packed(self) -> Rows | MixedRows | None:
         """The packed rows that this phase learns from; None where a row is a text."""
         return self.run.packed if self.phase in LIKELIHOOD else None
+
+    def tokens_a_row(self) -> float:
+        """Target tokens of a row, on average."""
+        rows = self.run.mixed if self.packed is None else self.packed
+        if isinstance(rows, MixedRows):
+            return rows.tokens_a_row
+        train = self.run.experiment.train
+        return len(train.targets.tokens) / len(train) if rows is None else rows.tokens / len(rows)
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
         """This process's share of the phase's batches, on the devices, from global step `step` on."""
@@ -213,9 +191,12 @@ class PhaseRun:
         labelled = run.config.objective.classification.labelled_share
         buckets = run.config.likelihood.length_buckets
         packed = self.packed
+        mixed = self.run.mixed if packed is None else packed
 
         def make(position: int) -> Batch:
-            if packed is not None:
+            if isinstance(mixed, MixedRows):
+                return mixed.batch_at(seed, position, self.rows, *share)
+            if packed is not None and not isinstance(packed, MixedRows):
                 return packed_batch_at(packed, seed, position, self.rows, *share)
             place = run.experiment.train, seed, position, self.rows
             if labelled is not None and self.phase in DISCRIMINATING:
@@ -315,7 +296,7 @@ class PhaseRun:
 
     def chosen_figure(self, state: GanState, validated: Validated, told: Told | None) -> float | None:
         """The figure of `evaluation.choose_by`, NaN where it has no value; None where this phase does not record it."""
-        choice, nll = self.run.choice, validated[0]
+        choice, nll = self.run.choice, validated[0].per_token()
         if choice is None or self.run.figure is None:
             figures = {METRIC: nll.value, TASK_METRIC: validated[1]} | ({} if told is None else class_errors(told))
             if choice is None or choice.name in figures:
@@ -340,22 +321,25 @@ class PhaseRun:
         return figures[CLASS_METRIC]
 
     def validate(self, state: GanState) -> Validated:
-        """Validation loss in nats a token, how far answers are from right where checkpoints are chosen by it, and
-        sample texts."""
+        """Likelihood of validation text, how far answers are from right where checkpoints are chosen by it, and sample
+        texts."""
         run, step, params = self.run, int(state.step), state.generator.averaged
-        nll = run.held_out(params, self.validation_batches("validation")).per_token()
+        held_out = run.held_out(params, self.validation_batches("validation")).of(run.validated.sources)
+        nll = held_out.per_token()
         if nll.value is None or not math.isfinite(nll.value):
             raise self.not_finite(step, METRIC)
-        return nll, run.task_error(params, self.pause), run.shown_texts(params, self.pause)
+        return held_out, run.task_error(params, self.pause), run.shown_texts(params, self.pause)
 
     def record_validation(
-        self, state: GanState, nll: Estimate, task_error: float | None, lines: list[str], value: float | None
+        self, state: GanState, held_out: HeldOut, task_error: float | None, lines: list[str], value: float | None
     ) -> tuple[float, float | None]:
-        """These and the figure that is chosen by into the records; the loss and the error."""
-        step = int(state.step)
+        """These and the figure that is chosen by into the records, the loss also of each source; loss and error."""
+        step, nll = int(state.step), held_out.per_token()
         assert nll.value is not None
         error = nll.error or 0.0
         figures = {METRIC: nll.value, "valid_standard_error": error}
+        of_sources = {name: one.value for name, one in held_out.by_source().items() if one.value is not None}
+        figures |= {f"{METRIC}/{name}": value for name, value in of_sources.items()}
         if task_error is not None:
             figures[TASK_METRIC] = task_error
         choice, chosen = self.run.choice, ""
@@ -365,19 +349,20 @@ class PhaseRun:
             chosen = f", {choice.name} {value:.4g}"
         self.watch(step, self.records.write(self.phase, step, figures))
         self.records.samples(self.phase, step, lines)
+        each = f" ({', '.join(f'{name} {value:.4f}' for name, value in of_sources.items())})" if of_sources else ""
         answers = "" if task_error is None else f", task error {task_error:.4f}"
         self.bar.message(
-            f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token{answers}{chosen}; "
+            f"{self.phase} step {step}: validation {nll.value:.4f} ± {error:.4f} nats/token{each}{answers}{chosen}; "
             f"sample: {one_line(lines[0])}"
         )
         return nll.value, task_error
 
     def validation_batches(self, what: str) -> Iterator[Batch]:
         """Those of the validation text that is looked at; before each it can be cut short."""
-        evaluation, valid = self.run.config.evaluation, self.run.experiment.valid
-        total = min(len(valid), evaluation.max_texts)
-        size = rows_at_once(evaluation.batch_size, total, valid.max_length * valid.vocabulary.size)
-        return paused(evaluation_batches(valid, size, evaluation.max_texts), what, size, total, self.pause)
+        valid = self.run.validated
+        total = len(valid)
+        size = rows_at_once(self.run.config.evaluation.batch_size, total, valid.max_length * valid.vocabulary.size)
+        return paused(evaluation_batches(valid, size), what, size, total, self.pause)
 
     def pause(self, what: str, done: int, total: int) -> None:
         """Shows how far an evaluation has come; raises CutShort where the run is to be stopped."""

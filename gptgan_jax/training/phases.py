@@ -8,18 +8,23 @@ import optax
 from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, Step, gan_of
 from gptgan_jax.algorithms.learning import Learning, Learns
+from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
+from gptgan_jax.errors import UserError
 from gptgan_jax.estimators.families import PolicyGradient
 from gptgan_jax.layers.lora import LoraConfig, learns
 from gptgan_jax.models.discriminators import NEW, Discriminator, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.classification import matching_features, naming_label
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, build_pair_loss
-from gptgan_jax.objectives.optimizers import build_optimizer
+from gptgan_jax.objectives.optimizers import build_optimizer, learning_count, parameter_paths, unmatched
 from gptgan_jax.objectives.rewards import Reward, build_reward
 from gptgan_jax.training.sharding import Placement
-from gptgan_jax.types import Batch, GanState
+from gptgan_jax.types import Batch, GanState, Params
+
+DISCRIMINATING: tuple[Phase, ...] = ("warmup", "adversarial")
+"""The phases that train the discriminator."""
 
 
 def build_gan(
@@ -156,6 +161,60 @@ def check_batch_sizes(config: Config, placement: Placement) -> None:
         if config.steps(phase):
             section = "adversarial" if phase == "continued" else phase
             placement.check_batch_size(f"{section}.batch_size", config.batch_size(phase))
+
+
+def is_due(config: Config, phase: Phase, step: int) -> bool:
+    """Whether an evaluation comes after a global step, which is one of the phase's."""
+    made = step - sum(config.steps(earlier) for earlier in PHASES[: PHASES.index(phase)])
+    return made == config.steps(phase) or made % config.evaluation.every == 0
+
+
+def owes_evaluation(config: Config, saved: Saved) -> bool:
+    """Whether a checkpoint lacks figures of the evaluation that was due, as a signal cut it short."""
+    discriminated = saved.phase in DISCRIMINATING and config.classifies
+    lacks = (saved.phase != "warmup" and saved.valid_nats is None) or (discriminated and saved.class_error is None)
+    return lacks and is_due(config, saved.phase, saved.step)
+
+
+def check_frozen(config: Config, generator: Params, discriminator: Params) -> None:
+    """Every pattern of parameters that stay as they are, or that learn, must name one; and some must learn.
+
+    Args:
+        config: of the run.
+        generator, discriminator: the players' parameters, or their shapes.
+
+    Raises:
+        UserError: the key is named, and the pattern.
+    """
+    generator_learns, discriminator_learns = what_learns(config)
+    adversarial, discriminator_config = config.adversarial, config.discriminator
+    patterns = {"generator.lora.trained": (config.generator.lora.trained, generator)}
+    if isinstance(discriminator_config, TransformerDiscriminatorConfig):
+        patterns["discriminator.lora.trained"] = (discriminator_config.lora.trained, discriminator)
+    optimizers = {
+        "likelihood.optimizer": (config.likelihood.optimizer, generator, generator_learns),
+        "warmup.optimizer": (config.warmup.optimizer, discriminator, discriminator_learns),
+        "adversarial.generator_optimizer": (adversarial.generator_optimizer, generator, generator_learns),
+        "adversarial.discriminator_optimizer": (
+            adversarial.discriminator_optimizer,
+            discriminator,
+            discriminator_learns,
+        ),
+    }
+    patterns |= {f"{key}.frozen": (optimizer.frozen, params) for key, (optimizer, params, _) in optimizers.items()}
+    for key, (given, params) in patterns.items():
+        for pattern in unmatched(given, params):
+            paths = parameter_paths(params)
+            raise UserError(
+                f"{key} {pattern!r} matches none of the {len(paths)} parameters, which are called such as "
+                f"{paths[0]} or {paths[-1]}"
+            )
+    for key, (optimizer, params, who_learns) in optimizers.items():
+        if optimizer.frozen and not learning_count(params, optimizer.frozen, who_learns):
+            raise UserError(
+                f"{key}.frozen {list(optimizer.frozen)} leaves nothing that learns; leave some parameters out, or "
+                "set the phase's steps to 0 (to leave the discriminator as it is: adversarial.freeze_discriminator)"
+            )
 
 
 def _reward(config: Config) -> Reward:

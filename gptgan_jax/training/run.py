@@ -27,6 +27,7 @@ from gptgan_jax.config.choosing import (
 )
 from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.data.batches import batch_at
+from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.packing import Rows, StoredRows, packed_split
 from gptgan_jax.distributed.hosts import is_main
 from gptgan_jax.errors import UserError
@@ -35,10 +36,12 @@ from gptgan_jax.generation.pace import Pause, unpaused
 from gptgan_jax.generation.texts import Drawing, TextWriter
 from gptgan_jax.layers.lora import with_adapters, without_adapters
 from gptgan_jax.metrics.class_scores import classes_told_by
+from gptgan_jax.mixtures.rows import MixedRows, TextRows
+from gptgan_jax.mixtures.splits import of_each, parts_of
 from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig, begun_from, share_trunk
 from gptgan_jax.models.generators import parameter_summary
 from gptgan_jax.models.trees import joined, without
-from gptgan_jax.objectives.optimizers import learning_count, parameter_paths, unmatched
+from gptgan_jax.objectives.optimizers import learning_count
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
 from gptgan_jax.runs.records import check_available
@@ -47,7 +50,7 @@ from gptgan_jax.scoring.choice import SampleFigure
 from gptgan_jax.scoring.held_out_likelihood import likelihood_of
 from gptgan_jax.scoring.tasks import GREEDY, Task
 from gptgan_jax.training.beginning import Traced, absent
-from gptgan_jax.training.phases import build_gan, check_batch_sizes, metric_names, what_learns
+from gptgan_jax.training.phases import build_gan, check_batch_sizes, check_frozen, metric_names, what_learns
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.types import GanState, Params, Player
 
@@ -92,23 +95,40 @@ class Run:
             self.figure = SampleFigure(self.choice, self.config, *of_run)
 
     @functools.cached_property
-    def packed(self) -> Rows | None:
+    def packed(self) -> Rows | MixedRows | None:
         """The training text of likelihood training in packed rows; None where a row is a text."""
         packing = self.config.likelihood.packing
         if packing == "none":
             return None
-        store, across = self.experiment.store, self.config.data.attend_across
-        rows: Rows
-        if store is None:
-            rows, texts = packed_split(self.experiment.train, packing, across), len(self.experiment.train)
-        else:
-            rows = StoredRows(store, self.experiment.generator.vocabulary, self.config.data.max_length, across)
-            texts = store.documents
+        experiment, data = self.experiment, self.config.data
+        train, stores = experiment.train, experiment.stores
+        texts = sum(store.documents for store in stores) or len(train)
+        parts: list[Rows] = [
+            StoredRows(store, experiment.generator.vocabulary, data.max_length, data.attend_across) for store in stores
+        ]
+        if not stores:
+            splits = [train] if train.sources is None else parts_of(train)
+            parts = [packed_split(split, packing, data.attend_across) for split in splits]
+        rows = parts[0] if train.sources is None else MixedRows(parts, train.sources.weights)
         self.say(
             f"likelihood training on {len(rows):,} packed rows of {texts:,} texts ({packing}); the discriminator is "
             "trained on a text a row"
         )
         return rows
+
+    @functools.cached_property
+    def mixed(self) -> MixedRows | None:
+        """The training text of a mixture, one a row; None where there is no mixture."""
+        train = self.experiment.train
+        if train.sources is None:
+            return None
+        return MixedRows([TextRows(split) for split in parts_of(train)], train.sources.weights)
+
+    @functools.cached_property
+    def validated(self) -> TokenisedSplit:
+        """The validation text that is looked at while training; of a mixture, as many texts of each source."""
+        most, valid = self.config.evaluation.max_texts, self.experiment.valid
+        return valid.subset(np.arange(min(len(valid), most))) if valid.sources is None else of_each(valid, most)
 
     # ---- the phases' places on the axis of global steps
 
@@ -288,7 +308,8 @@ class Run:
         check_batch_sizes(self.config, self.placement)
         self.check_minibatches()
         check_available(self.config.records)
-        self.check_frozen()
+        state = self.target("likelihood")
+        check_frozen(self.config, state.generator.params, state.discriminator.params)
         self.check_choice()
         largest = max(state_bytes(self.gans[phase].learning.only(self.target(phase))) for phase in PHASES)
         # For each phase the latest few, the best and one being written.
@@ -339,40 +360,6 @@ class Run:
             raise UserError(unknown_figure(self.config, choice, set().union(*recorded.values())))
         if not any(map(self.config.steps, phases)):
             self.say(f"note: {choice.name} is recorded in phase {phases[0]}, of no steps: likelihood chooses")
-
-    def check_frozen(self) -> None:
-        """Every pattern of parameters that stay as they are, or that learn, must name one; and some must learn."""
-        config, state = self.config, self.target("likelihood")
-        generator, discriminator = state.generator.params, state.discriminator.params
-        generator_learns, discriminator_learns = what_learns(config)
-        adversarial, discriminator_config = config.adversarial, config.discriminator
-        patterns = {"generator.lora.trained": (config.generator.lora.trained, generator)}
-        if isinstance(discriminator_config, TransformerDiscriminatorConfig):
-            patterns["discriminator.lora.trained"] = (discriminator_config.lora.trained, discriminator)
-        optimizers = {
-            "likelihood.optimizer": (config.likelihood.optimizer, generator, generator_learns),
-            "warmup.optimizer": (config.warmup.optimizer, discriminator, discriminator_learns),
-            "adversarial.generator_optimizer": (adversarial.generator_optimizer, generator, generator_learns),
-            "adversarial.discriminator_optimizer": (
-                adversarial.discriminator_optimizer,
-                discriminator,
-                discriminator_learns,
-            ),
-        }
-        patterns |= {f"{key}.frozen": (optimizer.frozen, params) for key, (optimizer, params, _) in optimizers.items()}
-        for key, (given, params) in patterns.items():
-            for pattern in unmatched(given, params):
-                paths = parameter_paths(params)
-                raise UserError(
-                    f"{key} {pattern!r} matches none of the {len(paths)} parameters, which are called such as "
-                    f"{paths[0]} or {paths[-1]}"
-                )
-        for key, (optimizer, params, learns) in optimizers.items():
-            if optimizer.frozen and not learning_count(params, optimizer.frozen, learns):
-                raise UserError(
-                    f"{key}.frozen {list(optimizer.frozen)} leaves nothing that learns; leave some parameters out, or "
-                    "set the phase's steps to 0 (to leave the discriminator as it is: adversarial.freeze_discriminator)"
-                )
 
     def summarise(self) -> None:
         experiment, state = self.experiment, self.target("likelihood")

@@ -17,6 +17,18 @@ RESCUE_SECONDS = 4.0
 """That saving at the last moment may take."""
 
 
+class NotFinite(RuntimeError):
+    """Numbers were NaN or infinite too often; the message names the step, the phase and the last good checkpoint."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop; everything is saved. `signal` is its number."""
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 class CutShort(Exception):
     """The run is to be stopped in the midst of an evaluation."""
 

@@ -25,7 +25,7 @@ from gptgan_jax.runs.experiment import load_experiment, network_difference
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.trained import build_networks
 from gptgan_jax.training.loop import check
-from gptgan_jax.training.phase_run import NotFinite
+from gptgan_jax.training.signals import NotFinite
 from gptgan_jax.workflows.run import Say, is_finished, judge_run, train_run
 
 KEYS = ("base", "seeds", "set", "arms")

@@ -1,12 +1,13 @@
 """The steps that the commands `train` and `compare` share: a run trained, evaluated and reported."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.config import PHASES, Config
 from gptgan_jax.data.holding_out import note_line
-from gptgan_jax.distributed.hosts import in_all
+from gptgan_jax.distributed.hosts import in_all, is_main
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import evaluate_run
 from gptgan_jax.evaluation.memorisation import memorised
@@ -18,7 +19,7 @@ from gptgan_jax.reports.run import load_reported_run, write_run_report
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.training.loop import train
-from gptgan_jax.training.phase_run import owes_evaluation
+from gptgan_jax.training.phases import owes_evaluation
 
 Say = Callable[[str], None]
 
@@ -30,7 +31,10 @@ def train_run(config: Config, say: Say) -> RunFolder:
         UserError, NotFinite, Interrupted: as `load_experiment` and `train` do.
     """
     folder = RunFolder.of(config)
-    experiment = in_all(lambda: load_experiment(config, folder.read_tokenizer() if folder.check(config) else None, say))
+    bar = sys.stderr if is_main() else None
+    experiment = in_all(
+        lambda: load_experiment(config, folder.read_tokenizer() if folder.check(config) else None, say, bar)
+    )
     for note in experiment.notes:
         say(note_line(note))
     train(experiment, folder, say)

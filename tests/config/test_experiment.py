@@ -16,7 +16,7 @@ from gptgan_jax.config.estimators import CustomConfig, EstimatorConfig
 from gptgan_jax.config.files import config_from, load_config, read_yaml, to_yaml, with_absolute_paths
 from gptgan_jax.config.help import describe_keys
 from gptgan_jax.config.structure import difference
-from gptgan_jax.data.config import GrammarData, HfData, OracleData, TextData
+from gptgan_jax.data.config import GrammarData, HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTokenizer, IdsTokenizer, WordTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
@@ -36,6 +36,7 @@ VARIANTS = [
     ("data", TextData),
     ("data", HfData),
     ("data", OracleData),
+    ("data", MixtureData),
     ("tokenizer", WordTokenizer),
     ("tokenizer", BpeTokenizer),
     ("tokenizer", FileTokenizer),
@@ -317,6 +318,13 @@ DATA = st.one_of(
     st.builds(TextData, train=TEXT | st.none(), valid_fraction=st.floats(0.01, 0.9)),
     st.builds(HfData, path=TEXT, prompt_column=TEXT | st.none(), max_documents=COUNT | st.none()),
     st.builds(OracleData, path=TEXT | st.none(), max_length=st.integers(1, 99)),
+    st.builds(
+        MixtureData,
+        sources=st.tuples(
+            st.builds(TextSource, source=st.just("a"), train=TEXT | st.none(), weight=st.floats(0.1, 9)),
+            st.builds(HfSource, source=st.just("b"), path=TEXT, streaming=st.booleans(), weight=st.floats(0.1, 9)),
+        ),
+    ),
 )
 JUDGE = st.one_of(
     st.builds(LinearConfig, embedding=COUNT),
@@ -398,12 +406,14 @@ def test_help_gives_every_key_with_the_default_that_a_run_without_it_has() -> No
 def test_help_has_a_line_for_no_key_that_does_not_exist() -> None:
     known = {key for section, variant in VARIANTS for key, _ in leaves(variant(), f"{section}.")}
     own = {f"objective.estimator.{field.name}" for field in dataclasses.fields(CustomConfig)}
+    own |= {f"data.sources.N.{field.name}" for kind in (TextSource, HfSource) for field in dataclasses.fields(kind)}
     assert {key for key, *_ in help_lines()} <= known | own | {key for key, _ in leaves(Config())}
 
 
 def test_help_says_what_has_no_default() -> None:
     assert re.findall(r"^  --(\S+)  \w+, must be given: ", describe_keys(), re.MULTILINE) == [
-        "objective.estimator.factory"
+        *2 * ["data.sources.N.weight"],
+        "objective.estimator.factory",
     ]
 
 

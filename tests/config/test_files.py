@@ -14,23 +14,24 @@ from tiny import leaves
 from gptgan_jax.config import Config
 from gptgan_jax.config import estimators as estimator_configs
 from gptgan_jax.config.files import config_from, load_config, to_yaml
-from gptgan_jax.data.config import HfData, OracleData, TextData
+from gptgan_jax.data.config import HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTokenizer, IdsTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import LstmConfig
 from gptgan_jax.workflows.comparison import load_comparison
 
+MIXTURE = MixtureData(sources=(TextSource(train="a.txt", weight=1), HfSource(path="b", weight=2)))
 SECTIONS = (
     Config(),
-    *(Config(data=data) for data in (TextData(), HfData(), OracleData())),
+    *(Config(data=data) for data in (TextData(), HfData(), OracleData(), MIXTURE)),
     *(Config(tokenizer=tokenizer) for tokenizer in (BpeTokenizer(), FileTokenizer(), IdsTokenizer(vocab_size=7))),
     Config(tokenizer=CharacterTokenizer(alphabet="A:#1", symbols="Cl|\\[[^\\]]+\\]")),
     Config(tokenizer=CharacterTokenizer(alphabet=("A", "null", "1"))),
     *(Config(discriminator=judge) for judge in (LinearConfig(), MlpConfig(), TransformerDiscriminatorConfig())),
     Config(generator=LstmConfig()),
 )
-KEYS = sorted({key for config in SECTIONS for key, _ in leaves(config)})
+KEYS = sorted({key for config in SECTIONS for key, _ in leaves(config)} | {"data.sources.0.weight", "data.sources.1"})
 ESTIMATORS = sorted(
     {cls.kind for name, cls in vars(estimator_configs).items() if name.endswith("Config") and hasattr(cls, "kind")}
 )

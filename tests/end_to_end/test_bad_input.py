@@ -366,7 +366,8 @@ responses of no model     | sample hf:no --prompts one.txt            | no is no
 responses of a checkpoint | sample hf:no --prompts one.txt --checkpoint last | --checkpoint last is of a run, and hf:no is a model
 a run's own lengths       | sample runs/earlier --prompts one.txt --max-length 3 | --max-prompt-length and --max-length are for a model (hf:FOLDER, gguf:FILE
 no text to write          | data                     | give a config first: gptgan data CONFIG
-text of no split          | data tiny.yaml           | --split  should be one of train, valid, test
+text of no split          | data tiny.yaml --split   | --split  should be one of train, valid, test
+text to write of no split | data tiny.yaml --out x.jsonl | --split  should be one of train, valid, test
 text of an unknown split  | data tiny.yaml --split dev | --split dev should be one of train, valid, test
 ids as text               | data tiny.yaml --split test --data.kind oracle | data.kind oracle draws token ids, not text
 text that there is not    | data tiny.yaml --split test --data.valid one.txt | this data has no test text of its own

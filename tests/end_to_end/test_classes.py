@@ -20,7 +20,8 @@ from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.runs.trained import restore_discriminator, restore_generator
 from gptgan_jax.sources.grammar_labels import label_of
 from gptgan_jax.training.loop import train
-from gptgan_jax.training.phase_run import Interrupted, PhaseRun
+from gptgan_jax.training.phase_run import PhaseRun
+from gptgan_jax.training.signals import Interrupted
 
 CLASSES = ("past", "present")
 KEYS: dict[str, Any] = {

@@ -6,7 +6,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from gptgan_jax.metrics.estimates import Estimate, exponential, jackknife_error, mean_of, ratio_of_sums, share_of
+from gptgan_jax.metrics.estimates import (
+    Estimate,
+    exponential,
+    jackknife_error,
+    mean_of,
+    mixed_ratio,
+    ratio_of_sums,
+    share_of,
+)
 
 
 def texts(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,3 +162,56 @@ def test_fewer_than_two_texts_to_a_group_have_no_jackknife() -> None:
     assert jackknife_error(never, 9, groups=5) is None
     assert jackknife_error(lambda rows: float(rows.sum()), 20) is not None
     assert jackknife_error(lambda rows: float(rows.sum()), 10, groups=5) is not None
+
+
+# ---- mixtures of sources
+
+
+def drawn_mixture(rng: np.random.Generator, texts: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """(nats, words, tokens, source) of texts of sources that differ in length and in nats a token."""
+    of = np.repeat(np.arange(len(texts)), texts)
+    tokens = rng.integers(1, 12, len(of)) * (1 + of)
+    words = np.maximum(tokens - rng.integers(0, 3, len(of)), 1)
+    return tokens * (1.0 + 2 * of) + rng.normal(0, 2, len(of)), words, tokens, of
+
+
+def test_a_mixtures_figure_is_the_mean_of_its_sources_by_their_weights() -> None:
+    nats, words, tokens, of = drawn_mixture(np.random.default_rng(0), (30, 7, 12))
+    weights = (0.2, 0.5, 0.3)
+    each = [nats[of == i].sum() / tokens[of == i].sum() for i in range(3)]
+    per_token = mixed_ratio(nats, tokens, tokens, of, weights)
+    assert per_token.value == pytest.approx(np.dot(weights, each))
+    errors = [ratio_of_sums(nats[of == i], tokens[of == i]).error or 0.0 for i in range(3)]
+    assert per_token.error == pytest.approx(np.sqrt(np.square(np.multiply(weights, errors)).sum()))
+    words_of = [words[of == i].sum() / tokens[of == i].sum() for i in range(3)]
+    per_word = mixed_ratio(nats, words, tokens, of, weights)
+    assert per_word.value == pytest.approx(np.dot(weights, each) / np.dot(weights, words_of))
+    # Twice as many texts of one source change nothing; with shares of the texts as weights it is the plain figure.
+    twice = np.concatenate([np.arange(len(of)), np.flatnonzero(of == 1)])
+    again = mixed_ratio(nats[twice], tokens[twice], tokens[twice], of[twice], weights)
+    assert again.value == pytest.approx(per_token.value)
+    natural = [tokens[of == i].sum() / tokens.sum() for i in range(3)]
+    assert mixed_ratio(nats, words, tokens, of, natural).value == pytest.approx(ratio_of_sums(nats, words).value)
+
+
+@pytest.mark.parametrize("unit", ["tokens", "words"])
+def test_its_error_is_the_spread_of_figures_of_other_texts(unit: str) -> None:
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(2000):
+        nats, words, tokens, of = drawn_mixture(rng, (60, 40))
+        found.append(mixed_ratio(nats, tokens if unit == "tokens" else words, tokens, of, (0.3, 0.7)))
+    spread = np.std([one.value for one in found])
+    assert np.mean([one.error for one in found]) == pytest.approx(spread, rel=0.08)
+
+
+def test_a_source_without_texts_leaves_the_others_weights() -> None:
+    nats, _, tokens, of = drawn_mixture(np.random.default_rng(2), (9, 8))
+    known = mixed_ratio(nats, tokens, tokens, of, (1.0, 3.0))
+    assert mixed_ratio(nats, tokens, tokens, np.where(of == 1, 2, 0), (0.1, 0.6, 0.3)) == known
+    assert mixed_ratio(nats[:0], tokens[:0], tokens[:0], of[:0], (0.5, 0.5)).value is None
+    one = mixed_ratio(nats[:10], tokens[:10], tokens[:10], of[:10], (0.5, 0.5))
+    assert one.value is not None
+    assert one.error is None
+    nats[0] = np.inf
+    assert mixed_ratio(nats, tokens, tokens, of, (0.5, 0.5)) == Estimate(np.inf)

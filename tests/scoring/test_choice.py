@@ -27,7 +27,8 @@ from gptgan_jax.scoring.choice import SampleFigure, StepMeans
 from gptgan_jax.scoring.held_out_likelihood import likelihood_of
 from gptgan_jax.sources.grammar import english_scenes
 from gptgan_jax.training.loop import train
-from gptgan_jax.training.phase_run import Interrupted, PhaseRun
+from gptgan_jax.training.phase_run import PhaseRun
+from gptgan_jax.training.signals import Interrupted
 
 SHORT: dict[str, Any] = {
     "likelihood.steps": 4,

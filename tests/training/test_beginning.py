@@ -18,8 +18,9 @@ from gptgan_jax.objectives.optimizers import parameter_paths
 from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.training.beginning import Traced, absent
 from gptgan_jax.training.loop import train
-from gptgan_jax.training.phase_run import Interrupted, PhaseRun
+from gptgan_jax.training.phase_run import PhaseRun
 from gptgan_jax.training.run import Run
+from gptgan_jax.training.signals import Interrupted
 from gptgan_jax.types import Batch, GanState, path_name
 
 OWN_KEYS = {f"generator.{name}": None for name in ("layers", "width", "heads", "max_positions")}

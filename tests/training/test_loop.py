@@ -32,8 +32,9 @@ from gptgan_jax.runs.trained import load_params, load_writer
 from gptgan_jax.training import phase_run
 from gptgan_jax.training import run as training_run
 from gptgan_jax.training.loop import train
-from gptgan_jax.training.phase_run import Interrupted, NotFinite, PhaseRun
+from gptgan_jax.training.phase_run import PhaseRun
 from gptgan_jax.training.phases import build_gan
+from gptgan_jax.training.signals import Interrupted, NotFinite
 from gptgan_jax.types import GanState
 from gptgan_jax.workflows.run import is_finished
 

@@ -24,7 +24,7 @@ from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.runs.start import read_start
 from gptgan_jax.runs.trained import load_writer, restore_generator
 from gptgan_jax.scoring import residual
-from gptgan_jax.training.phase_run import NotFinite
+from gptgan_jax.training.signals import NotFinite
 from gptgan_jax.workflows import comparison as comparing
 from gptgan_jax.workflows.comparison import Comparison, compare, load_comparison
 

@@ -1,0 +1,47 @@
+"""The files and folders that a configuration names, from the root."""
+
+import dataclasses
+import os
+from typing import Any
+
+from gptgan_jax.config.experiment import Config
+from gptgan_jax.data.config import SPLITS, HfData, HfSource, MixtureData, OracleData, TextData, TextSource
+from gptgan_jax.data.tokenizers import FileTokenizer
+from gptgan_jax.pretrained.hub import from_the_root
+from gptgan_jax.readers.files import FILE_FORMATS
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The configuration with its files named from the root, so that the run can be evaluated from any folder."""
+    data, tokenizer = _data(config.data), config.tokenizer
+    if isinstance(tokenizer, FileTokenizer):
+        tokenizer = _absolute(tokenizer, "path")
+    init_from = None if config.init_from is None else from_the_root(config.init_from)
+    checkpoints = _absolute(config.checkpoints, "folder")
+    return dataclasses.replace(config, data=data, tokenizer=tokenizer, init_from=init_from, checkpoints=checkpoints)
+
+
+def _data(data: Any) -> Any:
+    """A section of data, or a source of a mixture."""
+    if isinstance(data, MixtureData):
+        return dataclasses.replace(_absolute(data, "store"), sources=tuple(map(_data, data.sources)))
+    if isinstance(data, HfData | HfSource):
+        if data.path in FILE_FORMATS:
+            data = _absolute(data, *SPLITS, *(["unlabelled"] if isinstance(data, HfData) else []))
+        elif os.path.isdir(data.path):
+            data = _absolute(data, "path")
+    elif isinstance(data, TextData | TextSource):
+        data = _absolute(data, *SPLITS)
+    elif isinstance(data, OracleData):
+        data = _absolute(data, "path")
+    return _absolute(data, "store") if isinstance(data, TextData | HfData) else data
+
+
+def _absolute(section: Any, *names: str) -> Any:
+    return dataclasses.replace(section, **{name: _from_root(getattr(section, name)) for name in names})
+
+
+def _from_root(path: str | tuple[str, ...] | None) -> Any:
+    if path is None or isinstance(path, tuple):
+        return path and tuple(map(_from_root, path))
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))

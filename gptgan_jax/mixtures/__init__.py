@@ -1,0 +1,1 @@
+"""Several sources of text in one stream: which source each row is of, the rows themselves, and what a run will read."""

@@ -1,0 +1,72 @@
+"""Which source each row of an endless stream is drawn from: a function of a seed and the row's place alone.
+
+The sources stand in the stream as evenly as they can, so that after any number of rows each has had its share to within
+a row or two, and then each `BLOCK` rows in turn are shuffled.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gptgan_jax.data.batches import side_permutation
+
+# Rows after which the order of the sources comes again, and rows that are shuffled together.
+PERIOD, BLOCK = 2**20, 64
+
+
+class MixedOrder:
+    """Rows of sources with given shares.
+
+    Attributes:
+        counts: int64 [S], the rows of each source in a period; the nearest whole numbers to its share, at least 1.
+    """
+
+    def __init__(self, shares: Sequence[float] | np.ndarray) -> None:
+        """`shares` are above 0; only their ratios count."""
+        self.counts = apportioned(shares, PERIOD)
+        self._source = even_order(self.counts)
+        self._rank = np.empty(PERIOD, np.int32)
+        for source, count in enumerate(self.counts):
+            self._rank[self._source == source] = np.arange(count)
+
+    def at(self, seed: int, elements: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of the elements of the stream at some places, int64 [N], their sources and their numbers.
+
+        Returns:
+            (int64 [N], the source of each; int64 [N], how many elements of the same source the unshuffled stream has
+            before it, so that each number of a source is given out once.)
+        """
+        blocks, inside = np.divmod(elements, BLOCK)
+        places = np.empty(len(elements), np.int64)
+        for block in np.unique(blocks).tolist():
+            of_block = blocks == block
+            places[of_block] = block * BLOCK + side_permutation(seed, block, BLOCK)[inside[of_block]]
+        periods, rows = np.divmod(places, PERIOD)
+        sources = self._source[rows].astype(np.int64)
+        return sources, periods * self.counts[sources] + self._rank[rows]
+
+
+def apportioned(shares: Sequence[float] | np.ndarray, total: int) -> np.ndarray:
+    """Whole numbers in the ratio of the shares, together `total`, by largest remainders; each at least 1: int64 [S]."""
+    exact = np.asarray(shares, np.float64) / np.sum(shares) * total
+    counts = np.maximum(np.floor(exact).astype(np.int64), 1)
+    for source in np.argsort(counts - exact, kind="stable")[: max(total - int(counts.sum()), 0)]:
+        counts[source] += 1
+    counts[np.argmax(counts)] -= counts.sum() - total
+    return counts
+
+
+def even_order(counts: Sequence[int] | np.ndarray, shares: Sequence[float] | None = None) -> np.ndarray:
+    """Which source stands at each place, so that each is spread as evenly as can be: int16 [sum of counts].
+
+    The j-th of n elements of a source is due at (j + 1/2) / n, or where shares are given at (j + 1/2) / share: then the
+    beginning has these shares until a source is used up.
+
+    Args:
+        counts: elements of each source.
+        shares: of the sources; by default their counts.
+    """
+    rates = np.asarray(counts if shares is None else shares, np.float64)
+    due = np.concatenate([(np.arange(count) + 0.5) / rate for count, rate in zip(counts, rates, strict=True)])
+    sources = np.repeat(np.arange(len(counts), dtype=np.int16), counts)
+    return sources[np.argsort(due, kind="stable")]

@@ -1,0 +1,122 @@
+"""What a run reads of each source of a mixture, and how often: known before anything is trained."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gptgan_jax.data.corpora import Corpus, Part
+from gptgan_jax.data.encoding import TokenisedSplit
+from gptgan_jax.data.store import TokenStore
+from gptgan_jax.mixtures.splits import parts_of
+
+# Up to about so many times repeated text is worth as much as new text (Muennighoff et al. 2023, arXiv:2305.16264).
+MOST_EPOCHS = 4
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A source of a mixture in likelihood training.
+
+    Attributes:
+        name: of the source.
+        weight: its share of the tokens that are drawn.
+        documents: for training.
+        tokens: of these, at the lengths that are trained on.
+        drawn: the tokens that the phase draws of it.
+        valid, test: held-out texts, or windows of them.
+    """
+
+    name: str
+    weight: float
+    documents: int
+    tokens: int
+    drawn: float
+    valid: int
+    test: int
+
+    @property
+    def epochs(self) -> float:
+        """How often the phase goes through it."""
+        return self.drawn / self.tokens
+
+
+def plan_of(
+    parts: Sequence[Part],
+    splits: Sequence[TokenisedSplit],
+    stores: Sequence[TokenStore],
+    rows: int,
+    width: int | None,
+) -> tuple[Planned, ...]:
+    """What likelihood training draws of each source.
+
+    Args:
+        parts: the sources; one where the data is no mixture.
+        splits: train, valid and test, of all sources.
+        stores: their token stores; none where text is in memory, or where they are not made yet: then the tokens are
+            estimated by those of the text in memory.
+        rows: that the phase draws.
+        width: tokens of a packed row; None where a row is a text.
+    """
+    train, valid, test = ([split] if split.sources is None else parts_of(split) for split in splits)
+    texts = [(len(split), len(split.targets.tokens)) for split in train]
+    sizes = [(store.documents, len(store)) for store in stores]
+    if not stores:
+        sizes = [_size(part.corpus, tokens) for part, (_, tokens) in zip(parts, texts, strict=True)]
+    # Rows of unequal length are drawn in such shares that tokens come by the weights.
+    a_row = width or 1 / sum(part.weight * count / tokens for part, (count, tokens) in zip(parts, texts, strict=True))
+    return tuple(
+        Planned(part.name, part.weight, documents, tokens, part.weight * rows * a_row, len(valid[i]), len(test[i]))
+        for i, (part, (documents, tokens)) in enumerate(zip(parts, sizes, strict=True))
+    )
+
+
+def _size(corpus: Corpus, tokens: int) -> tuple[int, int]:
+    """Training documents and their tokens, by those that are in memory, which have so many."""
+    documents, streamed = len(corpus.train), corpus.streamed
+    if streamed is None:
+        return documents, tokens
+    each = tokens / documents
+    most = streamed.config.max_tokens
+    count = math.ceil(most / each) if most is not None else documents
+    count = min(count, streamed.expected) if streamed.expected is not None else count
+    return count, round(count * each)
+
+
+def repeated(plan: Sequence[Planned]) -> list[str]:
+    """A line for each source that is gone through more than `MOST_EPOCHS` times."""
+    return [
+        f"data.sources.{one.name}: likelihood training goes through its {one.tokens:,} tokens {one.epochs:.1f} times, "
+        f"and from about {MOST_EPOCHS} times on repeated text teaches little; lower its weight, or give it more text"
+        for one in plan
+        if one.epochs > MOST_EPOCHS
+    ]
+
+
+def table(plan: Sequence[Planned]) -> list[str]:
+    """The plan as lines of text: a source a line, and the total."""
+    names = ("documents", "tokens", "valid", "test", "drawn")
+    total = [f"{sum(getattr(one, name) for one in plan):,.0f}" for name in names]
+    rows = [
+        ("source", "weight", "documents", "tokens", "valid", "test", "tokens drawn", "epochs"),
+        *(
+            (
+                one.name,
+                f"{one.weight:.4g}",
+                f"{one.documents:,}",
+                f"{one.tokens:,}",
+                f"{one.valid:,}",
+                f"{one.test:,}",
+                f"{one.drawn:,.0f}",
+                f"{one.epochs:.2f}",
+            )
+            for one in plan
+        ),
+        *([("all", "1", *total, "")] if len(plan) > 1 else []),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for cells in rows
+    ]
