@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from gptgan_jax.config import Config
-from gptgan_jax.data.config import SPLITS, DataConfig, HfData, TextData
+from gptgan_jax.data.config import SPLITS, DataConfig, HfData, MixtureData, TextData
 from gptgan_jax.data.corpora import Corpus, Split
 from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.holding_out import UNSUITED
@@ -55,8 +55,16 @@ def located(config: Config) -> Iterator[None]:
 
 def _place_of(data: DataConfig, word: str) -> str | None:
     """Where a word stands in the text that is named, with its split, file and line or row."""
+    if isinstance(data, MixtureData):
+        places = (_place_in(one, f"data.sources.{i}", word) for i, one in enumerate(data.parts()))
+        return next((place for place in places if place is not None), None)
+    return _place_in(data, "data", word)
+
+
+def _place_in(data: DataConfig, section: str, word: str) -> str | None:
+    """The same of one source, whose keys lie in that section."""
     for which in SPLITS:
-        name, key = getattr(data, which, None), f"data.{which}"
+        name, key = getattr(data, which, None), f"{section}.{which}"
         if isinstance(data, TextData) and name is not None:
             found = line_with_word(key, name, word)
         elif isinstance(data, HfData) and (name is not None or which == "train"):
