@@ -26,7 +26,7 @@ FLOORS = [
     {"runs"},
     {"checkpoints"},
     {"__init__", "config"},
-    {"algorithms", "generation", "pretrained"},
+    {"algorithms", "generation", "pretrained", "text_rewards"},
     {"data", "metrics"},
     {"sources"},
     {"sampling"},

@@ -13,7 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gptgan_jax.config import Config, with_twin
-from gptgan_jax.config.compatibility import check_custom_estimator
+from gptgan_jax.config.compatibility import check_custom_code
 from gptgan_jax.config.structure import (
     annotation_of,
     as_plain,
@@ -119,7 +119,7 @@ def config_from(raw: dict[str, Any], source: str = "config", run_code: bool = Tr
         raise UserError(f"{source}: {_one_line(error)}") from None
     try:
         if run_code:
-            check_custom_estimator(config)
+            check_custom_code(config)
     except ValueError as error:
         raise UserError(f"{source}: {' '.join(str(error).split())}") from None
     return config

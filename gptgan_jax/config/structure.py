@@ -40,7 +40,7 @@ def annotation_of(annotation: Any, name: str, node: Mapping[str, Any]) -> Any:
 def as_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return list(value) if isinstance(value, tuple) else value
+    return [as_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
 def flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -231,7 +231,8 @@ def gather(split: TokenisedSplit, documents: np.ndarray) -> Batch:
         label = np.where(documents < 0, -1, split.labels[documents]).astype(np.int32)
     # Declared as device arrays, which these become when they are put there.
     arrays: tuple[Any, ...] = (prompt, prompt_mask, target, target_mask, label)
-    return Batch(*arrays)
+    rows: Any = documents.astype(np.int32) if split.numbered else None
+    return Batch(*arrays, rows=rows)
 
 
 def _padded_right(ragged: Ragged, documents: np.ndarray, width: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:

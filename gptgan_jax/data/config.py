@@ -138,6 +138,7 @@ class HfData(_HeldOutData, _LabelledData):
     group_column: str | None = key(
         None, "column of what must not be in two splits, such as a speaker or a source; none: prompts are what mustn't"
     )
+    reward_columns: tuple[str, ...] = key((), "other columns, which the functions of objective.rewards get as they are")
     streaming: bool = key(False, "read without downloading the whole set; needs max_documents")
     max_documents: int | None = key(None, "use the first so many rows of each split; none: all", ge=1)
 
@@ -148,14 +149,15 @@ class HfData(_HeldOutData, _LabelledData):
             return self.text_column
         return self.prompt_column
 
-    def columns(self, *, labels: bool = True, answers: bool = True) -> Columns:
-        """The columns that are read, with or without those of labels and of right answers."""
+    def columns(self, *, labels: bool = True, answers: bool = True, others: bool = True) -> Columns:
+        """The columns that are read, with or without those of labels, of right answers and of reward functions."""
         return Columns(
             self.text_column,
             self.prompts_from,
             self.label_column if labels else None,
             self.answer_column if answers else None,
             self.group_column,
+            self.reward_columns if others else (),
         )
 
 

@@ -98,7 +98,7 @@ def load_experiment(
         UserError: whatever is wrong with the text, the tokenizer, the vocabulary, or what it starts from.
     """
     start = None if config.init_from is None or tokenizer is not None else load_start(config)
-    corpus = load_corpus(config.data)
+    corpus = load_corpus(config.data, train_answers=bool(config.objective.rewards))
     notes = list(corpus.notes)
     if start is not None:
         _check_start(config, corpus, start)
