@@ -9,7 +9,7 @@ Every step is (GanState, Batch) -> (GanState, metrics), where metrics are float3
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

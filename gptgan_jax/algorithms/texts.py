@@ -62,21 +62,22 @@ def draw(game: Game, params: Params, batch: Batch, key: Array) -> Drawn:
     if not game.resample_groups:
         return first
 
-    def wanted(drawn: Drawn) -> Array:
-        dull = game.rows.gathered(dull_groups(game, drawn))
-        return (drawn.again < game.resample_groups) & dull.any()
+    def wanted(state: tuple[Array, Drawn]) -> Array:
+        again, drawn = state
+        dull = game.rows.gathered(dull_groups(game, drawn))  # a loop must end at once on all devices
+        return (again < game.resample_groups) & dull.any()
 
-    def replaced(drawn: Drawn) -> Drawn:
-        other = write(game, params, batch, jax.random.fold_in(key, drawn.again + 1))
-        renewed = jnp.repeat(dull_groups(game, drawn), game.samples)
-        written, rewards = jax.tree.map(
-            lambda new, old: jnp.where(renewed.reshape(-1, *[1] * (new.ndim - 1)), new, old),
-            (other, measured(other)),
-            (drawn.written, drawn.rewards),
+    def renewed(state: tuple[Array, Drawn]) -> tuple[Array, Drawn]:
+        again, drawn = state
+        written = write(game, params, batch, jax.random.fold_in(key, again + 1))
+        other = Drawn(written, measured(written))
+        dull = jnp.repeat(dull_groups(game, drawn), game.samples)
+        return again + 1, jax.tree.map(
+            lambda new, old: jnp.where(dull.reshape(-1, *[1] * (new.ndim - 1)), new, old), other, drawn
         )
-        return Drawn(written, rewards, drawn.again + 1)
 
-    return jax.lax.while_loop(wanted, replaced, first._replace(again=jnp.int32(0)))
+    again, last = jax.lax.while_loop(wanted, renewed, (jnp.int32(0), first))
+    return last._replace(again=again)
 
 
 def dull_groups(game: Game, drawn: Drawn) -> Array:

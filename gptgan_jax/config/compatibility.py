@@ -38,7 +38,7 @@ def check_combination(config: Sections) -> None:
 
 
 def check_custom_code(config: Sections) -> None:
-    """Imports and builds what the choices name of the user's own, an estimator and rewards, and checks what goes with it.
+    """Imports and builds an estimator and reward functions of the user's where the choices name some, and checks them.
 
     This runs the code that the configuration names. So it is for configurations that the user trains with, and not
     for those that lie in a run folder, which may be somebody else's.
@@ -273,8 +273,8 @@ def _reasons_of_rewards(config: Sections) -> Iterator[str]:
         yield "objective.rewards pays in the adversarial phase: set adversarial.steps, or leave it out"
     if any(reward.weight for reward in rewards) and isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig):
         yield (
-            f"objective.estimator {estimator.kind} weighs texts by what the discriminator says of them: set each weight "
-            "of objective.rewards to 0 (measured alone), or use another estimator"
+            f"objective.estimator {estimator.kind} weighs texts by what the discriminator says of them: set each "
+            "weight of objective.rewards to 0 (measured alone), or use another estimator"
         )
     if getattr(config.data, "reward_columns", ()):
         if not rewards:

@@ -51,8 +51,8 @@ class ObjectiveConfig:
     )
     reward_scaling: RewardScaling = key(
         "none",
-        "several rewards on one scale: each less its mean, by its deviation, within the texts of a prompt (group) or of "
-        "the step (batch)",
+        "several rewards on one scale: each less its mean, by its deviation, of the texts of a prompt (group) or of a "
+        "step (batch)",
     )
     discriminator_reward_weight: float = key(
         1.0, "of the discriminator's reward beside them; 0: they alone pay", GAME["discriminator_reward_weight"]

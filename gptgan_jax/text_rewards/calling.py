@@ -144,10 +144,10 @@ class Call:
         return [self._finite(one, texts.texts[i]) for one in values]
 
     def _finite(self, value: Any, text: str) -> float:
-        number = value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
+        number: Any = value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
         if not isinstance(number, numbers.Real):
             raise UserError(f"reward {self.name} gave {shown(number)}, which is no number, for the text {shown(text)}")
-        if not math.isfinite(number) or abs(number) > np.finfo(np.float32).max:
+        if not math.isfinite(np.float32(number)):
             raise UserError(f"reward {self.name} gave {float(number)} for the text {shown(text)}")
         return float(number)
 
@@ -187,15 +187,16 @@ def within(call: Call, texts: Texts, timeout: float) -> list[Any]:
     thread.start()
     thread.join(timeout)
     if not outcome:
-        raise UserError(late(call.name, timeout, watched.copy()[watched.last] if watched else ""))
+        raise UserError(late(call.name, timeout, [watched[watched.last]]))
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
     return outcome[0]
 
 
-def late(name: str, timeout: float, text: str) -> str:
-    """The message of a function that takes too long, at a text."""
-    return f"reward {name} took longer than its timeout of {timeout:g} seconds, at the text {shown(text)}"
+def late(name: str, timeout: float, texts: Sequence[str]) -> str:
+    """The message of a function that takes too long, at one of some texts."""
+    where = "the text" if len(texts) == 1 else f"one of {len(texts)} texts, of which the first is"
+    return f"reward {name} took longer than its timeout of {timeout:g} seconds, at {where} {shown(texts[0])}"
 
 
 def shown(value: Any) -> str:

@@ -42,8 +42,8 @@ class Lookup:
 class HostReward:
     """A reward (written, batch) -> float32 [R], or [R, T], of a Python function of texts.
 
-    What goes wrong in the function is kept as `error`. Then the step either fails with it, or is given NaN, so that it
-    can be left out and whoever looks at `error` can say so (`gptgan train`).
+    Where the function fails, the step either fails with it, or is given NaN and the reason is kept as `error`: then the
+    step can be left out, and whoever looks there says so (`gptgan train`).
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class HostReward:
         call.check()
         self.call, self.decode, self.lookup = call, decode, lookup
         self.count, self.timeout, self.raises = workers, timeout, raises
-        self.error: UserError | None = None
+        self.error: Exception | None = None
         self._takes = call.takes
         self._workers: Workers | None = None
         # Several devices of a process call at once, and a user's function need not stand that.
@@ -113,20 +113,18 @@ class HostReward:
     def _values(self, arrays: Mapping[str, np.ndarray], out: np.ndarray) -> None:
         """Writes the numbers of this device's rows to `out`, float32 [R] or [R, T]."""
         with self._lock:
-            if self.error is not None and not self.raises:
+            if self.error is not None:
                 out[...] = np.nan
                 return
             try:
                 self._fill(out, self._texts(arrays))
-            except UserError as error:
-                self.error = error
-            except Exception as error:  # in a tokenizer, for instance
-                self.error = UserError(f"reward {self.call.name}: {type(error).__name__}: {error}")
-            if self.error is not None:
-                out[...] = np.nan
+            except Exception as error:
+                # Any other is of the tokenizer, for instance.
+                known = isinstance(error, UserError)
+                told = error if known else UserError(f"reward {self.call.name}: {type(error).__name__}: {error}")
                 if self.raises:
-                    error, self.error = self.error, None
-                    raise error
+                    raise told from error
+                self.error, out[...] = told, np.nan
 
     def _fill(self, out: np.ndarray, texts: Texts) -> None:
         values = self.values(texts)
@@ -189,7 +187,7 @@ def host_reward(
         ValueError: options that the function does not take. In a step: the function failed, was late or gave something
             else than finite numbers; JAX wraps it in an error of its own, whose last line it is.
     """
-    called = name or getattr(function, "__name__", type(function).__name__)
+    called = name or str(getattr(function, "__name__", type(function).__name__))
     return HostReward(Call(called, function, dict(options or {}), per_token), decode, None, workers, timeout)
 
 

@@ -1,4 +1,4 @@
-"""Rewards of molecules written as SMILES (Weininger 1988), by RDKit, which is an extra: pip install gptgan_jax[molecules]."""
+"""Rewards of molecules written as SMILES (Weininger 1988), by RDKit: pip install 'gptgan_jax[molecules]'."""
 
 from collections.abc import Sequence
 from typing import Any

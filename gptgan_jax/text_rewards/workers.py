@@ -74,7 +74,7 @@ class Workers:
             ready: Sequence[Any] = wait(list(busy), None if until is None else max(until - time.monotonic(), 0.0))
             if not ready:
                 assert timeout is not None
-                raise UserError(late(self.call.name, timeout, texts.texts[min(busy.values())[0]]))
+                raise UserError(late(self.call.name, timeout, texts.texts[slice(*min(busy.values()))]))
             for pipe in ready:
                 start, stop = busy.pop(pipe)
                 found[start:stop] = self._answer(pipe, texts.texts[start])
