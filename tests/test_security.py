@@ -273,6 +273,7 @@ def foreign(trained: Path, tmp_path: Path, mark: Path, monkeypatch: pytest.Monke
     monkeypatch.delitem(sys.modules, "evil_estimators", raising=False)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["objective"]["estimator"] = {"kind": "custom", "factory": "evil_estimators:make"}
+    config["objective"]["rewards"] = [{"function": "evil_estimators:make", "name": "evil"}]
     config["data"]["train"] = config["data"]["valid"] = "/nowhere/secret.txt"
     config["tokenizer"] = {"kind": "file", "path": "/nowhere/tokenizer.json"}
     config["runs_folder"] = "/nowhere/runs"

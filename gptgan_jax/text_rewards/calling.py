@@ -5,7 +5,6 @@ its arguments: `prompts`, `references`, `columns`, `tokens` (see `Texts`), and i
 """
 
 import inspect
-import math
 import numbers
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from gptgan_jax.errors import UserError
 Function = Callable[..., Sequence[float]]
 EXTRAS = ("prompts", "references", "columns", "tokens")
 LONGEST_SHOWN = 80
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Call:
         number: Any = value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
         if not isinstance(number, numbers.Real):
             raise UserError(f"reward {self.name} gave {shown(number)}, which is no number, for the text {shown(text)}")
-        if not math.isfinite(np.float32(number)):
+        if not abs(float(number)) <= LARGEST:  # nor is NaN
             raise UserError(f"reward {self.name} gave {float(number)} for the text {shown(text)}")
         return float(number)
 

@@ -89,20 +89,21 @@ class Workers:
             try:
                 pipe.send(texts.part(start, stop))
             except OSError:
-                raise self._ended(texts.texts[start]) from None
+                raise self._ended(pipe, texts.texts[start]) from None
 
     def _answer(self, pipe: Connection, first: str) -> list[Any]:
         try:
             good, answer = pipe.recv()
         except (EOFError, OSError):
-            raise self._ended(first) from None
+            raise self._ended(pipe, first) from None
         if not good:
             raise UserError(answer)
         return answer
 
-    def _ended(self, text: str) -> UserError:
-        codes = [process.exitcode for process, _ in self.pairs if not process.is_alive()]
-        code = f" (exit status {codes[0]})" if codes and codes[0] is not None else ""
+    def _ended(self, pipe: Connection, text: str) -> UserError:
+        process = next(process for process, its in self.pairs if its is pipe)
+        process.join(1)
+        code = "" if process.exitcode is None else f" (exit status {process.exitcode})"
         return UserError(
             f"reward {self.call.name}: a worker process ended{code} at the texts from {shown(text)} on; its own "
             "message, if it has one, stands above"

@@ -1,4 +1,4 @@
-"""Text rewards in the step: the expected gradient is that of what the functions pay, and each choice does what it says."""
+"""Text rewards in the step: the expected gradient is that of what the functions pay, and each choice does its work."""
 
 from typing import Any
 
