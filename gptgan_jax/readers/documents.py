@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.readers.cells import as_label, as_text, label_order, shown
+from gptgan_jax.readers.cells import as_label, as_python, as_text, label_order, shown
 from gptgan_jax.readers.conversations import answered, asked, is_conversation, joined, turns_from
 from gptgan_jax.readers.files import format_of, matching_files, named, utf8_lines
 from gptgan_jax.readers.row_files import Place
@@ -194,7 +194,7 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
         if columns.group is not None:
             groups.append(cell.group(columns.group))
         for name, values in others.items():
-            values.append(row.get(name))
+            values.append(as_python(row.get(name)))
     if not texts:
         raise UserError(f"{rows.where}: no document in it; column {columns.text} should hold text")
     occurring = sorted({label for label in labels if label is not None}, key=label_order)
