@@ -114,8 +114,10 @@ def as_json(value: Any) -> str:
 def as_python(value: Any) -> Any:
     """A value as Python's own JSON reader gives it: numbers as int and float, in lists and objects too."""
     match value:
-        case Number():
+        case Number() if len(value.text) < 1000:
             return json.loads(value.text)
+        case Number():  # of more digits than Python reads
+            return value.text
         case dict():
             return {name: as_python(one) for name, one in value.items()}
         case list() | tuple():
