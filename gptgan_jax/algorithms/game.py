@@ -1,5 +1,6 @@
 """What two players play: the networks, the losses and the regularisers, checked against each other."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
 import optax
@@ -109,7 +110,7 @@ class Game(NamedTuple):
     ema_decay: float = 0.0
     generator_optimizer: optax.GradientTransformation = ADAM
     discriminator_optimizer: optax.GradientTransformation = ADAM
-    text_rewards: tuple[TextReward, ...] = ()
+    text_rewards: Sequence[TextReward] = ()
     reward_scaling: RewardScaling = "none"
     discriminator_reward_weight: float = 1.0
     resample_groups: int = 0

@@ -81,12 +81,12 @@ def gan_from(
     demonstrations: Demonstrations | None = None,
     discriminator_updates: int = 1,
     ema_decay: float = 0.0,
+    generator_optimizer: optax.GradientTransformation = ADAM,
+    discriminator_optimizer: optax.GradientTransformation = ADAM,
     text_rewards: Sequence[TextReward] = (),
     reward_scaling: RewardScaling = "none",
     discriminator_reward_weight: float = 1.0,
     resample_groups: int = 0,
-    generator_optimizer: optax.GradientTransformation = ADAM,
-    discriminator_optimizer: optax.GradientTransformation = ADAM,
     axis_name: str | None = None,
 ) -> Gan:
     """The training steps of a generator and a discriminator. `Game` says more about each argument.
@@ -148,7 +148,7 @@ def gan_from(
             demonstrations=demonstrations,
             discriminator_updates=discriminator_updates,
             ema_decay=ema_decay,
-            text_rewards=tuple(text_rewards),
+            text_rewards=text_rewards,
             reward_scaling=reward_scaling,
             discriminator_reward_weight=discriminator_reward_weight,
             resample_groups=resample_groups,
