@@ -101,7 +101,7 @@ a right answer to nothing | --objective.rewards '[{function: exact_answer}]' | o
 a reward of other options | --objective.rewards '[{function: length, options: {goal: 3}}]' | reward length: got an unexpected keyword argument 'goal'; its options are target, unit
 a reward of no module     | --objective.rewards '[{function: "no_such:f"}]' | objective.rewards: function 'no_such:f' should be module:name and importable: No module named
 columns for no reward     | --data.kind hf --data.train rows.json --data.reward_columns [text] | data.reward_columns is for functions of objective.rewards, and there are none; drop it
-columns that are missing  | --data.kind hf --data.train rows.json --data.reward_columns [no] --objective.rewards '[{function: length}]' | no column no; there are: text
+columns that are missing  | --data.kind hf --data.train rows.json --data.reward_columns [lost] --objective.rewards '[{function: length}]' | no column lost; there are: text
 columns beside a store    | --data.kind hf --data.train rows.json --data.reward_columns [text] --objective.rewards '[{function: length}]' --data.store s --likelihood.packing concatenate | data.reward_columns: data.store keeps texts alone; drop one of them
 a column that is missing  | --data.kind hf --data.train rows.json --data.text_column said | no column said; there are: text
 json that is none         | --data.kind hf --data.train one.txt | one.txt
