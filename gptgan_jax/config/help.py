@@ -6,7 +6,7 @@ from typing import Any, Literal
 import yaml
 
 from gptgan_jax.config import Config
-from gptgan_jax.config.structure import as_plain, classes_of, fields_of, kind_of, type_name
+from gptgan_jax.config.structure import as_plain, classes_of, entries_of, fields_of, kind_of, type_name
 
 
 def describe_keys() -> str:
@@ -22,6 +22,10 @@ def _describe(defaults: Any, path: str) -> Iterator[str]:
             shown = yaml.safe_dump(as_plain(default), default_flow_style=True).split("\n")[0]
             given = "must be given" if field.is_required() else f"default {shown}"
             yield f"  --{path}{name}  {type_name(field.annotation)}, {given}: {field.description}"
+        for entry in entries_of(field.annotation):
+            for inner, one in fields_of(entry).items():
+                given = "must be given" if one.is_required() else "may be left out"
+                yield f"      of each, {inner}: {type_name(one.annotation)}, {given}: {one.description}"
         for section in sections:
             heading = f"{path}{name}"
             if len(sections) > 1:

@@ -24,6 +24,11 @@ def classes_of(annotation: Any) -> list[type]:
     return [annotation] if dataclasses.is_dataclass(annotation) else []  # type: ignore[list-item]
 
 
+def entries_of(annotation: Any) -> list[type]:
+    """The configuration dataclass that each entry of a list is; empty where they are plain values."""
+    return classes_of(typing.get_args(annotation)[0]) if typing.get_origin(annotation) is tuple else []
+
+
 def kind_of(cls: Any) -> Any:
     field = fields_of(cls).get("kind")
     return None if field is None else field.default
@@ -58,9 +63,11 @@ def type_name(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join("null" if part is type(None) else type_name(part) for part in typing.get_args(annotation))
     if origin is tuple:
-        return f"list of {type_name(typing.get_args(annotation)[0])}"
+        return "list of sections" if entries_of(annotation) else f"list of {type_name(typing.get_args(annotation)[0])}"
     if origin is Annotated:
         return type_name(typing.get_args(annotation)[0])
+    if annotation is Any or dataclasses.is_dataclass(annotation):
+        return "section"
     return {"str": "text", "bool": "true|false", "float": "number", "int": "integer"}.get(
         annotation.__name__, annotation.__name__
     )

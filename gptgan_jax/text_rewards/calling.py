@@ -7,6 +7,7 @@ its arguments: `prompts`, `references`, `columns`, `tokens` (see `Texts`), and i
 import inspect
 import numbers
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from gptgan_jax.errors import UserError
 Function = Callable[..., Sequence[float]]
 EXTRAS = ("prompts", "references", "columns", "tokens")
 LONGEST_SHOWN = 80
+SEARCH_SECONDS = 5.0
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -109,8 +111,11 @@ class Call:
         return self.function(texts.texts, **extras, **self.options)
 
     def _failing(self, texts: Texts) -> str:
-        """At which text the function fails, by calling it for one after another."""
+        """At which text the function fails, by calling it for one after another; not for long."""
+        until = time.monotonic() + SEARCH_SECONDS
         for i, text in enumerate(texts.texts):
+            if time.monotonic() > until:
+                break
             try:
                 self._called(texts.part(i, i + 1))
             except Exception:
