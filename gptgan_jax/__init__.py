@@ -46,9 +46,11 @@ from gptgan_jax.objectives.discrimination import (
     relativistic_tie,
     wasserstein,
 )
+from gptgan_jax.objectives.text_rewards import TextReward, linear_schedule
 from gptgan_jax.sampling.decoding import log_probs, sample
 from gptgan_jax.sampling.rollouts import resample, rollout_values
 from gptgan_jax.system.earlier_names import install as _install_earlier_names
+from gptgan_jax.text_rewards.host import host_reward
 from gptgan_jax.types import Batch, GanState, Player, Sample, Scores, Vocabulary, unconditional_batch
 
 _install_earlier_names()
@@ -76,6 +78,7 @@ __all__ = [
     "Sample",
     "Scores",
     "SelfPlay",
+    "TextReward",
     "TransformerConfig",
     "TransformerDiscriminatorConfig",
     "Vocabulary",
@@ -88,8 +91,10 @@ __all__ = [
     "grpo",
     "gumbel",
     "hinge",
+    "host_reward",
     "learned_value",
     "leave_one_out",
+    "linear_schedule",
     "log_probs",
     "maligan",
     "merged",

@@ -87,6 +87,8 @@ class Batch(struct.PyTreeNode):
         target_mask: bool [B, T]; covers EOS, not what comes after it.
         label: int32 [B], the class of the text; -1 where it has none.
         packed: for likelihood training on packed rows, whose prompts count for nothing; None: a row is a text.
+        rows: int32 [B], which document of the training text each is, where a reward function looks others of its
+            columns up; else None.
     """
 
     prompt: Array
@@ -95,6 +97,7 @@ class Batch(struct.PyTreeNode):
     target_mask: Array
     label: Array
     packed: Packed | None = None
+    rows: Array | None = None
 
 
 def unconditional_batch(target: Array, vocabulary: Vocabulary) -> Batch:

@@ -26,7 +26,7 @@ FLOORS = [
     {"runs"},
     {"checkpoints"},
     {"__init__", "config"},
-    {"algorithms", "generation", "mixtures", "pretrained"},
+    {"algorithms", "generation", "mixtures", "pretrained", "text_rewards"},
     {"data", "metrics"},
     {"sources"},
     {"sampling"},

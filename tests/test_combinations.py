@@ -39,6 +39,7 @@ from gptgan_jax.cli import main
 from gptgan_jax.config import Config, compatibility
 from gptgan_jax.config.files import config_from, load_config
 from gptgan_jax.errors import UserError
+from gptgan_jax.text_rewards.config import unpaid
 from gptgan_jax.training.phases import build_gan
 
 # ---- the axes
@@ -86,6 +87,7 @@ REGULARISERS: dict[str, tuple] = {
     "next_token_weight": (0.0, 0.5),
     "replay_size": (0, 8),
     "demonstration_share": (0.0, 0.5),
+    "paid": ("nothing", "measured", "beside", "alone"),
     "discriminator_updates": (1, 2),
     "ema_decay": (0.0, 0.9),
     "frozen": ("nothing", "generator", "discriminator"),
@@ -253,6 +255,21 @@ RULES = (
         "a real text has no weight among the written ones",
         lambda c: likelihood_of_written(c) and c["demonstration_share"],
         ("objective.estimator", "demonstration_share to 0"),
+    ),
+    Rule(
+        "what weighs texts by D has no place for other pay",
+        lambda c: likelihood_of_written(c) and c["paid"] in ("beside", "alone"),
+        ("objective.estimator", "weight of objective.rewards to 0"),
+    ),
+    Rule(
+        "a function of texts has no gradient",
+        lambda c: pathwise(c) and c["paid"] != "nothing",
+        ("objective.estimator", "leave objective.rewards out"),
+    ),
+    Rule(
+        "what learns from likelihoods is paid nothing",
+        lambda c: self_play(c) and c["paid"] != "nothing",
+        ("objective.estimator", "leave objective.rewards out"),
     ),
     Rule(
         "the ratio of a whole text weighs the pay of a whole text",
@@ -497,6 +514,12 @@ def as_keys(c: Choice) -> dict[str, Any]:
         options = {"factory": f"gptgan_jax:{c['factory']}", "options": options}
     elif c["relaxation"]:
         options = {"straight_through": c["relaxation"] != "soft", "draws": 2 if c["relaxation"] == "averaged" else 1}
+    weights = {"measured": 0.0, "beside": 0.5, "alone": 1.0}
+    paid: dict[str, Any] = {}
+    if c["paid"] != "nothing":
+        paid["rewards"] = [{"function": "length", "weight": weights[c["paid"]]}]
+    if c["paid"] == "alone":
+        paid |= {"discriminator_reward_weight": 0.0, "reward_scaling": "group"}
     kl = {} if c["kl"] == "none" else {"kl_weight": 0.1, "kl_estimator": c["kl"]}
     penalty = {} if c["penalty"] == "none" else {c["penalty"]: 0.5}
     hub = {"kind": "hf", "path": "some/set", "prompt_column": c["prompt_column"]} if c["prompt_column"] else {}
@@ -509,7 +532,7 @@ def as_keys(c: Choice) -> dict[str, Any]:
         | {"spectral_norm": c["spectral_norm"]}
         | from_generator
         | (untied if c["untied"] == "discriminator" else {}),
-        "objective": {name: c[name] for name in OBJECTIVE} | kl | penalty,
+        "objective": {name: c[name] for name in OBJECTIVE} | kl | penalty | paid,
         "objective.estimator": {"kind": c["estimator"]} | options,
         "warmup": {"steps": c["warmup_steps"], "batch_size": c["batch_size"]},
         "adversarial": {"batch_size": c["batch_size"]} | {name: c[name] for name in ADVERSARIAL},
@@ -761,7 +784,8 @@ def batch_for(choice: Choice) -> Batch:
 
 def gan_for(choice: Choice) -> Any:
     config = as_config(choice)
-    return build_gan(config, "adversarial", generator_of(config.generator), discriminator_of(config.discriminator))
+    players = generator_of(config.generator), discriminator_of(config.discriminator)
+    return build_gan(config, "adversarial", *players, functions=unpaid(config.objective.rewards))
 
 
 @pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.thorough)])

@@ -52,6 +52,7 @@ FORBIDDEN_CALLS = {
 # A use of a forbidden thing that is meant, by file and name.
 ALLOWED_IMPORTS = {
     ("config/estimators.py", "import_module"),  # an estimator of the user's (docs/extending.md)
+    ("text_rewards/config.py", "import_module"),  # a reward function of the user's
     ("runs/records.py", "import_module"),  # wandb, by its name
     ("system/earlier_names.py", "import_module"),  # modules of this package, from a table
 }
@@ -273,6 +274,7 @@ def foreign(trained: Path, tmp_path: Path, mark: Path, monkeypatch: pytest.Monke
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["objective"]["estimator"] = {"kind": "custom", "factory": "evil_estimators:make"}
     config["evaluation"] |= {"choose_by": "max(command)", "choose_command": f"touch {mark}"}
+    config["objective"]["rewards"] = [{"function": "evil_estimators:make", "name": "evil"}]
     config["data"]["train"] = config["data"]["valid"] = "/nowhere/secret.txt"
     config["tokenizer"] = {"kind": "file", "path": "/nowhere/tokenizer.json"}
     config["runs_folder"] = "/nowhere/runs"

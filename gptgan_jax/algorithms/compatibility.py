@@ -10,6 +10,7 @@ from gptgan_jax.estimators.families import Estimator, Pathwise, PolicyGradient, 
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import RewardName
+from gptgan_jax.objectives.text_rewards import RewardScaling
 
 CONTROLS: tuple[RewardName, ...] = ("constant", "random")
 PENALTIES = ("r1_weight", "r2_weight", "gradient_penalty_weight")
@@ -31,6 +32,7 @@ class Choices(NamedTuple):
         has_second_derivatives: whether penalties on its gradient can be differentiated.
         no_next_token: why the discriminator predicts no next token, and what to do; None if it does.
         has_classes: whether the discriminator has a logit for each class.
+        text_rewards, paying_rewards: how many text rewards there are, and of these how many have a weight.
         key: from an attribute of a `Game` to what messages call it: a key of a configuration.
         no_demonstrations: what to set to have none, and to what.
         others: as in `Game`.
@@ -54,6 +56,11 @@ class Choices(NamedTuple):
     replay_size: int
     discriminator_updates: int
     demonstrations: bool
+    text_rewards: int
+    paying_rewards: int
+    reward_scaling: RewardScaling
+    discriminator_reward_weight: float
+    resample_groups: int
     bounded_slope: bool
     has_second_derivatives: bool
     no_next_token: str | None
@@ -74,6 +81,7 @@ def reasons(c: Choices) -> Iterator[str]:
     yield from _of_scores(c)
     yield from _of_discriminator(c)
     yield from _of_classes(c)
+    yield from _of_text_rewards(c)
     if isinstance(c.estimator, PolicyGradient):
         yield from _of_policy_gradient(c, c.estimator)
     if isinstance(c.estimator, Pathwise):
@@ -140,6 +148,30 @@ def _of_classes(c: Choices) -> Iterator[str]:
     for name in (*PENALTIES, "label_smoothing") if not c.real_fake_weight else ():
         if getattr(c, name):
             yield f"{c.key('real_fake_weight')} 0 learns from labels alone: set {c.key(name)} to 0"
+
+
+def _of_text_rewards(c: Choices) -> Iterator[str]:
+    rewards = c.key("text_rewards")
+    if not c.paying_rewards:
+        alone = f"{rewards} has none with a weight: "
+        if c.discriminator_reward_weight != 1:
+            yield f"{alone}set {c.key('discriminator_reward_weight')} to 1, as that reward is all there is"
+        if c.reward_scaling != "none":
+            yield f"{alone}{c.key('reward_scaling')} {c.reward_scaling} has nothing to put on one scale; set it to none"
+        if c.resample_groups:
+            yield f"{alone}{c.key('resample_groups')} looks at what they pay; set it to 0"
+    if c.text_rewards and isinstance(c.estimator, Pathwise):
+        yield (
+            f"{c.estimator_name} differentiates the discriminator, and a function of texts has no gradient: leave "
+            f"{rewards} out, or use an estimator by policy gradients, such as reinforce"
+        )
+    if c.text_rewards and isinstance(c.estimator, SelfPlay):
+        yield f"{c.estimator_name} learns from likelihoods and is paid nothing: leave {rewards} out"
+    if c.resample_groups and isinstance(c.estimator, PolicyGradient) and c.estimator.samples == 1:
+        yield (
+            f"{c.key('resample_groups')} draws the texts of a prompt again, and {c.estimator_name} writes one: use "
+            "several samples (grpo, rloo), or set it to 0"
+        )
 
 
 def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What two players play: the networks, the losses and the regularisers, checked against each other."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -19,7 +20,8 @@ from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import Judgement, Reward, reward_name, sigmoid
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, check_choice
+from gptgan_jax.objectives.text_rewards import RewardScaling, TextReward
+from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, REWARD_WEIGHT, check_choice
 from gptgan_jax.types import Batch, GanState
 
 NO_NEXT_TOKEN = "needs a Transformer discriminator: others predict no next token; set it to 0"
@@ -79,6 +81,13 @@ class Game(NamedTuple):
             as long.
         ema_decay: of the average of the generator's parameters; 0 keeps none. It is ramped up from 0 at the start.
         generator_optimizer, discriminator_optimizer: Optax's.
+        text_rewards: what the generator is paid beside the discriminator's reward.
+        reward_scaling: how several rewards, the discriminator's among them, are put on one scale; see
+            `objectives.text_rewards`.
+        discriminator_reward_weight: of the discriminator's reward in what is paid; with 0 the generator learns from the
+            text rewards alone, and the discriminator only looks on.
+        resample_groups: times at most that the texts of a prompt are drawn again where the text rewards pay all of them
+            alike, so that they show no difference (dynamic sampling: DAPO, Yu et al. 2025, arXiv:2503.14476).
         axis_name: of the devices that share the rows of a batch, where a step runs under `jax.pmap` or `jax.shard_map`
             (with check_vma=False); None under `jax.jit`, whose program sees all rows. See `rows.Rows`.
     """
@@ -106,6 +115,10 @@ class Game(NamedTuple):
     ema_decay: float = 0.0
     generator_optimizer: optax.GradientTransformation = ADAM
     discriminator_optimizer: optax.GradientTransformation = ADAM
+    text_rewards: Sequence[TextReward] = ()
+    reward_scaling: RewardScaling = "none"
+    discriminator_reward_weight: float = 1.0
+    resample_groups: int = 0
     axis_name: str | None = None
 
     @property
@@ -150,8 +163,19 @@ class Game(NamedTuple):
                 allowed.check(f"estimator.{name}", getattr(self.estimator, name))
         for name, allowed in DEMONSTRATIONS.items() if self.demonstrations is not None else ():
             allowed.check(f"demonstrations.{name}", getattr(self.demonstrations, name))
+        self._check_text_rewards()
         for reason in reasons(self._choices()):
             raise UserError(reason)
+
+    def _check_text_rewards(self) -> None:
+        check_choice("reward_scaling", self.reward_scaling, get_args(RewardScaling))
+        for reward in self.text_rewards:
+            if not isinstance(reward, TextReward):
+                raise TypeError(f"text_rewards should hold TextReward(name, function, ...), not {reward!r}")
+            REWARD_WEIGHT.check(f"the weight of reward {reward.name}", reward.weight)
+        names = [reward.name for reward in self.text_rewards]
+        if len(set(names)) < len(names):
+            raise UserError(f"text_rewards: a name stands there twice among {', '.join(names)}")
 
     def _check_parts(self) -> None:
         """Whether everything is of its kind: what is not would otherwise be seen late, or not at all."""
@@ -254,6 +278,8 @@ class Game(NamedTuple):
                 "label_smoothing": smoothing,
                 "reward": reward_name(self.reward),
                 "demonstrations": self.demonstrations is not None,
+                "text_rewards": len(self.text_rewards),
+                "paying_rewards": sum(reward.is_paid for reward in self.text_rewards),
             },
             estimator_name=f"estimator ({type(self.estimator).__name__})",
             bounded_slope=getattr(network, "spectral_norm", True),

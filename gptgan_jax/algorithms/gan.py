@@ -7,9 +7,9 @@
 Every step is (GanState, Batch) -> (GanState, metrics), where metrics are float32 scalars.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,14 @@ from gptgan_jax.algorithms.game import ADAM, REINFORCE, Demonstrations, Game
 from gptgan_jax.algorithms.generator_update import averaged, pathwise_update, policy_update, self_play_step
 from gptgan_jax.algorithms.learning import EVERYTHING, Learning, gradient_of, updated
 from gptgan_jax.algorithms.mixing import empty_replay, remember
-from gptgan_jax.algorithms.texts import Metrics, answering, next_token_nats, write
+from gptgan_jax.algorithms.texts import Metrics, answering, draw, next_token_nats, write
 from gptgan_jax.estimators.families import Estimator, PolicyGradient, SelfPlay
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import Reward, sigmoid
+from gptgan_jax.objectives.text_rewards import RewardScaling, TextReward
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, Sample, Vocabulary, unconditional_batch
 
 Step = Callable[[GanState, Batch], tuple[GanState, Metrics]]
@@ -82,6 +83,10 @@ def gan_from(
     ema_decay: float = 0.0,
     generator_optimizer: optax.GradientTransformation = ADAM,
     discriminator_optimizer: optax.GradientTransformation = ADAM,
+    text_rewards: Sequence[TextReward] = (),
+    reward_scaling: RewardScaling = "none",
+    discriminator_reward_weight: float = 1.0,
+    resample_groups: int = 0,
     axis_name: str | None = None,
 ) -> Gan:
     """The training steps of a generator and a discriminator. `Game` says more about each argument.
@@ -107,6 +112,12 @@ def gan_from(
         demonstrations: real texts among those that the generator learns from.
         discriminator_updates: for each of the generator; a batch has so many times the rows.
         ema_decay: of an average of the generator's parameters, at least 0 and below 1; 0 for none.
+        text_rewards: functions of the texts that pay beside the discriminator's reward; see `TextReward`, and
+            `host_reward` for one of Python strings.
+        reward_scaling: "none", or each reward normalised within the texts of a prompt ("group") or of the step
+            ("batch").
+        discriminator_reward_weight: of the discriminator's reward; 0 leaves the text rewards alone.
+        resample_groups: times at most that the texts of a prompt are drawn again where text rewards pay them alike.
         generator_optimizer, discriminator_optimizer: Optax transformations.
         axis_name: of the devices that share a batch under `jax.pmap` or `jax.shard_map`; None under `jax.jit`.
 
@@ -137,6 +148,10 @@ def gan_from(
             demonstrations=demonstrations,
             discriminator_updates=discriminator_updates,
             ema_decay=ema_decay,
+            text_rewards=text_rewards,
+            reward_scaling=reward_scaling,
+            discriminator_reward_weight=discriminator_reward_weight,
+            resample_groups=resample_groups,
             generator_optimizer=generator_optimizer,
             discriminator_optimizer=discriminator_optimizer,
             axis_name=axis_name,
@@ -231,6 +246,7 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
     1. The generator generates texts that answer the batch's prompts.
     2. The discriminator scores them and the real ones; its gradient is that of its loss.
     3. The scores become rewards, the rewards advantages, and the generator follows its estimator's gradient.
+       Text rewards, where there are any, are paid beside them.
     4. The discriminator follows its own; with several updates, it goes on with the rest of the batch.
     """
     if not game.real_fake_weight:
@@ -242,10 +258,16 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
         state, metrics = self_play_step(game, game.estimator, state, batch, key_sample)
         return averaged(game, state.replace(step=state.step + 1)), metrics
     first, others = _slices(batch, game.discriminator_updates)
-    written = write(game, state.generator.params, first, key_sample)
+    drawn = draw(game, state.generator.params, first, key_sample)
+    written = drawn.written
+    # Only text rewards ask which rows of the data these are.
+    first, others = first.replace(rows=None), None if others is None else others.replace(rows=None)
     found = discriminate(game, state, first, written, key_judge)
-    learn: Any = policy_update if isinstance(game.estimator, PolicyGradient) else pathwise_update
-    generator, estimator_state, metrics = learn(game, game.estimator, state, first, written, found.judgement, key_learn)
+    if isinstance(game.estimator, PolicyGradient):
+        update = policy_update(game, game.estimator, state, first, drawn, found.judgement, key_learn)
+    else:
+        update = pathwise_update(game, game.estimator, state, first, written, found.judgement, key_learn)
+    generator, estimator_state, metrics = update
     step = state.step
     state = _with_discriminator(game, state, first, written, found)
     if others is not None:

@@ -9,10 +9,19 @@ from gptgan_jax.algorithms.learning import gradient_of, updated, where_learning
 from gptgan_jax.algorithms.mixing import with_demonstrations
 from gptgan_jax.algorithms.regularisation import regularised, with_kl_penalty
 from gptgan_jax.algorithms.seqgan import rollout_rewards
-from gptgan_jax.algorithms.texts import Metrics, answering, shape_metrics, with_prompts_once, write
+from gptgan_jax.algorithms.texts import (
+    Drawn,
+    Metrics,
+    answering,
+    dull_groups,
+    shape_metrics,
+    with_prompts_once,
+    write,
+)
 from gptgan_jax.estimators.families import Experience, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.likelihood import token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, is_last
+from gptgan_jax.objectives.text_rewards import Pay, combined, text_totals
 from gptgan_jax.sampling.decoding import log_probs, shape_logits
 from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Sample, Scores
 
@@ -26,7 +35,7 @@ def policy_update(
     estimator: PolicyGradient,
     state: GanState,
     batch: Batch,
-    written: Sample,
+    drawn: Drawn,
     judgement: Judgement,
     key: Array,
 ) -> Update:
@@ -35,7 +44,7 @@ def policy_update(
     Rewards, advantages and losses are of all rows; networks run on this program's own.
     """
     key_reward, key_rollout, key_rows, key_order = jax.random.split(key, 4)
-    rows, params = game.rows, state.generator.params
+    rows, params, written = game.rows, state.generator.params, drawn.written
     rewards = game.reward(judgement, key_reward)
     if estimator.rollouts:
         rewards = rows.gathered(
@@ -45,6 +54,9 @@ def policy_update(
     if not game.pays_values and not game.dense:
         rewards = rewards * is_last(written.mask)
     metrics = {"reward": _mean_pay(game, rewards, written.mask)}
+    if game.text_rewards:
+        rewards, found = with_text_rewards(game, state, rewards, drawn)
+        metrics |= found
     if game.demonstrations is not None:
         written, rewards, metrics["demonstrations"] = with_demonstrations(
             game, state, batch, written, rewards, key_rows
@@ -60,6 +72,28 @@ def policy_update(
         game, estimator, state, experience, jax.lax.stop_gradient(advantages), texts, key_order
     )
     return player, estimator_state, found | of_updates | metrics
+
+
+def with_text_rewards(game: Game, state: GanState, rewards: Array, drawn: Drawn) -> tuple[Array, Metrics]:
+    """What each token is paid in all, and the mean of each text reward.
+
+    Args:
+        game, state: of the step.
+        rewards: the discriminator's, float32 [R, T], of all rows.
+        drawn: this program's own texts, with their text rewards.
+    """
+    drawn = Drawn(*game.rows.gathered(drawn[:2]), drawn.again)
+    mask, found = drawn.written.mask, list(zip(game.text_rewards, drawn.rewards, strict=True))
+    metrics = {
+        f"reward/{reward.name}": (paid if paid.ndim == 1 else text_totals(paid, mask)).mean() for reward, paid in found
+    }
+    if game.samples > 1 and any(reward.is_paid for reward in game.text_rewards):
+        metrics["groups_without_signal"] = dull_groups(game, drawn).mean()
+    if drawn.again is not None:
+        metrics["drawn_again"] = drawn.again.astype(jnp.float32)
+    pay = Pay(rewards, mask, game.samples, game.pays_values, game.dense)
+    made = state.step - state.begun
+    return combined(pay, found, made, game.reward_scaling, game.discriminator_reward_weight), metrics
 
 
 def _mean_pay(game: Game, rewards: Array, mask: Array) -> Array:

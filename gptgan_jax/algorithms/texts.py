@@ -1,10 +1,13 @@
 """The texts of a step: what the generator writes in answer to a batch, their likelihood, and their shape."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
+from gptgan_jax.objectives.text_rewards import text_totals, without_signal
 from gptgan_jax.sampling.decoding import reads_once, sample
 from gptgan_jax.types import Array, Batch, Params, Sample
 
@@ -42,6 +45,62 @@ def with_prompts_once(game: Game, texts: Batch) -> Batch:
     if game.samples == 1 or not reads_once(game.generator, texts.prompt):
         return texts
     return texts.replace(prompt=texts.prompt[:: game.samples], prompt_mask=texts.prompt_mask[:: game.samples])
+
+
+class Drawn(NamedTuple):
+    """The texts of an adversarial step, and what the text rewards make of them; of this program's own rows.
+
+    Attributes:
+        written: R texts, those of a prompt neighbours.
+        rewards: of each of `Game.text_rewards` float32 [R] or [R, T].
+        again: int32 [], times that texts were drawn again; None where that is not asked for.
+    """
+
+    written: Sample
+    rewards: tuple[Array, ...] = ()
+    again: Array | None = None
+
+
+def draw(game: Game, params: Params, batch: Batch, key: Array) -> Drawn:
+    """Texts that answer the batch's prompts, with their text rewards; drawn again where these show no difference."""
+    written = write(game, params, batch, key)
+    if not game.text_rewards:
+        return Drawn(written)
+    texts = repeated(batch, game.samples)
+
+    def measured(written: Sample) -> tuple[Array, ...]:
+        return tuple(reward.measured(written, texts) for reward in game.text_rewards)
+
+    first = Drawn(written, measured(written))
+    if not game.resample_groups:
+        return first
+
+    def wanted(state: tuple[Array, Drawn]) -> Array:
+        again, drawn = state
+        dull = game.rows.gathered(dull_groups(game, drawn))  # a loop must end at once on all devices
+        return (again < game.resample_groups) & dull.any()
+
+    def renewed(state: tuple[Array, Drawn]) -> tuple[Array, Drawn]:
+        again, drawn = state
+        written = write(game, params, batch, jax.random.fold_in(key, again + 1))
+        other = Drawn(written, measured(written))
+        dull = jnp.repeat(dull_groups(game, drawn), game.samples)
+        return again + 1, jax.tree.map(
+            lambda new, old: jnp.where(dull.reshape(-1, *[1] * (new.ndim - 1)), new, old), other, drawn
+        )
+
+    again, last = jax.lax.while_loop(wanted, renewed, (jnp.int32(0), first))
+    return last._replace(again=again)
+
+
+def dull_groups(game: Game, drawn: Drawn) -> Array:
+    """Of which prompts every text reward that is paid is the same for all texts: bool [R / N]."""
+    found = [
+        without_signal(rewards if rewards.ndim == 1 else text_totals(rewards, drawn.written.mask), game.samples)
+        for reward, rewards in zip(game.text_rewards, drawn.rewards, strict=True)
+        if reward.is_paid
+    ]
+    return jnp.stack(found).all(axis=0)
 
 
 def next_token_nats(game: Game, logits: Array, batch: Batch) -> Array:

@@ -27,6 +27,7 @@ from gptgan_jax.objectives.optimizers import learning_count
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.trained import build_networks, example_batch
 from gptgan_jax.sampling.decoding import sample
+from gptgan_jax.text_rewards.config import unpaid
 from gptgan_jax.training.phases import build_gan, check_batch_sizes, step_of, what_learns
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.types import Array, Batch, GanState, Packed, Params, Player, PyTree, Vocabulary
@@ -153,7 +154,8 @@ class Compiler:
 
     def gan(self, phase: Phase) -> Gan:
         """The functional loop of a phase, guarded as a run's own is: the guard holds a second state."""
-        return skipping(build_gan(self.config, phase, self.players.generator, self.players.discriminator))
+        players, rewards = (self.players.generator, self.players.discriminator), unpaid(self.config.objective.rewards)
+        return skipping(build_gan(self.config, phase, *players, functions=rewards))
 
     def state(self, phase: Phase) -> GanState:
         """The phase's state, as shape structs that say where each array lies."""

@@ -24,21 +24,22 @@ KEYS = {
     "class_weight": "objective.classification.weight",
     "real_fake_weight": "objective.classification.real_fake_weight",
     "discriminator_updates": "adversarial.discriminator_updates",
+    "text_rewards": "objective.rewards",
 }
 
 
 def check_combination(config: Sections) -> None:
     """Raises ValueError with the first reason why the choices do not go together.
 
-    An estimator of the user's own is code, and to read a configuration runs none: see `check_custom_estimator`.
+    An estimator of the user's own is code, and to read a configuration runs none: see `check_custom_code`.
     """
     custom = isinstance(config.objective.estimator, CustomConfig)
     for reason in _reasons(config, None if custom else build_estimator(config.objective.estimator, 1)):
         raise ValueError(reason)
 
 
-def check_custom_estimator(config: Sections) -> None:
-    """Imports and builds an estimator of the user's own where the choices name one, and checks what goes with it.
+def check_custom_code(config: Sections) -> None:
+    """Imports and builds an estimator and reward functions of the user's where the choices name some, and checks them.
 
     This runs the code that the configuration names. So it is for configurations that the user trains with, and not
     for those that lie in a run folder, which may be somebody else's.
@@ -49,6 +50,9 @@ def check_custom_estimator(config: Sections) -> None:
     if isinstance(config.objective.estimator, CustomConfig):
         for reason in _reasons(config, build_estimator(config.objective.estimator, 1)):
             raise ValueError(reason)
+    for one in config.objective.rewards:
+        if not one.is_built_in:
+            one.call().check()
 
 
 def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
@@ -64,6 +68,7 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
     yield from _reasons_of_mixture(config)
     yield from _reasons_of_labels(config)
     yield from _reasons_of_classes(config)
+    yield from _reasons_of_rewards(config)
     if estimator is not None and not isinstance(estimator, SelfPlay):
         yield from _reasons_of_estimator(config)
     yield from reasons(_choices(config, estimator))
@@ -94,6 +99,11 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         replay_size=objective.replay_size,
         discriminator_updates=config.adversarial.discriminator_updates,
         demonstrations=objective.demonstration_share > 0,
+        text_rewards=len(objective.rewards),
+        paying_rewards=sum(reward.weight != 0 for reward in objective.rewards),
+        reward_scaling=objective.reward_scaling,
+        discriminator_reward_weight=objective.discriminator_reward_weight,
+        resample_groups=objective.resample_groups,
         bounded_slope=discriminator.spectral_norm,
         has_second_derivatives=getattr(discriminator, "attention", "dense") != "flash",
         no_next_token=_no_next_token(config),
@@ -270,6 +280,28 @@ def _reasons_of_class_rewards(config: Sections) -> Iterator[str]:
             yield f"objective.reward {config.objective.reward} is a control only without {where}.{name}; set it to 0"
     if classification.label_reward_weight and not config.label_prompts:
         yield f"{where}.label_reward_weight pays for obeying labels: set data.label_prompts true, or the weight to 0"
+
+
+def _reasons_of_rewards(config: Sections) -> Iterator[str]:
+    rewards, estimator = config.objective.rewards, config.objective.estimator
+    names = [reward.called for reward in rewards]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        yield f"objective.rewards: two are called {twice}; give one of them another name"
+    if rewards and not config.adversarial.steps:
+        yield "objective.rewards pays in the adversarial phase: set adversarial.steps, or leave it out"
+    if any(reward.weight for reward in rewards) and isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig):
+        yield (
+            f"objective.estimator {estimator.kind} weighs texts by what the discriminator says of them: set each "
+            "weight of objective.rewards to 0 (measured alone), or use another estimator"
+        )
+    if getattr(config.data, "reward_columns", ()):
+        if not rewards:
+            yield "data.reward_columns is for functions of objective.rewards, and there are none; drop it"
+        if getattr(config.data, "store", None) is not None:
+            yield "data.reward_columns: data.store keeps texts alone; drop one of them"
+    for reward in rewards:
+        if reward.function == "exact_answer" and not config.conditional:
+            yield "objective.rewards: exact_answer compares answers to prompts, and this data has none; leave it out"
 
 
 def _reasons_of_labels_alone(config: Sections) -> Iterator[str]:

@@ -13,7 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gptgan_jax.config import Config, with_twin
-from gptgan_jax.config.compatibility import check_custom_estimator
+from gptgan_jax.config.compatibility import check_custom_code
 from gptgan_jax.config.paths import with_absolute_paths as with_absolute_paths
 from gptgan_jax.config.structure import (
     annotation_of,
@@ -130,7 +130,7 @@ def config_from(raw: dict[str, Any], source: str = "config", run_code: bool = Tr
         raise UserError(f"{source}: {_one_line(error)}") from None
     try:
         if run_code:
-            check_custom_estimator(config)
+            check_custom_code(config)
     except ValueError as error:
         raise UserError(f"{source}: {' '.join(str(error).split())}") from None
     return config
@@ -306,7 +306,8 @@ def _checked_keys(raw: Any, annotation: Any, path: str) -> dict[str, Any]:
         full = f"{path}{name}"
         if name not in fields:
             raise UserError(f"unknown key {_brief(full)}{nearest_key(str(name), cls, annotation, path)}")
-        if classes_of(fields[name].annotation):
+        is_optional = fields[name].default_factory is None  # a section that may be left out
+        if classes_of(fields[name].annotation) and not (value is None and is_optional):
             if value is None:
                 value = {}
             if not isinstance(value, Mapping):
@@ -338,6 +339,8 @@ def _chosen(annotation: Any, raw: Mapping[str, Any], path: str) -> type:
 
 def _over_default(field: Any, section: Mapping[str, Any]) -> dict[str, Any]:
     """The section laid over the field's own default, unless it names another `kind` than that."""
+    if field.default_factory is None:
+        return dict(section)
     default = as_plain(field.default_factory())
     if "sources" in section and "kind" not in section:  # only a mixture has any
         return {"kind": "mixture", **section}

@@ -23,9 +23,14 @@ def _describe(defaults: Any, path: str) -> Iterator[str]:
             given = "must be given" if field.is_required() else f"default {shown}"
             yield f"  --{path}{name}  {type_name(field.annotation)}, {given}: {field.description}"
             for section in classes_of(element_of(field.annotation)):
-                yield f"\n{path}{name}, each with kind {kind_of(section)}: {summary_of(section)}"
-                bare = {inner: 1 for inner, one in fields_of(section).items() if one.is_required()}
-                yield from _describe(section(**bare), f"{path}{name}.N.")
+                if kind_of(section) is not None:
+                    yield f"\n{path}{name}, each with kind {kind_of(section)}: {summary_of(section)}"
+                    bare = {inner: 1 for inner, one in fields_of(section).items() if one.is_required()}
+                    yield from _describe(section(**bare), f"{path}{name}.N.")
+                    continue
+                for inner, one in fields_of(section).items():
+                    given = "must be given" if one.is_required() else "may be left out"
+                    yield f"      of each, {inner}: {type_name(one.annotation)}, {given}: {one.description}"
         for section in sections:
             heading = f"{path}{name}"
             if len(sections) > 1:

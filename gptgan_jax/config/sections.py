@@ -21,8 +21,10 @@ from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.optimizers import OptimizerConfig
 from gptgan_jax.objectives.rewards import RewardName
+from gptgan_jax.objectives.text_rewards import RewardScaling
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, LABEL_SMOOTHING
+from gptgan_jax.text_rewards.config import RewardConfig
 from gptgan_jax.tokenization.units import UnitName
 
 Phase = Literal["likelihood", "continued", "warmup", "adversarial"]
@@ -44,6 +46,22 @@ class ObjectiveConfig:
     dense: bool = key(True, "score and reward every token; false: whole texts, rewarded at their last token")
     reward: RewardName = key("sigmoid", "pay of the generator, from the discriminator's score; or a control without it")
     estimator: EstimatorConfig = key(ReinforceConfig, "estimator of the generator's gradient")
+    rewards: tuple[RewardConfig, ...] = key(
+        (), "functions of the texts that pay beside the discriminator: [{function: module:name, weight: 1}, ...]"
+    )
+    reward_scaling: RewardScaling = key(
+        "none",
+        "several rewards on one scale: each less its mean, by its deviation, of the texts of a prompt (group) or of a "
+        "step (batch)",
+    )
+    discriminator_reward_weight: float = key(
+        1.0, "of the discriminator's reward beside them; 0: they alone pay", GAME["discriminator_reward_weight"]
+    )
+    resample_groups: int = key(
+        0,
+        "times at most that the texts of a prompt are drawn again where rewards pay all alike",
+        GAME["resample_groups"],
+    )
     temperature: float = key(1.0, "temperature that the generator writes at while it trains", GAME["temperature"])
     entropy_weight: float = key(0.0, "bonus for next-token entropy, per nat", GAME["entropy_weight"])
     kl_weight: float = key(0.0, "penalty on KL from the pre-trained generator, per nat", GAME["kl_weight"])

@@ -40,7 +40,8 @@ def element_of(annotation: Any) -> Any:
 def sections_in(value: Any, where: str) -> list[Mapping[str, Any]]:
     """A raw list of sections. Raises UserError where it is none."""
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
-        raise UserError(f"{where} should be a list of sections, such as [{{kind: text, train: a.txt, weight: 1}}]")
+        such = "kind: text, train: a.txt, weight: 1" if where == "data.sources" else "function: length, weight: 0.1"
+        raise UserError(f"{where} should be a list of sections, such as [{{{such}}}]")
     return value
 
 
@@ -99,6 +100,8 @@ def type_name(annotation: Any) -> str:
         return f"list of {type_name(typing.get_args(annotation)[0])}"
     if origin is Annotated:
         return type_name(typing.get_args(annotation)[0])
+    if annotation is Any or dataclasses.is_dataclass(annotation):
+        return "section"
     return {"str": "text", "bool": "true|false", "float": "number", "int": "integer"}.get(
         annotation.__name__, annotation.__name__
     )

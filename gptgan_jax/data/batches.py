@@ -240,7 +240,8 @@ def gather(split: TokenisedSplit, documents: np.ndarray) -> Batch:
     if split.labels is not None:
         label = np.where(documents < 0, -1, split.labels[documents]).astype(np.int32)
     # Declared as device arrays, which these become when they are put there.
-    arrays: tuple[Any, ...] = (prompt, prompt_mask, target, target_mask, label)
+    rows = documents.astype(np.int32) if split.numbered else None
+    arrays: tuple[Any, ...] = (prompt, prompt_mask, target, target_mask, label, None, rows)
     return Batch(*arrays)
 
 

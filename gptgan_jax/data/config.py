@@ -171,14 +171,17 @@ class HfData(_ChatKeys, _HfKeys, _HeldOutData, _LabelledData):
     label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
     classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")
 
-    def columns(self, *, labels: bool = True, answers: bool = True) -> Columns:
-        """The columns that are read, with or without those of labels and of right answers."""
+    reward_columns: tuple[str, ...] = key((), "other columns, which the functions of objective.rewards get as they are")
+
+    def columns(self, *, labels: bool = True, answers: bool = True, others: bool = True) -> Columns:
+        """The columns that are read, with or without those of labels, of right answers and of reward functions."""
         return Columns(
             self.text_column,
             self.prompts_from,
             self.label_column if labels else None,
             self.answer_column if answers else None,
             self.group_column,
+            self.reward_columns if others else (),
         )
 
 

@@ -6,8 +6,8 @@ Documents are held in memory, as strings.
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Split:
         tokens: int32 [N, T], whole sequences of token ids without any special token; None for text.
         answers: N right answers to the prompts, where the texts are others; None where they are the texts.
         groups: N names of what each belongs to, None for nothing; None where no column of them is named.
+        columns: N values each of other columns, by their names.
     """
 
     texts: Sequence[str] = ()
@@ -52,6 +53,7 @@ class Split:
     tokens: np.ndarray | None = None
     answers: Sequence[str] | None = None
     groups: Sequence[str | None] | None = None
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.texts) if self.tokens is None else len(self.tokens)
@@ -99,13 +101,16 @@ class Part:
     corpus: Corpus
 
 
-def load_corpus(config: GrammarData | TextData | HfData | OracleData | MixtureData) -> Corpus:
+def load_corpus(
+    config: GrammarData | TextData | HfData | OracleData | MixtureData, train_answers: bool = False
+) -> Corpus:
     """Reads or draws the text that a config names.
 
     Args:
         config: one of the five kinds of data. Its seed chooses what of a file is held out, whatever the order: a
             document's split depends on its prompt alone (or its group, or without prompts its text), so documents of
             one prompt share it, and text appended later moves none, as long as the same prompts are held out by.
+        train_answers: whether right answers to the training prompts are needed as well.
 
     Raises:
         UserError: something that is missing, unreadable, empty or not text; it says which file, and row or line.
@@ -118,7 +123,7 @@ def load_corpus(config: GrammarData | TextData | HfData | OracleData | MixtureDa
         case TextData():
             return _load_text(config)
         case HfData():
-            return _with_label_prompts(config, _load_hf(config))
+            return _with_label_prompts(config, _load_hf(config, train_answers))
         case OracleData():
             return _load_oracle(config)
         case MixtureData():
@@ -257,7 +262,7 @@ def _load_streamed(config: TextData | HfData, folder: Path) -> Corpus:
     return Corpus(splits["train"], splits["valid"], splits.get("test"), notes=tuple(notes), streamed=streamed)
 
 
-def _load_hf(config: HfData) -> Corpus:
+def _load_hf(config: HfData, train_answers: bool = False) -> Corpus:
     if config.streaming and config.max_documents is None:
         raise UserError("data.streaming: needs data.max_documents, how many documents to read of the stream")
     if len(set(config.classes)) < len(config.classes):
@@ -271,7 +276,8 @@ def _load_hf(config: HfData) -> Corpus:
         if which != "train" and name is None:
             continue
         # Training text needs no right answers, unless some of it will be held out.
-        columns = config.columns(answers=which != "train" or not (config.valid and config.test))
+        held_out = not (config.valid and config.test)
+        columns = config.columns(answers=which != "train" or held_out or train_answers)
         where, table = _read_table(config, which, name, columns)
         notes += _table_notes(which, table)
         classes = classes or table.classes
@@ -305,12 +311,14 @@ def _table_notes(which: str, table: Table) -> Iterator[str]:
 
 
 def _split_of(table: Table, labels: np.ndarray | None) -> Split:
-    return Split(table.texts, table.prompts, labels, answers=table.answers, groups=table.groups)
+    return Split(table.texts, table.prompts, labels, answers=table.answers, groups=table.groups, columns=table.others)
 
 
 def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:
     """With more training text, none of which is held out."""
-    _, table = _read_table(config, "unlabelled", config.unlabelled, config.columns(labels=False, answers=False))
+    _, table = _read_table(
+        config, "unlabelled", config.unlabelled, config.columns(labels=False, answers=False, others=False)
+    )
     notes = list(_table_notes("unlabelled", table))
     more = _split_of(table, np.full(len(table.texts), -1, np.int32))
     for which in SPLITS[1:]:
@@ -320,7 +328,8 @@ def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:
     train = corpus.train
     prompts = None if train.prompts is None else [*train.prompts, *(more.prompts or ())]
     labels = None if train.labels is None or more.labels is None else np.concatenate([train.labels, more.labels])
-    train = Split([*train.texts, *more.texts], prompts, labels)
+    columns = {name: [*values, *[None] * len(more.texts)] for name, values in train.columns.items()}
+    train = Split([*train.texts, *more.texts], prompts, labels, columns=columns)
     return dataclasses.replace(corpus, train=train, notes=(*corpus.notes, *notes))
 
 
@@ -377,4 +386,5 @@ def _take(split: Split, rows: np.ndarray) -> Split:
         labels=None if split.labels is None else split.labels[rows],
         answers=taken(split.answers),
         groups=taken(split.groups),
+        columns={name: [values[i] for i in rows] for name, values in split.columns.items()},
     )

@@ -1,8 +1,9 @@
 """Splits of a corpus as token ids: ragged arrays, a text a row."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -85,6 +86,8 @@ class TokenisedSplit:
         cut_share: the share of all target tokens that was cut off.
         split_documents: documents that were split into several windows.
         sources: of a mixture, which document is of which source; None elsewhere.
+        columns: values of other columns, by their names, one a document.
+        numbered: whether batches say which of these documents their rows are.
     """
 
     targets: Ragged
@@ -104,6 +107,8 @@ class TokenisedSplit:
     cut_share: float = 0.0
     split_documents: int = 0
     sources: Sources | None = None
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    numbered: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -144,6 +149,7 @@ class TokenisedSplit:
             answers=answers,
             asked=asked,
             before=None if self.before is None else self.before[documents],
+            columns={name: [values[i] for i in documents] for name, values in self.columns.items()},
         )
 
     def notes(self) -> tuple[str, ...]:
@@ -196,6 +202,7 @@ def encode_split(
     unk = getattr(tokenizer, "unk_id", None)
     targets, prompts = _RaggedBuilder(), _RaggedBuilder()
     kept: list[int] = []
+    owners: list[int] = []  # the document of each target, which may be a window of it
     asked: list[str] = []
     before: list[int] = []
     splits = long_documents == "split" and split.prompts is None and split.labels is None and split.tokens is None
@@ -209,9 +216,11 @@ def encode_split(
             if splits:
                 split_documents += len(ids) > max_length
                 for start in range(0, len(ids), max_length):
+                    owners.append(i)
                     targets.add(ids[start : start + max_length])
                     before.append(ids[start - 1] if start else -1)
                 continue
+            owners.append(i)
             truncated_targets += len(ids) > max_length
             cut_tokens += max(len(ids) - max_length, 0)
             targets.add(ids[:max_length])
@@ -239,6 +248,7 @@ def encode_split(
         before=np.array(before, np.int32) if split_documents else None,
         cut_share=cut_tokens / max(cut_tokens + len(ragged.tokens), 1),
         split_documents=split_documents,
+        columns={name: [values[i] for i in owners] for name, values in split.columns.items()},
     )
 
 

@@ -121,6 +121,20 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def as_python(value: Any) -> Any:
+    """A value as Python's own JSON reader gives it: numbers as int and float, in lists and objects too."""
+    match value:
+        case Number() if len(value.text) < 1000:
+            return json.loads(value.text)
+        case Number():  # of more digits than Python reads
+            return value.text
+        case dict():
+            return {name: as_python(one) for name, one in value.items()}
+        case list() | tuple():
+            return [as_python(one) for one in value]
+    return value
+
+
 def shown(value: Any) -> str:
     """A value for a message: as JSON where that can be, and cut where it is long."""
     try:

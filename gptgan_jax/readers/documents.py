@@ -1,13 +1,12 @@
 """Reads documents from text files and from rows. Whatever is wrong with them is a UserError."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.readers.cells import Number, as_label, as_text, label_order, shown, text_of
+from gptgan_jax.readers.cells import Number, as_label, as_python, as_text, label_order, shown, text_of
 from gptgan_jax.readers.conversations import answered, asked, is_conversation, joined, turns_from
 from gptgan_jax.readers.files import format_of, matching_files, named, utf8_lines
 from gptgan_jax.readers.row_files import Place
@@ -110,6 +109,7 @@ class Columns:
         text: what is learned. Where it holds conversations, that is the assistant's last turn.
         prompt: what the text answers; the text's own column where that holds conversations; None: nothing.
         label, answer, group: the class, the right answer, and what a row belongs to; None where there is no such.
+        others: that are kept as they are.
     """
 
     text: str
@@ -117,10 +117,12 @@ class Columns:
     label: str | None = None
     answer: str | None = None
     group: str | None = None
+    others: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
         """Each once."""
-        return list(dict.fromkeys(name for name in dataclasses.astuple(self) if name is not None))
+        named = (self.text, self.prompt, self.label, self.answer, self.group, *self.others)
+        return list(dict.fromkeys(name for name in named if name is not None))
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ class Table:
         cut: number of conversations that go on after what is read of them.
         answers: the right answer to each prompt; None where no column of them was asked for.
         groups: what each belongs to, None for nothing; None where no column of them was asked for.
+        others: the values of other columns as they stand there, by the column; empty where none was asked for.
     """
 
     texts: list[str]
@@ -151,6 +154,7 @@ class Table:
     cut: int = 0
     answers: list[str] | None = None
     groups: list[str | None] | None = None
+    others: dict[str, list[Any]] = field(default_factory=dict)
 
 
 def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Table:
@@ -166,6 +170,7 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
     labels: list[str | None] = []
     answers: list[str] = []
     groups: list[str | None] = []
+    others: dict[str, list[Any]] = {name: [] for name in columns.others}
     places: list[Place] = []
     blank = blank_lines = cut = 0
     for place, row in rows.read(columns.names(), max_rows):
@@ -188,6 +193,8 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
             answers.append(cell.answer(columns.answer))
         if columns.group is not None:
             groups.append(cell.group(columns.group))
+        for name, values in others.items():
+            values.append(as_python(row.get(name)))
     if not texts:
         raise UserError(f"{rows.where}: no document in it; column {columns.text} should hold text")
     occurring = sorted({label for label in labels if label is not None}, key=label_order)
@@ -202,6 +209,7 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
         cut=cut,
         answers=None if columns.answer is None else answers,
         groups=None if columns.group is None else groups,
+        others=others,
     )
 
 

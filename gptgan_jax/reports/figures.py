@@ -90,9 +90,16 @@ def loss_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figu
     return figure
 
 
+def reward_panels(records: Sequence[Record]) -> list[tuple[str, str, str]]:
+    """A panel for each function of the texts that paid or was measured (docs/rewards.md), in the order of the names."""
+    names = sorted({name for record in records for name in record if name.startswith("reward/")})
+    return [(name, f"reward\n{name.removeprefix('reward/')[:24]}", "mean of a text") for name in names]
+
+
 def discriminator_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figure | None":
     """The health of the adversarial game, one panel per recorded key of PANELS; what real text has beside it."""
-    curves = [(panel, curve) for panel in PANELS if len((curve := _curve(records, panel[0]))[0])]
+    shown = (*PANELS, *reward_panels(records))
+    curves = [(panel, curve) for panel in shown if len((curve := _curve(records, panel[0]))[0])]
     if not curves:
         return None
     figure, panels = _stack(len(curves), 1.1 + 1.6 * len(curves))

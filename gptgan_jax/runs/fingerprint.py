@@ -66,6 +66,9 @@ def fingerprint(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
     facts = {**_versions(), "code of gptgan_jax": code_digest(Path(gptgan_jax.__file__).parent)}
     if isinstance(config.objective.estimator, CustomConfig):
         facts |= _module(config.objective.estimator.factory.partition(":")[0])
+    for reward in config.objective.rewards:
+        if not reward.is_built_in:
+            facts |= _module(reward.function.partition(":")[0])
     facts |= {f"setting {name}": str(getattr(jax.config, name, None)) for name in JAX_SETTINGS}
     facts |= _keys(config)
     texts: dict[str, list[str]] = {}
@@ -96,6 +99,8 @@ def text_digest(split: Split) -> str:
             yield b""
         for array in (split.labels, split.tokens):
             yield b"" if array is None else np.ascontiguousarray(array).tobytes()
+        if split.columns:
+            yield repr(split.columns).encode()
 
     return _digest(parts())
 

@@ -117,7 +117,11 @@ GAME: dict[str, Range] = {
     "replay_share": Range(gt=0, lt=1),
     "discriminator_updates": COUNT,
     "ema_decay": SHARE,
+    "discriminator_reward_weight": WEIGHT,
+    "resample_groups": COUNT_OR_ZERO,
 }
+REWARD_WEIGHT = ANY
+"""Of a reward function; a negative one pays for the opposite."""
 POLICY_GRADIENT: dict[str, Range] = {
     "samples": COUNT,
     "rollouts": COUNT_OR_ZERO,

@@ -43,6 +43,7 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
             configuration, code and packages; in each of them.
         NotFinite: more than `max_skips` steps in a row, or validation, came to NaN or infinity.
         NotWritten: the disk is full.
+        UserError: later on, where a reward function fails; the last checkpoint is kept.
         Interrupted: SIGINT or SIGTERM came; the run is saved.
     """
     # From the beginning: of several processes JAX notes a SIGTERM, and nothing else would look at it.
@@ -70,6 +71,7 @@ def _train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]
 
     run, start = in_all(begun)  # before one of them makes the folder
     with telling_of_full_disk(folder), ExitStack() as stack:
+        stack.callback(run.text_rewards.close)
         in_all(lambda: stack.enter_context(locked(folder.path, say, run.is_main)))
         folder_of_checkpoints = folder.checkpoints_of(experiment.config)
         if start is not None:

@@ -18,6 +18,7 @@ from gptgan_jax.config.choosing import SAMPLE_FIGURES, VALIDATION_FIGURES
 from gptgan_jax.data.batches import batch_at, evaluation_batches, labelled_batch_at, prefetch
 from gptgan_jax.data.length_buckets import bucketed_batch_at
 from gptgan_jax.data.packing import Rows, packed_batch_at
+from gptgan_jax.errors import UserError
 from gptgan_jax.generation.batch_sizes import rows_at_once
 from gptgan_jax.generation.pace import paused
 from gptgan_jax.metrics.class_scores import Told
@@ -192,13 +193,14 @@ class PhaseRun:
         buckets = run.config.likelihood.length_buckets
         packed = self.packed
         mixed = self.run.mixed if packed is None else packed
+        train = run.text_rewards.train if self.phase == "adversarial" else run.experiment.train
 
         def make(position: int) -> Batch:
             if isinstance(mixed, MixedRows):
                 return mixed.batch_at(seed, position, self.rows, *share)
             if packed is not None and not isinstance(packed, MixedRows):
                 return packed_batch_at(packed, seed, position, self.rows, *share)
-            place = run.experiment.train, seed, position, self.rows
+            place = train, seed, position, self.rows
             if labelled is not None and self.phase in DISCRIMINATING:
                 return labelled_batch_at(*place, labelled, *share)
             if buckets > 1 and self.phase in LIKELIHOOD:
@@ -210,6 +212,7 @@ class PhaseRun:
     def read(self, step: int, metrics: Metrics, tokens: int) -> None:
         """Looks at a step's metrics: records some, and all of a step that was left out."""
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        self.check_rewards()
         skipped = int(values.pop(SKIPPED))
         if skipped:
             self.skip(step, values, skipped)
@@ -220,6 +223,16 @@ class PhaseRun:
             recorded = self.records.write(self.phase, step, values)
             self.means.note(step, recorded)
             self.watch(step, recorded)
+
+    def check_rewards(self) -> None:
+        """Raises UserError where a reward function failed in a step that was made, which was left out by that."""
+        try:
+            self.run.text_rewards.check()
+        except UserError as error:
+            self.checkpoints.wait()
+            good = self.checkpoints.latest()
+            back = f"the last checkpoint is {good.phase}/{good.step}" if good else "no checkpoint was saved yet"
+            raise UserError(f"{error}; {back}") from error
 
     def skip(self, step: int, values: Mapping[str, float], skipped: int) -> None:
         """Tells of a step that was left out, the `skipped`-th in a row; too many, or all of a phase, are an error."""

@@ -1,5 +1,6 @@
 """From a configuration to the functional loop of each phase."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from gptgan_jax.objectives.classification import matching_features, naming_label
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, build_pair_loss
 from gptgan_jax.objectives.optimizers import build_optimizer, learning_count, parameter_paths, unmatched
 from gptgan_jax.objectives.rewards import Reward, build_reward
+from gptgan_jax.objectives.text_rewards import RewardFunction
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.types import Batch, GanState, Params
 
@@ -28,10 +30,15 @@ DISCRIMINATING: tuple[Phase, ...] = ("warmup", "adversarial")
 
 
 def build_gan(
-    config: Config, phase: Phase, generator: Generator, discriminator: Discriminator, axis_name: str | None = None
+    config: Config,
+    phase: Phase,
+    generator: Generator,
+    discriminator: Discriminator,
+    axis_name: str | None = None,
+    functions: Mapping[str, RewardFunction] | None = None,
 ) -> Gan:
-    """The functional loop of one phase, with that phase's optimisers; see `Game.axis_name`."""
-    gan = gan_of(game_of(config, phase, generator, discriminator, axis_name))
+    """The functional loop of one phase, with that phase's optimisers; see `game_of`."""
+    gan = gan_of(game_of(config, phase, generator, discriminator, axis_name, functions))
     network = config.discriminator
     if phase in LIKELIHOOD and isinstance(network, TransformerDiscriminatorConfig) and network.from_generator:
         return gan._replace(learning=_before_the_twin(gan.learning))
@@ -39,7 +46,12 @@ def build_gan(
 
 
 def game_of(
-    config: Config, phase: Phase, generator: Generator, discriminator: Discriminator, axis_name: str | None = None
+    config: Config,
+    phase: Phase,
+    generator: Generator,
+    discriminator: Discriminator,
+    axis_name: str | None = None,
+    functions: Mapping[str, RewardFunction] | None = None,
 ) -> Game:
     """What a phase plays: every key of the configuration that reaches a step is in an attribute of it.
 
@@ -48,6 +60,7 @@ def game_of(
         phase: whose optimisers it has. What only the adversarial phase uses has its default in the others.
         generator, discriminator: the two players.
         axis_name: see `Game.axis_name`.
+        functions: those of `objective.rewards` by their names; to be given where there are any.
     """
     objective, adversarial = config.objective, config.adversarial
     steps = config.steps(phase)
@@ -78,6 +91,10 @@ def game_of(
             "discriminator_updates": adversarial.discriminator_updates,
             "ema_decay": adversarial.ema_decay,
             "estimator": estimator,
+            "text_rewards": tuple(one.text_reward((functions or {})[one.called]) for one in objective.rewards),
+            "reward_scaling": objective.reward_scaling,
+            "discriminator_reward_weight": objective.discriminator_reward_weight,
+            "resample_groups": objective.resample_groups,
         }
     elif isinstance(estimator, PolicyGradient):
         # The discriminator warms up on as many texts a prompt as it will read.

@@ -49,6 +49,7 @@ from gptgan_jax.runs.start import read_start
 from gptgan_jax.scoring.choice import SampleFigure
 from gptgan_jax.scoring.held_out_likelihood import likelihood_of
 from gptgan_jax.scoring.tasks import GREEDY, Task
+from gptgan_jax.text_rewards.config import HostRewards
 from gptgan_jax.training.beginning import Traced, absent
 from gptgan_jax.training.phases import build_gan, check_batch_sizes, check_frozen, metric_names, what_learns
 from gptgan_jax.training.sharding import Placement
@@ -66,8 +67,10 @@ class Run:
         self.placement = Placement.of(self.config.mesh)
         self.is_main = is_main()
         players, axis_name = (experiment.generator, experiment.discriminator), self.placement.axis_name
+        self.text_rewards = HostRewards(self.config.objective.rewards, experiment.tokenizer.decode, experiment.train)
+        functions = self.text_rewards.functions or None
         self.gans: dict[Phase, Gan] = {
-            phase: skipping(build_gan(self.config, phase, *players, axis_name)) for phase in PHASES
+            phase: skipping(build_gan(self.config, phase, *players, axis_name, functions)) for phase in PHASES
         }
         self.targets: dict[Phase, GanState] = {}
         self._step_figures: dict[Phase, set[str]] = {}

@@ -40,6 +40,7 @@ DISCRIMINATORS: dict[str, gg.Discriminator] = {
     "own": DISCRIMINATOR._replace(config=None),  # type: ignore[arg-type]
 }
 LESSON = Demonstrations(0.5, 1.0, 10)
+PAID = (gg.TextReward("one", lambda written, batch: jnp.ones(written.mask.shape[0])),)
 
 
 def gan_of_options(options: dict[str, Any]) -> Gan:
@@ -75,6 +76,8 @@ def test_a_game_takes_the_numbers_that_a_config_takes_and_no_others(name: str) -
     beside |= {"discriminator": "classes"} if name == "class_weight" else {}
     beside |= {"discriminator": "transformer"} if name == "next_token_weight" else {}
     beside |= {"discriminator": "classes", "class_weight": 1.0} if name == "real_fake_weight" else {}
+    beside |= {"text_rewards": PAID} if name == "discriminator_reward_weight" else {}
+    beside |= {"text_rewards": PAID, "estimator": gg.rloo(2)} if name == "resample_groups" else {}
     for number in NUMBERS:
         try:
             section(**{key: number})
@@ -166,6 +169,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "takes values of tokens, not rewards that add up; set kl_estimator to exact or low_variance",
     ),
     ({"estimator": gg.gumbel(), "demonstrations": LESSON}, "has no rewards to give demonstrations; set"),
+    (SELF_PLAY | {"text_rewards": PAID}, "learns from likelihoods and is paid nothing: leave text_rewards out"),
+    (
+        {"estimator": gg.gumbel(), "text_rewards": PAID},
+        "estimator (Pathwise) differentiates the discriminator, and a function of texts has no gradient: leave",
+    ),
+    ({"discriminator_reward_weight": 0.0}, "none with a weight: set discriminator_reward_weight to 1"),
+    ({"reward_scaling": "batch"}, "none with a weight: reward_scaling batch has nothing to put on one scale"),
+    ({"resample_groups": 1, "estimator": gg.rloo(2)}, "none with a weight: resample_groups looks at what they pay"),
+    ({"resample_groups": 1, "text_rewards": PAID}, "estimator (PolicyGradient) writes one: use several samples"),
     (
         {"estimator": gg.gumbel(), "kl_weight": 0.1, "kl_estimator": "reward"},
         "estimator (Pathwise) has no rewards; set kl_estimator to exact or low_variance",
@@ -238,6 +250,7 @@ def test_the_rules_look_at_attributes_of_a_game_by_their_names() -> None:
         "has_second_derivatives",
         "no_next_token",
         "has_classes",
+        "paying_rewards",
     }
     assert set(Choices._fields) - own - {"key", "no_demonstrations"} <= set(Game._fields)
 

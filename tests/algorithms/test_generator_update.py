@@ -40,6 +40,7 @@ from gptgan_jax import (
     spin,
 )
 from gptgan_jax.algorithms.generator_update import policy_update
+from gptgan_jax.algorithms.texts import Drawn
 from gptgan_jax.estimators.policy_gradients import surrogate
 from gptgan_jax.objectives.rewards import Judgement
 
@@ -198,7 +199,9 @@ def test_the_expected_gradient_of_each_kl_estimator_is_that_of_the_divergence_it
         nothing = jnp.zeros((1, T))
         judgement = Judgement(nothing, one.target_mask, nothing, one.target_mask)
         state_d = state.replace(generator=Player(params, game.generator_optimizer.init(params)))
-        player, _, metrics = policy_update(game, game.estimator, state_d, one, written, judgement, jax.random.key(0))  # type: ignore[arg-type]
+        player, _, metrics = policy_update(
+            game, game.estimator, state_d, one, Drawn(written), judgement, jax.random.key(0)
+        )  # type: ignore[arg-type]
         return jax.tree.map(lambda a, b: a - b, params, player.params), metrics
 
     gradients, metrics = jax.jit(jax.vmap(update))(EVERY)
@@ -233,7 +236,7 @@ def test_the_low_variance_kl_of_a_token_is_ratio_minus_1_minus_log_ratio_and_nev
         params, reference = ({**start, "table": start["table"].at[0].set(x)} for x in tables)
         now = state.replace(generator=Player(params, game.generator_optimizer.init(params)), reference=reference)
         written, judgement = Sample(one, text.target_mask, zero), Judgement(zero, zero == 0, zero, zero == 0)
-        _, _, metrics = policy_update(game, game.estimator, now, text, written, judgement, jax.random.key(0))  # type: ignore[arg-type]
+        _, _, metrics = policy_update(game, game.estimator, now, text, Drawn(written), judgement, jax.random.key(0))  # type: ignore[arg-type]
         ratio = log_probs_by_hand(reference, text) - log_probs_by_hand(params, text)
         return metrics["kl"], (jnp.exp(ratio) - 1 - ratio)[0, 0]
 

@@ -93,6 +93,16 @@ text that is not UTF-8    | --data.train latin.txt   | latin.txt, line 3: not UT
 validation text missing   | --data.valid no.txt      | data.valid: no such file: /
 too little to hold out of | --data.train one.txt     | of the 1 document of data.train
 no text named             | --data.train null        | data.train: no training text named
+a reward of no name       | --objective.rewards '[{function: lenght}]' | function 'lenght' is none of exact_answer, length, pattern,
+a reward that is no list  | --objective.rewards length | objective.rewards: should be a valid tuple
+two rewards of one name   | --objective.rewards '[{function: length}, {function: length}]' | objective.rewards: two are called length; give one of them another name
+a reward without a phase  | --objective.rewards '[{function: length}]' --adversarial.steps 0 | objective.rewards pays in the adversarial phase: set adversarial.steps, or leave it out
+a right answer to nothing | --objective.rewards '[{function: exact_answer}]' | objective.rewards: exact_answer compares answers to prompts, and this data has none; leave it out
+a reward of other options | --objective.rewards '[{function: length, options: {goal: 3}}]' | reward length: got an unexpected keyword argument 'goal'; its options are target, unit
+a reward of no module     | --objective.rewards '[{function: "no_such:f"}]' | objective.rewards: function 'no_such:f' should be module:name and importable: No module named
+columns for no reward     | --data.kind hf --data.train rows.json --data.reward_columns [text] | data.reward_columns is for functions of objective.rewards, and there are none; drop it
+columns that are missing  | --data.kind hf --data.train rows.json --data.reward_columns [lost] --objective.rewards '[{function: length}]' | no column lost; there are: text
+columns beside a store    | --data.kind hf --data.train rows.json --data.reward_columns [text] --objective.rewards '[{function: length}]' --data.store s --likelihood.packing concatenate | data.reward_columns: data.store keeps texts alone; drop one of them
 a column that is missing  | --data.kind hf --data.train rows.json --data.text_column said | no column said; there are: text
 json that is none         | --data.kind hf --data.train one.txt | one.txt
 a stream without end      | --data.kind hf --data.streaming yes | data.streaming: needs data.max_documents

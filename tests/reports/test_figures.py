@@ -54,6 +54,16 @@ def test_the_curves_are_the_records(tmp_path: Path) -> None:
     assert panels[0].get_legend().get_texts()[0].get_text() == "healthy: 0.55 to 0.95"
 
 
+def test_each_reward_of_the_texts_has_a_panel() -> None:
+    paid = {"reward/short": 0.5, "reward/answers": 0.1}
+    records = [{"phase": "adversarial", "step": step, **FIGURES, **paid} for step in (1, 2)]
+    panels = axes_of(discriminator_figure(records, []))
+    assert [panel.get_ylabel() for panel in panels[len(FIGURES) :]] == [
+        "reward\nanswers\n(mean of a text)", "reward\nshort\n(mean of a text)",
+    ]  # fmt: skip
+    assert lines_of(panels[-1]) == [[[1, 0.5], [2, 0.5]]]
+
+
 @pytest.mark.parametrize("missing", FIGURES)
 def test_a_key_that_was_not_recorded_or_never_finite_has_no_panel(missing: str) -> None:
     records = [{"phase": "adversarial", "step": 5, **FIGURES}]

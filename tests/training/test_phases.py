@@ -30,6 +30,7 @@ from gptgan_jax.config.estimators import EstimatorConfig
 from gptgan_jax.config.files import config_from
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.optimizers import OptimizerConfig
+from gptgan_jax.text_rewards.config import unpaid
 from gptgan_jax.training import phases
 from gptgan_jax.training.phases import game_of
 
@@ -62,6 +63,13 @@ CLASSES: Keys = BASE | {"objective.classification.weight": 0.5, "objective.class
 WHOLE: Keys = {name: value for name, value in BASE.items() if not name.startswith("objective.")} | {
     "objective.dense": False, "objective.reward": "logit",
 }  # fmt: skip
+
+
+PAID: Keys = BASE | {
+    "objective.replay_size": 32,
+    "objective.rewards": [{"function": "length"}],
+    "objective.estimator.kind": "grpo",
+}
 
 
 class Case(NamedTuple):
@@ -98,6 +106,12 @@ OBJECTIVE: dict[str, Case] = {
     "demonstration_share": Case({"demonstration_share": 0.2}, ("demonstrations",), ADVERSARIAL),
     "demonstration_reward": Case({"demonstration_reward": 0.2}, ("demonstrations",), ADVERSARIAL),
     "demonstration_steps": Case({"demonstration_steps": 7}, ("demonstrations",), ADVERSARIAL),
+    "rewards": Case({"rewards": [{"function": "length", "weight": 0.5}]}, ("text_rewards",), ADVERSARIAL, PAID),
+    "reward_scaling": Case({"reward_scaling": "group"}, ("reward_scaling",), ADVERSARIAL, PAID),
+    "discriminator_reward_weight": Case(
+        {"discriminator_reward_weight": 0.5}, ("discriminator_reward_weight",), ADVERSARIAL, PAID
+    ),
+    "resample_groups": Case({"resample_groups": 2}, ("resample_groups",), ADVERSARIAL, PAID),
     "residual_candidates": Case(
         {"residual_candidates": 3}, NOTHING, base=BASE | {"data": {"max_length": 5, "max_prompt_length": 2}}
     ),
@@ -289,6 +303,10 @@ def what_it_does(game: Game, phase: Phase) -> dict[str, Any]:
     found: dict[str, Any] = {name: getattr(game, name) for name in game._fields}
     found |= {name: of_optimizer(found[name]) for name in BOTH_OPTIMIZERS}
     found["pair_loss"], found["reward"] = of_pair_loss(game.pair_loss), of_reward(game.reward)
+    found["text_rewards"] = [
+        (reward.name, reward.weight, reward.schedule and float(reward.schedule(jnp.int32(3))))
+        for reward in game.text_rewards
+    ]
     if phase == "adversarial":
         found["estimator"] = of_estimator(game.estimator)
     else:
@@ -309,7 +327,8 @@ def networks(generator: Any, discriminator: Any, classes: int) -> tuple[Any, Any
 
 def games(config: Config) -> dict[Phase, dict[str, Any]]:
     players = networks(config.generator, config.discriminator, 2 if config.classifies else 0)
-    return {phase: what_it_does(game_of(config, phase, *players), phase) for phase in PHASES}
+    functions = unpaid(config.objective.rewards)
+    return {phase: what_it_does(game_of(config, phase, *players, functions=functions), phase) for phase in PHASES}
 
 
 KNOWN: list[tuple[Config, dict[Phase, dict[str, Any]]]] = []
@@ -379,6 +398,14 @@ def test_adapters_alone_learn_where_there_are_some() -> None:
         if player == "discriminator":
             base, after = (keys | {"discriminator.from_generator": True} for keys in (base, after))
         assert changed(base, after) == {(phase, optimizer) for phase in of_phases}
+
+
+def test_a_rewards_schedule_is_that_of_its_section() -> None:
+    rewards = [{"function": "length", "schedule": {"start": 1.0, "end": 0.0, "steps": 6}}]
+    assert changed(PAID, PAID | {"objective.rewards": rewards}) == {("adversarial", "text_rewards")}
+    assert games(config_from(as_tree(PAID | {"objective.rewards": rewards})))["adversarial"]["text_rewards"] == [
+        ("length", 1.0, 0.5)
+    ]
 
 
 # ---- what a phase's optimisers are built from

@@ -31,6 +31,7 @@ from gptgan_jax import (
     LstmConfig,
     Player,
     Sample,
+    TextReward,
     TransformerConfig,
     TransformerDiscriminatorConfig,
     build_discriminator,
@@ -38,7 +39,9 @@ from gptgan_jax import (
     gan_from,
     grpo,
     gumbel,
+    host_reward,
     learned_value,
+    linear_schedule,
     maligan,
     ppo,
     reinforce,
@@ -121,13 +124,37 @@ def methods(axis_name: str | None, dropout: float = 0.0) -> dict[str, Gan]:
             estimator=reinforce(0.9),
         ),
         "self-play, adapters": with_axis(of["adapted"], of["linear"], estimator=spin(refresh_every=2)),
+        "text rewards of the host, groups drawn again": whole(
+            of["lstm"], of["linear"], estimator=grpo(2), reward_scaling="group", resample_groups=2,
+            discriminator_reward_weight=0.5, text_rewards=[
+                TextReward("sums", host_reward(sums, spelt), 0.7, linear_schedule(1.0, 0.0, 10)),
+                TextReward("tokens", host_reward(places, spelt, per_token=True), -0.3),
+                TextReward("jax", lambda written, batch: written.mask.sum(axis=1).astype(jnp.float32), 0.1),
+            ],
+        ),
         "relaxed": with_axis(of["gpt"], of["cnn"], estimator=gumbel(0.7)),
     }  # fmt: skip
 
 
+def spelt(ids: list[int]) -> str:
+    return " ".join(map(str, ids))
+
+
+def sums(texts: list[str], prompts: list[str], references: list[str]) -> list[float]:
+    """Something of all that belongs to a text's row, by which any mix-up of rows would show."""
+    return [
+        sum(map(int, text.split())) % 3 + 0.1 * len(prompt) + 0.01 * len(real)
+        for text, prompt, real in zip(texts, prompts, references, strict=True)
+    ]
+
+
+def places(texts: list[str], tokens: list[list[int]]) -> list[list[float]]:
+    return [[float(token % 4 == i % 4) for i, token in enumerate(ids)] for ids in tokens]
+
+
 IN_ALL_MESHES = "groups, minibatches, replay, average, demonstrations, updates"
 QUICK = ("dense, learned value, KL, entropy, next token, R1, R2", IN_ALL_MESHES, "epochs, ties, rank",
-         "self-play, adapters")  # fmt: skip
+         "self-play, adapters", "text rewards of the host, groups drawn again")  # fmt: skip
 """Of each family of estimators one, and most of what else looks at several rows; the others take a minute more."""
 DRAWS_TOO_MANY_NUMBERS = ("relaxed",)
 """Whose noise is a device's own under pmap; under jit it is not."""

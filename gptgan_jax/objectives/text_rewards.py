@@ -1,0 +1,179 @@
+"""What a generator is paid for its texts beside the discriminator's reward: by functions of the texts themselves.
+
+A text reward is a function (written, batch) -> float [R], a number a text, which is paid at its last token, or
+float [R, T], a number a token. Several are put on one scale first, if that is asked for:
+
+    none     sum of weight * reward
+    group    each reward less its mean over the texts of a prompt, by their deviation; then weighted and summed. The
+             first normalisation of GDPO (Liu et al. 2026, arXiv:2601.05242), which keeps apart what a sum that is
+             normalised afterwards would make equal
+    batch    the same over all texts of the step
+
+The discriminator's reward is one of them. A reward that is paid at several tokens of a text is divided by the
+deviation of the texts' totals and nothing is taken from it: a mean taken from each token would pay for or against
+length.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+
+from gptgan_jax.objectives.rewards import is_last
+from gptgan_jax.types import Array, Batch, Sample
+
+RewardScaling = Literal["none", "group", "batch"]
+RewardFunction = Callable[[Sample, Batch], Array]
+
+
+class TextReward(NamedTuple):
+    """A reward beside the discriminator's.
+
+    Attributes:
+        name: what its figure is called: reward/NAME.
+        function: (written, batch) -> float [R] or [R, T], traced in the step. The batch has a row for each of the R
+            texts: its prompt, and as target the real text that answers it. Nothing outside the masks counts. Under
+            `Game.axis_name` it sees this device's own rows alone.
+        weight: of it in what is paid; with 0 it is measured and not paid.
+        schedule: factor of the weight at a step of the phase, int32 [] -> float32 [], counted from 0; None: 1.
+    """
+
+    name: str
+    function: RewardFunction
+    weight: float = 1.0
+    schedule: Callable[[Array], Array] | None = None
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether it is more than measured."""
+        return self.weight != 0
+
+    def measured(self, written: Sample, batch: Batch) -> Array:
+        """The reward of each text, float32 [R], or of each token, float32 [R, T].
+
+        Raises:
+            TypeError, ValueError: when it is traced, where the function gives something else.
+        """
+        found = jnp.asarray(self.function(written, batch))
+        rows, tokens = written.mask.shape
+        if found.shape not in ((rows,), (rows, tokens)):
+            raise ValueError(
+                f"reward {self.name} has the shape {list(found.shape)}, and should have [R] = {[rows]}, a number a "
+                f"text, or [R, T] = {[rows, tokens]}, a number a token"
+            )
+        if not jnp.issubdtype(found.dtype, jnp.floating):
+            raise TypeError(f"reward {self.name} is {found.dtype}, and should be float")
+        return found.astype(jnp.float32)
+
+    def weight_at(self, made: Array) -> Array | float:
+        """Its weight after so many steps of the phase: int32 [] -> float32 []."""
+        return self.weight if self.schedule is None else self.weight * self.schedule(made)
+
+
+def linear_schedule(start: float, end: float, steps: int) -> Callable[[Array], Array]:
+    """From `start` at step 0 in equal steps to `end` at step `steps`, where it stays."""
+
+    def factor(made: Array) -> Array:
+        return start + (end - start) * jnp.clip(made.astype(jnp.float32) / steps, 0.0, 1.0)
+
+    return factor
+
+
+class Pay(NamedTuple):
+    """What a step pays.
+
+    Attributes:
+        discriminator: float32 [R, T], the discriminator's reward of each token; its value where `values`.
+        mask: bool [R, T].
+        samples: N, texts a prompt, neighbours.
+        values: whether a token is to be paid the value of having written it, that is all that follows it, not its own
+            part (rollouts). A text's reward is then paid at every token: the text is one continuation of each of its
+            prefixes, so that this is right in expectation.
+        is_dense: whether the discriminator pays every token.
+    """
+
+    discriminator: Array
+    mask: Array
+    samples: int
+    values: bool
+    is_dense: bool
+
+
+def combined(
+    pay: Pay,
+    rewards: Sequence[tuple[TextReward, Array]],
+    made: Array,
+    scaling: RewardScaling = "none",
+    discriminator_weight: float = 1.0,
+) -> Array:
+    """What each token is paid in all: float32 [R, T].
+
+    Args:
+        pay: the discriminator's part.
+        rewards: each with what it gave, [R] or [R, T].
+        made: int32 [], steps of the phase made so far, for the schedules.
+        scaling: see the module.
+        discriminator_weight: of the discriminator's reward.
+    """
+    size = pay.mask.shape[0] if scaling == "batch" or pay.samples == 1 else pay.samples
+    total = jnp.zeros(pay.mask.shape, jnp.float32)
+    if discriminator_weight:
+        total += discriminator_weight * (pay.discriminator if scaling == "none" else _scaled_pay(pay, size))
+    for reward, found in rewards:
+        if not reward.is_paid:
+            continue
+        if scaling != "none":
+            found = normalised(found, size) if found.ndim == 1 else _divided(found, text_totals(found, pay.mask), size)
+        total += reward.weight_at(made) * _at_tokens(found, pay)
+    return jnp.where(pay.mask, total, 0.0)
+
+
+def normalised(values: Array, size: int) -> Array:
+    """Less the mean of its group, by the group's deviation (that of NumPy); 0 where all of a group are equal.
+
+    Args:
+        values: float32 [R], groups of neighbours.
+        size: of a group, a divisor of R.
+    """
+    groups = values.reshape(-1, size)
+    return _divided(values - jnp.repeat(groups.mean(axis=1), size), values, size)
+
+
+def text_totals(rewards: Array, mask: Array) -> Array:
+    """The sum of each text's pay: float32 [R, T], bool [R, T] -> [R]."""
+    return jnp.where(mask, rewards, 0.0).sum(axis=1)
+
+
+def without_signal(totals: Array, samples: int) -> Array:
+    """Which groups are paid alike for all their texts, so that nothing can be learnt from them: [R] -> bool [R / N]."""
+    groups = totals.reshape(-1, samples)
+    spread = groups.max(axis=1) - groups.min(axis=1)
+    return spread <= 1e-6 * jnp.abs(groups).max(axis=1)
+
+
+def _divided(values: Array, of: Array, size: int) -> Array:
+    """Values [R] or [R, T] by the deviation of the group's `of` [R]; 0 where that has none but rounding."""
+    groups = of.reshape(-1, size)
+    deviation, level = groups.std(axis=1), jnp.abs(groups).max(axis=1)
+    inverse = jnp.where(deviation > 1e-6 * level, 1 / jnp.maximum(deviation, 1e-30), 0.0)
+    factor = jnp.repeat(inverse, size)
+    return values * (factor if values.ndim == 1 else factor[:, None])
+
+
+def _scaled_pay(pay: Pay, size: int) -> Array:
+    """The discriminator's part on the scale of the others."""
+    last = is_last(pay.mask)
+    if pay.values:  # the value of the last token is the judgement of the text
+        return _divided(pay.discriminator, text_totals(pay.discriminator, last), size)
+    totals = text_totals(pay.discriminator, pay.mask)
+    if pay.is_dense:
+        return _divided(pay.discriminator, totals, size)
+    return normalised(totals, size)[:, None] * last
+
+
+def _at_tokens(found: Array, pay: Pay) -> Array:
+    """A reward where it is paid: [R] or [R, T] -> [R, T]."""
+    if found.ndim == 1:
+        return found[:, None] * (pay.mask if pay.values else is_last(pay.mask))
+    own = jnp.where(pay.mask, found, 0.0)
+    return jnp.cumsum(own[:, ::-1], axis=1)[:, ::-1] if pay.values else own

@@ -1,0 +1,223 @@
+"""A Python function of texts, called for a batch of them in this process: what it needs, and what it may give.
+
+A function takes the texts, a list of strings, and returns a number for each. It is given besides what it names among
+its arguments: `prompts`, `references`, `columns`, `tokens` (see `Texts`), and its options by their names.
+"""
+
+import inspect
+import numbers
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gptgan_jax.errors import UserError
+
+Function = Callable[..., Sequence[float]]
+EXTRAS = ("prompts", "references", "columns", "tokens")
+LONGEST_SHOWN = 80
+SEARCH_SECONDS = 5.0
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a function is called for: N texts, and lists of as many that go with them; None for what it doesn't take.
+
+    Attributes:
+        texts: what the generator wrote.
+        prompts: what each answers, "" for text without prompts.
+        references: the real text, or the right answer, to the same prompt.
+        columns: other columns of the prompt's row by their names.
+        tokens: the token ids of each text, its end included.
+    """
+
+    texts: list[str]
+    prompts: list[str] | None = None
+    references: list[str] | None = None
+    columns: dict[str, list[Any]] | None = None
+    tokens: list[list[int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def part(self, start: int, stop: int) -> "Texts":
+        """Some of them."""
+
+        def cut(values: list[Any] | None) -> list[Any] | None:
+            return None if values is None else values[start:stop]
+
+        columns = None if self.columns is None else {name: values[start:stop] for name, values in self.columns.items()}
+        return Texts(self.texts[start:stop], cut(self.prompts), cut(self.references), columns, cut(self.tokens))
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function with its options.
+
+    Attributes:
+        name: what messages call it.
+        function: takes texts, and of `EXTRAS` what it names.
+        options: its other arguments.
+        per_token: it gives a list of numbers a text, one a token, in place of a number.
+    """
+
+    name: str
+    function: Function
+    options: Mapping[str, Any] = field(default_factory=dict)
+    per_token: bool = False
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Which of `EXTRAS` it is given."""
+        parameters = signature_of(self.function)
+        anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+        return tuple(extra for extra in EXTRAS if anything or extra in parameters)
+
+    def check(self) -> None:
+        """Raises UserError where the options are none of the function's, or one that it needs is missing."""
+        if not callable(self.function):
+            raise UserError(f"reward {self.name} should be a function of texts, not {type(self.function).__name__}")
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):  # of a function in C
+            return
+        try:
+            signature.bind([], **dict.fromkeys(self.takes), **self.options)
+        except TypeError as error:
+            named = [name for name in list(signature.parameters)[1:] if name not in EXTRAS]
+            options = f"its options are {', '.join(named)}" if named else "it has no options"
+            raise UserError(f"reward {self.name}: {error}; {options}") from None
+
+    def __call__(self, texts: Texts) -> list[Any]:
+        """The numbers, checked.
+
+        Raises:
+            UserError: the function failed, or gave something else than finite numbers for the texts.
+        """
+        try:
+            return self._checked(self._called(texts), texts)
+        except UserError:
+            raise
+        except Exception as error:
+            where = self._failing(texts)
+            raise UserError(f"reward {self.name} failed{where}: {type(error).__name__}: {_line(error)}") from error
+
+    def _called(self, texts: Texts) -> Any:
+        extras = {name: getattr(texts, name) for name in self.takes}
+        return self.function(texts.texts, **extras, **self.options)
+
+    def _failing(self, texts: Texts) -> str:
+        """At which text the function fails, by calling it for one after another; not for long."""
+        until = time.monotonic() + SEARCH_SECONDS
+        for i, text in enumerate(texts.texts):
+            if time.monotonic() > until:
+                break
+            try:
+                self._called(texts.part(i, i + 1))
+            except Exception:
+                return f" at the text {shown(text)}"
+        return f" at {len(texts)} texts together, from {shown(texts.texts[0])} on" if len(texts) else ""
+
+    def _checked(self, found: Any, texts: Texts) -> list[Any]:
+        try:
+            values = list(found)
+        except TypeError:
+            raise UserError(
+                f"reward {self.name} gave {type(found).__name__}, and should give a list with a number for each text"
+            ) from None
+        if len(values) != len(texts):
+            raise UserError(f"reward {self.name} gave {len(values)} numbers for {len(texts)} texts")
+        return [self._number(value, i, texts) for i, value in enumerate(values)]
+
+    def _number(self, value: Any, i: int, texts: Texts) -> Any:
+        if not self.per_token:
+            return self._finite(value, texts.texts[i])
+        assert texts.tokens is not None
+        try:
+            values = list(value)
+        except TypeError:
+            values = []
+        if len(values) != len(texts.tokens[i]):
+            raise UserError(
+                f"reward {self.name} gave {len(values)} numbers for the {len(texts.tokens[i])} tokens of the text "
+                f"{shown(texts.texts[i])}"
+            )
+        return [self._finite(one, texts.texts[i]) for one in values]
+
+    def _finite(self, value: Any, text: str) -> float:
+        number: Any = value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
+        if not isinstance(number, numbers.Real):
+            raise UserError(f"reward {self.name} gave {shown(number)}, which is no number, for the text {shown(text)}")
+        if not abs(float(number)) <= LARGEST:  # nor is NaN
+            raise UserError(f"reward {self.name} gave {float(number)} for the text {shown(text)}")
+        return float(number)
+
+
+class Watched(list[str]):
+    """Texts that know which of them was read last, so that it can be said at which one a function is held up."""
+
+    last = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for i in range(len(self)):
+            yield self[i]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, int):
+            self.last = index
+        return super().__getitem__(index)
+
+
+def within(call: Call, texts: Texts, timeout: float) -> list[Any]:
+    """What `call` gives, from a thread of its own that is waited for.
+
+    Raises:
+        UserError: what `call` raises, or that it took longer. A thread can't be ended: it goes on in the background.
+    """
+    watched = Watched(texts.texts)
+    given = Texts(watched, texts.prompts, texts.references, texts.columns, texts.tokens)
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append(call(given))
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, name=f"reward {call.name}", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if not outcome:
+        raise UserError(late(call.name, timeout, [watched[watched.last]]))
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def late(name: str, timeout: float, texts: Sequence[str]) -> str:
+    """The message of a function that takes too long, at one of some texts."""
+    where = "the text" if len(texts) == 1 else f"one of {len(texts)} texts, of which the first is"
+    return f"reward {name} took longer than its timeout of {timeout:g} seconds, at {where} {shown(texts[0])}"
+
+
+def shown(value: Any) -> str:
+    """A text as Python writes it, its middle left out where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}…{text[-LONGEST_SHOWN // 2 :]}"
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def signature_of(function: Function) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a function by their names; none of one in C, which says nothing of them."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
