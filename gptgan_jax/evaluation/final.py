@@ -20,6 +20,7 @@ from gptgan_jax.evaluation.scores import (
     Ruler,
     judge_figures,
     likelihood_figures,
+    reward_figures,
     source_figures,
     source_log_probs,
     text_figures,
@@ -333,7 +334,8 @@ class _Measure:
                 self.drawn,
                 self.held_out_on,
             )
-        return figures + text_figures(samples, self.ruler, self.drawn) + judge_figures(samples, self.ruler, self.drawn)
+        figures += text_figures(samples, self.ruler, self.drawn) + judge_figures(samples, self.ruler, self.drawn)
+        return figures + reward_figures(samples, self.subject.run.config.objective.rewards, self.drawn)
 
 
 def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate], thorough: bool) -> Evaluation:

@@ -34,6 +34,7 @@ from gptgan_jax.scoring.held_out_likelihood import HeldOut
 from gptgan_jax.scoring.judge import Judge
 from gptgan_jax.scoring.source_likelihood import Source, source_log_probs
 from gptgan_jax.sources.oracle import Oracle
+from gptgan_jax.text_rewards.config import RewardConfig
 from gptgan_jax.tokenization.units import Tokens, Unit, plural, units_of
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "judge_figures",
     "likelihood_figures",
     "lm_score",
+    "reward_figures",
     "self_bleu_figures",
     "source_figures",
     "source_log_probs",
@@ -109,6 +111,23 @@ def likelihood_figures(
         Figure(f"held-out NLL, {name}", "nats/token", one, f"{counts[name]} of the {plain}", "lower")
         for name, one in held_out.by_source().items()
     ]
+
+
+def reward_figures(samples: TextSet, rewards: Sequence[RewardConfig], drawn: str) -> list[Figure]:
+    """The mean of each built-in reward function that needs the texts alone; no code of a run's own is called.
+
+    Args:
+        samples: N texts.
+        rewards: those of the run, paid or not.
+        drawn: how the texts were drawn.
+    """
+    figures = []
+    for call in (reward.call() for reward in rewards if reward.is_built_in):
+        if set(call.takes) <= {"tokens"}:
+            of_tokens = {name: [samples.targets[i].tolist() for i in range(len(samples))] for name in call.takes}
+            found = call.function(samples.texts, **of_tokens, **call.options)
+            figures.append(Figure(f"reward {call.name}", "mean", mean_of(found), drawn, "higher"))
+    return figures
 
 
 def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:

@@ -48,8 +48,8 @@ def _molecule(text: str, joined: bool) -> Any:
 
 def _rdkit() -> Any:
     try:
-        from rdkit import Chem, RDLogger
+        from rdkit import Chem, rdBase
     except ImportError:
         raise UserError(NOT_INSTALLED) from None
-    RDLogger.DisableLog("rdApp.*")  # a line on standard error for every text that is no molecule
+    rdBase.DisableLog("rdApp.*")  # a line on standard error for every text that is no molecule
     return Chem

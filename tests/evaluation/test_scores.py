@@ -27,6 +27,7 @@ from gptgan_jax.evaluation.scores import (
     judge_figures,
     likelihood_figures,
     lm_score,
+    reward_figures,
     self_bleu_figures,
     source_figures,
     source_log_probs,
@@ -43,6 +44,7 @@ from gptgan_jax.scoring.language_model import LanguageModel
 from gptgan_jax.scoring.two_sample import two_sample_test
 from gptgan_jax.sources.oracle import Oracle, init_oracle
 from gptgan_jax.sources.pcfg import PCFG, rules_from_text
+from gptgan_jax.text_rewards.config import RewardConfig
 from gptgan_jax.types import Params, Vocabulary
 
 GRAMMAR = PCFG(
@@ -627,3 +629,17 @@ def test_texts_of_a_split_are_measured_as_those_of_a_writer() -> None:
     split = encode_split(Split(texts), TOKENIZER, LENGTH)
     ours = text_figures(TextSet(texts, split.targets), Ruler(REFERENCES), DRAWN)
     assert ours == text_figures(as_set(texts), Ruler(REFERENCES), DRAWN)
+
+
+def test_built_in_rewards_of_texts_alone_are_figures_and_no_others() -> None:
+    texts = ["CCO", "CC(", "", "c1ccccc1"]
+    ends = np.cumsum([0, *(len(text) + 1 for text in texts)])
+    samples = TextSet(texts, Ragged(np.full(ends[-1], 5, np.int32), ends))
+    rewards = [
+        RewardConfig(function="pattern", options={"pattern": "^CC"}, weight=0.0),
+        RewardConfig(function="length", options={"target": 4.0}, weight=2.0),
+        RewardConfig(function="bleu"),  # needs references
+        RewardConfig(function="no_such_module:reward"),  # code of the user's, which an evaluation never imports
+    ]
+    found = {figure.name: figure.estimate.value for figure in reward_figures(samples, rewards, "drawn so")}
+    assert found == {"reward pattern": 0.5, "reward length": -np.mean([0, 0, 3, 5])}
