@@ -52,6 +52,7 @@ from gptgan_jax.sampling.rollouts import resample, rollout_values
 from gptgan_jax.system.earlier_names import install as _install_earlier_names
 from gptgan_jax.text_rewards.host import host_reward
 from gptgan_jax.types import Batch, GanState, Player, Sample, Scores, Vocabulary, unconditional_batch
+from gptgan_jax.workflows.loading import Loaded, load, save
 
 _install_earlier_names()
 
@@ -69,6 +70,7 @@ __all__ = [
     "GanState",
     "Generator",
     "LinearConfig",
+    "Loaded",
     "LoraConfig",
     "LstmConfig",
     "MlpConfig",
@@ -95,6 +97,7 @@ __all__ = [
     "learned_value",
     "leave_one_out",
     "linear_schedule",
+    "load",
     "log_probs",
     "maligan",
     "merged",
@@ -113,6 +116,7 @@ __all__ = [
     "rollout",
     "rollout_values",
     "sample",
+    "save",
     "share_trunk",
     "skipping",
     "spin",

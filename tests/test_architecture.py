@@ -17,7 +17,7 @@ PACKAGE = Path(gptgan_jax.__file__).parent
 # From top to bottom; rooms of one line do not know each other.
 FLOORS = [
     {"__main__"},
-    {"cli"},
+    {"__init__", "cli"},
     {"workflows"},
     {"export"},
     {"reports", "compiling"},
@@ -25,7 +25,7 @@ FLOORS = [
     {"scoring"},
     {"runs"},
     {"checkpoints"},
-    {"__init__", "config"},
+    {"config"},
     {"algorithms", "generation", "mixtures", "pretrained", "text_rewards"},
     {"data", "metrics"},
     {"sources"},

@@ -19,7 +19,6 @@ import jax
 import numpy as np
 import yaml
 
-import gptgan_jax
 from gptgan_jax.checkpoints.checksums import CHECKSUMS_FILE
 from gptgan_jax.checkpoints.steps import finished_steps
 from gptgan_jax.config import Config
@@ -63,7 +62,7 @@ def fingerprint(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
         folder: of the run.
     """
     config, corpus = experiment.config, experiment.corpus
-    facts = {**_versions(), "code of gptgan_jax": code_digest(Path(gptgan_jax.__file__).parent)}
+    facts = {**_versions(), "code of gptgan_jax": code_digest(Path(__file__).parents[1])}
     if isinstance(config.objective.estimator, CustomConfig):
         facts |= _module(config.objective.estimator.factory.partition(":")[0])
     for reward in config.objective.rewards:

@@ -82,9 +82,9 @@ def _config(name: str, longest_prompt: int | None, longest: int | None, conditio
         raise UserError(f"{name}: {error}") from None
     text = longest or min(LONGEST_TEXT, max(1, positions // 3))
     prompt = longest_prompt or min(LONGEST_PROMPT, max(1, positions - text - 1))
-    data = {"kind": "hf", "max_length": text}
+    data = {"kind": "hf", "max_length": text, "max_prompt_length": prompt}
     if conditional:
-        data |= {"prompt_column": "prompt", "max_prompt_length": prompt}
+        data["prompt_column"] = "prompt"
     # A scan would copy each layer's weights out of the stack for every token.
     network = {"scan_layers": False}
     return config_from({"name": "model", "init_from": name, "data": data, "generator": network}, name)
