@@ -33,6 +33,7 @@ from gptgan_jax.runs.folder import RunFolder
 
 PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "datasets")
 MODULES = {"orbax-checkpoint": "orbax.checkpoint"}
+PACKAGE = Path(__file__).parents[1]
 JAX_SETTINGS = (
     "jax_enable_x64",
     "jax_default_matmul_precision",
@@ -62,7 +63,7 @@ def fingerprint(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
         folder: of the run.
     """
     config, corpus = experiment.config, experiment.corpus
-    facts = {**_versions(), "code of gptgan_jax": code_digest(Path(__file__).parents[1])}
+    facts = {**_versions(), "code of gptgan_jax": code_digest(PACKAGE)}
     if isinstance(config.objective.estimator, CustomConfig):
         facts |= _module(config.objective.estimator.factory.partition(":")[0])
     for reward in config.objective.rewards:

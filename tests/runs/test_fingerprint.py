@@ -113,7 +113,7 @@ def test_another_code_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with (copy / "objectives" / "rewards.py").open("a") as file:
         file.write("\n")
     before = facts_of(tmp_path)
-    monkeypatch.setattr(gptgan_jax, "__file__", str(copy / "__init__.py"))
+    monkeypatch.setattr(module, "PACKAGE", copy)
     assert differences(before, facts_of(tmp_path)) == {"code of gptgan_jax"}
 
 
