@@ -68,7 +68,10 @@ def ours(folder: Path, size: int, steps: int) -> Learner:
     vocabulary = gg.Vocabulary(size)
 
     def rows_of(name: str) -> PackedSplit:
-        documents = Ragged(np.load(folder / f"{name}.npy"), np.load(folder / f"{name}_offsets.npy"))
+        documents = Ragged(
+            np.load(folder / f"{name}.npy", allow_pickle=False),
+            np.load(folder / f"{name}_offsets.npy", allow_pickle=False),
+        )
         first = np.append(np.arange(0, len(documents.tokens), LENGTH, dtype=np.int64), len(documents.tokens))
         return PackedSplit(documents, None, first, True, vocabulary, LENGTH, attend_across=True)
 
@@ -137,7 +140,7 @@ def rival(folder: Path, size: int, steps: int, mode: str) -> Learner:
         return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
 
     compiled = torch.compile(loss_of) if mode == "compiled" else loss_of
-    tokens = np.load(folder / "train.npy").astype(np.uint16)
+    tokens = np.load(folder / "train.npy", allow_pickle=False).astype(np.uint16)
 
     def rate(place: int) -> float:
         if place < RISE:
@@ -157,7 +160,7 @@ def rival(folder: Path, size: int, steps: int, mode: str) -> Learner:
 
     @torch.no_grad()
     def validate() -> float:
-        held_out = torch.from_numpy(np.load(folder / "valid.npy").astype(np.int64))
+        held_out = torch.from_numpy(np.load(folder / "valid.npy", allow_pickle=False).astype(np.int64))
         stream = F.pad(held_out, (1, 0), value=2)  # an end of text stands before the first
         nats = 0.0
         for start in range(0, len(held_out), LENGTH):

@@ -55,13 +55,28 @@ def as_text(value: Any, dates: bool = True) -> str | None:
     return None
 
 
+class TokenIds(str):
+    """A text that stood as a list of whole numbers, and is token ids to a tokenizer of such alone.
+
+    Attributes:
+        said: where it stands, and what, for messages.
+    """
+
+    said: str
+
+    def __new__(cls, text: str, said: str = "") -> "TokenIds":
+        made = super().__new__(cls, text)
+        made.said = said
+        return made
+
+
 def text_of(value: Any, dates: bool = True) -> str | None:
     """`as_text`, or of a list of whole numbers (token ids, such as [12, 7, 4055]) these with spaces between them."""
     if not isinstance(value, list | tuple):
         return as_text(value, dates)
     words = [as_text(one) if isinstance(one, Number | int) and not isinstance(one, bool) else None for one in value]
     if all(word is not None and _WHOLE.fullmatch(word) for word in words):
-        return " ".join(word for word in words if word is not None)
+        return TokenIds(" ".join(word for word in words if word is not None))
     return None
 
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.readers.cells import Number, as_label, as_python, as_text, label_order, shown, text_of
+from gptgan_jax.readers.cells import Number, TokenIds, as_label, as_python, as_text, label_order, shown, text_of
 from gptgan_jax.readers.conversations import answered, asked, is_conversation, joined, turns_from
 from gptgan_jax.readers.files import format_of, matching_files, named, utf8_lines
 from gptgan_jax.readers.row_files import Place
@@ -290,6 +290,8 @@ class _Cells:
     def text(self, column: str) -> str:
         value = self.row.get(column)
         text = text_of(value, dates=not self.rows.guessed_dates)
+        if isinstance(text, TokenIds):
+            text.said = f"{self.rows.where}, {self.place}: column {column} holds {shown(value)}"
         if text is None:
             numbers = isinstance(value, list) and any(isinstance(one, int | float | Number) for one in value)
             hint = "; of lists, those of whole numbers alone are read, as token ids" if numbers else ""

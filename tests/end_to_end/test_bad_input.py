@@ -94,7 +94,9 @@ validation text missing   | --data.valid no.txt      | data.valid: no such file:
 too little to hold out of | --data.train one.txt     | of the 1 document of data.train
 no text named             | --data.train null        | data.train: no training text named
 a reward of no name       | --objective.rewards '[{function: lenght}]' | function 'lenght' is none of exact_answer, length, pattern,
-a reward that is no list  | --objective.rewards length | objective.rewards: should be a valid tuple
+a mixture of nothing       | --data.kind mixture | data.sources names no source of text; give a list of them
+a mixture in buckets       | --data.kind mixture --data.sources '[{kind: text, train: one.txt, weight: 1}]' --likelihood.length_buckets 2 | likelihood.length_buckets puts texts of like length into a batch, which a mixture draws by its weights
+a reward that is no list  | --objective.rewards length | objective.rewards should be a list of sections, such as [{function: length
 two rewards of one name   | --objective.rewards '[{function: length}, {function: length}]' | objective.rewards: two are called length; give one of them another name
 a reward without a phase  | --objective.rewards '[{function: length}]' --adversarial.steps 0 | objective.rewards pays in the adversarial phase: set adversarial.steps, or leave it out
 a right answer to nothing | --objective.rewards '[{function: exact_answer}]' | objective.rewards: exact_answer compares answers to prompts, and this data has none; leave it out
@@ -138,7 +140,7 @@ a text of a long name      | --data.train {long}{long} | data.train: no such fil
 a glob over folders        | --data.train r*s         | data.train: no file matches /
 a text file in no home     | --data.train ~nobody9/x  | data.train: no such file: /
 a row without its text     | --data.kind hf --data.train gaps.json  | row 2: column text holds null, which is no text
-a text that is a list       | --data.kind hf --data.train numbers.json | row 1: column text holds [1], which is no text
+a text that is a list       | --data.kind hf --data.train numbers.json --data.valid numbers.json | row 1: column text holds [1], which is no text; lists of whole numbers are token ids
 a prompt that is a list    | --data.kind hf --data.train lists.json --data.prompt_column ask | row 1: column ask holds ["x"]
 a label that is a fraction | --data.kind hf --data.train labels.json --data.label_column half | row 1: label 0.5 is neither a string nor a whole number
 a label that is a list     | --data.kind hf --data.train labels.json --data.label_column list | row 1: label ["x"] is neither
