@@ -72,7 +72,7 @@ def test_a_replay_holds_the_latest_texts(size: int, each: int) -> None:
         assert int(replay.written) == written
 
 
-@pytest.mark.parametrize("estimator", [gg.grpo(3), gg.grpo(3, minibatches=2)], ids=["at once", "minibatches"])
+@pytest.mark.parametrize("estimator", [gg.grpo(3), pytest.param(gg.grpo(3, minibatches=2), marks=pytest.mark.thorough)])
 def test_reading_a_prompt_once_for_its_texts_changes_no_step(estimator: gg.PolicyGradient) -> None:
     sizes: dict[str, Any] = {"layers": 1, "width": 8, "heads": 2, "max_positions": 16}
     generator = gg.build_generator(gg.TransformerConfig(**sizes, positions="rotary"), VOCABULARY)

@@ -23,6 +23,8 @@ from gptgan_jax.training.loop import train
 from gptgan_jax.training.phase_run import PhaseRun
 from gptgan_jax.training.signals import Interrupted
 
+pytestmark = pytest.mark.thorough  # whole runs; training/test_classes.py has the steps
+
 CLASSES = ("past", "present")
 KEYS: dict[str, Any] = {
     "data.kind": "grammar",

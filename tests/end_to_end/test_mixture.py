@@ -139,6 +139,7 @@ class Killed(BaseException):
     """What ends a run here."""
 
 
+@pytest.mark.thorough
 def test_a_run_from_stores_that_was_killed_ends_like_one_that_was_not_and_reads_by_the_weights(tmp_path: Path) -> None:
     more = keys(tmp_path) | {
         "data.store": str(tmp_path / "store"),

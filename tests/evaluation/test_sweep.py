@@ -19,6 +19,8 @@ from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.scoring.held_out_likelihood import likelihood_of
 from gptgan_jax.training.loop import train
 
+pytestmark = pytest.mark.thorough  # a run and its grid; test_frontiers.py has the arithmetic
+
 ORACLE = {
     "data.kind": "oracle",
     "data.vocab_size": 20,

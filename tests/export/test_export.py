@@ -59,7 +59,7 @@ def exported(run: Path, kind: str, out: Path, *options: str) -> Path:
 
 
 @pytest.mark.parametrize("prompt", ["", "two", "two birds"])
-@pytest.mark.parametrize("name", ["run", "llama"])
+@pytest.mark.parametrize("name", [pytest.param("run", marks=pytest.mark.thorough), "llama"])
 def test_transformers_writes_the_same_text(name: str, prompt: str, request: Any, tmp_path: Path, capsys: Any) -> None:
     transformers = pytest.importorskip("transformers", reason="needs transformers")
     pytest.importorskip("torch", reason="needs PyTorch")

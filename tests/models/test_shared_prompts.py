@@ -16,6 +16,13 @@ PROMPTS, EACH = (1, 3, 2), 3
 SMALL: dict[str, Any] = {"layers": 2, "width": 8, "heads": 2, "max_positions": 16}
 
 
+QUICK = ("grouped_queries_scanned", "encoder_decoder", "lstm")
+
+
+def thorough(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.thorough)
+
+
 def texts() -> tuple[Batch, Batch]:
     """Three texts for each of three prompts: a prompt a row, and each prompt once."""
     prompts = batch_of(prompts=PROMPTS, targets=(4, 4, 4))
@@ -24,7 +31,7 @@ def texts() -> tuple[Batch, Batch]:
     return full.replace(**repeated), full.replace(prompt=prompts.prompt, prompt_mask=prompts.prompt_mask)
 
 
-@pytest.mark.parametrize("name", [*GENERATORS, "adapted"])
+@pytest.mark.parametrize("name", [name if name in QUICK else thorough(name) for name in (*GENERATORS, "adapted")])
 def test_likelihoods_and_their_gradients_are_those_of_a_prompt_a_row(name: str) -> None:
     if name == "adapted":  # whose blocks make most of what a gradient needs again
         generator, params = build(TransformerConfig(**SMALL, lora=LoraConfig(rank=2)), VOCABULARY)
@@ -44,7 +51,7 @@ def test_likelihoods_and_their_gradients_are_those_of_a_prompt_a_row(name: str) 
     np.testing.assert_allclose(*hidden, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", [name if name in QUICK else thorough(name) for name in GENERATORS])
 def test_the_same_texts_are_drawn(name: str) -> None:
     generator, params = generator_of(name)
     full, once = texts()

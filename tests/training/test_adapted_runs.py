@@ -27,6 +27,8 @@ from gptgan_jax.training.loop import train
 from gptgan_jax.training.run import Run
 from gptgan_jax.types import GanState
 
+pytestmark = pytest.mark.thorough  # whole runs; layers/test_lora.py has the parts
+
 GPT: dict[str, Any] = {"layers": 1, "width": 8, "heads": 2, "max_positions": 16}
 LIKELIHOOD_ALONE = {"continued.steps": 0, "warmup.steps": 0, "adversarial.steps": 0, "evaluation.every": 1000}
 ADAPTED: dict[str, Any] = {

@@ -231,7 +231,7 @@ sys.exit(main(["train", config]))
     ("number", "at", "status"),
     [
         (signal.SIGTERM, 3, 0),
-        (signal.SIGINT, 11, 130),
+        pytest.param(signal.SIGINT, 11, 130, marks=pytest.mark.thorough),
         pytest.param(signal.SIGKILL, 13, -9, marks=pytest.mark.thorough),  # `make test` has the quick torture test
     ],
 )

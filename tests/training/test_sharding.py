@@ -153,9 +153,8 @@ def places(texts: list[str], tokens: list[list[int]]) -> list[list[float]]:
 
 
 IN_ALL_MESHES = "groups, minibatches, replay, average, demonstrations, updates"
-QUICK = ("dense, learned value, KL, entropy, next token, R1, R2", IN_ALL_MESHES, "epochs, ties, rank",
-         "self-play, adapters", "text rewards of the host, groups drawn again")  # fmt: skip
-"""Of each family of estimators one, and most of what else looks at several rows; the others take a minute more."""
+QUICK = ("dense, learned value, KL, entropy, next token, R1, R2", IN_ALL_MESHES)
+"""Most of what looks at several rows; the others take two minutes more."""
 DRAWS_TOO_MANY_NUMBERS = ("relaxed",)
 """Whose noise is a device's own under pmap; under jit it is not."""
 
