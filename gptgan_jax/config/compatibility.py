@@ -287,8 +287,6 @@ def _reasons_of_rewards(config: Sections) -> Iterator[str]:
     names = [reward.called for reward in rewards]
     if twice := next((name for name in names if names.count(name) > 1), None):
         yield f"objective.rewards: two are called {twice}; give one of them another name"
-    if rewards and not config.adversarial.steps:
-        yield "objective.rewards pays in the adversarial phase: set adversarial.steps, or leave it out"
     if any(reward.weight for reward in rewards) and isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig):
         yield (
             f"objective.estimator {estimator.kind} weighs texts by what the discriminator says of them: set each "

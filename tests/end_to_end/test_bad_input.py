@@ -98,7 +98,6 @@ a mixture of nothing       | --data.kind mixture | data.sources names no source 
 a mixture in buckets       | --data.kind mixture --data.sources '[{kind: text, train: one.txt, weight: 1}]' --likelihood.length_buckets 2 | likelihood.length_buckets puts texts of like length into a batch, which a mixture draws by its weights
 a reward that is no list  | --objective.rewards length | objective.rewards should be a list of sections, such as [{function: length
 two rewards of one name   | --objective.rewards '[{function: length}, {function: length}]' | objective.rewards: two are called length; give one of them another name
-a reward without a phase  | --objective.rewards '[{function: length}]' --adversarial.steps 0 | objective.rewards pays in the adversarial phase: set adversarial.steps, or leave it out
 a right answer to nothing | --objective.rewards '[{function: exact_answer}]' | objective.rewards: exact_answer compares answers to prompts, and this data has none; leave it out
 a reward of other options | --objective.rewards '[{function: length, options: {goal: 3}}]' | reward length: got an unexpected keyword argument 'goal'; its options are target, unit
 a reward of no module     | --objective.rewards '[{function: "no_such:f"}]' | objective.rewards: function 'no_such:f' should be module:name and importable: No module named

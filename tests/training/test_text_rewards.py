@@ -218,7 +218,6 @@ def with_keys(objective: dict[str, Any], **sections: Any) -> dict[str, Any]:
             with_keys({"estimator": {"kind": "maligan"}, "reward": "logit", "dense": False}),
             "weighs texts by what the discriminator says",
         ),
-        (with_keys({}, adversarial={"steps": 0}), "pays in the adversarial phase"),
         (with_keys({"resample_groups": 2}), "objective.estimator reinforce writes one"),
     ],
 )  # fmt: skip

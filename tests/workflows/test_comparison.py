@@ -113,6 +113,14 @@ def test_the_base_has_no_discriminator_to_resample_by(tmp_path: Path) -> None:
     assert config_of(comparison, "reinforce", 0).objective.residual_candidates == 4
 
 
+def test_the_base_measures_the_rewards_that_its_arms_pay(tmp_path: Path) -> None:
+    rewards = [{"function": "length", "weight": 0.5}]
+    comparison = load_comparison(write_comparison(tmp_path, set={"objective.rewards": rewards}, arms={"reinforce": {}}))
+    assert not comparison.base.adversarial.steps
+    for config in (comparison.base, config_of(comparison, "reinforce", 0)):
+        assert [reward.function for reward in config.objective.rewards] == ["length"]
+
+
 def test_an_arm_starts_its_adversarial_phase_from_the_likelihood_run_of_its_seed(loaded: Comparison) -> None:
     config = config_of(loaded, "reinforce", 1)
     phases = ("likelihood", "continued", "warmup", "adversarial")
