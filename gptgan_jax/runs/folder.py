@@ -11,7 +11,7 @@ from etils import epath
 
 from gptgan_jax.checkpoints.atomic_save import START
 from gptgan_jax.config import Config
-from gptgan_jax.config.files import load_config, read_yaml, to_yaml
+from gptgan_jax.config.files import load_config, read_yaml, takes_tokenizer, to_yaml
 from gptgan_jax.config.structure import difference
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
@@ -69,8 +69,10 @@ class RunFolder:
             self._check_checkpoints(config)
             return False
         # Whether that key makes a difference is seen when the text is read (`held_out.check_same_text`).
-        free = (*FREE_KEYS, "data.long_documents: cut -> None")
-        changes = [line for line in difference(self.read_config(), config) if not line.startswith(free)]
+        free = [*FREE_KEYS, "data.long_documents: cut -> None"]
+        if takes_tokenizer(config):  # config.yaml has no section that says nothing
+            free.append("tokenizer.")
+        changes = [line for line in difference(self.read_config(), config) if not line.startswith(tuple(free))]
         if changes:
             shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
             raise UserError(f"{self.path} holds a run of another config ({shown}); choose another --name or remove it")

@@ -11,7 +11,7 @@ from tiny import tiny_config, train_tiny, write_config
 
 from gptgan_jax.cli import main
 from gptgan_jax.config import Config
-from gptgan_jax.data.tokenizers import IdTokenizer
+from gptgan_jax.data.tokenizers import CharacterTokenizer, IdTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.folder import RunFolder, check_disk
 from gptgan_jax.types import Vocabulary
@@ -51,6 +51,16 @@ def test_the_folder_of_the_same_config_is_to_be_resumed(folder: RunFolder, confi
 
 def test_a_run_that_was_moved_to_another_runs_folder_is_still_the_same(folder: RunFolder, config: Config) -> None:
     assert folder.check(dataclasses.replace(config, runs_folder="elsewhere")) is True
+
+
+def test_a_run_whose_tokenizer_is_that_of_what_it_starts_from_is_still_the_same(config: Config) -> None:
+    """Its config.yaml has no section `tokenizer`, which says nothing there."""
+    config = dataclasses.replace(config, init_from="/another", tokenizer=CharacterTokenizer(alphabet="ab"))
+    folder = RunFolder.of(config)
+    folder.create(config, TOKENIZER)
+    assert folder.check(config) is True
+    with pytest.raises(UserError, match="tokenizer.kind"):
+        folder.check(dataclasses.replace(config, init_vocabulary="by_token"))
 
 
 def test_another_config_is_refused_with_what_differs(folder: RunFolder, config: Config) -> None:
