@@ -59,7 +59,7 @@ def test_a_run_whose_tokenizer_is_that_of_what_it_starts_from_is_still_the_same(
     folder = RunFolder.of(config)
     folder.create(config, TOKENIZER)
     assert folder.check(config) is True
-    with pytest.raises(UserError, match="tokenizer.kind"):
+    with pytest.raises(UserError, match=r"tokenizer\.kind"):
         folder.check(dataclasses.replace(config, init_vocabulary="by_token"))
 
 
