@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,11 @@ def _classify(options: argparse.Namespace) -> int:
     from gptgan_jax.reports.tables import score_table
     from gptgan_jax.runs.folder import RunFolder
     from gptgan_jax.scoring.classifier import class_figures
-    from gptgan_jax.system.atomic_files import write_whole
     from gptgan_jax.workflows.classify import classify_file
 
     _check_new("--out", options.out, options.file)
     found = classify_file(RunFolder(options.run), options.file, options.checkpoint, say)
-    lines = "".join(f"{line}\n" for line in found.lines())
-    if options.out is None:
-        print(lines, end="")
-    else:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(options.out, lines.encode())
+    _write_lines(found.lines(), options.out)
     figures = class_figures(found.told, "given", found.classes)
     stream = sys.stderr if options.out is None else sys.stdout
     if figures:
@@ -63,6 +58,18 @@ def _classify(options: argparse.Namespace) -> int:
         picture = write_reliability(options.out, found.told.labelled().reliability())
         print(f"kept: {options.out}{f' and {picture}' if picture else ''}")
     return 0
+
+
+def _write_lines(lines: Iterable[str], out: Path | None) -> None:
+    """Prints the lines, or writes them whole into a file."""
+    from gptgan_jax.system.atomic_files import write_whole
+
+    text = "".join(f"{line}\n" for line in lines)
+    if out is None:
+        print(text, end="")
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, text.encode())
 
 
 def add_score(commands: Any, run_help: str) -> None:
@@ -123,19 +130,13 @@ def _score(options: argparse.Namespace) -> int:
     from gptgan_jax.reports.classes import write_score_page
     from gptgan_jax.reports.tables import score_table
     from gptgan_jax.runs.folder import RunFolder
-    from gptgan_jax.system.atomic_files import write_whole
     from gptgan_jax.tokenization.chat_templates import prompt_text
     from gptgan_jax.workflows.score import score_texts
 
     columns = (options.text_column, options.prompt_column)
     folder = RunFolder(options.run)
     found = score_texts(folder, options.file, options.samples or 0, options.checkpoint, options.seed, columns, say)
-    lines = "".join(f"{line}\n" for line in found.lines())
-    if options.out is None:
-        print(lines, end="")
-    else:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(options.out, lines.encode())
+    _write_lines(found.lines(), options.out)
     if options.html is not None:
         options.html.parent.mkdir(parents=True, exist_ok=True)
         places = found.places or [NOWHERE] * len(found.texts)
