@@ -56,6 +56,23 @@ def locked(folder: Path, say: Callable[[str], None], active: bool = True) -> Ite
         os.close(descriptor)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a live process has the folder of a run; nothing is written."""
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _opened(path: Path) -> int:
     """The descriptor of the lock. A link is not followed: the name of the process would be written elsewhere."""
     if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):

@@ -1,7 +1,6 @@
 """The runs of a folder, a line each: what state they are in, how far they got, and how good they are."""
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ from gptgan_jax.checkpoints.retention import METRIC
 from gptgan_jax.config import PHASES, Config
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import EVALUATION_FILE
-from gptgan_jax.runs.folder import LOCK_FILE, RunFolder
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.lock import is_locked
 from gptgan_jax.runs.records import METRICS_FILE, read_metrics
 
 UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
@@ -83,7 +83,7 @@ def _listed(path: Path, name: str) -> Listed:
     made = int(steps[-1]["step"]) if steps else 0
     total = _total(config)
     losses = [value for record in steps if (value := record.get(METRIC)) is not None]
-    if _is_locked(run):
+    if is_locked(path):
         state = "running"
     elif (path / EVALUATION_FILE).is_file():
         state = "finished"
@@ -104,23 +104,6 @@ def _touched(path: Path) -> float:
         with contextlib.suppress(OSError):
             times.append((path / file).stat().st_mtime)
     return max(times)
-
-
-def _is_locked(run: RunFolder) -> bool:
-    """Whether a live process has the run; nothing is written."""
-    try:
-        descriptor = os.open(run.path / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _age(seconds: float) -> str:

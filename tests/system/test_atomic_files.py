@@ -110,7 +110,6 @@ MEANT = {
     ("runs/lock.py", "open"),
     ("data/store.py", "open"),  # of what is read, and of a lock; its files are renamed when whole
     ("cli/__init__.py", "open"),  # /dev/null
-    ("workflows/listing.py", "open"),  # of a lock, to look at
 }
 
 
