@@ -15,8 +15,6 @@ from gptgan_jax import metrics
 from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, gan_from
 from gptgan_jax.algorithms.guards import checked, skipping
-from gptgan_jax.estimators.baselines import learned_value, leave_one_out, moving_average, no_baseline
-from gptgan_jax.estimators.families import Estimator, Experience, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.estimators.grpo import grpo
 from gptgan_jax.estimators.gumbel import gumbel
 from gptgan_jax.estimators.ppo import ppo
@@ -25,6 +23,8 @@ from gptgan_jax.estimators.rloo import rloo
 from gptgan_jax.estimators.seqgan import rollout
 from gptgan_jax.estimators.spin import spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
+from gptgan_jax.gradients.baselines import learned_value, leave_one_out, moving_average, no_baseline
+from gptgan_jax.gradients.families import Estimator, Experience, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.layers.lora import LoraConfig, merged
 from gptgan_jax.models.discriminators import (
     CnnConfig,

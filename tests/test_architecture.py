@@ -32,6 +32,7 @@ FLOORS = [
     {"sampling"},
     {"models"},
     {"layers", "estimators"},
+    {"gradients"},
     {"objectives", "readers"},
     {"distributed", "tokenization"},
     {"schema", "system"},

@@ -6,7 +6,7 @@ What only a configuration knows (its data, phases and sizes) is in `config.compa
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gptgan_jax.estimators.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import RewardName

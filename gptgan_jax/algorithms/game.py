@@ -12,8 +12,8 @@ from gptgan_jax.algorithms.compatibility import Choices, reasons
 from gptgan_jax.algorithms.learning import Learning
 from gptgan_jax.distributed.rows import Rows
 from gptgan_jax.errors import UserError
-from gptgan_jax.estimators.families import Estimator, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.estimators.reinforce import reinforce
+from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name

@@ -21,7 +21,7 @@ from gptgan_jax.algorithms.generator_update import averaged, pathwise_update, po
 from gptgan_jax.algorithms.learning import EVERYTHING, Learning, gradient_of, updated
 from gptgan_jax.algorithms.mixing import empty_replay, remember
 from gptgan_jax.algorithms.texts import Metrics, answering, draw, next_token_nats, write
-from gptgan_jax.estimators.families import Estimator, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator, PolicyGradient, SelfPlay
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating

@@ -18,7 +18,7 @@ from gptgan_jax.algorithms.texts import (
     with_prompts_once,
     write,
 )
-from gptgan_jax.estimators.families import Experience, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Experience, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.likelihood import token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, is_last
 from gptgan_jax.objectives.text_rewards import Pay, combined, text_totals

@@ -13,7 +13,7 @@ from gptgan_jax.compiling.networks import (
 )
 from gptgan_jax.config import LIKELIHOOD, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
-from gptgan_jax.estimators.families import PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import PolicyGradient, SelfPlay
 from gptgan_jax.models.discriminators import (
     CnnConfig,
     DiscriminatorConfig,

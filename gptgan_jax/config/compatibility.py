@@ -16,7 +16,7 @@ from gptgan_jax.config.estimators import (
 )
 from gptgan_jax.config.sections import Sections
 from gptgan_jax.data.config import MixtureData
-from gptgan_jax.estimators.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 
 # Keys that set attributes of a `Game`, where they are not objective.NAME.

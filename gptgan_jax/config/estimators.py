@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 import optax
 from pydantic import Field
 
-from gptgan_jax.estimators.baselines import Baseline, learned_value, leave_one_out, moving_average, no_baseline
-from gptgan_jax.estimators.families import Estimator, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.estimators.grpo import grpo
 from gptgan_jax.estimators.gumbel import gumbel
 from gptgan_jax.estimators.ppo import ppo
@@ -16,6 +14,8 @@ from gptgan_jax.estimators.rloo import rloo
 from gptgan_jax.estimators.seqgan import rollout
 from gptgan_jax.estimators.spin import spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
+from gptgan_jax.gradients.baselines import Baseline, learned_value, leave_one_out, moving_average, no_baseline
+from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.schema.ranges import (
     BASELINE_DECAY,

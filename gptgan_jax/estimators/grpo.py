@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
-from gptgan_jax.estimators.baselines import discounted_returns, text_means
-from gptgan_jax.estimators.families import Experience, Metrics, PolicyGradient
-from gptgan_jax.estimators.policy_gradients import Ratio, clipped_surrogate
+from gptgan_jax.gradients.baselines import discounted_returns, text_means
+from gptgan_jax.gradients.families import Experience, Metrics, PolicyGradient
+from gptgan_jax.gradients.policy_gradients import Ratio, clipped_surrogate
 from gptgan_jax.schema.ranges import DISCOUNT, EPOCHS, GROUP, MINIBATCHES
 from gptgan_jax.types import Array
 

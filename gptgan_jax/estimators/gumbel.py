@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gptgan_jax.estimators.families import Metrics, Pathwise
+from gptgan_jax.gradients.families import Metrics, Pathwise
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import DRAWS, RELAXATION_TEMPERATURE
 from gptgan_jax.types import Array

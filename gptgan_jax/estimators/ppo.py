@@ -1,8 +1,8 @@
 """PPO (Schulman et al. 2017): several updates from the texts of a step, as long as the generator stays near."""
 
-from gptgan_jax.estimators.baselines import Baseline, moving_average
-from gptgan_jax.estimators.families import PolicyGradient
-from gptgan_jax.estimators.policy_gradients import Ratio, clipped_surrogate, with_baseline
+from gptgan_jax.gradients.baselines import Baseline, moving_average
+from gptgan_jax.gradients.families import PolicyGradient
+from gptgan_jax.gradients.policy_gradients import Ratio, clipped_surrogate, with_baseline
 from gptgan_jax.schema.ranges import EPOCHS, MINIBATCHES
 
 

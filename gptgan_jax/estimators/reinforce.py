@@ -1,8 +1,8 @@
 """REINFORCE (Williams 1992): the return of each token, less what was expected."""
 
-from gptgan_jax.estimators.baselines import Baseline, moving_average
-from gptgan_jax.estimators.families import PolicyGradient
-from gptgan_jax.estimators.policy_gradients import with_baseline
+from gptgan_jax.gradients.baselines import Baseline, moving_average
+from gptgan_jax.gradients.families import PolicyGradient
+from gptgan_jax.gradients.policy_gradients import with_baseline
 
 
 def reinforce(discount: float = 1.0, baseline: Baseline | None = None) -> PolicyGradient:

@@ -1,8 +1,8 @@
 """RLOO (Kool et al. 2019; Ahmadian et al. 2024): the other texts of a prompt are the baseline."""
 
-from gptgan_jax.estimators.baselines import leave_one_out
-from gptgan_jax.estimators.families import PolicyGradient
-from gptgan_jax.estimators.policy_gradients import with_baseline
+from gptgan_jax.gradients.baselines import leave_one_out
+from gptgan_jax.gradients.families import PolicyGradient
+from gptgan_jax.gradients.policy_gradients import with_baseline
 from gptgan_jax.schema.ranges import GROUP
 
 

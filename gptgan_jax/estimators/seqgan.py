@@ -1,8 +1,8 @@
 """SeqGAN (Yu et al. 2017): tokens are paid what the texts that go on from them are worth; see `algorithms.seqgan`."""
 
-from gptgan_jax.estimators.baselines import Baseline, moving_average
-from gptgan_jax.estimators.families import PolicyGradient
-from gptgan_jax.estimators.policy_gradients import with_baseline
+from gptgan_jax.gradients.baselines import Baseline, moving_average
+from gptgan_jax.gradients.families import PolicyGradient
+from gptgan_jax.gradients.policy_gradients import with_baseline
 from gptgan_jax.schema.ranges import ROLLOUTS
 
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gptgan_jax.estimators.families import Metrics, SelfPlay
+from gptgan_jax.gradients.families import Metrics, SelfPlay
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import REFRESH_EVERY, SELF_PLAY_SCALE
 from gptgan_jax.types import Array

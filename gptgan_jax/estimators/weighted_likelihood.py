@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gptgan_jax.estimators.families import Experience, Metrics, PolicyGradient
-from gptgan_jax.estimators.policy_gradients import surrogate
+from gptgan_jax.gradients.families import Experience, Metrics, PolicyGradient
+from gptgan_jax.gradients.policy_gradients import surrogate
 from gptgan_jax.schema.ranges import SAMPLES, WEIGHTS_BASELINE
 from gptgan_jax.types import Array, PyTree
 

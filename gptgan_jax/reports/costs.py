@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gptgan_jax.config import Config, Phase
 from gptgan_jax.config.estimators import build_estimator
-from gptgan_jax.estimators.families import PolicyGradient
+from gptgan_jax.gradients.families import PolicyGradient
 from gptgan_jax.runs.timing import TrainingTime
 
 # The phases that made each column of a sweep, besides the likelihood training that all but the first start from.

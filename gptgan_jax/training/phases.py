@@ -13,7 +13,7 @@ from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.errors import UserError
-from gptgan_jax.estimators.families import PolicyGradient
+from gptgan_jax.gradients.families import PolicyGradient
 from gptgan_jax.layers.lora import LoraConfig, learns
 from gptgan_jax.models.discriminators import NEW, Discriminator, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import Generator

@@ -31,9 +31,9 @@ from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.packing import Rows, StoredRows, packed_split
 from gptgan_jax.distributed.hosts import is_main
 from gptgan_jax.errors import UserError
-from gptgan_jax.estimators.families import PolicyGradient
 from gptgan_jax.generation.pace import Pause, unpaused
 from gptgan_jax.generation.texts import Drawing, TextWriter
+from gptgan_jax.gradients.families import PolicyGradient
 from gptgan_jax.layers.lora import with_adapters, without_adapters
 from gptgan_jax.metrics.class_scores import classes_told_by
 from gptgan_jax.mixtures.rows import MixedRows, TextRows

@@ -33,7 +33,7 @@ from gptgan_jax import (
     spin,
 )
 from gptgan_jax.algorithms import texts as texts_of_a_step
-from gptgan_jax.estimators.baselines import MovingAverage
+from gptgan_jax.gradients.baselines import MovingAverage
 from gptgan_jax.metrics.ngrams import repetition
 
 BATCH = batch_of(prompts=(2, 3, 1, 2, 3, 1), targets=(4, 2, 3, 4, 1, 4))

@@ -41,7 +41,7 @@ from gptgan_jax import (
 )
 from gptgan_jax.algorithms.generator_update import policy_update
 from gptgan_jax.algorithms.texts import Drawn
-from gptgan_jax.estimators.policy_gradients import surrogate
+from gptgan_jax.gradients.policy_gradients import surrogate
 from gptgan_jax.objectives.rewards import Judgement
 
 V, T = 3, 3

@@ -24,7 +24,7 @@ from gptgan_jax import (
     skipping,
 )
 from gptgan_jax.algorithms.guards import SKIPPED
-from gptgan_jax.estimators.families import PolicyGradient
+from gptgan_jax.gradients.families import PolicyGradient
 from gptgan_jax.objectives.discrimination import non_saturating
 from gptgan_jax.objectives.rewards import sigmoid
 

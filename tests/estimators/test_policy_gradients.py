@@ -53,8 +53,8 @@ from gptgan_jax import (
     rollout,
     weighted_likelihood,
 )
-from gptgan_jax.estimators.baselines import Baseline, MovingAverage
-from gptgan_jax.estimators.policy_gradients import clipped_surrogate, surrogate
+from gptgan_jax.gradients.baselines import Baseline, MovingAverage
+from gptgan_jax.gradients.policy_gradients import clipped_surrogate, surrogate
 
 PAIR = np.array([[True, True, True], [True, False, False]])
 PAIR_PAID = np.array([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]])

@@ -24,7 +24,7 @@ from gptgan_jax.config.estimators import (
     WeightedLikelihoodConfig,
 )
 from gptgan_jax.errors import UserError
-from gptgan_jax.estimators import baselines
+from gptgan_jax.gradients import baselines
 from gptgan_jax.objectives import classification, rewards
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.discrimination import build_pair_loss

@@ -10,9 +10,9 @@ import pytest
 
 import gptgan_jax as gg
 from gptgan_jax.config import estimators as configs
-from gptgan_jax.estimators import baselines
 from gptgan_jax.estimators.gumbel import conditional_perturbed
-from gptgan_jax.estimators.policy_gradients import clipped_surrogate, surrogate
+from gptgan_jax.gradients import baselines
+from gptgan_jax.gradients.policy_gradients import clipped_surrogate, surrogate
 from gptgan_jax.objectives import classification, discrimination, likelihood, penalties, rewards
 from gptgan_jax.objectives.rewards import Judgement
 from gptgan_jax.objectives.shapes import check_arrays

@@ -1,9 +1,9 @@
 """Estimators of the generator's gradient: what every one of them takes and gives.
 
 There are three families, by the way that the judgement reaches the generator: `PolicyGradient` through the
-log-probabilities of what was written (`policy_gradients`), `Pathwise` through relaxed tokens (`gumbel`), and
-`SelfPlay` through log-probabilities alone, without any discriminator (`spin`). A new estimator is a function that
-returns one of these tuples; docs/extending.md writes one.
+log-probabilities of what was written (`policy_gradients`), `Pathwise` through relaxed tokens (`estimators.gumbel`),
+and `SelfPlay` through log-probabilities alone, without any discriminator (`estimators.spin`). A new estimator is a
+function that returns one of these tuples; docs/extending.md writes one.
 """
 
 from collections.abc import Callable

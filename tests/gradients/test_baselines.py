@@ -28,7 +28,7 @@ from estimators.enumeration import (
 )
 
 from gptgan_jax import Experience, Sample, learned_value, leave_one_out, moving_average, no_baseline, reinforce, rollout
-from gptgan_jax.estimators.baselines import Baseline, LearnedValue, MovingAverage, discounted_returns, text_means
+from gptgan_jax.gradients.baselines import Baseline, LearnedValue, MovingAverage, discounted_returns, text_means
 
 WIDTH = 4
 DISCOUNTS = [1.0, 0.23]

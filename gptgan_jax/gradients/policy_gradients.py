@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
-from gptgan_jax.estimators.baselines import Baseline, discounted_returns
-from gptgan_jax.estimators.families import Experience, Metrics, PolicyGradient
+from gptgan_jax.gradients.baselines import Baseline, discounted_returns
+from gptgan_jax.gradients.families import Experience, Metrics, PolicyGradient
 from gptgan_jax.schema.ranges import CLIP, DISCOUNT, check_choice
 from gptgan_jax.types import Array, PyTree
 

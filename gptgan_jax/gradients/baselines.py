@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gptgan_jax.estimators.families import Experience
+from gptgan_jax.gradients.families import Experience
 from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import BASELINE_DECAY, DISCOUNT, LEARNING_RATE
