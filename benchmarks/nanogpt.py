@@ -5,8 +5,9 @@
 Both are a GPT of 4 x 256 that learns by AdamW, a rise and a cosine of the learning rate, on 32 windows of 64 tokens of
 documents one after another. Each is a process of its own, and they take turns of 25 steps; making batches is timed as
 well. The rival is written after nanoGPT's train.py: windows from random places of the stream, its initial weights,
-decay of matrices alone, a gradient of norm 1 at most. Ours are rows of the same stream, each read once an epoch. In the
-end both tell the nats of the same tokens of the validation text, read in the same windows.
+decay of matrices alone, a gradient of norm 1 at most. Ours are rows of the same stream, cut at other places in each
+epoch, in which each token is read once. In the end both tell the nats of the same tokens of the validation text, read
+in the same windows.
 """
 
 import argparse

@@ -47,23 +47,23 @@ def batch_at(
     Raises:
         ValueError: an empty split, or processes that do not divide the batch.
     """
-    return gather(split, members_at(len(split), seed, position, batch_size, process_index, process_count))
+    elements = elements_at(len(split), position, batch_size, process_index, process_count)
+    return gather(split, documents_at(seed, elements, len(split)))
 
 
-def members_at(
+def elements_at(
     count: int,
-    seed: int,
     position: int,
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,
     what: str = "documents",
 ) -> np.ndarray:
-    """Which of `count` documents, or whatever a row holds, are in this process's part of a batch: int64 [B].
+    """The places in the endless stream that are in this process's part of a batch: int64 [B].
 
     Args:
-        count: of all.
-        seed, position, batch_size, process_index, process_count: as of `batch_at`.
+        count: of the documents, or of whatever else a row holds.
+        position, batch_size, process_index, process_count: as of `batch_at`.
         what: they are, for messages.
 
     Raises:
@@ -72,8 +72,7 @@ def members_at(
     own = own_rows(batch_size, process_index, process_count, f" from {count} {what}")
     if not count:
         raise ValueError(f"no batch of {batch_size} from 0 {what}")
-    elements = position * batch_size + np.arange(own.start, own.stop, dtype=np.int64)
-    return documents_at(seed, elements, count)
+    return position * batch_size + np.arange(own.start, own.stop, dtype=np.int64)
 
 
 def own_rows(batch_size: int, process_index: int, process_count: int, source: str = "") -> slice:

@@ -1,7 +1,8 @@
 """Packed rows: several documents side by side in a row, so that no row of a batch is padding.
 
-`concatenate` puts documents one after another in their order and cuts that into rows (GPT-2, Radford et al. 2019);
-`best_fit` puts whole documents into as few rows as best-fit decreasing finds (Ding et al. 2024, arXiv:2404.10830).
+`concatenate` puts documents one after another in their order and cuts that into rows (GPT-2, Radford et al. 2019), in
+each epoch at other places, so that a token doesn't meet the same context every time. `best_fit` puts whole documents
+into as few rows as best-fit decreasing finds (Ding et al. 2024, arXiv:2404.10830).
 """
 
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from gptgan_jax.data.batches import members_at
+from gptgan_jax.data.batches import documents_at, elements_at
 from gptgan_jax.data.config import Packing
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit
 from gptgan_jax.data.store import TokenStore
 from gptgan_jax.types import Batch, Packed, Vocabulary
+
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +49,14 @@ class PackedSplit:
         """Target tokens of all rows."""
         return len(self.targets.tokens)
 
-    def gather(self, rows: np.ndarray) -> Batch:
-        """The rows of these numbers."""
+    def gather(self, rows: np.ndarray, epochs: np.ndarray | int = 0) -> Batch:
+        """The rows of these numbers, as each is cut in its epoch."""
         targets = self.targets
+        shifts = shifts_of(epochs, self.max_length) if self.contiguous else 0
         places = self.first[rows][:, None] + np.arange(self.max_length)
         mask = places < self.first[rows + 1][:, None]
+        places = (places + np.reshape(shifts, (-1, 1))) % self.tokens
         document = np.searchsorted(targets.offsets, places, side="right") - 1
-        document = np.minimum(document, len(targets) - 1)
         starts = places == targets.offsets[document]
         before = np.full(places.shape, -1) if self.before is None else self.before[document]
         first = np.where(before < 0, self.vocabulary.bos_id, before)
@@ -142,21 +146,27 @@ class StoredRows:
         """Target tokens of all rows."""
         return len(self.store)
 
-    def gather(self, rows: np.ndarray) -> Batch:
-        """The rows of these numbers."""
+    def gather(self, rows: np.ndarray, epochs: np.ndarray | int = 0) -> Batch:
+        """The rows of these numbers, as each is cut in its epoch."""
         length = self.max_length
+        shifts = np.broadcast_to(shifts_of(epochs, length), len(rows))
         tokens = np.full((len(rows), length), self.vocabulary.pad_id, np.int32)
         before = np.full((len(rows), length), self.store.eos_id, np.int32)
         mask = np.zeros((len(rows), length), bool)
-        for place, row in enumerate(rows.tolist()):
-            start = row * length
-            found = self.store.tokens(max(start - 1, 0), start + length)
-            found = found if start else np.concatenate([[self.store.eos_id], found]).astype(np.int32)
-            count = len(found) - 1
+        for place, (row, shift) in enumerate(zip(rows.tolist(), shifts.tolist(), strict=True)):
+            count = min(length, len(self.store) - row * length)
+            found = self._around(row * length + shift - 1, count + 1)
             tokens[place, :count], before[place, :count], mask[place, :count] = found[1:], found[:-1], True
         # EOS stands at the end of every document and nowhere else.
         begins = before == self.store.eos_id
         return _packed_batch(self, tokens, np.where(begins, self.vocabulary.bos_id, before), mask, begins)
+
+    def _around(self, start: int, count: int) -> np.ndarray:
+        """So many tokens from a place on, the first behind the last: int32 [count]."""
+        found = self.store.tokens(start % len(self.store), start % len(self.store) + count)
+        while len(found) < count:
+            found = np.concatenate([found, self.store.tokens(0, count - len(found))])
+        return found
 
 
 Rows = PackedSplit | StoredRows
@@ -173,7 +183,17 @@ def packed_batch_at(
     Raises:
         ValueError: no rows, or processes that do not divide the batch.
     """
-    return rows.gather(members_at(len(rows), seed, position, batch_size, process_index, process_count, "rows"))
+    elements = elements_at(len(rows), position, batch_size, process_index, process_count, "rows")
+    return rows.gather(documents_at(seed, elements, len(rows)), elements // len(rows))
+
+
+def shifts_of(epochs: np.ndarray | int, length: int) -> np.ndarray:
+    """How many tokens later than in epoch 0 the rows of concatenated documents begin: int64, below `length`.
+
+    Multiples of the golden ratio, so that epochs near each other cut the text at places far from each other. Behind the
+    last token comes the first, so each token still stands in one row an epoch.
+    """
+    return np.floor(np.asarray(epochs) * GOLDEN_RATIO % 1 * length).astype(np.int64)
 
 
 def _packed_batch(rows: Rows, tokens: np.ndarray, inputs: np.ndarray, mask: np.ndarray, begins: np.ndarray) -> Batch:

@@ -28,8 +28,8 @@ class TextRows:
         """Target tokens of all rows."""
         return len(self.split.targets.tokens)
 
-    def gather(self, rows: np.ndarray) -> Batch:
-        """The rows of these numbers."""
+    def gather(self, rows: np.ndarray, epochs: np.ndarray | int = 0) -> Batch:
+        """The rows of these numbers, in every epoch the same."""
         return gather(self.split, rows)
 
 
@@ -85,21 +85,27 @@ class MixedRows:
             ValueError: processes that do not divide the batch.
         """
         own = own_rows(batch_size, process_index, process_count, " of a mixture")
-        sources, rows = self.rows_at(seed, position * batch_size + np.arange(own.start, own.stop, dtype=np.int64))
+        elements = position * batch_size + np.arange(own.start, own.stop, dtype=np.int64)
+        sources, rows, epochs = self.rows_at(seed, elements)
         chosen = [np.flatnonzero(sources == source) for source in range(len(self.parts))]
-        batches = [part.gather(rows[places]) for part, places in zip(self.parts, chosen, strict=True) if len(places)]
+        batches = [
+            part.gather(rows[places], epochs[places])
+            for part, places in zip(self.parts, chosen, strict=True)
+            if len(places)
+        ]
         back = np.argsort(np.concatenate(chosen))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[back], *batches)
 
-    def rows_at(self, seed: int, elements: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The sources, int64 [N], and their rows, int64 [N], at some places of the stream, int64 [N]."""
+    def rows_at(self, seed: int, elements: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The sources, their rows and the sources' epochs, int64 [N] each, at some places of the stream, int64 [N]."""
         sources, numbers = self._order.at(seed, elements)
-        rows = np.empty(len(elements), np.int64)
+        rows, epochs = np.empty((2, len(elements)), np.int64)
         for source, part in enumerate(self.parts):
             drawn = sources == source
             own_seed = int(np.random.SeedSequence([seed, source]).generate_state(1)[0])
             rows[drawn] = documents_at(own_seed, numbers[drawn], len(part), partial(self._permutation, source))
-        return sources, rows
+            epochs[drawn] = numbers[drawn] // len(part)
+        return sources, rows, epochs
 
     def _permutation(self, source: int, seed: int, epoch: int, count: int) -> np.ndarray:
         """`permutation`, of which those of this epoch of a source and of its neighbours are kept."""

@@ -40,20 +40,20 @@ def split_of(lengths: list[int], seed: int = 0) -> TokenisedSplit:
     return unconditional_split(ragged(documents), VOCABULARY, T)
 
 
-def whole(packed: PackedSplit) -> Batch:
-    return packed.gather(np.arange(len(packed)))
+def whole(packed: PackedSplit, epoch: int = 0) -> Batch:
+    return packed.gather(np.arange(len(packed)), epoch)
 
 
 SPLIT = split_of([3, 8, 5, 1, 2, 7, 4, 4, 6, 2])
 LENGTHS = st.lists(st.integers(1, T), min_size=1, max_size=40)
 
 
-@given(LENGTHS, st.sampled_from(PACKINGS), st.booleans())
-def test_every_token_stands_in_one_place_behind_the_one_before_it(
-    lengths: list[int], packing: Any, across: bool
+@given(LENGTHS, st.sampled_from(PACKINGS), st.booleans(), st.integers(0, 50))
+def test_in_every_epoch_each_token_stands_in_one_place_behind_the_one_before_it(
+    lengths: list[int], packing: Any, across: bool, epoch: int
 ) -> None:
     split = split_of(lengths)
-    batch = whole(packed_split(split, packing, across))
+    batch = whole(packed_split(split, packing, across), epoch)
     assert batch.packed is not None
     mask = np.asarray(batch.target_mask)
     pairs = zip(np.asarray(batch.packed.inputs)[mask], np.asarray(batch.target)[mask], strict=True)
@@ -70,6 +70,17 @@ def test_concatenated_rows_have_no_padding_but_at_the_end(lengths: list[int]) ->
     flat = np.asarray(batch.target_mask).ravel()
     assert flat.sum() == sum(lengths)
     assert flat[: sum(lengths)].all()
+
+
+def test_epochs_cut_concatenated_documents_at_different_places() -> None:
+    stream = SPLIT.targets.tokens
+    packed = packed_split(SPLIT, "concatenate", False)
+    firsts = [np.asarray(whole(packed, epoch).target)[0] for epoch in range(T // 2)]
+    starts = [[place for place in range(T) if first.tolist() == stream[place : place + T].tolist()] for first in firsts]
+    assert starts[0] == [0]
+    assert len({start for (start,) in starts}) == T // 2
+    fitted = packed_split(SPLIT, "best_fit", False)
+    jax.tree.map(np.testing.assert_array_equal, whole(fitted, 3), whole(fitted, 0))
 
 
 @given(LENGTHS)

@@ -102,7 +102,7 @@ def test_the_batch_at_a_position_does_not_depend_on_what_was_read_before(mixture
 
 def test_no_row_comes_again_before_all_of_its_source_have_come(mixture: MixedRows) -> None:
     for seed in (0, 9):
-        sources, rows = mixture.rows_at(seed, np.arange(6400))
+        sources, rows, _ = mixture.rows_at(seed, np.arange(6400))
         orders = []
         for source, part in enumerate(mixture.parts):
             # By the numbers within the source the stream is one permutation after another.
@@ -117,10 +117,10 @@ def test_no_row_comes_again_before_all_of_its_source_have_come(mixture: MixedRow
 
 def test_rows_are_those_of_the_source_alone(mixture: MixedRows) -> None:
     batch = mixture.batch_at(1, 4, 32)
-    sources, rows = mixture.rows_at(1, 4 * 32 + np.arange(32))
+    sources, rows, epochs = mixture.rows_at(1, 4 * 32 + np.arange(32))
     assert sources_in(batch).tolist() == sources.tolist()
-    for place, (source, row) in enumerate(zip(sources, rows, strict=True)):
-        alone = mixture.parts[source].gather(np.array([row]))
+    for place, (source, row, epoch) in enumerate(zip(sources, rows, epochs, strict=True)):
+        alone = mixture.parts[source].gather(np.array([row]), epoch)
         assert jax.tree.all(jax.tree.map(lambda a, b, at=place: np.array_equal(a[0], b[at]), alone, batch))
 
 
@@ -128,7 +128,7 @@ def test_a_small_source_that_is_gone_through_within_a_batch(tmp_path: Path) -> N
     split = encode_split(Split(["a1 a2", "a3"]), TOKENIZER, LENGTH)
     other = encode_split(Split(TEXTS[1]), TOKENIZER, LENGTH, long_documents="split")
     mixture = MixedRows([TextRows(split), TextRows(other)], (0.5, 0.5))
-    sources, rows = mixture.rows_at(0, np.arange(640))
+    sources, rows, _ = mixture.rows_at(0, np.arange(640))
     counts = Counter(rows[sources == 0].tolist())
     assert abs(counts[0] - counts[1]) <= 1
 
@@ -136,7 +136,7 @@ def test_a_small_source_that_is_gone_through_within_a_batch(tmp_path: Path) -> N
 def test_sources_of_one_size_have_orders_of_their_own() -> None:
     split = encode_split(Split(TEXTS[1][:40]), TOKENIZER, LENGTH)
     mixture = MixedRows([TextRows(split), TextRows(split)], (0.5, 0.5))
-    sources, rows = mixture.rows_at(0, np.arange(2 * len(split)))
+    sources, rows, _ = mixture.rows_at(0, np.arange(2 * len(split)))
     numbers = mixture._order.at(0, np.arange(2 * len(split)))[1]
     first, second = (rows[sources == i][np.argsort(numbers[sources == i])] for i in range(2))
     assert first[:30].tolist() != second[:30].tolist()

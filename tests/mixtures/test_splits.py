@@ -105,7 +105,7 @@ def test_the_plan_is_what_is_drawn() -> None:
     plan = plan_of(parts(), [split] * 3, (), rows, None)
     mixture = MixedRows([TextRows(part) for part in parts_of(split)], WEIGHTS)
     batch = mixture.batch_at(0, 0, rows)
-    sources, _ = mixture.rows_at(0, np.arange(rows))
+    sources, *_ = mixture.rows_at(0, np.arange(rows))
     tokens = np.asarray(batch.target_mask).sum(axis=1)
     for source, one in enumerate(plan):
         assert one.drawn == pytest.approx(tokens[sources == source].sum(), rel=0.02)
