@@ -178,7 +178,6 @@ def _check_sample(options: argparse.Namespace) -> None:
 def _respond(options: argparse.Namespace) -> int:
     """Responses to the prompts of a file, as JSON lines."""
     from gptgan_jax.generation.texts import Drawing
-    from gptgan_jax.runs.text_alarms import check_token_ids
     from gptgan_jax.system.atomic_files import whole_file
     from gptgan_jax.workflows.distillation import load_responder, read_prompts, responses
 
@@ -186,7 +185,6 @@ def _respond(options: argparse.Namespace) -> int:
         str(options.run), options.checkpoint, options.max_prompt_length, options.max_length, options.batch_size
     )
     prompts = read_prompts(options.prompts, options.prompt_column or responder.prompt_column)
-    check_token_ids(prompts.texts, responder.run.tokenizer)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
     lines = responses(responder, prompts, drawing, options.seed, options.num or 1, say)
     if options.out is None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gptgan_jax.tokenization.token_ids import TokenIds
+
 # The longest value in a message, in characters.
 LONGEST_SHOWN = 80
 _WHOLE = re.compile(r"-?[0-9]+")
@@ -53,21 +55,6 @@ def as_text(value: Any, dates: bool = True) -> str | None:
     if isinstance(value, _DATES) and dates:
         return value.isoformat()
     return None
-
-
-class TokenIds(str):
-    """A text that stood as a list of whole numbers, and is token ids to a tokenizer of such alone.
-
-    Attributes:
-        said: where it stands, and what, for messages.
-    """
-
-    said: str
-
-    def __new__(cls, text: str, said: str = "") -> "TokenIds":
-        made = super().__new__(cls, text)
-        made.said = said
-        return made
 
 
 def text_of(value: Any, dates: bool = True) -> str | None:

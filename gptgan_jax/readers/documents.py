@@ -6,12 +6,13 @@ from itertools import groupby
 from typing import Any, Literal
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.readers.cells import Number, TokenIds, as_label, as_python, as_text, label_order, shown, text_of
+from gptgan_jax.readers.cells import Number, as_label, as_python, as_text, label_order, shown, text_of
 from gptgan_jax.readers.conversations import answered, asked, is_conversation, joined, turns_from
 from gptgan_jax.readers.files import format_of, matching_files, named, utf8_lines
 from gptgan_jax.readers.row_files import Place
 from gptgan_jax.readers.row_sources import Rows
 from gptgan_jax.tokenization.chat_templates import Prompt, turns_of
+from gptgan_jax.tokenization.token_ids import TokenIds
 
 Document = Literal["line", "paragraph", "file"]
 

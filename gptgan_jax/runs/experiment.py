@@ -1,7 +1,6 @@
 """All that a configuration names, loaded: text, tokenizer, encoded splits and both networks. Nothing is written."""
 
 import functools
-import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,7 +37,7 @@ from gptgan_jax.pretrained.hub import is_model, model_folder
 from gptgan_jax.pretrained.huggingface import open_model
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.start import Start, by_token, placed_like
-from gptgan_jax.runs.text_alarms import check_token_ids, located, text_alarms
+from gptgan_jax.runs.text_alarms import located, text_alarms
 from gptgan_jax.runs.trained import build_networks, example_batch, generator_shapes, load_writer, restore_generator
 from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.system.atomic_files import write_whole
@@ -145,9 +144,6 @@ def _loaded(
     tokenizer = tokenizer or _fitted(config, corpus)
     if config.conditional:
         tokenizer = for_prompts(config, tokenizer)
-
-    for split in filter(None, (corpus.train, corpus.valid, corpus.test)):
-        check_token_ids(itertools.chain(split.texts, split.prompts or ()), tokenizer)
     alarms: list[str] = []
     train, valid, test = _encoded(config, corpus, tokenizer, notes, alarms)
     notes[:0] = alarms + text_alarms(fitted, corpus, tokenizer, train, [valid, test])

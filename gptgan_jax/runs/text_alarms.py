@@ -1,6 +1,6 @@
 """Signs that text and tokenizer don't go together, seen before anything is trained: refused, or an alarm."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,17 +16,15 @@ from gptgan_jax.data.tokenizers import (
     CharacterTokenizer,
     EndedIdTokenizer,
     IdsTokenizer,
-    IdTokenizer,
     Tokenizer,
     TokenizerConfig,
     WordTokenizer,
 )
 from gptgan_jax.errors import UserError
-from gptgan_jax.readers.cells import TokenIds
 from gptgan_jax.readers.files import named
 from gptgan_jax.readers.places import line_with_word, row_with_word
 from gptgan_jax.readers.row_sources import open_rows
-from gptgan_jax.tokenization.chat_templates import Prompt, prompt_text
+from gptgan_jax.tokenization.chat_templates import prompt_text
 from gptgan_jax.tokenization.token_ids import BadTokenId
 from gptgan_jax.tokenization.units import Spacing, spacing_of
 
@@ -79,17 +77,6 @@ def _place_in(data: DataConfig, section: str, word: str) -> str | None:
         if found is not None:
             return f"{key}{': ' if isinstance(data, TextData) else ', '}{found}"
     return None
-
-
-def check_token_ids(texts: Iterable[Prompt], tokenizer: AnyTokenizer) -> None:
-    """Raises UserError for a text or prompt that is a list of numbers, where the tokenizer is not one of token ids."""
-    if isinstance(tokenizer, EndedIdTokenizer | IdTokenizer):
-        return
-    found = next((one for one in texts if isinstance(one, TokenIds)), None)
-    if found is not None:
-        raise UserError(
-            f"{found.said}, which is no text; lists of whole numbers are token ids: set tokenizer.kind to ids"
-        )
 
 
 def text_alarms(

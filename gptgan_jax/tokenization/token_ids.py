@@ -11,6 +11,21 @@ MOST_IDS = 2_000_000
 _LONGEST_SHOWN = 40
 
 
+class TokenIds(str):
+    """A text that stood as a list of whole numbers, and is token ids to a tokenizer of such alone.
+
+    Attributes:
+        said: where it stands, and what, for messages.
+    """
+
+    said: str
+
+    def __new__(cls, text: str, said: str = "") -> "TokenIds":
+        made = super().__new__(cls, text)
+        made.said = said
+        return made
+
+
 class BadTokenId(UserError):
     """A text that is not made of token ids.
 

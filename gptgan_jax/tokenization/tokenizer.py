@@ -29,7 +29,7 @@ from gptgan_jax.tokenization.chat_templates import (
 )
 from gptgan_jax.tokenization.rendered_text import RenderedText
 from gptgan_jax.tokenization.special_tokens import SPECIALS_FILE, TOKENIZER_FILE, SpecialTokens
-from gptgan_jax.tokenization.token_ids import parse_ids, size_of_ids, unknown_ids
+from gptgan_jax.tokenization.token_ids import TokenIds, parse_ids, size_of_ids, unknown_ids
 from gptgan_jax.tokenization.token_texts import is_of_characters
 from gptgan_jax.tokenization.units import Tokens
 from gptgan_jax.types import Vocabulary
@@ -73,11 +73,13 @@ class Tokenizer:
         return "character" if is_of_characters(self.backend) else None
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; no special tokens are added."""
+        """Token ids of a text; no special tokens are added. Raises UserError for a list of numbers (`TokenIds`)."""
+        self._check_texts([text])
         return self._plain(self.backend.encode(text, add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, in parallel."""
+        self._check_texts(texts)
         return [self._plain(e.ids) for e in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
@@ -92,6 +94,7 @@ class Tokenizer:
 
     def encode_prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """`encode_chat` of each."""
+        self._check_texts(prompts)
         if self.chat_template is None:
             ids = self.encode_batch([prompt_text(prompt) for prompt in prompts])
             begun = [[*self.special.prefix[1:], *one] for one in ids] if len(self.special.prefix) > 1 else ids
@@ -110,6 +113,7 @@ class Tokenizer:
             UserError: where the chat template refuses a prompt.
         """
         alone = self.encode_batch(texts)
+        self._check_texts(prompts)
         if self.chat_template is None:
             return self.encode_prompts(prompts), [self.ended(ids) if ids else [] for ids in alone]
         rendered = [self._rendered(prompt) for prompt in prompts]
@@ -223,6 +227,15 @@ class Tokenizer:
         added = {i for i, token in self.backend.get_added_tokens_decoder().items() if token.special}
         return frozenset(i for i in added | {v.pad_id, v.bos_id, *v.ends} if i is not None and i != self.unk_id)
 
+    def _check_texts(self, texts: Iterable[Prompt]) -> None:
+        """Raises UserError for one that is a list of numbers, which would be split into digits."""
+        found = next((one for one in texts if isinstance(one, TokenIds)), None)
+        if found is not None:
+            where = found.said or repr(found[:40])
+            raise UserError(
+                f"{where}, which is no text; lists of whole numbers are token ids: set tokenizer.kind to ids"
+            )
+
     def _plain(self, ids: list[int]) -> list[int]:
         """A word-level vocabulary finds "<eos>" like any other word; such a word is unknown to it."""
         if self._special.isdisjoint(ids):
@@ -296,6 +309,9 @@ class EndedIdTokenizer(Tokenizer):
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that are no ids of the vocabulary."""
         return unknown_ids(text, self.numbers)
+
+    def _check_texts(self, texts: Iterable[Prompt]) -> None:
+        """Lists of numbers are what it reads."""
 
 
 @dataclass(frozen=True)

@@ -63,15 +63,15 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
     run = load_writer(folder)
     check_classifies(run)
     split = _read(file, run.config.data, run.classes)
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        saved = choose_classifier(checkpoints, checkpoint)
-        classifier = load_classifier(checkpoints, run, saved)
     data = run.config.data
     encoded = encode_split(split, run.tokenizer, data.max_length, data.max_prompt_length, data.prompt_keep)
     if encoded.empty_documents:
         raise UserError(
             f"{file}: the tokenizer finds no token in {encoded.empty_documents} of its texts; take them out"
         )
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
+        saved = choose_classifier(checkpoints, checkpoint)
+        classifier = load_classifier(checkpoints, run, saved)
     say(f"classifying {len(encoded)} texts by checkpoint {saved.phase}/{saved.step}")
     notes = list(encoded.notes())
     spelt = [run.tokenizer.decode(encoded.targets[i].tolist()) for i in range(len(encoded))]

@@ -29,6 +29,7 @@ from gptgan_jax.data.tokenizers import WordTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.records import read_metrics
+from gptgan_jax.tokenization.token_ids import TokenIds
 from gptgan_jax.workflows.run import train_run
 
 WORDS = [f"w{i}" for i in range(30)]
@@ -100,6 +101,12 @@ def test_a_whole_store_is_opened_and_a_stale_one_written_anew(tmp_path: Path) ->
     assert "have changed since it was written; it is written anew" in said[0]
     assert store.tokens(0, len(store)).tolist() == expected(TEXTS[:20])
     assert {file.name for file in tmp_path.glob("tokens-*")} == {file for file, _, _ in store.parts}
+
+
+def test_lists_of_numbers_are_no_text_to_store(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"row 7 holds \[1, 2\], which is no text; .* tokenizer.kind to ids"):
+        build(tmp_path, [*TEXTS, TokenIds("1 2", "row 7 holds [1, 2]")])
+    assert open_store(tmp_path, "whichever") == ""  # none that is finished
 
 
 class Killed(BaseException):

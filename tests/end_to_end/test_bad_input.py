@@ -393,6 +393,7 @@ to classify a folder      | classify runs/told runs               | runs: no suc
 to classify half a row    | classify runs/told half.json          | half.json
 to classify rows of none  | classify runs/told rows.csv           | no column text; there are: a, b
 to classify blank rows    | classify runs/told blank.json         | no document in it
+to classify numbers       | classify runs/told numbers.json       | row 1: column text holds [1], which is no text; lists of whole numbers
 to classify in no UTF     | classify runs/told latin.txt          | latin.txt, line 3: not UTF-8
 to classify other labels  | classify runs/told other.json        | row 1: label 'z' is none of the run's labels: a, b
 to classify too early     | classify runs/told s.txt --checkpoint likelihood | the discriminator of checkpoint likelihood/0 has learned nothing

@@ -1,5 +1,6 @@
 """Texts that are token ids: what is one, what isn't, and the tokenizer whose token i is the number i."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptgan_jax.data.corpora import Corpus, Split
-from gptgan_jax.data.tokenizers import IdsTokenizer, fit_tokenizer, load_tokenizer, read_tokenizer
+from gptgan_jax.data.tokenizers import CharacterTokenizer, IdsTokenizer, fit_tokenizer, load_tokenizer, read_tokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.tokenization.token_ids import MOST_IDS, parse_ids, unknown_ids
+from gptgan_jax.tokenization.token_ids import MOST_IDS, TokenIds, parse_ids, unknown_ids
 from gptgan_jax.tokenization.tokenizer import EndedIdTokenizer
 from gptgan_jax.types import Vocabulary
 
@@ -72,3 +73,19 @@ def test_numbers_may_begin_with_noughts_and_stand_between_any_white_space() -> N
     assert parse_ids("", 8) == []
     with pytest.raises(UserError, match="no token id"):
         parse_ids(str(MOST_IDS))
+
+
+def test_a_list_of_numbers_is_no_text_to_a_tokenizer_of_text() -> None:
+    tokenizer = fit_tokenizer(CharacterTokenizer(), Corpus(Split(["12 7"]), Split(), None))
+    assert tokenizer.decode(tokenizer.encode("12 7")) == "12 7"
+    listed: Any = TokenIds("12 7")
+    ways: list[Callable[[], object]] = [
+        lambda: tokenizer.encode(listed),
+        lambda: tokenizer.encode_batch(["12 7", listed]),
+        lambda: tokenizer.encode_prompts([listed]),
+        lambda: tokenizer.encode_pairs([listed], ["12 7"]),
+        lambda: tokenizer.encode_pairs(["12 7"], [listed]),
+    ]
+    for way in ways:
+        with pytest.raises(UserError, match=r"'12 7', which is no text; .* set tokenizer.kind to ids"):
+            way()
