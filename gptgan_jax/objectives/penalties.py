@@ -14,6 +14,17 @@ from gptgan_jax.distributed.rows import ALL_ROWS, Rows
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.types import Array
 
+__all__ = [
+    "gradient_norms_squared",
+    "gradient_penalty",
+    "zero_centred",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Score = Callable[[Array], Array]
 
 

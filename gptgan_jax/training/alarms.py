@@ -15,11 +15,15 @@ WIDE_GAP, LEAST_GAP = 0.25, 0.1
 LEARN_LESS = "raise generator.dropout or likelihood.optimizer.weight_decay, or give it more text"
 
 
-def active_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What is wrong now, by a short name, each with what to turn.
+def adversarial_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What is wrong now, by a short name, each with what to turn; none before the fifth line.
+
+        alarms = gg.adversarial_alarms(history)  # {"kl": "KL from the pre-trained generator is 1.31 nats/token: ..."}
 
     Args:
-        lines: the adversarial phase's metrics so far, oldest first. Judged are the means of the last five.
+        lines: the metrics of `Gan.adversarial_step` so far, a step or every so many, oldest first: numbers, or arrays
+            of no dimensions. Judged are the means of the last five. The keys to turn are those of a config;
+            objective.kl_weight is the argument kl_weight of `gan_from`.
     """
     if len(lines) < WINDOW:
         return {}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gptgan_jax.training.alarms import WINDOW, active_alarms, likelihood_alarms
+from gptgan_jax.training.alarms import WINDOW, adversarial_alarms, likelihood_alarms
 
 HEALTHY = {
     "discriminator_accuracy": 0.75,
@@ -23,7 +23,7 @@ def lines(count: int = WINDOW, **fields: Any) -> list[dict[str, Any]]:
 
 
 def test_a_healthy_run_raises_none() -> None:
-    assert active_alarms(lines(20)) == {}
+    assert adversarial_alarms(lines(20)) == {}
 
 
 SICK = [
@@ -45,7 +45,7 @@ SICK = [
 def test_each_sounds_alone_on_its_condition_and_says_what_to_turn(
     name: str, fields: dict[str, Any], advice: str
 ) -> None:
-    found = active_alarms(lines(**fields))
+    found = adversarial_alarms(lines(**fields))
     assert set(found) == {name}
     assert advice in found[name]
 
@@ -65,32 +65,32 @@ def test_each_sounds_alone_on_its_condition_and_says_what_to_turn(
     ],
 )
 def test_none_sounds_just_short_of_its_condition(fields: dict[str, Any]) -> None:
-    assert active_alarms(lines(**fields)) == {}
+    assert adversarial_alarms(lines(**fields)) == {}
 
 
 def test_none_sounds_before_the_fifth_line() -> None:
     sick = HEALTHY | {"discriminator_accuracy": 1.0, "kl": 9.0, "length": 1.0}
     for count in range(WINDOW):
-        assert active_alarms([sick] * count) == {}
-    assert set(active_alarms([sick] * WINDOW)) == {"accuracy near 1", "kl", "length"}
+        assert adversarial_alarms([sick] * count) == {}
+    assert set(adversarial_alarms([sick] * WINDOW)) == {"accuracy near 1", "kl", "length"}
 
 
 def test_only_the_last_five_lines_are_judged_by_their_mean() -> None:
-    assert active_alarms(lines(WINDOW, kl=9.0) + [HEALTHY] * WINDOW) == {}
-    assert set(active_alarms([HEALTHY] * 20 + [HEALTHY | {"kl": 5.1}])) == {"kl"}
-    assert active_alarms([HEALTHY] * 20 + [HEALTHY | {"kl": 4.0}]) == {}
+    assert adversarial_alarms(lines(WINDOW, kl=9.0) + [HEALTHY] * WINDOW) == {}
+    assert set(adversarial_alarms([HEALTHY] * 20 + [HEALTHY | {"kl": 5.1}])) == {"kl"}
+    assert adversarial_alarms([HEALTHY] * 20 + [HEALTHY | {"kl": 4.0}]) == {}
 
 
 def test_entropy_is_judged_against_the_first_line() -> None:
     slow_fall = [HEALTHY | {"entropy": 2.0 - 0.05 * i} for i in range(20)]
-    assert set(active_alarms(slow_fall)) == {"entropy"}
-    assert active_alarms(slow_fall[5:]) == {}
+    assert set(adversarial_alarms(slow_fall)) == {"entropy"}
+    assert adversarial_alarms(slow_fall[5:]) == {}
 
 
 def test_a_metric_that_is_missing_or_none_raises_none() -> None:
-    assert active_alarms([{"loss": 1.0}] * 6) == {}
-    assert active_alarms([HEALTHY | {"kl": None}] * 6) == {}
-    assert active_alarms([HEALTHY | {"kl": 9.0}] * 4 + [{"entropy": 2.0}]) == {}
+    assert adversarial_alarms([{"loss": 1.0}] * 6) == {}
+    assert adversarial_alarms([HEALTHY | {"kl": None}] * 6) == {}
+    assert adversarial_alarms([HEALTHY | {"kl": 9.0}] * 4 + [{"entropy": 2.0}]) == {}
 
 
 def validations(*nats: float, error: float = 0.01, losses: tuple[float, ...] = ()) -> list[dict[str, Any]]:
