@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Large pages for what is allocated: a quarter off each step on a CPU (docs/performance.md). Others than Linux ignore it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: train test smollm torture bench bench-check lint format clean
+.PHONY: train test smollm torture bench bench-check hlo-diff lint format clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py $(CONFIG) $(ARGS)
@@ -37,6 +37,11 @@ bench: $(VENV)/.installed .cache/smollm2
 bench-check: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 transformers
 	$(BIN)/python -m benchmarks --check --rounds 2 --seconds 4 $(ARGS)
+
+# Whether a change alters what is compiled: make hlo-diff REV=HEAD~1
+REV ?= HEAD
+hlo-diff: $(VENV)/.installed
+	$(BIN)/python benchmarks/hlo_diff.py $(REV) $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
