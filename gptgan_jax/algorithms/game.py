@@ -185,9 +185,7 @@ class Game(NamedTuple):
         for name, kind in (("generator", Generator), ("discriminator", Discriminator)):
             found = getattr(self, name)
             if not isinstance(found, kind):
-                swapped = isinstance(found, Generator | Discriminator)
-                why = "the two players are swapped" if swapped else f"build_{name} makes one"
-                raise TypeError(f"{name} should be a {kind.__name__}, not {_shown(found)}; {why}")
+                raise TypeError(f"{name} should be a {kind.__name__}, not {_shown(found)}; {_mend(name, kind, found)}")
             optimizer = getattr(self, f"{name}_optimizer")
             if not all(callable(getattr(optimizer, part, None)) for part in ("init", "update")):
                 raise TypeError(
@@ -333,6 +331,15 @@ def _is_like(found: Any, expected: Any) -> bool:
         (jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (found, expected)
     ]
     return bool(outlines[0] == outlines[1])
+
+
+def _mend(name: str, kind: Any, found: Any) -> str:
+    """What to do about something that is no player."""
+    if isinstance(found, Generator | Discriminator):
+        return "the two players are swapped"
+    lacking = [part for part in kind._fields if part not in kind._field_defaults and not hasattr(found, part)]
+    needed = len(kind._fields) - len(kind._field_defaults)
+    return f"it lacks {', '.join(lacking)}" if len(lacking) < needed else f"build_{name} makes one"
 
 
 def _shown(value: Any) -> str:

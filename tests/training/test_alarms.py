@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+import gptgan_jax as gg
 from gptgan_jax.training.alarms import WINDOW, adversarial_alarms, likelihood_alarms
 
 HEALTHY = {
@@ -66,6 +69,13 @@ def test_each_sounds_alone_on_its_condition_and_says_what_to_turn(
 )
 def test_none_sounds_just_short_of_its_condition(fields: dict[str, Any]) -> None:
     assert adversarial_alarms(lines(**fields)) == {}
+
+
+def test_the_metrics_of_a_loop_of_ones_own_may_be_arrays() -> None:
+    plain = lines(kl=1.5, discriminator_accuracy=0.97)
+    arrays = [jax.tree.map(jnp.float32, line) for line in plain]
+    assert gg.adversarial_alarms(arrays) == gg.adversarial_alarms(plain)
+    assert set(gg.adversarial_alarms(arrays)) == {"kl", "accuracy near 1"}
 
 
 def test_none_sounds_before_the_fifth_line() -> None:
