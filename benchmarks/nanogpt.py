@@ -45,7 +45,7 @@ class Learner(NamedTuple):
 
 def prepare(train: str, valid: str, folder: Path) -> int:
     """Writes the streams of tokens that both sides read; gives the number of token ids."""
-    from gptgan_jax.config.files import config_from
+    from gptgan_jax.config.checking import config_from
     from gptgan_jax.runs.experiment import load_experiment
 
     data = {"kind": "text", "train": train, "valid": valid, "max_length": LENGTH}

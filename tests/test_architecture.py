@@ -24,7 +24,7 @@ FLOORS = [
     {"training", "evaluation"},
     {"scoring"},
     {"runs"},
-    {"checkpoints"},
+    {"boards", "checkpoints"},
     {"config"},
     {"algorithms", "generation", "mixtures", "pretrained", "text_rewards"},
     {"data", "metrics"},

@@ -37,7 +37,8 @@ from gptgan_jax import (
 from gptgan_jax.algorithms import texts as texts_of_a_step
 from gptgan_jax.cli import main
 from gptgan_jax.config import Config, compatibility
-from gptgan_jax.config.files import config_from, load_config
+from gptgan_jax.config.checking import config_from
+from gptgan_jax.config.files import load_config
 from gptgan_jax.errors import UserError
 from gptgan_jax.text_rewards.config import unpaid
 from gptgan_jax.training.phases import build_gan

@@ -7,18 +7,22 @@ goes on with it.
 import argparse
 import difflib
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
-from gptgan_jax.cli.chat import add_chat
 from gptgan_jax.cli.classify import add_classify, add_score
+from gptgan_jax.cli.compare import COMPARE
+from gptgan_jax.cli.compile import COMPILE
+from gptgan_jax.cli.completion import add_completion
+from gptgan_jax.cli.data import DATA, TOKENIZE, add_init
 from gptgan_jax.cli.evaluate import add_evaluate
-from gptgan_jax.cli.export import add_export
-from gptgan_jax.cli.import_model import add_import
+from gptgan_jax.cli.models import add_export, add_import
 from gptgan_jax.cli.report import add_report, add_runs
-from gptgan_jax.cli.sample import add_sample
+from gptgan_jax.cli.sample import add_chat, add_sample
+from gptgan_jax.cli.train import TRAIN
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.interruptions import as_process
 
@@ -38,10 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_command(arguments, commands)
         options, keys = parser.parse_known_args(arguments)
         if keys and not getattr(options, "config", None):
-            raise UserError(f"unrecognized arguments: {' '.join(keys)}; see gptgan {arguments[0]} --help")
+            raise UserError(_unrecognized(keys, arguments[0], commands[arguments[0]]))
         return options.command(options, keys) if keys else options.command(options)
     except UserError as error:
-        print(f"gptgan: {error}", file=sys.stderr)
+        for line in error.lines:
+            print(f"gptgan: {line}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has seen enough; Python must not flush into the closed pipe at exit.
@@ -59,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def _check_command(arguments: Sequence[str], commands: Sequence[str]) -> None:
+def _check_command(arguments: Sequence[str], commands: Iterable[str]) -> None:
     """Raises UserError for a first argument that is neither a flag nor a command."""
     name = arguments[0] if arguments else "--help"
     if name.startswith("-") or name in commands:
@@ -70,59 +75,35 @@ def _check_command(arguments: Sequence[str], commands: Sequence[str]) -> None:
     )
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
-    """The parser, and the names of the commands."""
+def _unrecognized(arguments: Sequence[str], command: str, parser: argparse.ArgumentParser) -> str:
+    """What to say of arguments that a command doesn't know, with the flag that the first of them nearly is."""
+    flags = re.findall(r"--[a-z][a-z-]*", parser.format_help())
+    near = difflib.get_close_matches(arguments[0].partition("=")[0], flags, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return f"unrecognized arguments: {' '.join(arguments)}{meant}; see gptgan {command} --help"
+
+
+_WITH_KEYS = {command.name: command for command in (TRAIN, COMPARE, DATA, TOKENIZE, COMPILE)}
+_RUN_HELP = "a run folder, such as runs/quickstart"
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser, and those of the commands by their names."""
     parser = _Parser(prog="gptgan", description="GPT text GANs in JAX.")
     parser.add_argument("--version", action="version", version=f"gptgan_jax {version('gptgan_jax')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # `main` hands the arguments of these on by itself: their overrides are keys of the config, not flags of a parser.
-    commands.add_parser("train", help="train the run that a config describes, or go on with it; train --help: all keys")
-    commands.add_parser("compare", help="train several adversarial methods from one likelihood training, and compare")
-    commands.add_parser("data", help="write the text of a config into a file: prompts for a teacher, say")
-    commands.add_parser("tokenize", help="make the token store of a config, for text that is too much for memory")
-    commands.add_parser("compile", help="compile a run for TPUs that need not be there: memory, FLOP, step time")
-
-    run_help = "a run folder, such as runs/quickstart"
-    add_sample(commands, run_help)
-    add_classify(commands, run_help)
-    add_score(commands, run_help)
-    add_chat(commands, run_help)
-    add_evaluate(commands, run_help)
-    add_export(commands, run_help)
+    for command in _WITH_KEYS.values():
+        commands.add_parser(command.name, help=command.summary)
+    add_init(commands)
+    add_sample(commands, _RUN_HELP)
+    add_classify(commands, _RUN_HELP)
+    add_score(commands, _RUN_HELP)
+    add_chat(commands, _RUN_HELP)
+    add_evaluate(commands, _RUN_HELP)
+    add_export(commands, _RUN_HELP)
     add_import(commands)
-    add_report(commands, run_help)
+    add_report(commands, _RUN_HELP)
     add_runs(commands)
-    return parser, tuple(commands.choices)
-
-
-def _compile(arguments: Sequence[str]) -> int:
-    from gptgan_jax.cli.compile import run
-
-    return run(arguments)
-
-
-def _train(arguments: Sequence[str]) -> int:
-    from gptgan_jax.cli.train import train
-
-    return train(arguments)
-
-
-def _compare(arguments: Sequence[str]) -> int:
-    from gptgan_jax.cli.compare import compare
-
-    return compare(arguments)
-
-
-def _data(arguments: Sequence[str]) -> int:
-    from gptgan_jax.cli.data import write_data
-
-    return write_data(arguments)
-
-
-def _tokenize(arguments: Sequence[str]) -> int:
-    from gptgan_jax.cli.data import tokenize
-
-    return tokenize(arguments)
-
-
-_WITH_KEYS = {"train": _train, "compare": _compare, "data": _data, "tokenize": _tokenize, "compile": _compile}
+    add_completion(commands, parser, tuple(_WITH_KEYS.values()))
+    return parser, commands.choices

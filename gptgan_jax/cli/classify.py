@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.system.terminal import LARGEST_INT, check_folder, configure_jax, number, say
+from gptgan_jax.system.terminal import LARGEST_INT, check_new_file, configure_jax, number, say, write_lines
 
 # The most texts of one call, which are held in memory, and of a page, which a browser holds.
 MOST_TEXTS, MOST_SHOWN = 100_000, 1000
@@ -45,9 +44,9 @@ def _classify(options: argparse.Namespace) -> int:
     from gptgan_jax.scoring.classifier import class_figures
     from gptgan_jax.workflows.classify import classify_file
 
-    _check_new("--out", options.out, options.file)
+    check_new_file("--out", options.out, options.file)
     found = classify_file(RunFolder(options.run), options.file, options.checkpoint, say)
-    _write_lines(found.lines(), options.out)
+    write_lines(found.lines(), options.out)
     figures = class_figures(found.told, "given", found.classes)
     stream = sys.stderr if options.out is None else sys.stdout
     if figures:
@@ -58,18 +57,6 @@ def _classify(options: argparse.Namespace) -> int:
         picture = write_reliability(options.out, found.told.labelled().reliability())
         print(f"kept: {options.out}{f' and {picture}' if picture else ''}")
     return 0
-
-
-def _write_lines(lines: Iterable[str], out: Path | None) -> None:
-    """Prints the lines, or writes them whole into a file."""
-    from gptgan_jax.system.atomic_files import write_whole
-
-    text = "".join(f"{line}\n" for line in lines)
-    if out is None:
-        print(text, end="")
-    else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, text.encode())
 
 
 def add_score(commands: Any, run_help: str) -> None:
@@ -119,8 +106,8 @@ def add_score(commands: Any, run_help: str) -> None:
 def _score(options: argparse.Namespace) -> int:
     if (options.file is None) == (options.samples is None):
         raise UserError("give a file of texts, or --samples N")
-    _check_new("--out", options.out, options.file)
-    _check_new("--html", options.html, options.file)
+    check_new_file("--out", options.out, options.file)
+    check_new_file("--html", options.html, options.file)
     if options.html is not None and options.out is not None and options.html.resolve() == options.out.resolve():
         raise UserError(f"--html and --out are both {options.out}: give two files")
     configure_jax()
@@ -136,7 +123,7 @@ def _score(options: argparse.Namespace) -> int:
     columns = (options.text_column, options.prompt_column)
     folder = RunFolder(options.run)
     found = score_texts(folder, options.file, options.samples or 0, options.checkpoint, options.seed, columns, say)
-    _write_lines(found.lines(), options.out)
+    write_lines(found.lines(), options.out)
     if options.html is not None:
         options.html.parent.mkdir(parents=True, exist_ok=True)
         places = found.places or [NOWHERE] * len(found.texts)
@@ -159,12 +146,3 @@ def _score(options: argparse.Namespace) -> int:
         if path is not None:
             print(f"kept: {path}", file=stream)
     return 0
-
-
-def _check_new(flag: str, path: Path | None, read: Path | None) -> None:
-    """Raises UserError where a file that will be written is a folder, is the one that is read, or can't be made."""
-    if path is None:
-        return
-    if path.is_dir() or (read is not None and path.resolve() == read.resolve()):
-        raise UserError(f"{flag} {path}: give the name of a new file")
-    check_folder(flag, path.parent)

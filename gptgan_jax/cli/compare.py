@@ -1,14 +1,12 @@
 """`gptgan compare`: several adversarial methods from one likelihood training, over seeds."""
 
 import sys
-from collections.abc import Sequence
 
+from gptgan_jax.cli.config_commands import ConfigCommand, Flag, Given
 from gptgan_jax.cli.train import seeds_from, to_its_end
-from gptgan_jax.errors import UserError
-from gptgan_jax.system.terminal import configure_jax, say, taken
+from gptgan_jax.system.terminal import configure_jax, say
 
-_HELP = """usage: gptgan compare FILE [--seeds N] [--key.path value ...]
-
+_DESCRIPTION = """
 Trains several adversarial methods from one likelihood training and compares them with it, over seeds. FILE is YAML:
 
   base: oracle_lstm.yaml          # a config, from FILE's folder: text, networks, likelihood training, evaluation
@@ -23,21 +21,14 @@ Trains several adversarial methods from one likelihood training and compares the
 NAME is FILE's name without its ending. For each seed it trains and sweeps runs/NAME/likelihood-seedK (with the
 continued likelihood training), and from its best runs/NAME/ARM-seedK for each arm; then runs/NAME/comparison has
 report.html, report.md and comparison.json, and the table is printed. The same command again goes on with what is not
-done yet. --key.path value sets a key of every run, over all files; gptgan train --help lists the keys.
-"""
+done yet. --key.path value sets a key of every run, over all files; gptgan train --help lists the keys."""
 
 
-def compare(arguments: Sequence[str]) -> int:
+def _compare(given: Given) -> int:
     from gptgan_jax.workflows.comparison import compare as compare_methods
     from gptgan_jax.workflows.comparison import load_comparison
 
-    if "-h" in arguments or "--help" in arguments:
-        print(_HELP, end="")
-        return 0
-    if not arguments or arguments[0].startswith("-"):
-        raise UserError("give a file first: gptgan compare FILE [--seeds N] [--key.path value ...]; see --help")
-    seeds, overrides = taken(arguments[1:], "--seeds")
-    comparison = load_comparison(arguments[0], seeds_from(seeds), overrides)
+    comparison = load_comparison(given.file, seeds_from(given.value("--seeds")), given.overrides)
     configure_jax()
 
     def work() -> int:
@@ -48,3 +39,14 @@ def compare(arguments: Sequence[str]) -> int:
         return 1 if failed else 0
 
     return to_its_end(work)
+
+
+COMPARE = ConfigCommand(
+    "compare",
+    "train several adversarial methods from one likelihood training, and compare",
+    _DESCRIPTION,
+    (Flag("--seeds", "over so many seeds, in place of the file's", "N"),),
+    _compare,
+    file="FILE",
+    example="FILE",
+)

@@ -1,15 +1,16 @@
 """The command `gptgan compile`."""
 
 import sys
+import time
 from collections.abc import Sequence
 
+from gptgan_jax.cli.config_commands import ConfigCommand, Flag, Given
 from gptgan_jax.config import Config
 from gptgan_jax.config.files import load_config
 from gptgan_jax.errors import UserError
-from gptgan_jax.system.terminal import say, values_of
+from gptgan_jax.system.terminal import say
 
-HELP = """usage: gptgan compile CONFIG --topology CHIP:SHAPE [--topology ...] [--key.path value ...]
-
+_DESCRIPTION = """
 Lowers and compiles every step of the run and its sampler for a slice of TPUs, without any TPU, and prints for each
 device: memory by what it holds and what HBM allows, FLOP, collectives and their bytes, and the time of a step at the
 chip's published figures. With several topologies it also prints their times side by side. Text is read only where the
@@ -17,30 +18,18 @@ config gives no vocab_size. It needs the compiler for TPUs: pip install "jax[tpu
 
 CHIP is v5e, v5p or v6e and SHAPE the chips along each dimension: v5e:2x4 is what is rented as v5litepod-8, v5e:16x16 is
 v5litepod-256, v5p:2x4x4 is v5p-64 (64 TensorCores on 32 chips). Keys are those of gptgan train --help; mesh.data,
-mesh.fsdp and mesh.tensor say how the chips share the work. The exit status is 1 where a program does not fit.
-"""
+mesh.fsdp and mesh.tensor say how the chips share the work. The exit status is 1 where a program does not fit."""
+_TOPOLOGY = "--topology"
 
 
-def run(arguments: Sequence[str]) -> int:
-    """The command with its arguments; 0 where all programs fit, 1 where one does not.
-
-    Raises:
-        UserError: arguments that make no sense, or no libtpu.
-    """
-    if "-h" in arguments or "--help" in arguments:
-        print(HELP, end="")
-        return 0
-    if not arguments or arguments[0].startswith("-"):
-        raise UserError("give a config first: gptgan compile CONFIG --topology v5e:2x4; see --help")
-    names, overrides = values_of(arguments[1:], "--topology")
+def _run(given: Given) -> int:
+    """0 where all programs fit, 1 where one does not."""
+    names = given.flags.get(_TOPOLOGY, ())
     if not names:
-        raise UserError("--topology is missing: for which TPUs? Such as --topology v5e:2x4; see --help")
-    if not all(names):
-        raise UserError("--topology needs a slice, such as v5e:2x4")
-    config = load_config(arguments[0], overrides)
-    misfits = _compile(config, names)
+        raise UserError("--topology is missing: for which TPUs? Such as --topology v5e:2x4; see gptgan compile --help")
+    misfits = _compile(load_config(given.file, given.overrides), names)
     for line in misfits:
-        print(f"gptgan: {arguments[0]} does not fit {line}", file=sys.stderr)
+        print(f"gptgan: {given.file} does not fit {line}", file=sys.stderr)
     return 1 if misfits else 0
 
 
@@ -61,13 +50,27 @@ def _compile(config: Config, names: Sequence[str]) -> list[str]:
     players = load_players(config)
     compilers = [Compiler(config, players, chips) for chips in slices]
     outlooks = []
+    count, done = sum(len(compiler.names) for compiler in compilers), 0
     for chips, compiler in zip(slices, compilers, strict=True):
         programs = []
         for name in compiler.names:
-            say(f"compiling {name} for {chips.name}")
+            say(f"compiling {name} for {chips.name} ({done + 1} of {count})")
+            begin = time.monotonic()
             programs.append(compiler.program(name))
+            done += 1
+            say(f"  {time.monotonic() - begin:.0f} s")
         outlooks.append(Outlook(chips, dict(compiler.mesh.shape), tuple(programs)))
         print(outlook_table(outlooks[-1]) + "\n", flush=True)
     if len(outlooks) > 1:
         print(scaling_table(outlooks) + "\n", flush=True)
     return [f"{outlook.chips.name}: {line}" for outlook in outlooks for line in outlook.misfits]
+
+
+COMPILE = ConfigCommand(
+    "compile",
+    "compile a run for TPUs that need not be there: memory, FLOP, step time",
+    _DESCRIPTION,
+    (Flag(_TOPOLOGY, "which TPUs; may be given several times", "CHIP:SHAPE"),),
+    _run,
+    example="CONFIG --topology v5e:2x4",
+)

@@ -77,6 +77,7 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
     from gptgan_jax.reports.run import load_reported_run, write_run_report
     from gptgan_jax.reports.tables import score_table
     from gptgan_jax.runs.folder import RunFolder
+    from gptgan_jax.workflows.run import show_scores
 
     for name in ("references", "training", "out", "seed", "tokenizer"):
         if getattr(options, name) is not None:
@@ -87,6 +88,7 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
     outcome = evaluate_run(folder, say, embedder=options.embedder)
     if options.sweep:
         outcome = sweep_run(folder, say, options.embedder)
+    show_scores(folder, outcome, say)
     report = write_run_report(load_reported_run(folder))
     for alarm in outcome.alarms:
         print(f"ALARM: {alarm}")

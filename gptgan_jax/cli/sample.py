@@ -1,12 +1,17 @@
-"""`gptgan sample`: texts of a run's generator, or its responses to the prompts of a file."""
+"""`gptgan sample`: texts of a run's generator, or its responses to the prompts of a file; `gptgan chat`: a conversation
+in the terminal."""
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gptgan_jax.data.corpora import counted
 from gptgan_jax.errors import UserError
-from gptgan_jax.system.terminal import LARGEST_INT, check_folder, configure_jax, number, say
+from gptgan_jax.readers.cells import as_json
+from gptgan_jax.readers.files import format_of
+from gptgan_jax.system.terminal import LARGEST_INT, check_new_file, configure_jax, number, say, write_lines
 
 if TYPE_CHECKING:
     from gptgan_jax.runs.folder import RunFolder
@@ -36,6 +41,12 @@ def add_sample(commands: Any, run_help: str) -> None:
         "--seed", type=number(int, 0, LARGEST_INT), default=0, help="equal seeds give equal texts (default 0)"
     )
     sample.add_argument("--checkpoint", default="best", help=CHECKPOINT_HELP)
+    sample.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="where to (default: print): JSON lines with a text each where FILE ends in .jsonl, else a text a line",
+    )
     sample.add_argument(
         "--resample",
         type=number(int, 2, MOST_TEXTS),
@@ -74,7 +85,6 @@ def _add_responses(parser: argparse.ArgumentParser) -> None:
         "writes JSON lines, each a row of FILE with its response",
     )
     responses.add_argument("--prompt-column", help="column of the prompts (default: the run's data.prompt_column)")
-    responses.add_argument("--out", type=Path, metavar="FILE", help="where to (default: print)")
     responses.add_argument(
         "--batch-size",
         type=number(int, 1, MOST_TEXTS),
@@ -131,10 +141,20 @@ def _sample(options: argparse.Namespace) -> int:
     writer = TextWriter(run.generator, run.tokenizer, length, sampler=sampler, candidates=options.resample or 1)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
     written = writer(params, options.seed, options.num or 10, drawing, [prompt.ids], News(say))
-    for tokens, mask in zip(written.tokens, written.mask, strict=True):
-        # Decoded together with what they begin with, for a token may go on with a word of the prompt.
-        begin = [] if run.conditional else prompt.ids
-        print(one_line(run.tokenizer.decode([*begin, *tokens[mask].tolist()])))
+    # Decoded together with what they begin with, for a token may go on with a word of the prompt.
+    begin = [] if run.conditional else prompt.ids
+    pairs = zip(written.tokens, written.mask, strict=True)
+    texts = (run.tokenizer.decode([*begin, *tokens[mask].tolist()]) for tokens, mask in pairs)
+    rows = options.out is not None and format_of(options.out) == "json"
+    asked = {name: given for name in ("prompt", "label") if (given := getattr(options, name)) is not None}
+    return _keep((as_json({**asked, "text": text}) if rows else one_line(text) for text in texts), options.out)
+
+
+def _keep(lines: Iterator[str], out: Path | None) -> int:
+    """Prints lines or writes them into a file; 0."""
+    count = write_lines(lines, out)
+    if out is not None:
+        print(f"kept: {out}, {counted(count, 'line')}")
     return 0
 
 
@@ -161,24 +181,23 @@ def _resampled(folder: "RunFolder", run: "Writer", options: argparse.Namespace) 
 
 def _check_sample(options: argparse.Namespace) -> None:
     """Raises UserError for flags of `sample` that don't go together."""
+    check_new_file("--out", options.out, options.prompts)
     if options.prompts is None:
-        for name in ("out", "prompt_column"):
-            if getattr(options, name) is not None:
-                raise UserError(f"--{name.replace('_', '-')} goes with --prompts FILE; give that, or drop it")
+        if options.prompt_column is not None:
+            raise UserError("--prompt-column goes with --prompts FILE; give that, or drop it")
+        if options.out is not None and format_of(options.out) not in (None, "json"):
+            raise UserError(
+                f"--out {options.out}: texts are written as JSON lines or a text a line; end it in .jsonl or .txt"
+            )
         return
     for name in ("prompt", "label", "resample"):
         if getattr(options, name) is not None:
             raise UserError(f"--prompts has what each text shall answer; drop --{name}")
-    if options.out is not None:
-        if options.out.is_dir() or options.out.resolve() == options.prompts.resolve():
-            raise UserError(f"--out {options.out}: give the name of a new file")
-        check_folder("--out", options.out.parent)
 
 
 def _respond(options: argparse.Namespace) -> int:
     """Responses to the prompts of a file, as JSON lines."""
     from gptgan_jax.generation.texts import Drawing
-    from gptgan_jax.system.atomic_files import whole_file
     from gptgan_jax.workflows.distillation import load_responder, read_prompts, responses
 
     responder = load_responder(
@@ -187,16 +206,7 @@ def _respond(options: argparse.Namespace) -> int:
     prompts = read_prompts(options.prompts, options.prompt_column or responder.prompt_column)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
     lines = responses(responder, prompts, drawing, options.seed, options.num or 1, say)
-    if options.out is None:
-        for line in lines:
-            print(line)
-        return 0
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(options.out) as file:
-        for line in lines:
-            file.write(f"{line}\n".encode())
-    print(f"kept: {options.out}")
-    return 0
+    return _keep(lines, options.out)
 
 
 def _asked(run: "Writer", options: argparse.Namespace) -> str | None:
@@ -212,3 +222,36 @@ def _asked(run: "Writer", options: argparse.Namespace) -> str | None:
         given = "" if options.label is None else f" {options.label!r} is none of this run's labels;"
         raise UserError(f"--label:{given} give one of {known}")
     return options.label
+
+
+_CHAT_HELP = (
+    "Answers each line of the input, with what was said before it as far back as the longest prompt reaches. "
+    "/reset forgets it, /quit or the end of input ends, Ctrl-C stops a reply."
+)
+
+
+def add_chat(commands: Any, run_help: str) -> None:
+    """Adds the command to a parser's."""
+    chat = commands.add_parser(
+        "chat", help="talk to a run that learned to answer", description=_CHAT_HELP, allow_abbrev=False
+    )
+    chat.add_argument("run", type=Path, help=run_help + "; or hf:FOLDER, gguf:FILE or hub:NAME, a model")
+    add_drawing(chat)
+    chat.add_argument(
+        "--seed", type=number(int, 0, LARGEST_INT), default=0, help="equal seeds give equal replies (default 0)"
+    )
+    chat.add_argument("--checkpoint", default="best", help=CHECKPOINT_HELP)
+    chat.set_defaults(command=_chat)
+
+
+def _chat(options: argparse.Namespace) -> int:
+    configure_jax()
+
+    from gptgan_jax.generation.texts import Drawing
+    from gptgan_jax.runs.pretrained import load_generator
+    from gptgan_jax.workflows.chat import chat, check_answers
+
+    run, params, _ = load_generator(str(options.run), options.checkpoint, check=check_answers)
+    drawing = Drawing(options.temperature, options.top_k, options.top_p)
+    chat(run, params, drawing, options.seed, sys.stdin, sys.stdout, say)
+    return 0

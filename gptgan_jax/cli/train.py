@@ -4,45 +4,42 @@ import dataclasses
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+from gptgan_jax.cli.config_commands import ConfigCommand, Flag, Given
 from gptgan_jax.config import MOST_SEEDS, PHASES, Config
 from gptgan_jax.errors import UserError
-from gptgan_jax.system.terminal import configure_jax, say, taken
+from gptgan_jax.system.terminal import configure_jax, say
 
-_TRAIN_HELP = """usage: gptgan train CONFIG [--seeds N] [--profile A:B] [--distributed [ADDRESS]] [--key.path value ...]
-
+_DESCRIPTION = """
 Trains the run that a config (a YAML file, such as configs/quickstart.yaml) describes; the same command again goes on
-with it. With --seeds N it trains N runs, NAME-seed0, NAME-seed1 and so on, one after another, and compares them in
-NAME-comparison. --profile A:B writes an XProf trace of the global steps A to B into the run's folder `profile` (the key
-records.profile), and doesn't make it another run. --distributed, the same command in every process, joins several
-processes: on a TPU pod and under SLURM as it is, elsewhere with HOST:PORT,COUNT,INDEX (of process 0; how many; which
-one this is). Every key below can be set on the command line, over the file.
-"""
+with it."""
 
 
-def train(arguments: Sequence[str]) -> int:
+def _train(given: Given) -> int:
     from gptgan_jax.config.files import load_config
-    from gptgan_jax.config.help import describe_keys
 
-    if "-h" in arguments or "--help" in arguments:
-        print(_TRAIN_HELP + describe_keys())
-        return 0
-    if not arguments or arguments[0].startswith("-"):
-        raise UserError("give a config first: gptgan train CONFIG [--key.path value ...], such as quickstart")
-    seeds_text, overrides = taken(arguments[1:], "--seeds")
-    profiled, overrides = taken(overrides, "--profile")
-    distributed, overrides = taken(overrides, "--distributed", optional=True)
-    seeds = seeds_from(seeds_text)
-    config = load_config(arguments[0], [*overrides, *_profile(profiled)])
+    seeds = seeds_from(given.value("--seeds"))
+    distributed = given.value("--distributed")
+    config = load_config(given.file, [*given.overrides, *_profile(given.value("--profile"))])
     _check_profile(config)
+    if seeds is not None and (distributed is not None or given.value("--extend") is not None):
+        flag = "--extend" if distributed is None else "--distributed"
+        raise UserError(f"--seeds trains one run after another; start it without {flag}")
     configure_jax()
+    if given.value("--dry-run") is not None:
+        from gptgan_jax.workflows.preview import preview
+
+        print("\n".join(preview(config if seeds is None else _with_seed(config, config.seed), say)))
+        return 0
+    if given.value("--extend") is not None:
+        from gptgan_jax.workflows.extension import extend
+
+        extend(config, say)
     if distributed is not None:
         from gptgan_jax.distributed.hosts import connect
 
-        if seeds is not None:
-            raise UserError("--seeds trains one run after another; start it without --distributed")
         connect(distributed or None, config.mesh.heartbeat_seconds)
         return to_its_end(lambda: _train_together(config))
     if seeds is None:
@@ -105,11 +102,16 @@ def _train_seeds(config: Config, seeds: int) -> int:
 
     folders = []
     for seed in range(config.seed, config.seed + seeds):
-        one = dataclasses.replace(config, name=f"{config.name}-seed{seed}", seed=seed)
+        one = _with_seed(config, seed)
         say(f"seed {seed}: {one.name}")
         folders.append(_train_one(one))
     print(f"report: {compare_runs(folders, Path(config.runs_folder) / f'{config.name}-comparison')}")
     return 0
+
+
+def _with_seed(config: Config, seed: int) -> Config:
+    """The run of one of several seeds."""
+    return dataclasses.replace(config, name=f"{config.name}-seed{seed}", seed=seed)
 
 
 def seeds_from(text: str | None) -> int | None:
@@ -161,3 +163,33 @@ def _train_one(config: Config) -> Path:
             print(f"  {one_line(text)}")
     print(f"\n{score_table(outcome.scores, outcome.means_something)}")
     return folder.path
+
+
+SEEDS = Flag(
+    "--seeds", "train N runs, NAME-seed0, NAME-seed1 and so on, one after another; compared in NAME-comparison", "N"
+)
+TRAIN = ConfigCommand(
+    "train",
+    "train the run that a config describes, or go on with it; train --help: all keys",
+    _DESCRIPTION,
+    (
+        SEEDS,
+        Flag("--dry-run", "tell what would be trained, with which text, and what that takes; write nothing"),
+        Flag("--extend", "go on with a run whose last phase was made longer, such as --adversarial.steps 400"),
+        Flag(
+            "--profile",
+            "write an XProf trace of the global steps A to B into RUN/profile (the key records.profile); it makes no "
+            "other run",
+            "A:B",
+        ),
+        Flag(
+            "--distributed",
+            "join several processes, with the same command in each: on a TPU pod and under SLURM as it is, elsewhere "
+            "with HOST:PORT,COUNT,INDEX (of process 0; how many; which one this is)",
+            "ADDRESS",
+            optional=True,
+        ),
+    ),
+    _train,
+    lists_keys=True,
+)

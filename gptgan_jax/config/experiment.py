@@ -1,7 +1,7 @@
 """A whole configuration: all sections in one frozen dataclass, checked to go together. `files` reads and writes it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError, model_validator
@@ -22,51 +22,53 @@ class Config(Sections):
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
-        if self.name in (".", "..") or "/" in self.name or "\\" in self.name:
-            raise ValueError(f"name {self.name!r} must be a plain folder name; runs_folder says where it is made")
-        needed = 1 + self.data.max_prompt_length + self.data.max_length
-        for role, network in (("generator", self.generator), ("discriminator", self.discriminator)):
-            if isinstance(network, TransformerConfig) and network.max_positions < needed:
-                raise ValueError(
-                    f"{role}.max_positions {network.max_positions} is less than 1 + data.max_prompt_length "
-                    f"{self.data.max_prompt_length} + data.max_length {self.data.max_length}; make it >= {needed}"
-                )
-        for phase in PHASES:
-            self._check_updates(phase)
-        if 0 < self.steps("continued") < self.likelihood.optimizer.accumulate:
-            raise ValueError(
-                f"continued.steps {self.steps('continued')} (adversarial.steps where it is null) is less than "
-                f"likelihood.optimizer.accumulate {self.likelihood.optimizer.accumulate}: the baseline would make no "
-                "update; set it to 0 to go without, or higher"
-            )
-        if isinstance(self.discriminator, TransformerDiscriminatorConfig) and self.discriminator.from_generator:
-            self._check_shared_trunk(self.discriminator)
-        if is_model(self.init_from) and self.init_checkpoint != "likelihood":
-            raise ValueError(
-                f"init_checkpoint {self.init_checkpoint} is of a run, and init_from names a model; drop the key"
-            )
-        data = self.data
-        if isinstance(data, GrammarData) and data.task is not None and (data.label is not None or data.label_prompts):
-            raise ValueError(f"data.task {data.task} has prompts of its own and no labels; drop it, or data.label")
-        if self.evaluation.task is not None and not self.conditional:
-            raise ValueError(
-                f"evaluation.task {self.evaluation.task} measures answers to prompts: set data.prompt_column "
-                "(data.kind hf) or data.task (data.kind grammar), or drop it"
-            )
-        for problem in problems_of_choice(self):
-            raise ValueError(problem)
-        if getattr(data, "answer_column", None) is not None and self.evaluation.task not in ("summary", "answer"):
-            raise ValueError(
-                "data.answer_column has right answers, which evaluation.task summary or answer measures by: set one of "
-                "them, or drop the column"
-            )
+        if problems := list(self._problems()):
+            raise ValueError("\n".join(problems))
         check_combination(self)
         resampled = self.init_from and self.objective.residual_candidates
         if not self.likelihood.steps and not self.adversarial.steps and not resampled and not self.classifies:
             raise ValueError("likelihood.steps and adversarial.steps are both 0: nothing would train the generator")
         return self
 
-    def _check_updates(self, phase: Phase) -> None:
+    def _problems(self) -> Iterator[str]:
+        """What does not go together, a line each, as far as one can be told without the others."""
+        if self.name in (".", "..") or "/" in self.name or "\\" in self.name:
+            yield f"name {self.name!r} must be a plain folder name; runs_folder says where it is made"
+        needed = 1 + self.data.max_prompt_length + self.data.max_length
+        for role, network in (("generator", self.generator), ("discriminator", self.discriminator)):
+            if isinstance(network, TransformerConfig) and network.max_positions < needed:
+                yield (
+                    f"{role}.max_positions {network.max_positions} is less than 1 + data.max_prompt_length "
+                    f"{self.data.max_prompt_length} + data.max_length {self.data.max_length}; make it >= {needed}"
+                )
+        for phase in PHASES:
+            yield from self._problems_of_updates(phase)
+        if 0 < self.steps("continued") < self.likelihood.optimizer.accumulate:
+            yield (
+                f"continued.steps {self.steps('continued')} (adversarial.steps where it is null) is less than "
+                f"likelihood.optimizer.accumulate {self.likelihood.optimizer.accumulate}: the baseline would make no "
+                "update; set it to 0 to go without, or higher"
+            )
+        if isinstance(self.discriminator, TransformerDiscriminatorConfig) and self.discriminator.from_generator:
+            yield from self._problems_of_shared_trunk(self.discriminator)
+        if is_model(self.init_from) and self.init_checkpoint != "likelihood":
+            yield (f"init_checkpoint {self.init_checkpoint} is of a run, and init_from names a model; drop the key")
+        data = self.data
+        if isinstance(data, GrammarData) and data.task is not None and (data.label is not None or data.label_prompts):
+            yield f"data.task {data.task} has prompts of its own and no labels; drop it, or data.label"
+        if self.evaluation.task is not None and not self.conditional:
+            yield (
+                f"evaluation.task {self.evaluation.task} measures answers to prompts: set data.prompt_column "
+                "(data.kind hf) or data.task (data.kind grammar), or drop it"
+            )
+        yield from problems_of_choice(self)
+        if getattr(data, "answer_column", None) is not None and self.evaluation.task not in ("summary", "answer"):
+            yield (
+                "data.answer_column has right answers, which evaluation.task summary or answer measures by: set one of "
+                "them, or drop the column"
+            )
+
+    def _problems_of_updates(self, phase: Phase) -> Iterator[str]:
         """A phase must be long enough for its optimizers to make an update at the full learning rate."""
         section = getattr(self, phase)
         for name in ("optimizer", "generator_optimizer", "discriminator_optimizer"):
@@ -74,28 +76,29 @@ class Config(Sections):
             if optimizer is None or section.steps == 0:
                 continue
             if section.steps < optimizer.accumulate:
-                raise ValueError(
-                    f"{phase}.{name}.accumulate {optimizer.accumulate} is more than its {section.steps} steps"
-                )
+                yield (f"{phase}.{name}.accumulate {optimizer.accumulate} is more than its {section.steps} steps")
+                continue
             if optimizer.warmup_steps >= section.steps // optimizer.accumulate:
-                raise ValueError(
+                yield (
                     f"{phase}.{name}.warmup_steps {optimizer.warmup_steps} leaves no update at the full learning rate: "
                     f"the phase makes {section.steps // optimizer.accumulate}"
                 )
 
-    def _check_shared_trunk(self, discriminator: TransformerDiscriminatorConfig) -> None:
+    def _problems_of_shared_trunk(self, discriminator: TransformerDiscriminatorConfig) -> Iterator[str]:
         if not isinstance(self.generator, TransformerConfig) or self.generator.encoder_layers:
-            raise ValueError("discriminator.from_generator needs a decoder-only transformer as generator")
+            yield "discriminator.from_generator needs a decoder-only transformer as generator"
+            return
         free = {"kind", "dropout", "dtype", "attention", "remat", "tied_embeddings", "lora"}
         free |= {"kv_heads", "head_width", "mlp_width"}  # compared by what they come to
         names = [field.name for field in dataclasses.fields(self.generator) if field.name not in free]
         for name in (*names, "key_value_heads", "head_size", "mlp_size"):
             mine, theirs = getattr(discriminator, name), getattr(self.generator, name)
             if mine != theirs:
-                raise ValueError(
+                yield (
                     f"discriminator.from_generator needs the generator's network: discriminator.{name} is {mine}, "
                     f"generator.{name} is {theirs}; drop the first, or set both alike"
                 )
+                return
 
 
 # What a discriminator that starts from the generator has of its own.

@@ -1,12 +1,46 @@
 """The keys of a configuration as text, for `--help`."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import yaml
 
 from gptgan_jax.config import Config
-from gptgan_jax.config.structure import as_plain, classes_of, element_of, fields_of, kind_of, type_name
+from gptgan_jax.schema.structure import as_plain, classes_of, element_of, fields_of, kind_of, type_name
+
+
+class Key(NamedTuple):
+    """A key of a configuration.
+
+    Attributes:
+        name: as the command line has it, without dashes in front: likelihood.steps.
+        meaning: one line.
+        options: its values, where they are a few names.
+    """
+
+    name: str
+    meaning: str
+    options: tuple[str, ...] = ()
+
+
+def every_key() -> list[Key]:
+    """Every key once, whichever kind of its section has it, without those in lists of sections."""
+    found: dict[str, Key] = {}
+    for key in _keys(Config, ""):
+        options = dict.fromkeys((*found[key.name].options, *key.options)) if key.name in found else key.options
+        found[key.name] = key._replace(options=tuple(options))
+    return list(found.values())
+
+
+def _keys(section: type, path: str) -> Iterator[Key]:
+    for name, field in fields_of(section).items():
+        sections = classes_of(field.annotation)
+        for inner in sections:
+            yield from _keys(inner, f"{path}{name}.")
+        if not sections:
+            literal = get_origin(field.annotation) is Literal
+            options = get_args(field.annotation) if literal else ("true", "false") if field.annotation is bool else ()
+            yield Key(path + name, field.description, tuple(map(str, options)))
 
 
 def describe_keys() -> str:

@@ -1,48 +1,24 @@
-"""The structure of the configuration: sections, their kinds, keys and types."""
+"""Keys of the whole configuration: lists of sections, the key that was meant, and what differs between two."""
 
-import dataclasses
 import difflib
-import types
-import typing
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Union
+from collections.abc import Mapping
+from typing import Any
 
 from gptgan_jax.config.experiment import Config
 from gptgan_jax.data.config import HfData, MixtureData
 from gptgan_jax.errors import UserError
+from gptgan_jax.schema.structure import as_plain, classes_of, fields_of, flat, kind_of
 
 
-def fields_of(cls: Any) -> dict[str, Any]:
-    return cls.__pydantic_fields__
+def is_sections(value: Any) -> bool:
+    """Whether a raw value is a list of sections."""
+    return isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
 
 
-def classes_of(annotation: Any) -> list[type]:
-    """The configuration dataclasses that an annotation allows."""
-    origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        return classes_of(typing.get_args(annotation)[0])
-    if origin in (Union, types.UnionType):
-        return [cls for part in typing.get_args(annotation) for cls in classes_of(part)]
-    return [annotation] if dataclasses.is_dataclass(annotation) else []  # type: ignore[list-item]
-
-
-def kind_of(cls: Any) -> Any:
-    field = fields_of(cls).get("kind")
-    return None if field is None else field.default
-
-
-def element_of(annotation: Any) -> Any:
-    """Of a list of sections the annotation of each; None for anything else."""
-    inner = typing.get_args(annotation)[0] if typing.get_origin(annotation) is tuple else None
-    return inner if inner is not None and classes_of(inner) else None
-
-
-def sections_in(value: Any, where: str) -> list[Mapping[str, Any]]:
-    """A raw list of sections. Raises UserError where it is none."""
-    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
-        such = "kind: text, train: a.txt, weight: 1" if where == "data.sources" else "function: length, weight: 0.1"
-        raise UserError(f"{where} should be a list of sections, such as [{{{such}}}]")
-    return value
+def not_sections(where: str) -> str:
+    """What to say of a value that should be a list of sections."""
+    such = "kind: text, train: a.txt, weight: 1" if where == "data.sources" else "function: length, weight: 0.1"
+    return f"{where} should be a list of sections, such as [{{{such}}}]"
 
 
 def step_into(node: Any, name: str, shown: str) -> Any:
@@ -62,49 +38,6 @@ def step_into(node: Any, name: str, shown: str) -> Any:
         return node[called.index(name)]
     known = ", ".join(one for one in called if one) or f"0 to {len(node) - 1}"
     raise UserError(f"{shown}: there is none; give one's number or its key source: {known}")
-
-
-def annotation_of(annotation: Any, name: str, node: Any) -> Any:
-    """The annotation of key `name` in a section; Any where there is no such key (the check of keys says so later)."""
-    if (element := element_of(annotation)) is not None:
-        return element
-    for cls in classes_of(annotation):
-        if name in fields_of(cls):
-            return fields_of(cls)[name].annotation
-    return Any
-
-
-def as_plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return [as_plain(one) for one in value] if isinstance(value, tuple) else value
-
-
-def flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{path}{name}.")
-        else:
-            yield path + name, value
-
-
-def type_name(annotation: Any) -> str:
-    origin = typing.get_origin(annotation)
-    if origin is Literal:
-        return "|".join(str(option) for option in typing.get_args(annotation))
-    if origin in (Union, types.UnionType):
-        return " or ".join("null" if part is type(None) else type_name(part) for part in typing.get_args(annotation))
-    if origin is tuple and element_of(annotation) is not None:
-        return "list of sections"
-    if origin is tuple:
-        return f"list of {type_name(typing.get_args(annotation)[0])}"
-    if origin is Annotated:
-        return type_name(typing.get_args(annotation)[0])
-    if annotation is Any or dataclasses.is_dataclass(annotation):
-        return "section"
-    return {"str": "text", "bool": "true|false", "float": "number", "int": "integer"}.get(
-        annotation.__name__, annotation.__name__
-    )
 
 
 def nearest_key(name: str, cls: type, annotation: Any, path: str) -> str:

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gptgan_jax.config.files import config_from, override, read_yaml, with_absolute_paths
+from gptgan_jax.config.checking import config_from
+from gptgan_jax.config.files import override, with_absolute_paths
+from gptgan_jax.config.yaml_files import read_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import evaluate_run
 from gptgan_jax.evaluation.results import Evaluation

@@ -8,6 +8,7 @@ from gptgan_jax.data.corpora import Corpus, Part
 from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.store import TokenStore
 from gptgan_jax.mixtures.splits import parts_of
+from gptgan_jax.system.terminal import in_columns
 
 # Up to about so many times repeated text is worth as much as new text (Muennighoff et al. 2023, arXiv:2305.16264).
 MOST_EPOCHS = 4
@@ -113,10 +114,4 @@ def table(plan: Sequence[Planned]) -> list[str]:
         ),
         *([("all", "1", *total, "")] if len(plan) > 1 else []),
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for cells in rows
-    ]
+    return in_columns(rows, to_the_right=range(1, len(rows[0])))

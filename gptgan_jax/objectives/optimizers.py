@@ -65,6 +65,14 @@ def build_optimizer(
     return optimizer
 
 
+def learning_rate_at(config: OptimizerConfig, steps: int, done: int) -> float:
+    """The learning rate of the update after `done` of a phase's `steps` batches; see `build_optimizer`."""
+    schedule = _schedule(config, max(steps // config.accumulate, 1))
+    # On the host: the accelerator has the next step in hand.
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        return float(schedule(done // config.accumulate))
+
+
 def unmatched(patterns: Sequence[str], params: optax.Params) -> list[str]:
     """The patterns of `frozen` that no parameter's path matches."""
     paths = parameter_paths(params)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.types import Vocabulary
@@ -121,8 +119,8 @@ def network_of(content: Mapping[str, Any], path: Path) -> Network:
     notes = _within_window(keys, network) if family == "mistral" else ()
     try:
         config = TransformerConfig(**network)
-    except ValidationError as error:
-        raise UserError(f"{path}: {error.errors()[0]['msg']}") from None
+    except UserError as error:
+        raise error.within(str(path)) from None
     return Network(family, config, keys.whole("vocab_size"), path, notes)
 
 

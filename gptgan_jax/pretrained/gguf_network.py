@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.layers.rotary import frequencies
@@ -106,8 +105,8 @@ def network_of(file: GgufFile) -> GgufNetwork:
     }
     try:
         config = TransformerConfig(**common, **keys)
-    except ValidationError as error:
-        raise UserError(f"{file.path}: {error.errors()[0]['msg']}") from None
+    except UserError as error:
+        raise error.within(str(file.path)) from None
     return GgufNetwork(name, config, file.shape("token_embd.weight")[0], notes)
 
 

@@ -328,11 +328,12 @@ def _html_cell(cell: Cell) -> str:
             return _literal(cell)
 
 
-# Wide tables and pictures scroll by themselves, so that a phone shows text at a readable size.
+# Wide tables scroll by themselves beside their first column, and pictures fit, so that a phone shows text at a readable
+# size.
 _STYLE = """
-:root { color-scheme: light dark; --line: #d5d9de; --soft: #f4f5f7; --grey: #5b626b; }
-@media (prefers-color-scheme: dark) { :root { --line: #3d444d; --soft: #1e2329; --grey: #a0a8b2; } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }
+:root { color-scheme: light dark; --page: #fff; --line: #d5d9de; --soft: #f4f5f7; --grey: #5b626b; }
+@media (prefers-color-scheme: dark) { :root { --page: #121212; --line: #3d444d; --soft: #1e2329; --grey: #a0a8b2; } }
+body { background: var(--page); font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }
 h1, h2, h3 { line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
 p, li { max-width: 50rem; overflow-wrap: anywhere; }
@@ -344,9 +345,15 @@ td { max-width: 24rem; overflow-wrap: break-word; }
 td.text { min-width: 8rem; }
 td.long { min-width: 13rem; }
 th { background: var(--soft); vertical-align: bottom; }
+.wide th:first-child, .wide td:first-child { position: sticky; left: 0; background: var(--page); }
+.wide th:first-child { background: var(--soft); }
+@media (max-width: 40rem) {
+  .wide td:first-child, .wide th:first-child { max-width: 9rem; overflow-wrap: anywhere; }
+  td.long { min-width: 11rem; }
+}
 .figure { text-align: right; font-variant-numeric: tabular-nums; }
 td.figure { white-space: nowrap; }
-img { display: block; width: 800px; max-width: 100%; min-width: 40rem; height: auto; background: #fff; }
+img { display: block; width: 800px; max-width: 100%; height: auto; background: #fff; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8rem; line-height: 1.35; }
 .coloured { margin: 1rem 0; }
 .coloured p { margin: .2rem 0; white-space: pre-wrap; line-height: 1.9; }

@@ -14,7 +14,6 @@ from gptgan_jax.algorithms.guards import SKIPPED
 from gptgan_jax.config import Config
 from gptgan_jax.config.files import to_yaml
 from gptgan_jax.data.holding_out import ALARM
-from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.frontiers import Dominance, best_drawing, dominance
 from gptgan_jax.evaluation.memorisation import memorised
 from gptgan_jax.evaluation.results import Axes, Evaluation, Sweep
@@ -40,13 +39,13 @@ RESULTS_NOTES = (
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run that has been evaluated.
+    """A run, as far as it has come.
 
     Attributes:
         folder: its run folder.
         config: its configuration.
         records: the lines of its metrics.jsonl.
-        evaluation: what was measured.
+        evaluation: what was measured; nothing, with a note that says so, where it has not been evaluated yet.
     """
 
     folder: Path
@@ -91,13 +90,13 @@ def load_reported_run(folder: RunFolder) -> ReportedRun:
     """Reads a run folder.
 
     Raises:
-        UserError: where it is no run folder, or has not been evaluated, or its evaluation is damaged.
+        UserError: where it is no run folder, or its evaluation is damaged.
     """
     config = folder.read_config()
     evaluation = Evaluation.load(folder.path)
     if evaluation is None:
-        quoted = shlex.quote(str(folder.path))
-        raise UserError(f"{folder.path} has not been evaluated yet; run `gptgan evaluate {quoted}` first")
+        note = f"Not evaluated yet: gptgan evaluate {shlex.quote(str(folder.path))} measures it."
+        evaluation = Evaluation(columns=[], scores=[], shown={}, prompts=[], notes=[note])
     return ReportedRun(folder.path, config, read_metrics(folder.path), evaluation)
 
 
@@ -192,6 +191,8 @@ def best_blocks(runs: Sequence[Sweep]) -> list[Block]:
 
 
 def _results(evaluation: Evaluation) -> list[Block]:
+    if not evaluation.columns and not evaluation.scores:
+        return [Bullets(tuple(evaluation.notes))] if evaluation.notes else []
     blocks: list[Block] = [Paragraph(f"Evaluated: {evaluated(evaluation)}.")] if evaluation.columns else []
     if evaluation.scores:
         blocks += [Heading("Results"), table_of_scores(evaluation.scores, evaluation.means_something)]

@@ -135,13 +135,13 @@ def _loaded(
     if start is not None:
         _check_start(config, corpus, start)
         if config.init_vocabulary == "by_token":
-            start, note = by_token(config, start, _fitted(config, corpus))
+            start, note = by_token(config, start, _fitted(config, corpus, make_stores))
         else:
             note = "its tokenizer is taken"
         tokenizer = start.tokenizer
         notes[:0] = [f"the generator starts from {start.source}, and {note}", *start.notes]
     fitted = config.tokenizer if tokenizer is None else None
-    tokenizer = tokenizer or _fitted(config, corpus)
+    tokenizer = tokenizer or _fitted(config, corpus, make_stores)
     if config.conditional:
         tokenizer = for_prompts(config, tokenizer)
     alarms: list[str] = []
@@ -203,8 +203,8 @@ def _encoded(
     return train, valid, test
 
 
-def _fitted(config: Config, corpus: Corpus) -> AnyTokenizer:
-    """The tokenizer of the training text; beside a token store it is kept, as to fit it takes a while."""
+def _fitted(config: Config, corpus: Corpus, kept: bool) -> AnyTokenizer:
+    """The tokenizer of the training text; beside a token store it is kept, where it may be: to fit it takes a while."""
     store = getattr(config.data, "store", None)
     streamed = [one.streamed.fingerprint for one in _streamed(corpus) if one.streamed is not None]
     if store is None or not streamed:
@@ -214,7 +214,7 @@ def _fitted(config: Config, corpus: Corpus) -> AnyTokenizer:
     if facts.is_file() and facts.read_text(encoding="utf-8") == made_of:
         return load_tokenizer(folder)
     tokenizer = fit_tokenizer(config.tokenizer, corpus)
-    if not isinstance(config.tokenizer, FileTokenizer):
+    if kept and not isinstance(config.tokenizer, FileTokenizer):
         facts.unlink(missing_ok=True)
         tokenizer.save(folder)
         write_whole(facts, made_of.encode())

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 from etils import epath
 
 from gptgan_jax.checkpoints.atomic_save import START
-from gptgan_jax.config import Config
-from gptgan_jax.config.files import load_config, read_yaml, takes_tokenizer, to_yaml
+from gptgan_jax.config import PHASES, Config
+from gptgan_jax.config.checking import takes_tokenizer
+from gptgan_jax.config.files import load_config, to_yaml
 from gptgan_jax.config.structure import difference
+from gptgan_jax.config.yaml_files import read_yaml
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.atomic_files import write_whole
@@ -68,15 +71,23 @@ class RunFolder:
         if not self._exists():
             self._check_checkpoints(config)
             return False
+        changes = self.changes(config)
+        if changes:
+            shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
+            lengths = all(re.match(rf"({'|'.join(PHASES)})\.steps: ", line) for line in changes)
+            longer = "go on with longer phases by --extend, or " if lengths else ""
+            raise UserError(
+                f"{self.path} holds a run of another config ({shown}); {longer}choose another --name or remove it"
+            )
+        return True
+
+    def changes(self, config: Config) -> list[str]:
+        """What of a configuration would make another run of the one that lies here, `key: there -> here` each."""
         # Whether that key makes a difference is seen when the text is read (`held_out.check_same_text`).
         free = [*FREE_KEYS, "data.long_documents: cut -> None"]
         if takes_tokenizer(config):  # config.yaml has no section that says nothing
             free.append("tokenizer.")
-        changes = [line for line in difference(self.read_config(), config) if not line.startswith(tuple(free))]
-        if changes:
-            shown = "; ".join(changes[:4]) + (f"; and {len(changes) - 4} more" if len(changes) > 4 else "")
-            raise UserError(f"{self.path} holds a run of another config ({shown}); choose another --name or remove it")
-        return True
+        return [line for line in difference(self.read_config(), config) if not line.startswith(tuple(free))]
 
     def _check_checkpoints(self, config: Config) -> None:
         """A new run must not find the checkpoints of another, where they don't lie in the run folder."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gptgan_jax.config import Config
-from gptgan_jax.config.files import config_from
+from gptgan_jax.config.checking import config_from
 from gptgan_jax.errors import UserError
 from gptgan_jax.pretrained.families import CONFIG_FILE, read_network
 from gptgan_jax.pretrained.hub import is_model, model_folder

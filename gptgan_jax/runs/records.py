@@ -4,31 +4,29 @@
 checkpoint, so that the files end as those of a run that was never interrupted.
 """
 
-import importlib
 import json
 import math
 import numbers
 import os
 import re
-import time
 import unicodedata
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gptgan_jax.boards.tensorboard import FOLDER as TENSORBOARD_FOLDER
+from gptgan_jax.boards.tensorboard import TensorBoard
+from gptgan_jax.boards.wandb_run import WandbRun, import_wandb
 from gptgan_jax.config import RecordsConfig
-from gptgan_jax.errors import UserError
-from gptgan_jax.system.atomic_files import whole_file, write_whole
+from gptgan_jax.system.atomic_files import whole_file
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.txt"
-TENSORBOARD_FOLDER = "tensorboard"
-WANDB_ID_FILE = "wandb_id"
 RESERVED = frozenset({"phase", "step", "alarm"})
 HEADER = re.compile(r"== (.+) step (\d+) ==")
-TENSORBOARD_FLUSH_SECONDS = 10.0
+# Figures of held-out text, of which all phases have the same; on the boards these lie in one picture.
+VALIDATION = "valid_"
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,9 @@ class Records:
     Call `flush` before a checkpoint is saved: a checkpoint promises that all up to its step is recorded.
     """
 
-    def __init__(self, folder: Path, config: RecordsConfig, resume_step: int | None, active: bool) -> None:
+    def __init__(
+        self, folder: Path, config: RecordsConfig, resume_step: int | None, active: bool, keys: Mapping[str, Any]
+    ) -> None:
         """Use `Records.open`."""
         self.folder = folder
         self.active = active
@@ -88,18 +88,26 @@ class Records:
             return
         # First, as it may refuse: a user's mistake must leave the records as they were.
         project, resumed = config.wandb_project, resume_step is not None
-        self._wandb = _start_wandb(folder, project, resumed) if project else None
+        wandb = WandbRun(folder, project, resumed, keys) if project else None
         folder.mkdir(parents=True, exist_ok=True)
         keep_until = -1 if resume_step is None else resume_step
         _trim(folder, keep_until)
         self._metrics = (folder / METRICS_FILE).open("ab")
         self._samples = (folder / SAMPLES_FILE).open("ab")
-        board = folder / TENSORBOARD_FOLDER
-        self._tensorboard = _TensorBoard(board, keep_until + 1) if config.tensorboard else None
+        self._boards: list[TensorBoard | WandbRun] = [] if wandb is None else [wandb]
+        if config.tensorboard:
+            board = TensorBoard(folder / TENSORBOARD_FOLDER)
+            board.begin(keep_until + 1, keys)
+            self._boards.append(board)
 
     @classmethod
     def open(
-        cls, folder: str | Path, config: RecordsConfig, resume_step: int | None = None, active: bool = True
+        cls,
+        folder: str | Path,
+        config: RecordsConfig,
+        resume_step: int | None = None,
+        active: bool = True,
+        keys: Mapping[str, Any] | None = None,
     ) -> "Records":
         """Opens the records of a run folder for writing.
 
@@ -109,19 +117,24 @@ class Records:
             resume_step: the step of the checkpoint that the run continues from; all that was recorded of
                 later steps is dropped. None for a run that starts at the beginning: *everything* is dropped.
             active: whether this process writes; with False nothing is read, written or imported.
+            keys: of the run's config, which the boards show.
 
         Raises:
             UserError: Weights & Biases is asked for and isn't installed or isn't logged in.
         """
-        return cls(Path(folder), config, resume_step, active)
+        return cls(Path(folder), config, resume_step, active, keys or {})
 
-    def write(self, phase: str, step: int, figures: Mapping[str, float]) -> dict[str, float | None]:
+    def write(
+        self, phase: str, step: int, figures: Mapping[str, float], shown: Mapping[str, float] | None = None
+    ) -> dict[str, float | None]:
         """Records the figures of one step, all in one line of metrics.jsonl.
 
         Args:
-            phase: the name of the training phase; TensorBoard's tags are "phase/figure".
+            phase: the name of the training phase; tags on the boards are "phase/figure", but of validation figures
+                "validation/figure".
             step: the global step, which goes on counting from phase to phase.
             figures: real scalars, also 0-d arrays; rounded to 6 significant digits, null if not finite.
+            shown: figures for the boards alone: those that differ from one run to the same run again.
 
         Returns:
             the figures as they are read back: rounded, None where not finite.
@@ -136,11 +149,9 @@ class Records:
         if not self.active:
             return recorded
         self._append({"phase": phase, "step": int(step), **recorded})
-        tagged = {f"{phase}/{name}": value for name, value in values.items()}
-        if self._tensorboard:
-            self._tensorboard.write(int(step), tagged)
-        if self._wandb:
-            self._wandb.log(tagged, step=int(step))
+        tagged = {_tag(phase, name): value for name, value in [*values.items(), *(shown or {}).items()]}
+        for board in self._boards:
+            board.figures(int(step), tagged)
         return recorded
 
     def alarm(self, phase: str, step: int, text: str) -> None:
@@ -156,6 +167,8 @@ class Records:
             texts = [" " + text if HEADER.fullmatch(text) else text for text in texts]
             self._samples.write(_block_bytes(SampleBlock(phase, int(step), tuple(texts))))
             self._samples.flush()
+            for board in self._boards:
+                board.texts(int(step), "samples", texts)
 
     def flush(self) -> None:
         """Returns when all that was recorded is on the disk."""
@@ -163,8 +176,8 @@ class Records:
             for file in (self._metrics, self._samples):
                 file.flush()
                 os.fsync(file.fileno())
-            if self._tensorboard:
-                self._tensorboard.flush()
+            for board in self._boards:
+                board.flush()
 
     def close(self, failed: bool = False) -> None:
         """Flushes and closes everything, once; `failed` is what Weights & Biases shows of the run."""
@@ -174,10 +187,11 @@ class Records:
         self.active = False
         self._metrics.close()
         self._samples.close()
-        if self._tensorboard:
-            self._tensorboard.close()
-        if self._wandb:
-            self._wandb.finish(exit_code=int(failed))
+        for board in self._boards:
+            if isinstance(board, WandbRun):
+                board.close(failed)
+            else:
+                board.close()
 
     def __enter__(self) -> "Records":
         return self
@@ -192,35 +206,8 @@ class Records:
         self._metrics.flush()
 
 
-class _TensorBoard:
-    """An event file. Not tensorboardX's SummaryWriter: its flush leaves events in a queue, lost at a kill."""
-
-    def __init__(self, folder: Path, purge_step: int) -> None:
-        from tensorboardX import event_file_writer, proto
-
-        folder.mkdir(parents=True, exist_ok=True)
-        self._proto = proto
-        # The suffix keeps a run that is resumed within the same second from overwriting its own events.
-        self._file = event_file_writer.EventsWriter(str(folder / "events"), f".{time.time_ns()}")
-        start = proto.event_pb2.SessionLog(status=proto.event_pb2.SessionLog.START)
-        self._file.write_event(proto.event_pb2.Event(step=purge_step, wall_time=time.time(), session_log=start))
-        self.flush()
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        now = time.time()
-        summary = self._proto.summary_pb2.Summary()
-        for tag, value in values.items():
-            summary.value.add(tag=tag, simple_value=value)
-        self._file.write_event(self._proto.event_pb2.Event(step=step, wall_time=now, summary=summary))
-        if now - self._flushed > TENSORBOARD_FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        self._file.flush()
-        self._flushed = time.time()
-
-    def close(self) -> None:
-        self._file.close()
+def _tag(phase: str, name: str) -> str:
+    return f"validation/{name.removeprefix(VALIDATION)}" if name.startswith(VALIDATION) else f"{phase}/{name}"
 
 
 def _plain(value: Any) -> int | float:
@@ -264,28 +251,4 @@ def _trim(folder: Path, keep_until: int) -> None:
 def check_available(config: RecordsConfig) -> None:
     """Raises UserError where the config asks for Weights & Biases and it isn't installed."""
     if config.wandb_project is not None:
-        _import_wandb()
-
-
-def _import_wandb() -> Any:
-    try:
-        return importlib.import_module("wandb")
-    except ImportError:
-        raise UserError("wandb_project needs the package wandb: pip install '.[wandb]'") from None
-
-
-def _start_wandb(folder: Path, project: str, resumed: bool) -> Any:
-    """Starts or continues the folder's Weights & Biases run, in the mode that WANDB_MODE says."""
-    wandb = _import_wandb()
-    folder.mkdir(parents=True, exist_ok=True)
-    id_file = folder / WANDB_ID_FILE
-    resumed = resumed and id_file.exists()
-    run_id = id_file.read_text() if resumed else uuid.uuid4().hex[:12]
-    name, resume = folder.resolve().name, "allow" if resumed else None
-    try:
-        run = wandb.init(project=project, name=name, id=run_id, dir=str(folder), resume=resume)
-    except wandb.Error as error:
-        reason = one_line(str(error)).split("\\n")[0]
-        raise UserError(f"wandb_project {project!r}: {reason}; 'wandb login', or WANDB_MODE=offline") from error
-    write_whole(id_file, run_id.encode())
-    return run
+        import_wandb()

@@ -4,11 +4,14 @@ Each field is `name: type = key(default, "meaning", ge=..., le=...)`. Types, bou
 when the dataclass is built, whether from a YAML file or in Python. `gptgan_jax.config` puts the pieces together.
 """
 
+import functools
 from typing import Any, dataclass_transform
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+from gptgan_jax.errors import UserError
+from gptgan_jax.schema.mistakes import mistakes_in
 from gptgan_jax.schema.ranges import Range
 
 
@@ -29,5 +32,20 @@ def key(default: Any, meaning: str, within: Range | None = None, **bounds: Any) 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def config_dataclass(cls: type) -> Any:
-    """Class decorator: a frozen, hashable, keyword-only dataclass that validates itself and refuses unknown keys."""
-    return dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)
+    """Class decorator: a frozen, hashable, keyword-only dataclass that validates itself and refuses unknown keys.
+
+    What is built wrong in Python is a UserError with a line for each mistake; within a larger section that is being
+    validated pydantic collects them, which then does not come by `__init__`.
+    """
+    built = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)
+    validating = built.__init__
+
+    @functools.wraps(validating)
+    def init(self: Any, *args: Any, **keys: Any) -> None:
+        try:
+            validating(self, *args, **keys)
+        except ValidationError as error:
+            raise UserError("\n".join(mistakes_in(error, built))).within(built.__name__) from None
+
+    built.__init__ = init  # type: ignore[method-assign]
+    return built

@@ -1,13 +1,16 @@
 """What every command does with the terminal and with JAX."""
 
 import argparse
+import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from gptgan_jax.errors import UserError
+from gptgan_jax.system.atomic_files import whole_file
 
 LARGEST_INT = 2**31 - 1
 
@@ -28,38 +31,6 @@ def configure_jax() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def values_of(arguments: Sequence[str], flag: str, optional: bool = False) -> tuple[list[str], list[str]]:
-    """The values of a flag among arguments that are keys of a config, and the other arguments.
-
-    Args:
-        arguments: such as --seeds 3 --name x.
-        flag: such as --seeds; its value stands behind it or after "=".
-        optional: it may stand without a value before another flag.
-
-    Returns:
-        its value each time that it is given, empty where that is missing; what is left.
-    """
-    values, rest, given = [], [], list(arguments)
-    while given:
-        argument = given.pop(0)
-        name, equals, text = argument.partition("=")
-        if name != flag:
-            rest.append(argument)
-        elif equals:
-            values.append(text)
-        elif given and not (optional and given[0].startswith("--")):
-            values.append(given.pop(0))
-        else:
-            values.append("")
-    return values, rest
-
-
-def taken(arguments: Sequence[str], flag: str, optional: bool = False) -> tuple[str | None, list[str]]:
-    """The last value of a flag that counts once, None without it, and the other arguments; see `values_of`."""
-    values, rest = values_of(arguments, flag, optional)
-    return (values[-1] if values else None), rest
-
-
 def number(kind: Callable[[str], float], low: float, high: float = math.inf) -> Callable[[str], float]:
     """An argparse type: a finite number from low to high."""
 
@@ -77,8 +48,49 @@ def number(kind: Callable[[str], float], low: float, high: float = math.inf) -> 
     return parse
 
 
+def in_columns(rows: Sequence[Sequence[str]], to_the_right: Container[int]) -> list[str]:
+    """A table as lines of text: its columns in line, those with these numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i in to_the_right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def check_folder(flag: str, folder: Path) -> None:
     """Raises UserError where a folder can neither be written to nor be made."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise UserError(f"{flag} {folder}: {existing} is no folder that can be written; give another")
+
+
+def check_new_file(flag: str, path: Path | None, *read: Path | None) -> None:
+    """Raises UserError where a file that will be written is a folder, is one that is read, or can't be made."""
+    if path is None:
+        return
+    if path.is_dir() or any(one is not None and path.resolve() == one.resolve() for one in read):
+        raise UserError(f"{flag} {path}: give the name of a new file")
+    check_folder(flag, path.parent)
+
+
+def write_lines(lines: Iterable[str], out: Path | None) -> int:
+    """Prints lines as they come, or writes them into a file, all or nothing; how many they were."""
+    count = 0
+    with contextlib.nullcontext() if out is None else _new_file(out) as file:
+        for line in lines:
+            if file is None:
+                print(line)
+            else:
+                file.write(f"{line}\n".encode())
+            count += 1
+    return count
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        yield file

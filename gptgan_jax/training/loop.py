@@ -19,6 +19,7 @@ from gptgan_jax.runs.held_out import check_same_text, held_out_of, save_held_out
 from gptgan_jax.runs.lock import locked
 from gptgan_jax.runs.records import Records
 from gptgan_jax.runs.start import save_start
+from gptgan_jax.schema.structure import as_plain, flat
 from gptgan_jax.system.atomic_files import remove_partial_files
 from gptgan_jax.training.full_disk import last_good, telling_of_full_disk
 from gptgan_jax.training.phase_run import PhaseRun
@@ -113,7 +114,8 @@ def _execute(run: Run, checkpoints: Checkpoints, signals: StopSignals) -> None:
     restored = restore_latest_readable(checkpoints, run.target, run.say)
     if restored is None:
         phase: Phase = "likelihood"
-        run.summarise()
+        for line in run.summary():
+            run.say(line)
         run.say("compiling what makes the first state")
         state = run.first_state()
     else:
@@ -122,10 +124,12 @@ def _execute(run: Run, checkpoints: Checkpoints, signals: StopSignals) -> None:
             run.say(f"{run.folder.path}: all {int(state.step)} steps are done already")
         else:
             run.say(f"resuming {run.folder.path} in phase {phase} at step {int(state.step)}")
-        run.summarise()
+        for line in run.summary():
+            run.say(line)
     resumed_at = None if restored is None else int(state.step)
+    keys = dict(flat(as_plain(run.config)))
     with (
-        Records.open(run.folder.path, run.config.records, resumed_at, run.is_main) as records,
+        Records.open(run.folder.path, run.config.records, resumed_at, run.is_main, keys) as records,
         Profiler(run.folder.path, run.config.records.profile, run.is_main) as profiler,
     ):
         saved = checkpoints.latest()

@@ -30,7 +30,7 @@ from gptgan_jax.scoring.choice import ChoiceFailed, StepMeans
 from gptgan_jax.scoring.classifier import class_errors
 from gptgan_jax.scoring.held_out_likelihood import HeldOut
 from gptgan_jax.training.alarms import adversarial_alarms, likelihood_alarms
-from gptgan_jax.training.phases import DISCRIMINATING, is_due, step_of
+from gptgan_jax.training.phases import DISCRIMINATING, is_due, learning_rates, step_of
 from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.progress import BAR_FIGURES, Progress
 from gptgan_jax.training.run import Run
@@ -220,7 +220,8 @@ class PhaseRun:
         self.bar.update(step - self.first, tokens, figures)
         logged = (step - self.first) % self.run.config.evaluation.log_every == 0 or step == self.last
         if logged and not skipped:
-            recorded = self.records.write(self.phase, step, values)
+            shown = learning_rates(self.run.config, self.phase, step - self.first - 1) | self.bar.speed()
+            recorded = self.records.write(self.phase, step, values, shown)
             self.means.note(step, recorded)
             self.watch(step, recorded)
 

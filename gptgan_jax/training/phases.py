@@ -19,7 +19,14 @@ from gptgan_jax.models.discriminators import NEW, Discriminator, TransformerDisc
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.classification import matching_features, naming_label
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, build_pair_loss
-from gptgan_jax.objectives.optimizers import build_optimizer, learning_count, parameter_paths, unmatched
+from gptgan_jax.objectives.optimizers import (
+    OptimizerConfig,
+    build_optimizer,
+    learning_count,
+    learning_rate_at,
+    parameter_paths,
+    unmatched,
+)
 from gptgan_jax.objectives.rewards import Reward, build_reward
 from gptgan_jax.objectives.text_rewards import RewardFunction
 from gptgan_jax.training.sharding import Placement
@@ -68,20 +75,16 @@ def game_of(
     # Who does not learn in a phase has no optimiser state to carry and to save.
     generator_optimizer = discriminator_optimizer = optax.identity()
     generator_learns, discriminator_learns = what_learns(config)
-    if phase == "likelihood":
-        generator_optimizer = build_optimizer(config.likelihood.optimizer, steps, generator_learns)
-    elif phase == "continued":
-        generator_optimizer = build_optimizer(config.continued_optimizer(), steps, generator_learns)
-    elif phase == "warmup":
-        discriminator_optimizer = build_optimizer(config.warmup.optimizer, steps, discriminator_learns)
-    else:
-        updates = estimator.epochs * estimator.minibatches if isinstance(estimator, PolicyGradient) else 1
-        generator_optimizer = build_optimizer(adversarial.generator_optimizer, steps * updates, generator_learns)
+    of_generator, of_discriminator = _optimizers(config, phase)
+    if of_generator is not None:
+        optimizer, updates = of_generator
+        generator_optimizer = build_optimizer(optimizer, steps * updates, generator_learns)
+    if of_discriminator is not None:
         discriminator_optimizer = build_optimizer(
-            adversarial.discriminator_optimizer, steps * adversarial.discriminator_updates, discriminator_learns
+            of_discriminator[0], steps * of_discriminator[1], discriminator_learns
         )
-        if adversarial.freeze_discriminator:
-            discriminator_optimizer = optax.set_to_zero()
+    if phase == "adversarial" and adversarial.freeze_discriminator:
+        discriminator_optimizer = optax.set_to_zero()
     adversarial_only: dict[str, Any] = {}
     if phase == "adversarial":
         adversarial_only = {
@@ -121,6 +124,33 @@ def game_of(
         axis_name=axis_name,
         **adversarial_only,
     )
+
+
+def _optimizers(
+    config: Config, phase: Phase
+) -> tuple[tuple[OptimizerConfig, int] | None, tuple[OptimizerConfig, int] | None]:
+    """Of generator and discriminator: the optimiser in a phase and how often a step calls it; None for who rests."""
+    adversarial = config.adversarial
+    if phase == "likelihood":
+        return (config.likelihood.optimizer, 1), None
+    if phase == "continued":
+        return (config.continued_optimizer(), 1), None
+    if phase == "warmup":
+        return None, (config.warmup.optimizer, 1)
+    estimator = build_estimator(config.objective.estimator, config.steps(phase))
+    updates = estimator.epochs * estimator.minibatches if isinstance(estimator, PolicyGradient) else 1
+    of_discriminator = adversarial.discriminator_optimizer, adversarial.discriminator_updates
+    return (adversarial.generator_optimizer, updates), of_discriminator
+
+
+def learning_rates(config: Config, phase: Phase, done: int) -> dict[str, float]:
+    """The learning rates after so many of a phase's steps, of who learns, named as the norms of their gradients are."""
+    names = ("learning_rate", "discriminator_learning_rate")
+    return {
+        name: learning_rate_at(one[0], config.steps(phase) * one[1], done * one[1])
+        for name, one in zip(names, _optimizers(config, phase), strict=True)
+        if one is not None
+    }
 
 
 def _before_the_twin(learning: Learning) -> Learning:

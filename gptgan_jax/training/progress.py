@@ -109,6 +109,11 @@ class Progress:
         elif step >= self._total or now - self._shown_at >= PLAIN_SECONDS:
             self._show_line(now)
 
+    def speed(self) -> dict[str, float]:
+        """Tokens a second, as far as that is known, by its name on the boards."""
+        rate = self._rate
+        return {"tokens_per_second": rate.tokens / rate.seconds} if rate.seconds > 0 else {}
+
     def message(self, text: str) -> None:
         """Prints text, such as an alarm or an evaluation, on lines of its own."""
         if not self._open:

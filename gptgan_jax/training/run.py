@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -314,16 +314,19 @@ class Run:
         state = self.target("likelihood")
         check_frozen(self.config, state.generator.params, state.discriminator.params)
         self.check_choice()
-        largest = max(state_bytes(self.gans[phase].learning.only(self.target(phase))) for phase in PHASES)
-        # For each phase the latest few, the best and one being written.
-        needed = largest * (self.config.checkpoints.keep + 2) * len(PHASES)
-        if self.experiment.start is not None:
-            needed += state_bytes(self.experiment.start.shapes)
+        needed = self.checkpoint_bytes()
         where = self.folder.checkpoints_of(self.config)
         if isinstance(where, Path):
             check_disk(where, needed)
         if self.config.checkpoints.folder is not None:
             check_disk(self.folder.path, 0)
+
+    def checkpoint_bytes(self) -> int:
+        """What the run's checkpoints may come to."""
+        largest = max(state_bytes(self.gans[phase].learning.only(self.target(phase))) for phase in PHASES)
+        # For each phase the latest few, the best and one being written.
+        needed = largest * (self.config.checkpoints.keep + 2) * len(PHASES)
+        return needed + (0 if self.experiment.start is None else state_bytes(self.experiment.start.shapes))
 
     def check_minibatches(self) -> None:
         """Under pmap each device has its share of every minibatch."""
@@ -364,15 +367,16 @@ class Run:
         if not any(map(self.config.steps, phases)):
             self.say(f"note: {choice.name} is recorded in phase {phases[0]}, of no steps: likelihood chooses")
 
-    def summarise(self) -> None:
+    def summary(self) -> Iterator[str]:
+        """Both players with their parameters, and the text: a line each."""
         experiment, state = self.experiment, self.target("likelihood")
         for role, network, params, learns in (
             ("generator", self.config.generator, state.generator.params, what_learns(self.config)[0]),
             ("discriminator", self.config.discriminator, state.discriminator.params, what_learns(self.config)[1]),
         ):
             adapted = "" if learns is None else f", of which {learning_count(params, (), learns):,} learn (LoRA)"
-            self.say(f"{role}: {network.kind}, {parameter_summary(params)}{adapted}")
-        self.say(
+            yield f"{role}: {network.kind}, {parameter_summary(params)}{adapted}"
+        yield (
             f"text: {len(experiment.train):,} for training, {len(experiment.valid):,} for validation, "
             f"vocabulary {experiment.generator.vocabulary.size:,}; {self.placement}"
         )

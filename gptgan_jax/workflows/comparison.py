@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gptgan_jax.config import MOST_SEEDS, Config
-from gptgan_jax.config.files import config_from, override, read_yaml, set_key, with_absolute_paths
+from gptgan_jax.config.checking import config_from
+from gptgan_jax.config.files import override, set_key, with_absolute_paths
+from gptgan_jax.config.yaml_files import read_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import RESIDUAL
 from gptgan_jax.reports.arms import write_arms
@@ -125,7 +127,7 @@ def load_comparison(path: str | Path, seeds: int | None = None, overrides: Seque
                 for dotted, value in keys.items():
                     set_key(raw_config, str(dotted), value)
         except UserError as error:
-            raise UserError(f"{where}: {error}") from None
+            raise error.within(where) from None
         override(raw_config, overrides)
         raw_config.setdefault("name", path.stem)
         return with_absolute_paths(config_from(raw_config, where))
@@ -237,7 +239,7 @@ def _read(file: Path, name: Any, where: str) -> dict[str, Any]:
     try:
         return read_yaml(file.parent / Path(name).expanduser())
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise error.within(where) from None
 
 
 def _own(tree: Any) -> Any:
@@ -334,4 +336,4 @@ def _check_runs(comparison: Comparison) -> None:
             trial = dataclasses.replace(experiment, config=config, generator=generator, discriminator=discriminator)
             check(trial, RunFolder.of(config))
         except UserError as error:
-            raise UserError(f"{comparison.file}: arm {arm.name}: {error}") from None
+            raise error.within(f"{comparison.file}: arm {arm.name}") from None

@@ -14,6 +14,7 @@ from gptgan_jax.evaluation.results import EVALUATION_FILE
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.lock import is_locked
 from gptgan_jax.runs.records import METRICS_FILE, read_metrics
+from gptgan_jax.system.terminal import in_columns
 
 UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
@@ -62,15 +63,7 @@ def list_runs(folder: Path) -> list[Listed]:
 def as_table(rows: Sequence[Listed]) -> str:
     """The list with its columns in line, numbers to the right."""
     header = Listed("run", "state", "phase", "step", "validation", "age")
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    to_the_right = {3, 4, 5}
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i in to_the_right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (header, *rows)
-    )
+    return "\n".join(in_columns([header, *rows], to_the_right=(3, 4, 5)))
 
 
 def _listed(path: Path, name: str) -> Listed:

@@ -1,9 +1,11 @@
 """The steps that the commands `train` and `compare` share: a run trained, evaluated and reported."""
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gptgan_jax.boards import tensorboard, wandb_run
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.config import PHASES, Config
 from gptgan_jax.data.holding_out import note_line
@@ -18,8 +20,10 @@ from gptgan_jax.reports.document import HTML_FILE
 from gptgan_jax.reports.run import load_reported_run, write_run_report
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.schema.structure import as_plain, flat
 from gptgan_jax.training.loop import train
 from gptgan_jax.training.phases import owes_evaluation
+from gptgan_jax.training.signals import Interrupted
 
 Say = Callable[[str], None]
 
@@ -28,7 +32,8 @@ def train_run(config: Config, say: Say) -> RunFolder:
     """Trains the run that a config describes, or goes on with it; its folder.
 
     Raises:
-        UserError, NotFinite, Interrupted: as `load_experiment` and `train` do.
+        UserError, NotFinite, Interrupted: as `load_experiment` and `train` do. A run that was stopped has a report of
+            what it recorded.
     """
     folder = RunFolder.of(config)
     bar = sys.stderr if is_main() else None
@@ -37,7 +42,12 @@ def train_run(config: Config, say: Say) -> RunFolder:
     )
     for note in experiment.notes:
         say(note_line(note))
-    train(experiment, folder, say)
+    try:
+        train(experiment, folder, say)
+    except Interrupted:
+        if bar is not None and folder.config_file.is_file():
+            say(f"report so far: {write_run_report(load_reported_run(folder))}")
+        raise
     return folder
 
 
@@ -73,8 +83,27 @@ def judge_run(folder: RunFolder, say: Say, sweep: bool = False) -> Evaluation:
     for alarm in [*evaluation.alarms, *memorised(evaluation)] if evaluation != before else ():
         say(f"ALARM: {alarm}")
     if before is None or evaluation != before or not (folder.path / HTML_FILE).exists():
+        show_scores(folder, evaluation, say)
         write_run_report(load_reported_run(folder))
     return evaluation
+
+
+def show_scores(folder: RunFolder, evaluation: Evaluation, say: Say) -> None:
+    """Writes the scores of a run where its records went as well, beside the keys of its config."""
+    config = folder.read_config()
+    scores = {
+        f"scores/{score.name}/{column}": estimate.value
+        for score in evaluation.scores
+        for column, estimate in score.values.items()
+        if estimate.value is not None and math.isfinite(estimate.value)
+    }
+    if config.records.tensorboard:
+        tensorboard.write_scores(folder.path / tensorboard.FOLDER, dict(flat(as_plain(config))), scores)
+    if config.records.wandb_project is not None:
+        try:
+            wandb_run.write_scores(folder.path, config.records.wandb_project, scores)
+        except UserError as error:
+            say(f"note: the scores are in {folder.path} alone: {error}")
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> Path:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import optax
 import pytest
 from helpers import VOCABULARY
-from pydantic import ValidationError
 
 import gptgan_jax as gg
 from gptgan_jax.algorithms import compatibility, gan
@@ -20,6 +19,7 @@ from gptgan_jax.algorithms.compatibility import Choices
 from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, gan_of
 from gptgan_jax.config import AdversarialPhase, ObjectiveConfig
+from gptgan_jax.errors import UserError
 from gptgan_jax.objectives import discrimination, rewards
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, PAIR_LOSSES, build_pair_loss, pair_loss_name
@@ -82,7 +82,7 @@ def test_a_game_takes_the_numbers_that_a_config_takes_and_no_others(name: str) -
         try:
             section(**{key: number})
             taken = True
-        except ValidationError:
+        except UserError:
             taken = False
         says = refusal({**beside, name: number})
         assert (says is None) == taken, (number, says)

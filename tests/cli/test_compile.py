@@ -26,7 +26,7 @@ needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, re
     [
         ([], "give a config first: gptgan compile CONFIG --topology v5e:2x4"),
         ([QUICKSTART], "--topology is missing"),
-        ([QUICKSTART, "--topology"], "--topology needs a slice"),
+        ([QUICKSTART, "--topology"], "--topology needs a value: --topology CHIP:SHAPE"),
         ([QUICKSTART, "--topology", "v5e-8"], "should be CHIP:SHAPE"),
         ([QUICKSTART, "--topology=v9:2x2"], "the chips are v5e, v5p, v6e"),
         ([QUICKSTART, "--topology", "v5e:2x4", "--generator.layer", "2"], "generator.layer"),

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from behaviour import of_estimator, same
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from gptgan_jax import (
     Estimator,
@@ -43,6 +43,7 @@ from gptgan_jax.config.estimators import (
     WeightedLikelihoodConfig,
     build_estimator,
 )
+from gptgan_jax.errors import UserError
 
 STEPS = 40
 BASELINES = {
@@ -187,7 +188,7 @@ def test_a_section_is_told_by_its_kind(kind: str) -> None:
     ],
 )
 def test_options_out_of_bounds_or_of_another_estimator_are_refused(config: Any, options: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(UserError):
         config(**options)
 
 

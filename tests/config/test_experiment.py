@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from tiny import leaves
 
 from gptgan_jax.config import Config
+from gptgan_jax.config.checking import config_from
 from gptgan_jax.config.estimators import CustomConfig, EstimatorConfig
-from gptgan_jax.config.files import config_from, load_config, read_yaml, to_yaml, with_absolute_paths
+from gptgan_jax.config.files import load_config, to_yaml, with_absolute_paths
 from gptgan_jax.config.help import describe_keys
 from gptgan_jax.config.structure import difference
+from gptgan_jax.config.yaml_files import read_yaml
 from gptgan_jax.data.config import GrammarData, HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTokenizer, IdsTokenizer, WordTokenizer
 from gptgan_jax.errors import UserError
@@ -157,9 +159,50 @@ def test_the_nearest_key_is_suggested(tmp_path: Path, key: str, nearest: str) ->
         load(tmp_path, "", f"--{key}", "1")
 
 
-def test_the_number_of_further_mistakes_is_told() -> None:
-    with pytest.raises(UserError, match=r"^there: seed: .* \(and 1 more mistakes?\)$"):
-        config_from({"name": "x", "seed": -1, "likelihood": {"steps": -1}}, "there")
+def told(raw: dict[str, Any]) -> list[str]:
+    with pytest.raises(UserError) as refused:
+        config_from(raw, "there")
+    return refused.value.lines
+
+
+def test_every_mistake_is_told_in_a_line_of_its_own() -> None:
+    lines = told({"seed": -1, "likelihood": {"steps": -1, "stepz": 3}, "generator": {"kind": "gru"}, "dat": {}})
+    assert [line.split(" ")[:2] for line in lines] == [
+        ["there:", "unknown"],
+        ["there:", "generator.kind"],
+        ["there:", "unknown"],
+        ["there:", "seed:"],
+        ["there:", "likelihood.steps:"],
+    ]
+    assert "'likelihood.stepz'; did you mean 'likelihood.steps'?" in lines[0]
+
+
+def test_choices_that_do_not_go_together_are_told_each_and_not_where_a_key_is_wrong() -> None:
+    wrong = {"generator": {"max_positions": 9}, "warmup": {"optimizer": {"warmup_steps": 1000}}}
+    assert len(told(wrong)) == 2
+    assert len(told(wrong | {"sed": 1})) == 1
+
+
+def test_a_value_of_no_type_of_several_is_one_mistake() -> None:
+    assert len(told({"likelihood": {"optimizer": {"clip_norm": "x"}}})) == 1
+    assert len(told({"data": {"kind": "text", "train": 3}})) == 1
+
+
+def test_of_many_mistakes_the_first_are_told_and_the_others_counted() -> None:
+    lines = told({f"key{i}": i for i in range(20)})
+    assert len(lines) == 9
+    assert lines[-1] == "there: and 12 more mistakes"
+
+
+def test_a_section_built_wrong_in_python_is_refused_in_a_line_a_mistake() -> None:
+    with pytest.raises(UserError) as refused:
+        TransformerConfig(layers=0, layer=2, width="x")  # type: ignore[call-arg, arg-type]
+    assert sorted(line.split(": ")[1] for line in refused.value.lines) == [
+        "layers",
+        "unknown key 'layer'; did you mean 'layers'?",
+        "width",
+    ]
+    assert all(line.startswith("TransformerConfig: ") for line in refused.value.lines)
 
 
 # ---- the value

@@ -13,7 +13,8 @@ from tiny import leaves
 
 from gptgan_jax.config import Config
 from gptgan_jax.config import estimators as estimator_configs
-from gptgan_jax.config.files import config_from, load_config, to_yaml
+from gptgan_jax.config.checking import MOST_TOLD, config_from
+from gptgan_jax.config.files import load_config, to_yaml
 from gptgan_jax.data.config import HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTokenizer, IdsTokenizer
 from gptgan_jax.errors import UserError
@@ -86,13 +87,13 @@ def as_tree(dotted: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_or_refused(read: Any) -> Config | None:
-    """What `read` gives; None where it is refused in one line. Whatever else it raises is a failure."""
+    """What `read` gives; None where it is refused, a line a mistake. Whatever else it raises is a failure."""
     try:
         return read()
     except UserError as error:
-        line = str(error)
-    assert len(line.splitlines()) == 1, line
-    assert len(line) < 1000, line
+        lines = error.lines
+    assert 1 <= len(lines) <= MOST_TOLD + 1, lines
+    assert all(len(line.splitlines()) == 1 and len(line) < 1000 for line in lines), lines
     return None
 
 

@@ -10,7 +10,8 @@ import yaml
 from tiny import write_corpus
 
 from gptgan_jax.cli import main
-from gptgan_jax.config.files import config_from, load_config, to_yaml
+from gptgan_jax.config.checking import config_from
+from gptgan_jax.config.files import load_config, to_yaml
 from gptgan_jax.data.config import HfData, MixtureData, TextData
 from gptgan_jax.data.corpora import load_corpus
 from gptgan_jax.errors import UserError

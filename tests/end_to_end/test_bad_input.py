@@ -353,8 +353,6 @@ sample too early          | sample runs/new          | holds no checkpoint yet; 
 evaluate too early        | evaluate runs/new        | has no checkpoint of a trained generator yet
 sweep too early           | evaluate runs/new --sweep | has no checkpoint of a trained generator yet
 report of nothing         | report runs/missing      | runs/missing is no run folder: it has no config.yaml
-report too early          | report runs/new          | run `gptgan evaluate runs/new` first
-report of one too early   | report runs/earlier runs/new --out runs/x | run `gptgan evaluate
 report of no run          | report                   | required: run
 a step not saved          | sample runs/earlier --checkpoint 77  | no checkpoint '77'; give best, last, a phase, or the step of
 a phase not begun         | sample runs/earlier --checkpoint adversarial  | no checkpoint 'adversarial'
@@ -369,7 +367,7 @@ no mass                   | sample runs/earlier --top-p 0         | --top-p: '0'
 too much mass             | sample runs/earlier --top-p 1.1       | --top-p: '1.1' should be a number
 prompts for a run of none | sample runs/earlier --prompts one.txt     | --prompts is for runs that learned to answer prompts
 prompts of two kinds      | sample runs/earlier --prompts one.txt --prompt two | --prompts has what each text shall answer; drop --prompt
-responses without prompts | sample runs/earlier --out x.jsonl         | --out goes with --prompts FILE
+texts as a table          | sample runs/earlier --out x.csv           | texts are written as JSON lines or a text a line; end it in .jsonl or .txt
 lengths without prompts   | sample runs/earlier --max-length 3        | --max-length are for a model (hf:FOLDER
 responses into a folder   | sample runs/earlier --prompts one.txt --out runs | --out runs: give the name of a new file
 responses into the prompts | sample runs/earlier --prompts one.txt --out ./one.txt | give the name of a new file
@@ -382,8 +380,8 @@ text to write of no split | data tiny.yaml --out x.jsonl | --split  should be on
 text of an unknown split  | data tiny.yaml --split dev | --split dev should be one of train, valid, test
 ids as text               | data tiny.yaml --split test --data.kind oracle | data.kind oracle draws token ids, not text
 text that there is not    | data tiny.yaml --split test --data.valid one.txt | this data has no test text of its own
-text into a folder        | data tiny.yaml --split test --out runs | --out runs: give the name of a file
-text into a file's folder | data tiny.yaml --split test --out one.txt/x | --out one.txt/x: can't be written
+text into a folder        | data tiny.yaml --split test --out runs | --out runs: give the name of a new file
+text into a file's folder | data tiny.yaml --split test --out one.txt/x | is no folder that can be written; give another
 a label of no labels      | sample runs/earlier --label past         | --label is for runs with data.label_prompts
 no file to classify       | classify runs/earlier                 | required: file
 to classify without class | classify runs/earlier s.txt           | this run's discriminator tells no classes

@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from gptgan_jax.config.files import config_from
+from gptgan_jax.config.checking import config_from
 from gptgan_jax.data.config import HfData
 from gptgan_jax.data.corpora import load_corpus
 from gptgan_jax.errors import UserError

@@ -214,14 +214,19 @@ def test_a_folder_that_can_not_be_reported_is_a_users_mistake(tmp_path: Path) ->
         load_reported_run(RunFolder(tmp_path / "none"))
     assert "\n" not in str(caught.value)
     run = make_run(tmp_path)
-    (run.folder / EVALUATION_FILE).unlink()
-    with pytest.raises(UserError) as caught:
-        load_reported_run(RunFolder(run.folder))
-    expected = f"{run.folder} has not been evaluated yet; run `gptgan evaluate '{run.folder}'` first"
-    assert str(caught.value) == expected
     (run.folder / EVALUATION_FILE).write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="is damaged"):
         load_reported_run(RunFolder(run.folder))
+
+
+def test_a_run_that_was_stopped_has_a_report_with_its_curves(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run.folder / EVALUATION_FILE).unlink()
+    text = report(load_reported_run(RunFolder(run.folder)))
+    assert "- Not evaluated yet: gptgan evaluate '" in text
+    assert "](loss.png)" in text
+    assert "## Results" not in text
+    assert "seed: " in text
 
 
 def test_alarms_stand_before_all_figures_and_what_means_little_is_not_bold(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from tiny import tiny_config, tiny_experiment, write_config
 from gptgan_jax import TransformerConfig, build_generator
 from gptgan_jax.checkpoints.retention import METRIC
 from gptgan_jax.cli import main
-from gptgan_jax.config.files import config_from, load_config, to_yaml
+from gptgan_jax.config.checking import config_from
+from gptgan_jax.config.files import load_config, to_yaml
 from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import Evaluation

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tensorboardX.proto import event_pb2
+from tensorboardX.proto import event_pb2, plugin_hparams_pb2
 
+from gptgan_jax.boards import tensorboard, wandb_run
 from gptgan_jax.config import RecordsConfig
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.records import Records, one_line, read_metrics, read_samples
@@ -188,10 +189,14 @@ class FakeWandb(types.ModuleType):
         self.starts: list[dict] = []
         self.logged: list[tuple[int, dict]] = []
         self.exit_codes: list[int] = []
+        self.summary: dict[str, float] = {}
 
     def init(self, **options: object) -> "FakeWandb":
         self.starts.append(options)
         return self
+
+    def Table(self, columns: list[str], data: list[list[object]]) -> tuple:
+        return tuple(columns), data
 
     def log(self, figures: dict, step: int) -> None:
         self.logged.append((step, figures))
@@ -210,12 +215,61 @@ def test_wandb_gets_the_figures_and_a_resume_continues_its_run(tmp_path: Path, m
     Records.open(tmp_path, config, resume_step=1).__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     Records.open(tmp_path, config).close()
     assert wandb.logged == [(1, {"likelihood/loss": 2.0})]
+    assert [options["config"] for options in wandb.starts] == [{}, {}, {}]
     assert wandb.exit_codes == [1, 0, 0]
     first, resumed, fresh = wandb.starts
     assert first["project"] == "texts"
     assert "mode" not in first, "the mode is the environment's"
     assert (resumed["id"], resumed["resume"]) == (first["id"], "allow")
     assert fresh["id"] != first["id"]
+
+
+def test_the_boards_show_texts_the_config_and_validation_of_all_phases_under_one_tag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    config = RecordsConfig(wandb_project="texts")
+    with Records.open(tmp_path, config, keys={"seed": 3, "likelihood.steps": 9}) as records:
+        for step, phase in enumerate(("likelihood", "adversarial"), 1):
+            records.write(phase, step, {"loss": 0.5}, {"tokens_per_second": 8.0})
+            records.write(phase, step, {"valid_nats_per_token": 2.0})
+        records.samples("likelihood", 2, ["a *text*", "b"])
+    assert wandb.starts[0]["config"] == {"seed": 3, "likelihood.steps": 9}
+    assert wandb.logged == [
+        (1, {"likelihood/loss": 0.5, "likelihood/tokens_per_second": 8.0}),
+        (1, {"validation/nats_per_token": 2.0}),
+        (2, {"adversarial/loss": 0.5, "adversarial/tokens_per_second": 8.0}),
+        (2, {"validation/nats_per_token": 2.0}),
+        (2, {"samples": (("step", "text"), [[2, "a *text*"], [2, "b"]])}),
+    ]
+    events = [value for event in tensorboard_events(tmp_path) for value in event.summary.value]
+    scalars = [value.tag for value in events if value.HasField("simple_value")]
+    assert scalars == [tag for _, figures in wandb.logged[:-1] for tag in figures]
+    texts = {value.tag: value.tensor.string_val[0].decode() for value in events if value.HasField("tensor")}
+    assert texts["samples/text_summary"] == "    a *text*\n    b"
+    assert "| likelihood.steps | 9 |" in texts["config/text_summary"]
+    assert all("tokens_per_second" not in record for record in read_metrics(tmp_path)), "it is another in every run"
+
+
+def test_scores_stand_beside_the_config_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    Records.open(tmp_path, RecordsConfig(wandb_project="texts")).close()
+    for score in (1.0, 2.0):
+        tensorboard.write_scores(
+            tmp_path / "tensorboard", {"seed": 3, "name": "x", "data.store": None}, {"BLEU": score}
+        )
+        wandb_run.write_scores(tmp_path, "texts", {"BLEU": score})
+    values = [value for event in tensorboard_events(tmp_path) for value in event.summary.value]
+    assert [value.simple_value for value in values if value.tag == "BLEU"] == [2.0]
+    started = [value for value in values if value.tag == "_hparams_/session_start_info"]
+    content = plugin_hparams_pb2.HParamsPluginData.FromString(started[0].metadata.plugin_data.content)
+    assert content.session_start_info.hparams["seed"].number_value == 3
+    assert wandb.summary == {"BLEU": 2.0}
+    assert [start["resume"] for start in wandb.starts] == [None, "allow", "allow"]
+    wandb_run.write_scores(tmp_path / "other", "texts", {"BLEU": 3.0})
+    assert wandb.summary == {"BLEU": 2.0}, "a folder without a run there starts none"
 
 
 def test_a_wandb_that_refuses_leaves_the_records_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,8 @@ from gptgan_jax.config import (
     Phase,
     WarmupPhase,
 )
+from gptgan_jax.config.checking import config_from
 from gptgan_jax.config.estimators import EstimatorConfig
-from gptgan_jax.config.files import config_from
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.optimizers import OptimizerConfig
 from gptgan_jax.text_rewards.config import unpaid

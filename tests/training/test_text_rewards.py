@@ -14,7 +14,7 @@ from tiny import tiny_experiment, write_config, write_corpus
 
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.cli import main
-from gptgan_jax.config.files import config_from
+from gptgan_jax.config.checking import config_from
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.text_rewards.host import HostReward

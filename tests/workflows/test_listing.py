@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gptgan_jax.config.files import to_yaml
 from gptgan_jax.evaluation.results import EVALUATION_FILE
 from gptgan_jax.runs.lock import locked
 from gptgan_jax.runs.records import METRICS_FILE
+from gptgan_jax.workflows import listing
 from gptgan_jax.workflows.listing import Listed, as_table, list_runs
 
 STEPS = 6 + 2 + 2 + 4
@@ -50,7 +52,11 @@ def test_each_run_has_its_state_and_what_it_recorded_last_first(runs: Path) -> N
     assert found[3].age == "3 d"
 
 
-def test_the_table_has_a_line_a_run_and_is_what_the_command_prints(runs: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_table_has_a_line_a_run_and_is_what_the_command_prints(
+    runs: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(listing.time, "time", lambda: now)
     assert main(["runs", str(runs)]) == 0
     printed = capsys.readouterr().out
     assert printed.rstrip("\n") == as_table(list_runs(runs))

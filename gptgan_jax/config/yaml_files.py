@@ -1,0 +1,78 @@
+"""YAML files as plain dictionaries, not checked any further; the project's own by name."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gptgan_jax.errors import UserError
+
+OWN = Path(__file__).parents[1] / "configs"
+"""The project's own configurations."""
+
+# More values than any configuration has; of anchors in anchors a few lines can make more than a memory holds.
+LARGEST = 10_000
+
+
+def file_of(path: str | Path) -> Path:
+    """A file, or where there is none the project's own of that name: quickstart, configs/quickstart.yaml."""
+    path = Path(path)
+    own = OWN / f"{path.name.removesuffix('.yaml')}.yaml"
+    return own if not path.exists() and path.parent in (Path(), Path("configs")) and own.is_file() else path
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, not checked any further; an empty file is an empty one.
+
+    Raises:
+        UserError: a missing or malformed file, or one that holds something else.
+    """
+    try:
+        raw = yaml.load(file_of(path).read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.stem, [one.stem for one in OWN.glob("*.yaml")], 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"{path}: no such config file; {meant}the project's own are in {OWN}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; give a YAML file") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: {error.problem or 'not valid YAML'}") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply; give a YAML file like those in configs/") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if _size(raw) > LARGEST:
+        raise UserError(f"{path}: an anchor (&name) holds itself, or too much; write it out")
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: a config is a mapping of keys to values, not a {type(raw).__name__}")
+    return raw
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error: PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for name, _ in node.value:
+            if not isinstance(name, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=name.start_mark)
+            if name.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {name.value!r} is given twice", problem_mark=name.start_mark)
+            seen.add(name.value)
+        return super().construct_mapping(node, deep)
+
+
+def _size(tree: Any) -> int:
+    """How many values a tree has, each anchor counted wherever it stands; more than `LARGEST` are not counted on."""
+    count, waiting = 0, [tree]
+    while waiting and count <= LARGEST:
+        node = waiting.pop()
+        count += 1
+        waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return count

@@ -1,0 +1,65 @@
+"""Pydantic's account of what is wrong with a configuration, in one line a mistake."""
+
+import difflib
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from gptgan_jax.schema.structure import annotation_of, brief, classes_of, element_of, fields_of, kind_of
+
+# Types of errors whose message says what was given.
+_TOLD = ("value_error", "missing", "unexpected_keyword_argument")
+
+
+def mistakes_in(error: ValidationError, cls: Any, leaving_out: Collection[str] = ()) -> list[str]:
+    """The mistakes, in the order of the keys: key, what is wrong, what it got.
+
+    Args:
+        error: from a section or a whole configuration.
+        cls: which one, for the names of its keys.
+        leaving_out: pydantic's types of errors that are not told.
+    """
+    found: dict[str, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        if detail["type"] not in leaving_out:
+            key, place = _place(detail["loc"], cls)
+            # Of a key that may be of several types each of these complains: the first will do.
+            found.setdefault(key if key else str(detail["msg"]), _lines(detail, place, cls))
+    return [line for lines in found.values() for line in lines]
+
+
+def _lines(detail: Any, place: str, cls: Any) -> list[str]:
+    """What one detail says: a check of a whole section may have found several mistakes."""
+    if detail["type"] == "unexpected_keyword_argument":
+        near = difflib.get_close_matches(place, fields_of(cls), n=1, cutoff=0.5)
+        return [
+            f"unknown key {place!r}; "
+            + (f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(fields_of(cls))}")
+        ]
+    got = "" if detail["type"] in _TOLD else f", not {brief(detail['input'])}"
+    prefix = f"{place}: " if place else ""
+    messages = detail["msg"].removeprefix("Value error, ").split("\n")
+    return [f"{prefix}{(one[0].lower() + one[1:]).removeprefix('input ')}{got}" for one in messages]
+
+
+def _place(location: Sequence[str | int], cls: Any) -> tuple[str, str]:
+    """Pydantic's place of a mistake: the key, and the key with the place in its value, where that is a list.
+
+    After a section of several kinds a place has the kind, and after a value of several types the type; neither is in a
+    key.
+    """
+    parts: list[str] = []
+    inside: list[str] = []
+    annotation: Any = cls
+    for part in location:
+        classes = classes_of(annotation)
+        chosen = [one for one in classes if kind_of(one) == part]
+        if len(classes) > 1 and chosen:
+            annotation = chosen[0]
+        elif classes or element_of(annotation) is not None:
+            parts.append(str(part))
+            annotation = element_of(annotation) or annotation_of(annotation, str(part), {})
+        elif isinstance(part, int):
+            inside.append(str(part))
+    return ".".join(parts), ".".join([*parts, *inside])

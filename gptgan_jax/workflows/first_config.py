@@ -1,0 +1,290 @@
+"""A first config for a file of text: what that holds decides tokenizer, lengths, sizes and steps (`gptgan init`)."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from gptgan_jax.config.checking import config_from
+from gptgan_jax.data.config import CONVERSATION_COLUMNS, HfData, TextData
+from gptgan_jax.data.corpora import Corpus, counted, load_corpus
+from gptgan_jax.data.prompts import encode_prompts
+from gptgan_jax.data.tokenizers import (
+    BpeTokenizer,
+    CharacterTokenizer,
+    Tokenizer,
+    TokenizerConfig,
+    WordTokenizer,
+    fit_tokenizer,
+)
+from gptgan_jax.errors import UserError
+from gptgan_jax.readers.conversations import is_conversation
+from gptgan_jax.readers.files import format_of, utf8_lines
+from gptgan_jax.readers.row_sources import open_rows
+from gptgan_jax.system.atomic_files import write_whole
+from gptgan_jax.system.terminal import check_new_file
+from gptgan_jax.tokenization.chat_templates import prompt_text
+from gptgan_jax.tokenization.units import spacing_of
+
+# What columns are commonly called that hold prompts, texts and labels.
+PROMPTS = ("prompt", "question", "instruction", "query", "input", "source", "article", "document")
+TEXTS = ("response", "answer", "completion", "output", "target", "summary", "text", "sentence", "content")
+LABELS = ("label", "labels", "class", "category", "sentiment")
+# Texts that are looked at, rows to see what columns hold, and characters that a line of wrapped prose has at most.
+LOOKED_AT, ROWS, WRAPPED = 20_000, 200, 100
+FEWEST = 20
+# A word-level tokenizer may leave so many of the held-out words unknown.
+MOST_UNKNOWN = 0.02
+LONGEST = 256
+
+
+class Size(NamedTuple):
+    """Networks and steps for an amount of text: the networks of the presets that were measured on as much."""
+
+    tokens: float
+    layers: int
+    width: int
+    heads: int
+    dropout: float
+    epochs: int
+    learning_rate: float
+
+
+SIZES = (
+    Size(3e5, 2, 64, 4, 0.2, 20, 3e-3),
+    Size(3e6, 3, 192, 6, 0.2, 10, 2e-3),
+    Size(3e7, 6, 256, 8, 0.1, 5, 1e-3),
+    Size(math.inf, 8, 512, 8, 0.0, 2, 5e-4),
+)
+
+
+class Found(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        data: its keys of the section `data`.
+        tokenizer: that of its section.
+        texts, tokens: of the training text.
+        length, prompt_length: that 99 of a hundred texts and prompts keep within, their ends included, in tokens.
+        told: a line each on what was seen.
+    """
+
+    data: dict[str, Any]
+    tokenizer: dict[str, Any]
+    texts: int
+    tokens: float
+    length: int
+    prompt_length: int | None
+    told: list[str]
+
+
+def write_first_config(file: Path, out: Path | None) -> tuple[Path, list[str]]:
+    """Looks at a file and writes a config that trains on it.
+
+    Args:
+        file: of lines or paragraphs of text, or of rows.
+        out: the config; by default NAME.yaml in the working folder.
+
+    Returns: the config's path, and a line each on what was seen.
+
+    Raises:
+        UserError: a file that can't be read or holds too little, or a config that is there already.
+    """
+    path = Path(f"{_plain(file)}.yaml") if out is None else out
+    check_new_file("--out", path, file)
+    if path.exists():
+        raise UserError(f"{path} exists; give another name with --out")
+    found = look_at(file)
+    text = config_text(found, file)
+    config_from({"name": path.stem, **yaml.safe_load(text)}, str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text.encode())
+    return path, found.told
+
+
+def look_at(file: Path) -> Found:
+    """What a file holds, and what suits it.
+
+    Raises:
+        UserError: it can't be read, or holds too little to train on.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; give a file of text, or of rows (.jsonl, .csv, .tsv, .parquet)")
+    told: list[str] = []
+    data = _lines(file, told) if format_of(file) is None else _rows(file, told)
+    section = HfData(**data) if data["kind"] == "hf" else TextData(**data)
+    corpus = load_corpus(section)
+    if len(corpus.train) < FEWEST:
+        raise UserError(f"{file}: {counted(len(corpus.train), 'text')} to train on; a run needs {FEWEST} or more")
+    tokenizer = _tokenizer(corpus, told)
+    fitted = fit_tokenizer(tokenizer, corpus)
+    assert isinstance(fitted, Tokenizer)
+    some = corpus.train.texts[:: max(len(corpus.train) // LOOKED_AT, 1)]
+    lengths = [len(ids) + 1 for ids in fitted.encode_batch(list(some))]
+    tokens = float(np.mean(lengths)) * len(corpus.train)
+    length, prompt_length = min(_nearly_all(lengths), LONGEST), None
+    told.append(
+        f"{counted(len(corpus.train), 'text')} to train on, about {tokens:,.0f} tokens; 99 % of texts have at most "
+        f"{_nearly_all(lengths)}"
+    )
+    if corpus.train.prompts is not None:
+        asked = encode_prompts(fitted, list(corpus.train.prompts[:LOOKED_AT]), 10**6, "end")
+        prompt_length = min(_nearly_all([len(one.ids) for one in asked]), LONGEST)
+        told.append(f"prompts: 99 % have at most {_nearly_all([len(one.ids) for one in asked])} tokens")
+    keys: dict[str, Any] = {"kind": tokenizer.kind}
+    if isinstance(tokenizer, BpeTokenizer):
+        keys["vocab_size"] = tokenizer.vocab_size
+    return Found(data, keys, len(corpus.train), tokens, length, prompt_length, told)
+
+
+def _plain(file: Path) -> str:
+    """The file's name without its endings, as a run may be called."""
+    return re.sub(r"[^\w.-]+", "_", file.name.split(".")[0]) or "mine"
+
+
+def _lines(file: Path, told: list[str]) -> dict[str, Any]:
+    """A file of text: a document a line, or a paragraph where its lines are prose with blank lines between."""
+    lines = list(islice(utf8_lines(str(file)), LOOKED_AT))
+    filled = [line.rstrip("\n") for line in lines if line.strip()]
+    blank = 1 - len(filled) / max(len(lines), 1)
+    wrapped = bool(filled) and max(map(len, filled)) <= WRAPPED and blank > 0.05
+    document = "paragraph" if wrapped and blank < 0.45 else "line"
+    told.append(f"{file}: text, a document a {document}")
+    return {"kind": "text", "train": str(file), **({"document": document} if document != "line" else {})}
+
+
+def _rows(file: Path, told: list[str]) -> dict[str, Any]:
+    """A file of rows: its columns of text and of prompts by their names, and by what they hold."""
+    rows = open_rows(str(file), format_of(file) or "json", None, str(file), "train", False)
+    some = [row for _, row in islice(rows.start(None), ROWS) if row is not None]
+    columns = list(rows.columns())
+    talks = [name for name in columns if any(is_conversation(row.get(name)) for row in some)]
+    held = {name: [row[name] for row in some if isinstance(row.get(name), str) and row[name]] for name in columns}
+    texts = [name for name in columns if held[name]]
+    data: dict[str, Any] = {"kind": "hf", "path": format_of(file), "train": str(file)}
+    told.append(f"{file}: {format_of(file)} with the columns {', '.join(columns)}")
+    if talks and (talks[0] in CONVERSATION_COLUMNS or not texts):
+        told.append(f"conversations in {talks[0]}: the assistant's last turn answers those before it")
+        return data | {
+            "text_column": talks[0],
+            **({} if talks[0] in CONVERSATION_COLUMNS else {"prompt_column": talks[0]}),
+        }
+    prompt = _called(PROMPTS, texts) or (talks[0] if talks else None)
+    others = [name for name in texts if name not in (prompt, _called(LABELS, texts))]
+    text = _called(TEXTS, others) or max(others, key=lambda name: sum(map(len, held[name])), default=None)
+    if text is None:
+        raise UserError(f"{file}: none of its columns {', '.join(columns)} holds texts to learn; name one that does")
+    told.append(f"{text} is learned{f', as the answer to {prompt}' if prompt else ''}")
+    return data | {"text_column": text, **({"prompt_column": prompt} if prompt else {})}
+
+
+def _called(names: Sequence[str], columns: Sequence[str]) -> str | None:
+    """The column that has the first of some names, however it is written."""
+    return next((column for name in names for column in columns if column.lower() == name), None)
+
+
+def _tokenizer(corpus: Corpus, told: list[str]) -> TokenizerConfig:
+    """Characters where no spaces are between words; words where nearly all held-out ones are known; else pieces."""
+    asked = [prompt_text(prompt) for prompt in (corpus.train.prompts or ())[:LOOKED_AT]]
+    if spacing_of(corpus.train.texts, asked).unit == "character":
+        told.append("no spaces between words: a token is a character")
+        return CharacterTokenizer()
+    words = fit_tokenizer(WordTokenizer(), corpus)
+    held_out = list(corpus.valid.texts[:LOOKED_AT])
+    unknown = sum(len(words.unknown_words(text)) for text in held_out)
+    share = unknown / max(sum(len(text.split()) for text in held_out), 1)
+    if share <= MOST_UNKNOWN:
+        told.append(f"spaces between words, {share:.1%} of held-out words unknown: a token is a word")
+        return WordTokenizer()
+    size = 2000 if len(corpus.train) < 20_000 else 8000
+    told.append(
+        f"spaces between words, {share:.1%} of held-out words unknown: a token is a piece of a word (BPE, {size})"
+    )
+    return BpeTokenizer(vocab_size=size)
+
+
+def _nearly_all(lengths: Sequence[int]) -> int:
+    return max(math.ceil(float(np.quantile(lengths, 0.99))), 2)
+
+
+# ---- the config
+
+
+def config_text(found: Found, file: Path) -> str:
+    """The config as YAML with a comment on each choice."""
+    size = next(size for size in SIZES if found.tokens <= size.tokens)
+    steps = min(max(round(size.epochs * found.texts / 64), 200), 20_000)
+    warmup, adversarial = min(max(steps // 5, 100), 2000), 100
+    rate = size.learning_rate
+    positions = 2 ** math.ceil(math.log2(1 + found.length + (found.prompt_length or 32)))
+    lengths = [f"  max_length: {found.length}  # tokens; 99 of 100 texts are no longer"]
+    if found.prompt_length is not None:
+        lengths.append(f"  max_prompt_length: {found.prompt_length}  # tokens; of longer prompts the end is kept")
+    return "\n".join(
+        [
+            f"# Made by gptgan init {file.name}.",
+            *(f"# {line}" for line in found.told[1:]),
+            "#",
+            "# Any key can be set on the command line (--likelihood.steps 500); gptgan train --help lists all of them.",
+            "data:",
+            *_section(found.data),
+            *lengths,
+            "tokenizer:",
+            *_section(found.tokenizer),
+            f"generator: &network  # sized by the text: {size.layers} layers for up to {_tokens(size)} tokens",
+            "  kind: transformer",
+            f"  layers: {size.layers}",
+            f"  width: {size.width}",
+            f"  heads: {size.heads}",
+            f"  max_positions: {positions}",
+            "  norm: rms",
+            "  activation: swiglu",
+            f"  mlp_width: {2 * size.width}",
+            "  positions: rotary",
+            "  qkv_bias: false",
+            "  bias: false",
+            f"  dropout: {size.dropout}",
+            "discriminator:  # of the generator's size",
+            "  <<: *network",
+            "objective:  # that of configs/recommended.yaml",
+            "  pair_loss: non_saturating",
+            "  dense: false",
+            "  reward: logit",
+            "  estimator: {kind: reinforce, discount: 1.0, baseline: leave_one_out}",
+            "  kl_weight: 1.0",
+            "  kl_estimator: reward",
+            "  next_token_weight: 1.0",
+            f"likelihood:  # {size.epochs} times through the text, within 200 to 20,000 steps",
+            f"  steps: {steps}",
+            "  batch_size: 64",
+            f"  optimizer: {{learning_rate: {rate:.1e}, warmup_steps: 50, schedule: cosine, weight_decay: 0.01}}",
+            "warmup:  # of the discriminator",
+            f"  steps: {warmup}",
+            "  batch_size: 64",
+            f"  optimizer: {{learning_rate: {rate / 3:.1e}, warmup_steps: 50, schedule: cosine}}",
+            "adversarial:",
+            f"  steps: {adversarial}",
+            "  batch_size: 128",
+            f"  generator_optimizer: {{learning_rate: {rate / 10:.1e}, warmup_steps: 10, schedule: cosine}}",
+            "  discriminator_optimizer: {learning_rate: 1.0e-4}",
+            "evaluation:",
+            f"  every: {max(steps // 10, 20)}",
+            "  max_texts: 1000",
+            "  samples: 1000",
+            "",
+        ]
+    )
+
+
+def _tokens(size: Size) -> str:
+    return "any number of" if math.isinf(size.tokens) else f"{size.tokens:,.0f}"
+
+
+def _section(keys: dict[str, Any]) -> Iterator[str]:
+    """The keys as lines of YAML below a section's name."""
+    return (f"  {line}" for line in yaml.safe_dump(keys, sort_keys=False).rstrip("\n").split("\n"))
