@@ -9,6 +9,7 @@ from typing import Any, dataclass_transform
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from gptgan_jax.schema.described import description_of, listed
 from gptgan_jax.schema.ranges import Range
 
 
@@ -29,5 +30,11 @@ def key(default: Any, meaning: str, within: Range | None = None, **bounds: Any) 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def config_dataclass(cls: type) -> Any:
-    """Class decorator: a frozen, hashable, keyword-only dataclass that validates itself and refuses unknown keys."""
-    return dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)
+    """Class decorator: a frozen, hashable, keyword-only dataclass that validates itself and refuses unknown keys.
+
+    Its docstring tells each field's meaning.
+    """
+    make = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+    made: Any = make(listed(cls))
+    made.__doc__ = description_of(made)
+    return made
