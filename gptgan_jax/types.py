@@ -42,6 +42,12 @@ class Vocabulary:
         other_ends: ids that end a generated text as well, such as the end of a turn.
         begins_prompts: whether BOS stands before each prompt. Where it does not, as in models without a beginning of
             text, it is the prompt where there is no other.
+
+    Example:
+        >>> gg.Vocabulary(size=8).ends, gg.Vocabulary(size=8, eos_id=None).ends
+        ((2,), ())
+        >>> vocabulary.begun([3, 4])
+        [1, 3, 4]
     """
 
     size: int
@@ -98,6 +104,12 @@ class Batch(struct.PyTreeNode):
         packed: for likelihood training on packed rows, whose prompts count for nothing; None: a row is a text.
         rows: int32 [B], which document of the training text each is, where a reward function looks others of its
             columns up; else None.
+
+    Example:
+        >>> batch.target.shape, batch.prompt.shape
+        ((2, 3), (2, 1))
+        >>> batch.target_mask.sum(axis=1)  # tokens of each text, EOS included
+        Array([3, 2], dtype=int32)
     """
 
     prompt: Array
@@ -118,6 +130,11 @@ def unconditional_batch(target: Array, vocabulary: Vocabulary) -> Batch:
 
     Raises:
         ValueError: another shape, or an id that the vocabulary does not have.
+
+    Example:
+        >>> gg.unconditional_batch(jnp.array([[3, 2, 0], [4, 5, 6]]), vocabulary).target_mask
+        Array([[ True,  True, False],
+               [ True,  True,  True]], dtype=bool)
     """
     if jnp.ndim(target) != 2:
         raise ValueError(f"target should be int [B, T], a text a row, and has the shape {list(jnp.shape(target))}")
@@ -144,6 +161,11 @@ class Sample(struct.PyTreeNode):
         mask: bool [B, T]; covers EOS, not what comes after it.
         log_probs: float32 [B, T], log-probability in nats of each token under the distribution it was drawn from
             (temperature, top-k and top-p included); 0 outside the mask.
+
+    Example:
+        >>> written = gg.sample(generator, params, key, batch.prompt, batch.prompt_mask, length=5)
+        >>> written.tokens.shape, written.log_probs.shape
+        ((2, 5), (2, 5))
     """
 
     tokens: Array
@@ -160,6 +182,11 @@ class Scores(struct.PyTreeNode):
         classes: float32 [B, K], logits of the classes of the whole text, whose log-sum-exp the judgement then is; None
             where the discriminator has no classes.
         features: float32 [B, W], what those logits are a linear function of; None as above.
+
+    Example:
+        >>> scores = discriminator.scores(scorer, batch)
+        >>> bool(scores.sequence[0] == scores.tokens[0, 2]), scores.classes is None
+        (True, True)
     """
 
     tokens: Array
@@ -176,6 +203,10 @@ class Player(struct.PyTreeNode):
         opt_state: the optimiser's.
         ema: an exponential moving average of the parameters, which is then what is evaluated and kept; None where there
             is none.
+
+    Example:
+        >>> state.generator.ema is None, state.generator.averaged is state.generator.params
+        (True, True)
     """
 
     params: Params
@@ -215,6 +246,10 @@ class GanState(struct.PyTreeNode):
         replay: texts of earlier steps for the discriminator; None where it sees fresh ones alone.
         skipped: int32 [], how many steps in a row were left out until now; see `algorithms.guards`. None where a
             state was put together by hand.
+
+    Example:
+        >>> int(state.step), gg.parameter_count(state.generator.params), gg.parameter_count(state.discriminator.params)
+        (0, 216, 37)
     """
 
     step: Array

@@ -39,6 +39,10 @@ class Demonstrations(NamedTuple):
         share: of the texts of a step that are real ones, at first.
         reward: paid at the last token of a real text.
         steps: in which the share falls linearly to 0.
+
+    Example:
+        >>> half = gg.Demonstrations(share=0.5, reward=1.0, steps=1000)
+        >>> gan = gg.gan_from(generator, discriminator, dense=False, demonstrations=half, **optimizers)
     """
 
     share: Number
@@ -93,6 +97,12 @@ class Game(NamedTuple):
             alike, so that they show no difference (dynamic sampling: DAPO, Yu et al. 2025, arXiv:2503.14476).
         axis_name: of the devices that share the rows of a batch, where a step runs under `jax.pmap` or `jax.shard_map`
             (with check_vma=False); None under `jax.jit`, whose program sees all rows. See `rows.Rows`.
+
+    Example:
+        >>> game = gg.Game(generator, discriminator, estimator=gg.rloo(samples=4), kl_weight=0.1, **optimizers)
+        >>> game.check()
+        >>> game.samples, game.needs_reference
+        (4, True)
     """
 
     generator: Generator

@@ -55,6 +55,11 @@ class Gan(NamedTuple):
             this step. With several discriminator updates it takes a batch of as many times the rows: the generator
             answers every so manieth row, and the discriminator goes on with the others.
         learning: which of the players' parameters the steps change; the others they hand on as they came.
+
+    Example:
+        >>> state, metrics = gan.likelihood_step(gan.init(key, batch), batch)
+        >>> sorted(metrics), int(state.step)
+        (['gradient_norm', 'loss'], 1)
     """
 
     init: Callable[[Array, Batch], GanState]
@@ -139,6 +144,12 @@ def gan_from(
     Raises:
         ValueError: a number is out of its range, or choices do not go together; the message says what would be right.
         TypeError: an argument is not of its kind.
+
+    Example:
+        >>> gan = gg.gan_from(generator, discriminator, estimator=gg.rloo(samples=2), kl_weight=0.1, **optimizers)
+        >>> state, metrics = jax.jit(gan.adversarial_step)(gan.init(key, batch), batch)
+        >>> float(metrics["kl"])  # the generator is still its own reference
+        0.0
     """
     return gan_of(
         Game(

@@ -22,6 +22,11 @@ def skipping(gan: Gan) -> Gan:
     random numbers, and `skipped`, which counts how many steps in a row were left out.
 
     The steps' metrics have "skipped" besides, int32 []: 0 for a step that was made, else the count with this one.
+
+    Example:
+        >>> state, metrics = gg.skipping(gan).likelihood_step(gan.init(key, batch), batch)
+        >>> int(metrics["skipped"])
+        0
     """
     return gan._replace(
         likelihood_step=_guarded(gan.likelihood_step, gan.learning),
@@ -47,6 +52,12 @@ def checked(step: Step, vocabulary: Vocabulary) -> Callable[[GanState, Batch], t
     Returns:
         (state, batch) -> (state, metrics), which raises jax.experimental.checkify.JaxRuntimeError (a ValueError) with
         a line that says what was wrong.
+
+    Example:
+        >>> step = gg.checked(gan.likelihood_step, vocabulary)
+        >>> state, metrics = step(state, batch)
+        >>> sorted(metrics)
+        ['gradient_norm', 'loss']
     """
 
     def looked_at(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:

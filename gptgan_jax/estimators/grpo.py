@@ -34,6 +34,15 @@ def grpo(
         deviation: divide by the standard deviation of the group's returns.
         length_normalised: average over a text's tokens, as the paper does, which favours long bad and short good texts.
         clip, epochs, minibatches, ratio: see `ppo`.
+
+    Raises:
+        ValueError: a number is out of its range; when it is traced, the texts are not `samples` a prompt.
+
+    Example:
+        >>> advantages, _, _ = gg.grpo(samples=2, deviation=False).advantages(None, experience)
+        >>> advantages
+        Array([[ 1.25,  0.25, -0.75],
+               [ 0.25, -0.75, -1.75]], dtype=float32)
     """
     GROUP.check("samples", samples)
     DISCOUNT.check("discount", discount)

@@ -34,6 +34,16 @@ def gumbel(temperature: Number | Schedule = 1.0, straight_through: bool = True, 
             reads the relaxed ones.
         draws: of the noise given the tokens, averaged: Rao-Blackwellised straight-through (Paulus et al. 2021,
             arXiv:2010.04838).
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> estimator = gg.gumbel(temperature=0.5)
+        >>> relaxed = estimator.relax(jnp.int32(0), key, generator.logits(params, batch), batch.target)
+        >>> relaxed.argmax(axis=-1)  # straight-through: the tokens themselves
+        Array([[3, 4, 5],
+               [6, 2, 0]], dtype=int32)
     """
     if not callable(temperature):
         RELAXATION_TEMPERATURE.check("temperature", temperature)

@@ -26,6 +26,16 @@ def ppo(
         clip, ratio: see `clipped_surrogate`.
         epochs: passes over the texts.
         minibatches: updates a pass; must divide the texts of a step.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> estimator = gg.ppo(clip=0.2, epochs=4)
+        >>> float(estimator.loss(written.log_probs, experience, jnp.ones((2, 3))))  # ratios are 1: 5 tokens in 2 texts
+        -2.5
+        >>> estimator.epochs
+        4
     """
     EPOCHS.check("epochs", epochs)
     MINIBATCHES.check("minibatches", minibatches)

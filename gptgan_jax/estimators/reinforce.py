@@ -16,5 +16,15 @@ def reinforce(discount: Number = 1.0, baseline: Baseline | None = None) -> Polic
     Args:
         discount: in [0, 1].
         baseline: default: `moving_average()`.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> estimator = gg.reinforce(discount=0.5, baseline=gg.no_baseline())
+        >>> advantages, _, _ = estimator.advantages(None, experience)
+        >>> advantages
+        Array([[1.75, 1.5 , 1.  ],
+               [1.5 , 1.  , 0.  ]], dtype=float32)
     """
     return with_baseline(discount, baseline or moving_average())

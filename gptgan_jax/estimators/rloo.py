@@ -17,6 +17,15 @@ def rloo(samples: int = 4, discount: Number = 1.0) -> PolicyGradient:
     Args:
         samples: texts a prompt, at least 2.
         discount: in [0, 1].
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> advantages, _, _ = gg.rloo(samples=2).advantages(None, experience)
+        >>> advantages
+        Array([[ 1.5,  0.5, -0.5],
+               [ 0. , -1. ,  0. ]], dtype=float32)
     """
     GROUP.check("samples", samples)
     return with_baseline(discount, leave_one_out())._replace(samples=samples)

@@ -17,6 +17,13 @@ def rollout(rollouts: int = 16, baseline: Baseline | None = None) -> PolicyGradi
     Args:
         rollouts: continuations of each prefix, at least 1.
         baseline: default: `moving_average()`.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> gg.rollout(rollouts=16).rollouts
+        16
     """
     ROLLOUTS.check("rollouts", rollouts)
     return with_baseline(0.0, baseline or moving_average())._replace(rollouts=rollouts)

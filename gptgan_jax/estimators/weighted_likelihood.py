@@ -21,6 +21,14 @@ def maligan(samples: int = 1, baseline: Number = 1.0) -> PolicyGradient:
     Args:
         samples: texts a prompt; weights are normalised over them, or over the batch where it is 1.
         baseline: taken from N times each weight; 1 centres them, and any leaves the expected gradient as it is.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> advantages, _, _ = gg.maligan(samples=2).advantages(None, experience)
+        >>> [round(float(one), 2) for one in advantages[:, 0]]  # at every token of a text
+        [0.46, -0.46]
     """
     SAMPLES.check("samples", samples)
     WEIGHTS_BASELINE.check("baseline", baseline)
@@ -37,6 +45,14 @@ def weighted_likelihood(samples: int = 1) -> PolicyGradient:
 
     Args:
         samples: texts a prompt; weights are normalised over them, or over the batch where it is 1.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> advantages, _, _ = gg.weighted_likelihood(samples=2).advantages(None, experience)
+        >>> [round(float(one), 2) for one in advantages[:, 0]]  # at every token of a text
+        [1.46, 0.54]
     """
     SAMPLES.check("samples", samples)
     return PolicyGradient(lambda width: None, _normalised_weights(0.0), surrogate, samples, whole_texts=True)

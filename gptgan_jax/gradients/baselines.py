@@ -54,7 +54,14 @@ class Baseline(NamedTuple):
 
 
 def no_baseline() -> Baseline:
-    """0."""
+    """0: the returns themselves are the advantages.
+
+    Example:
+        >>> advantages, _, _ = gg.reinforce(baseline=gg.no_baseline()).advantages(None, experience)
+        >>> advantages
+        Array([[3., 2., 1.],
+               [2., 1., 0.]], dtype=float32)
+    """
     return Baseline(lambda width: None, lambda state, experience, returns: jnp.float32(0), lambda *_: None)
 
 
@@ -82,6 +89,14 @@ def moving_average(decay: Number = 0.9) -> Baseline:
 
     Args:
         decay: weight of the past, in [0, 1); 1 would never learn one.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> baseline = gg.moving_average(decay=0.9)
+        >>> baseline.update(baseline.init(4), experience, jnp.full((2, 3), 2.0)).value
+        Array(2., dtype=float32)
     """
     BASELINE_DECAY.check("decay", decay)
 
@@ -99,6 +114,11 @@ def leave_one_out() -> Baseline:
 
     Raises:
         ValueError: when it is traced, where there is no other text.
+
+    Example:
+        >>> gg.leave_one_out().value(None, experience, jnp.array([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]))
+        Array([[0.],
+               [1.]], dtype=float32)
     """
 
     def value(state: None, experience: Experience, returns: Array) -> Array:
@@ -129,6 +149,15 @@ def learned_value(learning_rate: Number = 1e-3) -> Baseline:
 
     Args:
         learning_rate: Adam's.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> baseline = gg.learned_value(learning_rate=0.1)
+        >>> value = baseline.value(baseline.init(4), experience, experience.rewards)
+        >>> value.shape, float(value.sum())  # it has learned nothing yet
+        ((2, 3), 0.0)
     """
     LEARNING_RATE.check("learning_rate", learning_rate)
     optimizer = optax.adam(learning_rate)

@@ -25,6 +25,10 @@ class Experience(NamedTuple):
             estimator asks for `rollouts`: the estimated value of having written each token.
         hidden: float [R, T, D], the generator's hidden state that each token was drawn from, without gradient.
         samples: N, texts a prompt. In `loss` with several minibatches, the rows are some of these in any order.
+
+    Example:
+        >>> experience.rewards.shape, experience.hidden.shape, experience.samples
+        ((2, 3), (2, 3, 4), 2)
     """
 
     sample: Sample
@@ -65,6 +69,12 @@ class PolicyGradient(NamedTuple):
         epochs: passes over the texts of a step.
         minibatches: updates a pass.
         whole_texts: its advantages are those of whole texts, so that rewards should be paid at the last token alone.
+
+    Example:
+        >>> estimator = gg.reinforce()
+        >>> log_probs = jnp.full((2, 3), -1.0)
+        >>> estimator.loss(log_probs, experience, advantages=jnp.ones((2, 3)))  # 5 tokens in 2 texts
+        Array(2.5, dtype=float32)
     """
 
     init: Callable[[int], PyTree]
@@ -85,6 +95,11 @@ class Pathwise(NamedTuple):
         relax: (state, key, logits float32 [R, T, V], tokens int32 [R, T]) -> float32 [R, T, V], what the discriminator
             reads in place of the tokens that were drawn from those logits; differentiable in the logits.
         advance: state -> (state of the next step, metrics).
+
+    Example:
+        >>> estimator = gg.gumbel(temperature=0.5)
+        >>> estimator.init(4), isinstance(estimator, gg.Pathwise)
+        (Array(0, dtype=int32), True)
     """
 
     init: Callable[[int], PyTree]
@@ -100,6 +115,12 @@ class SelfPlay(NamedTuple):
         loss: (real, reference's real, written, reference's written), log-probabilities float32 [B] of whole texts
             -> (float32 [], metrics).
         refresh: state -> (new state, bool []: whether the generator of now becomes the reference first).
+
+    Example:
+        >>> estimator = gg.spin(refresh_every=2)
+        >>> step, refreshes = estimator.refresh(estimator.init(4))
+        >>> int(step), bool(refreshes)
+        (1, True)
     """
 
     init: Callable[[int], PyTree]

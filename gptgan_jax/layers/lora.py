@@ -28,7 +28,13 @@ GIVEN_A, GIVEN_B = "given_a", "given_b"
 
 @config_dataclass
 class LoraConfig:
-    """Low-rank adapters (LoRA, Hu et al. 2021): the network stays as it started, and they alone learn."""
+    """Low-rank adapters (LoRA, Hu et al. 2021): the network stays as it started, and they alone learn.
+
+    Example:
+        >>> config = gg.TransformerConfig(layers=1, width=8, heads=2, lora=gg.LoraConfig(rank=2, alpha=16))
+        >>> config.lora.scale
+        8.0
+    """
 
     rank: int = key(0, "columns of A and rows of B; 0: no adapters, the whole network learns", ge=0)
     alpha: float = key(16.0, "x @ A @ B counts alpha / rank times", gt=0)
@@ -147,6 +153,15 @@ def merged(params: Params, lora: LoraConfig) -> Params:
     Args:
         params: of a network with this configuration; layers may be stacked, as scanned ones are.
         lora: says alpha; where it has no adapters, the parameters are given back.
+
+    Returns:
+        the tree without `lora_a` and `lora_b`; nothing is copied that has no adapter.
+
+    Example:
+        >>> lora = gg.LoraConfig(rank=2)
+        >>> adapted = gg.build_generator(gg.LstmConfig(embedding=4, hidden=4, lora=lora), vocabulary).init(key, batch)
+        >>> gg.parameter_count(adapted) - gg.parameter_count(gg.merged(adapted, lora))
+        80
     """
     if not lora.rank:
         return params

@@ -1,11 +1,13 @@
 """What texts are worth: functions of texts, vectors and log-probabilities, without a network and without a file.
 
-    words = [text.split() for text in texts]
-    gg.metrics.bleu(words, references)[2].mean()          # float64 [N] for each order
-    gg.metrics.self_bleu(words)[2].mean()
-    gg.metrics.mauve(vectors_of_real, vectors_of_generated)
-
 Where a figure is an `Estimate`, it has a standard error.
+
+Example:
+    >>> words = [text.split() for text in ("the dog runs", "the cat sleeps")]
+    >>> gg.metrics.self_bleu(words, orders=(1,))[1].round(3).tolist()  # float64 [N] for each order
+    [0.333, 0.333]
+    >>> gg.metrics.distinct_ngrams(words, 1).value == 5 / 6
+    True
 """
 
 from gptgan_jax.metrics.class_scores import expected_calibration_error, macro_f1, reliability_bins

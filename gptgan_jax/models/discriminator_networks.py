@@ -20,7 +20,13 @@ from gptgan_jax.types import Array
 
 @config_dataclass
 class LinearConfig:
-    """D(x) = sigmoid(w.x + b) of the mean embedding."""
+    """D(x) = sigmoid(w.x + b) of the mean embedding.
+
+    Example:
+        >>> network = gg.build_discriminator(gg.LinearConfig(embedding=4), vocabulary)
+        >>> gg.parameter_count(network.init(key, batch))  # 8 * 4 embeddings, w and b
+        37
+    """
 
     kind: Literal["linear"] = "linear"
     dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
@@ -30,7 +36,13 @@ class LinearConfig:
 
 @config_dataclass
 class MlpConfig:
-    """A fully connected network on the mean embedding."""
+    """A fully connected network on the mean embedding.
+
+    Example:
+        >>> network = gg.build_discriminator(gg.MlpConfig(embedding=4, hidden=8, layers=1), vocabulary)
+        >>> network.scores(network.init(key, batch), batch).sequence.shape
+        (2,)
+    """
 
     kind: Literal["mlp"] = "mlp"
     dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
@@ -43,7 +55,13 @@ class MlpConfig:
 
 @config_dataclass
 class CnnConfig:
-    """Convolutions of several widths with max-pooling over time (Kim 2014)."""
+    """Convolutions of several widths with max-pooling over time (Kim 2014).
+
+    Example:
+        >>> network = gg.build_discriminator(gg.CnnConfig(embedding=4, widths=(2, 3), filters=2), vocabulary)
+        >>> network.scores(network.init(key, batch), batch).tokens.shape
+        (2, 3)
+    """
 
     kind: Literal["cnn"] = "cnn"
     dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
@@ -56,7 +74,14 @@ class CnnConfig:
 
 @config_dataclass
 class TransformerDiscriminatorConfig(TransformerConfig):
-    """A causal Transformer with a scalar head on each token."""
+    """A causal Transformer with a scalar head on each token.
+
+    Example:
+        >>> config = gg.TransformerDiscriminatorConfig(layers=1, width=8, heads=2)
+        >>> network = gg.build_discriminator(config, vocabulary)
+        >>> network.scores(network.init(key, batch), batch).tokens.shape
+        (2, 3)
+    """
 
     from_generator: bool = key(
         False,

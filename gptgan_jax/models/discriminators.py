@@ -121,6 +121,11 @@ class Discriminator(NamedTuple):
         shares_prompts: whether `scores` takes batches with one prompt for each N rows of targets as well, and reads it
             once.
         vocabulary: the token ids that it reads; None where that is not said.
+
+    Example:
+        >>> scores = discriminator.scores(scorer, batch)
+        >>> scores.tokens.shape, scores.sequence.shape
+        ((2, 3), (2,))
     """
 
     init: Callable[[Array, Batch], Params]
@@ -164,6 +169,11 @@ def build_discriminator(
     Raises:
         ValueError: one class, which would tell nothing, or a vocabulary whose special ids are not among its own.
         TypeError: the configuration is not one of a discriminator.
+
+    Example:
+        >>> network = gg.build_discriminator(gg.LinearConfig(embedding=4), vocabulary, classes=3)
+        >>> network.scores(network.init(key, batch), batch).classes.shape
+        (2, 3)
     """
     vocabulary.check()
     if type(config) not in NETWORKS:
@@ -327,6 +337,13 @@ def share_trunk(generator_params: Params, discriminator_params: Params) -> Param
     Raises:
         ValueError: where one of the two is no Transformer, or they differ in shape. That they agree in what has no
             shape, such as the activation, is up to the caller.
+
+    Example:
+        >>> shape = {"layers": 1, "width": 8, "heads": 2}
+        >>> writer = gg.build_generator(gg.TransformerConfig(**shape), vocabulary).init(key, batch)
+        >>> judge = gg.build_discriminator(gg.TransformerDiscriminatorConfig(**shape), vocabulary).init(key, batch)
+        >>> sorted(gg.share_trunk(writer, judge))
+        ['head', 'trunk']
     """
     mine, theirs = discriminator_params.get("trunk"), generator_params.get("trunk")
     if mine is None or theirs is None:

@@ -77,6 +77,13 @@ class Generator(NamedTuple):
         branch: (params, prompt, prompt_mask, length, count) -> as `prefill`, logits [B, V] and a cache of B * count
             rows: `count` texts, neighbours, go on from each prompt, which is read once. `logits` and `hidden` then take
             batches with one prompt for each `count` rows of targets as well. None: each row needs its own prompt.
+
+    Example:
+        >>> generator.logits(params, batch).shape
+        (2, 3, 8)
+        >>> logits, cache = generator.prefill(params, batch.prompt, batch.prompt_mask, 3)
+        >>> logits.shape
+        (2, 8)
     """
 
     vocabulary: Vocabulary
@@ -107,6 +114,11 @@ def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generato
     Raises:
         TypeError: the configuration is not one of a generator.
         ValueError: a vocabulary whose special ids are not among its own.
+
+    Example:
+        >>> network = gg.build_generator(gg.LstmConfig(embedding=4, hidden=4), vocabulary)
+        >>> network.vocabulary.size, network.max_length
+        (8, None)
     """
     vocabulary.check()
     if not isinstance(config, TransformerConfig | LstmConfig):
@@ -118,7 +130,12 @@ def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generato
 
 
 def parameter_count(params: Params) -> int:
-    """The number of numbers in a tree of arrays."""
+    """The number of numbers in a tree of arrays, an int.
+
+    Example:
+        >>> gg.parameter_count({"w": jnp.zeros((3, 4)), "b": jnp.zeros(4)})
+        16
+    """
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 

@@ -21,7 +21,13 @@ from gptgan_jax.types import Array
 
 @config_dataclass
 class LstmConfig:
-    """The network of an LSTM generator."""
+    """The network of an LSTM generator.
+
+    Example:
+        >>> network = gg.build_generator(gg.LstmConfig(embedding=4, hidden=4), vocabulary)
+        >>> network.logits(network.init(key, batch), batch).shape
+        (2, 3, 8)
+    """
 
     kind: Literal["lstm"] = "lstm"
     layers: int = key(1, "LSTM layers of the decoder", ge=1)

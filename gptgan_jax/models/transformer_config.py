@@ -12,7 +12,14 @@ from gptgan_jax.schema import config_dataclass, key
 
 @config_dataclass
 class TransformerConfig:
-    """The network of a Transformer. The defaults are GPT-2's choices at a size for a CPU."""
+    """The network of a Transformer. The defaults are GPT-2's choices at a size for a CPU.
+
+    Example:
+        >>> config = gg.TransformerConfig(layers=1, width=8, heads=2)
+        >>> network = gg.build_generator(config, vocabulary)
+        >>> network.logits(network.init(key, batch), batch).shape, config.head_size
+        ((2, 3, 8), 4)
+    """
 
     kind: Literal["transformer"] = "transformer"
     layers: int = key(4, "blocks of the decoder", ge=1)

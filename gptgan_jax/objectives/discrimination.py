@@ -3,6 +3,13 @@
 Each is a function (real, real_mask, fake, fake_mask) -> float32 [], of logits float32 [B, T] at every token or [B, 1]
 for whole texts. Row i of the real batch is paired with row i of the fake one: both have the same shape. Masks are bool,
 of the shape of their scores.
+
+Example:
+    >>> real, fake, mask = jnp.array([[2.0], [0.0]]), jnp.array([[0.5], [-1.0]]), jnp.ones((2, 1), bool)
+    >>> round(float(gg.discrimination.build_pair_loss("relativistic", smoothing=0.1)(real, mask, fake, mask)), 4)
+    0.3823
+    >>> float(gg.discrimination.pair_accuracy(real[:, 0], fake[:, 0]))
+    0.75
 """
 
 import functools
@@ -48,6 +55,22 @@ def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array,
 
     With smoothing, "real" has the probability 1 - smoothing for real text and smoothing for generated text, instead of
     1 and 0: the best logits are then finite, log((1 - smoothing) / smoothing) and minus that.
+
+    Args:
+        real, fake: logits of real and of generated texts, float [B, T].
+        real_mask, fake_mask: bool [B, T], which of them count.
+        smoothing: of the labels, at least 0 and below 1/2.
+
+    Returns:
+        float32 [].
+
+    Raises:
+        TypeError, ValueError: an array of another shape or type; a smoothing out of its range.
+
+    Example:
+        >>> real, fake, mask = jnp.zeros((2, 1)), jnp.zeros((2, 1)), jnp.ones((2, 1), bool)
+        >>> round(float(gg.non_saturating(real, mask, fake, mask)), 4)  # 2 log 2
+        1.3863
     """
     _check("non_saturating", real, real_mask, fake, fake_mask)
     LABEL_SMOOTHING.check("smoothing", smoothing)
@@ -57,7 +80,23 @@ def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array,
 
 
 def hinge(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
-    """Mean max(0, 1 - real) + mean max(0, 1 + fake) (Lim & Ye 2017): scores beyond the margin teach no more."""
+    """Mean max(0, 1 - real) + mean max(0, 1 + fake) (Lim & Ye 2017): scores beyond the margin teach no more.
+
+    Args:
+        real, fake: logits of real and of generated texts, float [B, T].
+        real_mask, fake_mask: bool [B, T], which of them count.
+
+    Returns:
+        float32 [].
+
+    Raises:
+        TypeError, ValueError: an array of another shape or type.
+
+    Example:
+        >>> real, fake, mask = jnp.array([[2.0]]), jnp.array([[0.5]]), jnp.array([[True]])
+        >>> float(gg.hinge(real, mask, fake, mask))  # the real text is beyond the margin
+        1.5
+    """
     _check("hinge", real, real_mask, fake, fake_mask)
     return masked_mean(jax.nn.relu(1 - real), real_mask) + masked_mean(jax.nn.relu(1 + fake), fake_mask)
 
@@ -67,6 +106,22 @@ def relativistic(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *
 
     At every token, only the positions that both texts have are compared. With smoothing, the real text wins with the
     probability 1 - smoothing.
+
+    Args:
+        real, fake: logits of real and of generated texts, float [B, T].
+        real_mask, fake_mask: bool [B, T], which of them count.
+        smoothing: of the labels, at least 0 and below 1/2.
+
+    Returns:
+        float32 [].
+
+    Raises:
+        TypeError, ValueError: an array of another shape or type; a smoothing out of its range.
+
+    Example:
+        >>> real, fake, mask = jnp.zeros((2, 1)), jnp.zeros((2, 1)), jnp.ones((2, 1), bool)
+        >>> round(float(gg.relativistic(real, mask, fake, mask)), 4)  # log 2
+        0.6931
     """
     _check("relativistic", real, real_mask, fake, fake_mask)
     LABEL_SMOOTHING.check("smoothing", smoothing)
@@ -83,6 +138,21 @@ def relativistic_tie(real: Array, real_mask: Array, fake: Array, fake_mask: Arra
     pairs of generated ones, where each row is paired with the next and the last with the first. A label for ties
     steadies the critic (RARO 2025): it keeps it from telling real texts apart. At every token, only the positions that
     both texts have are compared.
+
+    Args:
+        real, fake: logits of real and of generated texts, float [B, T].
+        real_mask, fake_mask: bool [B, T], which of them count.
+
+    Returns:
+        float32 [].
+
+    Raises:
+        TypeError, ValueError: an array of another shape or type.
+
+    Example:
+        >>> real, fake, mask = jnp.zeros((2, 1)), jnp.zeros((2, 1)), jnp.ones((2, 1), bool)
+        >>> round(float(gg.relativistic_tie(real, mask, fake, mask)), 4)  # 1.5 log 3
+        1.6479
     """
     _check("relativistic_tie", real, real_mask, fake, fake_mask)
     ties = (_tie_loss(real, real_mask) + _tie_loss(fake, fake_mask)) / 2
@@ -106,6 +176,21 @@ def wasserstein(real: Array, real_mask: Array, fake: Array, fake_mask: Array) ->
     """Mean fake - mean real (Arjovsky et al. 2017): minus a distance only where the scores cannot grow steep.
 
     It has no minimum of its own, so it wants a penalty such as `penalties.gradient_penalty`.
+
+    Args:
+        real, fake: logits of real and of generated texts, float [B, T].
+        real_mask, fake_mask: bool [B, T], which of them count.
+
+    Returns:
+        float32 [].
+
+    Raises:
+        TypeError, ValueError: an array of another shape or type.
+
+    Example:
+        >>> real, fake, mask = jnp.array([[2.0]]), jnp.array([[0.5]]), jnp.array([[True]])
+        >>> float(gg.wasserstein(real, mask, fake, mask))
+        -1.5
     """
     _check("wasserstein", real, real_mask, fake, fake_mask)
     return masked_mean(fake, fake_mask) - masked_mean(real, real_mask)

@@ -3,6 +3,12 @@
 Each is a function (judgement, key) -> float32 [R, T], of which nothing counts outside the mask. All are differentiable
 in the scores. `constant` and `random` are controls: their expected gradient is zero, so whatever gain they show was not
 adversarial.
+
+Example:
+    >>> mask = jnp.array([[True, True, True], [True, True, False]])
+    >>> judgement = gg.rewards.Judgement(jnp.array([[2.0, 1.0, 3.0], [0.0, -1.0, 9.0]]), mask, jnp.zeros((2, 3)), mask)
+    >>> gg.rewards.log_ratio(judgement, key)[0]  # what each token gained
+    Array([ 2., -1.,  2.], dtype=float32)
 """
 
 from collections.abc import Callable

@@ -37,6 +37,11 @@ class TextReward(NamedTuple):
             `Game.axis_name` it sees this device's own rows alone.
         weight: of it in what is paid; with 0 it is measured and not paid.
         schedule: factor of the weight at a step of the phase, int32 [] -> float32 [], counted from 0; None: 1.
+
+    Example:
+        >>> short = gg.TextReward("short", lambda written, batch: -written.mask.sum(axis=1) / 2, weight=0.5)
+        >>> short.measured(written, batch)
+        Array([-1.5, -1. ], dtype=float32)
     """
 
     name: str
@@ -72,7 +77,20 @@ class TextReward(NamedTuple):
 
 
 def linear_schedule(start: Number, end: Number, steps: int) -> Callable[[Array], Array]:
-    """From `start` at step 0 in equal steps to `end` at step `steps`, where it stays."""
+    """From `start` at step 0 in equal steps to `end` at step `steps`, where it stays.
+
+    Args:
+        start, end: factors of a weight.
+        steps: of the phase, above 0.
+
+    Returns:
+        a function int32 [] -> float32 [], for `TextReward.schedule`.
+
+    Example:
+        >>> factor = gg.linear_schedule(1.0, 0.0, steps=10)
+        >>> float(factor(jnp.int32(5))), float(factor(jnp.int32(99)))
+        (0.5, 0.0)
+    """
 
     def factor(made: Array) -> Array:
         return start + (end - start) * jnp.clip(made.astype(jnp.float32) / steps, 0.0, 1.0)

@@ -163,6 +163,11 @@ def sample(
 
     Raises:
         TypeError, ValueError: an argument of another shape, type or range.
+
+    Example:
+        >>> texts = gg.sample(generator, params, key, batch.prompt, batch.prompt_mask, length=4, samples=3)
+        >>> texts.tokens.shape  # 3 for each of 2 prompts
+        (6, 4)
     """
     check_arrays("sample", prompt=(prompt, "int [B, P]"), prompt_mask=(prompt_mask, "bool [B, P]"))
     COUNT.check("length", length, static=True)
@@ -278,6 +283,12 @@ def log_probs(
 
     Raises:
         ValueError: temperature, top_k or top_p is out of its range.
+
+    Example:
+        >>> gg.log_probs(generator, params, batch).shape
+        (2, 3)
+        >>> float(gg.log_probs(generator, params, batch)[1, 2])  # behind the end of the text
+        0.0
     """
     _check_drawing(temperature, top_k, top_p)
     logits = shape_logits(generator.logits(params, batch, dropout_key), temperature, top_k, top_p)

@@ -47,6 +47,12 @@ def rollout_values(
     Returns:
         float32 [R, T]: at t the mean value of texts that begin with the tokens up to and including t; at a text's last
         token and after it, the value of the text itself.
+
+    Example:
+        >>> value = lambda key, tokens, mask, shared: mask.sum(axis=1) / 1.0  # the length of a whole text
+        >>> values = gg.rollout_values(generator, params, key, batch.prompt, batch.prompt_mask, written, 2, value)
+        >>> values.shape, values[:, -1]
+        ((2, 3), Array([3., 2.], dtype=float32))
     """
     count_texts, length = written.tokens.shape
     params = generator.for_writing(params)
@@ -130,6 +136,12 @@ def resample(
 
     Returns:
         Sample [B, T]; its log-probabilities are the generator's, not the model's.
+
+    Example:
+        >>> energy = lambda tokens, mask: mask.sum(axis=1) / 1.0  # longer texts are likelier
+        >>> chosen = gg.resample(generator, params, energy, key, batch.prompt, batch.prompt_mask, 3, candidates=4)
+        >>> chosen.tokens.shape
+        (2, 3)
     """
     count = prompt.shape[0]
     key_write, key_choose = jax.random.split(key)

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from gptgan_jax.errors import UserError
+from gptgan_jax.schema.described import description_of, listed
 from gptgan_jax.schema.mistakes import mistakes_in
 from gptgan_jax.schema.ranges import Range
 
@@ -35,9 +36,11 @@ def config_dataclass(cls: type) -> Any:
     """Class decorator: a frozen, hashable, keyword-only dataclass that validates itself and refuses unknown keys.
 
     What is built wrong in Python is a UserError with a line for each mistake; within a larger section that is being
-    validated pydantic collects them, which then does not come by `__init__`.
+    validated pydantic collects them, which then does not come by `__init__`. Its docstring tells each field's meaning.
     """
-    built = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)
+    make = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+    built: Any = make(listed(cls))
+    built.__doc__ = description_of(built)
     validating = built.__init__
 
     @functools.wraps(validating)
@@ -47,5 +50,5 @@ def config_dataclass(cls: type) -> Any:
         except ValidationError as error:
             raise UserError("\n".join(mistakes_in(error, built))).within(built.__name__) from None
 
-    built.__init__ = init  # type: ignore[method-assign]
+    built.__init__ = init
     return built

@@ -186,6 +186,13 @@ def host_reward(
     Raises:
         ValueError: options that the function does not take. In a step: the function failed, was late or gave something
             else than finite numbers; JAX wraps it in an error of its own, whose last line it is.
+
+    Example:
+        >>> def length(texts):
+        ...     return [float(len(text)) for text in texts]
+        >>> reward = gg.TextReward("length", gg.host_reward(length, lambda ids: "ab" * len(ids)))
+        >>> jax.jit(reward.measured)(written, batch)
+        Array([6., 4.], dtype=float32)
     """
     called = name or str(getattr(function, "__name__", type(function).__name__))
     return HostReward(Call(called, function, dict(options or {}), per_token), decode, None, workers, timeout)

@@ -24,6 +24,12 @@ class Loaded(NamedTuple):
         discriminator, discriminator_params: the same of the other player; None where it was never trained, and of a
             model.
         config: of the run; of a model, that of a run that would use it as it is.
+
+    Example:
+        >>> loaded = gg.load("hf:model")
+        >>> batch = gg.unconditional_batch(jnp.array([[3, 4]]), loaded.generator.vocabulary)
+        >>> gg.log_probs(loaded.generator, loaded.params, batch).shape
+        (1, 2)
     """
 
     generator: Generator
@@ -49,6 +55,11 @@ def load(source: str | Path, checkpoint: str = "best") -> Loaded:
 
     Raises:
         UserError: no such run, checkpoint or model.
+
+    Example:
+        >>> loaded = gg.load("hf:model")
+        >>> type(loaded.generator.config).__name__, loaded.discriminator is None
+        ('TransformerConfig', True)
     """
     from gptgan_jax.checkpoints.manager import Checkpoints
     from gptgan_jax.pretrained.hub import is_model
@@ -83,6 +94,12 @@ def save(folder: str | Path, generator: Generator, params: Params, tokenizer: "A
 
     Raises:
         UserError: the folder exists, or Hugging Face has no layout for such a network.
+
+    Example:
+        >>> loaded = gg.load("hf:model")
+        >>> gg.save("copy", loaded.generator, loaded.params, loaded.tokenizer)
+        >>> gg.parameter_count(gg.load("hf:copy").params) == gg.parameter_count(loaded.params)
+        True
     """
     from gptgan_jax.pretrained.families import family_of
     from gptgan_jax.pretrained.huggingface import save_model
