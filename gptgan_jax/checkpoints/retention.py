@@ -50,9 +50,12 @@ def metrics_of(
     task_error: float | None = None,
     choice_rank: float | None = None,
 ) -> dict[str, float] | None:
-    """What is saved beside a checkpoint: what was measured; None where nothing was."""
+    """What is saved beside a checkpoint: what was measured; None where nothing was.
+
+    NaN counts as not measured: compared with others it would stay the least.
+    """
     values = {METRIC: valid_nats, CLASS_METRIC: class_error, TASK_METRIC: task_error, CHOICE_RANK: choice_rank}
-    return {name: value for name, value in values.items() if value is not None} or None
+    return {name: value for name, value in values.items() if value is not None and not math.isnan(value)} or None
 
 
 def value_of(metrics: Any, name: str = METRIC) -> float:

@@ -111,6 +111,19 @@ def test_each_phase_keeps_its_own_and_the_latest_is_that_of_the_highest_step(che
     assert checkpoints.latest().step == 9
 
 
+@pytest.mark.parametrize("figure", ["valid_nats", "class_error", "task_error", "choice_rank"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_figure_that_is_not_a_number_is_never_the_best(figure: str, first: bool, tmp_path: Path) -> None:
+    nan, values = float("nan"), {1: 2.0, 2: 3.0, 3: 4.0}
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        for step, value in (values | {1 if first else 2: nan}).items():
+            checkpoints.save("likelihood", state_of(step), **({"valid_nats": None} | {figure: value}))
+        checkpoints.wait()
+        best = checkpoints.best_classifier() if figure == "class_error" else checkpoints.best("likelihood")
+        assert best.step == (2 if first else 1)
+        assert names(checkpoints) == [f"likelihood/{best.step}", "likelihood/3"]
+
+
 def test_a_checkpoint_without_validation_is_the_best_only_where_none_was_measured(checkpoints: Checkpoints) -> None:
     save(checkpoints, "likelihood", {1: None, 2: None})
     assert checkpoints.best("likelihood").step == 2

@@ -7,18 +7,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import yaml
 from tiny import train_tiny
 
-from gptgan_jax import build_generator
+from gptgan_jax import TransformerConfig, Vocabulary, build_generator
 from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.cli import main
 from gptgan_jax.config import Config
 from gptgan_jax.errors import UserError
-from gptgan_jax.export import folders
+from gptgan_jax.export import folders, stablehlo
 from gptgan_jax.export.card import base_model, model_card
 from gptgan_jax.export.folders import export_run
 from gptgan_jax.pretrained.huggingface import open_model
@@ -105,6 +106,22 @@ def test_the_program_of_the_card_writes_the_same_text(
     written = [int(word) for word in printed.partition("[[")[2].partition("]]")[0].split()]
     assert tokenizer.decode(written) == text
     assert len(text.split()) > 1
+
+
+def test_the_weights_beside_a_program_are_right_however_they_lie_in_memory(tmp_path: Path, monkeypatch: Any) -> None:
+    """safetensors writes the numbers in the order of the memory, whatever the strides are."""
+    from safetensors.numpy import load_file
+
+    monkeypatch.setattr(stablehlo, "export", MagicMock())
+    monkeypatch.setattr(stablehlo, "write_whole", lambda path, content: None)
+    x = np.arange(24, dtype=np.float32).reshape(4, 6)
+    params = {"transposed": x.T, "by columns": np.asfortranarray(x), "strided": x[:, ::2], "as it is": x}
+    generator = build_generator(TransformerConfig(width=8, heads=2, layers=1), Vocabulary(9))
+    stablehlo.save_stablehlo(tmp_path, generator, params, length=4)
+    found = load_file(tmp_path / stablehlo.WEIGHTS_FILE)
+    assert found.keys() == params.keys()
+    for name, value in params.items():
+        np.testing.assert_array_equal(found[name], value)
 
 
 @pytest.mark.thorough

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from tiny import tiny_config, tiny_experiment, write_config
 
+from gptgan_jax.algorithms.learning import Learning
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.cli import main
 from gptgan_jax.data.batches import batch_at
@@ -34,6 +35,7 @@ from gptgan_jax.training import run as training_run
 from gptgan_jax.training.loop import train
 from gptgan_jax.training.phase_run import PhaseRun
 from gptgan_jax.training.phases import build_gan
+from gptgan_jax.training.sharding import Placement
 from gptgan_jax.training.signals import Interrupted, NotFinite
 from gptgan_jax.types import GanState
 from gptgan_jax.workflows.run import is_finished
@@ -115,11 +117,13 @@ def traced_once() -> Iterator[None]:
 
 
 class Whole(NamedTuple):
-    """A run that nothing interrupted, and the first batch of each of its phases."""
+    """A run that nothing interrupted, the first batch of each of its phases, and of each step the arrays it was given:
+    whether they are gone after it."""
 
     experiment: Experiment
     folder: RunFolder
     first_batches: list[bytes]
+    written_into: list[list[bool]]
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +135,26 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         firsts.extend([np.asarray(batch.target).tobytes()] if position == 0 else [])
         return batch
 
+    written_into: list[list[bool]] = []
+    compiled = Placement.compiled
+
+    def watched(placement: Placement, step: Any, shapes: GanState, learning: Learning) -> Any:
+        made = compiled(placement, step, shapes, learning)
+
+        def run(state: GanState, batch: Any) -> Any:
+            given = jax.tree.leaves(learning.only(state))
+            after = made(state, batch)
+            written_into.append([x.is_deleted() for x in given])
+            return after
+
+        return run
+
     experiment, folder = tiny_experiment(tmp_path_factory.mktemp("whole"), KEYS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(phase_run, "batch_at", noting)
+        patch.setattr(Placement, "compiled", watched)
         train(experiment, folder, silently)
-    return Whole(experiment, folder, firsts)
+    return Whole(experiment, folder, firsts, written_into)
 
 
 def beside(whole: Whole, folder: Path) -> tuple[Experiment, RunFolder]:
@@ -423,6 +442,12 @@ def test_an_alarm_is_recorded_once_when_it_begins_in_the_order_of_its_finding(
     alarms = [(line["phase"], line["step"], line["alarm"]) for line in read_metrics(folder.path) if "alarm" in line]
     assert sorted(alarms) == [("adversarial", 12, f"{name}!") for name in names]
     assert alarms == [("adversarial", 12, f"{name}!") for name in names], "the order differs from process to process"
+
+
+def test_every_step_writes_into_the_arrays_of_the_state_that_it_was_given(whole: Whole) -> None:
+    """On a CPU JAX quietly copies what it should write into while a NumPy view of it lives: two states at once."""
+    assert len(whole.written_into) > 10
+    assert all(map(all, whole.written_into))
 
 
 # ---- what goes wrong
