@@ -37,6 +37,7 @@ from gptgan_jax.models.discriminators import (
 )
 from gptgan_jax.models.generators import Generator, build_generator, parameter_count
 from gptgan_jax.models.lstm import LstmConfig
+from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.objectives import discrimination, rewards
 from gptgan_jax.objectives.discrimination import (
@@ -77,6 +78,7 @@ __all__ = [
     "Pathwise",
     "Player",
     "PolicyGradient",
+    "RelationalConfig",
     "Sample",
     "Scores",
     "SelfPlay",
