@@ -53,6 +53,7 @@ from gptgan_jax.models.discriminators import (
 )
 from gptgan_jax.models.generators import Generator, GeneratorProtocol, build_generator, generator_of, parameter_count
 from gptgan_jax.models.lstm import LstmConfig
+from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.objectives import discrimination, penalties, rewards
 from gptgan_jax.objectives.discrimination import (
@@ -101,6 +102,7 @@ __all__ = [
     "Player",
     "PolicyGradient",
     "PolicyGradientProtocol",
+    "RelationalConfig",
     "Residual",
     "Sample",
     "Scores",

@@ -182,6 +182,8 @@ class Scores(struct.PyTreeNode):
         classes: float32 [B, K], logits of the classes of the whole text, whose log-sum-exp the judgement then is; None
             where the discriminator has no classes.
         features: float32 [B, W], what those logits are a linear function of; None as above.
+        parts: float32 [B, S], of the whole text by each of S representations, whose mean `sequence` is; None where the
+            discriminator has one.
 
     Example:
         >>> scores = discriminator.scores(scorer, batch)
@@ -193,6 +195,12 @@ class Scores(struct.PyTreeNode):
     sequence: Array
     classes: Array | None = None
     features: Array | None = None
+    parts: Array | None = None
+
+    @property
+    def texts(self) -> Array:
+        """Of whole texts, float32 [B, S]: a column for each representation, or one."""
+        return self.sequence[:, None] if self.parts is None else self.parts
 
 
 class Player(struct.PyTreeNode):

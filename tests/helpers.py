@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from gptgan_jax import Batch, Generator, LstmConfig, TransformerConfig, Vocabulary, build_generator
+from gptgan_jax import (
+    Batch,
+    Generator,
+    LstmConfig,
+    RelationalConfig,
+    TransformerConfig,
+    Vocabulary,
+    build_generator,
+)
 
 VOCABULARY = Vocabulary(size=7)
 
@@ -31,7 +39,7 @@ _LLAMA: dict[str, Any] = {
     "qk_norm": True,
     "tied_embeddings": False,
 }
-GENERATORS: dict[str, TransformerConfig | LstmConfig] = {
+GENERATORS: dict[str, TransformerConfig | LstmConfig | RelationalConfig] = {
     "gpt2": TransformerConfig(**_TINY),
     "grouped_queries_scanned": TransformerConfig(**(_TINY | {"heads": 4, "kv_heads": 2, "scan_layers": True})),
     "llama": TransformerConfig(**(_LLAMA | {"layers": 1})),
@@ -39,6 +47,7 @@ GENERATORS: dict[str, TransformerConfig | LstmConfig] = {
     "encoder_decoder_llama_scanned": TransformerConfig(**_LLAMA, encoder_layers=2, scan_layers=True),
     "lstm": LstmConfig(layers=2, embedding=6, hidden=8),
     "lstm_encoder_decoder": LstmConfig(layers=2, encoder_layers=2, embedding=6, hidden=8),
+    "relational": RelationalConfig(slots=2, heads=2, head_width=3, embedding=5),
 }
 
 
@@ -97,7 +106,9 @@ def random_params(shapes: Any, seed: int = 1) -> Any:
     return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
-def build(config: TransformerConfig | LstmConfig, vocabulary: Vocabulary = VOCABULARY) -> tuple[Generator, Any]:
+def build(
+    config: TransformerConfig | LstmConfig | RelationalConfig, vocabulary: Vocabulary = VOCABULARY
+) -> tuple[Generator, Any]:
     """A generator and random parameters for it."""
     generator = build_generator(config, vocabulary)
     shapes = jax.eval_shape(generator.init, jax.random.key(0), batch_of(vocabulary=vocabulary))

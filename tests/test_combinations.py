@@ -63,7 +63,8 @@ ESTIMATORS: dict[str, dict[str, tuple]] = {
 OPTIONS = ("baseline", "discount", "samples", "ratio", "deviation", "relaxation", "factory")
 LOSSES = ("non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein")
 REWARDS = (
-    "sigmoid", "logit", "log_sigmoid", "softplus", "log_ratio", "pair_probability", "ranked", "constant", "random",
+    "sigmoid", "logit", "log_sigmoid", "softplus", "log_ratio", "pair_probability", "log_pair_probability", "ranked",
+    "constant", "random",
 )  # fmt: skip
 TRANSFORMER = {"kind": "transformer", "layers": 1, "width": 4, "heads": 1, "max_positions": 8}
 LSTM = {"kind": "lstm", "embedding": 4, "hidden": 4}
@@ -72,11 +73,13 @@ GENERATORS: dict[str, dict[str, Any]] = {
     "transformer_encoder_decoder": TRANSFORMER | {"encoder_layers": 1},
     "lstm": LSTM,
     "lstm_encoder_decoder": LSTM | {"encoder_layers": 1},
+    "relational": {"kind": "relational", "embedding": 4, "heads": 2, "head_width": 2},
 }
 DISCRIMINATORS: dict[str, dict[str, Any]] = {
     "linear": {"kind": "linear", "embedding": 4},
     "mlp": {"kind": "mlp", "embedding": 4, "hidden": 4, "layers": 1},
     "cnn": {"kind": "cnn", "embedding": 4, "widths": [1, 2], "filters": 2},
+    "representations": {"kind": "cnn", "embedding": 4, "widths": [1, 2], "filters": 2, "representations": 2},
     "transformer": TRANSFORMER,
 }
 # The first value of each regulariser is "without".
@@ -183,7 +186,8 @@ RULES = (
         "a margin is no log-odds: no probability can be read off it",
         lambda c: (
             c["pair_loss"] in ("hinge", "wasserstein")
-            and c["reward"] in ("sigmoid", "log_sigmoid", "softplus", "log_ratio", "pair_probability")
+            and c["reward"]
+            in ("sigmoid", "log_sigmoid", "softplus", "log_ratio", "pair_probability", "log_pair_probability")
         ),
         ("objective.reward", "objective.pair_loss", "use reward logit or ranked"),
     ),
@@ -191,6 +195,11 @@ RULES = (
         "what a token adds is not asked where whole texts are judged",
         lambda c: c["reward"] == "log_ratio" and not c["dense"],
         ("objective.reward log_ratio", "dense false", "logit"),
+    ),
+    Rule(
+        "parts of an embedding judge whole texts",
+        lambda c: c["discriminator"] == "representations" and c["dense"],
+        ("discriminator.representations", "set objective.dense to false"),
     ),
     Rule(
         "only labels that are probabilities can be smoothed",

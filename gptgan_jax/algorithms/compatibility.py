@@ -16,7 +16,14 @@ CONTROLS: tuple[RewardName, ...] = ("constant", "random")
 PENALTIES = ("r1_weight", "r2_weight", "gradient_penalty_weight")
 LOG_ODDS: tuple[PairLossName, ...] = ("non_saturating", "relativistic", "relativistic_tie")
 """Losses whose scores are log-odds; those of the others are margins, which no probability can be read off."""
-NEEDS_LOG_ODDS: tuple[RewardName, ...] = ("sigmoid", "log_sigmoid", "softplus", "log_ratio", "pair_probability")
+NEEDS_LOG_ODDS: tuple[RewardName, ...] = (
+    "sigmoid",
+    "log_sigmoid",
+    "softplus",
+    "log_ratio",
+    "pair_probability",
+    "log_pair_probability",
+)
 
 
 class Choices(NamedTuple):
@@ -32,6 +39,7 @@ class Choices(NamedTuple):
         has_second_derivatives: whether penalties on its gradient can be differentiated.
         no_next_token: why the discriminator predicts no next token, and what to do; None if it does.
         has_classes: whether the discriminator has a logit for each class.
+        representations: how many parts of an embedding it judges each by itself.
         text_rewards, paying_rewards: how many text rewards there are, and of these how many have a weight.
         key: from an attribute of a `Game` to what messages call it: a key of a configuration.
         no_demonstrations: what to set to have none, and to what.
@@ -65,6 +73,7 @@ class Choices(NamedTuple):
     has_second_derivatives: bool
     no_next_token: str | None
     has_classes: bool
+    representations: int
     key: Callable[[str], str]
     no_demonstrations: tuple[str, str]
 
@@ -125,6 +134,8 @@ def _of_scores(c: Choices) -> Iterator[str]:
 def _of_discriminator(c: Choices) -> Iterator[str]:
     if c.next_token_weight and c.no_next_token is not None:
         yield f"{c.key('next_token_weight')} {c.no_next_token}"
+    if c.representations > 1 and c.dense:
+        yield f"discriminator.representations {c.representations} judge whole texts: set {c.key('dense')} to false"
     for name in () if c.has_second_derivatives else c.penalties:
         yield (
             f"{c.key(name)} needs second derivatives, which the kernels of discriminator.attention flash do "
@@ -140,6 +151,8 @@ def _of_classes(c: Choices) -> Iterator[str]:
         )
     if c.class_weight and not c.has_classes:
         yield f"{c.key('class_weight')} needs a discriminator with classes: build_discriminator(..., classes=K)"
+    if c.class_weight and c.representations > 1:
+        yield f"{c.key('class_weight')} reads one set of features: set discriminator.representations to 1"
     if c.class_weight and c.pair_loss not in (None, "non_saturating"):
         yield (
             f"{c.key('class_weight')} gives the discriminator classes: their log-sum-exp is the log-odds of real text, "

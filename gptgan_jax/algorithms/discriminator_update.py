@@ -33,10 +33,8 @@ class Discrimination(NamedTuple):
 
 
 def counted(game: Game, scores: Scores, mask: Array) -> tuple[Array, Array]:
-    """What of the scores counts, and its mask: of every token [R, T], or of whole texts [R, 1]."""
-    if game.dense:
-        return scores.tokens, mask
-    return scores.sequence[:, None], jnp.ones_like(scores.sequence[:, None], dtype=bool)
+    """What of the scores counts, and its mask: of every token [R, T], or of whole texts [R, S]."""
+    return (scores.tokens, mask) if game.dense else (scores.texts, jnp.ones_like(scores.texts, dtype=bool))
 
 
 def judgement_of(game: Game, real: Scores, batch: Batch, fake: Scores, fakes: Batch) -> Judgement:

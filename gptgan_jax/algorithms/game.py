@@ -14,7 +14,7 @@ from gptgan_jax.distributed.rows import Rows
 from gptgan_jax.errors import UserError
 from gptgan_jax.estimators.reinforce import reinforce
 from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
-from gptgan_jax.models.discriminators import Discriminator
+from gptgan_jax.models.discriminators import Discriminator, representations_of
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
 from gptgan_jax.objectives.likelihood import KlEstimator
@@ -22,7 +22,7 @@ from gptgan_jax.objectives.rewards import Judgement, Reward, reward_name, sigmoi
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.objectives.text_rewards import RewardScaling, TextReward
 from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, REWARD_WEIGHT, check_choice, is_on
-from gptgan_jax.types import Batch, GanState, Number
+from gptgan_jax.types import Array, Batch, GanState, Number
 
 NO_NEXT_TOKEN = "needs a Transformer discriminator: others predict no next token; set it to 0"
 
@@ -158,6 +158,11 @@ class Game(NamedTuple):
     def needs_reference(self) -> bool:
         """Whether an earlier generator is carried along."""
         return is_on(self.kl_weight) or isinstance(self.estimator, SelfPlay)
+
+    def pay(self, judgement: Judgement, key: Array) -> Array:
+        """The discriminator's reward, float32 [R, T]; of whole texts [R, 1], the mean over its representations."""
+        rewards = self.reward(judgement, key)
+        return rewards if self.dense or rewards.shape[1] == 1 else rewards.mean(axis=1, keepdims=True)
 
     def check(self) -> None:
         """Checks every number, and that the choices go together, by the rules that hold for configurations.
@@ -297,6 +302,7 @@ class Game(NamedTuple):
             has_second_derivatives=getattr(network, "attention", "dense") != "flash",
             no_next_token=None if self.discriminator.next_logits else NO_NEXT_TOKEN,
             has_classes=self.discriminator.classes > 0,
+            representations=representations_of(network),
             key=lambda name: name,
             no_demonstrations=("demonstrations", "None"),
         )

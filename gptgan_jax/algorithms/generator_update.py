@@ -45,7 +45,7 @@ def policy_update(
     """
     key_reward, key_rollout, key_rows, key_order = jax.random.split(key, 4)
     rows, params, written = game.rows, state.generator.params, drawn.written
-    rewards = game.reward(judgement, key_reward)
+    rewards = game.pay(judgement, key_reward)
     if estimator.rollouts:
         rewards = rows.gathered(
             rollout_rewards(game, estimator.rollouts, state, batch, written, judgement, key_rollout)
@@ -161,12 +161,12 @@ def pathwise_update(
         weights = estimator.relax(state.estimator, key_relax, logits, texts.target)
         discriminator, scorer = game.discriminator, state.discriminator.params
         scores: Scores = discriminator.judge(scorer, discriminator.embed(scorer, texts, weights), texts)
-        mask = judgement.fake_mask
+        mask = judgement.fake_mask if game.dense else jnp.ones_like(judgement.fake_mask[:, :1])
         fake, features, classes = rows.gathered(
-            (scores.tokens if game.dense else scores.sequence[:, None], scores.features, scores.classes)
+            (scores.tokens if game.dense else scores.texts, scores.features, scores.classes)
         )
         relaxed = judgement._replace(fake=fake, fake_features=features, fake_classes=classes)
-        rewards = game.reward(relaxed, key_reward)
+        rewards = game.pay(relaxed, key_reward)
         paid = jnp.where(mask, rewards, 0.0).sum()
         loss = -paid / mask.shape[0]
         chosen = jnp.where(texts.target_mask, token_log_probs(logits, texts.target), 0.0)

@@ -40,7 +40,7 @@ def rollout_rewards(
             found = game.discriminator.scores(scorer, texts)
         else:
             found = continuations.scores(scorer, kept, texts, shared)
-        scores, features, classes = game.rows.gathered((found.sequence[:, None], found.features, found.classes))
+        scores, features, classes = game.rows.gathered((found.texts, found.features, found.classes))
         label = None if classes is None else game.rows.gathered(texts.label)
         of_texts = judgement._replace(
             fake=scores,
@@ -49,7 +49,7 @@ def rollout_rewards(
             fake_classes=classes,
             fake_label=label,
         )
-        return game.rows.own(game.reward(of_texts, key)[:, 0])
+        return game.rows.own(game.pay(of_texts, key)[:, 0])
 
     return rollout_values(
         game.generator,

@@ -18,8 +18,8 @@ from gptgan_jax.models.discriminators import (
     MlpConfig,
     TransformerDiscriminatorConfig,
 )
-from gptgan_jax.models.generators import GeneratorConfig
-from gptgan_jax.models.lstm import LstmConfig
+from gptgan_jax.models.generators import GeneratorConfig, RecurrentConfig
+from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.sampling.decoding import stages_of
 
@@ -34,7 +34,7 @@ class Work:
         recomputed: FLOP, of those performed, that a backward pass does again where activations are not kept; until a
             backward pass is counted, what it would do again.
         weights: bytes of weights that have to be read, in the dtype they are multiplied in.
-        cache: bytes of keys and values, or of LSTM states, that have to be read.
+        cache: bytes of keys and values, or of recurrent states, that have to be read.
     """
 
     model: float = 0.0
@@ -73,13 +73,13 @@ def generator_forward(
     Where `prompts` is given, they answer so many prompts, each of which is read once.
     """
     read = rows if prompts is None else prompts
-    if isinstance(config, LstmConfig):
+    if isinstance(config, RecurrentConfig):
         head = _product(rows * target, config.hidden, vocab_size, config.dtype)
-        encoded = _lstm(config, read, prompt) if config.encoder_layers else Work()
+        encoded = _recurrent(config, read, prompt) if config.encoder_layers else Work()
         if prompts is None:
-            return encoded + head + _lstm(config, rows, target if config.encoder_layers else prompt + target - 1)
-        begun = _lstm(config, read, 1 if config.encoder_layers else prompt)
-        return encoded + head + begun + _lstm(config, rows, target - 1)
+            return encoded + head + _recurrent(config, rows, target if config.encoder_layers else prompt + target - 1)
+        begun = _recurrent(config, read, 1 if config.encoder_layers else prompt)
+        return encoded + head + begun + _recurrent(config, rows, target - 1)
     head = _product(rows * target, config.width, vocab_size, config.dtype)
     if config.encoder_layers:
         encoder = _blocks(config, config.encoder_layers, read, prompt, prompt, causal=False)
@@ -97,14 +97,14 @@ def generator_writing(
 
     Where `prompts` is given, they answer so many prompts, each of which is read once, and kept once.
     """
-    width = config.hidden if isinstance(config, LstmConfig) else config.width
+    width = config.hidden if isinstance(config, RecurrentConfig) else config.width
     head = _product(rows, width, vocab_size, config.dtype)
     read = rows if prompts is None else prompts
     first_head = _product(read, width, vocab_size, config.dtype)
-    if isinstance(config, LstmConfig):
-        encoded = _lstm(config, read, prompt) if config.encoder_layers else Work()
-        step = _lstm(config, rows, 1) + Work(cache=8.0 * rows * config.hidden * config.layers)
-        start = encoded + _lstm(config, read, 1 if config.encoder_layers else prompt)
+    if isinstance(config, RecurrentConfig):
+        encoded = _recurrent(config, read, prompt) if config.encoder_layers else Work()
+        step = _recurrent(config, rows, 1) + Work(cache=_state_bytes(config, rows))
+        start = encoded + _recurrent(config, read, 1 if config.encoder_layers else prompt)
         return start + first_head + (target - 1) * (step + head)
     if config.encoder_layers:
         start = _blocks(config, config.encoder_layers, read, prompt, prompt, causal=False)
@@ -194,8 +194,15 @@ def _product(rows: int, inner: int, outer: int, dtype: str) -> Work:
     return Work(flops, flops, weights=float(inner * outer * _BYTES[dtype]))
 
 
-def _lstm(config: LstmConfig, rows: int, tokens: int) -> Work:
+def _state_bytes(config: RecurrentConfig, rows: int) -> float:
+    """Of what is kept between two tokens, in float32."""
+    return 4.0 * rows * config.hidden * (1 if isinstance(config, RelationalConfig) else 2 * config.layers)
+
+
+def _recurrent(config: RecurrentConfig, rows: int, tokens: int) -> Work:
     """All layers of an encoder or of a decoder, without the head."""
+    if isinstance(config, RelationalConfig):
+        return _relational(config, rows, tokens)
     total = Work()
     for layer in range(config.layers):
         inputs = config.embedding if layer == 0 else config.hidden
@@ -203,6 +210,16 @@ def _lstm(config: LstmConfig, rows: int, tokens: int) -> Work:
         # The recurrent weights are read again for every token.
         total += tokens * _product(rows, config.hidden, 4 * config.hidden, config.dtype)
     return total
+
+
+def _relational(config: RelationalConfig, rows: int, tokens: int) -> Work:
+    """The memory's steps, without the head; what needs a token alone is one product for all of them."""
+    width, dtype, all_slots = config.width, config.dtype, config.slots + 1
+    once = _product(rows * tokens, config.embedding, width, dtype) + _product(rows * tokens, width, 2 * width, dtype)
+    step = _product(rows * all_slots, width, 3 * width, dtype) + 2 * _product(rows * all_slots, width, width, dtype)
+    step += _product(rows * config.slots, width, 2 * width, dtype)
+    pairs = 4.0 * rows * all_slots**2 * width
+    return once + tokens * (step + Work(pairs, pairs))
 
 
 def _blocks(

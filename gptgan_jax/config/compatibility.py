@@ -17,6 +17,7 @@ from gptgan_jax.config.estimators import (
 from gptgan_jax.config.sections import Sections
 from gptgan_jax.data.config import MixtureData
 from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.models.discriminators import representations_of
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 
 # Keys that set attributes of a `Game`, where they are not objective.NAME.
@@ -108,6 +109,7 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         has_second_derivatives=getattr(discriminator, "attention", "dense") != "flash",
         no_next_token=_no_next_token(config),
         has_classes=config.classifies,
+        representations=representations_of(discriminator),
         key=lambda name: KEYS.get(name, f"objective.{name}"),
         no_demonstrations=("objective.demonstration_share", "0"),
     )

@@ -97,6 +97,7 @@ class OutputHead(nn.Module):
     vocab_size: int
     use_bias: bool = False
     dtype: str = "float32"
+    kernel_init: Initializer = nn.initializers.normal(0.02)
 
     def __call__(self, hidden: Array) -> Array:
         kernel, bias = self.weights(hidden.shape[-1])
@@ -123,26 +124,30 @@ class OutputHead(nn.Module):
     @nn.compact
     def weights(self, width: int) -> tuple[Array, Array | None]:
         """Kernel [width, vocab_size], and bias [vocab_size] where there is one."""
-        kernel = self.param("kernel", nn.initializers.normal(0.02), (width, self.vocab_size), jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, (width, self.vocab_size), jnp.float32)
         if not self.use_bias:
             return kernel, None
         return kernel, self.param("bias", nn.initializers.zeros_init(), (self.vocab_size,), jnp.float32)
 
 
 class Norm(nn.Module):
-    """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang & Sennrich 2019) over the last axis, computed in float32."""
+    """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang & Sennrich 2019) over the last axes, computed in float32.
+
+    Scale and bias are those of the last axis.
+    """
 
     kind: str = "layer"
     eps: float = 1e-5
+    axes: int = 1
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         width = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones_init(), (width,), jnp.float32)
-        y = x.astype(jnp.float32)
+        y, axes = x.astype(jnp.float32), tuple(range(-self.axes, 0))
         if self.kind == "layer":
-            y = y - y.mean(axis=-1, keepdims=True)
-        y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.eps) * scale
+            y = y - y.mean(axis=axes, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=axes, keepdims=True) + self.eps) * scale
         if self.kind == "layer":
             y = y + self.param("bias", nn.initializers.zeros_init(), (width,), jnp.float32)
         return y.astype(x.dtype)

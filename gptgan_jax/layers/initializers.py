@@ -4,7 +4,9 @@ import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from gptgan_jax.types import Array
 
@@ -17,3 +19,8 @@ def normal(stddev: float) -> Callable[..., Array]:
     it is one compiled program for each shape, not one for each of its operations, which would round otherwise.
     """
     return jax.jit(nn.initializers.normal(stddev), static_argnums=(1, 2))
+
+
+def by_fan_in(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+    """Of a matrix [inputs, outputs]: N(0, 1 / inputs), cut off at two standard deviations."""
+    return nn.initializers.truncated_normal(shape[0] ** -0.5)(key, shape, dtype)

@@ -1,4 +1,4 @@
-"""What a Transformer keeps of the tokens that it has read: keys and values, of texts and of prompts in common.
+"""What a generator keeps of the tokens that it has read: keys and values, of texts and of common prompts; a state.
 
 Dimensions: B rows, S slots, K key/value heads, E head width; P tokens of a prompt, R = B N where N texts answer each.
 """
@@ -88,3 +88,13 @@ class Cache(struct.PyTreeNode):
 
     def _each_layer(self, change: Any) -> Any:
         return change(self.layers) if isinstance(self.layers, dict) else tuple(map(change, self.layers))
+
+
+class RecurrentCache(struct.PyTreeNode):
+    """What a network that reads a token at a time keeps of all of them: arrays [B, ...], whatever their number."""
+
+    states: Any
+
+    def repeat(self, count: int) -> "RecurrentCache":
+        """Each row `count` times, neighbours together."""
+        return jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), self)

@@ -10,7 +10,7 @@ from flax import linen as nn
 from pydantic import Field, model_validator
 
 from gptgan_jax.layers.dense import DTYPES, Dropout, Embedding, Projection, last_token
-from gptgan_jax.layers.initializers import normal
+from gptgan_jax.layers.initializers import by_fan_in, normal
 from gptgan_jax.models.convolution import causal_convolution, largest_in_ends
 from gptgan_jax.models.transformer import Trunk
 from gptgan_jax.models.transformer_config import TransformerConfig
@@ -66,10 +66,24 @@ class CnnConfig:
     kind: Literal["cnn"] = "cnn"
     dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
     embedding: int = key(64, "size of the token embeddings", ge=1)
+    representations: int = key(
+        1, "parts of the embedding that are judged each by itself, by the same filters (RelGAN, Nie et al. 2019)", ge=1
+    )
     widths: tuple[Annotated[int, Field(ge=1)], ...] = key((1, 2, 3, 4, 5), "window widths in tokens", min_length=1)
     filters: int = key(64, "filters of each width", ge=1)
+    highway: bool = key(False, "a highway layer after pooling (Srivastava et al. 2015, arXiv:1505.00387)")
+    hidden: int = key(0, "units of a linear layer before the score; 0: none", ge=0)
     dropout: float = key(0.1, "dropout rate on the pooled features", ge=0, lt=1)
     spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
+
+    @model_validator(mode="after")
+    def _check(self) -> "CnnConfig":
+        if self.embedding % self.representations:
+            raise ValueError(
+                f"representations {self.representations} are parts of equal size: they should divide embedding "
+                f"{self.embedding}"
+            )
+        return self
 
 
 @config_dataclass
@@ -110,11 +124,15 @@ def prefix_mean(x: Array, mask: Array) -> Array:
 
 
 class Judged(NamedTuple):
-    """For texts or prefixes: scores [...], and where there are classes, their logits [..., K] and features [..., W]."""
+    """For texts or prefixes: scores [...], and where there are classes, their logits [..., K] and features [..., W].
+
+    Where parts of the embedding are judged each by itself, `parts` [..., S] has what is said of each.
+    """
 
     scores: Array
     classes: Array | None = None
     features: Array | None = None
+    parts: Array | None = None
 
 
 class _Head(nn.Module):
@@ -227,9 +245,40 @@ class _Cnn(_WithTable):
 
     def setup(self) -> None:
         super().setup()
-        self.drop = Dropout(self.config.dropout)
+        cfg, width = self.config, len(self.config.widths) * self.config.filters
+        self.drop = Dropout(cfg.dropout)
+        if cfg.highway:
+            self.highway, self.highway_gate = (
+                Projection(width, use_bias=False, dtype=cfg.dtype, kernel_init=by_fan_in) for _ in range(2)
+            )
+        if cfg.hidden:
+            self.hidden = Projection(cfg.hidden, dtype=cfg.dtype, kernel_init=by_fan_in)
+
+    def judge(self, x: Array, mask: Array) -> tuple[Judged, Judged]:
+        count = self.config.representations
+        if count == 1:
+            return super().judge(x, mask)
+        # Each part stands in a row of its own: [B, S, E] -> [B * R, S, E / R].
+        parts = jnp.moveaxis(x.reshape(*x.shape[:2], count, -1), 2, 1).reshape(-1, x.shape[1], x.shape[2] // count)
+        prefixes, whole = super().judge(parts, jnp.repeat(mask, count, axis=0))
+        of_prefixes = prefixes.scores.reshape(-1, count, x.shape[1]).mean(axis=1)
+        of_parts = whole.scores.reshape(-1, count)
+        return Judged(of_prefixes), Judged(of_parts.mean(axis=1), parts=of_parts)
 
     def features(self, x: Array, mask: Array) -> tuple[Array, Array]:
+        prefixes, whole = self.pooled(x, mask)
+        return self.above(prefixes), self.above(whole)
+
+    def above(self, x: Array) -> Array:
+        """From pooled features to those that are scored."""
+        if self.config.highway:
+            share = jax.nn.sigmoid(self.highway_gate(x))
+            x = share * jax.nn.relu(self.highway(x)) + (1 - share) * x
+        x = self.drop(x)
+        return self.hidden(x) if self.config.hidden else x
+
+    def pooled(self, x: Array, mask: Array) -> tuple[Array, Array]:
+        """Each filter's largest value in each prefix [B, S, W] and in the whole texts [B, W]."""
         kernels, bias = self.windows()
         inside = mask[..., None]
         x = jnp.where(inside, x, 0)
@@ -239,7 +288,7 @@ class _Cnn(_WithTable):
         filters = [jnp.where(inside, one, -jnp.inf) for one in filters]
         prefixes = jnp.concatenate([jax.lax.associative_scan(jnp.maximum, one, axis=1) for one in filters], axis=-1)
         whole = jnp.concatenate([one.max(axis=1) for one in filters], axis=-1)
-        return self.drop(jax.nn.relu(prefixes + bias)), self.drop(jax.nn.relu(whole + bias))
+        return jax.nn.relu(prefixes + bias), jax.nn.relu(whole + bias)
 
     def judge_ends(self, begun: Array, x: Array, mask: Array, start: int) -> Judged:
         """The scores of whole texts [B, S], from the features [R, W] before `start`, which B / R neighbours share."""
@@ -249,13 +298,14 @@ class _Cnn(_WithTable):
             kernels, bias = self.windows()
             ends = largest_in_ends(jnp.where(mask[..., None], x, 0), mask, kernels, start, count)
             features = jnp.maximum(features, jax.nn.relu(jnp.concatenate(ends, axis=-1) + bias))
-        return self.head(features)
+        return self.head(self.above(features))
 
     @nn.compact
     def windows(self) -> tuple[list[Array], Array]:
         """The weights of each width, and all biases, one after another."""
         cfg = self.config
-        each = [_Windows(cfg.filters, width, cfg.dtype, name=f"width_{width}")(cfg.embedding) for width in cfg.widths]
+        size = cfg.embedding // cfg.representations
+        each = [_Windows(cfg.filters, width, cfg.dtype, name=f"width_{width}")(size) for width in cfg.widths]
         return [kernel for kernel, _ in each], jnp.concatenate([bias for _, bias in each])
 
 

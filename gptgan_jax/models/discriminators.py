@@ -155,6 +155,11 @@ def has_dropout(config: DiscriminatorConfig | None) -> bool:
     return getattr(config, "dropout", 0.0) > 0
 
 
+def representations_of(config: Any) -> int:
+    """How many parts of an embedding such a discriminator judges each by itself."""
+    return getattr(config, "representations", 1)
+
+
 def build_discriminator(
     config: DiscriminatorConfig, vocabulary: Vocabulary, classes: int = 0, generator_lora: LoraConfig = NO_ADAPTERS
 ) -> Discriminator:
@@ -181,6 +186,8 @@ def build_discriminator(
         raise TypeError(f"config should be one of {names}, not {getattr(config, '__name__', type(config).__name__)}")
     if classes == 1:
         raise ValueError("a discriminator with classes needs two of them or more")
+    if classes and representations_of(config) > 1:
+        raise ValueError("representations are judged each by itself, without classes: set one of the two alone")
     network = config
     if isinstance(config, TransformerDiscriminatorConfig) and keeps_adapters(config, generator_lora):
         network = replace(config, lora=LoraBeside(**vars(config.lora), given=generator_lora))
@@ -213,7 +220,8 @@ def build_discriminator(
         prefixes: Any
         whole: Any
         prefixes, whole = module.apply({"params": learning(params)}, x, mask, rngs=rngs, method="judge")
-        return Scores(prefixes.scores[:, batch.prompt.shape[1] :], whole.scores, whole.classes, whole.features)
+        tokens = prefixes.scores[:, batch.prompt.shape[1] :]
+        return Scores(tokens, whole.scores, whole.classes, whole.features, whole.parts)
 
     def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
         if batch.prompt.shape[0] != batch.target.shape[0]:
@@ -257,7 +265,7 @@ def build_discriminator(
             params = spectrally_normalised(params)
         x = embed(params, batch).astype(DTYPES[config.dtype])
         features: Any
-        features, _ = module.apply({"params": params}, x, mask_of(batch), method="features")
+        features, _ = module.apply({"params": params}, x, mask_of(batch), method="pooled")
         return features[:, batch.prompt.shape[1] :]
 
     def ends(params: Params, kept: Array, batch: Batch, shared: int) -> Scores:
@@ -276,7 +284,7 @@ def build_discriminator(
         config,
         next_logits if isinstance(config, TransformerDiscriminatorConfig) else None,
         classes,
-        Continuations(read, ends) if isinstance(config, CnnConfig) else None,
+        Continuations(read, ends) if isinstance(config, CnnConfig) and config.representations == 1 else None,
         shares_prompts=isinstance(config, TransformerDiscriminatorConfig),
         vocabulary=vocabulary,
     )

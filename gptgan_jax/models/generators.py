@@ -14,13 +14,15 @@ from pydantic import Field
 from gptgan_jax.distributed.partitioning import gathered
 from gptgan_jax.layers.dense import DTYPES, OutputHead
 from gptgan_jax.layers.lora import only_learning
-from gptgan_jax.models.cache import Cache
-from gptgan_jax.models.lstm import LstmCache, LstmConfig, LstmNetwork
+from gptgan_jax.models.cache import Cache, RecurrentCache
+from gptgan_jax.models.lstm import LstmConfig, LstmNetwork
+from gptgan_jax.models.relational import RelationalConfig, RelationalNetwork
 from gptgan_jax.models.transformer import Trunk
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.types import Array, Batch, Packed, Params, PyTree, Vocabulary, as_tuple
 
-GeneratorConfig = Annotated[TransformerConfig | LstmConfig, Field(discriminator="kind")]
+GeneratorConfig = Annotated[TransformerConfig | LstmConfig | RelationalConfig, Field(discriminator="kind")]
+RecurrentConfig = LstmConfig | RelationalConfig
 
 
 class Logits(Protocol):
@@ -107,7 +109,7 @@ def generator_of(player: GeneratorProtocol) -> Generator:
 
 
 def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generator:
-    """The generator that a configuration describes: a GPT or an LSTM language model.
+    """The generator that a configuration describes: a GPT, an LSTM language model or a relational memory.
 
     With `encoder_layers` > 0 an encoder reads the prompt; without, the decoder does.
 
@@ -121,11 +123,11 @@ def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generato
         (8, None)
     """
     vocabulary.check()
-    if not isinstance(config, TransformerConfig | LstmConfig):
+    if not isinstance(config, TransformerConfig | RecurrentConfig):
         name = getattr(config, "__name__", type(config).__name__)
-        raise TypeError(f"config should be a TransformerConfig or an LstmConfig, not {name}")
-    if isinstance(config, LstmConfig):
-        return _generator(_LstmGenerator(config, vocabulary), config, vocabulary, None)
+        raise TypeError(f"config should be a TransformerConfig, an LstmConfig or a RelationalConfig, not {name}")
+    if isinstance(config, RecurrentConfig):
+        return _generator(_RecurrentGenerator(config, vocabulary), config, vocabulary, None)
     return _generator(_TransformerGenerator(config, vocabulary), config, vocabulary, config.max_positions)
 
 
@@ -199,7 +201,7 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
             )
 
     functions = (init, logits, hidden, prefill, decode, repeat)
-    more = (weighted_nats, for_writing, None if isinstance(config, LstmConfig) else resized, branch)
+    more = (weighted_nats, for_writing, None if isinstance(config, RecurrentConfig) else resized, branch)
     return Generator(vocabulary, *functions, max_length, config, *more)
 
 
@@ -266,12 +268,15 @@ class _TransformerGenerator(nn.Module):
         return self.trunk.embedding.logits(hidden) if self.config.tied_embeddings else self.head(hidden)
 
 
-class _LstmGenerator(nn.Module):
-    config: LstmConfig
+class _RecurrentGenerator(nn.Module):
+    config: RecurrentConfig
     vocabulary: Vocabulary
 
     def setup(self) -> None:
-        self.network = LstmNetwork(self.config, self.vocabulary.size)
+        config, size = self.config, self.vocabulary.size
+        self.network: LstmNetwork | RelationalNetwork = (
+            LstmNetwork(config, size) if isinstance(config, LstmConfig) else RelationalNetwork(config, size)
+        )
 
     def __call__(self, prompt: Array, prompt_mask: Array, target: Array, packed: Packed | None = None) -> Array:
         return self.network.head(self.hidden(prompt, prompt_mask, target, packed))
@@ -283,13 +288,13 @@ class _LstmGenerator(nn.Module):
 
     def hidden(self, prompt: Array, prompt_mask: Array, target: Array, packed: Packed | None = None) -> Array:
         if packed is not None:
-            raise ValueError("an LSTM reads a text a row: packed rows need a Transformer")
+            raise ValueError("a recurrent network reads a text a row: packed rows need a Transformer")
         count = target.shape[0] // prompt.shape[0]
         prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)
         if count > 1:
             before, states = self.network.decode_all(prefix, prefix_mask, states)
             after, _ = self.network.decode_all(
-                target[:, :-1], jnp.ones_like(target[:, :-1], dtype=bool), LstmCache(states).repeat(count).layers
+                target[:, :-1], jnp.ones_like(target[:, :-1], dtype=bool), RecurrentCache(states).repeat(count).states
             )
             return jnp.concatenate([jnp.repeat(before[:, -1:], count, axis=0), after], axis=1)
         inputs = jnp.concatenate([prefix, target[:, :-1]], axis=1)
@@ -297,19 +302,19 @@ class _LstmGenerator(nn.Module):
         hidden, _ = self.network.decode_all(inputs, mask, states)
         return hidden[:, prefix.shape[1] - 1 :]
 
-    def prefill(self, prompt: Array, prompt_mask: Array, length: int) -> tuple[Array, LstmCache]:
+    def prefill(self, prompt: Array, prompt_mask: Array, length: int) -> tuple[Array, RecurrentCache]:
         prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)
         hidden, states = self.network.decode_all(prefix, prefix_mask, states)
-        return self.network.head(hidden[:, -1]), LstmCache(states)
+        return self.network.head(hidden[:, -1]), RecurrentCache(states)
 
-    def branch(self, prompt: Array, prompt_mask: Array, length: int, count: int) -> tuple[Array, LstmCache]:
+    def branch(self, prompt: Array, prompt_mask: Array, length: int, count: int) -> tuple[Array, RecurrentCache]:
         logits, cache = self.prefill(prompt, prompt_mask, length)
         return logits, cache.repeat(count)
 
-    def decode(self, cache: LstmCache, tokens: Array) -> tuple[Array, LstmCache]:
+    def decode(self, cache: RecurrentCache, tokens: Array) -> tuple[Array, RecurrentCache]:
         return self.network.decode(tokens, cache)
 
-    def _prefix(self, prompt: Array, prompt_mask: Array) -> tuple[Array, Array, tuple[tuple[Array, Array], ...]]:
+    def _prefix(self, prompt: Array, prompt_mask: Array) -> tuple[Array, Array, PyTree]:
         states = self.network.encode(prompt, prompt_mask)
         if not self.config.encoder_layers:
             return prompt, prompt_mask, states

@@ -10,11 +10,11 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax import struct
 from pydantic import model_validator
 
 from gptgan_jax.layers.dense import DTYPES, Dropout, Embedding, OutputHead, Projection
 from gptgan_jax.layers.lora import LoraConfig, adapter, low_rank
+from gptgan_jax.models.cache import RecurrentCache
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array
 
@@ -50,16 +50,6 @@ class LstmConfig:
             )
         self.lora.check_targets(("inputs", "recurrent"))
         return self
-
-
-class LstmCache(struct.PyTreeNode):
-    """The state of a decoding in progress: per layer (cell, hidden), each [B, hidden]."""
-
-    layers: tuple[tuple[Array, Array], ...]
-
-    def repeat(self, count: int) -> "LstmCache":
-        """Each row `count` times, neighbours together."""
-        return jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), self)
 
 
 class LstmLayer(nn.Module):
@@ -150,14 +140,14 @@ class LstmNetwork(nn.Module):
         """Hidden states [B, T, hidden] of whole texts int32 [B, T], and the final states."""
         return self._run(self.decoder, tokens, mask, states)
 
-    def decode(self, tokens: Array, cache: LstmCache) -> tuple[Array, LstmCache]:
+    def decode(self, tokens: Array, cache: RecurrentCache) -> tuple[Array, RecurrentCache]:
         """Logits [B, V] after one new token a row, int32 [B]."""
         x = self.embedding(tokens)
         states = []
-        for layer, state in zip(self.decoder, cache.layers, strict=True):
+        for layer, state in zip(self.decoder, cache.states, strict=True):
             x, state = layer.step(self.drop(x), state)
             states.append(state)
-        return self.head(x), LstmCache(tuple(states))
+        return self.head(x), RecurrentCache(tuple(states))
 
     def _run(
         self, layers: list[LstmLayer], tokens: Array, mask: Array, states: tuple[tuple[Array, Array], ...]

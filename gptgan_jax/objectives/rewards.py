@@ -47,7 +47,7 @@ def __dir__() -> list[str]:
 
 
 class Judgement(NamedTuple):
-    """The discriminator's logits at every token, or in one column (T = 1) for whole texts.
+    """The discriminator's logits at every token, or for whole texts: in one column (T = 1), or one a representation.
 
     Attributes:
         fake: float [R, T], of generated texts; where there are several a prompt, they are neighbours.
@@ -88,6 +88,7 @@ RewardName = Literal[
     "softplus",
     "log_ratio",
     "pair_probability",
+    "log_pair_probability",
     "ranked",
     "constant",
     "random",
@@ -136,11 +137,26 @@ def pair_probability(judgement: Judgement, key: Array) -> Array:
     same position, of the real texts that have it; where none has it, all real scores that count.
     """
     judgement.check("pair_probability")
+    return _mean_over_pairs(jax.nn.sigmoid, judgement)
+
+
+def log_pair_probability(judgement: Judgement, key: Array) -> Array:
+    """Mean over the real texts of log sigma(fake - real), never above 0: minus the generator's loss in a relativistic
+    GAN (Jolicoeur-Martineau 2018, arXiv:1807.00734; RelGAN, Nie et al. 2019), over all pairs of a step.
+
+    Compared are the scores at the same position, as by `pair_probability`.
+    """
+    judgement.check("log_pair_probability")
+    return _mean_over_pairs(jax.nn.log_sigmoid, judgement)
+
+
+def _mean_over_pairs(value: Callable[[Array], Array], judgement: Judgement) -> Array:
+    """Mean over the real texts of a value of fake - real, [R, T]; see `pair_probability`."""
     fake, real = judgement.fake.astype(jnp.float32), judgement.real.astype(jnp.float32)
 
     def mean_won(fake: Array, real: Array, mask: Array) -> Array:
         """Over the real scores: float32 [R], float32 [N], bool [N] -> float32 [R]."""
-        won = jnp.where(mask, jax.nn.sigmoid(fake[:, None] - real), 0.0)
+        won = jnp.where(mask, value(fake[:, None] - real), 0.0)
         return won.sum(axis=1) / jnp.maximum(mask.sum(), 1)
 
     # One position after another, and computed anew for the gradient: all real scores at all positions would be R T B T
@@ -243,7 +259,7 @@ def build_reward(name: RewardName, discount: Number, relative: bool = False) -> 
     Args:
         name: of the reward.
         discount: the estimator's.
-        relative: see the function `relative`. It changes neither `pair_probability` and `ranked`, which are made of
+        relative: see the function `relative`. It changes neither the rewards of pairs and `ranked`, which are made of
             differences already, nor the controls.
 
     Raises:
@@ -254,6 +270,7 @@ def build_reward(name: RewardName, discount: Number, relative: bool = False) -> 
         return _relative(_OF_SCORES[name]) if relative else _OF_SCORES[name]
     others: dict[RewardName, Reward] = {
         "pair_probability": pair_probability,
+        "log_pair_probability": log_pair_probability,
         "ranked": ranked(),
         "constant": constant(discount),
         "random": random,
@@ -263,7 +280,11 @@ def build_reward(name: RewardName, discount: Number, relative: bool = False) -> 
 
 def reward_name(reward: Reward) -> RewardName | None:
     """The name of a reward that is one of this module's functions; None for any other, such as one that they return."""
-    named: dict[RewardName, Reward] = {**_OF_SCORES, "pair_probability": pair_probability, "random": random}
+    of_pairs: dict[RewardName, Reward] = {
+        "pair_probability": pair_probability,
+        "log_pair_probability": log_pair_probability,
+    }
+    named: dict[RewardName, Reward] = {**_OF_SCORES, **of_pairs, "random": random}
     return next((name for name, known in named.items() if known is reward), None)
 
 

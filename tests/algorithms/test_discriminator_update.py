@@ -11,6 +11,7 @@ from helpers import VOCABULARY, assert_trees_close, assert_trees_differ, batch_o
 
 from gptgan_jax import (
     Batch,
+    CnnConfig,
     Discriminator,
     Gan,
     GanState,
@@ -422,3 +423,20 @@ def test_further_updates_of_the_discriminator_are_as_many_steps_of_its_own(repla
     else:
         assert_trees_close(after.discriminator.params, params, rtol=1e-4, atol=1e-5)
         assert_trees_differ(after.discriminator.params, expected.discriminator.params)
+
+
+def test_each_representation_is_judged_by_itself_in_the_loss_and_the_generator_is_paid_their_mean() -> None:
+    config = CnnConfig(embedding=4, representations=2, widths=(1, 2), filters=3, dropout=0.0)
+    discriminator = build_discriminator(config, VOCABULARY)
+    gan = gan_of(discriminator, dense=False, pair_loss=relativistic, reward=rewards.log_pair_probability)
+    state = state_of(gan)
+    _, metrics = stepped(gan, state, name="adversarial_step")
+    key = jax.random.split(jax.random.fold_in(state.key, state.step), 4)[0]
+    written = sample(GENERATOR, state.generator.params, key, BATCH.prompt, BATCH.prompt_mask, T)
+    fakes = BATCH.replace(target=written.tokens, target_mask=written.mask)
+    parts: list[Any] = [discriminator.scores(state.discriminator.params, texts).parts for texts in (BATCH, fakes)]
+    real, fake = (np.asarray(x, np.float64) for x in parts)
+    assert np.abs(real[:, 0] - real[:, 1]).max() > 0.1
+    assert float(metrics["discriminator_loss"]) == pytest.approx(np.log1p(np.exp(fake - real)).mean(), rel=1e-4)
+    paid = -np.log1p(np.exp(real[None] - fake[:, None]))
+    assert float(metrics["reward"]) == pytest.approx(paid.mean(), rel=1e-4)

@@ -18,6 +18,7 @@ from gptgan_jax.compiling.networks import (
 from gptgan_jax.compiling.work import step_work
 from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.lstm import LstmConfig
+from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.runs.trained import build_networks, example_batch
 from gptgan_jax.training.phases import build_gan
@@ -107,15 +108,20 @@ def test_texts_behind_prompts_that_a_discriminator_reads_once() -> None:
     assert counted(discriminator.scores, params, of_one_prompt_each(2)) == pytest.approx(expected, rel=0.05)
 
 
-def test_an_lstm_step_by_step() -> None:
+@pytest.mark.parametrize(
+    "config",
+    [LstmConfig(layers=2, embedding=96, hidden=128), RelationalConfig(slots=3, heads=4, head_width=64, embedding=96)],
+    ids=lambda config: config.kind,
+)
+def test_a_recurrent_network_step_by_step(config: LstmConfig | RelationalConfig) -> None:
     # Teacher forcing scans over time, so XLA's count is compared where a step stands alone.
-    generator = build_generator(LstmConfig(layers=2, embedding=96, hidden=128), VOCABULARY)
+    generator = build_generator(config, VOCABULARY)
     params = jax.eval_shape(generator.init, jax.random.key(0), batch())
     cache = jax.eval_shape(lambda p: generator.prefill(p, batch().prompt, batch().prompt_mask, TARGET), params)[1]
     step = counted(generator.decode, params, cache, jnp.ones(ROWS, jnp.int32))
     forward = generator_forward(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
     written = generator_writing(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
-    unread = (PROMPT - 1) * 2 * ROWS * generator.config.hidden * VOCABULARY.size  # logits within the prompt
+    unread = (PROMPT - 1) * 2 * ROWS * config.hidden * VOCABULARY.size  # logits within the prompt
     assert step * (PROMPT + TARGET - 1) - unread == pytest.approx(forward, rel=0.05)
     assert written == forward
 

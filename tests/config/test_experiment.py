@@ -257,8 +257,9 @@ METHODS: dict[str, tuple] = {
         {"objective.estimator.rollouts": 16, "objective.estimator.baseline": "none", "discriminator.kind": "cnn"},
     ),
     "relgan": (
-        "gumbel", "relativistic", "log_sigmoid", False,
-        {"warmup.steps": 0, "adversarial.discriminator_updates": 5, "discriminator.kind": "cnn"},
+        "gumbel", "relativistic", "log_pair_probability", False,
+        {"warmup.steps": 0, "adversarial.discriminator_updates": 5, "discriminator.kind": "cnn",
+         "discriminator.representations": 64, "generator.kind": "relational", "generator.head_width": 256},
     ),
     "scratchgan": (
         "reinforce", "non_saturating", "sigmoid", True,
@@ -319,7 +320,8 @@ TINY_SIZES: dict[str, int] = {
     "generator.width": 4, "generator.heads": 1, "generator.mlp_width": 4, "generator.layers": 1,
     "generator.embedding": 4, "generator.hidden": 4, "generator.encoder_layers": 1, "generator.max_positions": 16,
     "discriminator.width": 4, "discriminator.heads": 1, "discriminator.layers": 1, "discriminator.max_positions": 16,
-    "discriminator.embedding": 4, "discriminator.filters": 2,
+    "discriminator.embedding": 4, "discriminator.filters": 2, "discriminator.representations": 2,
+    "discriminator.hidden": 2, "generator.head_width": 4,
     "objective.estimator.rollouts": 2, "objective.estimator.samples": 2, "objective.estimator.minibatches": 2,
     "objective.residual_candidates": 0, "likelihood.steps": 0, "warmup.steps": 0,
     "adversarial.steps": 2, "adversarial.batch_size": 4,

@@ -28,6 +28,9 @@ KINDS: dict[str, DiscriminatorConfig] = {
     "linear": LinearConfig(embedding=4),
     "mlp": MlpConfig(embedding=4, hidden=6, layers=2, dropout=0.4),
     "cnn": CnnConfig(embedding=4, widths=(1, 2, 3), filters=5, dropout=0.4),
+    "representations": CnnConfig(
+        embedding=4, representations=2, widths=(1, 3), filters=4, highway=True, hidden=3, dropout=0.4
+    ),
     "transformer": TransformerDiscriminatorConfig(layers=1, width=8, heads=2, max_positions=24, dropout=0.4),
     "rotary": TransformerDiscriminatorConfig(
         layers=2, width=8, heads=4, kv_heads=2, positions="rotary", norm="rms", activation="swiglu", scan_layers=True
@@ -98,12 +101,15 @@ def test_a_text_scores_the_same_cut_after_any_token_as_at_that_token_of_the_whol
 
 
 @pytest.mark.parametrize(
-    ("spectral_norm", "classes", "hidden"), [(False, 0, False), (True, 3, False), (False, 0, True)]
+    ("spectral_norm", "classes", "hidden", "highway"),
+    [(False, 0, False, True), (True, 3, False, False), (False, 0, True, False)],
 )
 def test_texts_that_share_a_beginning_score_as_when_each_is_read_from_its_start(
-    spectral_norm: bool, classes: int, hidden: bool
+    spectral_norm: bool, classes: int, hidden: bool, highway: bool
 ) -> None:
-    config = CnnConfig(embedding=4, widths=(1, 2, 3, 9), filters=5, spectral_norm=spectral_norm)
+    config = CnnConfig(
+        embedding=4, widths=(1, 2, 3, 9), filters=5, spectral_norm=spectral_norm, highway=highway, hidden=3 * highway
+    )
     discriminator = build_discriminator(config, VOCABULARY, classes)
     if hidden:
         discriminator = without_prompts(discriminator, VOCABULARY)
@@ -137,7 +143,7 @@ def test_a_text_that_the_generator_wrote_scores_as_the_same_text_from_the_data(k
     assert_same_scores(rows(both, slice(0, 3)), rows(both, slice(3, 6)), np.asarray(written.mask))
 
 
-@pytest.mark.parametrize("kind", ["mlp", "cnn", "transformer"])
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "representations", "transformer"])
 def test_dropout_acts_only_where_a_key_is_given(kind: str) -> None:
     batch = batch_of()
     first, again, other = (judge(kind)(batch, jax.random.key(k)).sequence for k in (0, 0, 1))
@@ -179,6 +185,34 @@ def test_cnn_by_hand_is_the_maximum_over_windows_of_each_width() -> None:
             features.append(np.max([np.maximum(v @ layer["kernel"] + layer["bias"], 0) for v in inputs], axis=0))
         score_by_hand = np.concatenate(features) @ p["head"]["score"]["kernel"] + p["head"]["score"]["bias"]
         assert float(score) == pytest.approx(float(score_by_hand[0]), abs=1e-5)
+
+
+def test_representations_by_hand_are_cnns_with_one_set_of_filters_on_parts_of_the_embedding() -> None:
+    """RelGAN's discriminator (weilinie/RelGAN, models/rmc_vanilla.py), a text and a part at a time."""
+    p, scores = numbers("representations"), judge("representations")(batch_of())
+    assert scores.parts is not None
+    np.testing.assert_allclose(scores.parts.mean(axis=1), scores.sequence, **CLOSE)
+    for text, found in zip(texts(), scores.parts, strict=True):
+        for part in range(2):
+            table, pooled = p["embedding"]["table"][:, 2 * part : 2 * part + 2], []
+            for width in (1, 3):
+                x = [np.zeros(2)] * (width - 1) + [table[token] for token in text]
+                layer = p[f"width_{width}"]
+                inputs = [np.concatenate(x[i : i + width]) for i in range(len(text))]
+                pooled.append(np.max([np.maximum(v @ layer["kernel"] + layer["bias"], 0) for v in inputs], axis=0))
+            y = np.concatenate(pooled)
+            share = 1 / (1 + np.exp(-y @ p["highway_gate"]["kernel"]))
+            y = share * np.maximum(y @ p["highway"]["kernel"], 0) + (1 - share) * y
+            y = y @ p["hidden"]["kernel"] + p["hidden"]["bias"]
+            by_hand = y @ p["head"]["score"]["kernel"] + p["head"]["score"]["bias"]
+            assert float(found[part]) == pytest.approx(float(by_hand[0]), abs=1e-5)
+
+
+def test_representations_must_divide_the_embedding_and_have_no_classes() -> None:
+    with pytest.raises(ValueError, match="representations 3 are parts of equal size: they should divide embedding 4"):
+        CnnConfig(embedding=4, representations=3)
+    with pytest.raises(ValueError, match="judged each by itself, without classes"):
+        build_discriminator(CnnConfig(embedding=4, representations=2), VOCABULARY, classes=2)
 
 
 def test_a_discriminator_can_start_from_the_generators_transformer() -> None:

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from helpers import GENERATORS, VOCABULARY, batch_of, build, generator_of, padded, rows
 
-from gptgan_jax import Generator, LstmConfig, TransformerConfig, Vocabulary, build_generator, parameter_count
+from gptgan_jax import (
+    Generator,
+    LstmConfig,
+    RelationalConfig,
+    TransformerConfig,
+    Vocabulary,
+    build_generator,
+    parameter_count,
+)
 from gptgan_jax.objectives.likelihood import cross_entropy
 
 
@@ -86,7 +94,7 @@ def test_copies_of_a_row_decode_on_from_a_repeated_cache_each_by_itself(name: st
         np.testing.assert_allclose(logits[::2], alone, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "encoder_decoder", "lstm_encoder_decoder"])
+@pytest.mark.parametrize("name", ["gpt2", "encoder_decoder", "lstm_encoder_decoder", "relational"])
 def test_a_row_does_not_depend_on_the_others_or_on_their_padding(name: str) -> None:
     batch = batch_of()
     together = logits_of(name)(batch)
@@ -96,7 +104,7 @@ def test_a_row_does_not_depend_on_the_others_or_on_their_padding(name: str) -> N
         np.testing.assert_allclose(alone[row, :count], together[original, :count], rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["llama", "encoder_decoder", "lstm_encoder_decoder"])
+@pytest.mark.parametrize("name", ["llama", "encoder_decoder", "lstm_encoder_decoder", "relational"])
 def test_every_parameter_has_a_gradient(name: str) -> None:
     generator, params = generator_of(name)
     batch = batch_of(prompts=(3, 2, 3), targets=(4, 4, 4))
@@ -166,15 +174,16 @@ def test_parameter_count_by_hand() -> None:
     assert parameter_count(params) == 7 * 4 + 10 * 4 + norms + attention + mlp
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "encoder_decoder", "lstm_encoder_decoder"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "encoder_decoder", "lstm_encoder_decoder", "relational"])
 def test_hidden_gives_the_states_that_the_logits_are_read_from(name: str) -> None:
     generator, params = generator_of(name)
     batch = batch_of()
     hidden = np.asarray(jax.jit(generator.hidden)(params, batch), np.float64)
     config = generator.config
-    width = config.hidden if isinstance(config, LstmConfig) else config.width
+    recurrent = isinstance(config, LstmConfig | RelationalConfig)
+    width = config.hidden if recurrent else config.width
     assert hidden.shape == (3, 4, width)
-    if isinstance(config, LstmConfig):
+    if recurrent:
         head = params["network"]["head"]
         by_hand = hidden @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"], np.float64)
     elif config.tied_embeddings:

@@ -71,6 +71,13 @@ def test_pair_probability_by_hand() -> None:
     np.testing.assert_allclose(rewards.pair_probability(JUDGEMENT, KEY), expected, rtol=1e-5, atol=1e-20)
 
 
+def test_log_pair_probability_by_hand() -> None:
+    expected = [
+        [np.mean([np.log(sigma(score - r)) for r in COUNTED[t]]) for t, score in enumerate(row)] for row in SCORES
+    ]
+    np.testing.assert_allclose(rewards.log_pair_probability(JUDGEMENT, KEY), expected, rtol=1e-5, atol=1e-20)
+
+
 @pytest.mark.parametrize("sharpness", [1.0, 2.5])
 def test_ranked_by_hand(sharpness: float) -> None:
     def share(score: float, real: list[float]) -> float:

@@ -97,7 +97,16 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, jax.Array]]] = {
     "prompt_accuracy": (discrimination.prompt_accuracy, {"real": jnp.ones(B), "fake": jnp.ones(B)}),
     **{
         name: (judged(getattr(rewards, name)), JUDGED)
-        for name in ("sigmoid", "logit", "log_sigmoid", "softplus", "log_ratio", "pair_probability", "random")
+        for name in (
+            "sigmoid",
+            "logit",
+            "log_sigmoid",
+            "softplus",
+            "log_ratio",
+            "pair_probability",
+            "log_pair_probability",
+            "random",
+        )
     },
     "ranked": (judged(rewards.ranked()), JUDGED),
     "constant": (judged(rewards.constant(1.0)), JUDGED),
