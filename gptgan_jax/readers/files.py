@@ -99,8 +99,7 @@ def utf8_lines(path: str) -> Iterator[str]:
 
 @contextmanager
 def _opened(path: str) -> Iterator[IO[bytes]]:
-    """The decompressed bytes of a file. Its first bytes show the format, because a cached file may have lost its
-    name."""
+    """The decompressed bytes of a file. Its first bytes show the format: a cached file may have lost its name."""
     with _remote(path) if "://" in path else open(path, "rb") as file:
         begin = file.read(10)
         file.seek(0)
