@@ -1,7 +1,7 @@
 """What a data set on the disk may name: files inside its own folder, and no code.
 
-A data set folder is often somebody else's. `datasets` follows whatever paths its descriptions give, so they are looked
-at before it reads them. In every function `where` is the head of an error's message.
+A data set folder often comes from somebody else. `datasets` follows any path in its description files, so these paths
+are checked first. In every function `where` is the start of an error message.
 """
 
 import json
@@ -14,16 +14,16 @@ import yaml
 
 from gptgan_jax.errors import UserError
 
-# A description by `save_to_disk`: of one set, and of a dict of splits.
+# The description files of `save_to_disk`: for one set, and for a dict of splits.
 STATE_FILE, SPLITS_FILE = "state.json", "dataset_dict.json"
-# Where the configurations of a folder of plain files stand: in the head of the first, or in all of the second.
+# The configurations of a folder of plain files: in the header of the first file, or the whole second file.
 CARD_FILE, CARD_YAML = "README.md", ".huggingface.yaml"
 
 
 def check_folder(where: str, folder: str | Path) -> None:
-    """Raises UserError where a data set folder names a file outside of itself, in a link or in a description."""
+    """Raises UserError if a data set folder refers to a file outside of itself, by a link or in a description file."""
     root = Path(folder).resolve()
-    # A snapshot in the hub's cache is made of links into the folder that is above all snapshots of its set.
+    # A snapshot in the hub's cache consists of links into the folder that holds all snapshots of its set.
     allowed = root.parents[1] if root.parent.name == "snapshots" and (root.parents[1] / "blobs").is_dir() else root
     for path in _all_paths(root):
         if path.is_symlink() and not path.resolve().is_relative_to(allowed):
@@ -34,10 +34,10 @@ def check_folder(where: str, folder: str | Path) -> None:
 
 
 def check_not_a_builder(where: str, path: str) -> None:
-    """Raises UserError where a path is the name of a file format of `datasets` that this project does not read.
+    """Raises UserError if a path is the name of a file format of `datasets` that this project does not read.
 
-    Such a name is neither a folder nor a set of the hub: it picks up whatever files lie in the current folder, and in
-    older releases it may unpickle them.
+    Such a name is neither a folder nor a hub data set: it loads whatever files are in the current folder, and older
+    releases may unpickle them.
     """
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
@@ -54,7 +54,7 @@ def _all_paths(root: Path) -> Iterator[Path]:
 
 
 def _named_files(where: str, root: Path) -> Iterator[tuple[Path, str]]:
-    """(description, path that it names) of all descriptions of a folder."""
+    """(description file, path that it names) for all description files of a folder."""
     state, splits = root / STATE_FILE, root / SPLITS_FILE
     for file in [state, *root.glob(f"*/{STATE_FILE}")]:
         if file.is_file():
@@ -76,7 +76,7 @@ def _cards(where: str, root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             continue
         text = _text(where, file)
         if name == CARD_FILE:
-            # Its head, if any, stands between two lines of three dashes.
+            # Its header, if any, is between two lines of three dashes.
             parts = text.replace("\r\n", "\n").split("\n---\n", 1)
             text = parts[0].removeprefix("---\n") if parts[0].startswith("---\n") and len(parts) > 1 else ""
         try:
@@ -88,7 +88,7 @@ def _cards(where: str, root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Every string in lists and dicts, at any depth; a part that stands twice, as YAML's anchors make it, once."""
+    """Every string in lists and dicts, at any depth; a part that occurs twice, by a YAML anchor, only once."""
     waiting, seen = [value], set()
     while waiting:
         one = waiting.pop()
@@ -124,6 +124,6 @@ def _text(where: str, file: Path) -> str:
 
 
 def _stays_inside(name: str) -> bool:
-    """Whether a path or a glob stays in the folder that it is relative to; addresses and paths in archives do not."""
+    """Whether a path or a glob stays in the folder that it is relative to; URLs and paths into archives do not."""
     path = PurePosixPath(name.replace("\\", "/"))
     return not (path.is_absolute() or ".." in path.parts or "::" in name or "://" in name or name.startswith("~"))

@@ -1,4 +1,4 @@
-"""Values of rows: as texts, as labels and as JSON, each as it is written in its file."""
+"""Cell values as texts, labels and JSON, exactly as written in their file."""
 
 import datetime
 import decimal
@@ -20,26 +20,26 @@ _DATES = (datetime.date, datetime.time)  # a datetime is a date
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number of a JSON file, with the digits that it is written with.
+    """A number in a JSON file, with its original digits.
 
     Attributes:
-        text: such as 7, 1.50 or 1e5; also NaN, Infinity and -Infinity, which JSON has not and Python writes.
+        text: such as 7, 1.50 or 1e5; also NaN, Infinity and -Infinity, which are not JSON but which Python writes.
     """
 
     text: str
 
     @property
     def finite(self) -> bool:
-        """Whether it is a number of JSON."""
+        """Whether it is a valid JSON number."""
         return self.text[-1].isdigit()
 
 
 def as_text(value: Any, dates: bool = True) -> str | None:
-    """A value as the text that stands in its file; None for what is no text: nothing, bytes, lists, objects.
+    """A value as the text in its file; None for anything that is not text: null, bytes, lists, objects.
 
     Args:
-        value: of a cell. A true or false is as JSON writes it, a date or a time of a typed file by ISO 8601.
-        dates: whether dates and times are what the file holds; False where a reader guessed them from texts.
+        value: of a cell. Booleans are written as in JSON, dates and times of a typed file by ISO 8601.
+        dates: whether the file itself holds dates and times; False if a reader guessed them from texts.
     """
     match value:
         case str():
@@ -58,7 +58,7 @@ def as_text(value: Any, dates: bool = True) -> str | None:
 
 
 def text_of(value: Any, dates: bool = True) -> str | None:
-    """`as_text`, or of a list of whole numbers (token ids, such as [12, 7, 4055]) these with spaces between them."""
+    """`as_text`; for a list of integers (token ids, such as [12, 7, 4055]) the numbers separated by spaces."""
     if not isinstance(value, list | tuple):
         return as_text(value, dates)
     words = [as_text(one) if isinstance(one, Number | int) and not isinstance(one, bool) else None for one in value]
@@ -68,14 +68,14 @@ def text_of(value: Any, dates: bool = True) -> str | None:
 
 
 def as_label(value: Any, names: Sequence[str] | None = None) -> str | None:
-    """The class that a label names; None for no label: nothing, an empty cell, -1.
+    """The class that a label names; None for no label: null, an empty cell, -1.
 
     Args:
-        value: a text, which is the class whatever it says (None, NA, 007), or a whole number.
-        names: of the classes, where numbers stand for them.
+        value: a text, which is always the class itself (even None, NA, 007), or an integer.
+        names: the names of the classes, if numbers stand for them.
 
     Raises:
-        ValueError: a value that is neither.
+        ValueError: for any other value.
     """
     if isinstance(value, Number):
         if not value.finite:
@@ -94,16 +94,16 @@ def as_label(value: Any, names: Sequence[str] | None = None) -> str | None:
 
 
 def label_order(label: str) -> tuple[bool, int, str]:
-    """A key to sort labels by: whole numbers by their value, then the others."""
+    """A sort key for labels: integers by value, then the others."""
     whole = _WHOLE.fullmatch(label) is not None and len(label) < 20
     return (not whole, int(label) if whole else 0, label)
 
 
 def as_json(value: Any) -> str:
-    """A value as JSON, in one line: numbers with their digits, dates by ISO 8601, and null for a float that is none.
+    """A value as one line of JSON: numbers with their digits, dates by ISO 8601, null for a float that is not finite.
 
     Raises:
-        ValueError: what JSON has not, such as bytes.
+        ValueError: for anything that JSON can't represent, such as bytes.
     """
     match value:
         case Number():
@@ -124,7 +124,7 @@ def as_json(value: Any) -> str:
 
 
 def as_python(value: Any) -> Any:
-    """A value as Python's own JSON reader gives it: numbers as int and float, in lists and objects too."""
+    """A value as Python's own JSON reader returns it: numbers as int and float, also in lists and objects."""
     match value:
         case Number() if len(value.text) < 1000:
             return json.loads(value.text)
@@ -138,7 +138,7 @@ def as_python(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value for a message: as JSON where that can be, and cut where it is long."""
+    """A value for a message: as JSON if possible, shortened if it is long."""
     try:
         return _cut(as_json(value))
     except (ValueError, RecursionError):

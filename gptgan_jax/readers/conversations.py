@@ -1,6 +1,6 @@
-"""Conversations as data sets hold them: lists of messages, each with a role and a content, or with from and value.
+"""Conversations in data sets: lists of messages, each with a role and a content, or with from and value.
 
-Every function raises ValueError where a conversation is none, with what is wrong in words that follow a colon.
+Every function raises ValueError for an invalid conversation; its message is worded to follow a colon.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ ROLES: dict[str, Role] = {
     "gpt": "assistant",
     "model": "assistant",
 }
-# What a message's role and content are called: by OpenAI and TRL, and by ShareGPT.
+# The names of a message's role and content: in OpenAI and TRL, and in ShareGPT.
 NAMES = (("role", "content"), ("from", "value"))
 CALLS = ("tool_calls", "function_call")
 
 
 def is_conversation(value: Any) -> bool:
-    """Whether a value is meant as one: a list of objects, or (as older sets have it) an object of lists."""
+    """Whether a value is meant as a conversation: a list of objects, or (in older sets) an object of lists."""
     if isinstance(value, dict):
         columns = all(isinstance(one, list) and one for one in value.values())
         return columns and any(role in value for role, _ in NAMES)
@@ -34,17 +34,17 @@ def is_conversation(value: Any) -> bool:
 
 
 def turns_from(value: Any) -> tuple[Message, ...]:
-    """The turns of a value that `is_conversation`."""
+    """The turns of a value for which `is_conversation` holds."""
     if isinstance(value, dict):
         value = [dict(zip(value, one, strict=True)) for one in zip(*value.values(), strict=True)]
     return tuple(_message(i, one) for i, one in enumerate(value, 1))
 
 
 def answered(turns: Sequence[Message]) -> tuple[Prompt, str, bool]:
-    """A conversation as a prompt and the text that answers it: the assistant's last turn.
+    """A conversation as a prompt and its answer: the assistant's last turn.
 
     Returns:
-        (prompt, text, whether turns follow that are left out).
+        (prompt, text, whether later turns are left out).
     """
     last = max((i for i, one in enumerate(turns) if one.role == "assistant"), default=None)
     if last is None:
@@ -58,7 +58,7 @@ def asked(turns: Sequence[Message]) -> tuple[Prompt, bool]:
     """A conversation as a prompt: its turns up to the user's last.
 
     Returns:
-        (prompt, whether turns follow that are left out).
+        (prompt, whether later turns are left out).
     """
     last = max((i for i, one in enumerate(turns) if one.role == "user"), default=None)
     if last is None:
@@ -69,7 +69,7 @@ def asked(turns: Sequence[Message]) -> tuple[Prompt, bool]:
 def joined(prompt: Sequence[Message], answer: Sequence[Message]) -> tuple[Message, ...]:
     """The whole conversation of a column of prompts and a column of what follows them.
 
-    What follows is turns from the assistant's first on, or the whole conversation once more.
+    What follows is either the turns from the assistant's first on, or the whole conversation again.
     """
     if answer[0].role == "assistant":
         return (*prompt, *answer)
@@ -80,12 +80,12 @@ def joined(prompt: Sequence[Message], answer: Sequence[Message]) -> tuple[Messag
 
 
 def as_prompt(turns: Sequence[Message]) -> Prompt:
-    """Turns as a prompt: a single one of a user's is its text alone."""
+    """Turns as a prompt; a single user turn becomes its text."""
     return turns[0].content if len(turns) == 1 and turns[0].role == "user" else tuple(turns)
 
 
 def prompt_value(prompt: Prompt) -> str | list[dict[str, str]]:
-    """A prompt as a JSON file holds it: `turns_from` and `as_prompt` read it back."""
+    """A prompt as written to a JSON file; `turns_from` and `as_prompt` read it back."""
     return prompt if isinstance(prompt, str) else [one._asdict() for one in prompt]
 
 
@@ -106,7 +106,7 @@ def _message(number: int, value: dict[str, Any]) -> Message:
 
 
 def _content(number: int, value: Any) -> str:
-    """The text of a message; of several parts they are put together."""
+    """The text of a message; several parts are joined."""
     if isinstance(value, list):
         parts = [_part(number, one) for one in value]
         return "".join(parts)

@@ -1,4 +1,4 @@
-"""Reads documents from text files and from rows. Whatever is wrong with them is a UserError."""
+"""Reads documents from text files and from rows. Any error in them is a UserError."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +21,10 @@ def read_documents(where: str, pattern: str | Sequence[str], document: Document)
     """The documents of text files, as `stream_documents` gives them.
 
     Returns:
-        (documents, number of blank lines skipped; 0 for paragraphs and files, whose blank lines are theirs).
+        (documents, number of blank lines skipped; 0 for paragraphs and files, which keep their blank lines).
 
     Raises:
-        UserError: as `stream_documents` does, and where there is no document.
+        UserError: as `stream_documents`, and if there is no document.
     """
     if document == "line":
         _text_files(where, pattern)
@@ -36,13 +36,13 @@ def read_documents(where: str, pattern: str | Sequence[str], document: Document)
 
 
 def stream_documents(where: str, pattern: str | Sequence[str], document: Document) -> Iterator[str]:
-    """The documents of text files, one after another; those without anything but white space are left out.
+    """The documents of text files, one after another; documents of white space only are left out.
 
-    A line is without the white space around it. A paragraph is what stands between blank lines, a file all of it; both
-    keep their line feeds, and what their lines begin with, but for blank lines at their ends and the last line feed.
+    A line is stripped of the white space around it. A paragraph is the text between blank lines; a file is one whole
+    document. Both keep their line feeds and indentation, except for blank lines at their ends and the last line feed.
 
     Raises:
-        UserError: no such file, one of rows, not readable, or not UTF-8 (with line and byte).
+        UserError: no such file, a file of rows, unreadable, or not UTF-8 (with line and byte).
     """
     for path in _text_files(where, pattern):
         lines = utf8_lines(path)
@@ -57,7 +57,7 @@ def stream_documents(where: str, pattern: str | Sequence[str], document: Documen
 
 
 def _text_files(where: str, pattern: str | Sequence[str]) -> list[str]:
-    """Those that are named. Raises UserError for files of rows among them: their lines are no text."""
+    """The named files. Raises UserError if any of them is a file of rows, whose lines are not text."""
     files = matching_files(where, pattern)
     for path in files:
         if form := format_of(path):
@@ -77,14 +77,14 @@ def read_lines(where: str, pattern: str | Sequence[str]) -> tuple[list[str], int
     """The lines of a UTF-8 file, or of all files that match a glob in alphabetical order.
 
     Args:
-        where: the key of the config, at the head of an error's message.
+        where: the config key, which starts an error message.
         pattern: the file's name, or the glob.
 
     Returns:
-        (lines without the whitespace around them, number of blank lines skipped).
+        (stripped lines, number of blank lines skipped).
 
     Raises:
-        UserError: no such file, none that matches, not readable, not UTF-8 (with line and byte), or nothing in it.
+        UserError: no such file, no match, unreadable, not UTF-8 (with line and byte), or empty.
     """
     documents: list[str] = []
     blank = 0
@@ -104,13 +104,13 @@ def read_lines(where: str, pattern: str | Sequence[str]) -> tuple[list[str], int
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns that are read.
+    """The names of the columns to read.
 
     Attributes:
-        text: what is learned. Where it holds conversations, that is the assistant's last turn.
-        prompt: what the text answers; the text's own column where that holds conversations; None: nothing.
-        label, answer, group: the class, the right answer, and what a row belongs to; None where there is no such.
-        others: that are kept as they are.
+        text: the training text; in a column of conversations, the assistant's last turn.
+        prompt: the prompt of the text; the text's own column if that holds conversations; None: no prompts.
+        label, answer, group: the class, the right answer, and the group of a row; None if there is no such column.
+        others: columns that are kept unchanged.
     """
 
     text: str
@@ -132,17 +132,17 @@ class Table:
 
     Attributes:
         texts: the documents.
-        prompts: one each; None where no prompt column was asked for.
-        labels: one each, the text that stands there, None for "no label"; None where no label column was asked for.
-        places: where each document stands.
-        classes: the labels that the set declares, in its order, or else those that occur: whole numbers by their
-            value, then the others by the alphabet.
+        prompts: one per document; None without a prompt column.
+        labels: one per document, its original text, or None for "no label"; None without a label column.
+        places: the place of each document in its file.
+        classes: the labels that the set declares, in its order, or else the labels that occur: integers by value, then
+            the others alphabetically.
         blank: number of rows skipped because their text is blank.
         blank_lines: number of blank lines between rows.
-        cut: number of conversations that go on after what is read of them.
-        answers: the right answer to each prompt; None where no column of them was asked for.
-        groups: what each belongs to, None for nothing; None where no column of them was asked for.
-        others: the values of other columns as they stand there, by the column; empty where none was asked for.
+        cut: number of conversations with later turns that are not read.
+        answers: the right answer to each prompt; None without a column of answers.
+        groups: the group of each document, or None for no group; None without a group column.
+        others: the unchanged values of the other columns, by column; empty if none was requested.
     """
 
     texts: list[str]
@@ -162,8 +162,8 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
     """Reads the columns of all rows, or of the first `max_rows`.
 
     Raises:
-        UserError: a column that is missing, a value that is no text (or no conversation, or no label) with its row, no
-            text at all, or rows that cannot be read.
+        UserError: a missing column, a value that is not text (or a conversation, or a label) with its row, no text at
+            all, or rows that can't be read.
     """
     names = rows.class_names.get(columns.label or "")
     texts: list[str] = []
@@ -218,7 +218,7 @@ def read_texts(rows: Rows, column: str, max_rows: int | None = None) -> Iterator
     """The texts of a column, one after another; blank ones are left out.
 
     Raises:
-        UserError: a column that is missing, a value that is no text (with its row), or rows that cannot be read.
+        UserError: a missing column, a value that is not text (with its row), or rows that can't be read.
     """
     for place, row in rows.read([column], max_rows):
         if row is not None and (text := _Cells(rows, place, row).text(column)).strip():
@@ -226,10 +226,10 @@ def read_texts(rows: Rows, column: str, max_rows: int | None = None) -> Iterator
 
 
 def read_prompt_rows(rows: Rows, column: str) -> tuple[list[dict[str, Any]], list[Prompt], int]:
-    """All rows with all their columns, in their order, the prompt of each, and how many blank lines there are.
+    """All rows with all columns, in their order, the prompt of each, and the number of blank lines.
 
     Raises:
-        UserError: no such column, a value of it that is neither text nor conversation (with the row), or no row.
+        UserError: no such column, a value in it that is neither text nor conversation (with the row), or no rows.
     """
     kept: list[dict[str, Any]] = []
     prompts: list[Prompt] = []
@@ -247,14 +247,14 @@ def read_prompt_rows(rows: Rows, column: str) -> tuple[list[dict[str, Any]], lis
 
 @dataclass(frozen=True)
 class _Cells:
-    """The values of a row, by column; whatever is wrong with one is a UserError that says where it stands."""
+    """The values of a row, by column. A bad value is a UserError that says where it is."""
 
     rows: Rows
     place: Place
     row: dict[str, Any]
 
     def exchange(self, columns: Columns) -> tuple[str, Prompt, bool]:
-        """(text, prompt, whether turns of a conversation are left out); an empty prompt where there is no column."""
+        """(text, prompt, whether turns of a conversation are left out); the prompt is empty without a prompt column."""
         value, own = self.row.get(columns.text), columns.prompt == columns.text
         if not is_conversation(value):
             if own:
@@ -280,7 +280,7 @@ class _Cells:
             raise self._bad_conversation(columns.text, error) from None
 
     def prompt(self, column: str) -> tuple[Prompt, bool]:
-        """(prompt, whether turns after it are left out)."""
+        """(prompt, whether later turns are left out)."""
         if not is_conversation(self.row.get(column)):
             return self.text(column), False
         try:

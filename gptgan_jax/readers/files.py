@@ -1,4 +1,4 @@
-"""Text files by name: which they are, what they hold, and their lines. Whatever is wrong with them is a UserError."""
+"""Text files: finding them by name, their format, and their lines. Any error in them is a UserError."""
 
 import bz2
 import glob
@@ -15,7 +15,7 @@ from gptgan_jax.errors import UserError
 
 RowFormat = Literal["json", "csv", "tsv", "parquet"]
 FILE_FORMATS: tuple[RowFormat, ...] = ("json", "csv", "tsv", "parquet")
-# By how a file's name ends, before the ending of a compressed one.
+# By file extension, before that of a compressed file.
 FILE_SUFFIXES: dict[str, RowFormat] = {
     ".json": "json",
     ".jsonl": "json",
@@ -28,12 +28,12 @@ FILE_SUFFIXES: dict[str, RowFormat] = {
     ".parquet": "parquet",
 }
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-# What a compressed file that is cut off or damaged raises, besides an OSError.
+# What a truncated or damaged compressed file raises, besides an OSError.
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError)
 
 
 def format_of(file: str | os.PathLike[str]) -> RowFormat | None:
-    """The format of a file of rows by the ending of its name; None for any other."""
+    """The format of a file of rows by its extension; None for any other file."""
     name = os.fspath(file).lower()
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
@@ -41,14 +41,14 @@ def format_of(file: str | os.PathLike[str]) -> RowFormat | None:
 
 
 def named(pattern: str | Sequence[str]) -> str:
-    """One or several names of files, as a message says them."""
+    """One or several file names, for a message."""
     return pattern if isinstance(pattern, str) else ", ".join(pattern)
 
 
 def matching_files(where: str, pattern: str | Sequence[str]) -> list[str]:
-    """The files of a name: the file itself, all in a folder and the folders in it, or those that match it as a glob.
+    """The files of a name: the file itself, all files in a folder and its subfolders, or the matches of a glob.
 
-    Each in alphabetical order; of several names, one after another. What begins with a dot is left out of folders.
+    The files of each name are in alphabetical order. Names that begin with a dot are left out of folders.
 
     Raises:
         UserError: for a name without any file.
@@ -72,12 +72,12 @@ def matching_files(where: str, pattern: str | Sequence[str]) -> list[str]:
 
 
 def utf8_lines(path: str) -> Iterator[str]:
-    """The lines of a file, with what ends them; without a byte order mark, and unpacked where they are compressed.
+    """The lines of a file with their line ends; without a byte order mark, and decompressed if necessary.
 
-    Only a line feed ends a line, so that the numbers are those of an editor.
+    Only a line feed ends a line, so that line numbers are those of an editor.
 
     Args:
-        path: of a file, or an address that fsspec knows.
+        path: of a file, or a URL that fsspec supports.
 
     Raises:
         UserError: a file that can't be read, or is not UTF-8 (with line and byte).
@@ -99,7 +99,7 @@ def utf8_lines(path: str) -> Iterator[str]:
 
 @contextmanager
 def _opened(path: str) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked. What packed it shows in its first bytes: a cached file may have lost its name."""
+    """The decompressed bytes of a file. Its first bytes show the format: a cached file may have lost its name."""
     with _remote(path) if "://" in path else open(path, "rb") as file:
         begin = file.read(10)
         file.seek(0)
@@ -116,7 +116,7 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
 
 
 def _unpacked_zst(file: IO[bytes]) -> IO[bytes]:
-    """Through Arrow, which `datasets` brings; Python has it from 3.14 on."""
+    """Decompressed by Arrow, which `datasets` installs; Python itself can from 3.14 on."""
     import pyarrow
 
     return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(file, "r"), "zstd"))

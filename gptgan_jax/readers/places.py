@@ -1,4 +1,4 @@
-"""Where a word stands in the files that text was read from, for a message about it."""
+"""Finds a word in the files that text was read from, for a message about it."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from gptgan_jax.readers.row_sources import Rows
 
 
 def line_with_word(where: str, pattern: str | Sequence[str], word: str) -> str | None:
-    """The first line with a word between spaces, as in `data/a.txt, line 7`; None where there is none.
+    """The first line that contains a word between spaces, such as `data/a.txt, line 7`; None if there is none.
 
     Raises:
         UserError: as the readers do.
@@ -21,7 +21,7 @@ def line_with_word(where: str, pattern: str | Sequence[str], word: str) -> str |
 
 
 def row_with_word(rows: Rows, columns: Sequence[str], word: str) -> str | None:
-    """The first row with a word in one of the columns, as in `row 7: column ids`; None where there is none.
+    """The first row that contains a word in one of the columns, such as `row 7: column ids`; None if there is none.
 
     Raises:
         UserError: as the readers do.

@@ -1,6 +1,6 @@
-"""Rows of JSON, CSV and TSV files, every cell as it is written there: no type is guessed from what cells look like.
+"""Rows of JSON, CSV and TSV files, every cell exactly as written: types are never guessed from a cell's appearance.
 
-A cell of a CSV file is its text. A value of a JSON file is what JSON says, with the digits of its numbers (`Number`).
+A cell of a CSV file is text. A value of a JSON file has its JSON type; numbers keep their digits (`Number`).
 """
 
 import csv
@@ -16,12 +16,12 @@ from gptgan_jax.readers.files import RowFormat, utf8_lines
 
 _JSON = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=Number)
 JSON_SHAPE = "a JSON file should hold an object a line, or one array of objects"
-# Half of a pair of escapes that make one character; alone it is none.
+# Half of a surrogate pair; alone it is not a character.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Place(NamedTuple):
-    """Where a row stands: its number in its file, counted from 1, and the line that it begins in, where known."""
+    """The place of a row: its number in its file, from 1, and the line where it begins, if known."""
 
     row: int
     line: int | None = None
@@ -37,13 +37,13 @@ Row = tuple[Place, dict[str, Any] | None]
 
 
 def rows_of_file(where: str, path: str, form: RowFormat, named: bool) -> Iterator[Row]:
-    """The rows of a json, csv or tsv file, as they are asked for.
+    """The rows of a json, csv or tsv file, read lazily.
 
     Args:
         where: what is read, for messages.
-        path: of the file, or its address.
+        path: of the file, or its URL.
         form: its format.
-        named: whether places name the file, for where there are several.
+        named: whether places name the file, because there are several.
 
     Raises:
         UserError: a file that can't be read, or is malformed (with its line).
@@ -76,7 +76,7 @@ def _array_rows(where: str, text: str, line: int, file: str) -> Iterator[Row]:
 
 
 def _parsed(where: str, text: str, line: int, file: str) -> Any:
-    """A JSON text that begins in a line of a file."""
+    """Parses a JSON text that begins in a given line of a file."""
     try:
         value = _JSON.decode(text)
         if _SURROGATE.search(text):
@@ -100,7 +100,7 @@ def _object(where: str, place: Place, value: Any) -> dict[str, Any]:
 
 def _delimited_rows(where: str, path: str, file: str, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)  # a cell may hold an article
-    # In a TSV file quotes may be letters like any other, as its standard has it; in a CSV file they never are.
+    # In a TSV file quotes may be ordinary characters, by its standard; in a CSV file they never are.
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if delimiter != "\t" or _is_quoted(path) else csv.QUOTE_NONE
     reader = csv.reader(utf8_lines(path), delimiter=delimiter, strict=True, quoting=quoting)
     header: list[str] | None = None
@@ -131,7 +131,7 @@ def _delimited_rows(where: str, path: str, file: str, delimiter: str) -> Iterato
 
 
 def _is_quoted(path: str) -> bool:
-    """Whether a TSV file can be read with quotes around cells: as pandas and spreadsheets write it."""
+    """Whether a TSV file can be read with quotes around cells, as pandas and spreadsheets write them."""
     try:
         for _ in csv.reader(utf8_lines(path), delimiter="\t", strict=True):
             pass

@@ -1,6 +1,6 @@
-"""Where rows come from: files of rows, or a data set. Whatever is wrong with them is a UserError.
+"""Sources of rows: files of rows, or a data set. Any error in them is a UserError.
 
-In every function `where` names the config key (and the set) at the head of an error's message.
+In every function `where` names the config key (and the set) that starts an error message.
 """
 
 import dataclasses
@@ -16,20 +16,20 @@ from gptgan_jax.readers.boundaries import SPLITS_FILE, STATE_FILE, check_folder,
 from gptgan_jax.readers.files import FILE_FORMATS, RowFormat, format_of, matching_files
 from gptgan_jax.readers.row_files import Place, Row, rows_of_file
 
-# Rows at once: of a set, and of a file to see what columns it has.
+# Rows per chunk of a data set, and rows that are read to find a file's columns.
 _CHUNK = 1000
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that are read as they are asked for, as often as they are.
+    """Rows that are read lazily, any number of times.
 
     Attributes:
-        where: what they are of, for messages.
-        start: the rows with (of a data set) the columns named, or all columns.
-        present: the columns, where that is known before a row is read.
-        class_names: by column, the names of its classes, where a set declares them.
-        guessed_dates: whether dates in it may have been texts, of which a reader made dates.
+        where: their source, for messages.
+        start: returns the rows; those of a data set with only the given columns, or with all.
+        present: the columns, if known before a row is read.
+        class_names: by column, the names of its classes, if a set declares them.
+        guessed_dates: whether its dates may have been texts that a reader turned into dates.
     """
 
     where: str
@@ -39,12 +39,12 @@ class Rows:
     guessed_dates: bool = False
 
     def read(self, columns: list[str], most: int | None = None, every: bool = False) -> Iterator[Row]:
-        """The first rows, with these columns or with every one. A column may be missing in some, but not in all.
+        """The first rows, with these columns or with all. A column may be missing in some rows, but not in all.
 
         Args:
-            columns: those that are needed.
-            most: how many rows, blank lines apart; None: all.
-            every: whether others are read too.
+            columns: the required columns.
+            most: the number of rows, not counting blank lines; None: all.
+            every: whether the other columns are read too.
 
         Raises:
             UserError: a column that no row has, or rows that can't be read.
@@ -76,7 +76,7 @@ class Rows:
 
 
 def _first(rows: Iterator[Row], most: int | None) -> Iterator[Row]:
-    """As many rows, none further being asked for; blank lines are not counted."""
+    """At most that many rows, reading no further; blank lines are not counted."""
     for place, row in rows:
         yield place, row
         most = most if most is None or row is None else most - 1
@@ -89,19 +89,19 @@ def open_rows(
 ) -> Rows:
     """The rows of files, or of a data set.
 
-    Files of json, csv and tsv are read here, with cells as they are written, also those that a data set is made of.
-    The rest is read by the `datasets` library, which runs no code of a set: releases 4 and later know none.
+    Json, csv and tsv files are read here, with cells exactly as written, including the files of a data set.
+    The rest is read by the `datasets` library, which runs no code from a set: releases 4 and later can't.
 
     Args:
         where: see above.
-        path: a hub name, a local folder, or json, csv, tsv or parquet; of files with a known ending, that says more.
+        path: a hub name, a local folder, or json, csv, tsv or parquet; a known file extension takes precedence.
         name: subset of a hub set.
-        split: the split, None for train; of files a name, a folder, a glob or an address, or several names.
-        which: train, valid or test, whose key of the config a message is about.
-        streaming: read rows as they come instead of preparing the whole set first.
+        split: the split, None for train; for files a name, a folder, a glob or a URL, or several names.
+        which: train, valid or test: the config key that a message names.
+        streaming: read rows as they arrive instead of preparing the whole set first.
 
     Raises:
-        UserError: no such set, split or file, no network, a file that cannot be parsed, or a folder that names files
+        UserError: no such set, split or file, no network, a file that can't be parsed, or a folder that names files
             outside of itself.
     """
     if path in FILE_FORMATS:
@@ -139,8 +139,8 @@ def _file_rows(where: str, files: Sequence[tuple[str, RowFormat]], download: boo
 
     Args:
         where: see above.
-        files: their paths or addresses, and formats.
-        download: into the cache of the `datasets` library first.
+        files: their paths or URLs, and formats.
+        download: whether to download them into the cache of the `datasets` library first.
     """
 
     def start(columns: list[str] | None) -> Iterator[Row]:
@@ -157,7 +157,7 @@ def _file_rows(where: str, files: Sequence[tuple[str, RowFormat]], download: boo
 
 
 def _set_rows(where: str, path: str, name: str | None, split: str | None, streaming: bool) -> Rows:
-    """The rows of a set of the hub or of a folder, by the files that it is made of where they are json, csv or tsv."""
+    """The rows of a data set from the hub or a folder; its json, csv and tsv files are read directly."""
     import datasets
 
     with _explained(where, path):
@@ -175,7 +175,7 @@ def _is_of(builder: Any, form: str) -> bool:
 
 
 def _plain_files(builder: Any, split: str) -> list[tuple[str, RowFormat]] | None:
-    """The files of a set's split, where they are json, csv or tsv; None where the set says how it is read."""
+    """The files of a set's split if they are json, csv or tsv; None if the set says how to read them."""
     form: RowFormat | None = "json" if _is_of(builder, "json") else "csv" if _is_of(builder, "csv") else None
     if form is None or builder.info.features is not None:
         return None
@@ -238,7 +238,7 @@ def _dataset_rows(where: str, dataset: Any, guessed_dates: bool = False) -> Rows
 
 @contextmanager
 def _explained(where: str, path: str) -> Iterator[None]:
-    """While it holds, what the `datasets` library raises becomes one line, and it says nothing itself."""
+    """Turns exceptions of the `datasets` library into one-line errors, and silences its own output."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -247,7 +247,7 @@ def _explained(where: str, path: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # whatever its builders raise is about the user's files or keys
+    except Exception as error:  # anything that its builders raise is about the user's files or keys
         missing = (ConnectionError, FileNotFoundError, datasets.exceptions.DatasetNotFoundError)
         if isinstance(error, missing) and path not in FILE_FORMATS and "://" not in path:
             raise UserError(
@@ -259,7 +259,7 @@ def _explained(where: str, path: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in one line: dataset builders wrap what went wrong."""
+    """The innermost cause in one line, because dataset builders wrap it."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,10 +1,10 @@
-"""Byte-pair encoding trained on a corpus: how a text is cut into pieces, inside which bytes are merged.
+"""Byte-pair encoding trained on a corpus. A text is first split into pieces; bytes are merged only within a piece.
 
-Between spaces the pieces are those of GPT-2 (Radford et al. 2019): a word with the space before it, a number, a run of
-signs. Two things are added. A run is cut where it is longer than any word: else the time to learn would grow with the
-square of the longest line. And in text without spaces between words, a piece has few characters. Else whole clauses of
-the training text become tokens, and other text is spelt in shorter ones, so that what is learned and what is measured
-are made of different tokens.
+Pieces are those of GPT-2 (Radford et al. 2019): a word with the space before it, a number, a run of signs. There are
+two additions. A run longer than any word is cut; otherwise training time would grow with the square of the longest
+line. And in text without spaces between words, a piece has few characters. Otherwise whole clauses of the training text
+would become tokens, while other text is spelt in shorter ones, so that training and evaluation would see different
+tokens.
 """
 
 from collections.abc import Sequence
@@ -14,26 +14,26 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from gptgan_jax.tokenization.units import UNSPACED, spacing_of
 
-# In characters: what may be a word, and the pieces of a run that is longer.
+# In characters: the longest word, and the pieces of a longer run.
 LONGEST_WORD, PIECE = 64, 8
-# In characters: what a piece of text without spaces may have. The first is taken that spells unseen text in at most so
-# many times the tokens of text that it was learned from; of a script without spaces a piece has no more than a phrase.
+# In characters: candidates for the longest piece of text without spaces. The first is taken for which unseen text needs
+# at most ALIKE times the tokens of the text that it was learned from. In a script without spaces PHRASE is the limit.
 LENGTHS, PHRASE, ALIKE = (8, 4, 2, 1), 4, 1.1
-# From this share of unspaced characters on, or where most texts have no space, that is measured; of how many parts
-# of texts.
+# That is measured from this share of unspaced characters on, or if most texts have no space; and on how many parts of
+# texts.
 ENOUGH, FEWEST_PARTS, MOST_TEXTS, MOST_CHARACTERS, PART = 0.1, 50, 20_000, 2_000_000, 2000
 
 
 def fit_byte_pairs(
     texts: Sequence[str], prompts: Sequence[str], vocab_size: int, special: Sequence[str]
 ) -> tokenizers.Tokenizer:
-    """A byte-level BPE tokenizer that learned its merges from texts and prompts.
+    """A byte-level BPE tokenizer trained on texts and prompts.
 
     Args:
         texts: at least one.
-        prompts: what they answer, if anything.
-        vocab_size: tokens at most, with the 256 bytes and the special ones.
-        special: tokens that no text is encoded to, which get the first ids.
+        prompts: their prompts, if any.
+        vocab_size: the maximum number of tokens, including the 256 bytes and the special ones.
+        special: tokens that no text is encoded to; they get the first ids.
     """
     spacing = spacing_of(texts, prompts)
     learned = [*texts, *prompts]
@@ -49,11 +49,11 @@ def fit_byte_pairs(
 
 
 def pattern(length: int, word: int = LONGEST_WORD) -> str:
-    """The pieces of a text as a regular expression.
+    """A regular expression that matches the pieces of a text.
 
     Args:
-        length: characters of scripts without spaces in a piece, at most, each with its marks.
-        word: other letters in a piece, digits, or signs; a run that is longer is cut into pieces of 8 or fewer.
+        length: the most characters of scripts without spaces in a piece, each with its marks.
+        word: the most other letters, digits, or signs in a piece; a longer run is cut into pieces of 8 or fewer.
     """
     unspaced = rf"(?:[{UNSPACED}]\p{{M}}{{0,{PIECE}}})"
     letter, in_word = rf"(?![{UNSPACED}])\p{{L}}", rf"(?:(?![{UNSPACED}])[\p{{L}}\p{{M}}])"
@@ -102,7 +102,7 @@ def _some(texts: Sequence[str]) -> list[str]:
 
 
 def _spells_alike(texts: Sequence[str], pieces: str, vocab_size: int) -> bool:
-    """Whether merges learned from nine tenths of the texts spell the last tenth in about as many tokens."""
+    """Whether merges learned from nine tenths of the texts need about as many tokens for the last tenth."""
     if len(texts) < FEWEST_PARTS:
         return False
     seen, unseen = [text for i, text in enumerate(texts) if i % 10], texts[::10]

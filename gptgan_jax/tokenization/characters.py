@@ -1,10 +1,10 @@
-"""A token for each character of a text, or for each symbol of several: `Cl` in a molecule, `ng` in a transcription.
+"""One token per character, or per symbol of several characters: `Cl` in a molecule, `ng` in a transcription.
 
-A character is a Unicode code point: an accent that is a code point of its own is a token of its own. The symbol `\\X`
-makes a token of each grapheme cluster instead, of what a reader takes for one character. White space is a character
-like any other, and decoding puts nothing between tokens, so a text comes back as it was.
+A character is a Unicode code point, so a combining accent is a token of its own. The symbol `\\X` makes a token of each
+grapheme cluster instead: what a reader takes for one character. White space is a character like any other, and decoding
+puts nothing between tokens, so a text comes back unchanged.
 
-Symbols are a regular expression of Oniguruma, by which Hugging Face `tokenizers` splits; the tokenizer is one of these.
+The tokenizer is one of Hugging Face `tokenizers`, which splits by Oniguruma; symbols are a regular expression for that.
 """
 
 import re
@@ -17,15 +17,15 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from gptgan_jax.errors import UserError
 
-# A character, a line feed too.
+# Any character, including a line feed.
 CHARACTER = r"[\s\S]"
-# What stands for each match where they are counted: of a private range, so that texts have none of it.
+# Replaces each match when matches are counted; from a private range, so that no text contains it.
 _MARK = "\U0010fffd"
-# Texts that a pattern is tried on, besides those that have every letter of it.
+# Texts that a pattern is tried on, in addition to texts with all of its letters.
 _PROBES, _TRIED = ("", "a", "C", "(=O)", "明 1."), 200
-# From this share of unknown symbols in the training text on, an alphabet is of another text.
+# With at least this share of unknown symbols in the training text, an alphabet must belong to another text.
 MOST_UNKNOWN = 0.5
-# In a regular expression, what is no letter of its own.
+# The special characters of a regular expression.
 _SPECIAL = re.compile(r"[][\\.^$*+?{}()|]")
 
 
@@ -41,16 +41,16 @@ def fit_characters(
 
     Args:
         texts: what it is fitted to.
-        special: tokens that no text is encoded to, which get the first ids; the last stands for what is unknown.
-        vocab_size: the most frequent symbols are kept, special tokens counted; None: all.
+        special: tokens that no text is encoded to; they get the first ids, and the last one is the unknown token.
+        vocab_size: how many symbols to keep, the most frequent ones, including special tokens; None: all.
         min_count: how often a symbol must occur to be kept.
-        alphabet: all symbols that there are, in the order of their ids, whatever the texts hold; those of several
-            characters are symbols, of which the longest is taken. None: those of the texts.
-        symbols: a regular expression of what else is one token.
+        alphabet: all symbols in the order of their ids, regardless of the texts; of symbols with several characters the
+            longest match is taken. None: the symbols of the texts.
+        symbols: a regular expression for further strings that are one token.
 
     Raises:
-        UserError: a pattern that is none, or that matches nothing at all somewhere; an alphabet with a symbol twice, or
-            one that most of the texts is unknown to.
+        UserError: an invalid pattern, or one with empty matches; an alphabet with a symbol twice, or one for which most
+            of the texts is unknown.
     """
     texts = list(texts)
     if alphabet is not None:
@@ -58,7 +58,7 @@ def fit_characters(
         _check_alphabet(alphabet, special)
     longer = sorted((one for one in alphabet or () if len(one) > 1), key=len, reverse=True)
     named = None if symbols is None else _checked(symbols, texts)
-    # What decoding wrote for something unknown is read as one token again.
+    # The text that decoding writes for an unknown symbol is read as one token again.
     patterns = [*map(_literal, (special[-1], *longer)), *([f"(?:{named})"] if named is not None else []), CHARACTER]
     splitter = pre_tokenizers.Split(Regex("|".join(patterns)), "isolated")
     plain = len(patterns) == 2
@@ -83,7 +83,7 @@ def fit_characters(
 
 
 def _check_alphabet(alphabet: Sequence[str], special: Sequence[str]) -> None:
-    """Raises UserError for an alphabet that is none."""
+    """Raises UserError for an invalid alphabet."""
     if not alphabet or "" in alphabet:
         raise UserError("tokenizer.alphabet: it has no symbol, or an empty one; name every symbol once")
     for one, count in Counter(alphabet).items():
@@ -94,7 +94,7 @@ def _check_alphabet(alphabet: Sequence[str], special: Sequence[str]) -> None:
 
 
 def _checked(symbols: str, texts: Sequence[str]) -> str:
-    """The pattern, of whose plain alternatives the longer come first. Raises UserError where it can't be one."""
+    """The pattern, with longer literal alternatives first. Raises UserError for an invalid pattern."""
     pattern = _longest_first(symbols)
     for candidate in (symbols, f"(?:{pattern})|{CHARACTER}"):
         try:
@@ -115,8 +115,8 @@ def _checked(symbols: str, texts: Sequence[str]) -> str:
 
 
 def _longest_first(pattern: str) -> str:
-    """A pattern of which the plain alternatives, without any sign of their own meaning, come by their length: else of
-    `C|Cl` the second would never match. The others keep their places."""
+    """A pattern whose literal alternatives are sorted by length: otherwise the second of `C|Cl` would never match. The
+    others keep their places."""
     parts = _alternatives(pattern)
     plain = [i for i, part in enumerate(parts) if part and not _SPECIAL.search(part)]
     for i, part in zip(plain, sorted((parts[i] for i in plain), key=len, reverse=True), strict=True):
@@ -125,7 +125,7 @@ def _longest_first(pattern: str) -> str:
 
 
 def _alternatives(pattern: str) -> list[str]:
-    """A pattern's alternatives, those inside of brackets not parted."""
+    """A pattern's top-level alternatives; those inside brackets are not split."""
     parts, depth, bracket, escaped = [""], 0, 0, False
     for sign in pattern:
         if not escaped and not bracket and not depth and sign == "|":

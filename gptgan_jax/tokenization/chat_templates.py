@@ -1,13 +1,12 @@
 """Chat templates: how a tokenizer writes the turns of a conversation, as text.
 
-A template is a Jinja text in tokenizer_config.json (`chat_template`) or in chat_template.jinja beside it, as the
-Hugging Face ecosystem has it. It comes with files of others, so Jinja's sandbox runs it: it sees the messages, the
-names of the special tokens and what `transformers` gives it, and nothing else. `tokenizers.Tokenizer` encodes what it
-writes.
+A template is a Jinja text in tokenizer_config.json (`chat_template`) or in chat_template.jinja next to it, as is usual
+in the Hugging Face ecosystem. It comes with other people's files, so it runs in Jinja's sandbox: it sees the messages,
+the names of the special tokens and what `transformers` passes to it, and nothing else. `tokenizers.Tokenizer` encodes
+its output.
 
-A template may trim a message, drop it or look into it, so it is given the text itself. Where a message spells a
-special token such as <|im_end|>, a noncharacter breaks the name: nobody can end a turn, or open another's,
-from within a message.
+A template may trim a message, drop it or inspect it, so it gets the text itself. If a message spells a special token
+such as <|im_end|>, a noncharacter breaks the name: a message can't end its turn or open another one.
 """
 
 import datetime
@@ -22,12 +21,12 @@ from gptgan_jax.errors import UserError
 
 TEMPLATE_FILE = "chat_template.jinja"
 TEMPLATE_KEY = "chat_template"
-# Breaks the name of a special token that a message spells: a noncharacter, which no text has a use for.
+# Breaks the name of a special token in a message: a noncharacter, which no text uses.
 BREAK = "\ufdd0"
-# Longer templates are none; the longest known have some twenty thousand characters.
+# Longer files are not templates; the longest known templates have some twenty thousand characters.
 MOST_CHARACTERS = 200_000
 REMEDY = "set data.chat_template to false to do without it"
-# What a template's own mistakes raise, besides Jinja's errors.
+# What errors in a template raise, besides Jinja's own exceptions.
 _WRONG = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
 
@@ -38,17 +37,17 @@ class Message(NamedTuple):
     content: str
 
 
-# What a text answers: a user's turn, or all turns of a conversation so far, the last of them a user's.
+# A user's turn, or all turns of a conversation so far, of which the last is a user's.
 Prompt = str | tuple[Message, ...]
 
 
 def turns_of(prompt: Prompt) -> tuple[Message, ...]:
-    """The turns of a prompt; a text alone is a user's."""
+    """The turns of a prompt; a plain text is one user turn."""
     return (Message("user", prompt),) if isinstance(prompt, str) else prompt
 
 
 def prompt_text(prompt: Prompt) -> str:
-    """The text of a prompt's turns, without what a chat template writes around them."""
+    """The text of a prompt's turns, without the markup of a chat template."""
     return prompt if isinstance(prompt, str) else plain_text(prompt)
 
 
@@ -64,9 +63,9 @@ class ChatTemplate:
     Attributes:
         source: the Jinja text.
         special: by name, such as "bos_token", the special tokens that the template may write.
-        file: that it was read from.
-        options: what else it is given, such as enable_thinking.
-        now: the time of day that it may write, in ISO 8601; None: that of rendering. A run keeps that of its beginning.
+        file: the file that it was read from.
+        options: its other variables, such as enable_thinking.
+        now: the current time for the template, in ISO 8601; None: the time of rendering. A run keeps its start time.
     """
 
     source: str
@@ -76,10 +75,10 @@ class ChatTemplate:
     now: str | None = None
 
     def render(self, messages: Sequence[Message], answer: str | None = None) -> str:
-        """The text that opens the assistant's next turn, or the whole text with its `answer`.
+        """The text up to the start of the assistant's next turn, or the whole text including its `answer`.
 
         Raises:
-            UserError: a template that is none, or that refuses these messages.
+            UserError: an invalid template, or one that refuses these messages.
         """
         from jinja2.exceptions import TemplateError
 
@@ -101,7 +100,7 @@ class ChatTemplate:
 
     @property
     def dated(self) -> bool:
-        """Whether it may write the time of day."""
+        """Whether it may write the current time."""
         return "strftime_now" in self.source
 
     @property
@@ -120,7 +119,7 @@ class ChatTemplate:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         class GenerationTag(Extension):
-            """{% generation %} marks what an assistant says, for masks that are not made here: its body stays."""
+            """{% generation %} marks an assistant's text, for masks that are not used here: only its body is kept."""
 
             tags = {"generation"}  # noqa: RUF012  # as Jinja declares it
 
@@ -142,24 +141,24 @@ class ChatTemplate:
 
 
 def break_names(text: str, names: Iterable[str]) -> str:
-    """The text with `BREAK` within each of these names that it spells, however they overlap."""
+    """The text with `BREAK` inside each of these names that it contains, even if they overlap."""
     for name in sorted(names, key=len, reverse=True):
         text = text.replace(name, name[:1] + BREAK + name[1:])
     return text
 
 
 def read_template(folder: Path, names: Mapping[str, Any], special: Mapping[str, str]) -> ChatTemplate | None:
-    """The template of a tokenizer's folder; None where it has none.
+    """The template in a tokenizer's folder; None if there is none.
 
     Args:
-        folder: which may hold chat_template.jinja.
-        names: what its tokenizer_config.json holds.
+        folder: may contain chat_template.jinja.
+        names: the content of its tokenizer_config.json.
         special: by name, such as "eos_token", its special tokens.
 
-    Whether it is a template shows when it is used: a run without prompts needs none.
+    The template is not validated until it is used: a run without prompts needs none.
 
     Raises:
-        UserError: a template that is no text, or too long.
+        UserError: a template that is not text, or is too long.
     """
     file = folder / TEMPLATE_FILE
     read_from = folder / "tokenizer_config.json"
@@ -183,17 +182,17 @@ def read_template(folder: Path, names: Mapping[str, Any], special: Mapping[str, 
 
 
 def plain_text(messages: Sequence[Message]) -> str:
-    """How turns are written without a template: each on a line of its own, whoever speaks; the last is answered.
+    """Turns without a template: one per line, regardless of role; the answer follows the last one.
 
-    So one prompt is nothing but its text, as it is for a generator that never saw more than one.
+    So a single prompt is just its text, as for a generator that never saw more than one turn.
     """
     return "\n".join(one.content for one in messages)
 
 
 def last_that_fit(messages: Sequence[Message], fits: Callable[[Sequence[Message]], bool]) -> list[Message]:
-    """The most turns from the end that fit, the first of them a user's; the last turn alone where no more do.
+    """As many of the last turns as fit, starting with a user's; only the last turn if no more fit.
 
-    A system turn at the beginning stays.
+    A system turn at the beginning is kept.
     """
     system = [*messages[:1]] if messages and messages[0].role == "system" else []
     for i in range(len(system), len(messages) - 1):
@@ -209,7 +208,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """As `transformers` has it, where Jinja's own filter writes for HTML."""
+    """The filter of `transformers`; Jinja's own one escapes for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -1,4 +1,4 @@
-"""A text as the pieces that its tokens are, which together are the text: for scores of each token."""
+"""Splits a text into the pieces that its tokens stand for, to show a score with each token."""
 
 import codecs
 from collections.abc import Callable, Iterable
@@ -9,12 +9,12 @@ from gptgan_jax.tokenization.tokenizer import AnyTokenizer, IdTokenizer
 
 
 class Piece(NamedTuple):
-    """What a token is in a text.
+    """The text of one token.
 
     Attributes:
-        text: what it adds to the text before it. Of a character that several tokens make up, the last has all; of a
-            special token its name.
-        special: whether it is no text, such as the end.
+        text: what the token adds to the text before it. If several tokens make up a character, the last one has all of
+            it; a special token has its name.
+        special: whether it is not text, such as the end of text.
     """
 
     text: str
@@ -22,7 +22,7 @@ class Piece(NamedTuple):
 
 
 def piece_reader(tokenizer: AnyTokenizer) -> Callable[[Iterable[int]], list[Piece]]:
-    """A function from the token ids of a text to their pieces, one each, which together are the text."""
+    """A function from the token ids of a text to one piece per token; joined, the pieces are the text."""
     if isinstance(tokenizer, IdTokenizer):
         return lambda ids: [Piece(f" {i}" if place else f"{i}", False) for place, i in enumerate(map(int, ids))]
     backend = tokenizer.backend
@@ -31,7 +31,7 @@ def piece_reader(tokenizer: AnyTokenizer) -> Callable[[Iterable[int]], list[Piec
     def read(ids: Iterable[int]) -> list[Piece]:
         ids = [int(i) for i in ids]
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        # Tokens of whole words have a space before them, which the first of a text only has where it is written.
+        # Tokens of whole words have a space before them; the first one of a text has it only if it is written there.
         drops = not tokenizer.decode(ids).startswith(" ")
         pieces: list[Piece] = []
         for i in ids:

@@ -1,9 +1,8 @@
-"""Which tokens begin and end a text, by the files beside a tokenizer.json, in the order in which `transformers` has it.
+"""The tokens that begin and end a text, from the files next to a tokenizer.json, in the same order as `transformers`.
 
-Names come from special_tokens_map.json, where tokenizer_config.json is of the older form that it completes, and from
-tokenizer_config.json. What ends a generated text is in generation_config.json, else in config.json, and may be several
-tokens. What stands before a text is what the tokenizer's post-processor puts there; a model whose files name no
-beginning has none.
+Names come from tokenizer_config.json; if that has the older form, special_tokens_map.json completes it. The tokens that
+end a generated text, possibly several, are in generation_config.json, or else in config.json. The tokens before a text
+are those that the tokenizer's post-processor adds; a model whose files name no beginning has none.
 """
 
 import itertools
@@ -21,7 +20,7 @@ from gptgan_jax.errors import UserError
 TOKENIZER_FILE, SPECIALS_FILE = "tokenizer.json", "tokenizer_config.json"
 SPECIALS_MAP_FILE, GENERATION_FILE, NETWORK_FILE = "special_tokens_map.json", "generation_config.json", "config.json"
 ROLES = ("pad", "bos", "eos")
-# What the tokens are called in published files, the surest name first.
+# The tokens' names in published files, the most reliable first.
 USUAL_NAMES = {
     "pad": ("<pad>", "[PAD]", "<|pad|>", "<|padding|>"),
     "bos": ("<bos>", "[BOS]", "<s>", "<|begin_of_text|>", "<|startoftext|>", "<|bos|>", "[CLS]"),
@@ -34,13 +33,13 @@ class SpecialTokens:
     """The special tokens of a tokenizer.
 
     Attributes:
-        names: what the files call them, such as {"bos_token": None, "eos_token": "<|im_end|>"}.
-        pad: an id; None where there is none.
-        unk: the id that stands for what has no token of its own; None where nothing is ever unknown, as in byte-level
-            vocabularies, whose files may name an unknown token all the same.
-        begins_text: the id that text without a prompt begins with: the beginning of text, else the end.
+        names: their names in the files, such as {"bos_token": None, "eos_token": "<|im_end|>"}.
+        pad: an id; None if there is none.
+        unk: the id of the unknown token; None if nothing is ever unknown, as in byte-level vocabularies, whose files
+            may name an unknown token anyway.
+        begins_text: the id that begins text without a prompt: the beginning of text, else the end.
         prefix: the ids that the tokenizer puts before a prompt; often the beginning of text, or nothing.
-        ends_text: the id that ends a text to learn.
+        ends_text: the id that ends a training text.
         ends: the ids that end a generated text.
     """
 
@@ -57,12 +56,12 @@ def read_special_tokens(backend: tokenizers.Tokenizer, folder: Path, where: str)
     """The special tokens of the tokenizer in a folder.
 
     Args:
-        backend: as it was read.
-        folder: with the files beside its tokenizer.json, any of which may be missing.
+        backend: the tokenizer itself.
+        folder: with the files next to its tokenizer.json, any of which may be missing.
         where: the tokenizer, for messages.
 
     Raises:
-        UserError: no token ends a text, or a file that is damaged.
+        UserError: no token ends a text, or a file is damaged.
     """
     names = _names(folder)
     ends, begin = _generation_ids(backend, folder)
@@ -95,22 +94,22 @@ def read_special_tokens(backend: tokenizers.Tokenizer, folder: Path, where: str)
 
 
 def post_processed_prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
-    """The ids that the post-processor puts before a text; none where there is no post-processor."""
+    """The ids that the post-processor puts before a text; none without a post-processor."""
     if backend.post_processor is None:
         return ()
     words = (token for token in backend.get_vocab(with_added_tokens=False))
     for text in ("a", *itertools.islice(words, 100)):
         try:
             encoding = backend.encode(text)
-        except Exception:  # the library raises bare Exception, where a text has no token and nothing stands for that
+        except Exception:  # the library raises bare Exception if a text has no token and there is no unknown token
             continue
-        if 0 in encoding.special_tokens_mask:  # else the text has no token of its own
+        if 0 in encoding.special_tokens_mask:  # otherwise the text has no token of its own
             return tuple(encoding.ids[: encoding.special_tokens_mask.index(0)])
     return ()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises UserError where there is none."""
+    """The object in a JSON file. Raises UserError if there is none."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -121,7 +120,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _names(folder: Path) -> dict[str, str | None]:
-    """By key, such as "eos_token", the names that the files give; None where a file says that there is none."""
+    """By key, such as "eos_token", the names in the files; None if a file says that there is no such token."""
     files = [folder / SPECIALS_FILE, folder / SPECIALS_MAP_FILE]
     config, completed = (read_json(file) if file.is_file() else {} for file in files)
     merged = config if "added_tokens_decoder" in config else config | completed
@@ -136,9 +135,9 @@ def _names(folder: Path) -> dict[str, str | None]:
 
 
 def _generation_ids(backend: tokenizers.Tokenizer, folder: Path) -> tuple[tuple[int, ...], int | None]:
-    """The ids that end a generated text, and the one that begins it, as the model's files have them.
+    """The ids that end a generated text, and the one that begins it, from the model's files.
 
-    Ids beyond the vocabulary are never generated and count as none.
+    Ids beyond the vocabulary are never generated and are ignored.
     """
     found: dict[str, list[int]] = {"eos_token_id": [], "bos_token_id": []}
     for file in (folder / GENERATION_FILE, folder / NETWORK_FILE):

@@ -1,4 +1,4 @@
-"""Texts that are token ids already: whole numbers between spaces, such as `12 7 4055 3`."""
+"""Texts that are already token ids: integers separated by spaces, such as `12 7 4055 3`."""
 
 import tokenizers
 from tokenizers import models, pre_tokenizers
@@ -7,15 +7,15 @@ from gptgan_jax.errors import UserError
 
 # More ids than any vocabulary has.
 MOST_IDS = 2_000_000
-# Of what stands where an id should, characters in a message.
+# The most characters of a bad id in a message.
 _LONGEST_SHOWN = 40
 
 
 class TokenIds(str):
-    """A text that stood as a list of whole numbers, and is token ids to a tokenizer of such alone.
+    """A text that was a list of integers in its file; only a tokenizer of ids may read it.
 
     Attributes:
-        said: where it stands, and what, for messages.
+        said: its place and content, for messages.
     """
 
     said: str
@@ -30,8 +30,8 @@ class BadTokenId(UserError):
     """A text that is not made of token ids.
 
     Attributes:
-        word: what stands where an id should, by which its place in a file can be found.
-        too_large: whether it is a number, of more ids than there are.
+        word: the word that is not an id, by which its place in a file can be found.
+        too_large: whether it is a number beyond the largest id.
     """
 
     def __init__(self, word: str, expected: str, too_large: bool = False) -> None:
@@ -41,19 +41,19 @@ class BadTokenId(UserError):
 
 
 def is_number(word: str) -> bool:
-    """Whether a word is a whole number of digits alone, which has no sign."""
+    """Whether a word is an integer of digits only, without a sign."""
     return word.isascii() and word.isdecimal()
 
 
 def parse_ids(text: str, limit: int = MOST_IDS) -> list[int]:
-    """The ids that a text names.
+    """The ids in a text.
 
     Args:
-        text: numbers between white space; 007 is 7.
-        limit: how many ids there are, from 0.
+        text: numbers separated by white space; 007 is 7.
+        limit: the number of ids, from 0.
 
     Raises:
-        BadTokenId: a word that is no whole number, or one that is too large.
+        BadTokenId: a word that is not an integer, or is too large.
     """
     words = text.split()
     joined = "".join(words)
@@ -72,7 +72,7 @@ def parse_ids(text: str, limit: int = MOST_IDS) -> list[int]:
 
 
 def unknown_ids(text: str, size: int) -> list[str]:
-    """The words of a text that are none of so many ids."""
+    """The words of a text that are not ids below `size`."""
     return [w for w in text.split() if not (is_number(w) and len(w) < _LONGEST_SHOWN and int(w) < size)]
 
 
@@ -86,7 +86,7 @@ def ids_backend(size: int, special: tuple[str, ...]) -> tokenizers.Tokenizer:
 
 
 def size_of_ids(backend: tokenizers.Tokenizer) -> int | None:
-    """How many numbers are the tokens of a tokenizer that `ids_backend` made; None for any other."""
+    """The number of ids of a tokenizer from `ids_backend`; None for any other."""
     if not isinstance(backend.model, models.WordLevel) or backend.token_to_id("0") != 0:
         return None
     special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}

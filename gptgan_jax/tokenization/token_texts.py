@@ -1,7 +1,6 @@
-"""The text that each token stands for, with its space: what tokens of two tokenizers are compared by.
+"""The text of each token, with its space, to compare the tokens of two tokenizers.
 
-"Ġcat" of a byte-level tokenizer, "▁cat" of a SentencePiece model and "cat" of one that takes words between spaces are
-all " cat".
+"Ġcat" in a byte-level tokenizer, "▁cat" in a SentencePiece model and "cat" in a word-level one are all " cat".
 """
 
 import json
@@ -16,7 +15,7 @@ _SPACE = "▁"
 
 
 def token_texts(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
-    """By id, the UTF-8 bytes of each token's text; special tokens have none and are left out."""
+    """By id, the UTF-8 bytes of each token's text; special tokens have no text and are left out."""
     special = {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
     added = set(backend.get_added_tokens_decoder())
     text_of = _reader(backend)
@@ -25,12 +24,12 @@ def token_texts(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
 
 
 def is_of_words(backend: tokenizers.Tokenizer) -> bool:
-    """Whether its tokens are words between spaces, each of which stands for the word and a space before it."""
+    """Whether its tokens are words between spaces; each stands for the word and a space before it."""
     return type(backend.model).__name__ == "WordLevel" and not _names(backend) & {"ByteLevel", "Metaspace", "Fuse"}
 
 
 def is_of_characters(backend: tokenizers.Tokenizer) -> bool:
-    """Whether its tokens are characters, or symbols of several, between which nothing stands."""
+    """Whether its tokens are characters, or symbols of several, with nothing between them."""
     return type(backend.model).__name__ == "WordLevel" and "Fuse" in _names(backend)
 
 
@@ -56,7 +55,7 @@ def _sentencepiece(token: str) -> bytes:
 
 
 def _names(backend: tokenizers.Tokenizer) -> set[str]:
-    """The kinds of the parts that read and write text."""
+    """The types of the backend's components."""
     content = json.loads(backend.to_str())
     return {name for part in ("normalizer", "pre_tokenizer", "decoder") for name in _types(content[part])}
 
@@ -73,7 +72,7 @@ def _types(tree: Any) -> Iterator[str]:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """By character, the byte that it stands for in byte-level tokens: printable ones stand for themselves (GPT-2)."""
+    """By character, its byte in byte-level tokens; printable characters stand for themselves (GPT-2)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -1,7 +1,7 @@
 """Text to token ids and back, for words, characters, byte pairs, any tokenizer.json, and plain ids.
 
-Everything that touches characters is done by Hugging Face `tokenizers`; this file decides what counts as special.
-Special tokens never come out of encoding a text, not even where the text spells "<eos>".
+Hugging Face `tokenizers` does everything that touches characters; this file decides which tokens are special.
+Encoding a text never gives special tokens, not even if the text contains "<eos>".
 """
 
 import dataclasses
@@ -35,9 +35,9 @@ from gptgan_jax.tokenization.units import Tokens
 from gptgan_jax.types import Vocabulary
 
 IDS_FILE = "ids.json"
-# In tokenizer_config.json: how many ids a vocabulary has of which not all are tokens; see `Tokenizer.padded`.
+# In tokenizer_config.json: the size of a vocabulary in which not all ids are tokens; see `Tokenizer.padded`.
 PADDED_SIZE = "padded_vocab_size"
-# In tokenizer_config.json of a run: how it reads and ends texts; see `Tokenizer.save`.
+# In tokenizer_config.json of a run: how the run reads and ends texts; see `Tokenizer.save`.
 OWN_KEY = "gptgan_jax"
 
 
@@ -47,9 +47,9 @@ class Tokenizer:
 
     Attributes:
         backend: the Hugging Face tokenizer that does the work.
-        vocabulary: number of ids, and the special ones.
-        special: the special tokens as the files have them.
-        chat_template: how it writes the turns of a conversation; None: `chat_templates.plain_text`.
+        vocabulary: the number of ids, and the special ones.
+        special: the special tokens according to the files.
+        chat_template: writes the turns of a conversation; None: `chat_templates.plain_text` does.
     """
 
     backend: tokenizers.Tokenizer
@@ -59,17 +59,17 @@ class Tokenizer:
 
     @property
     def unk_id(self) -> int | None:
-        """Stands for what has no token of its own; None where nothing is ever unknown."""
+        """The id of the unknown token; None if nothing is ever unknown."""
         return self.special.unk
 
     @property
     def as_unit(self) -> Tokens:
-        """Its tokens as the unit that texts are measured in."""
+        """Its tokens as the unit of metrics."""
         return Tokens(self, self.backend.to_str())
 
     @property
     def own_unit(self) -> Literal["word", "character"] | None:
-        """What its tokens are by their nature; None where texts have to say."""
+        """What its tokens always are; None if that depends on the texts."""
         return "character" if is_of_characters(self.backend) else None
 
     def encode(self, text: str) -> list[int]:
@@ -83,12 +83,12 @@ class Tokenizer:
         return [self._plain(e.ids) for e in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of the turns that the next one answers, without the BOS that `Vocabulary.begun` puts before them.
+        """Token ids of the turns before the answer, without the BOS that `Vocabulary.begun` adds.
 
-        By a chat template they are those of the whole text that it writes, as `transformers` encodes it.
+        With a chat template they encode the whole text that it writes, as in `transformers`.
 
         Raises:
-            UserError: where the chat template refuses these turns.
+            UserError: if the chat template refuses these turns.
         """
         return self.encode_prompts([tuple(messages)])[0]
 
@@ -104,13 +104,13 @@ class Tokenizer:
         ]
 
     def encode_pairs(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids of prompts, as `encode_prompts` gives them, and of the texts that answer them, with their end.
+        """Token ids of prompts, as from `encode_prompts`, and of their answers, including the end.
 
-        By a chat template a text's tokens are those that it has where the template writes it, up to the token that
-        ends its turn. A text without any token of its own has none, and no end.
+        With a chat template an answer's tokens are those within the rendered text, up to the token that ends its turn.
+        An answer without any token of its own has none, and no end.
 
         Raises:
-            UserError: where the chat template refuses a prompt.
+            UserError: if the chat template refuses a prompt.
         """
         alone = self.encode_batch(texts)
         self._check_texts(prompts)
@@ -119,7 +119,8 @@ class Tokenizer:
         rendered = [self._rendered(prompt) for prompt in prompts]
         asked = self._rendering.encode_batch(rendered)
         whole = self._rendering.encode_batch([self._rendered(*pair) for pair in zip(prompts, texts, strict=True)])
-        # A template may write earlier turns otherwise once they are answered: then the answer follows what was asked.
+        # A template may write earlier turns differently once they are answered; then the answer is encoded after the
+        # prompt.
         other = [i for i, (ids, all_ids) in enumerate(zip(asked, whole, strict=True)) if all_ids[: len(ids)] != ids]
         followed = self._rendering.encode_batch([rendered[i] + self._rendering.broken(texts[i]) for i in other])
         for i, ids in zip(other, followed, strict=True):
@@ -132,16 +133,16 @@ class Tokenizer:
         return [self._unbegun(ids) for ids in asked], targets
 
     def ended(self, ids: list[int]) -> list[int]:
-        """A text's token ids with the end of text behind them."""
+        """A text's token ids followed by the end of text."""
         return ids if self.vocabulary.eos_id is None else [*ids, self.vocabulary.eos_id]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids up to the first that ends it; special tokens other than the unknown are left out."""
+        """The text of token ids up to the first that ends it; special tokens except the unknown one are left out."""
         until_end = itertools.takewhile(lambda i: i not in self.vocabulary.ends, map(int, ids))
         return self.backend.decode([i for i in until_end if i not in self._special], False)
 
     def unknown_words(self, text: str) -> list[str]:
-        """The pieces of a text that the tokenizer knows only as "unknown", in their order."""
+        """The pieces of a text that are unknown to the tokenizer, in their order."""
         encoding = self.backend.encode(text, add_special_tokens=False)
         return [
             text[start:end]
@@ -150,18 +151,18 @@ class Tokenizer:
         ]
 
     def padded(self, size: int) -> "Tokenizer":
-        """The same with so many ids: networks often have more than their tokenizer, to a round number."""
+        """The same with that many ids: networks often have more than their tokenizer, to reach a round number."""
         return dataclasses.replace(self, vocabulary=dataclasses.replace(self.vocabulary, size=size))
 
     def for_prompts(self, chat: bool = True, options: Mapping[str, Any] | None = None) -> "Tokenizer":
-        """The same for texts that answer prompts: with what stands before a prompt, and what ends a turn.
+        """The same for texts that answer prompts: it adds the prefix of a prompt and the end of a turn.
 
         Args:
-            chat: write prompts by the chat template, where there is one.
-            options: what the template is given besides the messages.
+            chat: write prompts with the chat template, if there is one.
+            options: the template's variables besides the messages.
 
         Raises:
-            UserError: a template that is none, or that refuses a user's turn.
+            UserError: an invalid template, or one that refuses a user's turn.
         """
         template = self.chat_template if chat else None
         if template is not None:
@@ -183,7 +184,7 @@ class Tokenizer:
         return dataclasses.replace(tokenizer, vocabulary=vocabulary)
 
     def save(self, folder: str | Path) -> None:
-        """Writes tokenizer.json and tokenizer_config.json into a folder, from which `load_tokenizer` reads it back."""
+        """Writes tokenizer.json and tokenizer_config.json into a folder; `load_tokenizer` reads them back."""
         own: dict[str, Any] = {
             "begins_text": self.special.begins_text,
             "prefix": self.special.prefix,
@@ -197,11 +198,11 @@ class Tokenizer:
         self.save_files(folder, {OWN_KEY: own})
 
     def save_files(self, folder: str | Path, more: Mapping[str, Any] | None = None) -> None:
-        """Writes tokenizer.json and tokenizer_config.json as others read them.
+        """Writes tokenizer.json and tokenizer_config.json in the form that other programs read.
 
         Args:
-            folder: made if there is none.
-            more: for tokenizer_config.json, besides the names of the special tokens and the chat template.
+            folder: created if necessary.
+            more: further entries of tokenizer_config.json, besides the special tokens' names and the chat template.
         """
         roles = {"pad": self.vocabulary.pad_id, "bos": self.special.begins_text, "eos": self.vocabulary.eos_id}
         ids = {role: i for role, i in (roles | {"unk": self.unk_id}).items() if i is not None}
@@ -222,13 +223,13 @@ class Tokenizer:
 
     @cached_property
     def _special(self) -> frozenset[int]:
-        """Ids that mean something other than text; the unknown is not among them, for a reader should see it."""
+        """Ids that are not text; the unknown token is not among them, because a reader should see it."""
         v = self.vocabulary
         added = {i for i, token in self.backend.get_added_tokens_decoder().items() if token.special}
         return frozenset(i for i in added | {v.pad_id, v.bos_id, *v.ends} if i is not None and i != self.unk_id)
 
     def _check_texts(self, texts: Iterable[Prompt]) -> None:
-        """Raises UserError for one that is a list of numbers, which would be split into digits."""
+        """Raises UserError for a list of numbers, which would be split into digits."""
         found = next((one for one in texts if isinstance(one, TokenIds)), None)
         if found is not None:
             where = found.said or repr(found[:40])
@@ -237,20 +238,20 @@ class Tokenizer:
             )
 
     def _plain(self, ids: list[int]) -> list[int]:
-        """A word-level vocabulary finds "<eos>" like any other word; such a word is unknown to it."""
+        """Makes the word "<eos>" unknown, which a word-level vocabulary would encode as the special token."""
         if self._special.isdisjoint(ids):
             return ids
         replaced = (self.unk_id if i in self._special else i for i in ids)
         return [i for i in replaced if i is not None]
 
     def _unbegun(self, ids: list[int]) -> list[int]:
-        """Token ids of a prompt without the BOS that `Vocabulary.begun` puts before them."""
+        """Token ids of a prompt without the BOS that `Vocabulary.begun` adds."""
         return ids[1:] if self.vocabulary.begins_prompts and ids[:1] == [self.vocabulary.bos_id] else ids
 
     # ---- chat templates
 
     def _rendered(self, prompt: Prompt, answer: str | None = None) -> str:
-        """What the chat template writes; the names of special tokens that a message spells are broken."""
+        """The chat template's output; the names of special tokens in a message are broken."""
         assert self.chat_template is not None
         turns = [one._replace(content=self._rendering.broken(one.content)) for one in turns_of(prompt)]
         return self.chat_template.render(turns, None if answer is None else self._rendering.broken(answer))
@@ -260,17 +261,17 @@ class Tokenizer:
         return RenderedText(self.backend, self._plain)
 
     def _first_of_prompts(self) -> int | None:
-        """The token that every prompt begins with, if that is a special one."""
+        """The token that begins every prompt, if it is a special one."""
         if self.chat_template is None:
             return next(iter(self.special.prefix), None)
         first = self._rendering.encode_batch([self._rendered("a")])[0][:1]
         return first[0] if first and first[0] in self._special else None
 
     def _turn_end(self) -> int | None:
-        """The special token that the chat template writes behind an answer."""
+        """The special token that the chat template writes after an answer."""
         if self.chat_template is None:
             return None
-        answer = "qzjx"  # of no template
+        answer = "qzjx"  # occurs in no template
         try:
             text = self._rendered("a", answer)
         except UserError:
@@ -280,15 +281,15 @@ class Tokenizer:
 
 
 class EndedIdTokenizer(Tokenizer):
-    """A tokenizer of texts that are token ids already, numbers between spaces, with special tokens beyond the numbers.
+    """A tokenizer of texts that are already token ids, numbers separated by spaces; special tokens have ids above them.
 
-    Token i is the number i, also for other programs that read its tokenizer.json. No number is unknown: one that is not
-    of the vocabulary is refused.
+    Token i is the number i, also for other programs that read its tokenizer.json. No number is unknown: numbers outside
+    the vocabulary are refused.
     """
 
     @cached_property
     def numbers(self) -> int:
-        """How many ids texts are made of, from 0."""
+        """The number of ids of texts, from 0."""
         size = size_of_ids(self.backend)
         assert size is not None
         return size
@@ -299,7 +300,7 @@ class EndedIdTokenizer(Tokenizer):
         return "word"
 
     def encode(self, text: str) -> list[int]:
-        """The ids that a text names. Raises BadTokenId for a word that is none."""
+        """The ids in a text. Raises BadTokenId for a word that is not an id."""
         return parse_ids(text, self.numbers)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -311,12 +312,12 @@ class EndedIdTokenizer(Tokenizer):
         return unknown_ids(text, self.numbers)
 
     def _check_texts(self, texts: Iterable[Prompt]) -> None:
-        """Lists of numbers are what it reads."""
+        """Accepts all texts: lists of numbers are its input."""
 
 
 @dataclass(frozen=True)
 class IdTokenizer:
-    """Stands in for a tokenizer where documents are an oracle's token ids: a text is numbers between spaces.
+    """Takes the place of a tokenizer if documents are an oracle's token ids: a text is numbers separated by spaces.
 
     Attributes:
         vocabulary: no end of text; the oracle's start token is the beginning of text and the padding.
@@ -326,7 +327,7 @@ class IdTokenizer:
 
     @property
     def as_unit(self) -> Tokens:
-        """Its ids as the unit that texts are measured in."""
+        """Its ids as the unit of metrics."""
         return Tokens(self, f"{self.vocabulary.size} ids")
 
     @property
@@ -335,7 +336,7 @@ class IdTokenizer:
         return "word"
 
     def encode(self, text: str) -> list[int]:
-        """The ids that a text names. Raises UserError for a word that is no id of the vocabulary."""
+        """The ids in a text. Raises UserError for a word that is not an id of the vocabulary."""
         return parse_ids(text, self.vocabulary.size)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -355,7 +356,7 @@ class IdTokenizer:
         return self.encode_prompts(prompts), self.encode_batch(texts)
 
     def ended(self, ids: list[int]) -> list[int]:
-        """The same ids: such texts have no end."""
+        """The same ids, because such texts have no end token."""
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -377,5 +378,5 @@ AnyTokenizer = Tokenizer | IdTokenizer
 
 
 def vocabulary_size(backend: tokenizers.Tokenizer) -> int:
-    """How many ids a tokenizer has, unused ones below its highest among them."""
+    """The number of ids of a tokenizer, including unused ones below its highest."""
     return max(backend.get_vocab(with_added_tokens=True).values()) + 1

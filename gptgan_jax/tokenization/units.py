@@ -1,5 +1,5 @@
-"""Where one unit of a text ends: words between spaces, characters in scripts that have no spaces between words, or the
-tokens of a tokenizer."""
+"""Splits text into the units of metrics: words between spaces, characters in scripts without spaces between words, or
+the tokens of a tokenizer."""
 
 import hashlib
 import re
@@ -9,13 +9,13 @@ from functools import cached_property
 from itertools import chain
 from typing import Literal, Protocol
 
-# What a tokenizer writes for a character that it doesn't know.
+# What a tokenizer writes for an unknown character.
 UNKNOWN = "<unk>"
 UnitName = Literal["auto", "word", "character", "token"]
 
 
 class Spelling(Protocol):
-    """What a tokenizer has to do so that its tokens can be a unit."""
+    """What a tokenizer must provide for its tokens to be a unit."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
 
@@ -24,11 +24,11 @@ class Spelling(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """The tokens of a tokenizer as a unit: those that it spells a text in, whatever it was generated in.
+    """The tokens of a tokenizer as a unit. Texts are encoded anew, whatever tokens they were generated in.
 
     Attributes:
-        tokenizer: spells texts.
-        content: tells it from every other tokenizer.
+        tokenizer: encodes the texts.
+        content: distinguishes it from every other tokenizer.
     """
 
     tokenizer: Spelling
@@ -39,14 +39,14 @@ class Tokens:
 
     @cached_property
     def plural(self) -> str:
-        """Tokens of different tokenizers are different units, and figures that name them are of different rows."""
+        """Tokens of different tokenizers are different units, so metrics with these names get different rows."""
         return f"tokens of tokenizer {hashlib.blake2b(self.content.encode(), digest_size=4).hexdigest()}"
 
 
 Unit = Literal["word", "character"] | Tokens
 
 # Letters and marks, without digits and punctuation, as ranges of a regular expression's character class. They are
-# written out, since Python's `re` knows no scripts and the names that others give them differ.
+# written out because Python's `re` has no names for scripts, and other libraries' names differ.
 IDEOGRAPHS = (
     "\u2e80-\u2fd5\u3005-\u3007\u3021-\u3029\u3031-\u3035\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han
     "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # Hiragana and Katakana
@@ -63,12 +63,12 @@ SYLLABIC = (
 )
 UNSPACED = IDEOGRAPHS + SYLLABIC
 
-# Text of such a script may come with its words set apart by spaces. Chinese words have 1.7 characters and Japanese ones
-# little more, Thai and Khmer words 4 to 6: what is longer on average is phrases.
+# Text in such a script may still separate words by spaces. Chinese words have 1.7 characters and Japanese ones little
+# more, Thai and Khmer words 4 to 6: if the average is longer, spaces separate phrases.
 _LONGEST_WORDS = {IDEOGRAPHS: 3.0, SYLLABIC: 9.0}
 _RUNS = {letters: re.compile(f"[{letters}]") for letters in _LONGEST_WORDS}
 _SPACED_WORD = re.compile(rf"(?:(?![{UNSPACED}])[^\W_])+")
-# Enough to tell: so many texts, spread over all of them, and so many characters of each.
+# A sufficient sample: that many texts, spread over all of them, and that many characters of each.
 _LOOKED_AT = 2000
 
 
@@ -77,9 +77,9 @@ class Spacing:
     """How texts use spaces.
 
     Attributes:
-        unspaced: of their words and unspaced characters the share that are characters of scripts without spaces.
-        phrases: the same, of such scripts whose words are not set apart by spaces here either.
-        alone: of texts and prompts the share without any space inside.
+        unspaced: the share of characters of scripts without spaces among all words and such characters.
+        phrases: the same, counting only scripts whose words are not separated by spaces in these texts either.
+        alone: the share of texts and prompts without any space inside.
     """
 
     unspaced: float
@@ -88,15 +88,15 @@ class Spacing:
 
     @property
     def unit(self) -> Literal["word", "character"]:
-        """Characters where most texts have no space at all, or are mostly phrases of a script without spaces."""
+        """Characters if most texts have no space at all, or are mostly phrases in a script without spaces."""
         return "character" if max(self.phrases, self.alone) > 0.5 else "word"
 
 
 def spacing_of(texts: Sequence[str], prompts: Sequence[str] = ()) -> Spacing:
-    """Looks at real texts, and at the prompts that they answer, if any: one-word answers to questions are words.
+    """Looks at real texts and at their prompts, if any: one-word answers to questions are words.
 
     Args:
-        texts: N texts; blank ones tell nothing.
+        texts: N texts; blank ones are ignored.
         prompts: any number.
     """
     chunks = [text.split() for text in _some(texts)]
@@ -123,16 +123,16 @@ def unit_for(
     tokens: Tokens | None = None,
     own: Literal["word", "character"] | None = None,
 ) -> Unit:
-    """The unit that is asked for.
+    """The requested unit.
 
     Args:
-        asked: auto: that of the tokenizer, where it has one, else that of the real texts, see `Spacing.unit`.
+        asked: auto: the tokenizer's own unit if it has one, else that of the real texts, see `Spacing.unit`.
         texts, prompts: real ones.
-        tokens: what is taken for the unit `token`.
-        own: the unit that the tokenizer's tokens are, where they are words or characters by their nature.
+        tokens: used for the unit `token`.
+        own: the unit of the tokenizer's tokens, if they are always words or characters.
 
     Raises:
-        ValueError: token, where there is no tokenizer.
+        ValueError: token, without a tokenizer.
     """
     if asked == "token":
         if tokens is None:
@@ -144,7 +144,7 @@ def unit_for(
 
 
 def plural(unit: Unit) -> str:
-    """How a unit is called where several of them are counted."""
+    """The plural of a unit."""
     return unit.plural if isinstance(unit, Tokens) else f"{unit}s"
 
 
@@ -153,9 +153,9 @@ def unit_notes(asked: UnitName, unit: Unit, setting: str = "evaluation.unit", wh
 
     Args:
         asked: the setting's value.
-        unit: that was taken.
-        setting: as the user knows it.
-        what: is made of such units.
+        unit: the chosen unit.
+        setting: the setting's name for the user.
+        what: what consists of such units, with its verb.
     """
     if unit == "word":
         return []
@@ -166,8 +166,8 @@ def unit_notes(asked: UnitName, unit: Unit, setting: str = "evaluation.unit", wh
 
 
 def units_of(texts: Sequence[str], unit: Unit) -> list[list[str]]:
-    """Each text as words, split at white space, as characters (Unicode code points), white space left out, or as the
-    numbers of its tokens. What stands for an unknown character, `<unk>`, is one."""
+    """Each text as words (split at white space), as characters (Unicode code points without white space), or as the ids
+    of its tokens. `<unk>`, which stands for an unknown character, is one character."""
     if isinstance(unit, Tokens):
         return [list(map(str, ids)) for ids in unit.tokenizer.encode_batch(texts)]
     words = [text.split() for text in texts]
@@ -179,7 +179,7 @@ def _characters(text: str) -> list[str]:
 
 
 def first_units(text: str, count: int, unit: Unit) -> str:
-    """The beginning of a text with at most so many units; of words, white space is made equal."""
+    """The beginning of a text with at most `count` units; between words, white space is normalised."""
     if isinstance(unit, Tokens):
         return unit.tokenizer.decode(unit.tokenizer.encode_batch([text])[0][:count])
     if unit == "word":
