@@ -44,7 +44,8 @@ def model_card(kind: str, config: Config, params: Params, saved: Saved, evaluati
         use: a Python program that writes a text.
     """
     network = config.generator
-    shape = f"{network.kind}, layers: {network.layers}, {parameter_summary(params)}"
+    size = f"memory slots: {network.slots}" if network.kind == "relational" else f"layers: {network.layers}"
+    shape = f"{network.kind}, {size}, {parameter_summary(params)}"
     blocks: list[Block] = [
         Heading(config.name, 1),
         Paragraph(
