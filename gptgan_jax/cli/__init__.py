@@ -25,6 +25,7 @@ from gptgan_jax.cli.sample import add_chat, add_sample
 from gptgan_jax.cli.train import TRAIN
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.interruptions import as_process
+from gptgan_jax.system.native_log import native_output_apart
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Without arguments it is those of this process, which has nothing else to do, and which Ctrl-C ends in time.
     """
     if arguments is None:
-        return as_process(lambda: main(sys.argv[1:]))
+        with native_output_apart():
+            return as_process(lambda: main(sys.argv[1:]))
     arguments = list(arguments)
     try:
         if arguments and arguments[0] in _WITH_KEYS:

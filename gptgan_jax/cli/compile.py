@@ -8,7 +8,8 @@ from gptgan_jax.cli.config_commands import ConfigCommand, Flag, Given
 from gptgan_jax.config import Config
 from gptgan_jax.config.files import load_config
 from gptgan_jax.errors import UserError
-from gptgan_jax.system.terminal import say
+from gptgan_jax.system.native_log import native_log_in
+from gptgan_jax.system.terminal import cache_folder, say
 
 _DESCRIPTION = """
 Lowers and compiles every step of the run and its sampler for a slice of TPUs, without any TPU, and prints for each
@@ -37,6 +38,7 @@ def _compile(config: Config, names: Sequence[str]) -> list[str]:
     """Prints the tables; one line for each program that does not fit."""
     import jax
 
+    native_log_in(cache_folder())
     # Whatever chips this machine has are left alone.
     jax.config.update("jax_platforms", "cpu")
     # What was compiled without a device can be kept there, but not read again.

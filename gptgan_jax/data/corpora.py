@@ -102,7 +102,7 @@ class Part:
 
 
 def load_corpus(
-    config: GrammarData | TextData | HfData | OracleData | MixtureData, train_answers: bool = False
+    config: GrammarData | TextData | HfData | OracleData | MixtureData, train_answers: bool = False, kept: bool = True
 ) -> Corpus:
     """Reads or draws the text that a config names.
 
@@ -111,12 +111,13 @@ def load_corpus(
             document's split depends on its prompt alone (or its group, or without prompts its text), so documents of
             one prompt share it, and text appended later moves none, as long as the same prompts are held out by.
         train_answers: whether right answers to the training prompts are needed as well.
+        kept: whether what was seen of a text that goes into a token store may be kept in its folder, for the next time.
 
     Raises:
         UserError: something that is missing, unreadable, empty or not text; it says which file, and row or line.
     """
     if isinstance(config, TextData | HfData) and config.store is not None:
-        return _load_streamed(config, Path(config.store))
+        return _load_streamed(config, Path(config.store), kept)
     match config:
         case GrammarData():
             return _with_label_prompts(config, _load_grammar(config))
@@ -127,7 +128,7 @@ def load_corpus(
         case OracleData():
             return _load_oracle(config)
         case MixtureData():
-            return _load_mixture(config)
+            return _load_mixture(config, kept)
     raise TypeError(f"no data config: {config!r}")
 
 
@@ -191,13 +192,13 @@ def _load_oracle(config: OracleData) -> Corpus:
     return Corpus(train, valid, test, source=Oracle(params))
 
 
-def _load_mixture(config: MixtureData) -> Corpus:
+def _load_mixture(config: MixtureData, kept: bool) -> Corpus:
     """The texts of all sources, one source after another; each source has held out its own."""
     parts: list[Part] = []
     notes: list[str] = []
     for name, weight, data in zip(config.names, config.weights, config.parts(), strict=True):
         try:
-            corpus = load_corpus(data)
+            corpus = load_corpus(data, kept=kept)
         except UserError as error:
             raise UserError(_of_source(name, str(error))) from None
         parts.append(Part(name, weight, corpus))
@@ -237,9 +238,9 @@ def _load_text(config: TextData) -> Corpus:
     return _complete(config, splits, (), notes)
 
 
-def _load_streamed(config: TextData | HfData, folder: Path) -> Corpus:
+def _load_streamed(config: TextData | HfData, folder: Path, kept: bool) -> Corpus:
     """A part of the text, all of which goes into a token store."""
-    streamed = read_stream(config, folder)
+    streamed = read_stream(config, folder, kept)
     splits = {"train": Split(streamed.train)}
     notes = [
         f"data.train: {'' if streamed.whole else 'the first '}{counted(streamed.count, 'document')}; "

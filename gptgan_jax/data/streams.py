@@ -112,12 +112,13 @@ def _fingerprint(config: TextData | HfData) -> str:
     return digest.hexdigest()
 
 
-def read_stream(config: TextData | HfData, folder: Path) -> Streamed:
+def read_stream(config: TextData | HfData, folder: Path, keep: bool = True) -> Streamed:
     """Goes through a corpus once, or takes what an earlier pass kept in the folder of its store.
 
     Args:
         config: names it.
         folder: of the store.
+        keep: whether this pass may leave something there.
 
     Raises:
         UserError: as the readers do, and where nothing is left for a split.
@@ -125,9 +126,11 @@ def read_stream(config: TextData | HfData, folder: Path) -> Streamed:
     fingerprint = _fingerprint(config)
     kept = _kept(folder, fingerprint)
     if kept is None:
-        check_writable(folder)
+        if keep:
+            check_writable(folder)
         kept = _one_pass(config)
-        write_whole(folder / SAMPLE_FILE, json.dumps(kept | {"fingerprint": fingerprint}).encode())
+        if keep:
+            write_whole(folder / SAMPLE_FILE, json.dumps(kept | {"fingerprint": fingerprint}).encode())
     parts = kept["train"], kept["valid"], kept["test"]
     return Streamed(config, fingerprint, Limits(*kept["limits"]), kept["count"], *parts, kept.get("whole", True))
 

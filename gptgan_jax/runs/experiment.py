@@ -130,7 +130,7 @@ def _loaded(
     config: Config, tokenizer: AnyTokenizer | None, say: Callable[[str], None], bar: TextIO | None, make_stores: bool
 ) -> Experiment:
     start = None if config.init_from is None or tokenizer is not None else load_start(config)
-    corpus = load_corpus(config.data, train_answers=bool(config.objective.rewards))
+    corpus = load_corpus(config.data, bool(config.objective.rewards), kept=make_stores)
     notes = list(corpus.notes)
     if start is not None:
         _check_start(config, corpus, start)

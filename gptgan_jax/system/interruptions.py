@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from gptgan_jax.system.native_log import terminal
+
 GRACE_SECONDS = 4.0
 """That the main thread has to act on a signal."""
 AGAIN_SECONDS = 2.0
@@ -160,8 +162,9 @@ class Watch:
         except BaseException:  # nothing may keep the process
             line = f"stopped by {signal.Signals(self._number).name}"
         # Not by sys.stderr, whose lock the main thread may hold.
-        before = "\n" if os.isatty(2) else ""
-        os.write(2, f"{before}gptgan: {line}\n".encode(errors="replace"))
+        out = terminal()
+        before = "\n" if os.isatty(out) else ""
+        os.write(out, f"{before}gptgan: {line}\n".encode(errors="replace"))
         os._exit(128 + self._number)
 
 

@@ -20,13 +20,17 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def cache_folder() -> Path:
+    """Where what may be made again is kept between commands."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptgan_jax"
+
+
 def configure_jax() -> None:
     """Keeps compiled programs between runs, where the user has not chosen a place already."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptgan_jax" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

@@ -21,6 +21,7 @@ from gptgan_jax.runs.records import Records
 from gptgan_jax.runs.start import save_start
 from gptgan_jax.schema.structure import as_plain, flat
 from gptgan_jax.system.atomic_files import remove_partial_files
+from gptgan_jax.system.native_log import native_log_in
 from gptgan_jax.training.full_disk import last_good, telling_of_full_disk
 from gptgan_jax.training.phase_run import PhaseRun
 from gptgan_jax.training.phases import owes_evaluation
@@ -81,6 +82,7 @@ def _train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]
         if run.is_main:
             _prepare(experiment, folder)
         wait_for_all("made")
+        native_log_in(folder.path)
         base = run.base if run.adapts else None
         if base is not None:
             base.seal()

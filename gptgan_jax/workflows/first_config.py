@@ -118,7 +118,10 @@ def look_at(file: Path) -> Found:
     told: list[str] = []
     data = _lines(file, told) if format_of(file) is None else _rows(file, told)
     section = HfData(**data) if data["kind"] == "hf" else TextData(**data)
-    corpus = load_corpus(section)
+    try:
+        corpus = load_corpus(section)
+    except UserError as error:
+        raise error.within(str(file)) from None
     if len(corpus.train) < FEWEST:
         raise UserError(f"{file}: {counted(len(corpus.train), 'text')} to train on; a run needs {FEWEST} or more")
     tokenizer = _tokenizer(corpus, told)

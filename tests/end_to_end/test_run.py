@@ -97,6 +97,17 @@ def enumerate_from_one(phases) -> list[tuple[str, int]]:
     return [(phase, step) for step, phase in enumerate(phases, 1)]
 
 
+def test_what_sample_prints_it_writes_into_a_file(run: Path, capsys, tmp_path: Path) -> None:
+    printed = sampled(run, capsys, "--num", "5")
+    lines, rows = tmp_path / "new" / "texts.txt", tmp_path / "texts.jsonl"
+    for file in (lines, rows):
+        assert main(["sample", str(run), "--num", "5", "--out", str(file)]) == 0
+        assert capsys.readouterr().out == f"kept: {file}, 5 lines\n"
+    assert lines.read_text(encoding="utf-8").splitlines() == printed
+    read = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    assert read == [{"text": text} for text in printed]
+
+
 def test_samples_are_from_the_same_keys_at_each_evaluation(run: Path) -> None:
     blocks = {block.step: block.lines for block in read_samples(run)}
     assert list(blocks) == [2, 4, 6, 8, 12, 14]

@@ -158,6 +158,19 @@ def test_the_page_suits_phones_and_dark_screens() -> None:
     assert text.count('<div class="wide">') == 2, "tables and pictures scroll by themselves"
 
 
+def test_on_a_phone_pictures_fit_and_the_first_column_of_a_wide_table_stays() -> None:
+    style = to_html("t", [])
+    picture_rule, first_column = (
+        re.search(pattern, style, re.MULTILINE) for pattern in (r"^img {(.*)}$", r"^.wide th:first-child.*{(.*)}$")
+    )
+    assert picture_rule
+    assert "max-width: 100%" in picture_rule[1]
+    assert "min-width" not in picture_rule[1], "wider than 390 px"
+    assert first_column
+    assert all(rule in first_column[1] for rule in ("position: sticky", "left: 0", "background: var(--page)"))
+    assert style.count("--page: #") == 2, "a colour that covers what scrolls below, in both schemes"
+
+
 def test_a_document_replaces_an_earlier_one_and_leaves_other_files(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     write_document(folder, "t", [picture("loss.png"), picture("frontier-2.png")], ("loss.png", "frontier-[0-9].png"))

@@ -1,0 +1,102 @@
+"""`gptgan init`: the config that it writes suits the file, and trains as it stands."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import write_corpus
+
+from gptgan_jax.cli import main
+from gptgan_jax.config import Config
+from gptgan_jax.config.files import load_config
+from gptgan_jax.workflows.preview import preview
+
+SUBJECTS, VERBS = ("cats", "dogs", "birds", "mice", "cows"), ("run", "sleep", "sing", "eat", "hide")
+DRAWN = random.Random(0)
+
+
+def sentence() -> str:
+    return " ".join(DRAWN.choice(SUBJECTS if i % 2 == 0 else VERBS) for i in range(DRAWN.randint(3, 7)))
+
+
+def words_of_their_own(i: int) -> str:
+    return " ".join("".join(DRAWN.choice("abcdefghij") for _ in range(8)) for _ in range(4 + i % 3))
+
+
+LINES = "\n".join(sentence() for _ in range(200))
+CHINESE = "\n".join("".join(DRAWN.choice("春夏秋冬山水風月花鳥雲雨") for _ in range(7)) for _ in range(200))
+PARAGRAPHS = "\n\n".join("\n".join(sentence() for _ in range(3)) for _ in range(100))
+UNKNOWN = "\n".join(words_of_their_own(i) for i in range(200))
+QUESTIONS = "\n".join(json.dumps({"id": i, "question": sentence(), "answer": sentence()}) for i in range(200))
+REVIEWS = "label,note,review\n" + "\n".join(f"{i % 2},x,{sentence()}" for i in range(200))
+TALKS = "\n".join(
+    json.dumps({"messages": [{"role": "user", "content": sentence()}, {"role": "assistant", "content": sentence()}]})
+    for _ in range(200)
+)
+
+
+def made(folder: Path, name: str, content: str) -> Config:
+    (folder / name).write_text(content, encoding="utf-8")
+    assert main(["init", str(folder / name), "--out", str(folder / "mine.yaml")]) == 0
+    return load_config(folder / "mine.yaml", ["--runs_folder", str(folder / "runs")])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "data", "tokenizer"),
+    [
+        ("lines.txt", LINES, {"kind": "text", "document": "line"}, "word"),
+        ("poems.txt", CHINESE, {"kind": "text", "document": "line"}, "character"),
+        ("prose.txt", PARAGRAPHS, {"kind": "text", "document": "paragraph"}, "word"),
+        ("names.txt", UNKNOWN, {"kind": "text"}, "bpe"),
+        ("qa.jsonl", QUESTIONS, {"kind": "hf", "prompt_column": "question", "text_column": "answer"}, "word"),
+        ("rated.csv", REVIEWS, {"kind": "hf", "prompt_column": None, "text_column": "review"}, "word"),
+        ("talks.jsonl", TALKS, {"kind": "hf", "text_column": "messages"}, "word"),
+    ],
+)
+def test_the_config_suits_the_file_and_would_train(
+    name: str, content: str, data: dict[str, Any], tokenizer: str, tmp_path: Path
+) -> None:
+    config = made(tmp_path, name, content)
+    assert {key: getattr(config.data, key) for key in data} == data
+    assert config.tokenizer.kind == tokenizer
+    said: list[str] = []
+    lines = preview(config, said.append)
+    train = next(line for line in lines if line.startswith("train: "))
+    cut = float(train.split("; ")[1].split("%")[0])
+    assert cut < 2, train
+    assert not [line for line in said if line.startswith("ALARM")]
+
+
+def test_what_is_there_is_not_overwritten_and_what_is_no_text_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    corpus = write_corpus(tmp_path / "corpus.txt")
+    assert main(["init", str(corpus)]) == 0
+    written = (tmp_path / "corpus.yaml").read_bytes()
+    (tmp_path / "few.txt").write_text("one line\nand another\n")
+    (tmp_path / "numbers.jsonl").write_text('{"a": 1}\n' * 50)
+    capsys.readouterr()
+    for file, says in (
+        ("corpus.txt", "corpus.yaml exists; give another name with --out"),
+        ("nowhere.txt", "no such file"),
+        ("few.txt", "few.txt: "),
+        ("numbers.jsonl", "none of its columns a holds texts to learn"),
+    ):
+        assert main(["init", file]) == 2
+        said = capsys.readouterr().err
+        assert says in said
+        assert said.count("\n") == 1
+    assert (tmp_path / "corpus.yaml").read_bytes() == written
+    assert not (tmp_path / "few.yaml").exists()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("name", "content"), [("lines.txt", LINES), ("qa.jsonl", QUESTIONS)])
+def test_it_trains_to_its_end(name: str, content: str, tmp_path: Path) -> None:
+    made(tmp_path, name, content)
+    short = ["--likelihood.steps", "60", "--warmup.steps", "60", "--adversarial.steps", "12"]
+    assert main(["train", str(tmp_path / "mine.yaml"), "--runs_folder", str(tmp_path / "runs"), *short]) == 0
+    assert (tmp_path / "runs" / "mine" / "report.html").is_file()

@@ -1,0 +1,52 @@
+"""`gptgan train --dry-run`: what it tells is what the run has, and nothing is written."""
+
+import re
+from pathlib import Path
+
+import jax
+import pytest
+from tiny import tiny_config
+
+from gptgan_jax.checkpoints.manager import state_bytes
+from gptgan_jax.cli import main
+from gptgan_jax.errors import UserError
+from gptgan_jax.runs.experiment import load_experiment
+from gptgan_jax.training.phases import build_gan
+from gptgan_jax.workflows.preview import preview
+
+
+def test_it_tells_text_parameters_memory_and_files_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    config = tiny_config(tmp_path, {"data.max_length": 3, "data.long_documents": "cut"})
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", str(tmp_path / "tiny.yaml"), "--dry-run"]) == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    lines = capsys.readouterr().out.splitlines()
+    experiment = load_experiment(config)
+    train = next(line for line in lines if line.startswith("train: "))
+    tokens, cut = len(experiment.train.targets.tokens), experiment.train.cut_share
+    assert f"{len(experiment.train):,} texts, {tokens:,} tokens" in train
+    assert cut > 0
+    assert f"{cut:.1%} cut off" in train
+    gan = build_gan(config, "adversarial", experiment.generator, experiment.discriminator)
+    state = jax.eval_shape(lambda key: gan.init(key, experiment.example_batch()), jax.random.key(0))
+    for role in ("generator", "discriminator"):
+        count = sum(x.size for x in jax.tree.leaves(getattr(state, role).params))
+        assert any(line.startswith(f"{role}: ") and f"{count:,} parameters" in line for line in lines)
+    adversarial = next(line for line in lines if line.startswith("adversarial "))
+    assert f"{state_bytes((state.generator.params, state.discriminator.params)) / 1e6:,.1f} MB" in adversarial
+    assert any(line.startswith(f"would write {config.runs_folder}/tiny: config.yaml") for line in lines)
+    assert lines[-1] == "nothing was written"
+
+
+def test_what_training_would_refuse_it_refuses(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=re.escape("likelihood.optimizer.frozen")):
+        preview(tiny_config(tmp_path, {"likelihood.optimizer.frozen": ["nothing/*"]}), lambda line: None)
+
+
+def test_with_a_token_store_neither_store_nor_tokenizer_is_written(tmp_path: Path) -> None:
+    keys = {"data.store": str(tmp_path / "store"), "likelihood.packing": "concatenate"}
+    lines = preview(tiny_config(tmp_path, keys), lambda line: None)
+    assert f"token store: {tmp_path / 'store'}" in lines
+    assert not (tmp_path / "store").exists()
