@@ -4,14 +4,17 @@ Build two networks, put them together, and step:
 
     generator = build_generator(TransformerConfig(...), Vocabulary(size))
     discriminator = build_discriminator(CnnConfig(...), Vocabulary(size))
-    gan = gan_from(generator, discriminator, estimator=reinforce(discount=0.23))
+    gan = gan_from(generator, discriminator, estimator=reinforce(discount=0.95),
+                   generator_optimizer=optax.adam(1e-4), discriminator_optimizer=optax.adam(4e-4))
     state = gan.init(key, batch)
     state, metrics = jax.jit(gan.adversarial_step)(state, batch)
+
+What is public stands in `__all__`; `data`, `discrimination`, `metrics`, `penalties` and `rewards` are modules of it.
 """
 
 from importlib.metadata import version as _version
 
-from gptgan_jax import metrics
+from gptgan_jax import data, metrics
 from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, gan_from
 from gptgan_jax.algorithms.guards import checked, skipping
@@ -24,21 +27,34 @@ from gptgan_jax.estimators.seqgan import rollout
 from gptgan_jax.estimators.spin import spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import learned_value, leave_one_out, moving_average, no_baseline
-from gptgan_jax.gradients.families import Estimator, Experience, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import (
+    Estimator,
+    EstimatorProtocol,
+    Experience,
+    Pathwise,
+    PathwiseProtocol,
+    PolicyGradient,
+    PolicyGradientProtocol,
+    SelfPlay,
+    SelfPlayProtocol,
+    estimator_of,
+)
 from gptgan_jax.layers.lora import LoraConfig, merged
 from gptgan_jax.models.discriminators import (
     CnnConfig,
     Discriminator,
+    DiscriminatorProtocol,
     LinearConfig,
     MlpConfig,
     TransformerDiscriminatorConfig,
     build_discriminator,
+    discriminator_of,
     share_trunk,
 )
-from gptgan_jax.models.generators import Generator, build_generator, parameter_count
+from gptgan_jax.models.generators import Generator, GeneratorProtocol, build_generator, generator_of, parameter_count
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
-from gptgan_jax.objectives import discrimination, rewards
+from gptgan_jax.objectives import discrimination, penalties, rewards
 from gptgan_jax.objectives.discrimination import (
     hinge,
     non_saturating,
@@ -48,10 +64,12 @@ from gptgan_jax.objectives.discrimination import (
 )
 from gptgan_jax.objectives.text_rewards import TextReward, linear_schedule
 from gptgan_jax.sampling.decoding import log_probs, sample
+from gptgan_jax.sampling.residual import Residual, residual
 from gptgan_jax.sampling.rollouts import resample, rollout_values
 from gptgan_jax.system.earlier_names import install as _install_earlier_names
 from gptgan_jax.text_rewards.host import host_reward
-from gptgan_jax.types import Batch, GanState, Player, Sample, Scores, Vocabulary, unconditional_batch
+from gptgan_jax.training.alarms import adversarial_alarms, likelihood_alarms
+from gptgan_jax.types import Batch, GanState, Number, Player, Sample, Scores, Vocabulary, unconditional_batch
 from gptgan_jax.workflows.loading import Loaded, load, save
 
 _install_earlier_names()
@@ -63,39 +81,53 @@ __all__ = [
     "CnnConfig",
     "Demonstrations",
     "Discriminator",
+    "DiscriminatorProtocol",
     "Estimator",
+    "EstimatorProtocol",
     "Experience",
     "Game",
     "Gan",
     "GanState",
     "Generator",
+    "GeneratorProtocol",
     "LinearConfig",
     "Loaded",
     "LoraConfig",
     "LstmConfig",
     "MlpConfig",
+    "Number",
     "Pathwise",
+    "PathwiseProtocol",
     "Player",
     "PolicyGradient",
+    "PolicyGradientProtocol",
+    "Residual",
     "Sample",
     "Scores",
     "SelfPlay",
+    "SelfPlayProtocol",
     "TextReward",
     "TransformerConfig",
     "TransformerDiscriminatorConfig",
     "Vocabulary",
     "__version__",
+    "adversarial_alarms",
     "build_discriminator",
     "build_generator",
     "checked",
+    "data",
     "discrimination",
+    "discriminator_of",
+    "estimator_of",
     "gan_from",
+    "generator_of",
     "grpo",
     "gumbel",
     "hinge",
     "host_reward",
     "learned_value",
     "leave_one_out",
+    "likelihood_alarms",
     "linear_schedule",
     "load",
     "log_probs",
@@ -106,11 +138,13 @@ __all__ = [
     "no_baseline",
     "non_saturating",
     "parameter_count",
+    "penalties",
     "ppo",
     "reinforce",
     "relativistic",
     "relativistic_tie",
     "resample",
+    "residual",
     "rewards",
     "rloo",
     "rollout",
@@ -124,3 +158,7 @@ __all__ = [
     "wasserstein",
     "weighted_likelihood",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,6 +14,15 @@ from flax import struct
 PyTree = Any
 Params = Any
 Array = jax.Array
+Number = float | Array
+"""A hyper-parameter: a number, or an array of no dimensions, which JAX may be tracing (`jax.vmap` over rates)."""
+
+
+def as_tuple(kind: Any, parts: Any) -> Any:
+    """A named tuple of an object's attributes; the object itself where it lacks one that has no default."""
+    if all(hasattr(parts, name) for name in kind._fields if name not in kind._field_defaults):
+        return kind(**{name: getattr(parts, name) for name in kind._fields if hasattr(parts, name)})
+    return parts
 
 
 def path_name(path: tuple[Any, ...]) -> str:

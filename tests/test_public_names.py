@@ -1,5 +1,6 @@
 """What `import gptgan_jax as gg` offers: all of it is there and described, and nothing of other libraries is."""
 
+import inspect
 import types
 from importlib.metadata import version
 from typing import Any
@@ -8,23 +9,57 @@ import pytest
 
 import gptgan_jax as gg
 
+MODULES = [gg, *(value for value in (getattr(gg, name) for name in gg.__all__) if inspect.ismodule(value))]
+EACH = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 
-@pytest.mark.parametrize("module", [gg, gg.metrics], ids=lambda m: m.__name__)
+
+def test_its_modules_are_those_that_its_docstring_names() -> None:
+    assert all(f"`{module.__name__.rpartition('.')[2]}`" in (gg.__doc__ or "") for module in MODULES[1:])
+    assert len(MODULES) == 6
+
+
+@EACH
 def test_every_public_name_is_there_and_says_what_it_is(module: types.ModuleType) -> None:
     assert len(set(module.__all__)) == len(module.__all__)
     for name in module.__all__:
         value: Any = getattr(module, name)
-        assert name == "__version__" or getattr(value, "__doc__", None), f"{name} has no docstring"
+        if inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value):
+            assert value.__doc__, f"{name} has no docstring"
 
 
-@pytest.mark.parametrize("module", [gg, gg.metrics], ids=lambda m: m.__name__)
+@EACH
 def test_nothing_of_another_library_stands_among_them(module: types.ModuleType) -> None:
-    for name in dir(module):
-        value = getattr(module, name)
-        if not name.startswith("_") and isinstance(value, types.ModuleType):
+    assert set(dir(module)) == set(module.__all__)
+    for name in module.__all__:
+        value: Any = getattr(module, name)
+        if inspect.isclass(value) or inspect.isroutine(value):
+            assert value.__module__.startswith("gptgan_jax"), f"{name} is of {value.__module__}"
+        elif inspect.ismodule(value):
             assert value.__name__.startswith("gptgan_jax"), f"{name} is {value.__name__}"
-        elif not name.startswith("_"):
-            assert name in module.__all__, f"{name} is neither public nor a module"
+
+
+@EACH
+def test_every_public_function_and_class_of_a_module_is_among_them(module: types.ModuleType) -> None:
+    own = {
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__ and not name.startswith("_")
+    }
+    assert own <= set(module.__all__)
+
+
+def test_what_is_built_in_has_the_protocols_functions() -> None:
+    """So a class with those functions is a player or an estimator; what the type checkers say of it is in typed.py."""
+    for kind, protocol in (
+        (gg.Generator, gg.GeneratorProtocol),
+        (gg.Discriminator, gg.DiscriminatorProtocol),
+        (gg.PolicyGradient, gg.PolicyGradientProtocol),
+        (gg.Pathwise, gg.PathwiseProtocol),
+        (gg.SelfPlay, gg.SelfPlayProtocol),
+    ):
+        named = {name for name in vars(protocol) if not name.startswith("_")}
+        fields: Any = kind
+        assert named == set(fields._fields) - set(fields._field_defaults), protocol.__name__
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:

@@ -14,6 +14,7 @@ from gptgan_jax.objectives.classification import class_accuracy, class_cross_ent
 from gptgan_jax.objectives.discrimination import pair_accuracy, prompt_accuracy
 from gptgan_jax.objectives.penalties import gradient_penalty, zero_centred
 from gptgan_jax.objectives.rewards import Judgement
+from gptgan_jax.schema.ranges import is_on
 from gptgan_jax.types import Array, Batch, GanState, Params, Sample, Scores
 
 
@@ -108,10 +109,10 @@ def supervised(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[P
 def _of_real_text(game: Game, params: Params, batch: Batch, real: Scores, key_dropout: Array) -> tuple[Array, Metrics]:
     """What of the discriminator's loss needs no generated text, weighted: its classes, and the next token."""
     total, found = jnp.float32(0), {}
-    if game.class_weight and real.classes is not None:
+    if is_on(game.class_weight) and real.classes is not None:
         found["class_loss"] = class_cross_entropy(*game.rows.gathered((real.classes, batch.label)))
         total += game.class_weight * found["class_loss"]
-    if game.next_token_weight and game.discriminator.next_logits is not None:
+    if is_on(game.next_token_weight) and game.discriminator.next_logits is not None:
         logits = game.discriminator.next_logits(params, batch, key_dropout)
         found["discriminator_next_token_loss"] = next_token_nats(game, logits, batch)
         total += game.next_token_weight * found["discriminator_next_token_loss"]
@@ -119,7 +120,7 @@ def _of_real_text(game: Game, params: Params, batch: Batch, real: Scores, key_dr
 
 
 def _class_metrics(game: Game, real: Scores, batch: Batch) -> Metrics:
-    if not game.class_weight or real.classes is None:
+    if not is_on(game.class_weight) or real.classes is None:
         return {}
     classes, label = game.rows.gathered((real.classes, batch.label))
     return {"class_accuracy": class_accuracy(classes, label), "labelled_share": (label >= 0).mean()}
@@ -181,13 +182,13 @@ def _penalties(game: Game, params: Params, real: Batch, fakes: Batch, key: Array
         )
 
     total = jnp.float32(0)
-    if game.r1_weight:
+    if is_on(game.r1_weight):
         embedded = discriminator.embed(params, real)
         total += game.r1_weight * zero_centred(lambda x: score(real, x), embedded)
-    if game.r2_weight:
+    if is_on(game.r2_weight):
         embedded = discriminator.embed(params, fakes)
         total += game.r2_weight * zero_centred(lambda x: score(fakes, x), embedded)
-    if game.gradient_penalty_weight:
+    if is_on(game.gradient_penalty_weight):
         # Between a real text and the first one that was generated for its prompt, over the tokens that either has.
         first = jax.tree.map(lambda x: x[:: fakes.target.shape[0] // real.target.shape[0]], fakes)
         both = real.replace(

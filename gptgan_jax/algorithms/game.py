@@ -21,13 +21,15 @@ from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import Judgement, Reward, reward_name, sigmoid
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.objectives.text_rewards import RewardScaling, TextReward
-from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, REWARD_WEIGHT, check_choice
-from gptgan_jax.types import Batch, GanState
+from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, REWARD_WEIGHT, check_choice, is_on
+from gptgan_jax.types import Batch, GanState, Number
 
 NO_NEXT_TOKEN = "needs a Transformer discriminator: others predict no next token; set it to 0"
 
 REINFORCE: Estimator = reinforce()
-ADAM = optax.adam(1e-3)
+GENERATOR_OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-4))
+DISCRIMINATOR_OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(4e-4))
+"""For an adversarial phase: the two rates of SAGAN (Zhang et al. 2019, arXiv:1805.08318), gradients cut to norm 1."""
 
 
 class Demonstrations(NamedTuple):
@@ -43,8 +45,8 @@ class Demonstrations(NamedTuple):
         >>> gan = gg.gan_from(generator, discriminator, dense=False, demonstrations=half, **optimizers)
     """
 
-    share: float
-    reward: float
+    share: Number
+    reward: Number
     steps: int
 
 
@@ -84,7 +86,8 @@ class Game(NamedTuple):
         discriminator_updates: updates of the discriminator for each of the generator; the batch is that many times
             as long.
         ema_decay: of the average of the generator's parameters; 0 keeps none. It is ramped up from 0 at the start.
-        generator_optimizer, discriminator_optimizer: Optax's.
+        generator_optimizer, discriminator_optimizer: Optax's. By default Adam at 1e-4 and at 4e-4, for an adversarial
+            phase.
         text_rewards: what the generator is paid beside the discriminator's reward.
         reward_scaling: how several rewards, the discriminator's among them, are put on one scale; see
             `objectives.text_rewards`.
@@ -108,26 +111,26 @@ class Game(NamedTuple):
     pair_loss: PairLoss = non_saturating
     reward: Reward = sigmoid
     dense: bool = True
-    temperature: float = 1.0
-    entropy_weight: float = 0.0
-    kl_weight: float = 0.0
+    temperature: Number = 1.0
+    entropy_weight: Number = 0.0
+    kl_weight: Number = 0.0
     kl_estimator: KlEstimator = "exact"
-    r1_weight: float = 0.0
-    r2_weight: float = 0.0
-    gradient_penalty_weight: float = 0.0
-    next_token_weight: float = 0.0
-    class_weight: float = 0.0
-    real_fake_weight: float = 1.0
+    r1_weight: Number = 0.0
+    r2_weight: Number = 0.0
+    gradient_penalty_weight: Number = 0.0
+    next_token_weight: Number = 0.0
+    class_weight: Number = 0.0
+    real_fake_weight: Number = 1.0
     replay_size: int = 0
-    replay_share: float = 0.5
+    replay_share: Number = 0.5
     demonstrations: Demonstrations | None = None
     discriminator_updates: int = 1
-    ema_decay: float = 0.0
-    generator_optimizer: optax.GradientTransformation = ADAM
-    discriminator_optimizer: optax.GradientTransformation = ADAM
+    ema_decay: Number = 0.0
+    generator_optimizer: optax.GradientTransformation = GENERATOR_OPTIMIZER
+    discriminator_optimizer: optax.GradientTransformation = DISCRIMINATOR_OPTIMIZER
     text_rewards: Sequence[TextReward] = ()
     reward_scaling: RewardScaling = "none"
-    discriminator_reward_weight: float = 1.0
+    discriminator_reward_weight: Number = 1.0
     resample_groups: int = 0
     axis_name: str | None = None
 
@@ -154,7 +157,7 @@ class Game(NamedTuple):
     @property
     def needs_reference(self) -> bool:
         """Whether an earlier generator is carried along."""
-        return bool(self.kl_weight) or isinstance(self.estimator, SelfPlay)
+        return is_on(self.kl_weight) or isinstance(self.estimator, SelfPlay)
 
     def check(self) -> None:
         """Checks every number, and that the choices go together, by the rules that hold for configurations.
@@ -166,11 +169,11 @@ class Game(NamedTuple):
         self._check_parts()
         for name, allowed in GAME.items():
             if name != "replay_share" or self.replay_size:
-                allowed.check(name, getattr(self, name))
+                allowed.check(name, getattr(self, name), static=allowed.whole)
         check_choice("kl_estimator", self.kl_estimator, get_args(KlEstimator))
         if isinstance(self.estimator, PolicyGradient):
             for name, allowed in POLICY_GRADIENT.items():
-                allowed.check(f"estimator.{name}", getattr(self.estimator, name))
+                allowed.check(f"estimator.{name}", getattr(self.estimator, name), static=True)
         for name, allowed in DEMONSTRATIONS.items() if self.demonstrations is not None else ():
             allowed.check(f"demonstrations.{name}", getattr(self.demonstrations, name))
         self._check_text_rewards()
@@ -192,9 +195,7 @@ class Game(NamedTuple):
         for name, kind in (("generator", Generator), ("discriminator", Discriminator)):
             found = getattr(self, name)
             if not isinstance(found, kind):
-                swapped = isinstance(found, Generator | Discriminator)
-                why = "the two players are swapped" if swapped else f"build_{name} makes one"
-                raise TypeError(f"{name} should be a {kind.__name__}, not {_shown(found)}; {why}")
+                raise TypeError(f"{name} should be a {kind.__name__}, not {_shown(found)}; {_mend(name, kind, found)}")
             optimizer = getattr(self, f"{name}_optimizer")
             if not all(callable(getattr(optimizer, part, None)) for part in ("init", "update")):
                 raise TypeError(
@@ -242,7 +243,7 @@ class Game(NamedTuple):
             raise ValueError(f"{step}: the state of the estimator is that of another estimator; {mend}")
         needed = {
             "reference, for kl_weight": self.needs_reference and state.reference is None,
-            "average, for ema_decay": bool(self.ema_decay) and state.generator.ema is None,
+            "average, for ema_decay": is_on(self.ema_decay) and state.generator.ema is None,
             "replay, for replay_size": bool(self.replay_size) and state.replay is None,
         }
         for what, is_missing in needed.items():
@@ -278,14 +279,14 @@ class Game(NamedTuple):
 
     def _choices(self) -> Choices:
         """What the rules look at."""
-        same = {name: getattr(self, name) for name in Choices._fields if name in self._fields}
+        same = {name: _known(getattr(self, name)) for name in Choices._fields if name in self._fields}
         loss, smoothing = pair_loss_name(self.pair_loss)
         network = self.discriminator.config  # None where it is the user's own
         return Choices(
             **same
             | {
                 "pair_loss": loss,
-                "label_smoothing": smoothing,
+                "label_smoothing": _known(smoothing),
                 "reward": reward_name(self.reward),
                 "demonstrations": self.demonstrations is not None,
                 "text_rewards": len(self.text_rewards),
@@ -329,12 +330,26 @@ def _check_function(name: str, function: Any, such_as: str, gives: str, *argumen
         raise TypeError(f"{wrong} gives {_shown(found)}, and should give {gives}: is it to be called first?")
 
 
+def _known(value: Any) -> Any:
+    """A value for the rules, which ask of a number whether it is 0: of one that is being traced, that is not known."""
+    return 1.0 if isinstance(value, jax.core.Tracer) else value
+
+
 def _is_like(found: Any, expected: Any) -> bool:
     """Whether two trees have one structure, and arrays of the same shapes."""
     outlines: list[Any] = [
         (jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (found, expected)
     ]
     return bool(outlines[0] == outlines[1])
+
+
+def _mend(name: str, kind: Any, found: Any) -> str:
+    """What to do about something that is no player."""
+    if isinstance(found, Generator | Discriminator):
+        return "the two players are swapped"
+    lacking = [part for part in kind._fields if part not in kind._field_defaults and not hasattr(found, part)]
+    needed = len(kind._fields) - len(kind._field_defaults)
+    return f"it lacks {', '.join(lacking)}" if len(lacking) < needed else f"build_{name} makes one"
 
 
 def _shown(value: Any) -> str:

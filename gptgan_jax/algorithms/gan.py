@@ -16,19 +16,26 @@ import jax.numpy as jnp
 import optax
 
 from gptgan_jax.algorithms.discriminator_update import Discrimination, discriminate, supervised
-from gptgan_jax.algorithms.game import ADAM, REINFORCE, Demonstrations, Game
+from gptgan_jax.algorithms.game import (
+    DISCRIMINATOR_OPTIMIZER,
+    GENERATOR_OPTIMIZER,
+    REINFORCE,
+    Demonstrations,
+    Game,
+)
 from gptgan_jax.algorithms.generator_update import averaged, pathwise_update, policy_update, self_play_step
 from gptgan_jax.algorithms.learning import EVERYTHING, Learning, gradient_of, updated
 from gptgan_jax.algorithms.mixing import empty_replay, remember
 from gptgan_jax.algorithms.texts import Metrics, answering, draw, next_token_nats, write
-from gptgan_jax.gradients.families import Estimator, PolicyGradient, SelfPlay
-from gptgan_jax.models.discriminators import Discriminator
-from gptgan_jax.models.generators import Generator
+from gptgan_jax.gradients.families import EstimatorProtocol, PolicyGradient, SelfPlay, estimator_of
+from gptgan_jax.models.discriminators import DiscriminatorProtocol, discriminator_of
+from gptgan_jax.models.generators import Generator, GeneratorProtocol, generator_of
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import Reward, sigmoid
 from gptgan_jax.objectives.text_rewards import RewardScaling, TextReward
-from gptgan_jax.types import Array, Batch, GanState, Params, Player, Sample, Vocabulary, unconditional_batch
+from gptgan_jax.schema.ranges import is_on
+from gptgan_jax.types import Array, Batch, GanState, Number, Params, Player, Sample, Vocabulary, unconditional_batch
 
 Step = Callable[[GanState, Batch], tuple[GanState, Metrics]]
 
@@ -64,42 +71,47 @@ class Gan(NamedTuple):
 
 
 def gan_from(
-    generator: Generator,
-    discriminator: Discriminator,
+    generator: GeneratorProtocol,
+    discriminator: DiscriminatorProtocol,
     *,
-    estimator: Estimator = REINFORCE,
+    estimator: EstimatorProtocol = REINFORCE,
     pair_loss: PairLoss = non_saturating,
     reward: Reward = sigmoid,
     dense: bool = True,
-    temperature: float = 1.0,
-    entropy_weight: float = 0.0,
-    kl_weight: float = 0.0,
+    temperature: Number = 1.0,
+    entropy_weight: Number = 0.0,
+    kl_weight: Number = 0.0,
     kl_estimator: KlEstimator = "exact",
-    r1_weight: float = 0.0,
-    r2_weight: float = 0.0,
-    gradient_penalty_weight: float = 0.0,
-    next_token_weight: float = 0.0,
-    class_weight: float = 0.0,
-    real_fake_weight: float = 1.0,
+    r1_weight: Number = 0.0,
+    r2_weight: Number = 0.0,
+    gradient_penalty_weight: Number = 0.0,
+    next_token_weight: Number = 0.0,
+    class_weight: Number = 0.0,
+    real_fake_weight: Number = 1.0,
     replay_size: int = 0,
-    replay_share: float = 0.5,
+    replay_share: Number = 0.5,
     demonstrations: Demonstrations | None = None,
     discriminator_updates: int = 1,
-    ema_decay: float = 0.0,
-    generator_optimizer: optax.GradientTransformation = ADAM,
-    discriminator_optimizer: optax.GradientTransformation = ADAM,
+    ema_decay: Number = 0.0,
+    generator_optimizer: optax.GradientTransformation = GENERATOR_OPTIMIZER,
+    discriminator_optimizer: optax.GradientTransformation = DISCRIMINATOR_OPTIMIZER,
     text_rewards: Sequence[TextReward] = (),
     reward_scaling: RewardScaling = "none",
-    discriminator_reward_weight: float = 1.0,
+    discriminator_reward_weight: Number = 1.0,
     resample_groups: int = 0,
     axis_name: str | None = None,
 ) -> Gan:
     """The training steps of a generator and a discriminator. `Game` says more about each argument.
 
+    A number may be traced by JAX, unless it makes shapes: under `jax.vmap` many trainings of different rates, weights,
+    discounts and temperatures are one program (examples/seeds_and_rates.py).
+
     Args:
-        generator, discriminator: the two networks.
+        generator, discriminator: the two networks, or objects of your own with the same functions
+            (`GeneratorProtocol`, `DiscriminatorProtocol`).
         estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), maligan(),
-            weighted_likelihood(), gumbel(), spin(), or one of your own.
+            weighted_likelihood(), gumbel(), spin(), or one of your own (`PolicyGradientProtocol`, `PathwiseProtocol`,
+            `SelfPlayProtocol`).
         pair_loss: the discriminator's loss of the logits of real and of generated text.
         reward: from the discriminator's logits to what the generator is paid.
         dense: score and pay every token; False scores whole texts and pays at their last token.
@@ -123,7 +135,10 @@ def gan_from(
             ("batch").
         discriminator_reward_weight: of the discriminator's reward; 0 leaves the text rewards alone.
         resample_groups: times at most that the texts of a prompt are drawn again where text rewards pay them alike.
-        generator_optimizer, discriminator_optimizer: Optax transformations.
+        generator_optimizer, discriminator_optimizer: Optax transformations of this phase. The defaults are for an
+            adversarial one: Adam, the generator's at 1e-4 and the discriminator's at 4e-4 (Zhang et al. 2019,
+            arXiv:1805.08318), each gradient clipped to norm 1. Likelihood training from scratch and the
+            discriminator's warm-up want higher rates, such as 1e-3 to 3e-3: give them a gan of their own.
         axis_name: of the devices that share a batch under `jax.pmap` or `jax.shard_map`; None under `jax.jit`.
 
     Raises:
@@ -138,9 +153,9 @@ def gan_from(
     """
     return gan_of(
         Game(
-            generator,
-            discriminator,
-            estimator=estimator,
+            generator_of(generator),
+            discriminator_of(discriminator),
+            estimator=estimator_of(estimator),
             pair_loss=pair_loss,
             reward=reward,
             dense=dense,
@@ -209,7 +224,7 @@ def begin(game: Game, state: GanState, batch: Batch | None = None) -> GanState:
         key=state.key,
         begun=jnp.copy(state.step),  # not the same buffer: both are donated
         generator=Player(
-            params_g, game.generator_optimizer.init(params_g), _copy(params_g) if game.ema_decay else None
+            params_g, game.generator_optimizer.init(params_g), _copy(params_g) if is_on(game.ema_decay) else None
         ),
         discriminator=Player(params_d, game.discriminator_optimizer.init(params_d)),
         estimator=game.estimator.init(_hidden_width(game.generator, params_g)),
@@ -260,7 +275,7 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
        Text rewards, where there are any, are paid beside them.
     4. The discriminator follows its own; with several updates, it goes on with the rest of the batch.
     """
-    if not game.real_fake_weight:
+    if not is_on(game.real_fake_weight):
         raise ValueError("real_fake_weight is 0: the generator has nothing to learn from this discriminator")
     game.check_batch("adversarial_step", batch, adversarial=True)
     game.check_state("adversarial_step", state, "generator", "discriminator")
@@ -294,7 +309,7 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
 
 def _discriminator_update(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[GanState, Metrics]:
     key_sample, key_judge = jax.random.split(key)
-    if not game.real_fake_weight:
+    if not is_on(game.real_fake_weight):
         gradient, metrics = supervised(game, state, batch, key_judge)
         player = updated(game.discriminator_optimizer, state.discriminator, gradient, game.learning.discriminator)
         return state.replace(discriminator=player), metrics

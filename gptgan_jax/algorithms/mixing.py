@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.algorithms.texts import repeated
 from gptgan_jax.objectives.rewards import is_last
-from gptgan_jax.types import Array, Batch, GanState, Replay, Sample
+from gptgan_jax.types import Array, Batch, GanState, Number, Replay, Sample
 
 
 def with_demonstrations(
@@ -53,7 +53,7 @@ def remember(replay: Replay, fakes: Batch) -> Replay:
     return Replay(texts, replay.written + rows)
 
 
-def mixed_with(replay: Replay, share: float, fakes: Batch, key: Array) -> Batch:
+def mixed_with(replay: Replay, share: Number, fakes: Batch, key: Array) -> Batch:
     """The texts, a share of them replaced by earlier ones; by none as long as there are none."""
     key_rows, key_slots = jax.random.split(key)
     size, rows = replay.texts.target.shape[0], fakes.target.shape[0]

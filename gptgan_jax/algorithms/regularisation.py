@@ -15,6 +15,7 @@ from gptgan_jax.algorithms.game import Game
 from gptgan_jax.algorithms.texts import Metrics
 from gptgan_jax.objectives.likelihood import entropy, kl_divergence, token_log_probs
 from gptgan_jax.sampling.decoding import log_probs, shape_logits
+from gptgan_jax.schema.ranges import is_on
 from gptgan_jax.types import Array, Batch, GanState, Params
 
 
@@ -29,7 +30,7 @@ def with_kl_penalty(
         now: log p of each token, of all rows.
         own: the texts of this program's own rows.
     """
-    if not (game.kl_weight and game.kl_estimator == "reward"):
+    if not (is_on(game.kl_weight) and game.kl_estimator == "reward"):
         return rewards
     reference = game.rows.gathered(log_probs(game.generator, state.reference, own, game.temperature))
     return rewards - game.kl_weight * jnp.where(mask, log_probs_now - reference, 0.0)
@@ -42,11 +43,11 @@ def regularised(
     mask = game.rows.gathered(texts.target_mask)
     count, tokens = mask.shape[0], jnp.maximum(mask.sum(), 1)
     # Where it is but a metric, its gradient times 0 would be computed all the same.
-    of_logits = entropy(logits if game.entropy_weight else jax.lax.stop_gradient(logits))
+    of_logits = entropy(logits if is_on(game.entropy_weight) else jax.lax.stop_gradient(logits))
     entropy_sum = jnp.where(mask, game.rows.gathered(of_logits), 0.0).sum()
     metrics = {"entropy": entropy_sum / tokens}
     extra = -game.entropy_weight * entropy_sum / count
-    if game.kl_weight:
+    if is_on(game.kl_weight):
         reference_logits = shape_logits(game.generator.logits(reference, texts), game.temperature)
         kl = game.rows.gathered(_KL[game.kl_estimator](logits, reference_logits, chosen, texts.target))
         kl_sum = jnp.where(mask, kl, 0.0).sum()

@@ -6,15 +6,15 @@ from gptgan_jax.gradients.baselines import discounted_returns, text_means
 from gptgan_jax.gradients.families import Experience, Metrics, PolicyGradient
 from gptgan_jax.gradients.policy_gradients import Ratio, clipped_surrogate
 from gptgan_jax.schema.ranges import DISCOUNT, EPOCHS, GROUP, MINIBATCHES
-from gptgan_jax.types import Array
+from gptgan_jax.types import Array, Number
 
 
 def grpo(
     samples: int = 8,
-    discount: float = 1.0,
+    discount: Number = 1.0,
     deviation: bool = True,
     length_normalised: bool = False,
-    clip: float = 0.2,
+    clip: Number = 0.2,
     epochs: int = 1,
     minibatches: int = 1,
     ratio: Ratio = "token",

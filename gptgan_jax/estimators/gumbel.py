@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from gptgan_jax.gradients.families import Metrics, Pathwise
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import DRAWS, RELAXATION_TEMPERATURE
-from gptgan_jax.types import Array
+from gptgan_jax.types import Array, Number
 
 Schedule = Callable[[Array], Array]
 
 
-def gumbel(temperature: float | Schedule = 1.0, straight_through: bool = True, draws: int = 1) -> Pathwise:
+def gumbel(temperature: Number | Schedule = 1.0, straight_through: bool = True, draws: int = 1) -> Pathwise:
     """Gumbel-softmax (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712).
 
     In place of a token the discriminator reads softmax((log p + g) / temperature), where g is Gumbel noise with which

@@ -4,12 +4,13 @@ from gptgan_jax.gradients.baselines import Baseline, moving_average
 from gptgan_jax.gradients.families import PolicyGradient
 from gptgan_jax.gradients.policy_gradients import Ratio, clipped_surrogate, with_baseline
 from gptgan_jax.schema.ranges import EPOCHS, MINIBATCHES
+from gptgan_jax.types import Number
 
 
 def ppo(
-    discount: float = 1.0,
+    discount: Number = 1.0,
     baseline: Baseline | None = None,
-    clip: float = 0.2,
+    clip: Number = 0.2,
     epochs: int = 4,
     minibatches: int = 1,
     ratio: Ratio = "token",

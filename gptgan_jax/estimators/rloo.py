@@ -4,9 +4,10 @@ from gptgan_jax.gradients.baselines import leave_one_out
 from gptgan_jax.gradients.families import PolicyGradient
 from gptgan_jax.gradients.policy_gradients import with_baseline
 from gptgan_jax.schema.ranges import GROUP
+from gptgan_jax.types import Number
 
 
-def rloo(samples: int = 4, discount: float = 1.0) -> PolicyGradient:
+def rloo(samples: int = 4, discount: Number = 1.0) -> PolicyGradient:
     """REINFORCE leave-one-out: A_t = R_t - mean of the mean returns of the prompt's N - 1 other texts.
 
     Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free"; Ahmadian et al. 2024, arXiv:2402.14740.

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from gptgan_jax.gradients.families import Metrics, SelfPlay
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import REFRESH_EVERY, SELF_PLAY_SCALE
-from gptgan_jax.types import Array
+from gptgan_jax.types import Array, Number
 
 
-def spin(scale: float = 0.1, refresh_every: int = 100) -> SelfPlay:
+def spin(scale: Number = 0.1, refresh_every: int = 100) -> SelfPlay:
     """Self-play fine-tuning (Chen et al. 2024, arXiv:2401.01335).
 
     The loss is the mean of softplus(-scale ((log p - log q)(real) - (log p - log q)(written))), where q is the

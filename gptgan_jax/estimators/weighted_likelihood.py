@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from gptgan_jax.gradients.families import Experience, Metrics, PolicyGradient
 from gptgan_jax.gradients.policy_gradients import surrogate
 from gptgan_jax.schema.ranges import SAMPLES, WEIGHTS_BASELINE
-from gptgan_jax.types import Array, PyTree
+from gptgan_jax.types import Array, Number, PyTree
 
 
-def maligan(samples: int = 1, baseline: float = 1.0) -> PolicyGradient:
+def maligan(samples: int = 1, baseline: Number = 1.0) -> PolicyGradient:
     """Maximum-likelihood augmented GAN (Che et al. 2017, arXiv:1702.07983): likelihood of texts weighted by D/(1 - D).
 
     A_t = N w - baseline at every token of a text, with w = softmax over the N texts of their total reward. With the
@@ -58,7 +58,7 @@ def weighted_likelihood(samples: int = 1) -> PolicyGradient:
     return PolicyGradient(lambda width: None, _normalised_weights(0.0), surrogate, samples, whole_texts=True)
 
 
-def _normalised_weights(baseline: float) -> Callable[[PyTree, Experience], tuple[Array, PyTree, Metrics]]:
+def _normalised_weights(baseline: Number) -> Callable[[PyTree, Experience], tuple[Array, PyTree, Metrics]]:
     """Advantages N softmax(total reward) - baseline over the N texts of a prompt, or over the batch."""
 
     def advantages(state: PyTree, experience: Experience) -> tuple[Array, PyTree, Metrics]:

@@ -11,10 +11,10 @@ from gptgan_jax.gradients.families import Experience
 from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import BASELINE_DECAY, DISCOUNT, LEARNING_RATE
-from gptgan_jax.types import Array, PyTree
+from gptgan_jax.types import Array, Number, PyTree
 
 
-def discounted_returns(rewards: Array, mask: Array, discount: float) -> Array:
+def discounted_returns(rewards: Array, mask: Array, discount: Number) -> Array:
     """R_t = r_t + discount * R_{t+1} over the tokens that count: float32 [B, T], bool [B, T] -> float32 [B, T].
 
     The discount is in [0, 1].
@@ -75,7 +75,7 @@ class MovingAverage(NamedTuple):
     def zero(cls) -> "MovingAverage":
         return cls(jnp.float32(0), jnp.float32(0))
 
-    def update(self, value: Array, decay: float) -> "MovingAverage":
+    def update(self, value: Array, decay: Number) -> "MovingAverage":
         return MovingAverage(decay * self.total + (1 - decay) * value, decay * self.weight + (1 - decay))
 
     @property
@@ -84,7 +84,7 @@ class MovingAverage(NamedTuple):
         return self.total / jnp.maximum(self.weight, 1e-8)
 
 
-def moving_average(decay: float = 0.9) -> Baseline:
+def moving_average(decay: Number = 0.9) -> Baseline:
     """The average return of earlier steps.
 
     Args:
@@ -141,7 +141,7 @@ class LearnedValue(NamedTuple):
     opt_state: PyTree
 
 
-def learned_value(learning_rate: float = 1e-3) -> Baseline:
+def learned_value(learning_rate: Number = 1e-3) -> Baseline:
     """A value of the prefix: linear in the hidden state that the token is drawn from, learned by squared error.
 
     The value of a step is that before it learns the step's returns. Hidden states are those of the generator, which

@@ -7,10 +7,10 @@ function that returns one of these tuples; docs/extending.md writes one.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.types import Array, PyTree, Sample
+from gptgan_jax.types import Array, PyTree, Sample, as_tuple
 
 Metrics = dict[str, Array]
 
@@ -129,3 +129,67 @@ class SelfPlay(NamedTuple):
 
 
 Estimator = PolicyGradient | Pathwise | SelfPlay
+
+
+class PolicyGradientProtocol(Protocol):
+    """What a score-function estimator must have; of `PolicyGradient`'s numbers it has what it needs.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**gg.rloo(samples=4)._asdict())  # or a class of one's own
+        >>> gan = gg.gan_from(generator, discriminator, estimator=own, **optimizers)
+    """
+
+    def init(self, width: int, /) -> PyTree: ...
+    def advantages(self, state: PyTree, experience: Experience, /) -> tuple[Array, PyTree, Metrics]: ...
+    def loss(self, log_probs: Array, experience: Experience, advantages: Array, /) -> Array: ...
+
+
+class PathwiseProtocol(Protocol):
+    """What an estimator through relaxed tokens must have, as `Pathwise` says of each.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**gg.gumbel()._asdict())  # or a class of one's own
+        >>> gan = gg.gan_from(generator, discriminator, estimator=own, **optimizers)
+    """
+
+    def init(self, width: int, /) -> PyTree: ...
+    def relax(self, state: PyTree, key: Array, logits: Array, tokens: Array, /) -> Array: ...
+    def advance(self, state: PyTree, /) -> tuple[PyTree, Metrics]: ...
+
+
+class SelfPlayProtocol(Protocol):
+    """What an estimator without a discriminator must have, as `SelfPlay` says of each.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**gg.spin()._asdict())  # or a class of one's own
+        >>> gan = gg.gan_from(generator, discriminator, estimator=own, **optimizers)
+    """
+
+    def init(self, width: int, /) -> PyTree: ...
+    def loss(
+        self, real: Array, reference_real: Array, written: Array, reference_written: Array, /
+    ) -> tuple[Array, Metrics]: ...
+    def refresh(self, state: PyTree, /) -> tuple[PyTree, Array]: ...
+
+
+EstimatorProtocol = PolicyGradientProtocol | PathwiseProtocol | SelfPlayProtocol
+
+
+def estimator_of(parts: EstimatorProtocol) -> Estimator:
+    """The tuple of an estimator's functions; what is none comes back as it is, and `Game.check` says what is wrong.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> type(gg.estimator_of(SimpleNamespace(**gg.gumbel()._asdict()))).__name__
+        'Pathwise'
+    """
+    families = PolicyGradient, Pathwise, SelfPlay
+    found = (
+        parts
+        if isinstance(parts, families)
+        else next((made for family in families if (made := as_tuple(family, parts)) is not parts), parts)
+    )
+    return cast(Estimator, found)

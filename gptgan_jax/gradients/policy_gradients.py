@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gptgan_jax.gradients.baselines import Baseline, discounted_returns
 from gptgan_jax.gradients.families import Experience, Metrics, PolicyGradient
 from gptgan_jax.schema.ranges import CLIP, DISCOUNT, check_choice
-from gptgan_jax.types import Array, PyTree
+from gptgan_jax.types import Array, Number, PyTree
 
 Ratio = Literal["token", "sequence"]
 
@@ -26,7 +26,7 @@ def surrogate(log_probs: Array, experience: Experience, advantages: Array) -> Ar
     return -(jnp.where(mask, advantages, 0.0) * jnp.where(mask, log_probs, 0.0)).sum() / mask.shape[0]
 
 
-def clipped_surrogate(clip: float, ratio: Ratio = "token") -> Callable[[Array, Experience, Array], Array]:
+def clipped_surrogate(clip: Number, ratio: Ratio = "token") -> Callable[[Array, Experience, Array], Array]:
     """PPO's surrogate (Schulman et al. 2017, arXiv:1707.06347): -1/R sum min(w A, clip(w, 1 - clip, 1 + clip) A).
 
     The ratio w is p(y_t | y_<t) / p_old(y_t | y_<t), or p(y) / p_old(y) of the whole text.
@@ -54,7 +54,7 @@ def clipped_surrogate(clip: float, ratio: Ratio = "token") -> Callable[[Array, E
     return loss
 
 
-def with_baseline(discount: float, baseline: Baseline) -> PolicyGradient:
+def with_baseline(discount: Number, baseline: Baseline) -> PolicyGradient:
     """A_t = R_t - baseline, loss `surrogate`."""
     DISCOUNT.check("discount", discount)
 

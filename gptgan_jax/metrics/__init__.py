@@ -40,3 +40,7 @@ __all__ = [
     "self_bleu",
     "share_of",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -36,7 +36,7 @@ from gptgan_jax.models.discriminator_networks import (
     TransformerDiscriminatorConfig,
 )
 from gptgan_jax.models.trees import joined, parted
-from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary
+from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary, as_tuple
 
 NEW = ("head/*",)
 """Patterns of the paths of parameters that a discriminator has and the generator it starts from does not."""
@@ -90,6 +90,26 @@ class Continuations(NamedTuple):
     scores: Callable[[Params, Array, Batch, int], Scores]
 
 
+class DiscriminatorProtocol(Protocol):
+    """What a discriminator must have, as `Discriminator` says of each: a class of one's own need not know that tuple.
+
+    What a `Discriminator` may have besides (config, next_logits, classes, ...) is taken from it where it is there.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**discriminator._asdict())  # or a class of one's own
+        >>> gan = gg.gan_from(generator, own, **optimizers)
+    """
+
+    def init(self, key: Array, batch: Batch, /) -> Params: ...
+    @property
+    def scores(self) -> ScoreTexts: ...
+    @property
+    def embed(self) -> Embed: ...
+    @property
+    def judge(self) -> Judge: ...
+
+
 class Discriminator(NamedTuple):
     """A scorer of texts.
 
@@ -98,7 +118,7 @@ class Discriminator(NamedTuple):
         scores: see `ScoreTexts`; rows without any target token get the score of their prompt.
         embed, judge: the two halves of `scores`, apart for relaxed tokens and for gradients with respect to embeddings;
             see `Embed` and `Judge`.
-        config: what it was built from.
+        config: what it was built from; None of one's own, which is then taken to drop nothing out.
         next_logits: what its Transformer takes to come next, by its own embeddings; None where it has none. See
             `NextLogits`.
         classes: K, how many classes it tells; 0 where its head is one score.
@@ -117,7 +137,7 @@ class Discriminator(NamedTuple):
     scores: ScoreTexts
     embed: Embed
     judge: Judge
-    config: DiscriminatorConfig
+    config: DiscriminatorConfig | None = None
     next_logits: NextLogits | None = None
     classes: int = 0
     continuations: Continuations | None = None
@@ -128,6 +148,17 @@ class Discriminator(NamedTuple):
     def drops(self) -> bool:
         """Whether a dropout key changes its scores."""
         return has_dropout(self.config)
+
+
+def discriminator_of(player: DiscriminatorProtocol) -> Discriminator:
+    """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> gg.discriminator_of(SimpleNamespace(**discriminator._asdict())) == discriminator
+        True
+    """
+    return player if isinstance(player, Discriminator) else as_tuple(Discriminator, player)
 
 
 def has_dropout(config: DiscriminatorConfig | None) -> bool:

@@ -18,7 +18,7 @@ from gptgan_jax.models.cache import Cache
 from gptgan_jax.models.lstm import LstmCache, LstmConfig, LstmNetwork
 from gptgan_jax.models.transformer import Trunk
 from gptgan_jax.models.transformer_config import TransformerConfig
-from gptgan_jax.types import Array, Batch, Packed, Params, PyTree, Vocabulary
+from gptgan_jax.types import Array, Batch, Packed, Params, PyTree, Vocabulary, as_tuple
 
 GeneratorConfig = Annotated[TransformerConfig | LstmConfig, Field(discriminator="kind")]
 
@@ -37,6 +37,28 @@ class WeightedNats(Protocol):
     def __call__(self, params: Params, batch: Batch, weights: Array, dropout_key: Array | None = None) -> Array: ...
 
 
+class GeneratorProtocol(Protocol):
+    """What a generator must have, as `Generator` says of each: a class of one's own need not know that tuple.
+
+    What a `Generator` may have besides (max_length, config, weighted_nats, ...) is taken from it where it is there.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**generator._asdict())  # or a class of one's own
+        >>> gan = gg.gan_from(own, discriminator, **optimizers)
+    """
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+    def init(self, key: Array, batch: Batch, /) -> Params: ...
+    @property
+    def logits(self) -> Logits: ...
+    def hidden(self, params: Params, batch: Batch, /) -> Array: ...
+    def prefill(self, params: Params, prompt: Array, prompt_mask: Array, length: int, /) -> tuple[Array, PyTree]: ...
+    def decode(self, params: Params, cache: PyTree, tokens: Array, /) -> tuple[Array, PyTree]: ...
+    def repeat(self, cache: PyTree, count: int, /) -> PyTree: ...
+
+
 class Generator(NamedTuple):
     """A text generator.
 
@@ -50,7 +72,7 @@ class Generator(NamedTuple):
         decode: (params, cache, tokens int32 [B]) -> (logits float32 [B, V] of the next token, cache).
         repeat: (cache, count) -> the cache of a decoding in which each row stands `count` times, neighbours together.
         max_length: the longest prompt plus target that it can read, or None where there is no limit.
-        config: what it was built from.
+        config: what it was built from; None of one's own.
         weighted_nats: what likelihood training minimises, without all logits at once; None: it is made of `logits`. Who
             replaces those by others sets it to None.
         for_writing: params -> the same, as they are best read once a token; see `partitioning.gathered`. Who writes
@@ -76,12 +98,23 @@ class Generator(NamedTuple):
     prefill: Callable[[Params, Array, Array, int], tuple[Array, PyTree]]
     decode: Callable[[Params, PyTree, Array], tuple[Array, PyTree]]
     repeat: Callable[[PyTree, int], PyTree]
-    max_length: int | None
-    config: GeneratorConfig
+    max_length: int | None = None
+    config: GeneratorConfig | None = None
     weighted_nats: WeightedNats | None = None
     for_writing: Callable[[Params], Params] = lambda params: params
     resized: Callable[[PyTree, int], PyTree] | None = None
     branch: Callable[[Params, Array, Array, int, int], tuple[Array, PyTree]] | None = None
+
+
+def generator_of(player: GeneratorProtocol) -> Generator:
+    """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> gg.generator_of(SimpleNamespace(**generator._asdict())) == generator
+        True
+    """
+    return player if isinstance(player, Generator) else as_tuple(Generator, player)
 
 
 def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generator:

@@ -13,7 +13,7 @@ from gptgan_jax.objectives.rewards import Judgement, Reward, is_last
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.schema.ranges import GAME, WEIGHT
-from gptgan_jax.types import Array
+from gptgan_jax.types import Array, Number
 
 
 @config_dataclass
@@ -61,7 +61,7 @@ def class_accuracy(classes: Array, label: Array) -> Array:
     return masked_mean(right.astype(jnp.float32), label >= 0)
 
 
-def matching_features(reward: Reward, weight: float) -> Reward:
+def matching_features(reward: Reward, weight: Number) -> Reward:
     """The reward and, at each text's last token, what lessens the distance of mean features (Salimans et al. 2016).
 
     With features f, the mean m of real texts' and the mean m_i of the other generated texts', text i is paid
@@ -93,7 +93,7 @@ def matching_features(reward: Reward, weight: float) -> Reward:
     return with_matching
 
 
-def naming_label(reward: Reward, weight: float) -> Reward:
+def naming_label(reward: Reward, weight: Number) -> Reward:
     """The reward and, at the last token of a text that answers a label, weight log softmax(classes)[label].
 
     The generator's side of AC-GAN (Odena et al. 2017): text that answers "positive" should be told to be positive.

@@ -21,14 +21,36 @@ import jax.numpy as jnp
 
 from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.schema.ranges import LABEL_SMOOTHING, check_choice
-from gptgan_jax.types import Array
+from gptgan_jax.schema.ranges import LABEL_SMOOTHING, check_choice, is_on
+from gptgan_jax.types import Array, Number
+
+__all__ = [
+    "DIFFERENCES_ONLY",
+    "PAIR_LOSSES",
+    "SMOOTHABLE",
+    "PairLoss",
+    "PairLossName",
+    "build_pair_loss",
+    "hinge",
+    "non_saturating",
+    "pair_accuracy",
+    "pair_loss_name",
+    "prompt_accuracy",
+    "relativistic",
+    "relativistic_tie",
+    "wasserstein",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 PairLoss = Callable[[Array, Array, Array, Array], Array]
 PairLossName = Literal["non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein"]
 
 
-def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *, smoothing: float = 0.0) -> Array:
+def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *, smoothing: Number = 0.0) -> Array:
     """Cross-entropy of real against fake (Goodfellow et al. 2014): mean softplus(-real) + mean softplus(fake).
 
     With smoothing, "real" has the probability 1 - smoothing for real text and smoothing for generated text, instead of
@@ -79,7 +101,7 @@ def hinge(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array
     return masked_mean(jax.nn.relu(1 - real), real_mask) + masked_mean(jax.nn.relu(1 + fake), fake_mask)
 
 
-def relativistic(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *, smoothing: float = 0.0) -> Array:
+def relativistic(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *, smoothing: Number = 0.0) -> Array:
     """Mean softplus(fake - real) over pairs (Jolicoeur-Martineau 2018); Bradley-Terry with real as the winner.
 
     At every token, only the positions that both texts have are compared. With smoothing, the real text wins with the
@@ -197,7 +219,7 @@ DIFFERENCES_ONLY: frozenset[PairLossName] = frozenset({"relativistic", "relativi
 """The losses that one number added to all scores does not change, so that only differences of scores mean something."""
 
 
-def build_pair_loss(name: PairLossName, smoothing: float = 0.0) -> PairLoss:
+def build_pair_loss(name: PairLossName, smoothing: Number = 0.0) -> PairLoss:
     """The loss of a name, with its labels smoothed.
 
     Args:
@@ -210,7 +232,7 @@ def build_pair_loss(name: PairLossName, smoothing: float = 0.0) -> PairLoss:
     """
     check_choice("the pair loss", name, PAIR_LOSSES)
     LABEL_SMOOTHING.check("label smoothing", smoothing)
-    if smoothing == 0:
+    if not is_on(smoothing):
         return PAIR_LOSSES[name]
     if name not in SMOOTHABLE:
         raise ValueError(f"label smoothing is for the losses {' and '.join(SMOOTHABLE)}; {name} cannot be smoothed")

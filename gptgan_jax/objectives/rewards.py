@@ -20,7 +20,30 @@ import jax.numpy as jnp
 from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import DISCOUNT, SHARPNESS, check_choice
-from gptgan_jax.types import Array
+from gptgan_jax.types import Array, Number
+
+__all__ = [
+    "Judgement",
+    "Reward",
+    "RewardName",
+    "build_reward",
+    "constant",
+    "is_last",
+    "log_ratio",
+    "log_sigmoid",
+    "logit",
+    "pair_probability",
+    "random",
+    "ranked",
+    "relative",
+    "reward_name",
+    "sigmoid",
+    "softplus",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class Judgement(NamedTuple):
@@ -134,7 +157,7 @@ def pair_probability(judgement: Judgement, key: Array) -> Array:
     return jax.lax.map(at, (fake.T, real.T, judgement.real_mask.T)).T
 
 
-def ranked(sharpness: float = 1.0) -> Reward:
+def ranked(sharpness: Number = 1.0) -> Reward:
     """log of a text's share among the real ones (Lin et al. 2017, RankGAN).
 
     The share of a score s is exp(g s) / (exp(g s) + sum of exp(g r) over the scores r of the real texts), at the same
@@ -164,7 +187,7 @@ def ranked(sharpness: float = 1.0) -> Reward:
     return reward
 
 
-def constant(discount: float) -> Reward:
+def constant(discount: Number) -> Reward:
     """Control: pays so that the return of every token of every text is 1, whatever its length.
 
     That is 1 at the last token and 1 - discount at those before it. A reward of 1 a token would not do: where texts may
@@ -214,7 +237,7 @@ _OF_SCORES: dict[RewardName, Reward] = {
 _relative = relative  # `build_reward` has an argument of that name
 
 
-def build_reward(name: RewardName, discount: float, relative: bool = False) -> Reward:
+def build_reward(name: RewardName, discount: Number, relative: bool = False) -> Reward:
     """The reward of a name.
 
     Args:

@@ -20,7 +20,8 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 
 from gptgan_jax.objectives.rewards import is_last
-from gptgan_jax.types import Array, Batch, Sample
+from gptgan_jax.schema.ranges import is_on
+from gptgan_jax.types import Array, Batch, Number, Sample
 
 RewardScaling = Literal["none", "group", "batch"]
 RewardFunction = Callable[[Sample, Batch], Array]
@@ -45,13 +46,13 @@ class TextReward(NamedTuple):
 
     name: str
     function: RewardFunction
-    weight: float = 1.0
+    weight: Number = 1.0
     schedule: Callable[[Array], Array] | None = None
 
     @property
     def is_paid(self) -> bool:
         """Whether it is more than measured."""
-        return self.weight != 0
+        return is_on(self.weight)
 
     def measured(self, written: Sample, batch: Batch) -> Array:
         """The reward of each text, float32 [R], or of each token, float32 [R, T].
@@ -70,12 +71,12 @@ class TextReward(NamedTuple):
             raise TypeError(f"reward {self.name} is {found.dtype}, and should be float")
         return found.astype(jnp.float32)
 
-    def weight_at(self, made: Array) -> Array | float:
+    def weight_at(self, made: Array) -> Number:
         """Its weight after so many steps of the phase: int32 [] -> float32 []."""
         return self.weight if self.schedule is None else self.weight * self.schedule(made)
 
 
-def linear_schedule(start: float, end: float, steps: int) -> Callable[[Array], Array]:
+def linear_schedule(start: Number, end: Number, steps: int) -> Callable[[Array], Array]:
     """From `start` at step 0 in equal steps to `end` at step `steps`, where it stays.
 
     Args:
@@ -122,7 +123,7 @@ def combined(
     rewards: Sequence[tuple[TextReward, Array]],
     made: Array,
     scaling: RewardScaling = "none",
-    discriminator_weight: float = 1.0,
+    discriminator_weight: Number = 1.0,
 ) -> Array:
     """What each token is paid in all: float32 [R, T].
 
@@ -135,7 +136,7 @@ def combined(
     """
     size = pay.mask.shape[0] if scaling == "batch" or pay.samples == 1 else pay.samples
     total = jnp.zeros(pay.mask.shape, jnp.float32)
-    if discriminator_weight:
+    if is_on(discriminator_weight):
         total += discriminator_weight * (pay.discriminator if scaling == "none" else _scaled_pay(pay, size))
     for reward, found in rewards:
         if not reward.is_paid:

@@ -113,7 +113,7 @@ MOST_BLOCKS = 48
 one, for a deep network reads more of weights than of its cache."""
 
 
-def stages_of(length: int, config: GeneratorConfig) -> list[int]:
+def stages_of(length: int, config: GeneratorConfig | None) -> list[int]:
     """Where the stages of writing so many tokens end, the last at `length`; in each, attention reads the slots that it
     can fill, and no more."""
     blocks = config.layers if isinstance(config, TransformerConfig) and not config.scan_layers else 1
@@ -170,8 +170,8 @@ def sample(
         (6, 4)
     """
     check_arrays("sample", prompt=(prompt, "int [B, P]"), prompt_mask=(prompt_mask, "bool [B, P]"))
-    COUNT.check("length", length)
-    COUNT.check("samples", samples)
+    COUNT.check("length", length, static=True)
+    COUNT.check("samples", samples, static=True)
     _check_drawing(temperature, top_k, top_p)
     batch = prompt.shape[0] * samples
     nothing = Decoded(

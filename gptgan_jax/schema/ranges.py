@@ -37,18 +37,23 @@ class Range(NamedTuple):
         bounds = " and ".join(f"{words[name]} {value:g}" for name, value in self.bounds.items())
         return f"a whole number, {bounds}" if self.whole else bounds or "a finite number"
 
-    def check(self, name: str, value: Any) -> None:
+    def check(self, name: str, value: Any, static: bool = False) -> None:
         """Checks a number. One that is being traced by JAX is not known yet, and passes.
 
         Args:
             name: what the message calls it.
             value: a number, or an array of no dimensions.
+            static: shapes and loops are made by it, so that it must be known when a program is traced.
 
         Raises:
             UserError: it is out of the range, NaN or infinite.
-            TypeError: it is no number.
+            TypeError: it is no number, or a static one is being traced; a traced one has dimensions.
         """
         if isinstance(value, jax.core.Tracer):
+            if static:
+                raise TypeError(f"{name} makes shapes, so it can't be traced (jit, vmap): give {self}, in Python")
+            if value.ndim:
+                raise TypeError(f"{name} should be one number, not an array of shape {list(value.shape)}")
             return
         if isinstance(value, jax.Array | np.ndarray | np.generic) and np.ndim(value) == 0:
             value = np.asarray(value).item()
@@ -67,6 +72,11 @@ class Range(NamedTuple):
             and (self.lt is None or value < self.lt)
             and (self.le is None or value <= self.le)
         )
+
+
+def is_on(weight: Any) -> bool:
+    """Whether a weight counts: it is not 0, or JAX is tracing it, so that it may be any number."""
+    return isinstance(weight, jax.core.Tracer) or bool(weight)
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:

@@ -25,9 +25,10 @@ from gptgan_jax.generation.texts import Drawing, TextWriter, Written
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.runs.trained import Writer, restore_discriminator, restore_generator
+from gptgan_jax.sampling.residual import energy_by
 from gptgan_jax.sampling.rollouts import resample
 from gptgan_jax.scoring.held_out_likelihood import HeldOut
-from gptgan_jax.types import Array, Params, Sample, unconditional_batch
+from gptgan_jax.types import Array, Params, Sample
 
 # Texts that Z is estimated from: its logarithm is then off by about 0.01 nats a text where exp(s) varies by its mean.
 TEXTS_FOR_Z = 8000
@@ -59,8 +60,7 @@ class Networks:
         """The discriminator's logit of whole texts without prompts: int32 [R, T], bool [R, T] -> float32 [R]."""
         if self.constant:
             return jnp.zeros(tokens.shape[0])
-        batch = unconditional_batch(tokens, self.generator.vocabulary).replace(target_mask=mask)
-        return self.discriminator.scores(scorer, batch).sequence
+        return energy_by(self.discriminator, self.generator.vocabulary)(scorer, tokens, mask)
 
 
 def restore_networks(checkpoints: Checkpoints, saved: Saved, run: Writer) -> Networks:

@@ -29,7 +29,7 @@ from gptgan_jax.runs.timing import Stopwatch
 from gptgan_jax.scoring.choice import ChoiceFailed, StepMeans
 from gptgan_jax.scoring.classifier import class_errors
 from gptgan_jax.scoring.held_out_likelihood import HeldOut
-from gptgan_jax.training.alarms import active_alarms, likelihood_alarms
+from gptgan_jax.training.alarms import adversarial_alarms, likelihood_alarms
 from gptgan_jax.training.phases import DISCRIMINATING, is_due, step_of
 from gptgan_jax.training.profiling import Profiler
 from gptgan_jax.training.progress import BAR_FIGURES, Progress
@@ -261,7 +261,7 @@ class PhaseRun:
     def active(self) -> dict[str, str]:
         """The alarms that hold by the lines so far."""
         if self.phase == "adversarial":
-            return active_alarms(self.lines)
+            return adversarial_alarms(self.lines)
         return likelihood_alarms(self.lines) if self.phase in LIKELIHOOD else {}
 
     def watch(self, step: int, values: Mapping[str, float | None]) -> None:

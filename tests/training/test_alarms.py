@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from gptgan_jax.training.alarms import WINDOW, active_alarms, likelihood_alarms
+import gptgan_jax as gg
+from gptgan_jax.training.alarms import WINDOW, adversarial_alarms, likelihood_alarms
 
 HEALTHY = {
     "discriminator_accuracy": 0.75,
@@ -23,7 +26,7 @@ def lines(count: int = WINDOW, **fields: Any) -> list[dict[str, Any]]:
 
 
 def test_a_healthy_run_raises_none() -> None:
-    assert active_alarms(lines(20)) == {}
+    assert adversarial_alarms(lines(20)) == {}
 
 
 SICK = [
@@ -45,7 +48,7 @@ SICK = [
 def test_each_sounds_alone_on_its_condition_and_says_what_to_turn(
     name: str, fields: dict[str, Any], advice: str
 ) -> None:
-    found = active_alarms(lines(**fields))
+    found = adversarial_alarms(lines(**fields))
     assert set(found) == {name}
     assert advice in found[name]
 
@@ -65,32 +68,39 @@ def test_each_sounds_alone_on_its_condition_and_says_what_to_turn(
     ],
 )
 def test_none_sounds_just_short_of_its_condition(fields: dict[str, Any]) -> None:
-    assert active_alarms(lines(**fields)) == {}
+    assert adversarial_alarms(lines(**fields)) == {}
+
+
+def test_the_metrics_of_a_loop_of_ones_own_may_be_arrays() -> None:
+    plain = lines(kl=1.5, discriminator_accuracy=0.97)
+    arrays = [jax.tree.map(jnp.float32, line) for line in plain]
+    assert gg.adversarial_alarms(arrays) == gg.adversarial_alarms(plain)
+    assert set(gg.adversarial_alarms(arrays)) == {"kl", "accuracy near 1"}
 
 
 def test_none_sounds_before_the_fifth_line() -> None:
     sick = HEALTHY | {"discriminator_accuracy": 1.0, "kl": 9.0, "length": 1.0}
     for count in range(WINDOW):
-        assert active_alarms([sick] * count) == {}
-    assert set(active_alarms([sick] * WINDOW)) == {"accuracy near 1", "kl", "length"}
+        assert adversarial_alarms([sick] * count) == {}
+    assert set(adversarial_alarms([sick] * WINDOW)) == {"accuracy near 1", "kl", "length"}
 
 
 def test_only_the_last_five_lines_are_judged_by_their_mean() -> None:
-    assert active_alarms(lines(WINDOW, kl=9.0) + [HEALTHY] * WINDOW) == {}
-    assert set(active_alarms([HEALTHY] * 20 + [HEALTHY | {"kl": 5.1}])) == {"kl"}
-    assert active_alarms([HEALTHY] * 20 + [HEALTHY | {"kl": 4.0}]) == {}
+    assert adversarial_alarms(lines(WINDOW, kl=9.0) + [HEALTHY] * WINDOW) == {}
+    assert set(adversarial_alarms([HEALTHY] * 20 + [HEALTHY | {"kl": 5.1}])) == {"kl"}
+    assert adversarial_alarms([HEALTHY] * 20 + [HEALTHY | {"kl": 4.0}]) == {}
 
 
 def test_entropy_is_judged_against_the_first_line() -> None:
     slow_fall = [HEALTHY | {"entropy": 2.0 - 0.05 * i} for i in range(20)]
-    assert set(active_alarms(slow_fall)) == {"entropy"}
-    assert active_alarms(slow_fall[5:]) == {}
+    assert set(adversarial_alarms(slow_fall)) == {"entropy"}
+    assert adversarial_alarms(slow_fall[5:]) == {}
 
 
 def test_a_metric_that_is_missing_or_none_raises_none() -> None:
-    assert active_alarms([{"loss": 1.0}] * 6) == {}
-    assert active_alarms([HEALTHY | {"kl": None}] * 6) == {}
-    assert active_alarms([HEALTHY | {"kl": 9.0}] * 4 + [{"entropy": 2.0}]) == {}
+    assert adversarial_alarms([{"loss": 1.0}] * 6) == {}
+    assert adversarial_alarms([HEALTHY | {"kl": None}] * 6) == {}
+    assert adversarial_alarms([HEALTHY | {"kl": 9.0}] * 4 + [{"entropy": 2.0}]) == {}
 
 
 def validations(*nats: float, error: float = 0.01, losses: tuple[float, ...] = ()) -> list[dict[str, Any]]:

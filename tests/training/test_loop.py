@@ -417,7 +417,7 @@ def test_an_alarm_is_recorded_once_when_it_begins_in_the_order_of_its_finding(
     whole: Whole, tmp_path, monkeypatch
 ) -> None:
     names = [f"alarm {i}" for i in range(9)]
-    monkeypatch.setattr(phase_run, "active_alarms", lambda lines: {n: f"{n}!" for n in names if len(lines) >= 2})
+    monkeypatch.setattr(phase_run, "adversarial_alarms", lambda lines: {n: f"{n}!" for n in names if len(lines) >= 2})
     experiment, folder = beside(whole, tmp_path)
     train(experiment, folder, silently)
     alarms = [(line["phase"], line["step"], line["alarm"]) for line in read_metrics(folder.path) if "alarm" in line]
