@@ -7,6 +7,13 @@
 
 Strings of one's own are a `Split(texts)`, and a `Corpus` of three of them. A batch is a pure function of a seed and its
 position, so that a loop that goes on needs to know nothing else.
+
+Example:
+    >>> two = gg.data.Split(["the dog runs", "the cat sleeps"])
+    >>> tokenizer = gg.data.fit_tokenizer(gg.data.WordTokenizer(), gg.data.Corpus(train=two, valid=two, test=None))
+    >>> train = gg.data.encode_split(two, tokenizer, max_length=5)
+    >>> gg.data.batch_at(train, seed=0, position=0, batch_size=2).target_mask.sum(axis=1)  # words and EOS
+    array([4, 4])
 """
 
 from gptgan_jax.data.batches import batch_at, evaluation_batches, labelled_batch_at, prefetch

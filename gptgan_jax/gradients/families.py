@@ -132,7 +132,13 @@ Estimator = PolicyGradient | Pathwise | SelfPlay
 
 
 class PolicyGradientProtocol(Protocol):
-    """What a score-function estimator must have; of `PolicyGradient`'s numbers it has what it needs."""
+    """What a score-function estimator must have; of `PolicyGradient`'s numbers it has what it needs.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**gg.rloo(samples=4)._asdict())  # or a class of one's own
+        >>> gan = gg.gan_from(generator, discriminator, estimator=own, **optimizers)
+    """
 
     def init(self, width: int, /) -> PyTree: ...
     def advantages(self, state: PyTree, experience: Experience, /) -> tuple[Array, PyTree, Metrics]: ...
@@ -140,7 +146,13 @@ class PolicyGradientProtocol(Protocol):
 
 
 class PathwiseProtocol(Protocol):
-    """What an estimator through relaxed tokens must have, as `Pathwise` says of each."""
+    """What an estimator through relaxed tokens must have, as `Pathwise` says of each.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**gg.gumbel()._asdict())  # or a class of one's own
+        >>> gan = gg.gan_from(generator, discriminator, estimator=own, **optimizers)
+    """
 
     def init(self, width: int, /) -> PyTree: ...
     def relax(self, state: PyTree, key: Array, logits: Array, tokens: Array, /) -> Array: ...
@@ -148,7 +160,13 @@ class PathwiseProtocol(Protocol):
 
 
 class SelfPlayProtocol(Protocol):
-    """What an estimator without a discriminator must have, as `SelfPlay` says of each."""
+    """What an estimator without a discriminator must have, as `SelfPlay` says of each.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**gg.spin()._asdict())  # or a class of one's own
+        >>> gan = gg.gan_from(generator, discriminator, estimator=own, **optimizers)
+    """
 
     def init(self, width: int, /) -> PyTree: ...
     def loss(
@@ -161,7 +179,13 @@ EstimatorProtocol = PolicyGradientProtocol | PathwiseProtocol | SelfPlayProtocol
 
 
 def estimator_of(parts: EstimatorProtocol) -> Estimator:
-    """The tuple of an estimator's functions; what is none comes back as it is, and `Game.check` says what is wrong."""
+    """The tuple of an estimator's functions; what is none comes back as it is, and `Game.check` says what is wrong.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> type(gg.estimator_of(SimpleNamespace(**gg.gumbel()._asdict()))).__name__
+        'Pathwise'
+    """
     families = PolicyGradient, Pathwise, SelfPlay
     found = (
         parts

@@ -94,6 +94,11 @@ class DiscriminatorProtocol(Protocol):
     """What a discriminator must have, as `Discriminator` says of each: a class of one's own need not know that tuple.
 
     What a `Discriminator` may have besides (config, next_logits, classes, ...) is taken from it where it is there.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**discriminator._asdict())  # or a class of one's own
+        >>> gan = gg.gan_from(generator, own, **optimizers)
     """
 
     def init(self, key: Array, batch: Batch, /) -> Params: ...
@@ -146,7 +151,13 @@ class Discriminator(NamedTuple):
 
 
 def discriminator_of(player: DiscriminatorProtocol) -> Discriminator:
-    """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong."""
+    """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> gg.discriminator_of(SimpleNamespace(**discriminator._asdict())) == discriminator
+        True
+    """
     return player if isinstance(player, Discriminator) else as_tuple(Discriminator, player)
 
 

@@ -43,6 +43,11 @@ class GeneratorProtocol(Protocol):
     """What a generator must have, as `Generator` says of each: a class of one's own need not know that tuple.
 
     What a `Generator` may have besides (max_length, config, weighted_nats, ...) is taken from it where it is there.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**generator._asdict())  # or a class of one's own
+        >>> gan = gg.gan_from(own, discriminator, **optimizers)
     """
 
     @property
@@ -104,7 +109,13 @@ class Generator(NamedTuple):
 
 
 def generator_of(player: GeneratorProtocol) -> Generator:
-    """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong."""
+    """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> gg.generator_of(SimpleNamespace(**generator._asdict())) == generator
+        True
+    """
     return player if isinstance(player, Generator) else as_tuple(Generator, player)
 
 

@@ -3,6 +3,12 @@
 Each takes `score`, which maps embeddings float [B, S, E] to one number a text, float [B], and in which no text depends
 on another. It may read a mask, as padding that does not change the score adds nothing to a gradient. All are
 differentiable a second time, with respect to the parameters inside `score`; each caller applies its own weight.
+
+Example:
+    >>> def steep(embeddings):
+    ...     return (3 * embeddings).sum(axis=(1, 2))
+    >>> gg.penalties.gradient_norms_squared(steep, jnp.ones((2, 1, 4)))
+    Array([36., 36.], dtype=float32)
 """
 
 from collections.abc import Callable

@@ -30,6 +30,11 @@ class Residual(NamedTuple):
         log_z: (params, discriminator_params, key, count, length, temperature=1.0) -> (float32 [], float32 []): log Z in
             nats a text, estimated by `count` texts of the generator, and its standard error.
         log_probs: (params, discriminator_params, batch, log_z) -> float32 [B], log q in nats of the batch's targets.
+
+    Example:
+        >>> model = gg.residual(generator, discriminator)
+        >>> model.energy(scorer, batch.target, batch.target_mask).shape
+        (2,)
     """
 
     energy: Callable[[Params, Array, Array], Array]
@@ -51,14 +56,16 @@ def energy_by(discriminator: Discriminator, vocabulary: Vocabulary) -> Callable[
 def residual(generator: Generator, discriminator: Discriminator) -> Residual:
     """The generator's text, resampled by the discriminator.
 
-        model = gg.residual(generator, discriminator)
-        log_z, error = model.log_z(params, scorer, key, 1000, length=16)
-        nats = -model.log_probs(params, scorer, batch, log_z).mean()
-
     Args:
         generator: of p.
         discriminator: of s, trained against this generator by a pair loss whose scores are log-odds
             (`non_saturating`, `relativistic`).
+
+    Example:
+        >>> model = gg.residual(generator, discriminator)
+        >>> log_z, error = model.log_z(params, scorer, key, 100, length=3)
+        >>> model.log_probs(params, scorer, batch, log_z).shape  # nats a text
+        (2,)
     """
     energy = energy_by(discriminator, generator.vocabulary)
 

@@ -18,12 +18,14 @@ LEARN_LESS = "raise generator.dropout or likelihood.optimizer.weight_decay, or g
 def adversarial_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What is wrong now, by a short name, each with what to turn; none before the fifth line.
 
-        alarms = gg.adversarial_alarms(history)  # {"kl": "KL from the pre-trained generator is 1.31 nats/token: ..."}
-
     Args:
         lines: the metrics of `Gan.adversarial_step` so far, a step or every so many, oldest first: numbers, or arrays
             of no dimensions. Judged are the means of the last five. The keys to turn are those of a config;
             objective.kl_weight is the argument kl_weight of `gan_from`.
+
+    Example:
+        >>> list(gg.adversarial_alarms([{"discriminator_accuracy": 0.99}] * 5))
+        ['accuracy near 1']
     """
     if len(lines) < WINDOW:
         return {}
@@ -78,6 +80,13 @@ def likelihood_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     Args:
         lines: the phase's lines so far, oldest first: those of steps with "loss", those of validations with "step",
             "valid_nats_per_token" and "valid_standard_error". Judged is the last validation.
+
+    Example:
+        >>> figures = ((100, 2.0), (200, 2.5))
+        >>> names = ("step", "valid_nats_per_token")
+        >>> lines = [dict(zip(names, pair)) | {"valid_standard_error": 0.01} for pair in figures]
+        >>> list(gg.likelihood_alarms(lines))
+        ['overfitting']
     """
     validations = [(i, line) for i, line in enumerate(lines) if "valid_nats_per_token" in line]
     if not validations:
