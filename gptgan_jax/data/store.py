@@ -145,7 +145,7 @@ def build_store(
         documents: gives the texts, always the same in the same order.
         tokenizer: its ids.
         fingerprint: of all that the tokens depend on, see `store_fingerprint`.
-        say: takes one line of news at a time.
+        say: called with one line of progress at a time.
         max_tokens: no document begins behind so many tokens.
         bar: a terminal that is shown how far it has come, where `say` would tell of it.
         expected: about how many documents there are, where that is known.

@@ -71,7 +71,7 @@ def judge_from(
         max_length: the longest text, in tokens.
         config: the language model's size and training.
         embedder: what `embed` is.
-        say: takes one line of news at a time.
+        say: called with one line of progress at a time.
 
     Raises:
         UserError: where the embedder's package is not installed.
