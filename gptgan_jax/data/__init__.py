@@ -1,1 +1,1 @@
-"""Corpora: what is trained on and what is held out, as token ids and as batches. Knows no model."""
+"""Corpora: training and held-out text, as token ids and as batches. Independent of any model."""

@@ -183,8 +183,7 @@ class StepMeans:
             self._noted[step] = float("nan") if value is None else float(value)
 
     def since_last_evaluation(self, step: int) -> float | None:
-        """The mean over the lines up to an evaluated step; NaN without any, None if the phase does not record the
-        metric.
+        """The mean over the lines up to an evaluated step; NaN without any, None if the phase records no such metric.
 
         Values are those of the records, so that the mean is the same after a resume.
         """
