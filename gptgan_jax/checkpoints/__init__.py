@@ -1,1 +1,1 @@
-"""Checkpoints: saved whole or not at all, with checksums, and only as many as are worth keeping."""
+"""Checkpoints: saved atomically, with checksums, and deleted when they are no longer needed."""

@@ -1,4 +1,4 @@
-"""Orbax's temporary folders, with checksums written in before the rename that makes a step of them."""
+"""Orbax's temporary folders, with checksums added before the rename that completes a step."""
 
 import asyncio
 import json
@@ -10,30 +10,30 @@ from orbax.checkpoint.path import atomicity
 
 from gptgan_jax.checkpoints.checksums import write_checksums
 
-# Orbax writes the time of the rename into it, so it changes after the checksums were taken.
+# Orbax writes the time of the rename into this file, so it changes after the checksums were computed.
 METADATA_FILE = "_CHECKPOINT_METADATA"
-# What it writes last of all.
+# The last file that Orbax writes.
 COMPLETE_FILE = atomicity.COMMIT_SUCCESS_FILE
-# What a step's own metadata says of it: that it has checksums, so that to lack them is damage.
+# A key of a step's own metadata: it says that the step has checksums, so that missing ones mean damage.
 SEALED = "checksums"
 
 
-# Beside the checkpoints: what a run starts from.
+# The folder next to the checkpoints for what a run starts from.
 START = "start"
 
 
 def sealed_path_class(folder: str | os.PathLike[str]) -> type[atomicity.TemporaryPathBase]:
-    """What Orbax shall make what lies in a folder with: where there is no atomic rename, a file says "complete"."""
+    """The class with which Orbax creates items in a folder; without an atomic rename, a file marks completion."""
     return _SealedUpload if os.fspath(folder).startswith("gs://") else _SealedRename
 
 
 def noted(folder: epath.Path) -> dict[str, Any]:
-    """What a step's own metadata says of it, by Orbax's custom metadata; also of a step that is damaged otherwise."""
+    """A step's own metadata (Orbax's custom metadata), readable even if the step is otherwise damaged."""
     return json.loads((folder / METADATA_FILE).read_text()).get("custom_metadata") or {}
 
 
 async def _seal(path: atomicity.TemporaryPathBase) -> None:
-    """Orbax makes the items of a step in the same way; the checksums are of the whole step, or of a run's start."""
+    """Writes checksums for a whole step or a run's start, but not for the items of a step, which are created alike."""
     name = path.get_final().name
     if name == START or name.isdecimal():
         await asyncio.to_thread(write_checksums, path.get(), (METADATA_FILE,))

@@ -1,8 +1,8 @@
-"""The network that a run adapts: in `start` beside its checkpoints, once, and not in each of them.
+"""The base network that a run adapts: saved once, in `start` next to the checkpoints, and not in each of them.
 
-Where adapters learn, all else stays as it was: a checkpoint that held it would be a hundred times as large. So a
-checkpoint leaves it out and names the base that it belongs to, by a digest of the base's checksums. What reads the
-checkpoint takes the rest from there, and refuses a base that is missing, damaged or another.
+If only adapters are trained, everything else is constant, and would make a checkpoint a hundred times as large. So a
+checkpoint leaves it out and names its base by a digest of the base's checksums. Readers of the checkpoint take the rest
+from the base, and refuse a base that is missing, damaged or different.
 """
 
 import functools
@@ -31,25 +31,25 @@ NETWORKS = ("generator/params/", "generator/ema/", "reference/", "discriminator/
 
 
 class WrongBase(UserError):
-    """The base is missing, damaged or another: no checkpoint that leaves it out can be read."""
+    """The base is missing, damaged or different: no checkpoint that leaves it out can be read."""
 
 
 class Base:
-    """The parameters in a folder `start`; each is read once, when it is first asked for.
+    """The parameters in a folder `start`; each is read once, on first use.
 
     Attributes:
-        folder: where they lie.
-        held: those that were read, as nested dicts.
+        folder: their place.
+        held: the parameters read so far, as nested dicts.
     """
 
     def __init__(self, folder: epath.Path, alone: bool = True) -> None:
-        """`alone`: whether this process reads it without the others of the run."""
+        """`alone`: whether this process reads without the other processes of the run."""
         self.folder, self.alone = folder, alone
         self.held: Params = {}
 
     @functools.cached_property
     def digest(self) -> str | None:
-        """The digest of its files, by their checksums; None where it has none, as those of earlier versions have."""
+        """The digest of its files, by their checksums; None without checksums, as in earlier versions."""
         try:
             content = (self.folder / CHECKSUMS_FILE).read_bytes()
         except FileNotFoundError:
@@ -57,17 +57,17 @@ class Base:
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def seal(self) -> None:
-        """Gives one of an earlier version its checksums, so that checkpoints can name it; for all processes to call."""
+        """Adds checksums to a base of an earlier version, so that checkpoints can name it; called by all processes."""
         if jax.process_index() == 0 and self.folder.is_dir() and not (self.folder / CHECKSUMS_FILE).exists():
             write_checksums(self.folder, (METADATA_FILE,))
         wait_for_all("base sealed")
         self.__dict__.pop("digest", None)
 
     def params(self, target: Params) -> Params:
-        """Some of its parameters; those that are asked for again are the same arrays.
+        """Some of its parameters; repeated requests return the same arrays.
 
         Args:
-            target: arrays or shape structs, in whose structure and shardings they come.
+            target: arrays or shape structs with the structure and shardings of the result.
 
         Raises:
             WrongBase: it is missing or damaged.
@@ -95,7 +95,7 @@ class Base:
     # ---- checkpoints without it
 
     def left_out(self, state: GanState) -> tuple[GanState, dict[str, str]]:
-        """The state without the arrays that were read from here, and what to note of that beside it."""
+        """The state without the arrays that were read from here, and the metadata to save with it."""
         if not self.held or self.digest is None:
             return state, {}
         return _with_networks(state, lambda params: without(params, self.held)), {BASE: self.digest}
@@ -106,13 +106,13 @@ class Base:
         """The arrays of a state that a checkpoint leaves out.
 
         Args:
-            left_out: arrays or shape structs that say where each shall live, by their paths in the state.
-            digest: of the base that the checkpoint names; None where it names none.
+            left_out: arrays or shape structs with the sharding of each, by their paths in the state.
+            digest: of the base that the checkpoint names; None if it names none.
             checkpoint: its folder.
 
         Raises:
             WrongBase: this base is missing, damaged or not the one that is named.
-            ValueError: what is left out is of no base.
+            ValueError: something that is left out belongs to no base.
         """
         found, here = {}, {}
         for path, x in left_out.items():
@@ -144,7 +144,7 @@ class Base:
 
 
 def _with_networks(state: GanState, function: Callable[[Params], Params]) -> GanState:
-    """The state with another tree in place of each network's parameters."""
+    """The state with each network's parameters replaced by another tree."""
 
     def of(params: Params | None) -> Params | None:
         return None if params is None else function(params)

@@ -1,6 +1,6 @@
-"""The size and checksum of every file of a folder, in a file beside them, so that damage is found before it is read.
+"""The size and checksum of every file of a folder, in a file next to them, to find damage before the files are used.
 
-Orbax notices a file that is missing or cut short, but hands on a flipped bit as a parameter.
+Orbax notices a file that is missing or truncated, but loads a flipped bit as a parameter.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ _TEMPORARY_FILE = f"{CHECKSUMS_FILE}.tmp"
 
 
 def write_checksums(folder: epath.Path, left_out: Sequence[str] = ()) -> None:
-    """Writes checksums.json into a folder, all or nothing: of each file in it, at any depth, its bytes and BLAKE2b.
+    """Writes checksums.json into a folder atomically: the size and BLAKE2b of each file in it, at any depth.
 
     Args:
         folder: local or remote; each file is read back once.
-        left_out: files right in the folder that will change still.
+        left_out: files at the top of the folder that will still change.
     """
     left_out = (*left_out, CHECKSUMS_FILE, _TEMPORARY_FILE)
     listed = {name: _entry(file) for name, file in _files(folder) if name not in left_out}
@@ -28,11 +28,11 @@ def write_checksums(folder: epath.Path, left_out: Sequence[str] = ()) -> None:
 
 
 def damage(folder: epath.Path, within: str = "") -> str | None:
-    """What is wrong with a folder by its checksums.json, naming the file; None where all is as it was written.
+    """What is wrong with a folder according to its checksums.json, naming the file; None if all files are intact.
 
     Args:
         folder: local or remote.
-        within: look at only files whose path in the folder begins so.
+        within: check only files whose path in the folder begins with this.
 
     Raises:
         FileNotFoundError: there is no checksums.json.
@@ -61,7 +61,7 @@ def damage(folder: epath.Path, within: str = "") -> str | None:
 
 
 def _entry(file: epath.Path) -> dict[str, Any]:
-    """What checksums.json says of a file."""
+    """The entry of a file in checksums.json."""
     digest, size = hashlib.blake2b(digest_size=16), 0
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: Orbax, asynchronous, one folder a phase; local or remote (gs://BUCKET/...).
+"""Checkpoints of a run: Orbax, asynchronous, one folder per phase; local or remote (gs://BUCKET/...).
 
 Each phase keeps its latest few and its best by validation. Steps are global over phases, so the latest checkpoint of a
 run is the one with the highest step. A step is written under a temporary name, with the checksums of its files, and
-comes to be by one rename: there is no instant at which it is there and could not be checked.
+completed by one rename: it never exists without its checksums.
 """
 
 import functools
@@ -43,14 +43,14 @@ from gptgan_jax.types import GanState, Params
 class Checkpoints:
     """The checkpoints in a folder, such as RUN/checkpoints. A context manager: leaving it waits for the last save.
 
-    With several processes all of them open it and call its methods alike; the first one writes. A reader is on its own.
+    With several processes, all of them open it and call the same methods; the first one writes. A reader acts alone.
     """
 
     def __init__(
         self, folder: str | os.PathLike[str], keep: int = 2, read_only: bool = False, base: Base | None = None
     ) -> None:
-        """`base` is what a run adapts: its arrays are not written again, and a state that is read has these."""
-        # Orbax warns of every save that carries no metric, which is every save at a signal, and of errors we tell of.
+        """`base` is the network that a run adapts: its arrays are not saved again, and a restored state shares them."""
+        # Orbax warns about every save without a metric, such as those at a signal, and about errors that we report.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.folder = absolute(folder)
         self._read_only = read_only
@@ -73,12 +73,12 @@ class Checkpoints:
         return self.all()[-1] if self.all() else None
 
     def best(self, phase: Phase) -> Saved | None:
-        """The phase's checkpoint of the best figure (`Saved.rank`), its latest where none was measured."""
+        """The phase's best checkpoint (`Saved.rank`), or its latest if none was measured."""
         return next(iter(self.ranked(phase)), None)
 
     def ranked(self, phase: Phase) -> list[Saved]:
-        """The phase's checkpoints by `Saved.rank`, least first and the earlier of equals; then those without, latest
-        first."""
+        """The phase's checkpoints by `Saved.rank`, lowest first, and of equals the earlier first; then those without a
+        rank, latest first."""
 
         def rank(saved: Saved) -> tuple[float, int]:
             return (math.inf, -saved.step) if saved.rank is None else (saved.rank, saved.step)
@@ -86,7 +86,7 @@ class Checkpoints:
         return sorted((saved for saved in self.all() if saved.phase == phase), key=rank)
 
     def best_classifier(self) -> Saved | None:
-        """The checkpoint of least class error on validation text, of all phases; the earliest of equals."""
+        """The checkpoint of any phase with the lowest class error on validation text; the earliest of equals."""
         measured = [(saved.class_error, saved.step, saved) for saved in self.all() if saved.class_error is not None]
         return min(measured)[2] if measured else None
 
@@ -99,7 +99,7 @@ class Checkpoints:
         task_error: float | None = None,
         choice_rank: float | None = None,
     ) -> None:
-        """Starts to write the state, whose arrays may be donated to the next step right after; see `Saved`.
+        """Starts to save the state, whose arrays may be donated to the next step immediately; see `Saved`.
 
         Raises:
             NotSaved: this one, or the one before it, can't be written.
@@ -108,7 +108,7 @@ class Checkpoints:
         metrics = metrics_of(valid_nats, class_error, task_error, choice_rank)
         state, metadata = self._base.left_out(state)
         if jax.default_backend() == "cpu":
-            # There a copy to the host may be a view, and the next step writes over the donated state.
+            # Here a copy to the host may be a view, and the next step overwrites the donated state.
             state = jax.tree.map(jnp.copy, state)
         arguments = ocp.args.StandardSave(state)
         try:
@@ -124,7 +124,7 @@ class Checkpoints:
         `best` is that of the last phase that trained the generator.
 
         Raises:
-            UserError: where there is none of that name; the message lists what there is.
+            UserError: if there is none of that name; the message lists the existing ones.
         """
         everything = self.all()
         if not everything:
@@ -136,7 +136,7 @@ class Checkpoints:
             found = everything[-1]
         elif wanted in PHASES:
             found = self.best(wanted)
-        elif wanted.isdecimal() and len(wanted) < 19:  # Python reads no more than 4,300 digits
+        elif wanted.isdecimal() and len(wanted) < 19:  # Python parses at most 4,300 digits
             found = next((saved for saved in reversed(everything) if saved.step == int(wanted)), None)
         if found is None:
             there = ", ".join(f"{saved.phase}/{saved.step}" for saved in everything)
@@ -144,19 +144,19 @@ class Checkpoints:
         return found
 
     def restore(self, saved: Saved, target: GanState) -> GanState:
-        """The state as it was, in the structure and shardings of `target` (arrays or shape structs).
+        """The saved state, with the structure and shardings of `target` (arrays or shape structs).
 
         Raises:
-            Damaged: a file is not as it was written.
-            WrongBase: it leaves out what its run adapts, and that is missing, damaged or another.
-            Exception: whatever Orbax finds wrong with it.
+            Damaged: a file differs from what was written.
+            WrongBase: it leaves out its run's base, which is missing, damaged or different.
+            Exception: any error from Orbax.
         """
         self._verify(saved)
         found = self._arrays(saved, flat(target))
         return jax.tree.map_with_path(lambda path, _: found[path_in(path)], target)
 
     def restore_part(self, saved: Saved, path: tuple[str, ...], target: Params) -> Params:
-        """One part of the state alone, in the structure and shardings of `target`.
+        """One part of the state, with the structure and shardings of `target`.
 
         Args:
             saved: the checkpoint.
@@ -164,7 +164,7 @@ class Checkpoints:
             target: arrays or shape structs.
 
         Raises:
-            UserError: where the checkpoint can't be read.
+            UserError: if the checkpoint can't be read.
         """
         whole = functools.reduce(lambda inner, name: {name: inner}, reversed(path), target)
         try:
@@ -179,7 +179,7 @@ class Checkpoints:
         return functools.reduce(lambda tree, name: tree[name], path, found)
 
     def prune(self) -> None:
-        """Removes what the rule of what is kept leaves out: a run that was killed may have left one more."""
+        """Deletes checkpoints that the retention rule does not keep: a killed run may have left one too many."""
         for phase in dict.fromkeys(saved.phase for saved in self.all()):
             saved_here = [saved for saved in self.all() if saved.phase == phase]
             infos: list[Any] = [
@@ -197,12 +197,12 @@ class Checkpoints:
             self._empty_trash(phase)
 
     def forget(self, saved: Saved) -> None:
-        """Removes a checkpoint, so that another one of its step can be saved."""
+        """Deletes a checkpoint, so that another one with the same step can be saved."""
         self.wait()
         self._manager(saved.phase).delete(saved.step)
 
     def set_aside(self, saved: Saved) -> epath.Path:
-        """Moves a checkpoint that can't be read out of the way of a new one with its step, and says where to."""
+        """Moves an unreadable checkpoint out of the way of a new one with the same step; returns its new place."""
         aside = self.folder / "unreadable" / f"{saved.phase}-{saved.step}"
         number = 1
         while aside.exists():
@@ -217,16 +217,16 @@ class Checkpoints:
         return aside
 
     def wait(self) -> None:
-        """Returns when everything that was saved is on disk.
+        """Waits until all saves are on disk.
 
         Raises:
-            NotSaved: it can't be written. Once: the save that failed is then given up.
+            NotSaved: a save can't be written. Raised only once: the failed save is then abandoned.
         """
         for phase, manager in list(self._managers.items()):
             try:
                 manager.wait_until_finished()
             except Exception as error:
-                # A manager raises the same error for ever; the next one begins from what is on the disk.
+                # A manager keeps raising the same error; a new one starts from what is on disk.
                 self._managers.pop(phase)
                 raise NotSaved(f"the latest checkpoint of {self.folder / phase}: {cause_of(error)}") from error
 
@@ -245,16 +245,16 @@ class Checkpoints:
         try:
             self.close()
         except NotSaved:
-            if kind is None:  # otherwise what went wrong first is told
+            if kind is None:  # otherwise the first error is reported
                 raise
 
     def _together(self, name: str) -> None:
-        """Where several processes write, waits for all of them."""
+        """Waits for all processes, if several of them write."""
         if not self._read_only:
             wait_for_all(name)
 
     def _verify(self, saved: Saved) -> None:
-        """Raises Damaged where a file of the checkpoint is not what was written."""
+        """Raises Damaged if a file of the checkpoint differs from what was written."""
         if problem := found_by_first(lambda: problem_of(self._folder_of(saved)), self._read_only):
             raise Damaged(problem)
 
@@ -262,7 +262,7 @@ class Checkpoints:
         return self.folder / saved.phase / str(saved.step)
 
     def _arrays(self, saved: Saved, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
-        """Arrays of a checkpoint by their paths; `wanted`, arrays or shape structs, says where each shall live."""
+        """Arrays of a checkpoint by path; `wanted`, arrays or shape structs, has the sharding of each."""
         folder = self._folder_of(saved)
         with ocp.PyTreeCheckpointer() as reader:
             written = reader.metadata(folder / "default").item_metadata.tree
@@ -275,7 +275,7 @@ class Checkpoints:
         return found | self._base.completing(left_out, noted(folder).get(BASE), folder)
 
     def _check_small_files(self, phase: Phase) -> None:
-        """Orbax reads every checkpoint's metrics when it opens a folder, and one damaged file would fail them all."""
+        """Sets aside checkpoints with damaged metrics: Orbax reads all metrics on opening, and would fail."""
         for folder in sorted((self.folder / phase).iterdir(), key=lambda path: path.name):
             if not folder.name.isdecimal():
                 continue
@@ -289,7 +289,7 @@ class Checkpoints:
                 self.damaged.append((saved, problem, self.set_aside(saved)))
 
     def _empty_trash(self, phase: Phase) -> None:
-        """Checkpoints are deleted by a rename, so that none is ever half there, and the renamed ones here."""
+        """Deletes the files of removed checkpoints. Removal only renames them, so that none is ever half deleted."""
         if not self._read_only and jax.process_index() == 0:
             (self.folder / phase / TRASH).rmtree(missing_ok=True)
 
@@ -314,13 +314,13 @@ class Checkpoints:
 def restore_latest_readable(
     checkpoints: Checkpoints, target_of: Callable[[Phase], GanState], say: Callable[[str], None]
 ) -> tuple[Phase, GanState] | None:
-    """The latest checkpoint that can be read; those after it are set aside, each with a line that says so.
+    """The latest readable checkpoint; later ones are set aside, each with a line that says so.
 
     Returns:
-        its phase and state; None where there is no checkpoint at all.
+        its phase and state; None if there is no checkpoint at all.
 
     Raises:
-        UserError: where there are checkpoints and none can be read, or not without what the run adapts.
+        UserError: if there are checkpoints but none can be read, or their base can't.
     """
     unreadable: list[tuple[Saved, str]] = []
     for saved in reversed(checkpoints.all()):

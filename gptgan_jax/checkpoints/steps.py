@@ -1,4 +1,4 @@
-"""Saved steps on disk: which there are, and what is wrong with them."""
+"""Saved steps on disk: their list, and what is wrong with them."""
 
 import errno
 import json
@@ -14,7 +14,7 @@ from gptgan_jax.checkpoints.checksums import damage
 from gptgan_jax.checkpoints.retention import CHOICE_RANK, CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.config import PHASES, Phase
 
-# Full, over quota, over the limit of a file's size, broken, mounted read-only: nothing that the program did.
+# Disk full, over quota, file too large, I/O error, read-only: not the program's fault.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -26,19 +26,19 @@ class NotSaved(OSError):
 
 
 class Damaged(Exception):
-    """A checkpoint is not what was written; the message names the file."""
+    """A checkpoint differs from what was written; the message names the file."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint: its phase, its global step, and what was measured on validation text.
+    """A checkpoint: its phase, its global step, and its metrics on validation text.
 
     Attributes:
-        phase, step: where it lies.
-        valid_nats: the generator's loss in nats a token; None where it was not measured, as the next.
-        class_error: the share of labelled texts whose class the discriminator took for another.
-        task_error: how far greedy answers are from right; measured where `evaluation.choose_by` asks for it.
-        choice_rank: another figure that it asks for, negated where the greatest is best; infinite where it was NaN.
+        phase, step: its place.
+        valid_nats: the generator's loss in nats per token; None if it was not measured, like all of the following.
+        class_error: the share of labelled texts that the discriminator misclassified.
+        task_error: how far greedy answers are from right; measured if `evaluation.choose_by` needs it.
+        choice_rank: another metric for `evaluation.choose_by`, negated if higher is better; infinite if it was NaN.
     """
 
     phase: Phase
@@ -50,27 +50,27 @@ class Saved:
 
     @property
     def rank(self) -> float | None:
-        """What generators of one phase are ranked by, the least first; None where nothing was measured."""
+        """The value that ranks the generators of one phase, lowest first; None if nothing was measured."""
         measured = (value for value in (self.choice_rank, self.task_error, self.valid_nats) if value is not None)
         rank = next(measured, math.inf)
         return None if math.isinf(rank) else rank
 
 
 def finished_steps(folder: str | os.PathLike[str]) -> list[tuple[int, Phase]]:
-    """Step and phase of every checkpoint that was written to its end, by step: by their names alone, without Orbax."""
+    """Step and phase of every complete checkpoint, in order of step: found by name, without Orbax."""
     found = []
     for phase in PHASES:
         place = absolute(folder) / phase
         names = [path.name for path in place.iterdir()] if place.is_dir() else []
         steps = [int(name) for name in names if name.isdecimal()]
-        if is_remote(folder):  # where there is no rename, a step has its last name from the beginning
+        if is_remote(folder):  # without a rename, a step has its final name from the beginning
             steps = [step for step in steps if (place / str(step) / COMPLETE_FILE).exists()]
         found += [(step, phase) for step in steps]
     return sorted(found, key=lambda pair: pair[0])
 
 
 def absolute(folder: str | os.PathLike[str]) -> epath.Path:
-    """A folder, local ones from the root."""
+    """A folder; local paths are made absolute."""
     name = os.fspath(folder)
     return epath.Path(name if is_remote(name) else os.path.abspath(name))
 
@@ -81,12 +81,12 @@ def is_remote(folder: str | os.PathLike[str]) -> bool:
 
 
 def problem_of(folder: epath.Path, within: str = "") -> str | None:
-    """What is wrong with a checkpoint's files, or with those whose path begins with `within`; None where nothing is."""
+    """What is wrong with a checkpoint's files, or with those whose path begins with `within`; None if nothing is."""
     try:
         return damage(folder, within)
     except FileNotFoundError:
         pass
-    # Checkpoints of earlier versions have no checksums. Those of this one say of themselves that they have.
+    # Checkpoints of earlier versions have no checksums. The metadata of newer ones says that they have.
     try:
         if noted(folder).get(SEALED):
             return "its checksums are missing"
@@ -104,9 +104,9 @@ def reason_of(error: BaseException) -> str:
 
 
 def cause_of(error: BaseException) -> str:
-    """What the operating system said where it was that, through all the libraries between; else the error's own words.
+    """The operating system's message, if an OS error is the cause, below all libraries; else the error's own message.
 
-    Orbax and TensorStore put its words into longer ones of their own, and not always its number.
+    Orbax and TensorStore wrap the message in longer ones, not always with its number.
     """
     said = f"{error!r} {error.__cause__!r} {error.__context__!r}"
     known = (os.strerror(number) for number in FULL)
@@ -116,6 +116,6 @@ def cause_of(error: BaseException) -> str:
 def saved_of(phase: Phase, step: int, manager: ocp.CheckpointManager) -> Saved:
     try:
         metrics = dict(manager.metrics(step))
-    except Exception:  # not measured, or a damaged file: then it shows when the checkpoint itself is read
+    except Exception:  # not measured, or a damaged file, which is then found when the checkpoint itself is read
         metrics = {}
     return Saved(phase, step, *(metrics.get(name) for name in (METRIC, CLASS_METRIC, TASK_METRIC, CHOICE_RANK)))

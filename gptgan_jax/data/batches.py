@@ -1,11 +1,10 @@
 """Token ids in batches of fixed shape, as a pure function of a seed and one integer, the position in the data.
 
-Position p is the p-th batch since training began. The stream of documents is one permutation of the split after
-another, one for each epoch, so a run that resumes needs to know nothing but its position, and a batch size or a split
-of any size will do.
+Position p is the p-th batch since training began. The stream of documents is a sequence of permutations of the split,
+one per epoch, so a resumed run needs only its position, and any batch size works with a split of any size.
 
-`labelled_batch_at` gives batches with a set share of labelled texts, where few of a split's texts have a label:
-labelled and other texts are two endless streams, each one permutation after another, so that the few come again.
+`labelled_batch_at` makes batches with a fixed share of labelled texts, for splits with few labels: labelled and other
+texts are two endless streams of permutations, so that the few labelled ones repeat.
 """
 
 import queue
@@ -28,7 +27,7 @@ def batch_at(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Batch:
-    """The batch at a position of the endless stream: a function of its arguments and nothing else.
+    """The batch at a position of the endless stream, as a function of its arguments only.
 
     Element j of the stream is document permutation(j // N)[j % N], where permutation(e) is drawn from (seed, e).
     Batch p holds the elements from p * batch_size on, and process k of n the k-th of its n equal parts.
@@ -59,15 +58,15 @@ def elements_at(
     process_count: int = 1,
     what: str = "documents",
 ) -> np.ndarray:
-    """The places in the endless stream that are in this process's part of a batch: int64 [B].
+    """The positions in the endless stream of this process's part of a batch: int64 [B].
 
     Args:
-        count: of the documents, or of whatever else a row holds.
-        position, batch_size, process_index, process_count: as of `batch_at`.
-        what: they are, for messages.
+        count: the number of documents, or of other rows.
+        position, batch_size, process_index, process_count: as in `batch_at`.
+        what: the name of the rows, for messages.
 
     Raises:
-        ValueError: none at all, or processes that do not divide the batch.
+        ValueError: no rows at all, or processes that do not divide the batch.
     """
     own = own_rows(batch_size, process_index, process_count, f" from {count} {what}")
     if not count:
@@ -76,11 +75,11 @@ def elements_at(
 
 
 def own_rows(batch_size: int, process_index: int, process_count: int, source: str = "") -> slice:
-    """Which rows of a global batch are this process's.
+    """The rows of a global batch that belong to this process.
 
     Args:
-        batch_size, process_index, process_count: as of `batch_at`.
-        source: what the batch is of, for the message.
+        batch_size, process_index, process_count: as in `batch_at`.
+        source: the batch's source, for the message.
 
     Raises:
         ValueError: processes that do not divide the batch, or no such process.
@@ -94,13 +93,13 @@ def own_rows(batch_size: int, process_index: int, process_count: int, source: st
 def documents_at(
     seed: int, elements: np.ndarray, count: int, order: Callable[[int, int, int], np.ndarray] | None = None
 ) -> np.ndarray:
-    """Which of `count` documents stand at these places of the endless stream: int64 [N] -> int64 [N].
+    """The documents (of `count`) at these positions of the endless stream: int64 [N] -> int64 [N].
 
     Args:
         seed: of the order.
-        elements: the places.
-        count: of the documents.
-        order: gives `permutation`, where its caller keeps those that it needs again.
+        elements: the positions.
+        count: the number of documents.
+        order: replaces `permutation`, for a caller that caches permutations.
     """
     order = order or _permutation
     epochs, places = np.divmod(elements, count)
@@ -112,7 +111,7 @@ def documents_at(
 
 
 def side_permutation(seed: int, number: int, count: int) -> np.ndarray:
-    """The `number`-th permutation of `count` places, int64, of a stream of its own: epochs have the bare seed's."""
+    """The `number`-th permutation of `count` positions, int64, from a separate stream: epochs use the plain seed."""
     key = np.array([(seed + 2**63) % 2**64, number], np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).permutation(count)
 
@@ -135,14 +134,14 @@ def labelled_batch_at(
 
     Args:
         split: the documents.
-        seed, position, batch_size, process_index, process_count: as of `batches.batch_at`.
+        seed, position, batch_size, process_index, process_count: as in `batches.batch_at`.
         share: of labelled texts.
 
     Returns:
         Batch of NumPy arrays with B = batch_size / process_count rows.
 
     Raises:
-        ValueError: a split without what the share asks for, or processes that do not divide the batch.
+        ValueError: a split without the texts that the share needs, or processes that do not divide the batch.
     """
     own = own_rows(batch_size, process_index, process_count)
     has_label = np.zeros(len(split), bool) if split.labels is None else split.labels >= 0
@@ -164,9 +163,9 @@ def labelled_batch_at(
 
 
 def evaluation_batches(split: TokenisedSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
-    """Every document once, in order, in batches of one shape; of more than `limit` documents, the first so many.
+    """Every document once, in order, in batches of one shape; with `limit`, only the first `limit` documents.
 
-    The last batch is filled up with rows whose target mask is all false, whose prompt is BOS and whose label is -1.
+    The last batch is padded with rows whose target mask is all false, whose prompt is BOS and whose label is -1.
     """
     count = len(split) if limit is None else min(limit, len(split))
     for start in range(0, count, batch_size):
@@ -177,7 +176,7 @@ def evaluation_batches(split: TokenisedSplit, batch_size: int, limit: int | None
 def prefetch(
     make_batch: Callable[[int], Batch], start: int, put: Callable[[Batch], Batch], depth: int = 2
 ) -> Generator[Batch, None, None]:
-    """Batches from a position on, without end, made and put on the device by a thread that works ahead.
+    """An endless iterator of batches from a position on, which a background thread makes and puts on the device.
 
     The thread starts with the first `next` and ends when the iterator is closed or dropped. At most `depth` finished
     batches wait while it works on one more.
@@ -189,7 +188,7 @@ def prefetch(
         depth: at least 1.
 
     Raises:
-        What `make_batch` or `put` raised, in the consumer, after all batches before it. ValueError: depth below 1.
+        Any exception of `make_batch` or `put`, in the consumer, after all earlier batches. ValueError: depth below 1.
     """
     if depth < 1:
         raise ValueError(f"depth should be at least 1, not {depth}")
@@ -217,7 +216,7 @@ def prefetch(
             yield batch
     finally:
         stop.set()
-        # The thread may wait to hand over one more batch: with the queue empty it can, and then it sees the stop.
+        # The thread may be waiting to hand over one more batch; with an empty queue it can, and then it sees the stop.
         while not ready.empty():
             ready.get_nowait()
         thread.join()
@@ -238,7 +237,7 @@ def gather(split: TokenisedSplit, documents: np.ndarray) -> Batch:
     label = np.full(len(documents), -1, np.int32)
     if split.labels is not None:
         label = np.where(documents < 0, -1, split.labels[documents]).astype(np.int32)
-    # Declared as device arrays, which these become when they are put there.
+    # Typed as device arrays, because they become such when they are put there.
     rows = documents.astype(np.int32) if split.numbered else None
     arrays: tuple[Any, ...] = (prompt, prompt_mask, target, target_mask, label, None, rows)
     return Batch(*arrays)
@@ -255,7 +254,7 @@ def _padded_right(ragged: Ragged, documents: np.ndarray, width: int, pad_id: int
 def _prompts(
     ragged: Ragged, documents: np.ndarray, longest: int, vocabulary: Vocabulary
 ) -> tuple[np.ndarray, np.ndarray]:
-    """int32 and bool [B, longest + 1]: padding, then what `Vocabulary.begun` makes of the tokens."""
+    """int32 and bool [B, longest + 1]: padding, then the output of `Vocabulary.begun` for the tokens."""
     from_end = np.arange(longest + 1) - (longest + 1)  # the last column is -1
     lengths = ragged.lengths(documents)[:, None]
     places = ragged.offsets[documents + 1][:, None] + from_end
@@ -275,5 +274,5 @@ def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     return order
 
 
-# Four are kept: a batch, or a window of them, looks at two neighbours, or at two of two streams.
+# Four are cached: a batch, or a window of batches, needs two neighbours, possibly of two streams.
 _permutation = lru_cache(maxsize=4)(permutation)

@@ -1,4 +1,4 @@
-"""Where text comes from, as configuration: a section a kind of source."""
+"""The configuration of sources of text: one section per kind of source."""
 
 import dataclasses
 import math
@@ -18,11 +18,11 @@ from gptgan_jax.sources.grammar_tasks import GrammarTask
 SPLITS = ("train", "valid", "test")
 
 
-# Names that columns of whole conversations have; the prompts of such a column need not be asked for.
+# Names of columns with whole conversations; such a column needs no prompt column.
 CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
 
 
-# What is left out of a file's name where a source is called after it.
+# Extensions to remove from a file's name if a source is named after it.
 _ENDINGS = (".txt", ".text", ".md", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".bz2", ".xz", ".zst")
 
 
@@ -142,7 +142,7 @@ class _HfKeys:
 
     @property
     def prompts_from(self) -> str | None:
-        """The column that prompts are read from, which may be the text's own; None for unconditional text."""
+        """The column with the prompts, possibly the text column itself; None for unconditional text."""
         if self.prompt_column is None and self.text_column in CONVERSATION_COLUMNS:
             return self.text_column
         return self.prompt_column
@@ -174,7 +174,7 @@ class HfData(_ChatKeys, _HfKeys, _HeldOutData, _LabelledData):
     reward_columns: tuple[str, ...] = key((), "other columns, which the functions of objective.rewards get as they are")
 
     def columns(self, *, labels: bool = True, answers: bool = True, others: bool = True) -> Columns:
-        """The columns that are read, with or without those of labels, of right answers and of reward functions."""
+        """The columns to read, with or without those of labels, right answers and reward functions."""
         return Columns(
             self.text_column,
             self.prompts_from,
@@ -210,7 +210,7 @@ class _SourceKeys:
 
 @config_dataclass
 class TextSource(_SourceKeys, _TextKeys):
-    """Text files as a source of a mixture; lengths, store and what is held out are keys of the mixture."""
+    """Text files as a source of a mixture; lengths, store and held-out shares are keys of the mixture."""
 
 
 @config_dataclass
@@ -219,23 +219,23 @@ class HfSource(_SourceKeys, _HfKeys):
 
 
 Source = Annotated[TextSource | HfSource, Field(discriminator="kind")]
-# Why other kinds of data are no source of a mixture.
+# Why other kinds of data can't be a source of a mixture.
 UNMIXED = {
     "grammar": "its figures need the probability of every text, which a mixture has not; `gptgan data` writes its text "
     "to a file",
     "oracle": "it draws token ids, and no text",
     "mixture": "a mixture is not mixed again, so name its sources here",
 }
-# The least share of a mixture: less than this would be lost in rounding.
+# The smallest share of a source: less would be lost in rounding.
 LEAST_SHARE = 1e-4
-# Folders of a mixture's store that are no source's.
+# Folders of a mixture's store that belong to no source.
 _TAKEN = ("tokenizer",)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @config_dataclass
 class MixtureData(_ChatKeys, _HeldOutData):
-    """Several sources of text, drawn from by their weights in tokens, each with a validation figure of its own."""
+    """Several sources of text, sampled by their weights in tokens, each with its own validation metric."""
 
     kind: Literal["mixture"] = key("mixture", "several sources of text")
     sources: tuple[Source, ...] = key(
@@ -269,22 +269,22 @@ class MixtureData(_ChatKeys, _HeldOutData):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each source is called."""
+        """The name of each source."""
         return tuple(one.source or _own_name(one) for one in self.sources)
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """The share of each source in all tokens; together 1."""
+        """The share of each source in all tokens; they sum to 1."""
         total = sum(one.weight for one in self.sources)
         return tuple(one.weight / total for one in self.sources)
 
     @property
     def conditional(self) -> bool:
-        """Whether its texts answer prompts."""
+        """Whether its texts have prompts."""
         return any(map(_prompts_of, self.sources))
 
     def parts(self) -> tuple[TextData | HfData, ...]:
-        """Each source as data of its own, with the mixture's keys; of `max_tokens` it has its share."""
+        """Each source as separate data, with the mixture's keys and its share of `max_tokens`."""
         found: list[TextData | HfData] = []
         for one, name, weight in zip(self.sources, self.names, self.weights, strict=True):
             own = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
@@ -303,7 +303,7 @@ def _prompts_of(source: TextSource | HfSource) -> bool:
 
 
 def _own_name(source: TextSource | HfSource) -> str:
-    """After what is read: corpus/books/*.txt is books, news.jsonl.zst is news, allenai/c4 with name en is c4-en."""
+    """A name from the path: corpus/books/*.txt is books, news.jsonl.zst is news, allenai/c4 with name en is c4-en."""
     reads = source.train if isinstance(source.train, str) else (source.train or ("",))[0]
     if isinstance(source, HfSource) and source.path not in FILE_FORMATS:
         reads = source.path if source.name is None else f"{source.path}-{source.name}"

@@ -1,6 +1,7 @@
-"""Where text comes from: the built-in grammar, text files, Hugging Face datasets, the LSTM oracle.
+"""Loads text: from the built-in grammar, text files, Hugging Face datasets, or the LSTM oracle.
 
-`load_corpus` reads or draws what a config names, and holds out validation and test text before anything is fitted.
+`load_corpus` reads or generates the text that a config names, and holds out validation and test text before anything is
+fitted.
 Documents are held in memory, as strings.
 """
 
@@ -27,7 +28,7 @@ from gptgan_jax.sources.oracle import Oracle, init_oracle, load_oracle, sample_o
 from gptgan_jax.sources.pcfg import PCFG
 from gptgan_jax.tokenization.chat_templates import Prompt
 
-# Keys of a source, in lines that were written for data of one.
+# Keys of a source, in messages that were written for a single source.
 _OF_SOURCES = re.compile(
     r"\bdata\.(train|valid|test|document|path|name|text_column|prompt_column|group_column|streaming|max_documents)\b"
 )
@@ -35,16 +36,16 @@ _OF_SOURCES = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Documents in their order. Text fills `texts`; a source without words fills `tokens` instead.
+    """Documents in order. Text is in `texts`; a source without words uses `tokens` instead.
 
     Attributes:
-        texts: N documents; empty where there are tokens.
+        texts: N documents; empty if there are tokens.
         prompts: N prompts, each a text or the turns of a conversation; None for unconditional text.
-        labels: int32 [N], index into `Corpus.classes`, -1 for no label; None where there are no classes.
+        labels: int32 [N], index into `Corpus.classes`, -1 for no label; None if there are no classes.
         tokens: int32 [N, T], whole sequences of token ids without any special token; None for text.
-        answers: N right answers to the prompts, where the texts are others; None where they are the texts.
-        groups: N names of what each belongs to, None for nothing; None where no column of them is named.
-        columns: N values each of other columns, by their names.
+        answers: N right answers to the prompts, if they differ from the texts; None if they are the texts.
+        groups: N names of groups, None for no group; None without a group column.
+        columns: N values of each other column, by name.
     """
 
     texts: Sequence[str] = ()
@@ -64,15 +65,15 @@ class Corpus:
     """All text of a run.
 
     Attributes:
-        train: to learn from.
-        valid: to choose by.
-        test: to report; None where a config names validation text alone, and `valid` is used for both.
-        classes: name of each label; empty where there are none.
-        words: every word that the source can utter; None where that is not known.
-        source: tells exact log-probabilities; None for text from files.
+        train: the training text.
+        valid: the text to choose by.
+        test: the text for the report; None if a config names only validation text, and `valid` is used for both.
+        classes: name of each label; empty if there are none.
+        words: every word that the source can generate; None if that is not known.
+        source: gives exact log-probabilities; None for text from files.
         notes: one line each on what was skipped, held out or repeated.
-        streamed: all of it, where the splits hold a part that fits into memory; None where they hold everything.
-        parts: of a mixture its sources, whose texts the splits have one after another; none elsewhere.
+        streamed: the whole corpus, if the splits hold only a part that fits into memory; None if they hold everything.
+        parts: the sources of a mixture, whose texts follow one another in the splits; else none.
     """
 
     train: Split
@@ -91,8 +92,8 @@ class Part:
     """A source of a mixture.
 
     Attributes:
-        name: of it.
-        weight: its share of the tokens that are drawn; those of all sources are 1 together.
+        name: of the source.
+        weight: its share of the sampled tokens; the weights of all sources sum to 1.
         corpus: its text.
     """
 
@@ -104,17 +105,18 @@ class Part:
 def load_corpus(
     config: GrammarData | TextData | HfData | OracleData | MixtureData, train_answers: bool = False, kept: bool = True
 ) -> Corpus:
-    """Reads or draws the text that a config names.
+    """Reads or generates the text that a config names.
 
     Args:
-        config: one of the five kinds of data. Its seed chooses what of a file is held out, whatever the order: a
-            document's split depends on its prompt alone (or its group, or without prompts its text), so documents of
-            one prompt share it, and text appended later moves none, as long as the same prompts are held out by.
+        config: one of the five kinds of data. Its seed chooses what is held out of a file, regardless of the order. A
+            document's split depends only on its prompt (or its group, or without prompts its text), so documents with
+            the same prompt share a split, and text appended later moves no document, as long as splits go by the same
+            prompts.
         train_answers: whether right answers to the training prompts are needed as well.
         kept: whether what was seen of a text that goes into a token store may be kept in its folder, for the next time.
 
     Raises:
-        UserError: something that is missing, unreadable, empty or not text; it says which file, and row or line.
+        UserError: something is missing, unreadable, empty or not text; it says which file, and row or line.
     """
     if isinstance(config, TextData | HfData) and config.store is not None:
         return _load_streamed(config, Path(config.store), kept)
@@ -153,7 +155,7 @@ def _load_grammar(config: GrammarData) -> Corpus:
 
 
 def _with_label_prompts(config: GrammarData | HfData, corpus: Corpus) -> Corpus:
-    """The corpus whose texts answer their labels, where that is asked for; those without one answer nothing."""
+    """The corpus with labels as prompts, if requested; texts without a label have no prompt."""
     if not config.label_prompts:
         return corpus
 
@@ -168,7 +170,7 @@ def _with_label_prompts(config: GrammarData | HfData, corpus: Corpus) -> Corpus:
 
 
 def _load_grammar_task(config: GrammarData, task: GrammarTask) -> Corpus:
-    """Prompts and answers. An answer's probability is 1 given its prompt, and so there is no source to measure with."""
+    """Prompts and answers. Given its prompt, an answer has probability 1, so there is no source to compare with."""
 
     def draw(stream: int, size: int) -> Split:
         pairs = draw_pairs(task, np.random.default_rng([config.seed, stream]), size)
@@ -193,7 +195,7 @@ def _load_oracle(config: OracleData) -> Corpus:
 
 
 def _load_mixture(config: MixtureData, kept: bool) -> Corpus:
-    """The texts of all sources, one source after another; each source has held out its own."""
+    """The texts of all sources, one source after another; each source holds out its own."""
     parts: list[Part] = []
     notes: list[str] = []
     for name, weight, data in zip(config.names, config.weights, config.parts(), strict=True):
@@ -213,14 +215,14 @@ def _load_mixture(config: MixtureData, kept: bool) -> Corpus:
     train, valid = all_of("train"), all_of("valid")
     test = all_of("test") if any(part.corpus.test is not None for part in parts) else None
     for which, held in (("data.valid", valid), ("data.test", test)):
-        # What a source has held out, another may train on.
+        # Text that one source holds out may be in another's training text.
         if held is not None and config.store is None and len(parts) > 1:
             notes += shared_notes(which, held, train, "the training text of all sources")
     return Corpus(train, valid, test, notes=tuple(notes), parts=tuple(parts))
 
 
 def _of_source(name: str, line: str) -> str:
-    """A line about keys of data, as those of a source of a mixture."""
+    """A message about keys of `data`, reworded for a source of a mixture."""
     return _OF_SOURCES.sub(rf"data.sources.{name}.\1", line)
 
 
@@ -239,7 +241,7 @@ def _load_text(config: TextData) -> Corpus:
 
 
 def _load_streamed(config: TextData | HfData, folder: Path, kept: bool) -> Corpus:
-    """A part of the text, all of which goes into a token store."""
+    """The in-memory part of a text that goes into a token store as a whole."""
     streamed = read_stream(config, folder, kept)
     splits = {"train": Split(streamed.train)}
     notes = [
@@ -276,7 +278,7 @@ def _load_hf(config: HfData, train_answers: bool = False) -> Corpus:
         name = getattr(config, which)
         if which != "train" and name is None:
             continue
-        # Training text needs no right answers, unless some of it will be held out.
+        # Training text needs right answers only if some of it will be held out.
         held_out = not (config.valid and config.test)
         columns = config.columns(answers=which != "train" or held_out or train_answers)
         where, table = _read_table(config, which, name, columns)
@@ -289,7 +291,7 @@ def _load_hf(config: HfData, train_answers: bool = False) -> Corpus:
 
 
 def _read_table(config: HfData, which: str, name: str | Sequence[str] | None, columns: Columns) -> tuple[str, Table]:
-    """What is read, for messages, and the rows of a split."""
+    """The name of the source, for messages, and the rows of a split."""
     of = "" if config.path in FILE_FORMATS else f" of {config.path}"
     where = f"data.{which}: {named(name or 'train')}{of}"
     rows = open_rows(where, config.path, config.name, name, which, config.streaming)
@@ -297,7 +299,7 @@ def _read_table(config: HfData, which: str, name: str | Sequence[str] | None, co
 
 
 def _table_notes(which: str, table: Table) -> Iterator[str]:
-    """A line each on what was skipped or is missing."""
+    """One line each on what was skipped or is missing."""
     if table.blank_lines:
         yield f"data.{which}: {counted(table.blank_lines, 'blank line')} skipped"
     if table.blank:
@@ -316,7 +318,7 @@ def _split_of(table: Table, labels: np.ndarray | None) -> Split:
 
 
 def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:
-    """With more training text, none of which is held out."""
+    """The corpus with additional, unlabelled training text, none of which is held out."""
     _, table = _read_table(
         config, "unlabelled", config.unlabelled, config.columns(labels=False, answers=False, others=False)
     )
@@ -335,16 +337,16 @@ def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:
 
 
 def class_ids(where: str, table: Table, classes: Sequence[str], whose: str) -> np.ndarray | None:
-    """Labels as int32 [N], -1 for none: their places among the classes.
+    """Labels as int32 [N], indices into the classes, -1 for no label.
 
     Args:
-        where: what is read, for messages.
+        where: the source, for messages.
         table: its rows.
-        classes: by default those of the training rows (held-out ones among them).
-        whose: what the classes are, for messages.
+        classes: by default those of the training rows (including held-out ones).
+        whose: the origin of the classes, for messages.
 
     Raises:
-        UserError: no label at all, or one that is none of the classes.
+        UserError: no label at all, or one that is not among the classes.
     """
     if table.labels is None:
         return None
@@ -358,7 +360,7 @@ def class_ids(where: str, table: Table, classes: Sequence[str], whose: str) -> n
 
 
 def _complete(config: _HeldOutData, splits: dict[str, Split], classes: tuple[str, ...], notes: list[str]) -> Corpus:
-    """Holds out the splits that are missing, and counts what the others share with the training text."""
+    """Holds out the missing splits, and counts what the others share with the training text."""
     fractions = {
         "valid": 0.0 if "valid" in splits else config.valid_fraction,
         "test": 0.0 if "valid" in splits or "test" in splits else config.test_fraction,
@@ -369,7 +371,7 @@ def _complete(config: _HeldOutData, splits: dict[str, Split], classes: tuple[str
         notes += held_notes
         splits = splits | parts
     for which in SPLITS[1:]:
-        # What is held out by its groups may have others' prompts.
+        # Text held out by group may share prompts with other groups.
         if which in splits and (which in named or splits["train"].groups is not None):
             notes += shared_notes(f"data.{which}", splits[which], splits["train"])
     if "test" not in splits:

@@ -1,4 +1,4 @@
-"""Splits of a corpus as token ids: ragged arrays, a text a row."""
+"""Splits of a corpus as token ids: ragged arrays, one text per row."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ ENCODE_AT_ONCE = 1000
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Sequences of unequal length end to end.
+    """Sequences of unequal length, concatenated.
 
     Attributes:
         tokens: int32 [sum of lengths].
@@ -39,7 +39,7 @@ class Ragged:
         return np.where(documents < 0, 0, self.offsets[documents + 1] - self.offsets[documents])
 
     def subset(self, documents: np.ndarray) -> "Ragged":
-        """Some of the sequences, in the order of the indices given."""
+        """Some of the sequences, in the given order."""
         lengths = np.diff(self.offsets)[documents]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         places = np.repeat(self.offsets[:-1][documents] - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -48,13 +48,13 @@ class Ragged:
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """Of a mixture, which document is of which source.
+    """The sources of the documents of a mixture.
 
     Attributes:
         of: int32 [N], the source of each document.
-        names: of the sources, S of them.
-        weights: their shares of the tokens that are drawn; together 1.
-        shares: their shares of the texts that are drawn, one a row; together 1.
+        names: of the S sources.
+        weights: their shares of the sampled tokens; they sum to 1.
+        shares: their shares of the sampled texts, one per row; they sum to 1.
     """
 
     of: np.ndarray
@@ -65,29 +65,30 @@ class Sources:
 
 @dataclass(frozen=True, eq=False)
 class TokenisedSplit:
-    """The documents of a split as token ids, cut to length, and what that took.
+    """The documents of a split as token ids, truncated, with counts of what was lost.
 
     Attributes:
-        targets: N sequences of 1 to max_length tokens; EOS ends each that was not cut off.
+        targets: N sequences of 1 to max_length tokens; EOS ends each that was not truncated.
         prompts: N sequences of at most max_prompt_length tokens, without BOS; None for unconditional text.
-        labels: int32 [N], -1 for no label; None where there are no classes.
+        labels: int32 [N], -1 for no label; None if there are no classes.
         vocabulary: of the ids.
         max_length: target length of a batch, T.
         max_prompt_length: longest prompt; a conditional batch has P = max_prompt_length + 1, with BOS.
-        truncated_targets: documents that were longer, EOS included; their first max_length tokens stay, without EOS.
-        truncated_prompts: prompts that were longer; max_prompt_length of their tokens stay.
+        truncated_targets: the number of longer documents, including EOS; their first max_length tokens are kept,
+            without EOS.
+        truncated_prompts: the number of longer prompts; max_prompt_length of their tokens are kept.
         prompt_keep: whether those are the last or the first.
-        unknown_tokens: tokens of targets and prompts that stand for an unknown word.
-        empty_documents: documents without any token, which were left out.
-        answers: the right answers to the prompts, as text, where the targets are others; see `Split`.
-        asked: by a chat template, the text of each prompt without what is written around it, cut as its tokens are.
-        before: int32 [N], for a window that goes on a longer document the token before it, which is read in place of
-            BOS; -1 for a target that begins a document. None where none goes on.
+        unknown_tokens: the number of unknown tokens in targets and prompts.
+        empty_documents: the number of documents without any token, which were left out.
+        answers: the right answers to the prompts, as text, if they differ from the targets; see `Split`.
+        asked: with a chat template, the text of each prompt without the markup, truncated like its tokens.
+        before: int32 [N], for a window that continues a longer document the token before it, which replaces BOS as
+            input; -1 for a target that begins a document. None if there is no such window.
         cut_share: the share of all target tokens that was cut off.
-        split_documents: documents that were split into several windows.
-        sources: of a mixture, which document is of which source; None elsewhere.
-        columns: values of other columns, by their names, one a document.
-        numbered: whether batches say which of these documents their rows are.
+        split_documents: the number of documents that were split into several windows.
+        sources: for a mixture, the source of each document; else None.
+        columns: values of other columns by name, one per document.
+        numbered: whether batches contain the document number of each row.
     """
 
     targets: Ragged
@@ -114,13 +115,13 @@ class TokenisedSplit:
         return len(self.targets)
 
     def first_prompts(self, count: int) -> list[list[int]] | None:
-        """Token ids of the first prompts, at most `count`, always the same; None for unconditional text."""
+        """Token ids of the first prompts, at most `count`; None for unconditional text."""
         if self.prompts is None:
             return None
         return [self.prompts[i].tolist() for i in range(min(count, len(self.prompts)))]
 
     def prompt_texts(self, tokenizer: AnyTokenizer) -> list[str]:
-        """The text of each prompt as its tokens have it, without what a chat template writes around it.
+        """The text of each prompt, truncated like its tokens, without the markup of a chat template.
 
         Raises:
             ValueError: for unconditional text.
@@ -132,7 +133,7 @@ class TokenisedSplit:
         return [tokenizer.decode(self.prompts[i].tolist()) for i in range(len(self))]
 
     def subset(self, documents: np.ndarray) -> "TokenisedSplit":
-        """The split of some documents alone, in the order of the indices given; the counts stay those of the whole."""
+        """The split with only some documents, in the given order; the counts stay those of the whole split."""
         labels = None if self.labels is None else self.labels[documents]
         prompts = None if self.prompts is None else self.prompts.subset(documents)
         answers = None if self.answers is None else tuple(self.answers[i] for i in documents)
@@ -185,16 +186,16 @@ def encode_split(
     prompt_keep: PromptKeep = "end",
     long_documents: LongDocuments = "cut",
 ) -> TokenisedSplit:
-    """Encodes the documents of a split, ends each (where the vocabulary has an end of text) and cuts it to length.
+    """Encodes the documents of a split, adds the end of text (if the vocabulary has one) and truncates them.
 
     Args:
         split: texts, or tokens that need no encoding.
         tokenizer: its ids.
-        max_length: longest target in tokens, its end included, at least 1.
-        max_prompt_length: longest prompt in tokens, BOS not included.
-        prompt_keep: what is kept of a longer one.
-        long_documents: whether the rest of a longer target is lost, or makes further ones: windows in which each of its
-            tokens stands once. What answers a prompt or has a label is cut.
+        max_length: longest target in tokens, including its end, at least 1.
+        max_prompt_length: longest prompt in tokens, without BOS.
+        prompt_keep: which part of a longer prompt to keep.
+        long_documents: whether the rest of a longer target is dropped, or becomes further targets: windows that don't
+            overlap. Targets with a prompt or a label are truncated.
 
     Raises:
         UserError: as `prompts.cut_prompt` does.
@@ -270,7 +271,7 @@ def _encoded_chunks(
 
 
 class _RaggedBuilder:
-    """Grows by array chunks: a list of Python integers would take eight times the memory."""
+    """Grows by array chunks, because a list of Python integers would take eight times the memory."""
 
     def __init__(self) -> None:
         self._chunks: list[np.ndarray] = []

@@ -1,8 +1,8 @@
-"""What is held out of training text, and what held-out text shares with it.
+"""Holds text out of training text, and finds what held-out text shares with it.
 
-Rows that ask the same share a split: those of one group, where groups are named, and else those of one prompt, whatever
-their texts. Text without prompts goes by itself. What is compared is normalised (`normalised`), so that a change of
-case, spaces or punctuation makes no new prompt.
+Rows with the same key share a split. The key is the group if there are groups, else the prompt, regardless of the text;
+text without prompts is its own key. Keys are normalised (`normalised`), so that a change of case, spaces or punctuation
+makes no new prompt.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ from gptgan_jax.tokenization.chat_templates import Prompt, prompt_text
 # The share of a held-out split above which a note becomes an alarm.
 SHARED_AT_MOST = 0.01
 ALARM = "ALARM: "
-# An alarm by which no figure means what it seems to.
+# An alarm that makes all metrics meaningless.
 UNSUITED = f"{ALARM}the tokenizer doesn't suit the text: "
-# A prompt of more of the rows than this share, and of so many at least, is an instruction and no question.
+# A prompt of more than this share of the rows, and of at least this many, is an instruction, not a question.
 COMMON_SHARE, COMMON_COUNT = 0.1, 10
-# Signs that mean something in a formula or an address; other punctuation is as good as a space.
+# Signs with a meaning in formulas or URLs; other punctuation counts as a space.
 _MEANINGFUL = frozenset("*/%&#@\\_-")
 _HYPHEN = re.compile(r"-(?!\d)")
 
 
 class Documents(Protocol):
-    """The part of a split that is looked at here."""
+    """The part of a split that is needed here."""
 
     @property
     def texts(self) -> Sequence[str]: ...
@@ -49,7 +49,7 @@ S = TypeVar("S", bound=Documents)
 
 
 class _Folded(dict[int, str | None]):
-    """A table for `str.translate`: punctuation is a space, dashes are one, what has no width is nothing."""
+    """A table for `str.translate`: punctuation becomes a space, all dashes become one, zero-width characters vanish."""
 
     def __missing__(self, code: int) -> str | None:
         character = chr(code)
@@ -69,9 +69,9 @@ _FOLDED = _Folded()
 
 
 def normalised(text: str) -> str:
-    """A text by which it is compared: Unicode NFKC, case, white space and punctuation folded.
+    """A text in normal form for comparison: Unicode NFKC, with case, white space and punctuation folded.
 
-    Signs of formulas stay, minus before a digit among them. A text that would be nothing stays as it is.
+    Signs of formulas stay, including a minus before a digit. A text that would become empty stays unchanged.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_FOLDED)
     return " ".join(_HYPHEN.sub(" ", folded).split()) or text.strip()
@@ -79,11 +79,11 @@ def normalised(text: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Keys:
-    """By what each document is held out.
+    """The keys by which documents are held out.
 
     Attributes:
-        keys: one a document; equal ones share a split.
-        kinds: "group", "prompt" or "text", of which each is.
+        keys: one per document; equal ones share a split.
+        kinds: the kind of each key: "group", "prompt" or "text".
     """
 
     keys: list[str]
@@ -95,12 +95,12 @@ class Keys:
 
 @dataclass(frozen=True)
 class Rule:
-    """Which prompts of training text are questions.
+    """Which prompts of the training text are questions.
 
     Attributes:
         prompts: whether any are.
-        common: those, normalised, that are none: the empty one, and instructions that many rows have.
-        questions: how many different ones there are.
+        common: the normalised prompts that are not: the empty one, and instructions that many rows share.
+        questions: the number of different questions.
     """
 
     prompts: bool
@@ -108,7 +108,7 @@ class Rule:
     questions: int
 
     def keys(self, split: Documents, groups: bool = True) -> Keys:
-        """By what the documents of a split are held out, or (without groups) compared."""
+        """The keys by which documents of a split are held out, or (without groups) compared."""
         keys, kinds = [], []
         prompts = _normalised_prompts(split) if self.prompts else [None] * len(split)
         belong = split.groups if groups and split.groups is not None else [None] * len(split)
@@ -125,7 +125,7 @@ class Rule:
 
 
 def rule_for(train: Documents) -> Rule:
-    """Which prompts of training text tell its rows apart; none where there are none."""
+    """Finds the prompts of the training text that distinguish its rows; none if there are none."""
     if train.prompts is None:
         return Rule(False, frozenset(), 0)
     counts = Counter(_normalised_prompts(train))
@@ -138,21 +138,21 @@ def rule_for(train: Documents) -> Rule:
 def held_out_parts(
     train: S, fractions: Mapping[str, float], seed: int, take: Callable[[S, np.ndarray], S]
 ) -> tuple[dict[str, S], tuple[str, ...]]:
-    """Parts training text into train and others, by a hash of what each document goes by.
+    """Splits training text into train and held-out parts, by a hash of each document's key.
 
-    A fraction of 0 makes no part. Where there are enough different keys for one of a part, it has one at least.
+    A fraction of 0 makes no part. Each part has at least one key, if there are enough different ones.
 
     Args:
         train: N documents.
-        fractions: of the keys, of "valid" and "test".
-        seed: chooses which.
+        fractions: the fractions of the keys for "valid" and "test".
+        seed: chooses the keys.
         take: (split, rows) -> the split of those rows.
 
     Returns:
         the parts, and notes for the user.
 
     Raises:
-        UserError: a part that is left with nothing.
+        UserError: a part would be empty.
     """
     rule, notes = rule_for(train), []
     wanted = {which: fraction for which, fraction in fractions.items() if fraction}
@@ -185,13 +185,13 @@ def held_out_parts(
 
 
 def shared_notes(which: str, held: Documents, train: Documents, source: str = "data.train") -> Iterator[str]:
-    """Notes on what a held-out split shares with training text: groups, and prompts or else texts; alarms too.
+    """Notes and alarms on what a held-out split shares with training text: groups, and prompts or else texts.
 
     Args:
         which: "data.valid" or "data.test".
         held: the split.
         train: the training text.
-        source: the key that names it.
+        source: the config key of the training text.
     """
     rule = rule_for(train)
     if held.groups is not None and train.groups is not None:
@@ -206,13 +206,13 @@ def shared_notes(which: str, held: Documents, train: Documents, source: str = "d
 
 
 def place_of(key: str, seed: int) -> float:
-    """A place between 0 and 1, by which a document is held out: a hash of what it goes by, and the seed."""
+    """A number between 0 and 1 that decides whether a document is held out: a hash of its key and the seed."""
     hash_key = (seed % 2**64).to_bytes(8, "little")
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8, key=hash_key).digest(), "little") / 2**64
 
 
 def note_line(note: str) -> str:
-    """A note as a line of news; an alarm says itself what it is."""
+    """A note as a line of output; an alarm is already labelled as such."""
     return note if note.startswith(ALARM) else f"note: {note}"
 
 
@@ -238,7 +238,7 @@ def _normalised_prompts(split: Documents) -> list[str]:
 
 
 def _by(keys: Keys) -> str:
-    """What documents are mostly held out by, in words."""
+    """The most frequent kind of key, in words."""
     names = {"group": "data.group_column", "prompt": "prompt"}
     kinds = [kind for kind in names if kind in keys.kinds]
     if not kinds:
@@ -248,7 +248,7 @@ def _by(keys: Keys) -> str:
 
 
 def _members(keys: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
-    """Which documents are of train and of each part: bool [N] each."""
+    """Masks of the documents of train and of each part: bool [N] each."""
     different = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     uniform = np.array([place_of(key, seed) for key in different])
     order = np.argsort(uniform, kind="stable")

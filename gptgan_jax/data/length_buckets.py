@@ -1,8 +1,8 @@
-"""Batches of texts of like length, no wider than they need: less padding is computed, with one program a width.
+"""Batches of texts of similar length, no wider than necessary: less padding is computed, with one program per width.
 
-As those of `batches`, a pure function of a seed and a position. Fifty batches in a row, or as many as an epoch has,
-hold the texts that they would hold without buckets, sorted by the bucket that each needs and cut anew; which of them
-comes first is drawn at random.
+As in `batches`, a batch is a pure function of a seed and a position. A window of fifty consecutive batches, or as many
+as an epoch has, holds the same texts as without buckets. They are sorted by their bucket and batched again; the order
+of these batches is random.
 """
 
 from functools import lru_cache
@@ -17,12 +17,12 @@ WINDOW = 50
 
 
 def window_of(split: TokenisedSplit, batch_size: int) -> int:
-    """How many batches are sorted together: of more than an epoch, copies of a text would come into one batch."""
+    """How many batches are sorted together: with more than an epoch, a batch could have a text twice."""
     return max(1, min(WINDOW, len(split) // batch_size))
 
 
 def buckets_of(split: TokenisedSplit, documents: np.ndarray, buckets: int) -> np.ndarray:
-    """For each document the narrowest bucket, of 1 to `buckets`, that holds both its prompt and its target.
+    """For each document, the narrowest bucket from 1 to `buckets` that fits both its prompt and its target.
 
     Bucket i of n has room for i/n of the longest target and for i/n of the longest prompt, rounded up.
     """
@@ -42,15 +42,15 @@ def bucketed_batch_at(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Batch:
-    """The batch at a position: texts of like length, as wide as the widest bucket among them.
+    """The batch at a position: texts of similar length, as wide as the widest bucket among them.
 
     Args:
         split: the documents.
-        seed, position, batch_size, process_index, process_count: as of `batches.batch_at`.
-        buckets: how many widths there are, at least 1.
+        seed, position, batch_size, process_index, process_count: as in `batches.batch_at`.
+        buckets: the number of widths, at least 1.
 
     Returns:
-        Batch of NumPy arrays with B = batch_size / process_count rows; all processes' are of one width.
+        Batch of NumPy arrays with B = batch_size / process_count rows, with the same width in all processes.
 
     Raises:
         ValueError: an empty split, no bucket, or processes that do not divide the batch.
@@ -73,13 +73,13 @@ def _window(
     elements = window * together * batch_size + np.arange(together * batch_size, dtype=np.int64)
     documents = documents_at(seed, elements, len(split))
     needed = buckets_of(split, documents, buckets)
-    # The sort is stable: within a bucket the order stays the random one of the stream.
+    # The sort is stable: within a bucket the random order of the stream is kept.
     cut = np.argsort(needed, kind="stable").reshape(together, batch_size)[side_permutation(seed, window, together)]
     return documents[cut], needed[cut].max(axis=1)
 
 
 def _narrowed(batch: Batch, bucket: int, buckets: int) -> Batch:
-    """Without the padding that no text of the bucket needs: of prompts on the left, of targets on the right."""
+    """The batch without the padding that its bucket does not need: left of prompts, right of targets."""
     prompt = -(-batch.prompt.shape[1] * bucket // buckets)
     target = -(-batch.target.shape[1] * bucket // buckets)
     return batch.replace(

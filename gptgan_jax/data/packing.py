@@ -1,8 +1,8 @@
 """Packed rows: several documents side by side in a row, so that no row of a batch is padding.
 
-`concatenate` puts documents one after another in their order and cuts that into rows (GPT-2, Radford et al. 2019), in
-each epoch at other places, so that a token doesn't meet the same context every time. `best_fit` puts whole documents
-into as few rows as best-fit decreasing finds (Ding et al. 2024, arXiv:2404.10830).
+`concatenate` joins the documents in order and cuts the result into rows (GPT-2, Radford et al. 2019), at different
+places in each epoch, so that a token doesn't have the same context every time. `best_fit` packs whole documents into
+few rows, by best-fit decreasing (Ding et al. 2024, arXiv:2404.10830).
 """
 
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class PackedSplit:
     """The documents of a split in packed rows, R of them.
 
     Attributes:
-        targets: the documents, or the parts of long ones, in the order of the rows.
-        before: int32 [N], the token before each that goes on a document, -1 for one that begins; None: all begin.
+        targets: the documents, or parts of long ones, in the order of the rows.
+        before: int32 [N], the token before each part that continues a document, else -1; None: no such parts.
         first: int64 [R + 1]; row r holds the tokens from first[r] to first[r + 1].
-        contiguous: whether a part that goes on a document stands right behind the part before it.
+        contiguous: whether a part that continues a document directly follows the previous part.
         vocabulary: of the ids.
         max_length: tokens of a row, T.
-        attend_across: whether documents of a row see each other; positions then count through the whole row.
+        attend_across: whether documents of a row attend to each other; positions then count through the whole row.
     """
 
     targets: Ragged
@@ -92,7 +92,7 @@ def packed_split(split: TokenisedSplit, packing: Packing, attend_across: bool) -
 
 
 def best_fit(lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Best-fit decreasing: each item, the longest first, into the fullest row that still has room for it.
+    """Best-fit decreasing: puts each item, longest first, into the fullest row that still has room for it.
 
     Args:
         lengths: int [N], each from 1 to `size`.
@@ -102,8 +102,8 @@ def best_fit(lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         (order int64 [N], the items row by row; counts int64 [R], the items of each row).
     """
     row_of = np.empty(len(lengths), np.int64)
-    rows_with: list[list[int]] = [[] for _ in range(size + 1)]  # by the room that is left in them
-    rooms = rows = 0  # bit r of `rooms` is set where some row has room r
+    rows_with: list[list[int]] = [[] for _ in range(size + 1)]  # by remaining room
+    rooms = rows = 0  # bit r of `rooms` is set if some row has room r
     for item in np.argsort(-lengths, kind="stable").tolist():
         length = int(lengths[item])
         fitting = rooms >> length
@@ -124,7 +124,7 @@ def best_fit(lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
-    """The documents of a store, one after another, cut into rows.
+    """The documents of a store, concatenated and cut into rows.
 
     Attributes:
         store: the documents.
@@ -157,12 +157,12 @@ class StoredRows:
             count = min(length, len(self.store) - row * length)
             found = self._around(row * length + shift - 1, count + 1)
             tokens[place, :count], before[place, :count], mask[place, :count] = found[1:], found[:-1], True
-        # EOS stands at the end of every document and nowhere else.
+        # EOS occurs at the end of every document and nowhere else.
         begins = before == self.store.eos_id
         return _packed_batch(self, tokens, np.where(begins, self.vocabulary.bos_id, before), mask, begins)
 
     def _around(self, start: int, count: int) -> np.ndarray:
-        """So many tokens from a place on, the first behind the last: int32 [count]."""
+        """`count` tokens from a position on, where the first token follows the last: int32 [count]."""
         found = self.store.tokens(start % len(self.store), start % len(self.store) + count)
         while len(found) < count:
             found = np.concatenate([found, self.store.tokens(0, count - len(found))])
@@ -175,7 +175,7 @@ Rows = PackedSplit | StoredRows
 def packed_batch_at(
     rows: Rows, seed: int, position: int, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Batch:
-    """The batch at a position of the endless stream of rows, as `batches.batch_at` has it of documents.
+    """The batch at a position of the endless stream of rows, like `batches.batch_at` for documents.
 
     Returns:
         Batch of NumPy arrays with B = batch_size / process_count rows and `packed` filled.
@@ -190,21 +190,21 @@ def packed_batch_at(
 def shifts_of(epochs: np.ndarray | int, length: int) -> np.ndarray:
     """How many tokens later than in epoch 0 the rows of concatenated documents begin: int64, below `length`.
 
-    Multiples of the golden ratio, so that epochs near each other cut the text at places far from each other. Behind the
-    last token comes the first, so each token still stands in one row an epoch.
+    The shifts are multiples of the golden ratio, so that nearby epochs cut the text at distant places. The first token
+    follows the last, so each token is still in exactly one row per epoch.
     """
     return np.floor(np.asarray(epochs) * GOLDEN_RATIO % 1 * length).astype(np.int64)
 
 
 def _packed_batch(rows: Rows, tokens: np.ndarray, inputs: np.ndarray, mask: np.ndarray, begins: np.ndarray) -> Batch:
-    """A batch from its target tokens, what is read before each, which count, and which begin a segment: all [B, T]."""
+    """A batch from target tokens, the input before each, the mask, and where segments begin: all [B, T]."""
     if rows.attend_across:
         segments = mask.astype(np.int32)
     else:
         counted = np.cumsum(begins, axis=1, dtype=np.int32)
         segments = np.where(mask, counted + 1 - counted[:, :1], 0).astype(np.int32)
     pad, size = np.int32(rows.vocabulary.pad_id), len(tokens)
-    # Declared as device arrays, which these become when they are put there.
+    # Typed as device arrays, because they become such when they are put there.
     inside: Any = (np.where(mask, inputs, pad).astype(np.int32), segments)
     arrays: tuple[Any, ...] = (
         np.full((size, 1), rows.vocabulary.bos_id, np.int32),

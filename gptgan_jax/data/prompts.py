@@ -9,7 +9,7 @@ from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.tokenization.chat_templates import Message, Prompt, asked_text, last_that_fit
 
-# What a decoder makes of bytes that are no whole character.
+# A decoder's output for bytes that are not a complete character.
 PARTIAL = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -17,8 +17,8 @@ class EncodedPrompt(NamedTuple):
     """A prompt as a generator reads it.
 
     Attributes:
-        ids: its tokens, without the BOS that `Vocabulary.begun` puts before them.
-        text: what is asked, cut as the tokens are; without what a chat template writes around it.
+        ids: its tokens, without the BOS that `Vocabulary.begun` adds.
+        text: the text of the prompt, truncated like the tokens, without the markup of a chat template.
         cut: whether the prompt was longer.
     """
 
@@ -30,16 +30,16 @@ class EncodedPrompt(NamedTuple):
 def encode_prompts(
     tokenizer: AnyTokenizer, prompts: Sequence[Prompt], longest: int, keep: PromptKeep
 ) -> list[EncodedPrompt]:
-    """Prompts as token ids, each cut to `longest`.
+    """Prompts as token ids, each truncated to `longest`.
 
     Args:
         tokenizer: of the generator.
         prompts: texts, or the turns of conversations.
         longest: in tokens, at least 1.
-        keep: what is kept of a longer one; see `cut_prompt`.
+        keep: which part of a longer prompt to keep; see `cut_prompt`.
 
     Raises:
-        UserError: where a chat template refuses a prompt, or leaves no room for a token of it.
+        UserError: if a chat template refuses a prompt, or leaves no room for a token of it.
     """
     encoded = tokenizer.encode_prompts(prompts)
     return [cut_prompt(tokenizer, *pair, longest, keep) for pair in zip(prompts, encoded, strict=True)]
@@ -48,20 +48,20 @@ def encode_prompts(
 def cut_prompt(
     tokenizer: AnyTokenizer, prompt: Prompt, ids: list[int], longest: int, keep: PromptKeep
 ) -> EncodedPrompt:
-    """A prompt within `longest` tokens.
+    """Truncates a prompt to `longest` tokens.
 
-    A conversation loses its earliest turns first. The last turn keeps its end or its beginning. What a chat
-    template writes around it stays whole: it says whose turn it is, and opens the answer.
+    A conversation loses its earliest turns first. The last turn keeps its end or its beginning. The markup of a chat
+    template is kept whole: it says whose turn it is, and opens the answer.
 
     Args:
         tokenizer: of the ids.
         prompt: the text, or the turns.
-        ids: all of its tokens, as `Tokenizer.encode_prompts` gives them.
+        ids: all of its tokens, from `Tokenizer.encode_prompts`.
         longest: at least 1.
-        keep: which part.
+        keep: which part to keep.
 
     Raises:
-        UserError: where a chat template leaves no room for a token of the prompt.
+        UserError: if a chat template leaves no room for a token of the prompt.
     """
     if len(ids) <= longest:
         return EncodedPrompt(ids, asked_text(prompt), False)
@@ -83,7 +83,7 @@ def cut_prompt(
         cut = tokenizer.encode_chat([*system, last._replace(content=text)])
         if len(cut) <= longest:
             return EncodedPrompt(cut, text, True)
-        room -= len(cut) - longest  # text that was cut within a word may be spelt in more tokens
+        room -= len(cut) - longest  # text that was cut within a word may need more tokens
     raise UserError(
         f"data.max_prompt_length {longest}: the chat template's own {around} tokens leave a prompt no room; raise it, "
         "or set data.chat_template to false"
@@ -91,7 +91,7 @@ def cut_prompt(
 
 
 def cut_note(count: int, longest: int, keep: PromptKeep) -> str:
-    """What became of so many prompts that were too long, in words."""
+    """A note on how many prompts were truncated, and how."""
     return f"{counted(count, 'prompt')} cut to the {'last' if keep == 'end' else 'first'} {longest} tokens"
 
 

@@ -1,9 +1,9 @@
 """A token store: a corpus of any size, tokenised once, on disk.
 
-The store of a corpus is a folder of Arrow streams, `tokens-00000.arrow` and so on, each with one column `tokens` (a
-list of ids a document, its end-of-text token last), which `datasets.Dataset.from_file` reads as well, and `store.json`,
-which is written last and says where the tokens of each record batch lie. Rows are read from the files where they lie,
-so a store takes no memory that grows with it.
+The store of a corpus is a folder of Arrow streams, `tokens-00000.arrow` and so on, and `store.json`. Each stream has
+one column `tokens` (one list of ids per document, ending with the end-of-text token), which
+`datasets.Dataset.from_file` can read as well. `store.json` is written last and has the position of each record batch's
+tokens. Rows are read from the files on demand, so the memory does not grow with the store.
 """
 
 import bisect
@@ -29,7 +29,7 @@ from gptgan_jax.system.atomic_files import write_whole
 from gptgan_jax.tokenization.tokenizer import Tokenizer
 
 INDEX_FILE, LOCK_FILE, VERSION = "store.json", "lock", 1
-# Characters that are tokenised at once, tokens of a record batch, and tokens of a file.
+# Characters tokenised at once, tokens per record batch, and tokens per file.
 CHUNK, BATCH_TOKENS, SHARD_TOKENS = 2_000_000, 2**20, 2**27
 NEWS_SECONDS = 10.0
 Say = Callable[[str], None]
@@ -40,12 +40,12 @@ class TokenStore:
     """Documents as one long sequence of token ids, each ended by EOS.
 
     Attributes:
-        folder: where it lies.
-        fingerprint: of the text, the tokenizer and the settings that it was made of.
-        eos_id: what ends a document, and stands nowhere else.
-        documents: number of them.
+        folder: its place.
+        fingerprint: of the text, the tokenizer and the settings that it was built from.
+        eos_id: the token that ends a document, and occurs nowhere else.
+        documents: their number.
         dtype: of the ids on disk.
-        parts: (file, byte offset of its first token, tokens) of each record batch, in their order.
+        parts: (file, byte offset of its first token, tokens) of each record batch, in order.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class TokenStore:
         return self._ends[-1] if self._ends else 0
 
     def tokens(self, start: int, end: int) -> np.ndarray:
-        """The tokens from one place to another, int32; fewer where the store ends before.
+        """The tokens from one position to another, int32; fewer if the store ends before.
 
         Raises:
             UserError: a file that is missing or too short.
@@ -98,11 +98,11 @@ class TokenStore:
 
 
 def open_store(folder: Path, fingerprint: str) -> TokenStore | str:
-    """The finished store of a folder, or why it can't be used: a line for the user, empty where there is none.
+    """The finished store in a folder, or why it can't be used: a line for the user, empty if there is no store.
 
     Args:
         folder: of the store.
-        fingerprint: of what it should hold.
+        fingerprint: of the expected content.
     """
     index = _read_index(folder)
     if isinstance(index, str):
@@ -116,7 +116,7 @@ def open_store(folder: Path, fingerprint: str) -> TokenStore | str:
 
 
 def _read_index(folder: Path) -> dict[str, Any] | str:
-    """What `_Writer` saved of a store, finished or not; or why there is nothing, as `open_store` says it."""
+    """The index that `_Writer` saved, of a finished store or not; or why there is none, as from `open_store`."""
     try:
         index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -138,20 +138,20 @@ def build_store(
     bar: TextIO | None = None,
     expected: int | None = None,
 ) -> TokenStore:
-    """Opens the store of a folder, or writes it; one that was cut short is gone on with from its last whole file.
+    """Opens the store in a folder, or builds it; an interrupted build resumes after its last complete file.
 
     Args:
-        folder: of the store; made where there is none.
-        documents: gives the texts, always the same in the same order.
+        folder: of the store; created if necessary.
+        documents: returns the texts, always the same in the same order.
         tokenizer: its ids.
-        fingerprint: of all that the tokens depend on, see `store_fingerprint`.
-        say: takes one line of news at a time.
-        max_tokens: no document begins behind so many tokens.
-        bar: a terminal that is shown how far it has come, where `say` would tell of it.
-        expected: about how many documents there are, where that is known.
+        fingerprint: of everything that the tokens depend on, see `store_fingerprint`.
+        say: called with one line of progress at a time.
+        max_tokens: no document begins after this many tokens.
+        bar: a terminal for a progress bar, instead of progress lines by `say`.
+        expected: the approximate number of documents, if known.
 
     Raises:
-        UserError: no document with a token, a folder that can't be written, or a disk that is full.
+        UserError: no document with a token, a folder that can't be written, or a full disk.
     """
     if tokenizer.vocabulary.eos_id is None:
         raise UserError("data.store needs a tokenizer with an end-of-text token")
@@ -178,7 +178,7 @@ def build_store(
 
 
 def store_fingerprint(text: str, tokenizer: Tokenizer, max_tokens: int | None) -> str:
-    """A digest of all that the tokens of a store depend on: a digest of the text, the tokenizer, and the limit."""
+    """A digest of everything that a store's tokens depend on: a digest of the text, the tokenizer, and the limit."""
     digest = hashlib.blake2b(digest_size=16)
     for part in (text, tokenizer.backend.to_str(), repr((tokenizer.vocabulary, max_tokens, VERSION))):
         digest.update(part.encode())
@@ -186,11 +186,11 @@ def store_fingerprint(text: str, tokenizer: Tokenizer, max_tokens: int | None) -
 
 
 class _Bar(tqdm):
-    monitor_interval = 0  # no watching thread
+    monitor_interval = 0  # no monitoring thread
 
 
 class _Writer:
-    """What is known of a store while it is written; all of it is in store.json after each file."""
+    """The index of a store while it is built; it is saved to store.json after each file."""
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, fingerprint: str, say: Say, max_tokens: int | None) -> None:
         self.folder, self.tokenizer, self.fingerprint, self.say = folder, tokenizer, fingerprint, say
@@ -203,7 +203,7 @@ class _Writer:
         self._take_over()
 
     def _take_over(self) -> None:
-        """Goes on with the whole files of a store of the same fingerprint; removes all others."""
+        """Keeps the complete files of a store with the same fingerprint; removes all others."""
         index = _read_index(self.folder)
         if isinstance(index, dict) and index["fingerprint"] == self.fingerprint and not index["finished"]:
             self.parts = [tuple(part) for part in index["parts"]]
@@ -232,7 +232,7 @@ class _Writer:
         return self.max_tokens is not None and self.tokens >= self.max_tokens
 
     def _encoded(self, texts: Iterator[str]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """(texts read, tokens of those with any, the number of tokens of each), a chunk at a time.
+        """(number of texts read, tokens of the non-empty ones, number of tokens of each), one chunk at a time.
 
         The next chunk is tokenised, by threads of the tokenizer's library, while this one is written.
         """
@@ -286,7 +286,7 @@ class _Writer:
 
     @contextmanager
     def shown(self, stream: TextIO | None, expected: int | None) -> Iterator[None]:
-        """While it holds, a terminal has a bar: of the tokens up to `max_tokens`, or else of the documents."""
+        """Shows a progress bar on a terminal: of the tokens up to `max_tokens`, or else of the documents."""
         if stream is None or not stream.isatty():
             yield
             return
@@ -342,7 +342,7 @@ def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
 
 
 def _batches(tokens: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Tokens and int32 offsets of whole documents, so many together as make a record batch."""
+    """Tokens and int32 offsets of whole documents, grouped into record batches."""
     ends = np.cumsum(lengths)
     first = 0
     while first < len(lengths):
@@ -354,7 +354,7 @@ def _batches(tokens: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarr
 
 
 def _offsets(path: Path) -> list[int]:
-    """Where in an Arrow stream the values of each record batch begin, in bytes."""
+    """The byte offsets in an Arrow stream at which the values of each record batch begin."""
     with pa.memory_map(str(path)) as file:
         begin = file.read_buffer().address
         file.seek(0)
@@ -364,7 +364,7 @@ def _offsets(path: Path) -> list[int]:
 
 @contextmanager
 def _locked(folder: Path, say: Say) -> Iterator[None]:
-    """Alone in a folder; waits, with a line, for another process that writes it."""
+    """Holds the lock of a folder; waits, with a message, for another process that writes there."""
     handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         try:

@@ -1,8 +1,8 @@
-"""A corpus that is too large to be held: read document by document, with a part of it in memory.
+"""A corpus that is too large for memory: read document by document, with only a part of it in memory.
 
-In one pass the held-out text is found, and the training text that the tokenizer is fitted to, that the discriminator is
-trained on and that copies are looked for in. Which documents these are depends on their text and the seed alone: a hash
-of each is a place between 0 and 1, tests have the first of these, validation the next, and then comes that part.
+One pass finds the held-out text, and the part of the training text for the tokenizer, the discriminator and the search
+for copies. Which documents these are depends only on their text and the seed: a hash maps each document to a number
+between 0 and 1. The lowest numbers are test text, the next ones validation text, and the next ones that part.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ from gptgan_jax.system.atomic_files import write_whole
 SAMPLE_FILE, VERSION = "sample.json", 1
 # The most characters of training text, and of each held-out split, that are held in memory.
 MOST_TRAINING, MOST_HELD_OUT = 10_000_000, 1_000_000
-# Of a stream that `data.max_tokens` ends: characters that stand for a token, and the most that are read ahead.
+# For a stream limited by `data.max_tokens`: the assumed characters per token, and the most characters to read ahead.
 CHARACTERS_A_TOKEN, MOST_READ_AHEAD = 4, 1_000_000_000
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Which documents are held out: those whose place is below `test`, or from `valid_from` and below `valid`."""
+    """Which documents are held out: those with a number below `test`, or from `valid_from` and below `valid`."""
 
     test: float
     valid_from: float
@@ -46,12 +46,12 @@ class Streamed:
     """A corpus on disk.
 
     Attributes:
-        config: where it is read from.
+        config: its source.
         fingerprint: of the text and the keys that choose among its documents.
-        limits: what of it is held out.
-        count: how many documents it has; of a stream that `data.max_tokens` ends, how many were looked at.
+        limits: what is held out.
+        count: the number of documents; for a stream limited by `data.max_tokens`, the number of those read ahead.
         whole: whether those are all.
-        train, valid, test: those that are in memory.
+        train, valid, test: the documents in memory.
     """
 
     config: TextData | HfData
@@ -65,7 +65,7 @@ class Streamed:
 
     @property
     def expected(self) -> int | None:
-        """About how many documents are for training; None where that is not known."""
+        """The approximate number of training documents; None if it is not known."""
         return self.count - len(self.valid) - len(self.test) if self.whole else None
 
     def training(self) -> Iterator[str]:
@@ -99,7 +99,7 @@ def files_of(config: TextData | HfData) -> list[str]:
 
 
 def _fingerprint(config: TextData | HfData) -> str:
-    """A digest of what is read: names, sizes and times of the files, and the keys that choose among their documents."""
+    """A digest of the source: names, sizes and times of the files, and the keys that choose among their documents."""
     digest = hashlib.blake2b(digest_size=16)
     for file in files_of(config):
         facts = os.stat(file)
@@ -113,15 +113,15 @@ def _fingerprint(config: TextData | HfData) -> str:
 
 
 def read_stream(config: TextData | HfData, folder: Path, keep: bool = True) -> Streamed:
-    """Goes through a corpus once, or takes what an earlier pass kept in the folder of its store.
+    """Reads a corpus once, or loads the result of an earlier pass from the folder of its store.
 
     Args:
-        config: names it.
+        config: names the corpus.
         folder: of the store.
         keep: whether this pass may leave something there.
 
     Raises:
-        UserError: as the readers do, and where nothing is left for a split.
+        UserError: as the readers do, and if nothing is left for a split.
     """
     fingerprint = _fingerprint(config)
     kept = _kept(folder, fingerprint)
@@ -136,7 +136,7 @@ def read_stream(config: TextData | HfData, folder: Path, keep: bool = True) -> S
 
 
 def check_writable(folder: Path) -> None:
-    """Makes the folder of a store. Raises UserError where that, or to write into it, can't be done."""
+    """Creates the folder of a store. Raises UserError if that, or writing into it, is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -146,9 +146,9 @@ def check_writable(folder: Path) -> None:
 
 
 def _read_ahead(config: TextData | HfData) -> int | None:
-    """How many characters of a stream are looked at before it is tokenised; None: all of it.
+    """How many characters of a stream to read before it is tokenised; None: all of it.
 
-    About as many as the store will take, so that what is never trained on need not be read.
+    About as many as the store will need, so that text that is never trained on is not read.
     """
     if config.max_tokens is None or not getattr(config, "streaming", False):
         return None
@@ -176,7 +176,7 @@ def _one_pass(config: TextData | HfData) -> dict[str, Any]:
                 f"of data.train; "
                 f"{'lower the fractions' if name == 'train' else f'raise data.{name}_fraction or name data.{name}'}"
             )
-    # What is held out beyond those that are in memory is trained on.
+    # Held-out documents that don't fit into memory become training text.
     limits = (tests.below(test), test, valids.below(test + valid))
     return {
         "version": VERSION,
@@ -198,12 +198,12 @@ def _kept(folder: Path, fingerprint: str) -> dict[str, Any] | None:
 
 
 class _First:
-    """The texts of the lowest places, of at most so many characters together; one text in any case."""
+    """The texts with the lowest numbers, up to a total number of characters; at least one text."""
 
     def __init__(self, most: int) -> None:
         self._most, self._size = most, 0
         self._heap: list[tuple[float, str]] = []
-        self._lost: float | None = None  # the lowest place of a text that had no room
+        self._lost: float | None = None  # the lowest number of a text that had no room
 
     def add(self, place: float, text: str) -> None:
         if self._lost is not None and place >= self._lost:
@@ -216,9 +216,9 @@ class _First:
             self._lost = -dropped
 
     def below(self, bound: float) -> float:
-        """The place below which all texts are there."""
+        """The number below which no text is missing."""
         return bound if self._lost is None else self._lost
 
     def texts(self) -> list[str]:
-        """Different ones, by their places."""
+        """The different texts, ordered by their numbers."""
         return list(dict.fromkeys(text for _, text in sorted(self._heap, reverse=True)))

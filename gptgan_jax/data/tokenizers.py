@@ -1,4 +1,4 @@
-"""The tokenizer of a run: fitted on its training text, or read from files."""
+"""The tokenizer of a run: trained on its training text, or read from files."""
 
 import dataclasses
 from collections import Counter
@@ -42,7 +42,7 @@ SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 
 @config_dataclass
 class WordTokenizer:
-    """A token for each word between spaces, as the text-GAN literature has it."""
+    """A token for each word between spaces, as in the text-GAN literature."""
 
     kind: Literal["word"] = key("word", "one token a word")
     vocab_size: int | None = key(None, "keep the most frequent words, special tokens counted; none: all", ge=5)
@@ -52,7 +52,7 @@ class WordTokenizer:
 
 @config_dataclass
 class BpeTokenizer:
-    """Byte-level byte-pair encoding, trained on the corpus: no text is unknown to it."""
+    """Byte-level byte-pair encoding, trained on the corpus; it has no unknown text."""
 
     kind: Literal["bpe"] = key("bpe", "byte-level BPE trained on the corpus")
     vocab_size: int = key(8000, "tokens at most, the 256 bytes and 4 special ones counted", ge=260)
@@ -60,7 +60,7 @@ class BpeTokenizer:
 
 @config_dataclass
 class CharacterTokenizer:
-    """A token for each character (Unicode code point), white space too, for text of any script or none."""
+    """A token for each character (Unicode code point), including white space, for text in any script or none."""
 
     kind: Literal["character"] = key("character", "one token a character, or a symbol of several")
     vocab_size: int | None = key(None, "keep the most frequent, special tokens counted; none: all", ge=5)
@@ -84,7 +84,8 @@ class CharacterTokenizer:
 
 @config_dataclass
 class IdsTokenizer:
-    """For text that is token ids already, numbers between spaces: `12 7 4055 3`. Special tokens come after them."""
+    """For text that is already token ids, numbers separated by spaces: `12 7 4055 3`. Special tokens come after
+    them."""
 
     kind: Literal["ids"] = key("ids", "texts are token ids already, numbers between spaces")
     vocab_size: int | None = key(
@@ -94,7 +95,7 @@ class IdsTokenizer:
 
 @config_dataclass
 class FileTokenizer:
-    """A tokenizer that exists already."""
+    """An existing tokenizer."""
 
     kind: Literal["file"] = key("file", "a tokenizer.json of Hugging Face tokenizers")
     path: str = key("tokenizer.json", "the file; a tokenizer_config.json beside it names its special tokens")
@@ -108,14 +109,14 @@ TokenizerConfig = Annotated[
 def fit_tokenizer(
     config: WordTokenizer | CharacterTokenizer | BpeTokenizer | IdsTokenizer | FileTokenizer, corpus: Corpus
 ) -> AnyTokenizer:
-    """Builds the tokenizer of a run from the training split and nothing else.
+    """Builds the tokenizer of a run from the training split only.
 
-    A word-level tokenizer takes the lexicon of the corpus where that is known, so that no text of it has an unknown
-    word. A corpus of token ids (the oracle's) has an `IdTokenizer`, whatever the config says.
+    A word-level tokenizer uses the lexicon of the corpus if that is known, so that no text of it has an unknown word. A
+    corpus of token ids (the oracle's) has an `IdTokenizer`, regardless of the config.
 
     Raises:
-        UserError: a tokenizer.json that is missing, broken, or has no end-of-text token; a pattern or an alphabet that
-            is none; text that is not made of token ids where it should be.
+        UserError: a tokenizer.json that is missing, broken, or without an end-of-text token; an invalid pattern or
+            alphabet; text that should be token ids but is not.
     """
     if isinstance(corpus.source, Oracle):
         return _id_tokenizer(corpus.source.vocab_size, corpus.source.start_token)
@@ -134,7 +135,7 @@ def fit_tokenizer(
 
 
 def load_tokenizer(folder: str | Path) -> AnyTokenizer:
-    """Reads what `save` wrote into a folder. Raises UserError where there is no tokenizer."""
+    """Reads the output of `save` from a folder. Raises UserError if there is no tokenizer."""
     path = Path(folder) / IDS_FILE
     if path.is_file():
         content = read_json(path)
@@ -146,9 +147,9 @@ def load_tokenizer(folder: str | Path) -> AnyTokenizer:
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:
-    """Reads a tokenizer.json, with the special tokens that the files beside it name; see `special_tokens`.
+    """Reads a tokenizer.json, with the special tokens that the files next to it name; see `special_tokens`.
 
-    Where no beginning of text is found, the end of text serves (as in GPT-2), and so it does for padding.
+    Without a beginning of text or padding token, the end of text takes its place (as in GPT-2).
 
     Raises:
         UserError: no such file, not a tokenizer, or no end-of-text token.
@@ -165,7 +166,7 @@ def _backend(path: Path) -> tokenizers.Tokenizer:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"{path}: not a tokenizer.json of Hugging Face tokenizers ({error})") from error
-    # A file may cut or pad every text, or read "<eos>" in a text as the token; neither may happen here.
+    # A file may truncate or pad every text, or read "<eos>" in a text as the token; neither may happen here.
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
@@ -196,7 +197,7 @@ def _of(backend: tokenizers.Tokenizer) -> type[Tokenizer]:
 
 
 def _with_template(tokenizer: Tokenizer, path: Path) -> Tokenizer:
-    """The tokenizer with the chat template that lies beside its file."""
+    """The tokenizer with the chat template from the same folder."""
     names = {key: name for key, name in tokenizer.special.names.items() if name is not None}
     file = path.with_name(SPECIALS_FILE)
     template = read_template(path.parent, read_json(file) if file.is_file() else {}, names)
@@ -204,7 +205,7 @@ def _with_template(tokenizer: Tokenizer, path: Path) -> Tokenizer:
 
 
 def _saved_tokenizer(path: Path) -> Tokenizer:
-    """What `Tokenizer.save` wrote. Older runs have no record of how they read: BOS stood before each prompt."""
+    """Reads the output of `Tokenizer.save`. Older runs don't record how they read: BOS came before each prompt."""
     backend, file = _backend(path), path.with_name(SPECIALS_FILE)
     own = (read_json(file) if file.is_file() else {}).get(OWN_KEY)
     special = read_special_tokens(backend, path.parent, str(path))
@@ -233,7 +234,7 @@ def _saved_tokenizer(path: Path) -> Tokenizer:
 
 
 def _own(backend: tokenizers.Tokenizer) -> Tokenizer:
-    """The tokenizer of one that was fitted here."""
+    """The `Tokenizer` of a backend that was trained here."""
     vocabulary = backend.get_vocab(with_added_tokens=True)
     pad, bos, eos, unk = map(vocabulary.get, SPECIAL_TOKENS)
     assert pad is not None
@@ -273,7 +274,7 @@ def _fit_words(config: WordTokenizer, corpus: Corpus) -> Tokenizer:
 
 
 def _fit_characters(config: CharacterTokenizer, corpus: Corpus) -> Tokenizer:
-    """A lexicon says which characters may come, so that none of them is unknown."""
+    """Uses a known lexicon for the alphabet, so that none of its characters is unknown."""
     lexicon = corpus.words is not None and config.alphabet is None
     texts = [*(corpus.words or ()), " ", *_training_texts(corpus)] if lexicon else _training_texts(corpus)
     least = 1 if lexicon else config.min_count

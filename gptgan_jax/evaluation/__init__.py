@@ -1,1 +1,1 @@
-"""What a generator is worth, on held-out text."""
+"""Evaluates generators on held-out text."""

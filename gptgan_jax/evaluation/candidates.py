@@ -1,4 +1,4 @@
-"""Which generators of a run are evaluated: the model it starts from, each phase's best, the adversarial one's last."""
+"""The generators of a run to evaluate: the model it starts from, each phase's best, the last adversarial one."""
 
 import math
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ RESIDUAL, START = "residual", "start"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint that a run is evaluated at.
+    """A checkpoint to evaluate.
 
     Attributes:
-        name: of its column.
-        saved: where it lies.
+        name: the name of its column.
+        saved: its place.
         chosen: how it was chosen.
-        swept: the name of its column in a sweep; empty where it is left out of that.
+        swept: the name of its column in a sweep; empty if the sweep leaves it out.
     """
 
     name: str
@@ -38,11 +38,11 @@ class Candidate:
 def candidates(
     checkpoints: Checkpoints, residual_candidates: int = 0, chosen_by: ChosenBy = "likelihood", started: bool = False
 ) -> list[Candidate]:
-    """Where a run is evaluated: each phase's best by validation, and the adversarial phase's last if it is another.
+    """The checkpoints to evaluate: each phase's best by validation, and the last adversarial one if it is different.
 
-    The warm-up trains no generator; where residual candidates are asked for, its last checkpoint is the residual model.
-    Where the discriminator has classes, the one that tells them best is the classifier. A run that `started` from a
-    model is compared with that model as it came.
+    The warm-up trains no generator; if residual candidates are requested, its last checkpoint is the residual model.
+    If the discriminator has classes, the checkpoint that predicts them best is the classifier. A run that `started`
+    from a model is compared with the original model.
     """
     found = [Candidate(START, Saved("likelihood", 0, None), "as it came, before the first step")] if started else []
     for phase, name in (("likelihood", "likelihood"), ("continued", "continued"), ("adversarial", "adversarial, best")):
@@ -63,7 +63,7 @@ def candidates(
 
 
 def _how(best: Saved, chosen_by: ChosenBy) -> str:
-    """How a phase's best checkpoint was chosen; by likelihood, where the phase does not record the figure."""
+    """How a phase's best checkpoint was chosen: by likelihood if the phase does not record the metric."""
     choice = choice_of(chosen_by)
     if choice is None:
         return BEST[chosen_by]

@@ -1,4 +1,4 @@
-"""Text files from any toolkit, measured by the same ruler as a run."""
+"""Scores text files from any toolkit with the same metrics as a run."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ from gptgan_jax.runs.held_out import text_hashes
 from gptgan_jax.scoring.judge import judge_from
 from gptgan_jax.tokenization.units import Unit, UnitName, plural, unit_for, unit_notes, units_of
 
-# The tokens of a text that the language model reads; n-grams are of whole texts.
+# The most tokens of a text that the language model reads; n-grams use whole texts.
 LONGEST = 128
 VOCABULARY = 20_000
 FEWEST_REFERENCES = 6
@@ -43,28 +43,29 @@ def evaluate_files(
     unit: UnitName = "auto",
     tokenizer_path: Path | None = None,
 ) -> Evaluation:
-    """Scores a file of samples against a file of real text, a text a line.
+    """Scores a file of samples against a file of real text, one text per line.
 
-    A token is a word between spaces, or a character where the references have no spaces between words, or one of a
-    tokenizer that is given. A blank line of
-    the samples is an empty text, scored like any other; those of the other files are left out.
+    A token is a word between spaces; a character, if the references have no spaces between words; or a token of the
+    given tokenizer. A blank line of the samples is an empty text and is scored; blank lines of the other files are left
+    out.
 
-    The references are split by chance into texts to compare with and texts that are scored as if they were samples.
-    The judge learns from the training text; without it, from a third of the references that is used for nothing else.
+    The references are split at random into texts to compare with and texts that are scored as if they were samples.
+    The judge is trained on the training text, or without one on a third of the references, which is used for nothing
+    else.
 
     Args:
-        samples: what to score.
+        samples: the texts to score.
         references: real text that the sampled model has not seen.
-        training: what it has seen; for the judge, and to count copies.
+        training: the model's training text; for the judge, and to count copies.
         embedder: see `judge.judge_from`.
-        seed: of the split and of what is trained.
-        say: takes one line of news at a time.
-        unit: of n-grams and tokens; auto: words or characters, as the references have it.
+        seed: of the split and of the trained models.
+        say: called with one line of progress at a time.
+        unit: of n-grams and tokens; auto: words or characters, depending on the references.
         tokenizer_path: a run folder or a tokenizer.json, for the unit token.
 
     Raises:
-        UserError: a file that is missing, empty or too short, samples in another spelling than the references, or
-            references that are training text.
+        UserError: a file that is missing, empty or too short, samples that are tokenised differently from the
+            references, or references that are training text.
     """
     written = _read_samples(samples)
     blank = sum(not text for text in written)
@@ -143,8 +144,8 @@ def evaluate_files(
 
 
 def _read_samples(path: Path) -> list[str]:
-    """The lines of a file or of all that match a glob, without the white space around them; a blank one is a text."""
-    read_lines("--samples", str(path))  # which refuses what can't be read, and files without any text
+    """The stripped lines of a file, or of all files that match a glob; a blank line is an empty text."""
+    read_lines("--samples", str(path))  # refuses unreadable files and files without any text
     texts: list[str] = []
     for file in matching_files("--samples", str(path)):
         lines = Path(file).read_bytes().decode("utf-8-sig").split("\n")
@@ -155,7 +156,7 @@ def _read_samples(path: Path) -> list[str]:
 
 
 def _read(path: Path, fewest: int, what: str) -> tuple[list[str], list[str]]:
-    """The texts of a file of real text, and a note on its blank lines where it has any."""
+    """The texts of a file of real text, and a note on its blank lines if it has any."""
     texts, blank = read_lines(f"--{what}", str(path))
     if len(texts) < fewest:
         raise UserError(f"--{what}: {path} has {len(texts)} text; at least {fewest} are needed, one a line")
@@ -163,7 +164,7 @@ def _read(path: Path, fewest: int, what: str) -> tuple[list[str], list[str]]:
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:
-    """That of a run, or of a tokenizer.json."""
+    """The tokenizer of a run, or of a tokenizer.json."""
     folder = next((one for one in (path / "tokenizer", path) if one.is_dir()), None)
     tokenizer = read_tokenizer(path) if folder is None else load_tokenizer(folder)
     if not isinstance(tokenizer, Tokenizer):
@@ -172,12 +173,12 @@ def _read_tokenizer(path: Path) -> Tokenizer:
 
 
 def _spelt(texts: Sequence[str], unit: Unit) -> list[str]:
-    """Each text with its units set apart by spaces, so that a word-level tokenizer makes each a token."""
+    """Each text with its units separated by spaces, so that a word-level tokenizer makes each a token."""
     return [" ".join(units) for units in units_of(texts, unit)]
 
 
 def _targets(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> Ragged:
-    """Token ids of each text, cut to length; of an empty one its end alone."""
+    """Token ids of each text, truncated to `length`; an empty text has only its end."""
     filled = [i for i, text in enumerate(texts) if text]
     if len(filled) == len(texts):
         return encode_split(Split(texts), tokenizer, length).targets
@@ -191,10 +192,10 @@ def _targets(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> Ragged:
 
 
 def _check_spelling(samples: list[str], path: Path, held_out: list[str], others: list[str], unit: Unit) -> None:
-    """Refuses samples of another tokenizer: their words would be unknown, and every score would measure only that.
+    """Refuses samples from another tokenizer: their words would be unknown, and every score would measure only that.
 
-    That is, where most of their words are in no real text, and real text knows more than twice as many of its own: in a
-    language of many forms most words of any new text are new.
+    They are refused if most of their words are in no real text, while real text's own share of known words is more than
+    twice as large: in a language with many word forms, most words of any new text are new.
     """
     known = {word for words in units_of(others, unit) for word in words}
     own = [word in known for words in units_of(held_out, unit) for word in words]

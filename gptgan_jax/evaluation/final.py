@@ -1,4 +1,4 @@
-"""A run evaluated from its folder alone: each phase's best checkpoint and real text alike, into evaluation.json."""
+"""Evaluates each phase's best checkpoint of a run folder, and real text alike, and writes evaluation.json."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -52,41 +52,40 @@ from gptgan_jax.scoring.token_scores import Detector, detector_or_none
 from gptgan_jax.tokenization.units import Unit, unit_for, unit_notes
 from gptgan_jax.types import Params
 
-# From this share of held-out texts that stand in the training text on, the signatures say so.
+# If at least this share of held-out texts is in the training text, the signatures say so.
 LABELLED_SHARE = 0.01
 
 
 class Model(Protocol):
-    """What can be evaluated: it generates texts and knows their likelihood."""
+    """A model that can be evaluated: it generates texts and gives their likelihood."""
 
     def write(self, count: int, drawing: Drawing) -> Written:
-        """`count` texts from the run's seed."""
+        """Generates `count` texts from the run's seed."""
         ...
 
     def answers(self, asked: TokenisedSplit, drawing: Drawing) -> Written:
-        """An answer to each prompt of a split, from the run's seed."""
+        """Generates an answer to each prompt of a split, from the run's seed."""
         ...
 
     def likelihood(self, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
-        """Likelihood of a split under the distribution that `drawing` draws from."""
+        """The likelihood of a split under the distribution that `drawing` samples from."""
         ...
 
 
 class Subject:
-    """A run and what it is measured with, loaded once for its table and its sweep.
+    """A run and everything that its evaluation needs, loaded once for its table and its sweep.
 
     Attributes:
         run: its configuration, tokenizer and network.
-        text: what it is evaluated on.
+        text: the held-out text.
         split: the name of `text.test` in words.
-        references, real: two sets of held-out texts that share none. The first is what all texts are compared with,
-            the second is real text that is scored as if it had been written. They are the test and the validation
-            split; without test text, the two halves of the validation split. Of a mixture, what of them is in its
-            proportions.
+        references, real: two disjoint sets of held-out texts. All texts are compared with the first; the second is real
+            text that is scored as if it were samples. They are the test and the validation split; without test text,
+            the two halves of the validation split. For a mixture, a part of them in the mixture's proportions.
     """
 
     def __init__(self, folder: RunFolder, say: Callable[[str], None], embedder: EmbedderName | None = None) -> None:
-        """`embedder` takes the place of the configuration's."""
+        """`embedder` replaces that of the configuration."""
         self.folder = folder
         self.embedder = embedder
         self.say = say
@@ -120,7 +119,7 @@ class Subject:
 
     @cached_property
     def unit(self) -> Unit:
-        """The unit of n-grams; where none is asked for, that of the tokenizer or of real text."""
+        """The unit of n-grams; by default that of the tokenizer or of real text."""
         tokenizer, texts = self.run.tokenizer, self.reference_texts.texts
         prompts = self.references.prompt_texts(tokenizer) if self.run.conditional else []
         return unit_for(self.run.config.evaluation.unit, texts, prompts, tokenizer.as_unit, tokenizer.own_unit)
@@ -139,19 +138,19 @@ class Subject:
         )
 
     def task(self, thorough: bool) -> Task | None:
-        """What the run's answers to the first of the references' prompts are measured by; None without a task."""
+        """Scores the run's answers to the first prompts of the references; None without a task."""
         evaluation = self.run.config.evaluation
         return None if evaluation.task is None else self.task_on(self.references, evaluation.samples, thorough)
 
     def task_on(self, split: TokenisedSplit, count: int, thorough: bool = False) -> Task:
-        """What answers to the first of a split's prompts are measured by, in a run with a task."""
+        """Scores answers to the first `count` prompts of a split, in a run with a task."""
         name = self.run.config.evaluation.task
         assert name is not None
         asked = split.subset(np.arange(min(len(split), count)))
         return Task(name, asked, self.text.train, self.run.tokenizer, thorough, self.unit)
 
     def candidates(self, checkpoints: Checkpoints) -> list[Candidate]:
-        """What this run is evaluated on."""
+        """The checkpoints of this run to evaluate."""
         config = self.run.config
         started = is_model(config.init_from) and has_start(self.folder.checkpoints)
         return candidates(checkpoints, config.objective.residual_candidates, config.evaluation.choose_by, started)
@@ -160,7 +159,7 @@ class Subject:
         """The candidate, restored.
 
         Raises:
-            UserError: where its checkpoint can't be read.
+            UserError: if its checkpoint can't be read.
         """
         config = self.run.config
         if candidate.name == START:
@@ -173,9 +172,9 @@ class Subject:
         return _Resampled(GeneratorModel(self, networks.params), residual)
 
     def source_of(self, texts: TextSet) -> np.ndarray | None:
-        """Log-probabilities under the source of the data; None where that is not known.
+        """Log-probabilities under the source of the data; None if it is not known.
 
-        Unknown too where real texts were cut off or split: the source's probability is that of a whole text.
+        They are also unknown if real texts were truncated or split: the source's probability is that of a whole text.
         """
         held_out = self.text.test, self.text.valid
         if self.text.source is None or any(one.truncated_targets or one.before is not None for one in held_out):
@@ -185,7 +184,7 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class GeneratorModel:
-    """A generator of the run; its texts answer the references' prompts where there are any."""
+    """A generator of the run; its texts answer the prompts of the references, if there are any."""
 
     subject: Subject
     params: Params
@@ -227,17 +226,17 @@ class _Resampled:
 def evaluate_run(
     folder: RunFolder, say: Callable[[str], None], thorough: bool = True, embedder: EmbedderName | None = None
 ) -> Evaluation:
-    """Scores the run's checkpoints and real text, and writes evaluation.json, with its baselines (`with_baselines`).
+    """Scores the run's checkpoints and real text, adds baselines (`with_baselines`) and writes evaluation.json.
 
     Args:
         folder: of the run.
-        say: takes one line of news at a time.
-        thorough: train models for the figures that need them. Otherwise these are left out, and an earlier evaluation
-            of the same checkpoints is good enough.
-        embedder: in place of the one in the run's configuration.
+        say: called with one line of progress at a time.
+        thorough: train models for the metrics that need them. Otherwise these are left out, and an earlier evaluation
+            of the same checkpoints is reused.
+        embedder: replaces the one in the run's configuration.
 
     Raises:
-        UserError: where no checkpoint of a generator has been saved yet, or none can be read.
+        UserError: if no checkpoint of a generator has been saved yet, or none can be read.
     """
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         subject = Subject(folder, say, embedder)
@@ -260,7 +259,7 @@ def evaluate_run(
 
 
 class _Measure:
-    """Every figure of a column, all columns by the same ruler."""
+    """Every metric of a column, computed in the same way for all columns."""
 
     def __init__(
         self, subject: Subject, judge: Judge | None, classifier: Classifier | None, detector: Detector | None
@@ -300,14 +299,14 @@ class _Measure:
         return figures, written.as_set()
 
     def _obedience(self, texts: TextSet, asked_by: TokenisedSplit) -> list[Figure]:
-        """How far texts that answer a split's prompts in turn obey these, where they are labels."""
+        """How well texts, which answer a split's prompts in turn, obey these if they are labels."""
         if not self.run.config.label_prompts or asked_by.labels is None:
             return []
         asked = np.resize(asked_by.labels, len(texts))
         return obedience_figures(texts, asked, self.classifier, self.run, self.drawn)
 
     def real_text(self) -> list[Figure]:
-        """The scores of real text; its likelihood is that under its own source."""
+        """The scores of real text; its likelihood is under its own source."""
         held_out = None
         if self.source_of_test is not None:
             held_out = HeldOut(-self.source_of_test, np.diff(self.test.targets.offsets))
@@ -372,7 +371,7 @@ def _evaluate(subject: Subject, checkpoints: Checkpoints, chosen: list[Candidate
     if measure.task is not None:
         columns |= measure.task.baselines(measure.drawn, measure.ruler.seed)
     columns[REAL] = measure.real_text()
-    # What is shown beside an answer is the real answer to the same prompt.
+    # The real text shown next to an answer is the real answer to the same prompt.
     texts[REAL] = subject.reference_texts.texts if run.conditional else measure.real.texts
     shown = run.config.evaluation.shown
     first = subject.references.subset(np.arange(min(shown, len(subject.references))))

@@ -1,12 +1,13 @@
-"""The verdict of quality-diversity sweeps: which generator is better at equal diversity, over paired runs.
+"""The outcome of quality-diversity sweeps: which generator is better at equal diversity, over paired runs.
 
-A better generator may only be a colder one. So Caccia et al. 2020, "Language GANs Falling Short"
-(https://arxiv.org/abs/1811.02549), sweep the temperature and compare quality at equal diversity. Where one number is
-wanted, Alihosseini et al. 2019, "Jointly Measuring Diversity and Quality in Text Generation Models"
-(https://aclanthology.org/W19-2311), take figures that punish both faults; `best_drawing` chooses by such a one.
+A generator may look better only because it is colder. So Caccia et al. 2020, "Language GANs Falling Short"
+(https://arxiv.org/abs/1811.02549), sweep the temperature and compare quality at equal diversity. If a single number is
+needed, Alihosseini et al. 2019, "Jointly Measuring Diversity and Quality in Text Generation Models"
+(https://aclanthology.org/W19-2311), use metrics that penalise both faults; `best_drawing` chooses by such a metric.
 
-The unit of evidence is a run, not a text, so every interval is over runs, taken to be independent. A frontier is the
-best of many noisy cells and so flatters, the more the more cells: compare columns that were swept over one grid.
+The unit of evidence is a run, not a text, so every interval is over runs, which are assumed to be independent. A
+frontier is the best of many noisy cells, so it is optimistic, and the more so the more cells it has: compare only
+columns that were swept over the same grid.
 """
 
 import functools
@@ -27,10 +28,10 @@ _T = (4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.26
 
 @dataclass(frozen=True)
 class Gap:
-    """A difference of quality, positive where the first is better, in the unit of the quality.
+    """A difference of quality, in the unit of the quality; positive if the first is better.
 
     Attributes:
-        value: the mean over runs of the differences within each; None where nothing could be compared.
+        value: the mean over runs of the differences within each; None if nothing could be compared.
         low, high: its 95 % interval over runs; None with fewer than 3 runs.
     """
 
@@ -41,12 +42,12 @@ class Gap:
 
 @dataclass(frozen=True)
 class DominanceRow:
-    """Two columns at one diversity, in the figures' own units and orientation.
+    """Two columns at one diversity, in the metrics' own units and orientation.
 
     Attributes:
-        ours, theirs: quality, the mean over runs; None where the column of some run does not reach this diversity.
-        verdict: "higher" (that is, better) or "lower" where our quality's interval excludes 0, otherwise "no
-            difference"; "too few runs" with fewer than 3; "not reached" where nothing could be compared.
+        ours, theirs: quality, the mean over runs; None if the column of some run does not reach this diversity.
+        verdict: "higher" (that is, better) or "lower" if the interval of the gap excludes 0, otherwise "no
+            difference"; "too few runs" with fewer than 3; "not reached" if nothing could be compared.
     """
 
     diversity: float
@@ -63,7 +64,7 @@ class Dominance:
     Attributes:
         rows: from least to most diverse.
         area: the mean gap over the range of diversity that all runs share.
-        runs: how many were given.
+        runs: the number of runs.
         note: one line: the range that was compared, or why nothing could be.
     """
 
@@ -78,14 +79,15 @@ class Dominance:
 
 @dataclass(frozen=True)
 class BestDrawing:
-    """The way of drawing that a combined figure chose on validation text, and its figure on test text.
+    """The sampling settings that a combined metric chose on validation text, and its value on test text.
 
     Attributes:
         temperature, top_p: medians over the runs' choices, which may lie between two settings of the grid.
-        valid: what it was chosen by, and so too good on average.
-        test: what to report. Of one run the cell's own estimate, of several the mean with its standard error over
-            runs; undefined where some run's is not finite, as to leave that run out would flatter. So too `valid`.
-        runs: how many had a cell to choose.
+        valid: the value that it was chosen by, and so too good on average.
+        test: the value to report. For one run the cell's own estimate, for several the mean with its standard error
+            over runs; undefined if it is not finite for some run, because leaving that run out would flatter. The same
+            holds for `valid`.
+        runs: how many runs had a cell to choose.
     """
 
     column: str
@@ -97,9 +99,9 @@ class BestDrawing:
 
 
 def oriented_points(sweep: Sweep, axes: Axes, column: str) -> np.ndarray:
-    """Test figures of one column's cells, larger being better: float64 [N, 2], (diversity, quality).
+    """Test values of one column's cells, oriented so that larger is better: float64 [N, 2], (diversity, quality).
 
-    A cell that lacks a finite value of either is left out: top-p below 1, say, on an axis of NLL, which it makes inf.
+    Cells without a finite value of both are left out, such as top-p below 1 on an axis of NLL, which is then infinite.
     """
     cells = [cell for cell in sweep.cells if cell.column == column]
     points = [(_finite(cell.test, axes.diversity), _finite(cell.test, axes.quality)) for cell in cells]
@@ -109,12 +111,12 @@ def oriented_points(sweep: Sweep, axes: Axes, column: str) -> np.ndarray:
 
 
 def frontier(points: np.ndarray) -> np.ndarray:
-    """Those of points [N, 2], (diversity, quality), that no other matches in both and beats in one: [M, 2].
+    """The points of [N, 2], (diversity, quality), that no other matches in both and beats in one: [M, 2].
 
-    Diversity rises and quality falls from each to the next; equal points are one.
+    From each point to the next, diversity rises and quality falls; equal points are merged.
 
     Raises:
-        ValueError: points of another shape, or not finite.
+        ValueError: for points of another shape, or not finite.
     """
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
@@ -132,17 +134,18 @@ def quality_at(frontier_points: np.ndarray, diversity: np.ndarray) -> np.ndarray
 
 
 def gap_over_runs(differences: np.ndarray, seed: int = 0) -> Gap:
-    """The mean of differences [n], one a run, with its 95 % bootstrap interval; none with fewer than 3 runs.
+    """The mean of differences [n], one per run, with its 95 % bootstrap interval; none with fewer than 3 runs.
 
-    The ends are percentiles of the resampled mean, moved away from the mean by sqrt(n / (n - 1)) * t / z, the 97.5 %
-    points of Student's and the normal distribution: by that are percentile intervals too narrow (Hesterberg 2015, "What
-    Teachers Should Know about the Bootstrap", https://arxiv.org/abs/1411.5279). He takes farther percentiles instead,
-    but of 3 runs those are the least and the greatest difference, which miss a normal mean in 1 case of 4; and the
-    bootstrap-t divides by a resample's spread, of 3 runs sometimes 0. Up to 5 runs take all n^n resamples, more take
-    10,000 draws from `seed`.
+    The ends are percentiles of the resampled mean, moved away from the mean by the factor sqrt(n / (n - 1)) * t / z,
+    with the 97.5 % points of Student's and the normal distribution. Plain percentile intervals are too narrow by that
+    factor (Hesterberg 2015, "What Teachers Should Know about the Bootstrap", https://arxiv.org/abs/1411.5279).
+    Hesterberg uses more extreme percentiles instead, but for 3 runs those are the smallest and the largest difference,
+    which miss a normal mean in 1 case of 4. The bootstrap-t divides by a resample's spread, which for 3 runs is
+    sometimes 0. Up to 5 runs use all n^n resamples, more use 10,000 random ones from `seed`.
 
-    Simulated coverage of a normal mean: 94 to 95 % for 3 to 20 runs (bare percentiles: 75 % for 3, 84 % for 5). Of an
-    exponential mean it is 88 to 89 % for 3 to 6 runs, as a t-interval's: so few can't show how skewed they are.
+    Simulated coverage of a normal mean: 94 to 95 % for 3 to 20 runs (plain percentiles: 75 % for 3, 84 % for 5). For an
+    exponential distribution it is 88 to 89 % for 3 to 6 runs, like that of a t-interval: so few runs can't show their
+    skewness.
 
     Raises:
         ValueError: no differences, or some that are not finite.
@@ -153,7 +156,7 @@ def gap_over_runs(differences: np.ndarray, seed: int = 0) -> Gap:
     mean = float(np.mean(differences))
     if runs < 3:
         return Gap(mean, None, None)
-    # The quantile of a discrete distribution: interpolation between 27 resamples would draw the ends inwards.
+    # The quantile of a discrete distribution: interpolation between 27 resamples would pull the ends inwards.
     ends = np.quantile(_resamples(runs, seed) @ differences / runs, [0.025, 0.975], method="averaged_inverted_cdf")
     low, high = mean + math.sqrt(runs / (runs - 1)) * _t(runs - 1) / _Z * (ends - mean)
     return Gap(mean, float(low), float(high))
@@ -162,18 +165,19 @@ def gap_over_runs(differences: np.ndarray, seed: int = 0) -> Gap:
 def dominance(runs: Sequence[Sweep], axes: Axes, ours: str, theirs: str, levels: int = 5, seed: int = 0) -> Dominance:
     """Is the quality of one column higher than another's at equal diversity (Caccia et al. 2020), on test text?
 
-    Frontiers are compared where all runs' frontiers of both columns reach. Runs are paired, as a run's adversarial
-    generator grew from its likelihood generator: a gap is the mean of the differences within runs, and its interval
-    resamples runs (`gap_over_runs`). The area is the integral of the difference of two frontiers over the range, by its
-    length; exact. Each row's interval is for that row alone: where one answer is wanted, it is the area's.
+    Frontiers are compared over the range that all runs' frontiers of both columns cover. Runs are paired, because a
+    run's adversarial generator started from its likelihood generator: a gap is the mean of the differences within runs,
+    and its interval resamples runs (`gap_over_runs`). The area is the exact integral of the difference of two frontiers
+    over the range, divided by its length. Each row's interval holds for that row only; for a single answer, use the
+    area.
 
-    A run without a point in a column leaves nothing to compare: to go on with the other runs would hide failures. Then,
-    and where no diversity is shared, the rows span all that any frontier reaches and show which column lies where.
+    If a run has no point in a column, nothing is compared: going on with the other runs would hide failures. Then, and
+    if no diversity is shared, the rows span the range of all frontiers and show where each column lies.
 
     Args:
-        runs: sweeps of runs that differ in nothing but their seeds.
-        axes: one of every sweep's.
-        levels: how many rows: at the middles of as many equal parts of the range (one row where that is a point).
+        runs: sweeps of runs that differ only in their seeds.
+        axes: a pair of axes that every sweep has.
+        levels: the number of rows, at the midpoints of equal parts of the range (one row if the range is a point).
         seed: of the bootstrap, with more than 5 runs.
 
     Raises:
@@ -207,14 +211,15 @@ def dominance(runs: Sequence[Sweep], axes: Axes, ours: str, theirs: str, levels:
 
 
 def best_drawing(sweeps: Sequence[Sweep], combined: str) -> list[BestDrawing]:
-    """For each column, the cell that a combined figure chooses on validation text, and its figure on test text.
+    """For each column, the cell that a combined metric chooses on validation text, and its value on test text.
 
-    In each run that is the cell with the least finite `combined` (Alihosseini et al. 2019); of equal ones that with the
-    temperature nearest 1, then with the largest top-p, then the first. The test text has no say in it. A column where
-    no run has a choice is left out. Real text is one, and keeps its error over texts if that is equal in all runs.
+    In each run that is the cell with the smallest finite `combined` (Alihosseini et al. 2019); ties go to the
+    temperature nearest 1, then to the largest top-p, then to the first. The test text plays no part in the choice. A
+    column for which no run has a choice is left out. Real text is a column too, and keeps its error over texts if that
+    is equal in all runs.
 
     Raises:
-        ValueError: no runs, or a sweep that lacks the figure.
+        ValueError: no runs, or a sweep without the metric.
     """
     if not sweeps or not all(combined in sweep.combined for sweep in sweeps):
         raise ValueError(f"nothing to choose by: of {len(sweeps)} runs not all, or none, measured {combined}")
@@ -240,7 +245,7 @@ def _finite(figures: Mapping[str, Estimate], name: str) -> Estimate:
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    # Equal lines with different knots differ by rounding, perhaps by the same in all runs: that is not "higher".
+    # Equal lines with different knots differ by rounding, perhaps equally in all runs: that is not "higher".
     return np.where(np.isclose(ours, theirs, rtol=1e-12, atol=0), 0.0, ours - theirs)
 
 
@@ -253,7 +258,7 @@ def _mean_difference(ours: np.ndarray, theirs: np.ndarray, low: float, high: flo
 
 @functools.lru_cache(maxsize=4)
 def _resamples(runs: int, seed: int) -> np.ndarray:
-    """How often each resample holds each run: [resamples, runs], with rows that sum to `runs`."""
+    """How often each resample contains each run: [resamples, runs], with rows that sum to `runs`."""
     if runs > 5:
         return np.random.default_rng(seed).multinomial(runs, np.full(runs, 1 / runs), size=10_000)
     return np.array([np.bincount(one, minlength=runs) for one in itertools.product(range(runs), repeat=runs)])
@@ -288,7 +293,7 @@ def _why_nothing(axes: Axes, frontiers: Mapping[str, Sequence[np.ndarray]]) -> s
 
 
 def chosen_cell(sweep: Sweep, combined: str, column: str) -> Cell | None:
-    """The cell of a column that a combined figure chooses on validation text; None where it is finite in none."""
+    """The cell of a column that a combined metric chooses on validation text; None if it is finite in no cell."""
     cells = [cell for cell in sweep.cells if cell.column == column and _finite(cell.valid, combined).value is not None]
     return min(cells, key=lambda one: (one.valid[combined].value, abs(one.temperature - 1), -one.top_p), default=None)
 

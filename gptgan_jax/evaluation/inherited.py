@@ -1,7 +1,7 @@
-"""The baselines of a run that took its generator from another: that run's own figures, copied.
+"""Copies the baselines of a run that took its generator from another run.
 
-A run with `init_from` another run and no likelihood phase has no likelihood column to be compared with; the run that it
-started from has. Where both were evaluated on the same text in the same way, those columns are as good here.
+A run with `init_from` another run and no likelihood phase has no likelihood column to compare with, but the run that it
+started from has. If both were evaluated on the same text in the same way, those columns are valid here too.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,20 @@ NOTE = "Baselines: "
 
 
 def own_columns(evaluation: Evaluation) -> list[Column]:
-    """Those of the run's own checkpoints."""
+    """The columns of the run's own checkpoints."""
     return [column for column in evaluation.columns if not column.run]
 
 
 def with_baselines(evaluation: Evaluation, folder: RunFolder, config: Config, say: Callable[[str], None]) -> Evaluation:
     """The evaluation with the likelihood and continued columns, and cells, of the run that this one started from.
 
-    What was copied earlier is copied anew, and stays where it can't be. A note says which, or why there are none.
+    Earlier copies are refreshed, or kept if they can't be. A note says which columns were copied, or why none were.
 
     Args:
         evaluation: of the run.
         folder: of the run.
         config: of the run.
-        say: takes one line of news at a time.
+        say: called with one line of progress at a time.
     """
     if config.init_from is None or config.likelihood.steps or is_model(config.init_from):
         return evaluation
@@ -63,7 +63,7 @@ def with_baselines(evaluation: Evaluation, folder: RunFolder, config: Config, sa
         f"{NOTE}{' and '.join(names)}: {parts} copied from {source.path}, which this run started from (its checkpoint "
         f"{config.init_checkpoint}); evaluated on the same held-out text with the same settings."
     )
-    # Texts in one row of the samples come from equal keys.
+    # Texts in the same row of the samples come from equal random keys.
     shown = {name: theirs.shown[name] for name in names if name in theirs.shown and there.seed == config.seed}
     return replace(
         evaluation,
@@ -79,7 +79,7 @@ def _comparable(folder: RunFolder, config: Config, source: RunFolder) -> tuple[E
     """The other run's evaluation and configuration.
 
     Raises:
-        UserError: with the reason why it can't stand beside this run's.
+        UserError: with the reason why it is not comparable with this run's.
     """
     if not source.config_file.is_file():
         raise UserError(f"{source.path}, which this run started from, is not there any more")
@@ -95,7 +95,7 @@ def _comparable(folder: RunFolder, config: Config, source: RunFolder) -> tuple[E
 
 
 def _joined(score: Score, theirs: list[Score], names: list[str]) -> Score:
-    """A row with the other run's values, where that measured in the same way."""
+    """A row with the other run's values, if they were measured in the same way."""
     own = {name: value for name, value in score.values.items() if name not in names}
     same = [other for other in theirs if replace(other, values={}) == replace(score, values={})]
     copied = {name: other.values[name] for other in same for name in names if name in other.values}
@@ -103,7 +103,7 @@ def _joined(score: Score, theirs: list[Score], names: list[str]) -> Score:
 
 
 def _swept(sweep: Sweep | None, theirs: Sweep | None, names: list[str]) -> Sweep | None:
-    """The sweep with the other run's cells, where both measured the same things in the same way over one grid."""
+    """The sweep with the other run's cells, if both measured the same things in the same way over the same grid."""
     if sweep is None or theirs is None or replace(sweep, cells=[]) != replace(theirs, cells=[]):
         return sweep
     grids = [{(cell.temperature, cell.top_p) for cell in one.cells if cell.column != REAL} for one in (sweep, theirs)]

@@ -1,7 +1,7 @@
-"""What a set of texts has by heart of the training text: whole texts, and the longest run of tokens.
+"""How much of the training text a set of texts has memorised: whole texts, and the longest run of tokens.
 
-Some of that is no memory. Held-out text, too, repeats short or frequent sentences of the training text, so each figure
-stands beside that of real held-out text, and only what is above it counts (Lee et al. 2022, "Deduplicating training
+Not every match is memorisation. Held-out text also repeats short or frequent sentences of the training text, so each
+metric is compared with that of real held-out text, and only the excess counts (Lee et al. 2022, "Deduplicating training
 data makes language models better"; McCoy et al. 2023, "How much do language models copy from their training data?").
 """
 
@@ -19,24 +19,24 @@ from gptgan_jax.metrics.estimates import REAL, Estimate, Figure, mean_of, share_
 COPIED = "copied from the training text"
 LONGEST_RUN = "longest run from the training text"
 LONGEST_OF_ALL = "longest such run of all texts"
-# An alarm needs more than what chance, or a model somewhat colder than real text, makes of these figures.
+# An alarm needs values above those that chance, or a model somewhat colder than real text, would give.
 ERRORS, MORE_COPIES, LONGER_RUNS = 3.0, 0.05, 1.5
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingText:
-    """What texts may have been copied from.
+    """The text that samples may have been copied from.
 
     Attributes:
-        copied: texts -> bool [N], which of them stand in the training text, all of it.
-        known: token ids of training texts, for runs; with prompts the answers alone.
+        copied: texts -> bool [N], which of them are in the whole training text.
+        known: token ids of training texts, to search for runs; with prompts only the answers.
     """
 
     copied: Callable[[Sequence[str]], np.ndarray]
     known: Ragged
 
     def figures(self, samples: TextSet, drawn: str) -> list[Figure]:
-        """Figures of N texts, which are answers where they answer prompts.
+        """Metrics of N texts; with prompts, of their answers.
 
         Args:
             samples: at least one.
@@ -53,19 +53,19 @@ class TrainingText:
 
 
 def longest_copied_runs(texts: Ragged, known: Ragged) -> np.ndarray:
-    """For each text, the most tokens in a row that some known text has in a row: int64 [N].
+    """For each text, the length of the longest run of tokens that also occurs in a known text: int64 [N].
 
-    By a suffix array of all texts at once (Manber and Myers 1993): what a suffix shares most with any known suffix, it
-    shares with one of its two known neighbours in the order of the alphabet. The ranks of substrings of 1, 2, 4, ...
-    tokens give both the order and the lengths in common, so the cost is n log n log T in the number n of tokens, T of
-    the longest text, whatever the texts repeat.
+    It uses a suffix array of all texts together (Manber and Myers 1993): of all known suffixes, one of the two nearest
+    in lexicographic order shares the longest prefix with a given suffix. The ranks of substrings of 1, 2, 4, ... tokens
+    give both the order and the common lengths, so the cost is n log n log T for n tokens and a longest text of T,
+    however repetitive the texts are.
     """
     longest = np.zeros(len(texts), np.int64)
     own, count = len(texts.tokens), len(texts.tokens) + len(known.tokens)
     if not own or own == count:
         return longest
     lengths = np.concatenate([np.diff(texts.offsets), np.diff(known.offsets)])
-    end = np.repeat(lengths.cumsum(), lengths)  # of the text that each place is in
+    end = np.repeat(lengths.cumsum(), lengths)  # the end of the text that contains each position
     ranks = _substring_ranks(np.concatenate([texts.tokens, known.tokens]), end, int(np.diff(texts.offsets).max()))
     order = np.argsort(ranks[-1][:count], kind="stable")
     place = np.arange(count)
@@ -82,10 +82,10 @@ def longest_copied_runs(texts: Ragged, known: Ragged) -> np.ndarray:
 
 
 def _substring_ranks(tokens: np.ndarray, end: np.ndarray, longest: int) -> list[np.ndarray]:
-    """For widths 1, 2, 4, ... up to the first not below `longest`: the rank of the substring at each place.
+    """For widths 1, 2, 4, ... up to the first not below `longest`: the rank of the substring at each position.
 
-    Equal substrings have equal ranks. What a text's end cuts short comes before all that it begins. One more entry, 0,
-    stands for a place behind an end.
+    Equal substrings have equal ranks. A substring cut off by the end of its text comes before all substrings that it is
+    a prefix of. One more entry, 0, stands for a position after an end.
     """
     count = len(tokens)
 
@@ -102,25 +102,25 @@ def _substring_ranks(tokens: np.ndarray, end: np.ndarray, longest: int) -> list[
 
 
 def _in_common(ones: np.ndarray, others: np.ndarray, ranks: Sequence[np.ndarray], end: np.ndarray) -> np.ndarray:
-    """How many tokens the suffixes at each pair of places share from their beginning."""
+    """The length of the common prefix of the suffixes at each pair of positions."""
     shared = np.zeros(len(ones), np.int64)
     for level in reversed(range(len(ranks))):
         same = ranks[level][_moved(ones, shared, end)] == ranks[level][_moved(others, shared, end)]
         shared += same << level
-    # Behind their ends all suffixes are alike.
+    # After their ends all suffixes are equal.
     return np.minimum(shared, end[ones] - ones)
 
 
 def _moved(places: np.ndarray, by: np.ndarray | int, end: np.ndarray) -> np.ndarray:
-    """Each place so many tokens further on, or the one behind all ends."""
+    """Each position moved `by` tokens onwards, or the position after all ends."""
     return np.where(places + by < end[places], places + by, len(end))
 
 
 def memorised(evaluation: Evaluation) -> list[str]:
-    """One line for each checkpoint that has more of the training text by heart than held-out text explains.
+    """One line for each checkpoint that has memorised more of the training text than held-out text explains.
 
-    That is: by more than three combined standard errors, and five texts in a hundred more are copies, or the longest
-    run is half as long again. What was copied from another run's evaluation is that run's to tell.
+    That is: it exceeds real text by more than three combined standard errors, and five more texts in a hundred are
+    copies, or the longest run is half as long again. Columns copied from another run's evaluation are left to that run.
     """
     rows = {score.name: score.values for score in evaluation.scores}
     lines = []
@@ -145,7 +145,7 @@ def memorised(evaluation: Evaluation) -> list[str]:
 def _above(
     rows: dict[str, dict[str, Estimate]], name: str, column: str, larger: Callable[[float, float], bool]
 ) -> tuple[float, float] | None:
-    """A column's figure and real text's, where the first is beyond chance and beyond the bound above the second."""
+    """A column's value and that of real text, if the first exceeds the second beyond chance and beyond the bound."""
     one, real = rows.get(name, {}).get(column), rows.get(name, {}).get(REAL)
     if one is None or real is None or one.value is None or real.value is None:
         return None

@@ -1,4 +1,4 @@
-"""A Hugging Face model evaluated as it came, on the text and the settings of a config, as a run that starts from it."""
+"""Evaluates an unmodified Hugging Face model on the text and settings of a config, like a run that starts from it."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import held_out_of, save_held_out
 from gptgan_jax.runs.start import save_start
 
-# The sections of a config that say by which text and how a generator is evaluated.
+# The sections of a config that determine the text and the settings of an evaluation.
 SECTIONS = ("data", "evaluation", "seed")
 
 
@@ -25,9 +25,9 @@ def evaluate_model(name: str, file: Path, overrides: Sequence[str], say: Callabl
 
     Args:
         name: hf:FOLDER, gguf:FILE or hub:NAME.
-        file: the config; its networks, its tokenizer and its training are left out.
-        overrides: over what it says of text and evaluation.
-        say: takes one line of news at a time.
+        file: the config; its networks, tokenizer and training are ignored.
+        overrides: overrides of its text and evaluation settings.
+        say: called with one line of progress at a time.
 
     Raises:
         UserError: no such model or config, or text that can't be read.

@@ -1,4 +1,4 @@
-"""What an evaluation found, as plain data: made in `final` and `sweep`, kept as evaluation.json, read by reports."""
+"""The results of an evaluation, as plain data: made in `final` and `sweep`, saved in evaluation.json for reports."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ class Score:
 
     Attributes:
         name, unit, signature, better: see `Figure`.
-        values: by column, such as a checkpoint's name or "real text"; no entry where it was not measured.
+        values: by column, such as a checkpoint's name or "real text"; no entry if it was not measured.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Score:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Column:
-    """What was evaluated: a checkpoint by its place.
+    """An evaluated checkpoint.
 
     Attributes:
         name: such as "adversarial, best".
         checkpoint: "phase/step".
         chosen: how it was chosen, in words.
-        run: the folder of the run that its figures were copied from; empty where it is this run's own.
+        run: the folder of the run that its values were copied from; empty if they are this run's own.
     """
 
     name: str
@@ -61,13 +61,13 @@ class Column:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Cell:
-    """One way of drawing from one column's generator, with its figures by name.
+    """One sampling setting for one column's generator, with its metrics by name.
 
     Attributes:
         column: "likelihood", "continued" or "adversarial"; `REAL` for real text, whose temperature is 1.
-        temperature, top_p: how the texts were drawn.
-        valid: figures against the text that a temperature may be chosen by.
-        test: figures against the text that is reported.
+        temperature, top_p: how the texts were sampled.
+        valid: metrics against the text that a temperature may be chosen by.
+        test: metrics against the text for the report.
     """
 
     column: str
@@ -79,11 +79,11 @@ class Cell:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Axes:
-    """A pair of figures that trade quality for diversity.
+    """A pair of metrics that trade quality for diversity.
 
     Attributes:
-        quality, diversity: names of figures in the cells.
-        quality_better, diversity_better: which way is better.
+        quality, diversity: names of metrics in the cells.
+        quality_better, diversity_better: which direction is better.
         quality_unit, diversity_unit: their units.
     """
 
@@ -100,11 +100,11 @@ class Sweep:
     """Temperature x top-p over the generators of one run.
 
     Attributes:
-        cells: all of them, real text's too.
-        axes: the trade-offs that were measured.
-        combined: names of figures that fall with better quality and with better diversity, by which a temperature can
-            be chosen on validation text. By name their unit.
-        signatures: by the figures' names.
+        cells: all of them, including those of real text.
+        axes: the measured trade-offs.
+        combined: metrics that fall with better quality and with better diversity, so that a temperature can be chosen
+            by them on validation text: their units by name.
+        signatures: by the metrics' names.
     """
 
     cells: list[Cell]
@@ -115,17 +115,17 @@ class Sweep:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class ScoredText:
-    """A text of n tokens as a run's discriminator scored it.
+    """A text of n tokens, scored by a run's discriminator.
 
     Attributes:
-        column: whose text it is.
+        column: the column that generated it.
         checkpoint: the discriminator's.
         score: of the whole text, a logit.
-        start: what the first token's change is counted from.
-        tokens: what each token is in the text; its end is one of them.
-        special: the places of those that are no text.
+        start: the score that the first token's change is counted from.
+        tokens: the text of each token; the end of text is one of them.
+        special: the positions of tokens that are not text.
         scores: of the text up to and including each token.
-        wrong: the place of the first token that the grammar forbids; None where there is none, or none is known.
+        wrong: the position of the first token that the grammar forbids; None if there is none, or none is known.
     """
 
     column: str
@@ -140,17 +140,17 @@ class ScoredText:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Evaluation:
-    """The outcome of evaluating a run, or a file of texts.
+    """The results of evaluating a run, or a file of texts.
 
     Attributes:
         columns: what was evaluated, in the order of the tables.
         scores: the table.
-        shown: by column a few texts, from equal keys.
-        prompts: what the shown texts answer; empty for unconditional text.
-        notes: what a reader must know, a line each.
-        sweep: where one was made.
-        reliability: of the run's classifier on test text; empty where there is none.
-        scored: a few texts token by token, where the run has a trained discriminator.
+        shown: by column, a few texts from equal random keys.
+        prompts: the prompts of the shown texts; empty for unconditional text.
+        notes: what a reader must know, one line each.
+        sweep: if one was made.
+        reliability: of the run's classifier on test text; empty if there is none.
+        scored: a few texts token by token, if the run has a trained discriminator.
     """
 
     columns: list[Column]
@@ -164,12 +164,12 @@ class Evaluation:
 
     @property
     def alarms(self) -> list[str]:
-        """Those of the notes that stand above the figures."""
+        """The notes to show above the metrics."""
         return [note.removeprefix(ALARM) for note in self.notes if note.startswith(ALARM)]
 
     @property
     def means_something(self) -> bool:
-        """Whether no alarm says of all figures that they mean little."""
+        """Whether no alarm says that all metrics mean little."""
         return not any(note.startswith(UNSUITED) for note in self.notes)
 
     def save(self, folder: Path) -> Path:
@@ -181,10 +181,10 @@ class Evaluation:
 
     @classmethod
     def load(cls, folder: Path) -> "Evaluation | None":
-        """Reads what `save` wrote; None where there is nothing.
+        """Reads the output of `save`; None if there is none.
 
         Raises:
-            UserError: where the file is damaged.
+            UserError: if the file is damaged.
         """
         path = folder / EVALUATION_FILE
         try:
@@ -197,7 +197,7 @@ class Evaluation:
 
 
 def scored_text(text: TokenScore, column: str, checkpoint: str, wrong: int = NOWHERE) -> ScoredText:
-    """What a discriminator said of a text, as plain data; `wrong` may be `NOWHERE`."""
+    """A discriminator's scores of a text, as plain data; `wrong` may be `NOWHERE`."""
     return ScoredText(
         column=column,
         checkpoint=checkpoint,
@@ -211,12 +211,12 @@ def scored_text(text: TokenScore, column: str, checkpoint: str, wrong: int = NOW
 
 
 def scored_samples(detector: Detector, written: Mapping[str, TextSet], asked: TokenisedSplit) -> list[ScoredText]:
-    """Texts of the generator that the discriminator stands beside, token by token; those with finite scores.
+    """Texts of the generator from the discriminator's checkpoint, scored token by token; only those with finite scores.
 
     Args:
         detector: the discriminator.
-        written: by column, in their order, a few texts.
-        asked: what they answer in turn, where they do.
+        written: by column, in order, a few texts.
+        asked: the prompts that they answer in turn, if any.
     """
     phase = detector.saved.phase
     column = next((name for name in written if name.startswith(phase)), next(iter(written), ""))
@@ -229,12 +229,12 @@ def scored_samples(detector: Detector, written: Mapping[str, TextSet], asked: To
 
 
 def table_of(columns: Mapping[str, Sequence[Figure]]) -> list[Score]:
-    """The rows of a table, in the order in which the figures first appear.
+    """The rows of a table, in the order in which the metrics first appear.
 
-    Figures of one name belong to one row, so they must agree in unit, signature and direction.
+    Metrics with the same name share a row, so they must agree in unit, signature and direction.
 
     Raises:
-        ValueError: where they do not, or where one stands twice in a column.
+        ValueError: if they do not, or if one occurs twice in a column.
     """
     rows: dict[str, Score] = {}
     for column, figures in columns.items():
@@ -251,7 +251,7 @@ def table_of(columns: Mapping[str, Sequence[Figure]]) -> list[Score]:
 
 
 def without_infinities(value: Any) -> Any:
-    """Plain data whose infinite numbers are strings, which JSON can hold."""
+    """Plain data with infinite numbers as strings, because JSON has none."""
     if isinstance(value, dict):
         return {name: without_infinities(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

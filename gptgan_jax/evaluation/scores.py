@@ -1,6 +1,6 @@
-"""Every figure of a set of texts, with its signature: which metrics there are, and what each is measured with.
+"""All metrics of a set of texts, with their signatures: which metrics there are, and how each is measured.
 
-Each metric is a plain function elsewhere in this room; here they get their names, directions and signatures.
+Each metric is a plain function elsewhere; here they get their names, directions and signatures.
 """
 
 from collections.abc import Sequence
@@ -54,19 +54,19 @@ __all__ = [
 ]
 
 ORDERS = (2, 3, 4, 5)
-# The least texts on each side for which the language model's figures are defined.
+# The fewest texts on each side for which the metrics of the language model are defined.
 LEAST_EMBEDDED = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Ruler:
-    """What sets of texts are measured with, the same for all of them.
+    """What all sets of texts are compared with.
 
     Attributes:
-        references: real text that the judge has not learned from.
-        training: what texts may have been copied from; None where that is not known.
-        judge: None leaves its figures out.
-        seed: of the classifier and of the models that learn from samples.
+        references: real text that the judge was not trained on.
+        training: the text that samples may have been copied from; None if it is not known.
+        judge: None leaves its metrics out.
+        seed: of the classifier and of the models that are trained on samples.
         unit: of n-grams.
     """
 
@@ -86,8 +86,8 @@ def likelihood_figures(
         held_out: likelihood of N texts.
         texts: the same as strings.
         signature: which texts.
-        with_end: whether the end of a text was predicted, of all or bool [N]; then it counts as a word too.
-        unit: what stands between white space, or a character; with tokens there is no third figure.
+        with_end: whether the end of a text was predicted, for all texts or bool [N]; then it counts as a word too.
+        unit: of the second perplexity: words or characters; with tokens it is left out.
     """
     nll = held_out.per_token()
     sources, plain = held_out.sources, signature
@@ -100,7 +100,7 @@ def likelihood_figures(
         Figure("held-out NLL", "nats/token", nll, signature, "lower"),
         Figure("held-out perplexity", "per token", exponential(nll), signature, "lower"),
     ]
-    if not isinstance(unit, Tokens):  # of which there is no other perplexity
+    if not isinstance(unit, Tokens):  # perplexity per token is already there
         words = np.array([len(one) for one in units_of(texts, unit)]) + with_end
         end = f", {plural(unit)}" + (" and end of text" if np.any(with_end) else "")
         by_unit = exponential(held_out.per(words) if words.sum() else Estimate(None))
@@ -114,12 +114,12 @@ def likelihood_figures(
 
 
 def reward_figures(samples: TextSet, rewards: Sequence[RewardConfig], drawn: str) -> list[Figure]:
-    """The mean of each built-in reward function that needs the texts alone; no code of a run's own is called.
+    """The mean of each built-in reward function that needs only the texts; a run's own functions are not called.
 
     Args:
         samples: N texts.
-        rewards: those of the run, paid or not.
-        drawn: how the texts were drawn.
+        rewards: those of the run, with any weight.
+        drawn: how the texts were sampled.
     """
     figures = []
     for call in (reward.call() for reward in rewards if reward.is_built_in):
@@ -131,7 +131,7 @@ def reward_figures(samples: TextSet, rewards: Sequence[RewardConfig], drawn: str
 
 
 def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
-    """What needs nothing but the texts and their references: lengths, n-grams, copies.
+    """Metrics that need only the texts and their references: lengths, n-grams, copies.
 
     Args:
         samples: N texts, at least 2.
@@ -156,7 +156,7 @@ def text_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
 
 
 def self_bleu_figures(words: Sequence[Words], drawn: str, orders: Sequence[int], unit: Unit = "word") -> list[Figure]:
-    """Mean Self-BLEU; its texts are one another's references, so the error is a jackknife over groups of texts."""
+    """Mean Self-BLEU. The texts are one another's references, so the error is a jackknife over groups of texts."""
     values = {n: float(scores.mean()) for n, scores in self_bleu(words, orders).items()}
 
     def error(n: int) -> float | None:
@@ -167,9 +167,9 @@ def self_bleu_figures(words: Sequence[Words], drawn: str, orders: Sequence[int],
 
 
 def judge_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
-    """What needs trained models: Fréchet distance, MAUVE, the classifier, LM score and reverse LM score.
+    """Metrics that need trained models: Fréchet distance, MAUVE, the classifier, LM score and reverse LM score.
 
-    Distances and classifier compare equally many samples and references; with fewer than 20 they are undefined.
+    Distances and the classifier compare equally many samples and references; with fewer than 20 they are undefined.
     """
     judge = ruler.judge
     if judge is None:
@@ -200,14 +200,14 @@ def judge_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
 
 
 def lm_score(samples: TextSet, judge: Judge, drawn: str) -> Figure:
-    """What a language model of real text thinks of the samples: their mean NLL under it. Real text's value is right."""
+    """The mean NLL of the samples under a language model of real text. The value of real text is the target."""
     nll = judge.model.score(judge.real, samples.targets).per_token()
     signature = f"{drawn}; {judge.model.description}, learned from {judge.learned}, {judge.fingerprint[:8]}"
     return Figure("LM score", "nats/token", nll, signature)
 
 
 def frechet(samples: TextSet, ruler: Ruler, drawn: str) -> Figure:
-    """The Fréchet distance of the judge's embeddings of equally many samples and references."""
+    """The Fréchet distance between the judge's embeddings of equally many samples and references."""
     assert ruler.judge is not None
     count = min(len(samples), len(ruler.references))
     distance = Estimate(None)
@@ -221,10 +221,10 @@ def frechet(samples: TextSet, ruler: Ruler, drawn: str) -> Figure:
 def source_figures(
     samples: TextSet, source: Source, real: LogProbs, written: LogProbs, drawn: str, against: str
 ) -> list[Figure]:
-    """Exact divergences from the source of the data, by Monte-Carlo from both sides.
+    """Divergences from the source of the data by exact probabilities, as Monte Carlo means over both sides.
 
     Args:
-        samples: the written texts.
+        samples: the generated texts.
         source: of the data.
         real: log-probabilities of real texts.
         written: log-probabilities of the samples.

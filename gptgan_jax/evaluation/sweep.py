@@ -1,8 +1,8 @@
-"""Temperature x top-p over a run's generators: what each can do at its best, and at equal diversity.
+"""Temperature x top-p over a run's generators: what each achieves at its best, and at equal diversity.
 
 Caccia et al. 2020, "Language GANs Falling Short" (https://arxiv.org/abs/1811.02549): a text GAN is worth something
-where it beats likelihood training at every temperature, not at one. The baselines are the run's best likelihood
-checkpoint and the likelihood training that went on for as long as the adversarial phase.
+if it beats likelihood training at every temperature, not at one. The baselines are the run's best likelihood
+checkpoint and likelihood training continued for as long as the adversarial phase.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ ORACLE_SUM = "NLL_oracle + held-out NLL"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Side:
-    """One set of held-out texts, to choose by or to report: its split, its texts, their source's log-probabilities."""
+    """One set of held-out texts, to choose by or to report: its split, texts, and their source's log-probabilities."""
 
     split: TokenisedSplit
     texts: TextSet
@@ -46,11 +46,11 @@ class _Side:
 def sweep_run(folder: RunFolder, say: Callable[[str], None], embedder: EmbedderName | None = None) -> Evaluation:
     """Adds the sweep to a run's evaluation.json.
 
-    Every point of the grid draws two sets of texts: one is measured against validation text, to choose a temperature
-    by, the other against the test text, to report.
+    Every point of the grid has two sets of samples: one is compared with validation text, to choose a temperature,
+    the other with the test text, for the report.
 
     Raises:
-        UserError: where the run can't be evaluated; see `evaluate_run`.
+        UserError: if the run can't be evaluated; see `evaluate_run`.
     """
     evaluation = Evaluation.load(folder.path)
     assert evaluation is not None, "evaluate_run comes first"
@@ -66,10 +66,10 @@ def sweep_run(folder: RunFolder, say: Callable[[str], None], embedder: EmbedderN
 
 
 def sweep(subject: Subject, models: dict[str, Model]) -> Sweep:
-    """The grid over some models of a run, by the names of their columns, and real text beside them.
+    """The grid over some models of a run, by the names of their columns, with real text for comparison.
 
     Raises:
-        UserError: where a set of held-out texts has fewer than 2.
+        UserError: if a set of held-out texts has fewer than 2.
     """
     if subject.run.config.evaluation.task in ("summary", "answer"):
         return sweep_of_task(subject, models)
@@ -101,7 +101,7 @@ def sweep(subject: Subject, models: dict[str, Model]) -> Sweep:
 
 
 def _trade_offs(source: Source | None) -> tuple[list[Axes], dict[str, str]]:
-    """The axes of the frontiers, and the figures that a temperature is chosen by, for data of a source."""
+    """The axes of the frontiers, and the metrics that choose a temperature, for data from this source."""
     axes = [
         Axes(BLEU, SELF_BLEU, "higher", "lower", "", ""),
         Axes(LM, SELF_BLEU, "lower", "lower", "nats/token", ""),
@@ -110,7 +110,7 @@ def _trade_offs(source: Source | None) -> tuple[list[Axes], dict[str, str]]:
     if source is None:
         return axes, combined
     if isinstance(source, Oracle):
-        # Jensen-Shannon would not do: far from an oracle all models are near log 2, and the choice would be by noise.
+        # Not Jensen-Shannon: far from an oracle all models are near log 2, and noise would decide the choice.
         return [Axes(ORACLE, NLL, "lower", "lower", "nats/token", "nats/token"), *axes], {
             ORACLE_SUM: "nats/token"
         } | combined
@@ -120,7 +120,7 @@ def _trade_offs(source: Source | None) -> tuple[list[Axes], dict[str, str]]:
 def _figures_of(
     subject: Subject, model: Model, drawing: Drawing, written: Written, rows: slice, side: _Side
 ) -> list[Figure]:
-    """The figures of some of the texts that a model wrote, and of its likelihood, against one side."""
+    """The metrics of some of a model's samples, and of its likelihood, against one side."""
     held_out = model.likelihood(side.split, drawing)
     return _figures(subject, side, written.as_set().part(rows), held_out, written.log_probs[rows])
 
@@ -132,7 +132,7 @@ def _by_name(figures: Sequence[Figure]) -> dict[str, Estimate]:
 def _figures(
     subject: Subject, side: _Side, samples: TextSet, held_out: HeldOut | None, log_probs: np.ndarray | None
 ) -> list[Figure]:
-    """The figures of one cell; without a likelihood, of real text under its own source."""
+    """The metrics of one cell; without a likelihood, those of real text under its own source."""
     drawn = f"{len(samples)} texts, the run's seed"
     unit = subject.unit
     words, references = units_of(samples.texts, unit), units_of(side.texts.texts, unit)

@@ -1,7 +1,7 @@
-"""The sweep of a run whose answers to prompts can be right: each generator greedily and at each temperature.
+"""The sweep of a run with a task: each generator greedily and at each temperature.
 
-Every point answers the prompts of both sides, validation text to choose a temperature by and test text to report. The
-trade-off is that of any sweep: a colder generator is oftener right, and gives real text less probability.
+Every point answers the prompts of both sides: validation text to choose a temperature, and test text for the report.
+The trade-off is the usual one: a colder generator is right more often, but gives real text less probability.
 """
 
 from dataclasses import replace
@@ -20,10 +20,10 @@ NLL, MATCH, ROUGE, ERROR = "held-out NLL", "exact match", "ROUGE-L", "task error
 
 
 def sweep_of_task(subject: "Subject", models: "dict[str, Model]") -> Sweep:
-    """The grid and greedy answers over some models of a run, by the names of their columns, and real text beside them.
+    """The grid and greedy answers over some models of a run, by the names of their columns, with real text.
 
     Raises:
-        UserError: where a set of held-out texts has fewer than 2.
+        UserError: if a set of held-out texts has fewer than 2.
     """
     grid = subject.run.config.evaluation.sweep
     valid, test = (subject.task_on(split, grid.samples) for split in (subject.real, subject.references))
@@ -47,7 +47,7 @@ def sweep_of_task(subject: "Subject", models: "dict[str, Model]") -> Sweep:
 
 
 def _figures(model: "Model", task: Task, drawing: Drawing) -> list[Figure]:
-    """Figures of a model's answers to the prompts of one side, and its likelihood there."""
+    """Metrics of a model's answers to the prompts of one side, and its likelihood there."""
     drawn = f"{len(task)} prompts, the run's seed"
     figures = _right(task.figures(model.answers(task.asked, drawing).texts), task)
     if drawing.temperature:
@@ -57,7 +57,7 @@ def _figures(model: "Model", task: Task, drawing: Drawing) -> list[Figure]:
 
 
 def _right(figures: list[Figure], task: Task) -> list[Figure]:
-    """Those of the figures that say how right answers are, and one that falls with it, to choose by."""
+    """The metrics that measure how many answers are right, and one that falls as they rise, to choose by."""
     found = [figure for figure in figures if figure.name in (MATCH, ROUGE)]
     if not found:
         return []

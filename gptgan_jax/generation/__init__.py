@@ -1,1 +1,1 @@
-"""Texts from a generator: many at once, or one token by token."""
+"""Generates texts: many at once, or one of them token by token."""

@@ -1,19 +1,19 @@
-"""How many texts are computed at once: no more than are asked for, and no more than there is room for their logits."""
+"""How many texts are computed at once: limited by the requested number and by the memory for their logits."""
 
 LOGITS_BYTES = 256_000_000
 """The most bytes of float32 logits that are held at once."""
 
 
 def rows_at_once(batch_size: int, count: int, logits: int = 1) -> int:
-    """Rows of a batch, from 1 on.
+    """The number of rows of a batch, at least 1.
 
     Args:
-        batch_size: that is asked for.
-        count: of all texts.
-        logits: numbers that are held for each row, such as T * V.
+        batch_size: the requested size.
+        count: the number of all texts.
+        logits: the numbers in memory for each row, such as T * V.
 
     Returns:
-        where not all fit, a divisor of the batch size if one is near, so that devices that share it still can.
+        if not all fit, a nearby divisor of the batch size if there is one, so that devices can still share the batch.
     """
     asked = max(min(batch_size, count), 1)
     fits = max(LOGITS_BYTES // (4 * logits), 1)

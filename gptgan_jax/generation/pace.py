@@ -1,4 +1,4 @@
-"""How far long work has come: told once in a while, and where it could be stopped."""
+"""Progress of long work: reported now and then, at points where it can be stopped."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ def unpaused(what: str, done: int, total: int) -> None:
 
 
 class News:
-    """A `Pause` that says how far work has come, a line every so many seconds, and none where all is done sooner."""
+    """A `Pause` that reports progress in one line every few seconds, and not at all if the work is done sooner."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class News:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         now = self._clock()
-        if not done:  # another piece of work
+        if not done:  # new work begins
             self._said_at = now
         elif now - self._said_at >= self._seconds:
             self._said_at = now
@@ -36,7 +36,7 @@ class News:
 
 
 def paused(batches: Iterable[Item], what: str, size: int, total: int, pause: Pause) -> Iterator[Item]:
-    """The same batches, of `size` each and `total` together; `pause` is called before each is made, and at the end."""
+    """The same batches, of `size` each and `total` in all; `pause` is called before each one, and at the end."""
     done, iterator = 0, iter(batches)
     while True:
         pause(what, min(done, total), total)

@@ -1,7 +1,7 @@
-"""Writing one text token by token, to be shown while it is written.
+"""Generates one text token by token, to show it while it is generated.
 
-`sampling.sample` writes in one compiled loop and shows nothing before its end. Here one compiled step writes each
-token; for the same key, prompt and way of drawing both write the same text.
+`sampling.sample` runs one compiled loop and shows nothing before its end. Here one compiled step generates each
+token; for the same key, prompt and sampling settings both generate the same text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,24 +16,24 @@ from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling.decoding import draw, shape_logits
 from gptgan_jax.types import Array, Params, PyTree
 
-# What a decoder makes of bytes that are no whole character.
+# A decoder's output for bytes that are not a complete character.
 _PARTIAL = "\ufffd"
 
 
 class TokenStream:
-    """Writes answers to prompts of any length up to the longest; compiled once for all of them."""
+    """Generates answers to prompts of any length up to the longest; compiled once for all of them."""
 
     def __init__(
         self, generator: Generator, params: Params, drawing: Drawing, longest_prompt: int, length: int
     ) -> None:
-        """Prompts are padded to the longest, so that no length compiles anything anew.
+        """Prompts are padded to the longest, so that no length needs another compilation.
 
         Args:
-            generator: who writes.
+            generator: the network.
             params: its parameters.
-            drawing: how.
+            drawing: the sampling settings.
             longest_prompt: in tokens, without the beginning of text.
-            length: of an answer, at most.
+            length: the maximum length of an answer.
         """
         self._params = params
         self._width = 1 + longest_prompt
@@ -57,14 +57,14 @@ class TokenStream:
         self._following = jax.jit(following, donate_argnums=1)
 
     def __call__(self, key: Array, prompt: Sequence[int]) -> Iterator[int]:
-        """The tokens of one answer as they are written, without the end of text.
+        """The tokens of one answer as they are generated, without the end of text.
 
         Args:
-            key: equal keys write equal answers.
+            key: equal keys give equal answers.
             prompt: token ids without the beginning of text.
 
         Raises:
-            ValueError: a prompt that is longer than the longest.
+            ValueError: for a prompt longer than `longest_prompt`.
         """
         row = self._vocabulary.begun(prompt)
         if len(row) > self._width:
@@ -83,7 +83,7 @@ class TokenStream:
 
 
 class WholeCharacters:
-    """Token ids in, text out, never half a character: a token may hold a part of one, and go on with a word."""
+    """Turns token ids into text, never half a character: a token may be part of a character, or continue a word."""
 
     def __init__(self, tokenizer: AnyTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -91,12 +91,12 @@ class WholeCharacters:
         self._shown = ""
 
     def add(self, token: int) -> str:
-        """The text that this token completes, perhaps none."""
+        """The text that this token completes, possibly empty."""
         self._ids.append(token)
         return self._new(self._tokenizer.decode(self._ids).rstrip(_PARTIAL))
 
     def rest(self) -> str:
-        """What is left at the end, parts of characters included."""
+        """The rest of the text at the end, including incomplete characters."""
         return self._new(self._tokenizer.decode(self._ids))
 
     @property
@@ -105,7 +105,7 @@ class WholeCharacters:
         return self._tokenizer.decode(self._ids)
 
     def _new(self, text: str) -> str:
-        """What of the text is not shown yet; nothing where a decoder has changed what is."""
+        """The part of the text that is not shown yet; empty if the decoder has changed what was shown."""
         if not text.startswith(self._shown):
             return ""
         new = text[len(self._shown) :]

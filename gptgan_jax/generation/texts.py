@@ -1,4 +1,4 @@
-"""Texts to be evaluated, and texts from a generator: token ids through the sampler, strings through the tokenizer."""
+"""Texts for evaluation, and samples of a generator: token ids from the sampler, strings from the tokenizer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from gptgan_jax.types import Array, Params, Sample
 
 @dataclass(frozen=True)
 class Drawing:
-    """How texts are drawn: see `sampling.shape_logits`; top_k = 0 and top_p = 1 are off."""
+    """Sampling settings: see `sampling.shape_logits`; top_k = 0 and top_p = 1 are off."""
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
 
     def options(self) -> dict[str, Any]:
-        """top_k and top_p where they are on, as keywords of `sampling`."""
+        """top_k and top_p if they are on, as keywords of `sampling`."""
         on: dict[str, Any] = {"top_k": self.top_k} if self.top_k else {}
         return on | ({"top_p": self.top_p} if self.top_p < 1 else {})
 
@@ -43,7 +43,7 @@ class TextSet:
 
     Attributes:
         texts: as strings.
-        targets: as token ids; EOS ends each that was not cut off.
+        targets: as token ids; EOS ends each text that was not truncated.
     """
 
     texts: list[str]
@@ -59,19 +59,19 @@ class TextSet:
 
 
 def text_set(split: TokenisedSplit, tokenizer: AnyTokenizer) -> TextSet:
-    """The texts of a split, in the form that a generator's texts have: cut to length, unknown words as such."""
+    """The texts of a split in the same form as samples: truncated, with unknown words as the unknown token."""
     return TextSet([tokenizer.decode(split.targets[i].tolist()) for i in range(len(split))], split.targets)
 
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """Texts that a generator wrote.
+    """Texts from a generator.
 
     Attributes:
         texts: N strings.
         tokens: int32 [N, T].
         mask: bool [N, T]; covers EOS, not what comes after it.
-        log_probs: float64 [N], nats of each whole text under the distribution that it was drawn from.
+        log_probs: float64 [N], of each whole text under the distribution that it was sampled from, in nats.
     """
 
     texts: list[str]
@@ -80,7 +80,7 @@ class Written:
     log_probs: np.ndarray
 
     def as_set(self) -> TextSet:
-        """The texts without how they were drawn."""
+        """The texts without their log-probabilities."""
         offsets = np.concatenate([[0], np.cumsum(self.mask.sum(axis=1))])
         return TextSet(self.texts, Ragged(self.tokens[self.mask], offsets))
 
@@ -89,10 +89,11 @@ _SAMPLE_STREAM = 0x7E47
 
 
 class TextWriter:
-    """Writes texts of up to `length` tokens; compiled once for all calls of one count and prompt width.
+    """Generates texts of up to `length` tokens; compiled once for all calls with the same count and prompt width.
 
-    Texts come in batches, each with its random numbers. What is computed at once may be a part of one, where fewer are
-    asked for or their logits would take too much room: each text is then what it would be among all, up to rounding.
+    Texts come in batches, each with its own random numbers. If fewer texts are requested, or their logits would need
+    too much memory, only a part of a batch is computed at once; each text is then the same as in the full batch, up to
+    rounding.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class TextWriter:
         sampler: Callable[..., Sample] | None = None,
         candidates: int = 1,
     ) -> None:
-        """`sampler` takes what `sample` does after the generator, and its place, and writes `candidates` for a text."""
+        """`sampler` replaces `sample`, takes its arguments after the generator, and generates `candidates` per text."""
         self._generator = generator
         self._tokenizer = tokenizer
         self._length = length
@@ -130,13 +131,13 @@ class TextWriter:
         prompts: Sequence[Sequence[int]] | None = None,
         pause: Pause = unpaused,
     ) -> Written:
-        """Writes `count` texts.
+        """Generates `count` texts.
 
         Args:
             params: the generator's.
-            seed: equal seeds write equal texts; the first texts of a longer call equal those of a shorter one.
+            seed: equal seeds give equal texts; the first texts of a longer call equal those of a shorter one.
             count: N.
-            drawing: how.
+            drawing: the sampling settings.
             prompts: token ids of each prompt without BOS, used in turn; None for unconditional text.
             pause: called before each part.
         """
@@ -157,10 +158,10 @@ class TextWriter:
         prompts: Sequence[Sequence[int]] | None = None,
         pause: Pause = unpaused,
     ) -> Iterator[Written]:
-        """The same texts a part at a time, as they are written."""
+        """The same texts, one part at a time, as they are generated."""
         rows = prompts or [[]]
         width = 1 + max(map(len, rows))
-        # A stream of its own: a run's parameters come from the bare key of the same seed.
+        # A separate stream: a run's parameters come from the plain key of the same seed.
         key = jax.random.fold_in(jax.random.key(seed), _SAMPLE_STREAM)
         total = self._batch_size
         size = rows_at_once(total, count, self._logits)

@@ -1,7 +1,7 @@
-"""Which source each row of an endless stream is drawn from: a function of a seed and the row's place alone.
+"""The source of each row of an endless stream, as a function of a seed and the row's position only.
 
-The sources stand in the stream as evenly as they can, so that after any number of rows each has had its share to within
-a row or two, and then each `BLOCK` rows in turn are shuffled.
+The sources are interleaved as evenly as possible, so that after any number of rows each has had its share to within a
+row or two. Then the rows are shuffled within each block of `BLOCK`.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from gptgan_jax.data.batches import side_permutation
 
-# Rows after which the order of the sources comes again, and rows that are shuffled together.
+# The period of the order of the sources, and the number of rows that are shuffled together.
 PERIOD, BLOCK = 2**20, 64
 
 
@@ -18,7 +18,7 @@ class MixedOrder:
     """Rows of sources with given shares.
 
     Attributes:
-        counts: int64 [S], the rows of each source in a period; the nearest whole numbers to its share, at least 1.
+        counts: int64 [S], the rows of each source in a period; its share rounded to an integer, at least 1.
     """
 
     def __init__(self, shares: Sequence[float] | np.ndarray) -> None:
@@ -30,11 +30,11 @@ class MixedOrder:
             self._rank[self._source == source] = np.arange(count)
 
     def at(self, seed: int, elements: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of the elements of the stream at some places, int64 [N], their sources and their numbers.
+        """The sources and numbers of the stream's elements at the given positions, int64 [N].
 
         Returns:
-            (int64 [N], the source of each; int64 [N], how many elements of the same source the unshuffled stream has
-            before it, so that each number of a source is given out once.)
+            (int64 [N], the source of each; int64 [N], how many elements of the same source precede it in the unshuffled
+            stream, so that each number of a source occurs once.)
         """
         blocks, inside = np.divmod(elements, BLOCK)
         places = np.empty(len(elements), np.int64)
@@ -47,7 +47,7 @@ class MixedOrder:
 
 
 def apportioned(shares: Sequence[float] | np.ndarray, total: int) -> np.ndarray:
-    """Whole numbers in the ratio of the shares, together `total`, by largest remainders; each at least 1: int64 [S]."""
+    """Integers in the ratio of the shares with the sum `total`, by largest remainders; each at least 1: int64 [S]."""
     exact = np.asarray(shares, np.float64) / np.sum(shares) * total
     counts = np.maximum(np.floor(exact).astype(np.int64), 1)
     for source in np.argsort(counts - exact, kind="stable")[: max(total - int(counts.sum()), 0)]:
@@ -57,13 +57,13 @@ def apportioned(shares: Sequence[float] | np.ndarray, total: int) -> np.ndarray:
 
 
 def even_order(counts: Sequence[int] | np.ndarray, shares: Sequence[float] | None = None) -> np.ndarray:
-    """Which source stands at each place, so that each is spread as evenly as can be: int16 [sum of counts].
+    """The source at each position, such that each source is spread as evenly as possible: int16 [sum of counts].
 
-    The j-th of n elements of a source is due at (j + 1/2) / n, or where shares are given at (j + 1/2) / share: then the
-    beginning has these shares until a source is used up.
+    The j-th of n elements of a source is due at (j + 1/2) / n, or with given shares at (j + 1/2) / share: then the
+    beginning has these shares until a source runs out.
 
     Args:
-        counts: elements of each source.
+        counts: the number of elements of each source.
         shares: of the sources; by default their counts.
     """
     rates = np.asarray(counts if shares is None else shares, np.float64)

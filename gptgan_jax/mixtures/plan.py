@@ -1,4 +1,4 @@
-"""What a run reads of each source of a mixture, and how often: known before anything is trained."""
+"""How much a run reads of each source of a mixture, and how often; known before training."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from gptgan_jax.data.store import TokenStore
 from gptgan_jax.mixtures.splits import parts_of
 from gptgan_jax.system.terminal import in_columns
 
-# Up to about so many times repeated text is worth as much as new text (Muennighoff et al. 2023, arXiv:2305.16264).
+# Up to about this many epochs, repeated text is worth as much as new text (Muennighoff et al. 2023, arXiv:2305.16264).
 MOST_EPOCHS = 4
 
 
@@ -20,10 +20,10 @@ class Planned:
 
     Attributes:
         name: of the source.
-        weight: its share of the tokens that are drawn.
-        documents: for training.
-        tokens: of these, at the lengths that are trained on.
-        drawn: the tokens that the phase draws of it.
+        weight: its share of the sampled tokens.
+        documents: the number of training documents.
+        tokens: their tokens, at the lengths used in training.
+        drawn: the number of its tokens that the phase reads.
         valid, test: held-out texts, or windows of them.
     """
 
@@ -37,7 +37,7 @@ class Planned:
 
     @property
     def epochs(self) -> float:
-        """How often the phase goes through it."""
+        """How often the phase reads the source."""
         return self.drawn / self.tokens
 
 
@@ -48,22 +48,22 @@ def plan_of(
     rows: int,
     width: int | None,
 ) -> tuple[Planned, ...]:
-    """What likelihood training draws of each source.
+    """How much likelihood training reads of each source.
 
     Args:
-        parts: the sources; one where the data is no mixture.
+        parts: the sources; one if the data is not a mixture.
         splits: train, valid and test, of all sources.
-        stores: their token stores; none where text is in memory, or where they are not made yet: then the tokens are
-            estimated by those of the text in memory.
-        rows: that the phase draws.
-        width: tokens of a packed row; None where a row is a text.
+        stores: their token stores; none if text is in memory, or if they are not built yet: then the number of tokens
+            is estimated from the text in memory.
+        rows: the number of rows that the phase reads.
+        width: tokens of a packed row; None if a row is a text.
     """
     train, valid, test = ([split] if split.sources is None else parts_of(split) for split in splits)
     texts = [(len(split), len(split.targets.tokens)) for split in train]
     sizes = [(store.documents, len(store)) for store in stores]
     if not stores:
         sizes = [_size(part.corpus, tokens) for part, (_, tokens) in zip(parts, texts, strict=True)]
-    # Rows of unequal length are drawn in such shares that tokens come by the weights.
+    # Rows of unequal length are sampled with shares such that the tokens have the weights.
     a_row = width or 1 / sum(part.weight * count / tokens for part, (count, tokens) in zip(parts, texts, strict=True))
     return tuple(
         Planned(part.name, part.weight, documents, tokens, part.weight * rows * a_row, len(valid[i]), len(test[i]))
@@ -72,7 +72,7 @@ def plan_of(
 
 
 def _size(corpus: Corpus, tokens: int) -> tuple[int, int]:
-    """Training documents and their tokens, by those that are in memory, which have so many."""
+    """The numbers of training documents and of their tokens, estimated from the documents in memory."""
     documents, streamed = len(corpus.train), corpus.streamed
     if streamed is None:
         return documents, tokens
@@ -84,7 +84,7 @@ def _size(corpus: Corpus, tokens: int) -> tuple[int, int]:
 
 
 def repeated(plan: Sequence[Planned]) -> list[str]:
-    """A line for each source that is gone through more than `MOST_EPOCHS` times."""
+    """A line for each source that is read more than `MOST_EPOCHS` times."""
     return [
         f"data.sources.{one.name}: likelihood training goes through its {one.tokens:,} tokens {one.epochs:.1f} times, "
         f"and from about {MOST_EPOCHS} times on repeated text teaches little; lower its weight, or give it more text"
@@ -94,7 +94,7 @@ def repeated(plan: Sequence[Planned]) -> list[str]:
 
 
 def table(plan: Sequence[Planned]) -> list[str]:
-    """The plan as lines of text: a source a line, and the total."""
+    """The plan as lines of text: one per source, and the total."""
     names = ("documents", "tokens", "valid", "test", "drawn")
     total = [f"{sum(getattr(one, name) for one in plan):,.0f}" for name in names]
     rows = [

@@ -1,4 +1,4 @@
-"""The rows of a mixture: batches drawn from several sources by their weights in tokens."""
+"""The rows of a mixture: batches sampled from several sources by their weights in tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from gptgan_jax.types import Batch
 
 @dataclass(frozen=True, eq=False)
 class TextRows:
-    """The documents of a split, one a row, as packed rows are asked for."""
+    """The documents of a split, one per row, with the interface of packed rows."""
 
     split: TokenisedSplit
 
@@ -25,11 +25,11 @@ class TextRows:
 
     @property
     def tokens(self) -> int:
-        """Target tokens of all rows."""
+        """The number of target tokens in all rows."""
         return len(self.split.targets.tokens)
 
     def gather(self, rows: np.ndarray, epochs: np.ndarray | int = 0) -> Batch:
-        """The rows of these numbers, in every epoch the same."""
+        """The rows with these numbers, the same in every epoch."""
         return gather(self.split, rows)
 
 
@@ -38,8 +38,8 @@ class MixedRows:
     """Rows of several sources, each with a weight.
 
     Attributes:
-        parts: the rows of each source, all of one width.
-        weights: the share of each source in the tokens that are drawn; together 1.
+        parts: the rows of each source, all of the same width.
+        weights: the share of each source in the sampled tokens; they sum to 1.
     """
 
     parts: Sequence[Rows | TextRows]
@@ -52,31 +52,31 @@ class MixedRows:
         object.__setattr__(self, "_permutations", [{} for _ in self.parts])
 
     def __len__(self) -> int:
-        """The rows of all sources, each once."""
+        """The number of rows of all sources."""
         return sum(map(len, self.parts))
 
     @property
     def shares(self) -> np.ndarray:
-        """The share of each source in the rows that are drawn: its weight over its tokens a row; float64 [S]."""
+        """The share of each source in the sampled rows, proportional to weight / tokens per row: float64 [S]."""
         shares = np.array(self.weights) / [part.tokens / len(part) for part in self.parts]
         return shares / shares.sum()
 
     @property
     def tokens_a_row(self) -> float:
-        """Target tokens of a row that is drawn, on average."""
+        """The average number of target tokens of a sampled row."""
         means = [part.tokens / len(part) for part in self.parts]
         return float(np.dot(self.shares, means))
 
     def batch_at(
         self, seed: int, position: int, batch_size: int, process_index: int = 0, process_count: int = 1
     ) -> Batch:
-        """The batch at a position of the endless stream: a function of its arguments and nothing else.
+        """The batch at a position of the endless stream, as a function of its arguments only.
 
         The n-th row of a source is row permutation(n // R)[n % R] of its R, where permutation(e) is drawn from the
-        seed, the source and e: no row comes again before all of its source have come.
+        seed, the source and e: no row repeats before all rows of its source have been read.
 
         Args:
-            seed, position, batch_size, process_index, process_count: as of `batches.batch_at`.
+            seed, position, batch_size, process_index, process_count: as in `batches.batch_at`.
 
         Returns:
             Batch of NumPy arrays with B = batch_size / process_count rows.
@@ -97,7 +97,7 @@ class MixedRows:
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[back], *batches)
 
     def rows_at(self, seed: int, elements: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The sources, their rows and the sources' epochs, int64 [N] each, at some places of the stream, int64 [N]."""
+        """The sources, their rows and their epochs, int64 [N] each, at the given positions of the stream, int64 [N]."""
         sources, numbers = self._order.at(seed, elements)
         rows, epochs = np.empty((2, len(elements)), np.int64)
         for source, part in enumerate(self.parts):
@@ -108,7 +108,7 @@ class MixedRows:
         return sources, rows, epochs
 
     def _permutation(self, source: int, seed: int, epoch: int, count: int) -> np.ndarray:
-        """`permutation`, of which those of this epoch of a source and of its neighbours are kept."""
+        """`permutation`, with a cache for this epoch of a source and its neighbours."""
         kept = self._permutations[source]
         if (seed, epoch) not in kept:
             for other in [one for one in kept if one[0] != seed or abs(one[1] - epoch) > 1]:

@@ -15,11 +15,11 @@ def joined(splits: Sequence[TokenisedSplit], names: Sequence[str], weights: Sequ
     Args:
         splits: of each source, all encoded alike.
         names: of the sources.
-        weights: their shares of the tokens that are drawn.
+        weights: their shares of the sampled tokens.
 
     Returns:
-        the split, whose `sources` say which document is of which; the share of a source in drawn texts is its weight
-        over its tokens a text here.
+        the split, whose `sources` has the source of each document; the share of a source in sampled texts is its weight
+        over its tokens per text here.
     """
     first = splits[0]
     per_text = np.array(weights) / [len(one.targets.tokens) / len(one) for one in splits]
@@ -34,7 +34,7 @@ def joined(splits: Sequence[TokenisedSplit], names: Sequence[str], weights: Sequ
         before = np.concatenate(
             [np.full(len(one), -1, np.int32) if one.before is None else one.before for one in splits]
         )
-    # A template writes around all prompts, or around none.
+    # A template applies to all prompts, or to none.
     asked = (
         None if any(one.asked is None for one in splits) else tuple(text for one in splits for text in one.asked or ())
     )
@@ -54,11 +54,11 @@ def joined(splits: Sequence[TokenisedSplit], names: Sequence[str], weights: Sequ
 
 
 def mixed(split: TokenisedSplit, shares: Sequence[float]) -> TokenisedSplit:
-    """The documents of a joined split in the order of the mixture: its beginning has each source's share of texts.
+    """The documents of a joined split in the order of the mixture: any beginning has each source's share of texts.
 
     Args:
         split: with `sources`.
-        shares: of the texts, such as those of the training split, by whose tokens a text all are drawn.
+        shares: of the texts, such as those of the training split, whose tokens per text determine them for all splits.
     """
     assert split.sources is not None
     ordered = split.subset(mixed_order(split.sources.of, shares))
@@ -67,7 +67,7 @@ def mixed(split: TokenisedSplit, shares: Sequence[float]) -> TokenisedSplit:
 
 
 def mixed_order(of: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """Documents, of the sources int [N], in the order of a mixture with these shares of texts: int64 [N]."""
+    """The order of documents in a mixture with these shares of texts: int [N], their sources -> int64 [N]."""
     members = [np.flatnonzero(of == source) for source in range(len(shares))]
     order = even_order([len(one) for one in members], shares)
     documents = np.empty(len(order), np.int64)
@@ -77,9 +77,9 @@ def mixed_order(of: np.ndarray, shares: Sequence[float]) -> np.ndarray:
 
 
 def in_proportion(split: TokenisedSplit) -> TokenisedSplit:
-    """The beginning of a mixed split up to where one of its sources is used up: a sample of the mixture.
+    """The beginning of a mixed split until one of its sources runs out: a sample of the mixture.
 
-    A split of a source alone, or without any, is given back as it is.
+    A split with one source or none is returned unchanged.
     """
     sources = split.sources
     if sources is None:
@@ -89,7 +89,7 @@ def in_proportion(split: TokenisedSplit) -> TokenisedSplit:
 
 
 def of_each(split: TokenisedSplit, count: int) -> TokenisedSplit:
-    """At most `count` documents: of each source as many as of the others, as long as it has more, its first ones."""
+    """At most `count` documents: the first ones of each source, equally many of each as far as it has them."""
     sources = split.sources
     assert sources is not None
     rank = np.empty(len(split), np.int64)

@@ -1,1 +1,1 @@
-"""Models by which texts are scored: likelihood, classifiers, a language model of real text; and a task's figures."""
+"""Models that score texts: likelihood, classifiers, a language model of real text; and the metrics of a task."""

@@ -1,5 +1,5 @@
-"""The figure that a phase's best checkpoint is chosen by, where `evaluation.choose_by` names one: of samples, or of
-what the steps record."""
+"""The metric that chooses a phase's best checkpoint, if `evaluation.choose_by` names one: of samples, or recorded by
+the steps."""
 
 import itertools
 import json
@@ -33,11 +33,11 @@ _FAILED, _FOUND = "failed ", "found "
 
 
 class ChoiceFailed(UserError):
-    """`evaluation.choose_command` gave no number."""
+    """`evaluation.choose_command` printed no number."""
 
 
 class SampleFigure:
-    """One figure of samples, measured at evaluations on the way, always of texts from the same random numbers."""
+    """One metric of samples, measured at the evaluations during training, always with the same random numbers."""
 
     def __init__(
         self,
@@ -49,8 +49,8 @@ class SampleFigure:
         writer: TextWriter,
         likelihood: Callable[..., HeldOut],
     ) -> None:
-        """What it is measured with: the run's configuration, validation text, tokenizer, source of the data, and
-        functions that write and score texts."""
+        """Takes the run's configuration, validation text, tokenizer, source of the data, and functions that generate
+        and score texts."""
         self.choice = choice
         self._config, self._tokenizer, self._source = config, tokenizer, source
         self._writer, self._likelihood = writer, likelihood
@@ -60,7 +60,7 @@ class SampleFigure:
         self._valid = valid.subset(np.arange(min(len(valid), self._count)))
 
     def check(self) -> None:
-        """Raises UserError, before anything is trained, where the figure can't be had."""
+        """Raises UserError, before training, if the metric can't be computed."""
         if self.choice.name == COMMAND:
             command = self._config.evaluation.choose_command or ""
             program = missing_program(command)
@@ -77,11 +77,11 @@ class SampleFigure:
                 raise UserError(f"evaluation.choose_by {self.choice.name} needs two validation texts")
 
     def measure(self, params: Params, pause: Pause) -> float:
-        """Of texts that these parameters write; NaN where it has no value.
+        """The metric of samples of these parameters; NaN if it is undefined.
 
         Raises:
-            ChoiceFailed: the user's command gave none.
-            Exception: what `pause` raises, to stop.
+            ChoiceFailed: the user's command printed no number.
+            Exception: whatever `pause` raises, to stop.
         """
         prompts = self._valid.first_prompts(self._count)
         written = self._writer(params, self._config.seed, self._count, self._drawing, prompts, pause)
@@ -130,7 +130,7 @@ class SampleFigure:
         return divergences(real, samples).jensen_shannon.value
 
     def _by_command(self, texts: list[str], pause: Pause) -> float:
-        """Of several processes the first one runs it."""
+        """Of several processes, only the first runs the command."""
         evaluation = self._config.evaluation
         command = evaluation.choose_command or ""
         asked = self._valid.prompt_texts(self._tokenizer) if self._valid.prompts is not None else []
@@ -159,16 +159,16 @@ def _number(value: float | None) -> float:
 
 
 class StepMeans:
-    """The mean of what a phase's steps record of the figure that checkpoints are chosen by, if it is one of theirs."""
+    """The mean of a metric that a phase's steps record, if checkpoints are chosen by such a metric."""
 
     def __init__(self, name: str | None, first: int, every: int, earlier: Iterable[Mapping[str, Any]]) -> None:
-        """What it is of.
+        """Starts without lines, or with those of a resumed run.
 
         Args:
-            name: of the figure; None where the phase's steps record none that is chosen by.
+            name: of the metric; None if the phase's steps do not record it.
             first: global steps before the phase.
             every: steps between two evaluations.
-            earlier: the phase's lines in the records of a run that is resumed.
+            earlier: the phase's lines in the records of a resumed run.
         """
         self._name, self._first, self._every = name, first, every
         self._noted: dict[int, float] = {}
@@ -177,15 +177,15 @@ class StepMeans:
                 self.note(line["step"], line)
 
     def note(self, step: int, line: Mapping[str, Any]) -> None:
-        """Takes note of a step's line of the records, where a figure that was not finite is None."""
+        """Adds a step's line of the records, in which a value that was not finite is None."""
         if self._name is not None and self._name in line:
             value = line[self._name]
             self._noted[step] = float("nan") if value is None else float(value)
 
     def since_last_evaluation(self, step: int) -> float | None:
-        """Over the lines up to a step that is evaluated; NaN without any, None where the phase records no such figure.
+        """The mean over the lines up to an evaluated step; NaN without any, None if the phase records no such metric.
 
-        As they stand in the records, so that it is the same after a resume.
+        Values are those of the records, so that the mean is the same after a resume.
         """
         if self._name is None:
             return None

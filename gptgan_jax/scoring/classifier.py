@@ -1,4 +1,4 @@
-"""A run's discriminator as a classifier: its best checkpoint, its figures, and whether text obeys its label."""
+"""A run's discriminator as a classifier: its best checkpoint, its metrics, and whether text obeys its label."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Classifier:
     params: Params
 
     def tell(self, split: TokenisedSplit) -> Told:
-        """The classes of a split's texts, in their order; their prompts are not read."""
+        """The predicted classes of a split's texts, in order; their prompts are not read."""
         bare = unconditional_split(split.targets, split.vocabulary, split.max_length)
         size = rows_at_once(self.run.config.evaluation.batch_size, len(bare))
         told = classes_told_by(self.run.discriminator)(self.params, evaluation_batches(bare, size))
@@ -41,22 +41,22 @@ class Classifier:
         return Told(told.log_probs, labels)
 
     def tell_targets(self, targets: Ragged) -> Told:
-        """The same of token ids."""
+        """The same for token ids."""
         vocabulary, longest = self.run.generator.vocabulary, self.run.config.data.max_length
         return self.tell(unconditional_split(targets, vocabulary, longest))
 
 
 def check_classifies(run: Writer) -> None:
-    """Raises UserError where the run's discriminator tells no classes."""
+    """Raises UserError if the run's discriminator predicts no classes."""
     if not run.config.classifies:
         raise UserError("this run's discriminator tells no classes; train one with objective.classification.weight")
 
 
 def choose_classifier(checkpoints: Checkpoints, wanted: str = "best") -> Saved:
-    """The checkpoint that a user names; `best` is the one of least class error on validation text.
+    """The checkpoint that a user names; `best` has the lowest class error on validation text.
 
     Raises:
-        UserError: where the discriminator has not learned any classes by that checkpoint.
+        UserError: if the discriminator has not learned any classes at that checkpoint.
     """
     best = checkpoints.best_classifier() if wanted == "best" else None
     saved = best or checkpoints.choose("last" if wanted == "best" else wanted)
@@ -68,14 +68,14 @@ def choose_classifier(checkpoints: Checkpoints, wanted: str = "best") -> Saved:
 
 
 def load_classifier(checkpoints: Checkpoints, run: Writer, saved: Saved) -> Classifier:
-    """Raises UserError where the checkpoint can't be read."""
+    """Raises UserError if the checkpoint can't be read."""
     return Classifier(run, restore_discriminator(checkpoints, saved, run.config, run.discriminator))
 
 
 def classifier_or_none(
     checkpoints: Checkpoints, run: Writer, saved: Saved | None, say: Callable[[str], None]
 ) -> Classifier | None:
-    """The run's classifier; None where it has none (`saved`), or its checkpoint can't be read, which is said."""
+    """The run's classifier; None without one (`saved`), or, with a message, if its checkpoint can't be read."""
     try:
         return None if saved is None else load_classifier(checkpoints, run, saved)
     except UserError as error:
@@ -84,7 +84,7 @@ def classifier_or_none(
 
 
 def class_errors(told: Told) -> dict[str, float]:
-    """What is recorded of labelled validation texts; NaN where there are none."""
+    """The recorded metrics of labelled validation texts; NaN if there are none."""
     accuracy, nats = told.accuracy().value, told.nats().value
     return {
         CLASS_METRIC: np.nan if accuracy is None else 1 - accuracy,
@@ -94,11 +94,11 @@ def class_errors(told: Told) -> dict[str, float]:
 
 
 def class_figures(told: Told, which: str, classes: Sequence[str]) -> list[Figure]:
-    """Figures of the texts that have a label; none where no text has.
+    """Metrics of the texts that have a label; none if no text has one.
 
     Args:
-        told: what was said of texts.
-        which: they are, such as "test".
+        told: the classifier's predictions.
+        which: the name of the texts, such as "test".
         classes: the names of the labels.
     """
     told = told.labelled()
@@ -117,14 +117,14 @@ def class_figures(told: Told, which: str, classes: Sequence[str]) -> list[Figure
 def obedience_figures(
     texts: TextSet, asked: np.ndarray, classifier: Classifier | None, run: Writer, drawn: str
 ) -> list[Figure]:
-    """How many texts are of the class that they were asked to be: by the classifier and, on the grammar, exactly.
+    """The share of texts with the requested class: by the classifier and, on the grammar, exactly.
 
     Args:
         texts: N texts.
-        asked: int [N], the class of each; -1 for none, and such texts are left out.
-        classifier: None where there is none.
-        run: that wrote them.
-        drawn: how they were drawn, for the signatures.
+        asked: int [N], the requested class of each; -1 for none, and such texts are left out.
+        classifier: None if there is none.
+        run: the run that generated them.
+        drawn: how they were sampled, for the signatures.
     """
     rows = np.flatnonzero(asked >= 0)
     if not len(rows):

@@ -1,4 +1,4 @@
-"""Held-out likelihood: how many nats a generator needs for text that it was not trained on."""
+"""Held-out likelihood: a generator's NLL, in nats, of text that it was not trained on."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ class HeldOut:
     Attributes:
         nats: float64 [N], negative log-likelihood of each; the end-of-text token counts.
         tokens: int [N], how many tokens each has.
-        sources: of a mixture, which text is of which source; None elsewhere.
+        sources: for a mixture, the source of each text; else None.
     """
 
     nats: np.ndarray
@@ -31,25 +31,25 @@ class HeldOut:
     sources: Sources | None = None
 
     def of(self, sources: Sources | None) -> "HeldOut":
-        """The same, of texts of a mixture."""
+        """The same, as texts of a mixture."""
         assert sources is None or len(sources.of) == len(self.nats)
         return replace(self, sources=sources)
 
     def per_token(self) -> Estimate:
-        """Nats per token; the texts are the independent draws. Infinite where a text is impossible.
+        """Nats per token; texts are the independent samples. Infinite if a text is impossible.
 
-        Of a mixture, the mean of its sources' by their weights, whatever their shares of the texts.
+        For a mixture, the mean over sources by their weights, regardless of their shares of the texts.
         """
         return self.per(self.tokens)
 
     def per(self, units: np.ndarray) -> Estimate:
-        """Nats per unit, such as a word, of which each text has so many: [N]."""
+        """Nats per unit, such as a word; `units` [N] is the number of units of each text."""
         if self.sources is None:
             return ratio_of_sums(self.nats, units)
         return mixed_ratio(self.nats, units, self.tokens, self.sources.of, self.sources.weights)
 
     def by_source(self) -> dict[str, Estimate]:
-        """Nats per token of each source of a mixture that has texts here, by its name; empty elsewhere."""
+        """Nats per token of each source of a mixture that has texts here, by name; empty without a mixture."""
         if self.sources is None:
             return {}
         members = {name: self.sources.of == i for i, name in enumerate(self.sources.names)}
@@ -59,8 +59,8 @@ class HeldOut:
 def likelihood_of(generator: Generator) -> Callable[..., HeldOut]:
     """A function (params, batches, drawing=Drawing()) -> HeldOut, compiled once for the batches' shape.
 
-    The likelihood is that of the distribution which `drawing` draws from, so with top-k or top-p a text may be
-    impossible. Rows of a batch whose target mask is all false are padding and are left out.
+    The likelihood is under the distribution that `drawing` samples from, so with top-k or top-p a text may be
+    impossible. Rows whose target mask is all false are padding and are left out.
     """
 
     @jax.jit

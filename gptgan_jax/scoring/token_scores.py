@@ -1,6 +1,6 @@
-"""A run's discriminator on texts, token by token: the score of every prefix, beside how likely each token is.
+"""A run's discriminator on texts, token by token: the score of every prefix, and the likelihood of each token.
 
-On the grammar, where it is known at which token a text goes wrong, how often the score says so (`error_places`).
+On the grammar, where the first wrong token of a text is known, also how often the score finds it (`error_places`).
 """
 
 from collections.abc import Callable, Iterable
@@ -54,15 +54,15 @@ TOO_FEW = f"fewer than {LEAST_TEXTS} texts have a known error: too few to say ho
 
 @dataclass(frozen=True, eq=False)
 class TokenScore:
-    """What is said of one text of n tokens, its end counted.
+    """The scores of one text of n tokens, including its end.
 
     Attributes:
-        pieces: what each token is in the text.
+        pieces: the text of each token.
         score: of the whole text, a logit: the one at its last token.
         scores: float64 [n], of the text up to and including each token.
-        start: what the first token's change is counted from: 0, an even chance; or, where the discriminator's loss
+        start: the score that the first token's change is counted from: 0 (even odds), or, if the discriminator's loss
             fixes only differences of scores, its score of the empty text.
-        log_probs: float64 [n], of each token by the generator, in nats; None where it was not asked.
+        log_probs: float64 [n], of each token under the generator, in nats; None without a generator.
     """
 
     pieces: list[Piece]
@@ -73,27 +73,27 @@ class TokenScore:
 
     @property
     def fall(self) -> int:
-        """The place of the token at which the score falls most, or rises least."""
+        """The position of the token at which the score falls most, or rises least."""
         return steepest_fall(self.scores, self.start)
 
     @property
     def surprise(self) -> int:
-        """The place of the least likely token."""
+        """The position of the least likely token."""
         assert self.log_probs is not None
         return int(self.log_probs.argmin())
 
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """A run's discriminator that has learned to tell real text from its generator's, and whom it is compared with.
+    """A run's discriminator, trained to distinguish real from generated text, and the generators to compare it with.
 
     Attributes:
         run: its configuration, tokenizer and networks.
         saved: the checkpoint.
-        params: the discriminator's of that checkpoint.
-        writer: the generator's of it.
-        likelihood: the generator's by likelihood alone: of the best such checkpoint, or what the run started from; None
-            where the run has neither.
+        params: the discriminator's parameters in that checkpoint.
+        writer: the generator's parameters in it.
+        likelihood: the parameters of the generator trained by likelihood only: of the best such checkpoint, or those
+            that the run started from; None if the run has neither.
     """
 
     run: Writer
@@ -134,7 +134,7 @@ class Detector:
         return jax.jit(lambda params, batch: log_probs(generator, params, batch))
 
     def score(self, split: TokenisedSplit, generator: Params | None = None) -> list[TokenScore]:
-        """Each text of a split, in order; with the likelihood of its tokens by these parameters of a generator."""
+        """Scores each text of a split, in order, with the likelihood of its tokens under a generator's parameters."""
         size = rows_at_once(self.run.config.evaluation.batch_size, len(split), split.max_length * split.vocabulary.size)
         relative = self.run.config.objective.pair_loss in DIFFERENCES_ONLY
 
@@ -159,24 +159,24 @@ class Detector:
         return found
 
     def score_set(self, texts: TextSet, generator: Params | None = None) -> list[TokenScore]:
-        """The same of texts without prompts."""
+        """The same for texts without prompts."""
         data, vocabulary = self.run.config.data, self.run.generator.vocabulary
         return self.score(unconditional_split(texts.targets, vocabulary, data.max_length), generator)
 
     def score_answers(self, texts: TextSet, asked: TokenisedSplit) -> list[TokenScore]:
-        """The same of texts that answer the prompts of a split in turn, where it has any."""
+        """The same for texts that answer the prompts of a split in turn, if it has any."""
         answered = asked.subset(np.arange(len(texts)) % len(asked))
         return self.score(replace(answered, targets=texts.targets, labels=None, answers=None, before=None))
 
     @property
     def knows_errors(self) -> bool:
-        """Whether it is known at which token a text of the run goes wrong: its data is the unlabelled grammar."""
+        """Whether the first wrong token of a text is known, because the run's data is the unlabelled grammar."""
         data = self.run.config.data
         return isinstance(data, GrammarData) and data.label is None and data.task is None
 
     def error_places(self, texts: Iterable[TokenScore]) -> list[int]:
-        """Of each text the place of the first token after which no sentence of the grammar begins so; see
-        `first_ungrammatical`."""
+        """For each text, the position of the first token that no sentence of the grammar with the same beginning has;
+        see `first_ungrammatical`."""
         words, grammar = whole_words(self.run.tokenizer), english_scenes()
         end = self._read(self.run.generator.vocabulary.ends[:1])
         places = []
@@ -187,12 +187,12 @@ class Detector:
         return places
 
     def location_figures(self, texts: TextSet, drawn: str) -> list[Figure]:
-        """How often the steepest fall of the score of an ungrammatical text is at its first wrong token, beside chance
-        and beside the largest surprise of the model trained by likelihood alone; none where no error is known.
+        """How often the steepest fall of the score of an ungrammatical text is at its first wrong token, compared with
+        chance and with the least likely token under the likelihood model; none if errors are not known.
 
         Args:
             texts: N of them.
-            drawn: which, for the signatures.
+            drawn: how they were sampled, for the signatures.
         """
         if not self.knows_errors:
             return []
@@ -204,9 +204,9 @@ def located(scored: list[TokenScore], places: list[int], which: str, by: str) ->
     """See `Detector.location_figures`.
 
     Args:
-        scored: N texts, with the likelihood model's log-probabilities where there is one.
-        places: of the first wrong token of each.
-        which: texts these are.
+        scored: N texts, with the likelihood model's log-probabilities if there is one.
+        places: the position of the first wrong token of each.
+        which: the name of the texts.
         by: the discriminator's checkpoint.
     """
     wrong = [(text, place) for text, place in zip(scored, places, strict=True) if place != NOWHERE]
@@ -222,30 +222,30 @@ def located(scored: list[TokenScore], places: list[int], which: str, by: str) ->
 
 
 def too_few(figures: Iterable[Figure]) -> bool:
-    """Whether figures of `located` say nothing, as too few texts are wrong."""
+    """Whether the metrics of `located` say nothing, because too few texts are wrong."""
     return any(one.name == PLACED and (one.estimate.value or 0) < LEAST_TEXTS for one in figures)
 
 
 def notes_on_scores(config: Config) -> list[str]:
-    """What a reader of a discriminator's scores must know, a line each."""
+    """What a reader of a discriminator's scores must know, one line each."""
     whole = [] if config.objective.dense else [WHOLE_TEXTS]
     return [*whole, *([] if gives_probabilities(config) else [MARGINS.format(config.objective.pair_loss)])]
 
 
 def gives_probabilities(config: Config) -> bool:
-    """Whether the sigmoid of a score is the probability that a text is real, where half of all are."""
+    """Whether the sigmoid of a score is the probability that a text is real, if half of all texts are."""
     loss = config.objective.pair_loss
     return loss in LOG_ODDS and loss not in DIFFERENCES_ONLY
 
 
 def problem_of_discriminator(folder: RunFolder, config: Config) -> str | None:
-    """Why a run's discriminator never learns to tell real text from generated text; None where it does."""
+    """Why a run's discriminator never learns to distinguish real from generated text; None if it does."""
     classification = config.objective.classification
     if classification.weight and not classification.real_fake_weight:
         return "learned labels alone (objective.classification.real_fake_weight 0): its score says nothing"
     estimator, learns = config.objective.estimator, not config.adversarial.freeze_discriminator
     if isinstance(estimator, CustomConfig) and not config.warmup.steps:
-        # Whether an estimator of the user's has a discriminator, only its code says, which is not run here.
+        # Only the code of a user's own estimator says whether it has a discriminator, and that code is not run here.
         learns = learns and any("discriminator_loss" in line for line in read_metrics(folder.path))
     elif isinstance(estimator, SpinConfig):
         return "is not trained: self-play (objective.estimator spin) needs none"
@@ -258,7 +258,7 @@ def choose_detector(checkpoints: Checkpoints, wanted: str = "best") -> Saved:
     """The checkpoint that a user names; `best` is the best of the adversarial phase, else the last of the warm-up.
 
     Raises:
-        UserError: where there is none, or its discriminator has learned nothing yet.
+        UserError: if there is none, or its discriminator has learned nothing yet.
     """
     saved = None
     if wanted == "best":
@@ -272,10 +272,10 @@ def choose_detector(checkpoints: Checkpoints, wanted: str = "best") -> Saved:
 
 
 def load_detector(folder: RunFolder, checkpoints: Checkpoints, run: Writer, wanted: str = "best") -> Detector:
-    """A run's discriminator, at a checkpoint as `choose_detector` takes it.
+    """A run's discriminator, at a checkpoint that `choose_detector` selects.
 
     Raises:
-        UserError: where it has not learned to tell real text from generated text, or can't be read.
+        UserError: if it has not learned to distinguish real from generated text, or can't be read.
     """
     if problem := problem_of_discriminator(folder, run.config):
         raise UserError(f"{folder.path}: this run's discriminator {problem}")
@@ -294,7 +294,7 @@ def load_detector(folder: RunFolder, checkpoints: Checkpoints, run: Writer, want
 def detector_or_none(
     folder: RunFolder, checkpoints: Checkpoints, run: Writer, say: Callable[[str], None]
 ) -> "Detector | None":
-    """The run's discriminator where it has learned something; None where it has not, or, as is said, can't be read."""
+    """The run's discriminator if it has learned something; else None, or, with a message, if it can't be read."""
     trained = any(saved.phase not in LIKELIHOOD for saved in checkpoints.all())
     if not trained or problem_of_discriminator(folder, run.config):
         return None
@@ -306,5 +306,5 @@ def detector_or_none(
 
 
 def _starts_by_likelihood(config: Config) -> bool:
-    """Whether the generator that a run starts from has learned by likelihood alone, as far as its config says."""
+    """Whether the generator that a run starts from was trained by likelihood only, as far as its config says."""
     return is_model(config.init_from) or config.init_checkpoint in LIKELIHOOD

@@ -1,4 +1,4 @@
-"""The classifier two-sample test: can a fresh discriminator tell samples from real text?"""
+"""The classifier two-sample test: can a fresh discriminator distinguish samples from real text?"""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,7 @@ from gptgan_jax.types import Array, Batch, Params, Vocabulary, unconditional_bat
 BATCH_SIZE = 64
 CHECK_EVERY = 25
 PATIENCE = 4
-# Fewer texts on a side leave too few to learn from and too few to test on.
+# Fewer texts on a side leave too few for training and too few for testing.
 LEAST_TEXTS = 20
 
 TwoSampleTest = Callable[[Ragged, Ragged, int], Estimate]
@@ -27,10 +27,10 @@ TwoSampleTest = Callable[[Ragged, Ragged, int], Estimate]
 def two_sample_test(vocabulary: Vocabulary, max_length: int, steps: int = 300) -> TwoSampleTest:
     """A test of (samples, references, seed): the accuracy of a classifier on texts that it was not trained on.
 
-    A CNN learns from 60 % of both sides (as many texts of each), stops by another 10 %, and is tested on the remaining
-    30 %. Half right is chance: then the test finds no difference; it does not prove that there is none. The error is
-    the binomial one of the tested texts. Undefined for fewer than 20 texts on a side. Lopez-Paz & Oquab 2017,
-    "Revisiting classifier two-sample tests".
+    A CNN is trained on 60 % of both sides (equally many texts of each), with early stopping by another 10 %, and tested
+    on the remaining 30 %. An accuracy of one half is chance: the test then finds no difference, but does not prove that
+    there is none. The error is the binomial one of the tested texts. Undefined for fewer than 20 texts on a side.
+    Lopez-Paz & Oquab 2017, "Revisiting classifier two-sample tests".
     """
     discriminator = build_discriminator(
         CnnConfig(embedding=64, filters=64, widths=(1, 2, 3, 4), dropout=0.25), vocabulary
@@ -61,7 +61,7 @@ def two_sample_test(vocabulary: Vocabulary, max_length: int, steps: int = 300) -
     scores_of = jax.jit(lambda params, batch: discriminator.scores(params, batch).sequence)
 
     def correct(params: Params, real: TokenisedSplit, fake: TokenisedSplit) -> np.ndarray:
-        """Which texts are told right; a score of exactly 0 is half right."""
+        """Which texts are classified correctly; a score of exactly 0 counts one half."""
         sides = []
         for split, sign in ((real, 1.0), (fake, -1.0)):
             batches = evaluation_batches(split, 2 * BATCH_SIZE)
@@ -82,7 +82,7 @@ def two_sample_test(vocabulary: Vocabulary, max_length: int, steps: int = 300) -
         real, fake = parts
         init_key, dropout_key = jax.random.split(jax.random.key(seed))
         params, opt_state = init(init_key)
-        # Copied, as the next step writes over its arguments.
+        # Copied, because the next step overwrites its arguments.
         best, best_share, behind = jax.tree.map(jnp.copy, params), -1.0, 0
         for number in range(steps):
             batches = (batch_at(side[0], seed + place, number, BATCH_SIZE) for place, side in enumerate((real, fake)))

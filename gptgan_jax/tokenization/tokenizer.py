@@ -238,7 +238,7 @@ class Tokenizer:
             )
 
     def _plain(self, ids: list[int]) -> list[int]:
-        """Makes the word "<eos>" unknown, which a word-level vocabulary would encode as the special token."""
+        """Makes special tokens unknown, such as the word "<eos>", which a word-level vocabulary finds like any word."""
         if self._special.isdisjoint(ids):
             return ids
         replaced = (self.unk_id if i in self._special else i for i in ids)
