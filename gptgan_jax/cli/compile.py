@@ -17,9 +17,10 @@ device: memory by what it holds and what HBM allows, FLOP, collectives and their
 chip's published figures. With several topologies it also prints their times side by side. Text is read only where the
 config gives no vocab_size. It needs the compiler for TPUs: pip install "jax[tpu]".
 
-CHIP is v5e, v5p or v6e and SHAPE the chips along each dimension: v5e:2x4 is what is rented as v5litepod-8, v5e:16x16 is
-v5litepod-256, v5p:2x4x4 is v5p-64 (64 TensorCores on 32 chips). Keys are those of gptgan train --help; mesh.data,
-mesh.fsdp and mesh.tensor say how the chips share the work. The exit status is 1 where a program does not fit."""
+CHIP is v5e, v5p, v6e or tpu7x and SHAPE the chips along each dimension: v5e:2x4 is what is rented as v5litepod-8,
+v5e:16x16 is v5litepod-256, v5p:2x4x4 is v5p-64 (64 TensorCores on 32 chips), tpu7x:2x2x1 is 8 devices on 4 chips. Keys
+are those of gptgan train --help; mesh.data, mesh.fsdp and mesh.tensor say how the chips share the work. The exit status
+is 1 where a program does not fit."""
 _TOPOLOGY = "--topology"
 
 

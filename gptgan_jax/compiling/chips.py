@@ -20,7 +20,7 @@ INSTALL = 'pip install "jax[tpu]"'
 
 @dataclass(frozen=True)
 class Chip:
-    """One TPU chip.
+    """One TPU chip, by the figures of each JAX device on it.
 
     Attributes:
         name: as topologies name it.
@@ -28,9 +28,10 @@ class Chip:
         hbm: bytes of high-bandwidth memory.
         usable: bytes of it that the compiler gives a program.
         hbm_bandwidth: bytes a second between it and the cores.
-        link_bandwidth: bytes a second over one inter-chip link, in one direction.
+        link_bandwidth: bytes a second over one inter-chip link, in one direction; its share of it where there are more.
         dimensions: of the torus; a chip has two links along each.
         wraps_at: along a dimension of this many chips, or of a multiple of it, the last chip is linked to the first.
+        cores: JAX devices a chip.
     """
 
     name: str
@@ -41,24 +42,27 @@ class Chip:
     link_bandwidth: float
     dimensions: int
     wraps_at: int
+    cores: int = 1
 
     @property
     def ici_bandwidth(self) -> float:
-        """Bytes a second that leave the chip over all of its links together."""
+        """Bytes a second that leave the device over all links together."""
         return 2 * self.dimensions * self.link_bandwidth
 
 
-# Peak, HBM and its bandwidth, and the inter-chip bandwidth are those of https://cloud.google.com/tpu/docs/v5e, /v5p and
-# /v6e (read in 2026). They give the inter-chip bandwidth of a chip in both directions together, 400, 1200 and 800 GB/s;
-# a link carries that over (2 directions x 2 links x dimensions). A dimension of v5e and v6e wraps where it is 16 chips
-# long, one of v5p where it is a multiple of 4. `usable` is not published: it is what libtpu 0.0.42 names when a program
-# is too large.
+# Peak, HBM and its bandwidth, and the inter-chip bandwidth are those of https://cloud.google.com/tpu/docs/v5e, /v5p,
+# /v6e and /tpu7x (read in 2026). They give the inter-chip bandwidth of a chip in both directions together, 400, 1200,
+# 800 and 1200 GB/s; a link carries that over (2 directions x 2 links x dimensions). A dimension of v5e and v6e wraps
+# where it is 16 chips long, one of v5p and tpu7x where it is a multiple of 4. A tpu7x is two devices, each with half of
+# its 2307 TFLOP/s, 192 GiB and 7380 GB/s; what the two send each other is counted as over a link. `usable` is not
+# published: it is what libtpu 0.0.42 names when a program is too large.
 CHIPS = {
     chip.name: chip
     for chip in (
         Chip("v5e", 197e12, 16 * 2**30, 15.75 * 2**30, 819e9, 50e9, 2, 16),
         Chip("v5p", 459e12, 95 * 2**30, 95.74 * 2**30, 2765e9, 100e9, 3, 4),
         Chip("v6e", 918e12, 32 * 2**30, 31.25 * 2**30, 1638e9, 100e9, 2, 16),
+        Chip("tpu7x", 1153.5e12, 96 * 2**30, 94.75 * 2**30, 3690e9, 50e9, 3, 4, cores=2),
     )
 }
 
@@ -71,7 +75,7 @@ class Slice:
         name: such as v5e:16x16.
         chip: of which kind they are.
         shape: chips along each dimension.
-        devices: JAX devices to compile for; nothing can run on them. One a chip.
+        devices: JAX devices to compile for; nothing can run on them.
     """
 
     name: str
@@ -124,7 +128,7 @@ def load_slice(name: str) -> Slice:
     except Exception as error:
         reason = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
         raise UserError(f"--topology {name}: libtpu refuses it: {reason}") from None
-    if len(devices) != math.prod(shape):
+    if len(devices) != math.prod(shape) * chip.cores:
         raise UserError(f"--topology {name}: libtpu makes {len(devices)} devices of {math.prod(shape)} chips")
     return Slice(name, chip, shape, list(devices))
 

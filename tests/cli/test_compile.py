@@ -28,7 +28,7 @@ needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, re
         ([QUICKSTART], "--topology is missing"),
         ([QUICKSTART, "--topology"], "--topology needs a value: --topology CHIP:SHAPE"),
         ([QUICKSTART, "--topology", "v5e-8"], "should be CHIP:SHAPE"),
-        ([QUICKSTART, "--topology=v9:2x2"], "the chips are v5e, v5p, v6e"),
+        ([QUICKSTART, "--topology=v9:2x2"], "the chips are v5e, v5p, v6e, tpu7x"),
         ([QUICKSTART, "--topology", "v5e:2x4", "--generator.layer", "2"], "generator.layer"),
         (["nowhere.yaml", "--topology", "v5e:2x4"], "nowhere.yaml"),
     ],

@@ -4,13 +4,14 @@ import importlib.util
 
 import pytest
 
-from gptgan_jax.compiling.chips import CHIPS, INSTALL, load_slice, parse_topology
+from gptgan_jax.compiling.chips import CHIPS, INSTALL, Slice, load_slice, parse_topology
+from gptgan_jax.compiling.tables import heading
 from gptgan_jax.errors import UserError
 
 
 @pytest.mark.parametrize(
     ("name", "both_directions", "ridge"),
-    [("v5e", 400e9, 240), ("v5p", 1200e9, 166), ("v6e", 800e9, 560)],
+    [("v5e", 400e9, 240), ("v5p", 1200e9, 166), ("v6e", 800e9, 560), ("tpu7x", 600e9, 312)],
 )
 def test_figures_are_in_flop_and_bytes_a_second(name: str, both_directions: float, ridge: int) -> None:
     chip = CHIPS[name]
@@ -30,7 +31,7 @@ def test_a_name_says_chip_and_shape() -> None:
     [
         ("v5e-8", "should be CHIP:SHAPE, such as v5e:2x4"),
         ("v5e:", "should be CHIP:SHAPE"),
-        ("v9:2x2", "the chips are v5e, v5p, v6e, not 'v9'"),
+        ("v9:2x2", "the chips are v5e, v5p, v6e, tpu7x, not 'v9'"),
         ("v5e:2x2x2", "a slice of v5e has 2 sizes: v5e:4x4"),
         ("v5p:64", "a slice of v5p has 3 sizes: v5p:4x4x4"),
         ("v5e:0x4", "has 2 sizes"),
@@ -40,6 +41,12 @@ def test_a_name_that_is_none_is_refused_in_one_line(name: str, complaint: str) -
     with pytest.raises(UserError, match=complaint) as caught:
         parse_topology(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_slice_of_chips_with_two_devices_says_so() -> None:
+    chips = Slice("tpu7x:2x2x1", CHIPS["tpu7x"], (2, 2, 1), [None] * 8)
+    line = heading(chips, {"data": 8})
+    assert line.startswith("tpu7x:2x2x1: 8 tpu7x devices, 2 a chip, as data 8; each 1154 TFLOP/s bfloat16, 96 GiB HBM")
 
 
 def test_without_libtpu_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
