@@ -27,7 +27,7 @@ from gptgan_jax.algorithms.learning import gradient_of
 from gptgan_jax.config import Config, Phase
 from gptgan_jax.distributed.partitioning import MeshConfig
 from gptgan_jax.layers.lora import with_adapters, without_adapters
-from gptgan_jax.models.discriminators import begun_from
+from gptgan_jax.models.shared_trunk import begun_from
 from gptgan_jax.runs.experiment import load_start
 from gptgan_jax.runs.pretrained import load_generator
 from gptgan_jax.runs.trained import build_networks

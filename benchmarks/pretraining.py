@@ -33,7 +33,7 @@ from gptgan_jax.data.packing import StoredRows, packed_batch_at, packed_split
 from gptgan_jax.data.store import build_store
 from gptgan_jax.data.tokenizers import load_tokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.models.discriminators import LinearConfig
+from gptgan_jax.models.discriminator_networks import LinearConfig
 from gptgan_jax.readers.documents import stream_documents
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.sources.grammar import english_scenes

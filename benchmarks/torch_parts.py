@@ -17,7 +17,7 @@ from benchmarks.machine import resident_peak
 from benchmarks.sides import GRAPHS, Arrays
 from benchmarks.torch_networks import Cnn, Gpt, GptJudge, Lstm, Trunk, load_weights
 from gptgan_jax.config import Config
-from gptgan_jax.models.discriminators import CnnConfig
+from gptgan_jax.models.discriminator_networks import CnnConfig
 from gptgan_jax.models.lstm import LstmConfig
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

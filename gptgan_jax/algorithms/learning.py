@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from gptgan_jax.layers.lora import learns
-from gptgan_jax.models.discriminators import NEW
+from gptgan_jax.models.shared_trunk import NEW
 from gptgan_jax.models.trees import joined, parted, without
 from gptgan_jax.types import GanState, Params, Player
 

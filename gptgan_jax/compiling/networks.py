@@ -11,7 +11,7 @@ import itertools
 from dataclasses import dataclass
 
 from gptgan_jax.layers.attention import BLOCK, block_of
-from gptgan_jax.models.discriminators import (
+from gptgan_jax.models.discriminator_networks import (
     CnnConfig,
     DiscriminatorConfig,
     LinearConfig,

@@ -14,12 +14,8 @@ from gptgan_jax.compiling.networks import (
 from gptgan_jax.config import LIKELIHOOD, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.gradients.families import PolicyGradient, SelfPlay
-from gptgan_jax.models.discriminators import (
-    CnnConfig,
-    DiscriminatorConfig,
-    TransformerDiscriminatorConfig,
-    has_dropout,
-)
+from gptgan_jax.models.discriminator_networks import CnnConfig, DiscriminatorConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminators import has_dropout
 from gptgan_jax.models.generators import GeneratorConfig
 from gptgan_jax.sampling.rollouts import stretches_of
 

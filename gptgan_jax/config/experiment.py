@@ -10,7 +10,7 @@ from gptgan_jax.config.choosing import problems_of_choice
 from gptgan_jax.config.compatibility import check_combination
 from gptgan_jax.config.sections import PHASES, Phase, Sections
 from gptgan_jax.data.config import GrammarData
-from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.schema import config_dataclass

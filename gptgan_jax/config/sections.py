@@ -13,7 +13,7 @@ from gptgan_jax.config.estimators import EstimatorConfig, ReinforceConfig
 from gptgan_jax.data.config import DataConfig, GrammarData, HfData, MixtureData, Packing
 from gptgan_jax.data.tokenizers import TokenizerConfig, WordTokenizer
 from gptgan_jax.distributed.partitioning import MeshConfig
-from gptgan_jax.models.discriminators import CnnConfig, DiscriminatorConfig
+from gptgan_jax.models.discriminator_networks import CnnConfig, DiscriminatorConfig
 from gptgan_jax.models.generators import GeneratorConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.objectives.classification import ClassificationConfig

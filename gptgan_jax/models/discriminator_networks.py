@@ -117,6 +117,11 @@ class TransformerDiscriminatorConfig(TransformerConfig):
         return self
 
 
+DiscriminatorConfig = Annotated[
+    LinearConfig | MlpConfig | CnnConfig | TransformerDiscriminatorConfig, Field(discriminator="kind")
+]
+
+
 def prefix_mean(x: Array, mask: Array) -> Array:
     """Mean over the tokens so far: [B, S, D], bool [B, S] -> [B, S, D]; 0 before the first token."""
     weights = mask.astype(jnp.float32)[..., None]

@@ -11,7 +11,8 @@ import optax
 from gptgan_jax.data.batches import batch_at, evaluation_batches
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit, unconditional_split
 from gptgan_jax.metrics.estimates import Estimate, share_of
-from gptgan_jax.models.discriminators import CnnConfig, build_discriminator
+from gptgan_jax.models.discriminator_networks import CnnConfig
+from gptgan_jax.models.discriminators import build_discriminator
 from gptgan_jax.objectives.discrimination import non_saturating
 from gptgan_jax.types import Array, Batch, Params, Vocabulary, unconditional_batch
 

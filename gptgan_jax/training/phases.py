@@ -15,8 +15,10 @@ from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.errors import UserError
 from gptgan_jax.gradients.families import PolicyGradient
 from gptgan_jax.layers.lora import LoraConfig, learns
-from gptgan_jax.models.discriminators import NEW, Discriminator, TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
+from gptgan_jax.models.shared_trunk import NEW
 from gptgan_jax.objectives.classification import matching_features, naming_label
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, build_pair_loss
 from gptgan_jax.objectives.optimizers import (

@@ -16,7 +16,7 @@ from gptgan_jax.compiling.networks import (
     generator_writing,
 )
 from gptgan_jax.compiling.work import step_work
-from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminator_networks import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig

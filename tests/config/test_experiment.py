@@ -21,7 +21,7 @@ from gptgan_jax.config.yaml_files import read_yaml
 from gptgan_jax.data.config import GrammarData, HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTokenizer, IdsTokenizer, WordTokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.models.discriminators import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminator_networks import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.hub import is_model

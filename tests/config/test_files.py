@@ -18,7 +18,7 @@ from gptgan_jax.config.files import load_config, to_yaml
 from gptgan_jax.data.config import HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTokenizer, IdsTokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.models.discriminators import LinearConfig, MlpConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminator_networks import LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import LstmConfig
 from gptgan_jax.workflows.comparison import load_comparison
 

@@ -12,7 +12,7 @@ from helpers import VOCABULARY, assert_trees_close, batch_of, build
 
 from gptgan_jax import TransformerConfig, build_discriminator
 from gptgan_jax.layers.attention import attend, cudnn, flash_attend, mask_of, splash
-from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
 from gptgan_jax.types import Array
 
 LENGTH, KV_HEADS, GROUP, SIZE = 150, 2, 2, 8

@@ -18,7 +18,7 @@ from gptgan_jax import (
     build_discriminator,
 )
 from gptgan_jax.layers.spectral_norm import spectrally_normalised
-from gptgan_jax.models.discriminators import DiscriminatorConfig
+from gptgan_jax.models.discriminator_networks import DiscriminatorConfig
 
 KINDS: dict[str, DiscriminatorConfig] = {
     "linear": LinearConfig(embedding=4, spectral_norm=True),

@@ -14,7 +14,8 @@ from gptgan_jax import (
     TransformerDiscriminatorConfig,
     build_discriminator,
 )
-from gptgan_jax.models.discriminators import DiscriminatorConfig, without_prompts
+from gptgan_jax.models.discriminator_networks import DiscriminatorConfig
+from gptgan_jax.models.discriminators import without_prompts
 
 K = 3
 KINDS: dict[str, DiscriminatorConfig] = {

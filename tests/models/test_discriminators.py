@@ -22,7 +22,8 @@ from gptgan_jax import (
     sample,
     share_trunk,
 )
-from gptgan_jax.models.discriminators import DiscriminatorConfig, without_prompts
+from gptgan_jax.models.discriminator_networks import DiscriminatorConfig
+from gptgan_jax.models.discriminators import without_prompts
 
 KINDS: dict[str, DiscriminatorConfig] = {
     "linear": LinearConfig(embedding=4),

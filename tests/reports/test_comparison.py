@@ -17,7 +17,7 @@ from gptgan_jax.data.config import GrammarData
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import Evaluation, Score
 from gptgan_jax.metrics.estimates import REAL, Estimate
-from gptgan_jax.models.discriminators import LinearConfig
+from gptgan_jax.models.discriminator_networks import LinearConfig
 from gptgan_jax.reports.comparison import write_comparison
 from gptgan_jax.reports.groups import groups_of
 from gptgan_jax.reports.run import ReportedRun

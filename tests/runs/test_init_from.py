@@ -22,7 +22,7 @@ from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.layers.lora import LoraConfig
-from gptgan_jax.models.discriminators import TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
 from gptgan_jax.pretrained import hub
 from gptgan_jax.pretrained.hub import model_folder
 from gptgan_jax.pretrained.huggingface import open_model

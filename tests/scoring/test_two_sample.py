@@ -12,7 +12,8 @@ import pytest
 from gptgan_jax.data.batches import batch_at, evaluation_batches
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit
 from gptgan_jax.metrics.estimates import Estimate
-from gptgan_jax.models.discriminators import CnnConfig, Discriminator
+from gptgan_jax.models.discriminator_networks import CnnConfig
+from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.scoring import two_sample as room
 from gptgan_jax.scoring.two_sample import TwoSampleTest, two_sample_test
 from gptgan_jax.types import Batch, Scores, Vocabulary
