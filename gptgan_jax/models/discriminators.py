@@ -96,7 +96,8 @@ class DiscriminatorProtocol(Protocol):
     What a `Discriminator` may have besides (config, next_logits, classes, ...) is taken from it where it is there.
     """
 
-    def init(self, key: Array, batch: Batch, /) -> Params: ...
+    @property
+    def init(self) -> Callable[[Array, Batch], Params]: ...
     @property
     def scores(self) -> ScoreTexts: ...
     @property
@@ -140,7 +141,7 @@ class Discriminator(NamedTuple):
         return has_dropout(self.config)
 
 
-def discriminator_of(player: DiscriminatorProtocol) -> Discriminator:
+def discriminator_of(player: Discriminator | DiscriminatorProtocol) -> Discriminator:
     """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong."""
     return player if isinstance(player, Discriminator) else as_tuple(Discriminator, player)
 
