@@ -14,7 +14,7 @@ from gptgan_jax.runs.records import read_metrics
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-ESTIMATOR, STEPS, CHECK, OTHERS, CHECKED = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+ESTIMATOR, STEPS, CHECK, OTHERS, AT_ONCE, CHECKED = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 (CONFIG,) = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
@@ -37,6 +37,9 @@ def test_it_takes_a_step_and_so_do_the_reward_and_the_loss(module: Path, capsys:
     assert "cut_off" in capsys.readouterr().out
     exec(OTHERS, names)
     assert -1 < float(capsys.readouterr().out) < 1
+    exec(AT_ONCE, names)
+    first, second, third = map(float, capsys.readouterr().out.strip(" []\n").split())
+    assert 0 <= first < second < third  # as the rates do
     exec(CHECKED, names)
     with pytest.raises(ValueError, match="holds the token id 25"):
         names["step"](names["state"], names["batch"].replace(target=names["batch"].target.at[0, 0].set(25)))

@@ -27,8 +27,8 @@ from gptgan_jax.algorithms.generator_update import averaged, pathwise_update, po
 from gptgan_jax.algorithms.learning import EVERYTHING, Learning, gradient_of, updated
 from gptgan_jax.algorithms.mixing import empty_replay, remember
 from gptgan_jax.algorithms.texts import Metrics, answering, draw, next_token_nats, write
-from gptgan_jax.gradients.families import EstimatorProtocol, PolicyGradient, SelfPlay, estimator_of
-from gptgan_jax.models.discriminators import DiscriminatorProtocol, discriminator_of
+from gptgan_jax.gradients.families import Estimator, EstimatorProtocol, PolicyGradient, SelfPlay, estimator_of
+from gptgan_jax.models.discriminators import Discriminator, DiscriminatorProtocol, discriminator_of
 from gptgan_jax.models.generators import Generator, GeneratorProtocol, generator_of
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating
 from gptgan_jax.objectives.likelihood import KlEstimator
@@ -71,10 +71,10 @@ class Gan(NamedTuple):
 
 
 def gan_from(
-    generator: GeneratorProtocol,
-    discriminator: DiscriminatorProtocol,
+    generator: Generator | GeneratorProtocol,
+    discriminator: Discriminator | DiscriminatorProtocol,
     *,
-    estimator: EstimatorProtocol = REINFORCE,
+    estimator: Estimator | EstimatorProtocol = REINFORCE,
     pair_loss: PairLoss = non_saturating,
     reward: Reward = sigmoid,
     dense: bool = True,

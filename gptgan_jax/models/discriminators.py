@@ -80,7 +80,8 @@ class DiscriminatorProtocol(Protocol):
         >>> gan = gg.gan_from(generator, own, **optimizers)
     """
 
-    def init(self, key: Array, batch: Batch, /) -> Params: ...
+    @property
+    def init(self) -> Callable[[Array, Batch], Params]: ...
     @property
     def scores(self) -> ScoreTexts: ...
     @property
@@ -129,7 +130,7 @@ class Discriminator(NamedTuple):
         return has_dropout(self.config)
 
 
-def discriminator_of(player: DiscriminatorProtocol) -> Discriminator:
+def discriminator_of(player: Discriminator | DiscriminatorProtocol) -> Discriminator:
     """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong.
 
     Example:

@@ -92,7 +92,7 @@ def test_a_game_takes_the_numbers_that_a_config_takes_and_no_others(name: str) -
 def test_every_number_of_a_game_has_a_range() -> None:
     numbers = {name for name, default in Game._field_defaults.items() if type(default) in (int, float)}
     assert numbers == GAME.keys()
-    assert {name for name, kind in Demonstrations.__annotations__.items() if kind in (int, float)} == set(
+    assert {name for name, kind in Demonstrations.__annotations__.items() if kind in (int, gg.Number)} == set(
         DEMONSTRATIONS
     )
     numbers = {name for name, default in gg.PolicyGradient._field_defaults.items() if type(default) is int}

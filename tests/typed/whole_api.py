@@ -67,26 +67,23 @@ def players(vocabulary: gg.Vocabulary) -> tuple[gg.Generator, gg.Discriminator]:
     generators = [
         gg.build_generator(gg.LstmConfig(hidden=8, embedding=8), vocabulary),
         gg.build_generator(gg.TransformerConfig(layers=1, width=8, heads=2, lora=gg.LoraConfig()), vocabulary),
-        gg.generator_of(Writer(gg.build_generator(gg.LstmConfig(hidden=8), vocabulary))),
     ]
+    mine: gg.GeneratorProtocol = Writer(generators[0])
     configs = gg.LinearConfig(), gg.MlpConfig(), gg.CnnConfig(), gg.TransformerDiscriminatorConfig(layers=1, width=8)
     judges = [gg.build_discriminator(config, vocabulary) for config in configs]
-    protocol: gg.GeneratorProtocol = generators[0]
-    judged: gg.DiscriminatorProtocol = judges[0]
-    return gg.generator_of(protocol), gg.discriminator_of(judged)
+    judge: gg.Discriminator | gg.DiscriminatorProtocol = judges[0]
+    return gg.generator_of(mine), gg.discriminator_of(judge)
 
 
 def estimators() -> list[gg.Estimator]:
     baselines = gg.moving_average(0.9), gg.learned_value(), gg.leave_one_out(), gg.no_baseline()
     score: list[gg.PolicyGradient] = [gg.reinforce(0.9, baseline) for baseline in baselines]
     score += [gg.rloo(), gg.ppo(), gg.grpo(), gg.rollout(), gg.maligan(), gg.weighted_likelihood()]
-    of_score: gg.PolicyGradientProtocol = score[0]
     relaxed: gg.Pathwise = gg.gumbel()
-    of_tokens: gg.PathwiseProtocol = relaxed
     alone: gg.SelfPlay = gg.spin()
-    of_self: gg.SelfPlayProtocol = alone
-    mine: gg.EstimatorProtocol = Mean()
-    return [*score, *(gg.estimator_of(one) for one in (of_score, of_tokens, of_self, mine))]
+    mine: gg.PolicyGradientProtocol = Mean()
+    own: list[gg.EstimatorProtocol | gg.PathwiseProtocol | gg.SelfPlayProtocol] = [mine]
+    return [*score, relaxed, alone, *map(gg.estimator_of, own)]
 
 
 def train(rate: gg.Number, batch: gg.Batch, generator: gg.Generator, discriminator: gg.Discriminator) -> gg.GanState:
