@@ -193,7 +193,7 @@ a vocabulary of too little | --tokenizer.kind bpe --tokenizer.vocab_size 100 | t
 seeds beyond counting      | --seeds 99999999999999999999 | --seeds '99999999999999999999' should be a whole number, at least 1 and at most 1000
 seeds of any size          | --seeds {many}           | should be a whole number
 seeds of another script    | --seeds ३                | --seeds '३' should be a whole number
-a profile of nothing       | --profile                | --profile '' should be two global steps, such as 100:110
+a profile of nothing       | --profile                | --profile needs a value: --profile A:B; see gptgan train --help
 a profile of one step      | --profile 3              | --profile '3' should be two global steps
 a profile backwards        | --profile 5:3            | --profile '5:3' should be two global steps
 a profile from 0           | --profile 0:3            | --profile '0:3' should be two global steps
@@ -213,7 +213,7 @@ a sweep of nothing        | --evaluation.sweep.top_p [] | evaluation.sweep: top_
 a sweep of words          | --evaluation.sweep.top_p [all] | evaluation.sweep.top_p
 an unknown embedder       | --evaluation.embedder bert  | evaluation.embedder: should be 'language_model' or 'minilm'
 no seeds                  | --seeds 0                | --seeds '0' should be a whole number, at least 1
-seeds of nothing          | --seeds                  | --seeds '' should be a whole number
+seeds of nothing          | --seeds                  | --seeds needs a value: --seeds N
 half a seed               | --seeds=2.5              | --seeds '2.5' should be a whole number
 a runs folder in a file   | --runs_folder one.txt    | one.txt
 a runs folder too long    | --runs_folder {long}{long}   | xxx
@@ -375,7 +375,7 @@ responses of no model     | sample hf:no --prompts one.txt            | no is no
 responses of a checkpoint | sample hf:no --prompts one.txt --checkpoint last | --checkpoint last is of a run, and hf:no is a model
 a run's own lengths       | sample runs/earlier --prompts one.txt --max-length 3 | --max-prompt-length and --max-length are for a model (hf:FOLDER, gguf:FILE
 no text to write          | data                     | give a config first: gptgan data CONFIG
-text of no split          | data tiny.yaml --split   | --split  should be one of train, valid, test
+text of no split          | data tiny.yaml --split   | --split needs a value: --split NAME
 text to write of no split | data tiny.yaml --out x.jsonl | --split  should be one of train, valid, test
 text of an unknown split  | data tiny.yaml --split dev | --split dev should be one of train, valid, test
 ids as text               | data tiny.yaml --split test --data.kind oracle | data.kind oracle draws token ids, not text
