@@ -1,17 +1,24 @@
-"""Several seeds at once or in turn: the likelihood step of configs/dense_reinforce.yaml, vmapped and one by one.
+"""Several seeds at once (`jax.vmap`) or in turn: a likelihood step of a GPT, and a whole training of a tiny pair.
 
-    python benchmarks/seeds.py --seeds 5
+    python benchmarks/seeds.py --seeds 5 --case step      # the likelihood step of configs/dense_reinforce.yaml
+    python benchmarks/seeds.py --seeds 5 --case training  # examples/seeds_and_rates.py: all phases, at each of --rates
 
 Both make the same updates (compared before anything is timed) and run interleaved in one process; medians are reported.
-`gptgan train --seeds` does what is faster on a CPU.
+A training in turn is one compiled program as well, called once for each seed and rate. On a CPU a tiny network leaves
+the machine idle between its many small operations, and seeds at once fill it; a larger one does not. `gptgan train
+--seeds` does what is faster for the step.
 """
 
 import argparse
+import importlib.util
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +27,11 @@ import optax
 
 import gptgan_jax as gg
 
+Run = Callable[[], jax.Array]
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=7)
-    options = parser.parse_args()
-    seeds = options.seeds
+
+def of_step(seeds: int, rates: list[float]) -> tuple[Run, Run]:
+    """At once and in turn: a likelihood step for each seed, and its losses [S]."""
     vocabulary = gg.Vocabulary(size=847)
     network = gg.TransformerConfig(
         layers=3, width=128, heads=4, mlp_width=256, max_positions=64, norm="rms", activation="swiglu"
@@ -39,32 +44,72 @@ def main() -> None:
     texts = jax.random.randint(jax.random.key(0), (seeds, 64, 25), 3, vocabulary.size)
     batches = jax.vmap(lambda text: gg.unconditional_batch(text, vocabulary))(texts)
     states = jax.vmap(gan.init)(jax.random.split(jax.random.key(1), seeds), batches)
-    at_once = jax.jit(jax.vmap(gan.likelihood_step))
-    one = jax.jit(gan.likelihood_step)
+    at_once, one = jax.jit(jax.vmap(gan.likelihood_step)), jax.jit(gan.likelihood_step)
     parts = [jax.tree.map(lambda x, i=i: x[i], (states, batches)) for i in range(seeds)]
+    return (
+        lambda: at_once(states, batches)[1]["loss"],
+        lambda: jnp.stack([one(state, batch)[1]["loss"] for state, batch in parts]),
+    )
 
-    def in_turn() -> list[jax.Array]:
-        return [one(state, batch)[1]["loss"] for state, batch in parts]
 
-    np.testing.assert_allclose(np.asarray(at_once(states, batches)[1]["loss"]), np.stack(in_turn()), rtol=1e-5)
+def of_training(seeds: int, rates: list[float]) -> tuple[Run, Run]:
+    """At once and in turn: a training for each seed and rate, and its nats a token of held-out text [S, R]."""
+    example = _example()
+    vocabulary = gg.Vocabulary(size=64)
+    texts = jax.random.randint(jax.random.key(0), (256, 8), 3, vocabulary.size)
+    train = example.training(
+        gg.build_generator(gg.LstmConfig(hidden=16, embedding=16), vocabulary),
+        gg.build_discriminator(gg.LinearConfig(embedding=16), vocabulary),
+        texts,
+        gg.unconditional_batch(texts[:64], vocabulary),
+        example.Steps(likelihood=200, warmup=50, adversarial=50, batch=8, adversarial_batch=16),
+    )
+    keys, given = jax.random.split(jax.random.key(1), seeds), jnp.array(rates)
+    at_once, one = example.at_once(train), jax.jit(train)
+    return (
+        lambda: at_once(keys, given)["adversarial"],
+        lambda: jnp.stack([jnp.stack([one(key, rate)["adversarial"] for rate in given]) for key in keys]),
+    )
+
+
+def _example() -> Any:
+    """examples/seeds_and_rates.py, which is no package."""
+    path = Path(__file__).parents[1] / "examples" / "seeds_and_rates.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+CASES = {"step": of_step, "training": of_training}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--case", choices=CASES, default="step")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3], help="of the training")
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    at_once, in_turn = CASES[options.case](options.seeds, options.rates)
+    np.testing.assert_allclose(np.asarray(at_once()), np.asarray(in_turn()), rtol=1e-3)
     times: dict[str, list[float]] = {"at once": [], "in turn": []}
-    runs: dict[str, Callable[[], object]] = {
-        "at once": lambda: at_once(states, batches)[1]["loss"],
-        "in turn": lambda: jnp.stack(in_turn()),
-    }
     for _ in range(options.repeats):
-        for name, run in runs.items():
+        for name, run in (("at once", at_once), ("in turn", in_turn)):
             start = time.perf_counter()
             jax.block_until_ready(run())
             times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    print(
-        f"{seeds} seeds, a likelihood step each; {jax.default_backend()}, {os.cpu_count()} CPUs, JAX {jax.__version__}"
-    )
+    what = "a likelihood step" if options.case == "step" else f"a training at each of {len(options.rates)} rates"
+    backend = f"{jax.default_backend()}, {os.cpu_count()} CPUs, JAX {jax.__version__}"
+    print(f"{options.seeds} seeds, {what} for each; {backend}")
     print(f"{platform.processor() or platform.machine()}; medians of {options.repeats} interleaved runs")
     for name, seconds in medians.items():
         print(f"{name}: {seconds:.3f} s")
-    print(f"at once / in turn: {medians['at once'] / medians['in turn']:.2f}")
+    print(f"in turn / at once: {medians['in turn'] / medians['at once']:.2f}")
 
 
 if __name__ == "__main__":

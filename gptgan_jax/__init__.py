@@ -69,7 +69,18 @@ from gptgan_jax.sampling.rollouts import resample, rollout_values
 from gptgan_jax.system.earlier_names import install as _install_earlier_names
 from gptgan_jax.text_rewards.host import host_reward
 from gptgan_jax.training.alarms import adversarial_alarms, likelihood_alarms
-from gptgan_jax.types import Batch, GanState, Number, Player, Sample, Scores, Vocabulary, unconditional_batch
+from gptgan_jax.types import (
+    Batch,
+    GanState,
+    Number,
+    Params,
+    Player,
+    PyTree,
+    Sample,
+    Scores,
+    Vocabulary,
+    unconditional_batch,
+)
 from gptgan_jax.workflows.loading import Loaded, load, save
 
 _install_earlier_names()
@@ -96,11 +107,13 @@ __all__ = [
     "LstmConfig",
     "MlpConfig",
     "Number",
+    "Params",
     "Pathwise",
     "PathwiseProtocol",
     "Player",
     "PolicyGradient",
     "PolicyGradientProtocol",
+    "PyTree",
     "Residual",
     "Sample",
     "Scores",

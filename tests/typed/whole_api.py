@@ -1,0 +1,163 @@
+"""A program on all of the functional API, for type checkers: mypy --strict and pyright (test_typed.py)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import gptgan_jax as gg
+
+
+class Writer:
+    """A generator of one's own: an object with the functions that `gg.GeneratorProtocol` names."""
+
+    def __init__(self, inner: gg.Generator) -> None:
+        self.inner = inner
+        self.vocabulary = inner.vocabulary
+        self.logits = inner.logits
+
+    def init(self, key: jax.Array, batch: gg.Batch) -> gg.Params:
+        return self.inner.init(key, batch)
+
+    def hidden(self, params: gg.Params, batch: gg.Batch) -> jax.Array:
+        return self.inner.hidden(params, batch)
+
+    def prefill(
+        self, params: gg.Params, prompt: jax.Array, prompt_mask: jax.Array, length: int
+    ) -> tuple[jax.Array, gg.PyTree]:
+        return self.inner.prefill(params, prompt, prompt_mask, length)
+
+    def decode(self, params: gg.Params, cache: gg.PyTree, tokens: jax.Array) -> tuple[jax.Array, gg.PyTree]:
+        return self.inner.decode(params, cache, tokens)
+
+    def repeat(self, cache: gg.PyTree, count: int) -> gg.PyTree:
+        return self.inner.repeat(cache, count)
+
+
+class Mean:
+    """REINFORCE with the batch's mean as baseline, an estimator of one's own."""
+
+    def init(self, width: int) -> None:
+        return None
+
+    def advantages(self, state: None, experience: gg.Experience) -> tuple[jax.Array, None, dict[str, jax.Array]]:
+        return experience.rewards - experience.rewards.mean(), None, {}
+
+    def loss(self, log_probs: jax.Array, experience: gg.Experience, advantages: jax.Array) -> jax.Array:
+        return -(advantages * log_probs).sum() / log_probs.shape[0]
+
+
+def shortness(written: gg.Sample, batch: gg.Batch) -> jax.Array:
+    return -written.mask.sum(axis=1).astype(jnp.float32)
+
+
+def texts() -> tuple[gg.data.Tokenizer | gg.data.IdTokenizer, gg.data.TokenisedSplit, gg.Batch]:
+    corpus: gg.data.Corpus = gg.data.load_corpus(gg.data.GrammarData(train_size=50))
+    tokenizer = gg.data.fit_tokenizer(gg.data.WordTokenizer(), corpus)
+    train = gg.data.encode_split(corpus.train, tokenizer, max_length=12)
+    batch = gg.data.batch_at(train, seed=0, position=0, batch_size=4)
+    print(next(gg.data.evaluation_batches(train, 4)).target.shape, tokenizer.decode(train.targets[0].tolist()))
+    return tokenizer, train, batch
+
+
+def players(vocabulary: gg.Vocabulary) -> tuple[gg.Generator, gg.Discriminator]:
+    generators = [
+        gg.build_generator(gg.LstmConfig(hidden=8, embedding=8), vocabulary),
+        gg.build_generator(gg.TransformerConfig(layers=1, width=8, heads=2, lora=gg.LoraConfig()), vocabulary),
+        gg.generator_of(Writer(gg.build_generator(gg.LstmConfig(hidden=8), vocabulary))),
+    ]
+    configs = gg.LinearConfig(), gg.MlpConfig(), gg.CnnConfig(), gg.TransformerDiscriminatorConfig(layers=1, width=8)
+    judges = [gg.build_discriminator(config, vocabulary) for config in configs]
+    protocol: gg.GeneratorProtocol = generators[0]
+    judged: gg.DiscriminatorProtocol = judges[0]
+    return gg.generator_of(protocol), gg.discriminator_of(judged)
+
+
+def estimators() -> list[gg.Estimator]:
+    baselines = gg.moving_average(0.9), gg.learned_value(), gg.leave_one_out(), gg.no_baseline()
+    score: list[gg.PolicyGradient] = [gg.reinforce(0.9, baseline) for baseline in baselines]
+    score += [gg.rloo(), gg.ppo(), gg.grpo(), gg.rollout(), gg.maligan(), gg.weighted_likelihood()]
+    of_score: gg.PolicyGradientProtocol = score[0]
+    relaxed: gg.Pathwise = gg.gumbel()
+    of_tokens: gg.PathwiseProtocol = relaxed
+    alone: gg.SelfPlay = gg.spin()
+    of_self: gg.SelfPlayProtocol = alone
+    mine: gg.EstimatorProtocol = Mean()
+    return [*score, *(gg.estimator_of(one) for one in (of_score, of_tokens, of_self, mine))]
+
+
+def train(rate: gg.Number, batch: gg.Batch, generator: gg.Generator, discriminator: gg.Discriminator) -> gg.GanState:
+    losses = gg.hinge, gg.relativistic, gg.relativistic_tie, gg.wasserstein, gg.non_saturating
+    gan: gg.Gan = gg.gan_from(
+        generator,
+        discriminator,
+        estimator=Mean(),
+        pair_loss=losses[-1],
+        reward=gg.rewards.relative(gg.rewards.logit),
+        kl_weight=0.1 * rate,
+        demonstrations=gg.Demonstrations(share=0.1, reward=1.0, steps=10),
+        text_rewards=[gg.TextReward("shortness", shortness, 0.1, gg.linear_schedule(1.0, 0.0, 10))],
+        generator_optimizer=optax.adam(rate),
+        discriminator_optimizer=optax.adam(1e-3),
+    )
+    state = gan.init(jax.random.key(0), batch)
+    history: list[Mapping[str, jax.Array]] = []
+    for step in (gan.likelihood_step, gg.skipping(gan).adversarial_step, gg.checked(gan.adversarial_step, VOCABULARY)):
+        state, metrics = step(state, batch)
+        history.append(metrics)
+    print(gg.adversarial_alarms(history), gg.likelihood_alarms(history))
+    player: gg.Player = state.generator
+    print(gg.parameter_count(player.params), gg.discrimination.pair_accuracy(jnp.ones(2), jnp.zeros(2)))
+    return state
+
+
+def write(state: gg.GanState, batch: gg.Batch, generator: gg.Generator, discriminator: gg.Discriminator) -> None:
+    params, scorer = state.generator.params, state.discriminator.params
+    written: gg.Sample = gg.sample(generator, params, jax.random.key(1), batch.prompt, batch.prompt_mask, length=12)
+    scores: gg.Scores = discriminator.scores(scorer, batch)
+    print(gg.log_probs(generator, params, batch).sum(), scores.sequence, written.tokens.shape)
+    model: gg.Residual = gg.residual(generator, discriminator)
+    log_z, error = model.log_z(params, scorer, jax.random.key(2), 8, length=12)
+    print(model.log_probs(params, scorer, batch, log_z), error)
+    chosen = gg.resample(
+        generator,
+        params,
+        lambda tokens, mask: model.energy(scorer, tokens, mask),
+        jax.random.key(3),
+        batch.prompt,
+        batch.prompt_mask,
+        12,
+        candidates=2,
+    )
+    values = gg.rollout_values(
+        generator,
+        params,
+        jax.random.key(4),
+        batch.prompt,
+        batch.prompt_mask,
+        chosen,
+        2,
+        lambda key, tokens, mask, shared: mask.sum(axis=1).astype(jnp.float32),
+    )
+    penalty = gg.penalties.zero_centred(lambda x: x.sum(axis=(1, 2)), jnp.ones((2, 3, 4)))
+    print(values.shape, penalty, gg.host_reward, gg.merged, gg.share_trunk)
+
+
+def measure() -> None:
+    words = [["a", "b", "c"], ["a", "b", "d"]]
+    estimate: gg.metrics.Estimate = gg.metrics.mean_of(np.ones(3))
+    print(gg.metrics.bleu(words, words)[2].mean(), gg.metrics.self_bleu(words), estimate)
+    vectors = np.random.default_rng(0).normal(size=(50, 3))
+    print(gg.metrics.frechet_distance(vectors, vectors), gg.metrics.mauve(vectors, vectors))
+
+
+def keep(folder: Path, generator: gg.Generator, params: gg.Params, tokenizer: gg.data.Tokenizer) -> gg.Loaded:
+    gg.save(folder, generator, params, tokenizer)
+    return gg.load(f"hf:{folder}")
+
+
+VOCABULARY = gg.Vocabulary(size=20)
+print(gg.__version__, gg.Game, gg.unconditional_batch(jnp.ones((2, 3), jnp.int32), VOCABULARY))
