@@ -37,17 +37,25 @@ napoleon_attr_annotations = False
 
 
 def as_markup(lines: list[str]) -> Iterator[str]:
-    """Docstrings are plain text, in which `name` is code and * and | mean themselves; examples stay as they are."""
-    in_example = False
-    for line in lines:
+    """Docstrings are plain text, in which `name` is code and * and | mean themselves.
+
+    What is set off by a blank line and deeper than the line before, which ends in a colon, is code; so are examples.
+    """
+    in_example, code = False, -1  # in code: how deep the line before it is
+    for line, blank, after in zip(lines, [*lines[1:], ""], [*lines[2:], "", ""], strict=False):
+        depth = len(line) - len(line.lstrip())
         in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))
-        if in_example:
+        code = -1 if line.strip() and depth <= code else code
+        if in_example or code >= 0:
             yield line
             continue
         parts = line.split("`")
         for i in range(0, len(parts), 2):
             parts[i] = re.sub(r"([\\*|]|_(?!\w))", r"\\\1", parts[i])
-        yield "``".join(parts) if len(parts) % 2 else line
+        marked = "``".join(parts) if len(parts) % 2 else line
+        if line.endswith(":") and not blank.strip() and len(after) - len(after.lstrip()) > depth:
+            marked, code = marked + ":", depth
+        yield marked
 
 
 def plain(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 TINY: dict[str, dict[str, Any]] = {
     "seqgan": {
