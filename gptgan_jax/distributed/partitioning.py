@@ -231,6 +231,12 @@ def is_split() -> bool:
     return bool(_surrounding_mesh())
 
 
+def is_for_tpu() -> bool:
+    """Whether what is traced is for TPUs: those of the surrounding `jax.set_mesh`, or else JAX's default devices."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return (jax.default_backend() if device is None else device.platform) == "tpu"
+
+
 def _surrounding_mesh() -> dict[str, int]:
     """The axes over which the compiler splits what it computes; none where a program is of one device."""
     mesh = jax.sharding.get_abstract_mesh()

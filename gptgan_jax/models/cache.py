@@ -9,19 +9,45 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from gptgan_jax.distributed.partitioning import constrain
+from gptgan_jax.distributed.partitioning import constrain, is_for_tpu
 from gptgan_jax.types import Array
+
+Kept = Array | tuple[Array, Array]
+"""Keys and values [B, K, S, E] of a layer, or both side by side, [B, K, S, 2E]."""
+
+
+def kept(keys: Array, values: Array) -> Kept:
+    """Keys and values as a decoding loop carries them.
+
+    A TPU pads the last dimension to 128 lanes, which would double what heads of 64 take, so there they lie side by
+    side. A CPU multiplies matrices that lie apart without copying them.
+    """
+    return jnp.concatenate([keys, values], axis=-1) if is_for_tpu() else (keys, values)
+
+
+def keys_and_values(of: Kept) -> tuple[Array, Array]:
+    """What `kept` was made of."""
+    if isinstance(of, tuple):
+        return of
+    keys, values = jnp.split(of, 2, axis=-1)
+    return keys, values
+
+
+def written(of: Kept, keys: Array, values: Array, index: Array) -> Kept:
+    """With the keys and values of new tokens, [B, K, T, E], in the slots from `index` on."""
+    new = (keys, values) if isinstance(of, tuple) else jnp.concatenate([keys, values], axis=-1)
+    return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, index, axis=2), of, new)
 
 
 class Cache(struct.PyTreeNode):
     """Keys and values of a decoding in progress.
 
     Attributes:
-        layers: per decoder layer {"key", "value"} of [B, K, S, E] (and {"cross_key", "cross_value"} of [B, K, P, E]);
+        layers: per decoder layer {"own"}, the keys and values of its slots (and {"cross"}, of the encoder's P tokens);
             with scan_layers one such dict with a leading layer axis. Heads come before slots, as the products of
             attention want them: otherwise every decoded token would cost a transpose of the whole cache. Of texts that
-            branch off from prompts, "key" and "value" have R rows; what is kept of the prompts stands beside them once,
-            {"prompt_key", "prompt_value"} of [B, K, P, E], and so does what the cross-attention reads.
+            branch off from prompts, "own" has R rows; what is kept of the prompts stands beside it once, {"prompt"} of
+            [B, K, P, E], and so does what the cross-attention reads.
         mask: bool [B, S], the slots that hold a token; [R, S] of texts that branch off.
         index: int32 [], the next slot to write.
         context_mask: bool [B, P], which prompt tokens the cross-attention sees; None without an encoder.
@@ -47,8 +73,8 @@ class Cache(struct.PyTreeNode):
     def of_prompts(self) -> "Cache":
         """With all that it holds as prompts that others have in common, and no slots of their own."""
 
-        def layer(parts: dict[str, Array]) -> dict[str, Array]:
-            return {f"prompt_{name}" if name in ("key", "value") else name: x for name, x in parts.items()}
+        def layer(parts: dict[str, Kept]) -> dict[str, Kept]:
+            return {"prompt" if name == "own" else name: x for name, x in parts.items()}
 
         return Cache(
             self._each_layer(layer), jnp.zeros((0, 0), bool), jnp.int32(0), self.context_mask, prompt_mask=self.mask
@@ -57,11 +83,12 @@ class Cache(struct.PyTreeNode):
     def branched(self, count: int, slots: int) -> "Cache":
         """For `count` texts, neighbours, that go on from each row, with so many slots of their own, all empty."""
 
-        def layer(parts: dict[str, Array]) -> dict[str, Array]:
-            *lead, rows, heads, _, size = parts["prompt_key"].shape
-            own = jnp.zeros((*lead, rows * count, heads, slots, size), parts["prompt_key"].dtype)
-            own = constrain(own, *[None] * len(lead), "rows", "heads", None, None)
-            return parts | {"key": own, "value": own}
+        def layer(parts: dict[str, Kept]) -> dict[str, Kept]:
+            keys, values = keys_and_values(parts["prompt"])
+            *lead, rows, heads, _, size = keys.shape
+            empty = jnp.zeros((*lead, rows * count, heads, slots, size), keys.dtype)
+            empty = constrain(empty, *[None] * len(lead), "rows", "heads", None, None)
+            return parts | {"prompt": kept(keys, values), "own": kept(empty, empty)}
 
         prompts = self.of_prompts()
         return prompts.replace(
@@ -81,8 +108,8 @@ class Cache(struct.PyTreeNode):
             pad = [(0, max(by, 0) if i == axis % x.ndim else 0) for i in range(x.ndim)]
             return jnp.pad(jax.lax.slice_in_dim(x, 0, min(by, 0) or None, axis=axis), pad)
 
-        def layer(parts: dict[str, Array]) -> dict[str, Array]:
-            return parts | {name: of(parts[name], -2) for name in ("key", "value")}
+        def layer(parts: dict[str, Kept]) -> dict[str, Kept]:
+            return parts | {"own": jax.tree.map(lambda x: of(x, -2), parts["own"])}
 
         return self.replace(layers=self._each_layer(layer), mask=of(self.mask, 1))
 

@@ -20,7 +20,7 @@ from gptgan_jax.distributed.partitioning import constrain
 from gptgan_jax.layers.attention import attend, attend_beside, causal_mask, flash_attend, mask_of
 from gptgan_jax.layers.dense import DTYPES, Dropout, Embedding, Norm, Projection, positions_of
 from gptgan_jax.layers.rotary import rotate
-from gptgan_jax.models.cache import Cache
+from gptgan_jax.models.cache import Cache, Kept, kept, keys_and_values, written
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.types import Array, Params
 
@@ -33,6 +33,10 @@ ACTIVATIONS = {
     "relu": jax.nn.relu,
     "swiglu": jax.nn.silu,  # of the gate; see MLP
 }
+
+
+Layer = dict[str, Kept]
+"""What is kept of a layer; see `Cache`."""
 
 
 class _Step(struct.PyTreeNode):
@@ -59,7 +63,7 @@ class Attention(nn.Module):
     depth: int
 
     @nn.compact
-    def __call__(self, x: Array, cache: dict[str, Array] | None, step: _Step) -> tuple[Array, dict[str, Array] | None]:
+    def __call__(self, x: Array, cache: Layer | None, step: _Step) -> tuple[Array, Layer | None]:
         cfg = self.config
         kv_heads, group, head = cfg.key_value_heads, cfg.group, cfg.head_size
         batch, length, _ = x.shape
@@ -77,16 +81,15 @@ class Attention(nn.Module):
         keys, values = keys.swapaxes(1, 2), values.swapaxes(1, 2)
         own = keys, values
         if cache == {}:
-            cache = {"key": keys, "value": values}
-        elif cache is not None and "key" in cache:
-            keys = jax.lax.dynamic_update_slice_in_dim(cache["key"], keys, step.index, axis=2)
-            values = jax.lax.dynamic_update_slice_in_dim(cache["value"], values, step.index, axis=2)
-            cache = cache | {"key": keys, "value": values}
+            cache = {"own": own}
+        elif cache is not None and "own" in cache:
+            cache = cache | {"own": written(cache["own"], keys, values, step.index)}
+            keys, values = keys_and_values(cache["own"])
         if step.prompt_mask is not None:
             assert cache is not None, "what is kept of the prompts"
-            prompt = cache["prompt_key"], cache["prompt_value"], step.prompt_mask
+            prompt = *keys_and_values(cache["prompt"]), step.prompt_mask
             mixed = attend_beside(queries, *prompt, keys, values, step.mask)
-            cache = cache if "key" in cache else None
+            cache = cache if "own" in cache else None
         elif cfg.attention == "flash" and step.whole is not None:
             mixed = flash_attend(queries, *own, step.whole, step.causal)
         else:
@@ -103,7 +106,7 @@ class CrossAttention(nn.Module):
     depth: int
 
     @nn.compact
-    def __call__(self, x: Array, cache: dict[str, Array] | None, step: _Step) -> tuple[Array, dict[str, Array] | None]:
+    def __call__(self, x: Array, cache: Layer | None, step: _Step) -> tuple[Array, Layer | None]:
         cfg = self.config
         kv_heads, group, head = cfg.key_value_heads, cfg.group, cfg.head_size
         batch, length, _ = x.shape
@@ -114,10 +117,10 @@ class CrossAttention(nn.Module):
             kv = constrain(kv.reshape(*step.context.shape[:2], kv_heads, 2, head), "rows", None, "heads", None, None)
             keys, values = (part[:, :, :, 0].swapaxes(1, 2) for part in jax.lax.split(kv, (1, 1), axis=3))
             if cache is not None:
-                cache = cache | {"cross_key": keys, "cross_value": values}
+                cache = cache | {"cross": kept(keys, values)}
         else:
             assert cache is not None, "decoding needs the cache that the prefill made"
-            keys, values = cache["cross_key"], cache["cross_value"]
+            keys, values = keys_and_values(cache["cross"])
         assert step.context_mask is not None
         # Texts that answer one prompt see the same of it, so their tokens are as those of one text.
         prompts, slots = step.context_mask.shape
@@ -156,7 +159,7 @@ class Block(nn.Module):
     cross: bool
 
     @nn.compact
-    def __call__(self, x: Array, cache: dict[str, Array] | None, step: _Step) -> tuple[Array, dict[str, Array] | None]:
+    def __call__(self, x: Array, cache: Layer | None, step: _Step) -> tuple[Array, Layer | None]:
         cfg = self.config
         drop = Dropout(cfg.dropout)
         y, cache = Attention(cfg, self.depth, name="attention")(
@@ -298,14 +301,15 @@ class Trunk(nn.Module):
         batch, length = tokens.shape
         kv_heads, head = cfg.key_value_heads, cfg.head_size
 
-        def empty(size: int) -> Array:
+        def empty(size: int) -> Kept:
             lead = (cfg.layers,) if cfg.scan_layers else ()
             zeros = jnp.zeros((*lead, batch, kv_heads, size, head), DTYPES[cfg.dtype])
-            return constrain(zeros, *[None] * len(lead), "rows", "heads", None, None)
+            zeros = constrain(zeros, *[None] * len(lead), "rows", "heads", None, None)
+            return kept(zeros, zeros)
 
-        layer = {"key": empty(slots), "value": empty(slots)}
+        layer = {"own": empty(slots)}
         if context is not None:
-            layer |= {"cross_key": empty(context.shape[1]), "cross_value": empty(context.shape[1])}
+            layer |= {"cross": empty(context.shape[1])}
         caches = layer if cfg.scan_layers else (layer,) * cfg.layers
         filled = jnp.pad(mask, ((0, 0), (0, slots - length)))
         positions = positions_of(mask)

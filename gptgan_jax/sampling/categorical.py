@@ -1,7 +1,9 @@
 """Drawing tokens by inverting the cumulative distribution: two uniforms a row instead of a Gumbel a token.
 
-On a CPU that is an order of magnitude faster than `jax.random.categorical`. Two levels, first a block of 128 tokens and
-then a token in it, each with a uniform of its own, keep the sums short and the resolution fine at any vocabulary.
+On a CPU that is an order of magnitude faster than `jax.random.categorical`; on a TPU it takes a fourteenth of the
+arithmetic, by its compiler's count, and about as many bytes. Two levels, first a group of tokens and then a token in
+it, each with a uniform of its own, keep the sums short and the resolution fine at any vocabulary. A group is a block of
+neighbours, or on a TPU, where an array of blocks would be a copy, the tokens a fixed distance apart.
 """
 
 import functools
@@ -9,9 +11,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.distributed.partitioning import is_for_tpu
 from gptgan_jax.types import Array
 
 BLOCK = 128
+DISTANCE = 4096
+"""Between the tokens of a group on a TPU: a multiple of its 128 lanes, so that stretches of it are no copies."""
 LANES = 16
 """Numbers of a block that are added at once, side by side, on a CPU."""
 
@@ -19,7 +24,7 @@ LANES = 16
 def draw_tokens(uniforms: Array, logits: Array) -> tuple[Array, Array]:
     """Tokens in proportion to softmax(logits), up to float32 rounding; a logit of -inf is never drawn.
 
-    The logits are read twice and nothing of their size is written.
+    Nothing of the logits' size is written. A TPU draws another token than a CPU by the same numbers, equally exactly.
 
     Args:
         uniforms: float32 [2, N * M] in [0, 1), M tokens a row of logits.
@@ -28,6 +33,11 @@ def draw_tokens(uniforms: Array, logits: Array) -> tuple[Array, Array]:
     Returns:
         The tokens int32 [N * M], those of a row neighbours, and float32 [N], the log-sum-exp of each row.
     """
+    return _by_distance(uniforms, logits) if is_for_tpu() else _by_blocks(uniforms, logits)
+
+
+def _by_blocks(uniforms: Array, logits: Array) -> tuple[Array, Array]:
+    """`draw_tokens`; the logits are read twice."""
     count, vocab_size = logits.shape
     draws = uniforms.shape[1] // count
     of_each = functools.partial(jnp.repeat, repeats=draws, axis=0)
@@ -46,6 +56,20 @@ def draw_tokens(uniforms: Array, logits: Array) -> tuple[Array, Array]:
         inside = jnp.where(block[:, None] < whole, chosen, inside)
     tokens = block * BLOCK + _first_above(jnp.exp(inside - of_each(largest)), uniforms[1])
     return tokens, largest[:, 0] + jnp.log(sums.sum(axis=1))
+
+
+def _by_distance(uniforms: Array, logits: Array, distance: int = DISTANCE) -> tuple[Array, Array]:
+    """`draw_tokens`; the logits are read three times, as they lie: for the largest, for the sums and for the group."""
+    count, vocab_size = logits.shape
+    draws, distance = uniforms.shape[1] // count, min(distance, vocab_size)
+    largest = jnp.max(logits, axis=1, keepdims=True)
+    parts = [jnp.exp(logits[:, i : i + distance] - largest) for i in range(0, vocab_size, distance)]
+    parts[-1] = jnp.pad(parts[-1], ((0, 0), (0, distance - parts[-1].shape[1])))
+    sums = functools.reduce(jnp.add, parts)
+    group = _first_above(jnp.repeat(sums, draws, axis=0), uniforms[0])
+    chosen = (jnp.arange(distance) == group[:, None]).reshape(count, draws, distance)
+    inside = jnp.stack([jnp.where(chosen, part[:, None], 0.0).sum(axis=2).ravel() for part in parts], axis=1)
+    return _first_above(inside, uniforms[1]) * distance + group, largest[:, 0] + jnp.log(sums.sum(axis=1))
 
 
 def _exponential_sums(blocks: Array, largest: Array) -> Array:

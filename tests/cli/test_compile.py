@@ -182,3 +182,25 @@ def test_attention_by_a_kernel_compiles_for_tpus_and_holds_no_scores(tmp_path: P
         assert program.memory is not None, program.too_large
         held[attention] = program.memory.temporaries
     assert held["flash"] < held["dense"] / 3
+
+
+@needs_libtpu
+def test_drawing_copies_no_logits_on_a_tpu_and_takes_less_arithmetic_than_a_gumbel_a_token() -> None:
+    import jax
+    import jax.numpy as jnp
+
+    from gptgan_jax.compiling.chips import load_slice
+    from gptgan_jax.sampling import categorical
+
+    place = jax.sharding.SingleDeviceSharding(load_slice("v5e:1x1").devices[0])
+    shapes = (2, 64), (64, 151936)
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place) for shape in shapes]
+
+    def cost(draw: Any) -> dict[str, float]:
+        found: Any = jax.jit(draw).lower(*arguments).compile().cost_analysis()
+        return found
+
+    distance, blocks = cost(categorical._by_distance), cost(categorical._by_blocks)
+    assert distance["bytes accessed"] < 0.8 * blocks["bytes accessed"]
+    gumbel = cost(lambda uniforms, logits: jax.random.categorical(jax.random.key(0), logits))
+    assert distance["flops"] < gumbel["flops"] / 5
