@@ -251,7 +251,8 @@ def _fit_words(config: WordTokenizer, corpus: Corpus) -> Tokenizer:
     backend = tokenizers.Tokenizer(models.WordLevel({}, unk_token="<unk>"))
     splitter = pre_tokenizers.WhitespaceSplit()
     backend.pre_tokenizer = splitter
-    lower = normalizers.Lowercase()
+    # Sigma first: JavaScript's reader of the exported file would write it as at the end of a Greek word.
+    lower = normalizers.Sequence([normalizers.Replace("Σ", "σ"), normalizers.Lowercase()])
     if config.lowercase:
         backend.normalizer = lower
     counts: Counter[str] = Counter()

@@ -65,6 +65,16 @@ def test_words_are_ranked_by_frequency_then_alphabet() -> None:
     assert fit(WordTokenizer(lowercase=True)).encode("A CAT") == fit(WordTokenizer(lowercase=True)).encode("a cat")
 
 
+@pytest.mark.parametrize("text", ["ΛΟΓΟΣ ΣΟΦΟΣ", "Λόγος", "A CAT"])
+def test_the_case_of_a_letter_is_the_same_whether_or_not_a_reader_looks_at_its_neighbours(text: str) -> None:
+    """Like JavaScript, Python's `str.lower` writes another sigma at the end of a word; tokenizers doesn't."""
+    backend = fit(WordTokenizer(lowercase=True)).backend
+    seen = text
+    for step in json.loads(backend.to_str())["normalizer"]["normalizers"]:
+        seen = seen.lower() if step["type"] == "Lowercase" else seen.replace(step["pattern"]["String"], step["content"])
+    assert backend.normalizer.normalize_str(text) == seen
+
+
 def test_only_training_text_and_its_prompts_are_fitted() -> None:
     known = names(fit(WordTokenizer(), corpus_of(["a man"], ["who walks"])))
     assert known[4:] == ["a", "man", "walks", "who"]

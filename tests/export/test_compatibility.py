@@ -5,6 +5,9 @@ docs/compatibility.md has what was tried with a real model.
 
 import dataclasses
 import json
+import random
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,14 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from gptgan_jax import Batch, TransformerConfig, Vocabulary, build_generator, sample
-from gptgan_jax.data.tokenizers import read_tokenizer
+from gptgan_jax.data.corpora import Corpus, Split
+from gptgan_jax.data.tokenizers import (
+    BpeTokenizer,
+    CharacterTokenizer,
+    WordTokenizer,
+    fit_tokenizer,
+    read_tokenizer,
+)
 from gptgan_jax.layers.lora import LoraConfig, merged
 from gptgan_jax.pretrained.huggingface import save_model
 
@@ -153,3 +163,48 @@ def test_a_reader_gives_the_same_tokens_logits_and_texts(reader: Any, expected: 
         assert tokenizer.encode(prompt) == expected.ids[i]
         np.testing.assert_allclose(logits(expected.ids[i]), expected.logits[i], rtol=1e-4, atol=1e-3)
         assert text(expected.ids[i]) == expected.texts[i]
+
+
+SCRIPTS = (
+    "two cats don't sing here It's 12 3.5",
+    "naïve Straße cafe\u0301 ΛΟΓΟΣ Σοφος λόγος",
+    "привет Ещё नमस्ते سلام ١٢٣ 한국어",
+    "春眠不觉晓 𠮷 ひらがな",
+    "CC(=O)Cl c1ccccc1 [nH] ½ m² Ⅷ",
+    "🙂 👩‍👩‍👧 a\u00a0b x\u3000y",
+)
+KINDS: dict[str, Any] = {
+    "words": WordTokenizer(vocab_size=25),
+    "words in lower case": WordTokenizer(lowercase=True),
+    "characters": CharacterTokenizer(min_count=30),
+    "symbols of several": CharacterTokenizer(symbols=r"Cl|Br|\[[^\]]+\]"),
+    "byte pairs": BpeTokenizer(vocab_size=300),
+}
+IN_NODE = """
+const { Tokenizer } = require("@huggingface/tokenizers");
+const { folder, texts } = JSON.parse(require("fs").readFileSync(0));
+const [json, names] = ["tokenizer", "tokenizer_config"].map((name) => require(`${folder}/${name}.json`));
+const tokenizer = new Tokenizer(json, names);
+console.log(JSON.stringify(texts.map((text) => tokenizer.encode(text).ids)));
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thousand_texts_have_the_same_ids_in_javascript(kind: str, tmp_path: Path) -> None:
+    """Needs Node, and NODE_PATH to be where @huggingface/tokenizers is installed."""
+    node = shutil.which("node")
+    if (
+        node is None
+        or subprocess.run([node, "--eval", 'require("@huggingface/tokenizers")'], capture_output=True).returncode
+    ):
+        pytest.skip("needs Node and @huggingface/tokenizers")
+    draw = random.Random(0)
+    words = [word for script in SCRIPTS for word in script.split(" ")]
+    texts = [draw.choice([" ", "  ", "\t"]).join(draw.choices(words, k=draw.randint(1, 9))) for _ in range(1000)]
+    tokenizer = fit_tokenizer(KINDS[kind], Corpus(Split(texts[:300]), Split([]), Split([]))).for_prompts()
+    generator, params = build(TransformerConfig(layers=1, width=8, heads=2, max_positions=64), tokenizer.vocabulary)
+    save_model(tmp_path, generator, params, tokenizer)
+    given = json.dumps({"folder": str(tmp_path), "texts": texts})
+    done = subprocess.run([node, "--eval", IN_NODE], input=given, capture_output=True, text=True, check=True)
+    bos = tokenizer.vocabulary.bos_id
+    assert json.loads(done.stdout) == [[bos, *ids] for ids in tokenizer.encode_batch(texts)]

@@ -1,5 +1,6 @@
 """What every generator keeps, whatever network it is: causality, padding that changes nothing, decoding that agrees."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -19,6 +20,7 @@ from gptgan_jax import (
     parameter_count,
 )
 from gptgan_jax.objectives.likelihood import cross_entropy
+from gptgan_jax.objectives.optimizers import OptimizerConfig, build_optimizer
 
 
 @functools.cache
@@ -38,6 +40,20 @@ def test_a_token_changes_the_logits_after_it_and_none_before(name: str) -> None:
         after = logits_at(changed)
         np.testing.assert_array_equal(after[:, : t + 1], before[:, : t + 1])
         assert (np.abs(after[:, t + 1] - before[:, t + 1]).max(axis=-1) > 1e-4).all()
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_what_is_drawn_from_and_learnt_is_float32_whatever_products_are_computed_in(name: str) -> None:
+    """Draws by noise in bfloat16 favour low ids, and Adam's 0.999 in bfloat16 is 1."""
+    generator = build_generator(dataclasses.replace(GENERATORS[name], dtype="bfloat16"), VOCABULARY)
+    batch = batch_of()
+    params = jax.eval_shape(generator.init, jax.random.key(0), batch)
+    moments = jax.eval_shape(build_optimizer(OptimizerConfig(), 9).init, params)
+    assert {x.dtype for x in jax.tree.leaves((params, moments))} == {jnp.float32.dtype, jnp.int32.dtype}
+    prefill = functools.partial(generator.prefill, length=4)
+    first, cache = jax.eval_shape(prefill, params, batch.prompt, batch.prompt_mask)
+    following, _ = jax.eval_shape(generator.decode, params, cache, batch.prompt[:, 0])
+    assert {x.dtype for x in (first, following)} == {jnp.float32.dtype}
 
 
 @pytest.mark.parametrize("name", GENERATORS)

@@ -228,6 +228,12 @@ def test_an_id_without_a_token_is_written_as_nothing(tmp_path: Path) -> None:
     assert tokenizer.decode([5, 19, 10]) == "cats run"
 
 
+def test_the_unknown_token_is_named_though_the_file_that_was_read_named_none(tmp_path: Path) -> None:
+    """Readers in JavaScript look for it in tokenizer_config.json alone."""
+    write_model(tmp_path)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["unk_token"] == "<unk>"
+
+
 def test_other_parameters_are_other_files(tmp_path: Path) -> None:
     """It shows that the comparisons above could fail."""
     generator, _ = write_model(tmp_path, GPT2)
