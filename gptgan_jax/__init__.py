@@ -15,16 +15,17 @@ from gptgan_jax import metrics
 from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, gan_from
 from gptgan_jax.algorithms.guards import checked, skipping
+from gptgan_jax.estimators.cot import cot
 from gptgan_jax.estimators.grpo import grpo
 from gptgan_jax.estimators.gumbel import gumbel
 from gptgan_jax.estimators.ppo import ppo
 from gptgan_jax.estimators.reinforce import reinforce
 from gptgan_jax.estimators.rloo import rloo
-from gptgan_jax.estimators.seqgan import rollout
-from gptgan_jax.estimators.spin import spin
+from gptgan_jax.estimators.seqgan import penalised, rollout
+from gptgan_jax.estimators.spin import dgsan, jsdgan, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import learned_value, leave_one_out, moving_average, no_baseline
-from gptgan_jax.gradients.families import Estimator, Experience, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator, Experience, Mediated, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.layers.lora import LoraConfig, merged
 from gptgan_jax.models.discriminators import (
     CnnConfig,
@@ -74,6 +75,7 @@ __all__ = [
     "Loaded",
     "LoraConfig",
     "LstmConfig",
+    "Mediated",
     "MlpConfig",
     "Pathwise",
     "Player",
@@ -90,12 +92,15 @@ __all__ = [
     "build_discriminator",
     "build_generator",
     "checked",
+    "cot",
+    "dgsan",
     "discrimination",
     "gan_from",
     "grpo",
     "gumbel",
     "hinge",
     "host_reward",
+    "jsdgan",
     "learned_value",
     "leave_one_out",
     "linear_schedule",
@@ -108,6 +113,7 @@ __all__ = [
     "no_baseline",
     "non_saturating",
     "parameter_count",
+    "penalised",
     "ppo",
     "reinforce",
     "relativistic",

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptgan_jax import Estimator, Experience, Pathwise, PolicyGradient, Sample
+from gptgan_jax import Estimator, Experience, Mediated, Pathwise, PolicyGradient, Sample
 from gptgan_jax.objectives.discrimination import PairLoss
 from gptgan_jax.objectives.rewards import Judgement, Reward
 
@@ -35,6 +35,10 @@ def of_estimator(estimator: Estimator) -> list[Any]:
             found += [relaxed, pulled(weights.astype(relaxed.dtype))]
             state, metrics = estimator.advance(state)
             found += [state, metrics]
+    elif isinstance(estimator, Mediated):
+        logits, mediator = (jnp.asarray(x) for x in rng.normal(0, 1, (2, 3, 4, 5)))
+        tokens, mask = jnp.asarray(rng.integers(0, 5, (3, 4))), jnp.asarray(np.arange(4) < np.array([4, 2, 1])[:, None])
+        found.append(jax.value_and_grad(estimator.loss, has_aux=True)(logits, mediator, tokens, mask))
     else:
         found.append(estimator.loss(*(jnp.asarray(x) for x in rng.normal(-3, 2, (4, 5)))))
         for _ in range(7):

@@ -50,19 +50,24 @@ BASELINES = ("moving_average", "learned", "leave_one_out", "none")
 ESTIMATORS: dict[str, dict[str, tuple]] = {
     "reinforce": {"baseline": BASELINES, "discount": (1.0, 0.5)},
     "rollout": {"baseline": BASELINES},
+    "sentigan": {},
     "rloo": {"samples": (2,), "discount": (1.0, 0.5)},
     "ppo": {"baseline": BASELINES, "ratio": ("token", "sequence"), "discount": (1.0, 0.5)},
     "grpo": {"samples": (2,), "deviation": (True, False), "ratio": ("token", "sequence"), "discount": (1.0, 0.5)},
     "maligan": {"samples": (1, 2)},
     "weighted_likelihood": {"samples": (1, 2)},
     "gumbel": {"relaxation": ("straight_through", "soft", "averaged")},
+    "cot": {"future": (False, True)},
+    "dgsan": {},
+    "jsdgan": {},
     "spin": {},
     "custom": {"factory": ("reinforce", "gumbel", "spin")},
 }
-OPTIONS = ("baseline", "discount", "samples", "ratio", "deviation", "relaxation", "factory")
+OPTIONS = ("baseline", "discount", "samples", "ratio", "deviation", "relaxation", "future", "factory")
 LOSSES = ("non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein")
 REWARDS = (
-    "sigmoid", "logit", "log_sigmoid", "softplus", "log_ratio", "pair_probability", "log_pair_probability", "ranked",
+    "sigmoid", "logit", "log_sigmoid", "softplus", "penalty", "log_ratio", "pair_probability", "log_pair_probability",
+    "ranked",
     "constant", "random",
 )  # fmt: skip
 TRANSFORMER = {"kind": "transformer", "layers": 1, "width": 4, "heads": 1, "max_positions": 8}
@@ -142,18 +147,26 @@ USUAL: dict[str, Any] = {
 
 
 def choices(estimators: list[Choice]) -> list[Choice]:
-    """Estimators x losses x rewards x dense; Wasserstein's critic is given the norm that it needs."""
+    """Estimators x losses x rewards x dense; Wasserstein's critic is given the norm that it needs, and a mediator is a
+    Transformer."""
     return [
-        {**USUAL, **estimator, "pair_loss": loss, "reward": reward, "dense": dense, "spectral_norm": loss == LOSSES[-1]}
+        {
+            **USUAL, **estimator, "pair_loss": loss, "reward": reward, "dense": dense,
+            "spectral_norm": loss == LOSSES[-1], "discriminator": "transformer" if mediated(estimator) else "linear",
+        }
         for estimator, loss, reward, dense in itertools.product(estimators, LOSSES, REWARDS, (True, False))
-    ]
+    ]  # fmt: skip
 
 
 # ---- what is allowed
 
 
 def self_play(c: Choice) -> bool:
-    return c["estimator"] == "spin" or (c["estimator"] == "custom" and c["factory"] == "spin")
+    return c["estimator"] in ("spin", "dgsan", "jsdgan") or (c["estimator"] == "custom" and c["factory"] == "spin")
+
+
+def mediated(c: Choice) -> bool:
+    return c["estimator"] == "cot"
 
 
 def pathwise(c: Choice) -> bool:
@@ -161,7 +174,7 @@ def pathwise(c: Choice) -> bool:
 
 
 def rollouts(c: Choice) -> bool:
-    return c["estimator"] == "rollout" or (c["estimator"] == "custom" and c["factory"] == "rollout")
+    return c["estimator"] in ("rollout", "sentigan") or (c["estimator"] == "custom" and c["factory"] == "rollout")
 
 
 def likelihood_of_written(c: Choice) -> bool:
@@ -184,9 +197,7 @@ RULES = (
     Rule(
         "a margin is no log-odds: no probability can be read off it",
         lambda c: (
-            c["pair_loss"] in ("hinge", "wasserstein")
-            and c["reward"]
-            in ("sigmoid", "log_sigmoid", "softplus", "log_ratio", "pair_probability", "log_pair_probability")
+            c["pair_loss"] in ("hinge", "wasserstein") and c["reward"] not in ("logit", "ranked", "constant", "random")
         ),
         ("objective.reward", "objective.pair_loss", "use reward logit or ranked"),
     ),
@@ -371,6 +382,44 @@ RULES = (
         lambda c: self_play(c) and c["demonstration_share"],
         ("objective.demonstration_share should be 0",),
     ),
+    # A mediator is a language model, which scores and pays nothing.
+    Rule(
+        "a mediator predicts the next token",
+        lambda c: mediated(c) and (c["discriminator"] != "transformer" or c["untied"]),
+        ("objective.estimator cot has a mediator", "discriminator"),
+    ),
+    *(
+        Rule(
+            f"a mediator has no {value or name}",
+            lambda c, name=name, value=value: (  # type: ignore[misc]
+                mediated(c) and (c[name] == value if value is not None else c[name])
+            ),
+            ("objective.estimator cot has a mediator", says),
+        )
+        for name, value, says in (
+            ("pair_loss", "wasserstein", "set objective.pair_loss to non_saturating"),
+            ("label_smoothing", None, "set objective.label_smoothing to 0"),
+            ("next_token_weight", None, "set objective.next_token_weight to 0"),
+            ("replay_size", None, "set objective.replay_size to 0"),
+            ("penalty", "r1_weight", "set objective.r1_weight to 0"),
+            ("penalty", "r2_weight", "set objective.r2_weight to 0"),
+            ("penalty", "gradient_penalty_weight", "set objective.gradient_penalty_weight to 0"),
+            ("reward", "constant", "no control of it"),
+            ("reward", "random", "no control of it"),
+            ("demonstration_share", None, "demonstration_share to 0"),
+            ("kl", "reward", "set objective.kl_estimator to exact or low_variance"),
+        )
+    ),
+    Rule(
+        "a mediator pays nothing",
+        lambda c: mediated(c) and c["paid"] != "nothing",
+        ("objective.estimator cot has a mediator", "leave objective.rewards out"),
+    ),
+    Rule(
+        "a mediator is no energy",
+        lambda c: mediated(c) and c["residual_candidates"],
+        ("a mediator scores no text", "objective.residual_candidates should be 0"),
+    ),
     # The discriminator as the energy of a residual model.
     Rule(
         "an energy is that of a discriminator against the generator after likelihood training",
@@ -449,7 +498,7 @@ SPECIAL: list[Choice] = [
         for sizes in (
             {"replay_size": 3}, {"replay_size": 4}, {"replay_size": 7}, {"replay_size": 8}, {"batch_size": 1},
         )
-        if v["estimator"] not in ("maligan", "weighted_likelihood", "spin", "custom")
+        if v["estimator"] not in ("maligan", "weighted_likelihood", "cot", "dgsan", "jsdgan", "spin", "custom")
     ),
     *(
         {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, "minibatches": minibatches}
@@ -486,6 +535,19 @@ SPECIAL: list[Choice] = [
         for untied in (None, "discriminator", "generator")
     ),
     *(
+        {
+            **USUAL, **variants("cot")[0], "pair_loss": LOSSES[0], "reward": "logit", "discriminator": d,
+            "residual_candidates": candidates, "warmup_steps": 2,
+        }
+        for d in DISCRIMINATORS
+        for candidates in (0, 4)
+    ),
+    *(
+        {**USUAL, **EVERY_ESTIMATOR[0], "pair_loss": LOSSES[0], "reward": "logit", "dense": dense,
+         "discriminator": "representations"}
+        for dense in (True, False)
+    ),
+    *(
         {**USUAL, **variants("spin")[0], "pair_loss": loss, "reward": "logit", "residual_candidates": candidates}
         for loss in LOSSES
         for candidates in (0, 4)
@@ -517,7 +579,7 @@ def as_keys(c: Choice) -> dict[str, Any]:
     options = {name: c[name] for name in OPTIONS if c[name] is not None and name not in ("relaxation", "factory")}
     if c["estimator"] in ("ppo", "grpo") or c["minibatches"] > 1:
         options |= {"epochs": 1, "minibatches": c["minibatches"]}
-    if c["estimator"] == "rollout":
+    if c["estimator"] in ("rollout", "sentigan"):
         options["rollouts"] = 2
     if c["estimator"] == "custom":
         options = {"factory": f"gptgan_jax:{c['factory']}", "options": options}

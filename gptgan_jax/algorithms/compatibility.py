@@ -6,7 +6,7 @@ What only a configuration knows (its data, phases and sizes) is in `config.compa
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator, Mediated, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import RewardName
@@ -20,6 +20,7 @@ NEEDS_LOG_ODDS: tuple[RewardName, ...] = (
     "sigmoid",
     "log_sigmoid",
     "softplus",
+    "penalty",
     "log_ratio",
     "pair_probability",
     "log_pair_probability",
@@ -87,6 +88,8 @@ def reasons(c: Choices) -> Iterator[str]:
     """Why the choices do not go together, a line each: what is wrong and what would be right. None if they do."""
     if isinstance(c.estimator, SelfPlay):
         yield from _of_self_play(c)
+    if isinstance(c.estimator, Mediated):
+        yield from _of_mediator(c)
     yield from _of_scores(c)
     yield from _of_discriminator(c)
     yield from _of_classes(c)
@@ -113,6 +116,25 @@ def _of_self_play(c: Choices) -> Iterator[str]:
             yield f"self-play is held by its own reference: {c.key(name)} should be 0"
     if c.demonstrations:
         yield f"self-play learns from real text in every step: {' should be '.join(c.no_demonstrations)}"
+
+
+def _of_mediator(c: Choices) -> Iterator[str]:
+    why = f"{c.estimator_name} has a mediator, a language model, in the discriminator's place: "
+    if c.no_next_token is not None:
+        yield f"{why}{c.no_next_token}"
+    if c.pair_loss == "wasserstein":
+        yield f"{why}set {c.key('pair_loss')} to non_saturating"
+    for name in (*PENALTIES, "next_token_weight", "label_smoothing", "replay_size", "class_weight"):
+        if getattr(c, name):
+            yield f"{why}set {c.key(name)} to 0"
+    if c.reward in CONTROLS:
+        yield f"{why}it pays no reward, and {c.reward} is no control of it; a frozen discriminator is"
+    if c.demonstrations:
+        yield f"{why}it has read the real texts already; set {' to '.join(c.no_demonstrations)}"
+    if c.text_rewards:
+        yield f"{why}nothing is paid; leave {c.key('text_rewards')} out"
+    if c.kl_weight and c.kl_estimator == "reward":
+        yield f"{why}set {c.key('kl_estimator')} to exact or low_variance"
 
 
 def _of_scores(c: Choices) -> Iterator[str]:
@@ -151,8 +173,6 @@ def _of_classes(c: Choices) -> Iterator[str]:
         )
     if c.class_weight and not c.has_classes:
         yield f"{c.key('class_weight')} needs a discriminator with classes: build_discriminator(..., classes=K)"
-    if c.class_weight and c.representations > 1:
-        yield f"{c.key('class_weight')} reads one set of features: set discriminator.representations to 1"
     if c.class_weight and c.pair_loss not in (None, "non_saturating"):
         yield (
             f"{c.key('class_weight')} gives the discriminator classes: their log-sum-exp is the log-odds of real text, "

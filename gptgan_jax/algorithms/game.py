@@ -13,7 +13,7 @@ from gptgan_jax.algorithms.learning import Learning
 from gptgan_jax.distributed.rows import Rows
 from gptgan_jax.errors import UserError
 from gptgan_jax.estimators.reinforce import reinforce
-from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator, PolicyGradient, SelfPlay
 from gptgan_jax.models.discriminators import Discriminator, representations_of
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
@@ -200,10 +200,10 @@ class Game(NamedTuple):
             raise UserError(
                 f"the generator's vocabulary has {mine.size} ids, the discriminator's {others.size}: build both of one"
             )
-        if not isinstance(self.estimator, PolicyGradient | Pathwise | SelfPlay):
+        if not isinstance(self.estimator, Estimator):
             raise TypeError(
-                "estimator should be a PolicyGradient, Pathwise or SelfPlay, such as reinforce(discount=0.95), "
-                f"not {_shown(self.estimator)}"
+                "estimator should be a PolicyGradient, Pathwise, Mediated or SelfPlay, such as "
+                f"reinforce(discount=0.95), not {_shown(self.estimator)}"
             )
         scores = jnp.zeros((2, 3 if self.dense else 1)), jnp.ones((2, 3 if self.dense else 1), bool)
         features, classes = (jnp.zeros((2, 4)),) * 2, jnp.zeros((2, 2))

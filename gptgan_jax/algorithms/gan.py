@@ -17,11 +17,17 @@ import optax
 
 from gptgan_jax.algorithms.discriminator_update import Discrimination, discriminate, supervised
 from gptgan_jax.algorithms.game import ADAM, REINFORCE, Demonstrations, Game
-from gptgan_jax.algorithms.generator_update import averaged, pathwise_update, policy_update, self_play_step
+from gptgan_jax.algorithms.generator_update import (
+    averaged,
+    mediated_update,
+    pathwise_update,
+    policy_update,
+    self_play_step,
+)
 from gptgan_jax.algorithms.learning import EVERYTHING, Learning, gradient_of, updated
 from gptgan_jax.algorithms.mixing import empty_replay, remember
 from gptgan_jax.algorithms.texts import Metrics, answering, draw, next_token_nats, write
-from gptgan_jax.gradients.families import Estimator, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator, Mediated, PolicyGradient, SelfPlay
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating
@@ -93,8 +99,8 @@ def gan_from(
 
     Args:
         generator, discriminator: the two networks.
-        estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), maligan(),
-            weighted_likelihood(), gumbel(), spin(), or one of your own.
+        estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), penalised(), maligan(),
+            weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), cot(), or one of your own.
         pair_loss: the discriminator's loss of the logits of real and of generated text.
         reward: from the discriminator's logits to what the generator is paid.
         dense: score and pay every token; False scores whole texts and pays at their last token.
@@ -263,9 +269,13 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
     # Only text rewards ask which rows of the data these are.
     first, others = first.replace(rows=None), None if others is None else others.replace(rows=None)
     found = discriminate(game, state, first, written, key_judge)
-    if isinstance(game.estimator, PolicyGradient):
+    if isinstance(game.estimator, Mediated):
+        update = mediated_update(game, game.estimator, state, first, written)
+    elif isinstance(game.estimator, PolicyGradient):
+        assert found.judgement is not None
         update = policy_update(game, game.estimator, state, first, drawn, found.judgement, key_learn)
     else:
+        assert found.judgement is not None
         update = pathwise_update(game, game.estimator, state, first, written, found.judgement, key_learn)
     generator, estimator_state, metrics = update
     step = state.step

@@ -18,7 +18,7 @@ from gptgan_jax.algorithms.texts import (
     with_prompts_once,
     write,
 )
-from gptgan_jax.gradients.families import Experience, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Experience, Mediated, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.objectives.likelihood import token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, is_last
 from gptgan_jax.objectives.text_rewards import Pay, combined, text_totals
@@ -179,6 +179,29 @@ def pathwise_update(
     estimator_state, more = estimator.advance(state.estimator)
     metrics |= more | {"gradient_norm": optax.tree.norm(gradient)}
     return updated(game.generator_optimizer, state.generator, gradient, learns), estimator_state, metrics
+
+
+# ---- mediated
+
+
+def mediated_update(game: Game, estimator: Mediated, state: GanState, batch: Batch, written: Sample) -> Update:
+    """The generator follows its loss against the mediator's next-token probabilities at the prefixes that it wrote."""
+    rows, texts = game.rows, answering(batch, written)
+    assert game.discriminator.next_logits is not None
+    mediator = game.discriminator.next_logits(state.discriminator.params, texts)
+
+    def loss_of(params: Params) -> tuple[Array, Metrics]:
+        logits = shape_logits(game.generator.logits(params, texts), game.temperature)
+        loss, metrics = estimator.loss(*rows.gathered((logits, mediator, texts.target, texts.target_mask)))
+        chosen = jnp.where(texts.target_mask, token_log_probs(logits, texts.target), 0.0)
+        extra, more = regularised(game, state.reference, logits, chosen, texts)
+        return loss + extra, metrics | more | {"surrogate_loss": loss}
+
+    learns = game.learning.generator
+    (_, metrics), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
+    gradient, metrics = rows.mean((gradient, metrics))
+    metrics |= {"gradient_norm": optax.tree.norm(gradient)}
+    return updated(game.generator_optimizer, state.generator, gradient, learns), state.estimator, metrics
 
 
 # ---- self-play

@@ -16,7 +16,7 @@ from gptgan_jax.config.estimators import (
 )
 from gptgan_jax.config.sections import Sections
 from gptgan_jax.data.config import MixtureData
-from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator, Mediated, Pathwise, PolicyGradient, SelfPlay
 from gptgan_jax.models.discriminators import representations_of
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 
@@ -60,6 +60,8 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
     """Why the choices do not go together, with an estimator; None for one that is not known."""
     if isinstance(estimator, SelfPlay):
         yield from _reasons_of_self_play(config)
+    if isinstance(estimator, Mediated) and config.objective.residual_candidates:
+        yield "a mediator scores no text: objective.residual_candidates should be 0"
     yield from _reasons_of_start(config)
     yield from _reasons_of_judgement(config)
     yield from _reasons_of_kernels(config)
@@ -70,10 +72,10 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
     yield from _reasons_of_labels(config)
     yield from _reasons_of_classes(config)
     yield from _reasons_of_rewards(config)
-    if estimator is not None and not isinstance(estimator, SelfPlay):
+    if isinstance(estimator, PolicyGradient | Pathwise):
         yield from _reasons_of_estimator(config)
     yield from reasons(_choices(config, estimator))
-    if estimator is not None and not isinstance(estimator, SelfPlay):
+    if isinstance(estimator, PolicyGradient | Pathwise):
         yield from _reasons_of_sizes(config, estimator)
 
 
@@ -260,6 +262,8 @@ def _reasons_of_classes(config: Sections) -> Iterator[str]:
     if not config.labelled:
         key = {"grammar": "data.label", "hf": "data.label_column"}.get(config.data.kind)
         yield f"{why}the data needs labels, {f'set {key}' if key else 'use data.kind hf or grammar'}"
+    if representations_of(config.discriminator) > 1:
+        yield f"{why}it reads one set of features, set discriminator.representations to 1"
     if not config.warmup.steps and not config.adversarial.steps:
         yield f"{why}warmup.steps and adversarial.steps are both 0, and nothing would train it"
     for phase in ("warmup", "adversarial"):

@@ -6,20 +6,22 @@ from typing import Annotated, Any, Literal
 import optax
 from pydantic import Field
 
+from gptgan_jax.estimators.cot import cot
 from gptgan_jax.estimators.grpo import grpo
 from gptgan_jax.estimators.gumbel import gumbel
 from gptgan_jax.estimators.ppo import ppo
 from gptgan_jax.estimators.reinforce import reinforce
 from gptgan_jax.estimators.rloo import rloo
-from gptgan_jax.estimators.seqgan import rollout
-from gptgan_jax.estimators.spin import spin
+from gptgan_jax.estimators.seqgan import penalised, rollout
+from gptgan_jax.estimators.spin import dgsan, jsdgan, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import Baseline, learned_value, leave_one_out, moving_average, no_baseline
-from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.schema.ranges import (
     BASELINE_DECAY,
     CLIP,
+    COUNT,
     DISCOUNT,
     DRAWS,
     EPOCHS,
@@ -78,6 +80,14 @@ class RolloutConfig(_WithBaseline):
     """Monte-Carlo rollouts of every prefix (SeqGAN, Yu et al. 2017); scores whole texts."""
 
     kind: Literal["rollout"] = "rollout"
+    rollouts: int = key(16, "continuations of each prefix", ROLLOUTS)
+
+
+@config_dataclass
+class SentiganConfig:
+    """Rollouts of every prefix, weighted by each token's own probability (SentiGAN, Wang & Wan 2018)."""
+
+    kind: Literal["sentigan"] = "sentigan"
     rollouts: int = key(16, "continuations of each prefix", ROLLOUTS)
 
 
@@ -145,6 +155,31 @@ class SpinConfig:
 
 
 @config_dataclass
+class DgsanConfig:
+    """Self-play with the best discriminator of two generators (DGSAN, Montahaei et al. 2019)."""
+
+    kind: Literal["dgsan"] = "dgsan"
+    refresh_every: int = key(100, "steps of an iteration, after which the generator is its own opponent", REFRESH_EVERY)
+
+
+@config_dataclass
+class JsdganConfig:
+    """The Jensen-Shannon divergence from the training texts, in closed form (JSDGAN, Li et al. 2019)."""
+
+    kind: Literal["jsdgan"] = "jsdgan"
+    texts: int = key(10_000, "training texts, each of probability 1 / texts; of no effect where normalised", COUNT)
+    normalised: bool = key(True, "probabilities between the least and the largest of a batch; false: as they are")
+
+
+@config_dataclass
+class CotConfig:
+    """Cooperative training with a mediator, a language model of both texts (CoT, Lu et al. 2018)."""
+
+    kind: Literal["cot"] = "cot"
+    future: bool = key(False, "also charge a token with what comes after it, which makes the gradient exact")
+
+
+@config_dataclass
 class CustomConfig:
     """An estimator of your own (docs/extending.md)."""
 
@@ -160,6 +195,7 @@ class CustomConfig:
 EstimatorConfig = Annotated[
     ReinforceConfig
     | RolloutConfig
+    | SentiganConfig
     | RlooConfig
     | PpoConfig
     | GrpoConfig
@@ -167,6 +203,9 @@ EstimatorConfig = Annotated[
     | WeightedLikelihoodConfig
     | GumbelConfig
     | SpinConfig
+    | DgsanConfig
+    | JsdganConfig
+    | CotConfig
     | CustomConfig,
     Field(discriminator="kind"),
 ]
@@ -215,6 +254,14 @@ def build_estimator(config: EstimatorConfig, steps: int) -> Estimator:
             return gumbel(schedule, config.straight_through, config.draws)
         case SpinConfig():
             return spin(config.scale, config.refresh_every)
+        case SentiganConfig():
+            return penalised(config.rollouts)
+        case DgsanConfig():
+            return dgsan(config.refresh_every)
+        case JsdganConfig():
+            return jsdgan(config.texts, config.normalised)
+        case CotConfig():
+            return cot(config.future)
         case CustomConfig():
             return _custom(config)
 
@@ -229,8 +276,9 @@ def _custom(config: CustomConfig) -> Estimator:
         built = factory(**config.options)
     except Exception as error:
         raise ValueError(f"{config.factory}(**options) failed: {error}") from error
-    if not isinstance(built, PolicyGradient | Pathwise | SelfPlay):
+    if not isinstance(built, Estimator):
         raise ValueError(
-            f"{config.factory} returned {type(built).__name__}; an estimator is a PolicyGradient, Pathwise or SelfPlay"
+            f"{config.factory} returned {type(built).__name__}; an estimator is a PolicyGradient, Pathwise, Mediated "
+            "or SelfPlay"
         )
     return built

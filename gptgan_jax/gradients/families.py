@@ -1,8 +1,9 @@
 """Estimators of the generator's gradient: what every one of them takes and gives.
 
-There are three families, by the way that the judgement reaches the generator: `PolicyGradient` through the
+There are four families, by the way that the judgement reaches the generator: `PolicyGradient` through the
 log-probabilities of what was written (`policy_gradients`), `Pathwise` through relaxed tokens (`estimators.gumbel`),
-and `SelfPlay` through log-probabilities alone, without any discriminator (`estimators.spin`). A new estimator is a
+`Mediated` through the next-token probabilities of the judge itself (`estimators.cot`), and `SelfPlay` through
+log-probabilities alone, without any discriminator (`estimators.spin`). A new estimator is a
 function that returns one of these tuples; docs/extending.md writes one.
 """
 
@@ -92,6 +93,21 @@ class Pathwise(NamedTuple):
     advance: Callable[[PyTree], tuple[PyTree, Metrics]]
 
 
+class Mediated(NamedTuple):
+    """Estimators whose judge is a language model of real and generated text alike, the mediator.
+
+    It is the discriminator's Transformer, which learns the next token of both in equal shares, and no score.
+
+    Attributes:
+        init: width of the hidden states -> state.
+        loss: (logits, mediator's logits, float32 [R, T, V] at the same prefixes, tokens int32 [R, T], mask bool [R, T])
+            -> (float32 [], metrics), averaged over texts; differentiable in the first.
+    """
+
+    init: Callable[[int], PyTree]
+    loss: Callable[[Array, Array, Array, Array], tuple[Array, Metrics]]
+
+
 class SelfPlay(NamedTuple):
     """Estimators without a discriminator: real text against text of an earlier generator, the reference.
 
@@ -107,4 +123,4 @@ class SelfPlay(NamedTuple):
     refresh: Callable[[PyTree], tuple[PyTree, Array]]
 
 
-Estimator = PolicyGradient | Pathwise | SelfPlay
+Estimator = PolicyGradient | Pathwise | Mediated | SelfPlay

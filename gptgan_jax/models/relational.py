@@ -56,6 +56,11 @@ class RelationalConfig:
         return 0
 
     @property
+    def layers(self) -> int:
+        """One, whatever its slots."""
+        return 1
+
+    @property
     def width(self) -> int:
         """Numbers of a slot."""
         return self.heads * self.head_width

@@ -13,7 +13,7 @@ from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.errors import UserError
-from gptgan_jax.gradients.families import PolicyGradient
+from gptgan_jax.gradients.families import Mediated, PolicyGradient
 from gptgan_jax.layers.lora import LoraConfig, learns
 from gptgan_jax.models.discriminators import NEW, Discriminator, TransformerDiscriminatorConfig
 from gptgan_jax.models.generators import Generator
@@ -96,6 +96,8 @@ def game_of(
             "discriminator_reward_weight": objective.discriminator_reward_weight,
             "resample_groups": objective.resample_groups,
         }
+    elif isinstance(estimator, Mediated):
+        adversarial_only = {"estimator": estimator}  # it says what the discriminator learns
     elif isinstance(estimator, PolicyGradient):
         # The discriminator warms up on as many texts a prompt as it will read.
         adversarial_only = {"estimator": PolicyGradient(lambda width: None, *estimator[1:])}

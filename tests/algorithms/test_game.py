@@ -37,6 +37,7 @@ DISCRIMINATORS: dict[str, gg.Discriminator] = {
     "classes": gg.build_discriminator(LINEAR, VOCABULARY, classes=3),
     "transformer": gg.build_discriminator(gg.TransformerDiscriminatorConfig(**TRANSFORMER), VOCABULARY),
     "flash": gg.build_discriminator(FLASH, VOCABULARY),
+    "representations": gg.build_discriminator(gg.CnnConfig(embedding=4, representations=2), VOCABULARY),
     "own": DISCRIMINATOR._replace(config=None),  # type: ignore[arg-type]
 }
 LESSON = Demonstrations(0.5, 1.0, 10)
@@ -126,6 +127,7 @@ def test_what_is_of_another_kind_is_refused(options: dict[str, Any]) -> None:
 # ---- choices
 
 SELF_PLAY = {"estimator": gg.spin()}
+MEDIATED: dict[str, Any] = {"estimator": gg.cot(), "discriminator": "transformer"}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (SELF_PLAY | {"pair_loss": gg.wasserstein, "reward": rewards.logit}, "pair_loss should be non_saturating"),
     (SELF_PLAY | {"discriminator_updates": 2}, "no discriminator: discriminator_updates should be 1"),
@@ -158,6 +160,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"reward": rewards.random, "demonstrations": LESSON},
         "reward random is a control only without demonstrations; set demonstrations to None",
+    ),
+    ({"discriminator": "representations"}, "discriminator.representations 2 judge whole texts: set dense to false"),
+    ({"estimator": gg.cot()}, "in the discriminator's place: needs a Transformer discriminator"),
+    (
+        MEDIATED | {"pair_loss": gg.wasserstein, "reward": rewards.logit, "gradient_penalty_weight": 1.0},
+        "set pair_loss to non_saturating",
+    ),
+    (MEDIATED | {"next_token_weight": 0.1}, "in the discriminator's place: set next_token_weight to 0"),
+    (MEDIATED | {"replay_size": 4}, "in the discriminator's place: set replay_size to 0"),
+    (MEDIATED | {"reward": rewards.random}, "random is no control of it; a frozen discriminator is"),
+    (MEDIATED | {"demonstrations": LESSON}, "it has read the real texts already; set demonstrations to None"),
+    (MEDIATED | {"text_rewards": PAID}, "nothing is paid; leave text_rewards out"),
+    (
+        MEDIATED | {"kl_weight": 0.1, "kl_estimator": "reward"},
+        "in the discriminator's place: set kl_estimator to exact or low_variance",
     ),
     ({"estimator": gg.rollout(2)}, "estimator (PolicyGradient) scores whole texts; set dense to false"),
     ({"estimator": gg.maligan(2)}, "scores whole texts; set dense to false"),
@@ -222,6 +239,8 @@ def test_every_rule_refuses_some_game() -> None:
         {"next_token_weight": 0.1, "discriminator": "transformer"},
         {"discriminator": "flash"},
         SELF_PLAY,
+        MEDIATED,
+        {"discriminator": "representations", "dense": False},
     ],
 )
 def test_choices_that_go_together_are_not(options: dict[str, Any]) -> None:
@@ -250,6 +269,7 @@ def test_the_rules_look_at_attributes_of_a_game_by_their_names() -> None:
         "has_second_derivatives",
         "no_next_token",
         "has_classes",
+        "representations",
         "paying_rewards",
     }
     assert set(Choices._fields) - own - {"key", "no_demonstrations"} <= set(Game._fields)

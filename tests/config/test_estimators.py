@@ -13,15 +13,17 @@ from pydantic import TypeAdapter, ValidationError
 from gptgan_jax import (
     Estimator,
     Pathwise,
-    PolicyGradient,
-    SelfPlay,
+    cot,
+    dgsan,
     grpo,
     gumbel,
+    jsdgan,
     learned_value,
     leave_one_out,
     maligan,
     moving_average,
     no_baseline,
+    penalised,
     ppo,
     reinforce,
     rloo,
@@ -30,15 +32,19 @@ from gptgan_jax import (
     weighted_likelihood,
 )
 from gptgan_jax.config.estimators import (
+    CotConfig,
     CustomConfig,
+    DgsanConfig,
     EstimatorConfig,
     GrpoConfig,
     GumbelConfig,
+    JsdganConfig,
     MaliganConfig,
     PpoConfig,
     ReinforceConfig,
     RlooConfig,
     RolloutConfig,
+    SentiganConfig,
     SpinConfig,
     WeightedLikelihoodConfig,
     build_estimator,
@@ -96,6 +102,10 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], Estimator]] = {
         {"straight_through": False, "temperature": 2.0, "final_temperature": 0.5, "draws": 3},
         gumbel(lambda step: 2.0 * 0.25 ** (step / STEPS), straight_through=False, draws=3),
     ),
+    "sentigan": (SentiganConfig, {"rollouts": 3}, penalised(3)),
+    "dgsan": (DgsanConfig, {"refresh_every": 3}, dgsan(3)),
+    "jsdgan": (JsdganConfig, {"texts": 3, "normalised": False}, jsdgan(3, normalised=False)),
+    "cot": (CotConfig, {"future": True}, cot(future=True)),
     "spin": (SpinConfig, {"scale": 0.7, "refresh_every": 3}, spin(scale=0.7, refresh_every=3)),
 }
 for _name, (_more, _build) in BASELINES.items():
@@ -142,6 +152,10 @@ def test_every_option_changes_the_estimator(name: str) -> None:
         (MaliganConfig(), maligan()),
         (WeightedLikelihoodConfig(), weighted_likelihood()),
         (SpinConfig(), spin()),
+        (CotConfig(), cot()),
+        (SentiganConfig(), penalised()),
+        (DgsanConfig(), dgsan()),
+        (JsdganConfig(), jsdgan()),
     ],
     ids=lambda x: getattr(x, "kind", ""),
 )
@@ -153,7 +167,7 @@ def test_the_defaults_of_a_section_are_those_of_the_function(config: Any, expect
 def test_a_section_is_told_by_its_kind(kind: str) -> None:
     config = TypeAdapter(EstimatorConfig).validate_python({"kind": kind})
     assert config.kind == kind
-    assert isinstance(build_estimator(config, STEPS), PolicyGradient | Pathwise | SelfPlay)
+    assert isinstance(build_estimator(config, STEPS), Estimator)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +287,11 @@ def test_a_factory_of_the_users_builds_the_estimator_with_its_options(module: st
         ("an_estimator_of_mine:mine", {"samples": 2, "other": 1}, "failed: .*other"),
         ("an_estimator_of_mine:failing", {}, "an_estimator_of_mine:failing.*failed: no such thing"),
         ("an_estimator_of_mine:not_a_function", {}, "failed: .*not callable"),
-        ("an_estimator_of_mine:number", {}, "returned int; an estimator is a PolicyGradient, Pathwise or SelfPlay"),
+        (
+            "an_estimator_of_mine:number",
+            {},
+            "returned int; an estimator is a PolicyGradient, Pathwise, Mediated or SelfPlay",
+        ),
     ],
 )
 @pytest.mark.usefixtures("module")

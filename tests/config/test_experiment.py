@@ -239,6 +239,18 @@ METHODS: dict[str, tuple] = {
          "objective.kl_weight": 1.0, "objective.kl_estimator": "reward", "objective.next_token_weight": 1.0,
          "objective.residual_candidates": 8},
     ),
+    "cot": ("cot", None, None, None, {"discriminator.kind": "transformer", "likelihood.steps": 0, "warmup.steps": 0}),
+    "pg_bleu": ("reinforce", None, None, False, {"objective.discriminator_reward_weight": 0.0}),
+    "sentigan": (
+        "sentigan", "non_saturating", "penalty", False,
+        {"objective.estimator.rollouts": 16, "objective.classification.weight": 1.0, "data.label_prompts": True},
+    ),
+    "catgan": (
+        "gumbel", "relativistic", "log_pair_probability", False,
+        {"adversarial.discriminator_updates": 3, "data.label_prompts": True, "generator.kind": "relational"},
+    ),
+    "dgsan": ("dgsan", None, None, None, {"likelihood.steps": 0, "warmup.steps": 0}),
+    "jsdgan": ("jsdgan", None, None, None, {"objective.estimator.normalised": True, "likelihood.steps": 0}),
     "spin": ("spin", None, None, None, {"objective.estimator.scale": 0.1, "warmup.steps": 0}),
     "article_lstm": (
         "reinforce", "non_saturating", "sigmoid", True,
