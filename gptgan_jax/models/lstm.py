@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax import struct
 from pydantic import model_validator
 
-from gptgan_jax.layers.dense import DTYPES, Dropout, Embedding, OutputHead, Projection
+from gptgan_jax.layers.dense import DEPTHS, DTYPES, Dropout, Embedding, OutputHead, Projection
 from gptgan_jax.layers.lora import LoraConfig, adapter, low_rank
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array
@@ -160,5 +160,6 @@ class LstmNetwork(nn.Module):
         final = []
         for layer, state in zip(layers, states, strict=True):
             x, state = layer(self.drop(x), mask, state)
+            self.sow(DEPTHS, "states", x)
             final.append(state)
         return x, tuple(final)

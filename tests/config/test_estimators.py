@@ -15,6 +15,7 @@ from gptgan_jax import (
     Pathwise,
     PolicyGradient,
     SelfPlay,
+    feature_matching,
     grpo,
     gumbel,
     learned_value,
@@ -32,6 +33,7 @@ from gptgan_jax import (
 from gptgan_jax.config.estimators import (
     CustomConfig,
     EstimatorConfig,
+    FeatureMatchingConfig,
     GrpoConfig,
     GumbelConfig,
     MaliganConfig,
@@ -97,6 +99,19 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], Estimator]] = {
         gumbel(lambda step: 2.0 * 0.25 ** (step / STEPS), straight_through=False, draws=3),
     ),
     "spin": (SpinConfig, {"scale": 0.7, "refresh_every": 3}, spin(scale=0.7, refresh_every=3)),
+    "feature_matching": (
+        FeatureMatchingConfig,
+        {
+            "samples": 6,
+            "depths": (0.4, 1.0),
+            "whitening": "none",
+            "diversity": 0.6,
+            "length": 3,
+            "context": 2,
+            "stride": 4,
+        },
+        feature_matching(samples=6, depths=(0.4, 1.0), whitening="none", diversity=0.6, length=3, context=2, stride=4),
+    ),
 }
 for _name, (_more, _build) in BASELINES.items():
     OPTIONS |= {
@@ -142,6 +157,7 @@ def test_every_option_changes_the_estimator(name: str) -> None:
         (MaliganConfig(), maligan()),
         (WeightedLikelihoodConfig(), weighted_likelihood()),
         (SpinConfig(), spin()),
+        (FeatureMatchingConfig(), feature_matching()),
     ],
     ids=lambda x: getattr(x, "kind", ""),
 )
@@ -183,6 +199,10 @@ def test_a_section_is_told_by_its_kind(kind: str) -> None:
         (GumbelConfig, {"draws": 0}),
         (SpinConfig, {"scale": 0.0}),
         (SpinConfig, {"refresh_every": 0}),
+        (FeatureMatchingConfig, {"samples": 2}),
+        (FeatureMatchingConfig, {"depths": ()}),
+        (FeatureMatchingConfig, {"depths": (0.5, 1.1)}),
+        (FeatureMatchingConfig, {"length": 0}),
         (CustomConfig, {}),
     ],
 )
