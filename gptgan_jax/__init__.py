@@ -16,6 +16,7 @@ from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, gan_from
 from gptgan_jax.algorithms.guards import checked, skipping
 from gptgan_jax.estimators.cot import cot
+from gptgan_jax.estimators.feature_matching import feature_matching
 from gptgan_jax.estimators.grpo import grpo
 from gptgan_jax.estimators.gumbel import gumbel
 from gptgan_jax.estimators.ppo import ppo
@@ -25,7 +26,15 @@ from gptgan_jax.estimators.seqgan import penalised, rollout
 from gptgan_jax.estimators.spin import dgsan, jsdgan, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import learned_value, leave_one_out, moving_average, no_baseline
-from gptgan_jax.gradients.families import Estimator, Experience, Mediated, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import (
+    Estimator,
+    Experience,
+    Matching,
+    Mediated,
+    Pathwise,
+    PolicyGradient,
+    SelfPlay,
+)
 from gptgan_jax.layers.lora import LoraConfig, merged
 from gptgan_jax.models.discriminators import (
     CnnConfig,
@@ -75,6 +84,7 @@ __all__ = [
     "Loaded",
     "LoraConfig",
     "LstmConfig",
+    "Matching",
     "Mediated",
     "MlpConfig",
     "Pathwise",
@@ -95,6 +105,7 @@ __all__ = [
     "cot",
     "dgsan",
     "discrimination",
+    "feature_matching",
     "gan_from",
     "grpo",
     "gumbel",

@@ -61,9 +61,12 @@ ESTIMATORS: dict[str, dict[str, tuple]] = {
     "dgsan": {},
     "jsdgan": {},
     "spin": {},
+    "feature_matching": {"samples": (3,), "whitening": ("real", "group", "none"), "length": (None, 2)},
     "custom": {"factory": ("reinforce", "gumbel", "spin")},
 }
-OPTIONS = ("baseline", "discount", "samples", "ratio", "deviation", "relaxation", "future", "factory")
+OPTIONS = (
+    "baseline", "discount", "samples", "ratio", "deviation", "relaxation", "future", "whitening", "length", "factory",
+)  # fmt: skip
 LOSSES = ("non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein")
 REWARDS = (
     "sigmoid", "logit", "log_sigmoid", "softplus", "penalty", "log_ratio", "pair_probability", "log_pair_probability",
@@ -90,6 +93,7 @@ DISCRIMINATORS: dict[str, dict[str, Any]] = {
 REGULARISERS: dict[str, tuple] = {
     "label_smoothing": (0.0, 0.1),
     "entropy_weight": (0.0, 0.1),
+    "likelihood_weight": (0.0, 0.1),
     "kl": ("none", "exact", "low_variance", "reward"),
     "penalty": ("none", "r1_weight", "r2_weight", "gradient_penalty_weight"),
     "next_token_weight": (0.0, 0.5),
@@ -134,14 +138,14 @@ AXES: dict[str, tuple] = {
     **REGULARISERS,
 }
 OBJECTIVE = (
-    "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "next_token_weight", "replay_size",
-    "demonstration_share", "residual_candidates",
+    "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "likelihood_weight", "next_token_weight",
+    "replay_size", "demonstration_share", "residual_candidates",
 )  # fmt: skip
 ADVERSARIAL = ("discriminator_updates", "ema_decay", "freeze_discriminator")
 USUAL: dict[str, Any] = {
     "dense": True, "generator": "lstm", "discriminator": "linear", "spectral_norm": False, "prompts": False,
     "batch_size": 4, "warmup_steps": 0, "minibatches": 1, "residual_candidates": 0, "prompt_column": None,
-    "untied": None,
+    "untied": None, "context": 0,
     **{name: values[0] for name, values in REGULARISERS.items()},
 }  # fmt: skip
 
@@ -167,6 +171,14 @@ def self_play(c: Choice) -> bool:
 
 def mediated(c: Choice) -> bool:
     return c["estimator"] == "cot"
+
+
+def matching(c: Choice) -> bool:
+    return c["estimator"] == "feature_matching"
+
+
+def undiscriminated(c: Choice) -> bool:
+    return self_play(c) or matching(c)
 
 
 def pathwise(c: Choice) -> bool:
@@ -237,7 +249,7 @@ RULES = (
             c["pair_loss"] == "wasserstein"
             and c["penalty"] != "gradient_penalty_weight"
             and not c["spectral_norm"]
-            and not self_play(c)
+            and not undiscriminated(c)
         ),
         ("objective.pair_loss wasserstein", "objective.gradient_penalty_weight", "discriminator.spectral_norm true"),
     ),
@@ -321,49 +333,78 @@ RULES = (
         lambda c: rollouts(c) and c["kl"] == "reward",
         ("objective.estimator", "objective.kl_estimator to exact or low_variance"),
     ),
-    # Self-play has no discriminator, no rewards, and its own reference.
+    # Feature matching pays for features, by a frozen copy of the generator.
+    Rule(
+        "features are paid as they are",
+        lambda c: matching(c) and c["reward"] not in ("logit", "constant", "random"),
+        ("objective.estimator feature_matching", "set objective.reward to logit"),
+    ),
+    Rule("features are of a text's end", lambda c: matching(c) and c["dense"], ("set objective.dense to false",)),
+    Rule(
+        "a real text is what the written ones are compared with",
+        lambda c: matching(c) and c["demonstration_share"] and c["reward"] == "logit",
+        ("objective.demonstration_share to 0", "objective.likelihood_weight"),
+    ),
+    Rule(
+        "what features pay has no pay beside it",
+        lambda c: matching(c) and c["paid"] != "nothing",
+        ("is paid by features alone", "leave objective.rewards out"),
+    ),
+    Rule(
+        "what is before a stretch is nothing to a whole text",
+        lambda c: matching(c) and c["length"] is None and c["context"],
+        ("set objective.estimator.length",),
+    ),
+    Rule(
+        "a stretch is part of a text",
+        lambda c: matching(c) and c["length"] is not None and c["context"] + c["length"] > T,
+        ("does not fit into data.max_length", "or the context lower"),
+    ),
+    # Without a discriminator nothing is left of its side. Self-play has no rewards either, and its own reference.
     Rule(
         "no discriminator: no critic",
-        lambda c: self_play(c) and c["pair_loss"] == "wasserstein",
+        lambda c: undiscriminated(c) and c["pair_loss"] == "wasserstein",
         ("objective.pair_loss should be non_saturating",),
     ),
     Rule(
         "no discriminator: no energy",
-        lambda c: self_play(c) and c["residual_candidates"],
+        lambda c: undiscriminated(c) and c["residual_candidates"],
         ("objective.residual_candidates should be 0",),
     ),
-    Rule("no discriminator: no warm-up", lambda c: self_play(c) and c["warmup_steps"], ("set warmup.steps to 0",)),
+    Rule(
+        "no discriminator: no warm-up", lambda c: undiscriminated(c) and c["warmup_steps"], ("set warmup.steps to 0",)
+    ),
     Rule(
         "no discriminator: no updates of it",
-        lambda c: self_play(c) and c["discriminator_updates"] > 1,
+        lambda c: undiscriminated(c) and c["discriminator_updates"] > 1,
         ("adversarial.discriminator_updates should be 1",),
     ),
     Rule(
         "no discriminator: none to freeze",
-        lambda c: self_play(c) and c["freeze_discriminator"],
+        lambda c: undiscriminated(c) and c["freeze_discriminator"],
         ("adversarial.freeze_discriminator should be false",),
     ),
     Rule(
         "no discriminator: no replay for it",
-        lambda c: self_play(c) and c["replay_size"],
+        lambda c: undiscriminated(c) and c["replay_size"],
         ("objective.replay_size should be 0",),
     ),
     *(
         Rule(
             f"no discriminator: no {name} of it",
-            lambda c, name=name: self_play(c) and c["penalty"] == name,  # type: ignore[misc]
+            lambda c, name=name: undiscriminated(c) and c["penalty"] == name,  # type: ignore[misc]
             (f"objective.{name} should be 0",),
         )
         for name in ("r1_weight", "r2_weight", "gradient_penalty_weight")
     ),
     Rule(
         "no discriminator: nothing that predicts",
-        lambda c: self_play(c) and c["next_token_weight"],
+        lambda c: undiscriminated(c) and c["next_token_weight"],
         ("objective.next_token_weight should be 0",),
     ),
     Rule(
         "no discriminator: no labels",
-        lambda c: self_play(c) and c["label_smoothing"],
+        lambda c: undiscriminated(c) and c["label_smoothing"],
         ("objective.label_smoothing should be 0",),
     ),
     Rule(
@@ -420,10 +461,15 @@ RULES = (
         lambda c: mediated(c) and c["residual_candidates"],
         ("a mediator scores no text", "objective.residual_candidates should be 0"),
     ),
+    Rule(
+        "its likelihood is in every step",
+        lambda c: self_play(c) and c["likelihood_weight"],
+        ("objective.likelihood_weight should be 0",),
+    ),
     # The discriminator as the energy of a residual model.
     Rule(
         "an energy is that of a discriminator against the generator after likelihood training",
-        lambda c: c["residual_candidates"] and not c["warmup_steps"] and not self_play(c),
+        lambda c: c["residual_candidates"] and not c["warmup_steps"] and not undiscriminated(c),
         ("objective.residual_candidates", "set warmup.steps"),
     ),
     Rule(
@@ -486,7 +532,10 @@ SPECIAL: list[Choice] = [
         {**USUAL, **EVERY_ESTIMATOR[0], "pair_loss": "wasserstein", "reward": "logit", "penalty": penalty}
         for penalty in REGULARISERS["penalty"]
     ),
-    *({**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "warmup_steps": 2} for v in EVERY_ESTIMATOR[-4:]),
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "warmup_steps": 2}
+        for v in (*variants("spin"), *variants("custom"))
+    ),
     *(
         {**USUAL, **variants("custom")[0], "factory": name, "pair_loss": LOSSES[0], "reward": "logit", "dense": dense}
         for name in ("reinforce", "rollout")
@@ -498,7 +547,8 @@ SPECIAL: list[Choice] = [
         for sizes in (
             {"replay_size": 3}, {"replay_size": 4}, {"replay_size": 7}, {"replay_size": 8}, {"batch_size": 1},
         )
-        if v["estimator"] not in ("maligan", "weighted_likelihood", "cot", "dgsan", "jsdgan", "spin", "custom")
+        if v["estimator"]
+        not in ("maligan", "weighted_likelihood", "cot", "dgsan", "jsdgan", "spin", "feature_matching", "custom")
     ),
     *(
         {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, "minibatches": minibatches}
@@ -552,6 +602,11 @@ SPECIAL: list[Choice] = [
         for loss in LOSSES
         for candidates in (0, 4)
     ),
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, "context": context}
+        for v in variants("feature_matching")
+        for context in (0, 1, 2)
+    ),
 ]  # fmt: skip
 OWN_SIZES: list[Choice] = [
     {**USUAL, **variants("custom")[0], "pair_loss": LOSSES[0], "reward": "logit", **own}
@@ -581,6 +636,8 @@ def as_keys(c: Choice) -> dict[str, Any]:
         options |= {"epochs": 1, "minibatches": c["minibatches"]}
     if c["estimator"] in ("rollout", "sentigan"):
         options["rollouts"] = 2
+    if c["context"]:
+        options["context"] = c["context"]
     if c["estimator"] == "custom":
         options = {"factory": f"gptgan_jax:{c['factory']}", "options": options}
     elif c["relaxation"]:
@@ -999,7 +1056,7 @@ def assert_frozen(row: Choice, before: GanState, after: GanState) -> None:
         }
         embeddings = {path for path in moved if "embedding" in path}
         assert embeddings
-        if player == "discriminator" and (row["freeze_discriminator"] or self_play(row)):
+        if player == "discriminator" and (row["freeze_discriminator"] or undiscriminated(row)):
             assert not any(moved.values()), shown(row)
         elif row["frozen"] == player:
             assert not any(moved[path] for path in embeddings), shown(row)

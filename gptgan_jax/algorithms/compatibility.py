@@ -6,7 +6,15 @@ What only a configuration knows (its data, phases and sizes) is in `config.compa
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gptgan_jax.gradients.families import Estimator, Mediated, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import (
+    Estimator,
+    Mediated,
+    Pathwise,
+    PolicyGradient,
+    SelfPlay,
+    matching_of,
+    without_discriminator,
+)
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import RewardName
@@ -54,6 +62,7 @@ class Choices(NamedTuple):
     label_smoothing: float
     dense: bool
     entropy_weight: float
+    likelihood_weight: float
     kl_weight: float
     kl_estimator: KlEstimator
     r1_weight: float
@@ -86,10 +95,14 @@ class Choices(NamedTuple):
 
 def reasons(c: Choices) -> Iterator[str]:
     """Why the choices do not go together, a line each: what is wrong and what would be right. None if they do."""
+    if without_discriminator(c.estimator):
+        yield from _without_discriminator(c)
     if isinstance(c.estimator, SelfPlay):
         yield from _of_self_play(c)
     if isinstance(c.estimator, Mediated):
         yield from _of_mediator(c)
+    if matching_of(c.estimator) is not None:
+        yield from _of_matching(c)
     yield from _of_scores(c)
     yield from _of_discriminator(c)
     yield from _of_classes(c)
@@ -100,8 +113,14 @@ def reasons(c: Choices) -> Iterator[str]:
         yield from _of_pathwise(c)
 
 
-def _of_self_play(c: Choices) -> Iterator[str]:
-    why = "an estimator by self-play has no discriminator: "
+def no_discriminator(estimator: Estimator | None) -> str:
+    """How a line begins that says what an estimator without a discriminator has no use for."""
+    kind = "by self-play" if isinstance(estimator, SelfPlay) else "that matches features"
+    return f"an estimator {kind} has no discriminator: "
+
+
+def _without_discriminator(c: Choices) -> Iterator[str]:
+    why = no_discriminator(c.estimator)
     if c.pair_loss == "wasserstein":
         yield f"{why}{c.key('pair_loss')} should be non_saturating"
     if c.discriminator_updates > 1:
@@ -109,13 +128,31 @@ def _of_self_play(c: Choices) -> Iterator[str]:
     for name in (*PENALTIES, "next_token_weight", "label_smoothing", "replay_size", "class_weight"):
         if getattr(c, name):
             yield f"{why}{c.key(name)} should be 0"
+
+
+def _of_self_play(c: Choices) -> Iterator[str]:
     if c.reward in CONTROLS:
-        yield f"{why}reward {c.reward} would change nothing and is no control of it"
+        yield f"{no_discriminator(c.estimator)}reward {c.reward} would change nothing and is no control of it"
     for name in ("kl_weight", "entropy_weight"):
         if getattr(c, name):
             yield f"self-play is held by its own reference: {c.key(name)} should be 0"
+    real = "self-play learns from real text in every step: "
     if c.demonstrations:
-        yield f"self-play learns from real text in every step: {' should be '.join(c.no_demonstrations)}"
+        yield f"{real}{' should be '.join(c.no_demonstrations)}"
+    if c.likelihood_weight:
+        yield f"{real}{c.key('likelihood_weight')} should be 0"
+
+
+def _of_matching(c: Choices) -> Iterator[str]:
+    if c.reward not in ("logit", *CONTROLS, None):
+        yield f"{c.estimator_name} pays for features as they are: set {c.key('reward')} to logit, or to a control"
+    if c.demonstrations:
+        yield (
+            f"{c.estimator_name} compares a prompt's texts with its real one; set "
+            f"{' to '.join(c.no_demonstrations)} (for real text beside them: {c.key('likelihood_weight')})"
+        )
+    if c.text_rewards:
+        yield f"{c.estimator_name} is paid by features alone: leave {c.key('text_rewards')} out"
 
 
 def _of_mediator(c: Choices) -> Iterator[str]:

@@ -13,7 +13,7 @@ from gptgan_jax.algorithms.learning import Learning
 from gptgan_jax.distributed.rows import Rows
 from gptgan_jax.errors import UserError
 from gptgan_jax.estimators.reinforce import reinforce
-from gptgan_jax.gradients.families import Estimator, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator, PolicyGradient, matching_of, without_discriminator
 from gptgan_jax.models.discriminators import Discriminator, representations_of
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
@@ -57,6 +57,7 @@ class Game(NamedTuple):
         dense: score and reward every token; otherwise whole texts, rewarded at their last token.
         temperature: that the generator writes at while it trains; its gradient is of that same distribution.
         entropy_weight: nats of next-token entropy, summed over a text, added to the generator's objective by this much.
+        likelihood_weight: of the real texts' negative log-likelihood, nats a text, in the generator's loss.
         kl_weight: weight of KL(generator || reference), summed over a text's tokens; the reference is the generator at
             the beginning of the phase.
         kl_estimator: `exact` sums over the vocabulary at the prefixes that were written, and leaves out how a token
@@ -100,6 +101,7 @@ class Game(NamedTuple):
     dense: bool = True
     temperature: float = 1.0
     entropy_weight: float = 0.0
+    likelihood_weight: float = 0.0
     kl_weight: float = 0.0
     kl_estimator: KlEstimator = "exact"
     r1_weight: float = 0.0
@@ -144,7 +146,7 @@ class Game(NamedTuple):
     @property
     def needs_reference(self) -> bool:
         """Whether an earlier generator is carried along."""
-        return bool(self.kl_weight) or isinstance(self.estimator, SelfPlay)
+        return bool(self.kl_weight) or without_discriminator(self.estimator)
 
     def pay(self, judgement: Judgement, key: Array) -> Array:
         """The discriminator's reward, float32 [R, T]; of whole texts [R, 1], the mean over its representations."""
@@ -204,6 +206,11 @@ class Game(NamedTuple):
             raise TypeError(
                 "estimator should be a PolicyGradient, Pathwise, Mediated or SelfPlay, such as "
                 f"reinforce(discount=0.95), not {_shown(self.estimator)}"
+            )
+        if matching_of(self.estimator) is not None and self.generator.depths is None:
+            raise UserError(
+                "the estimator matches features of the generator's layers, and this generator names none: give it "
+                "`depths`, or use another estimator"
             )
         scores = jnp.zeros((2, 3 if self.dense else 1)), jnp.ones((2, 3 if self.dense else 1), bool)
         features, classes = (jnp.zeros((2, 4)),) * 2, jnp.zeros((2, 2))

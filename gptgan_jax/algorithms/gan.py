@@ -19,6 +19,7 @@ from gptgan_jax.algorithms.discriminator_update import Discrimination, discrimin
 from gptgan_jax.algorithms.game import ADAM, REINFORCE, Demonstrations, Game
 from gptgan_jax.algorithms.generator_update import (
     averaged,
+    matching_step,
     mediated_update,
     pathwise_update,
     policy_update,
@@ -74,6 +75,7 @@ def gan_from(
     dense: bool = True,
     temperature: float = 1.0,
     entropy_weight: float = 0.0,
+    likelihood_weight: float = 0.0,
     kl_weight: float = 0.0,
     kl_estimator: KlEstimator = "exact",
     r1_weight: float = 0.0,
@@ -100,12 +102,14 @@ def gan_from(
     Args:
         generator, discriminator: the two networks.
         estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), penalised(), maligan(),
-            weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), cot(), or one of your own.
+            weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), cot(), feature_matching(), or one of
+            your own.
         pair_loss: the discriminator's loss of the logits of real and of generated text.
         reward: from the discriminator's logits to what the generator is paid.
         dense: score and pay every token; False scores whole texts and pays at their last token.
         temperature: at which the generator samples while it trains, above 0.
         entropy_weight: on the entropy of the next token in the generator's objective, per nat.
+        likelihood_weight: on the real texts' negative log-likelihood in the generator's loss, per nat.
         kl_weight: on KL(generator || reference) in the generator's loss, per nat.
         kl_estimator: "exact" over the vocabulary, "low_variance" of the sampled tokens, or "reward": in the reward.
         r1_weight, r2_weight: on half the squared gradient of the score at real and at generated embeddings.
@@ -141,6 +145,7 @@ def gan_from(
             dense=dense,
             temperature=temperature,
             entropy_weight=entropy_weight,
+            likelihood_weight=likelihood_weight,
             kl_weight=kl_weight,
             kl_estimator=kl_estimator,
             r1_weight=r1_weight,
@@ -262,6 +267,10 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
     key_sample, key_judge, key_learn, key_more = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
     if isinstance(game.estimator, SelfPlay):
         state, metrics = self_play_step(game, game.estimator, state, batch, key_sample)
+        return averaged(game, state.replace(step=state.step + 1)), metrics
+    if isinstance(game.estimator, PolicyGradient) and game.estimator.matching is not None:
+        matching = game.estimator.matching
+        state, metrics = matching_step(game, game.estimator, matching, state, batch, key_sample, key_learn)
         return averaged(game, state.replace(step=state.step + 1)), metrics
     first, others = _slices(batch, game.discriminator_updates)
     drawn = draw(game, state.generator.params, first, key_sample)

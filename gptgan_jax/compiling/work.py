@@ -13,7 +13,7 @@ from gptgan_jax.compiling.networks import (
 )
 from gptgan_jax.config import LIKELIHOOD, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
-from gptgan_jax.gradients.families import Mediated, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Mediated, PolicyGradient, SelfPlay, matching_of
 from gptgan_jax.models.discriminators import (
     CnnConfig,
     DiscriminatorConfig,
@@ -70,6 +70,9 @@ class _Step:
                 "reference log-probs": self.generator(self.rows + self.fakes),
                 "G forward and backward": self.learning(self.generator(self.rows + self.fakes), self.config.generator),
             }
+        if matching_of(self.estimator) is not None:
+            features = {"features by the frozen copy": self.generator(self.rows + self.fakes)}
+            return {"writing": self.writing()} | features | self.generating()
         return self.discriminating(self.config.adversarial.discriminator_updates) | self.generating()
 
     # ---- the two sides
@@ -131,6 +134,8 @@ class _Step:
             relaxed = relaxed_embedding(self.config.discriminator, self.vocab_size, self.fakes, self.target)
             parts["D by relaxed tokens"] = (self.discriminator(self.fakes) + relaxed).with_input_gradient()
         parts["G forward and backward"] = epochs * self.learning(learned, self.config.generator)
+        if objective.likelihood_weight:
+            parts["G on real texts"] = epochs * self.learning(self.generator(self.rows), self.config.generator)
         if objective.kl_weight:
             # With the penalty in the reward the reference is read once more, before the updates.
             parts["reference"] = epochs * learned + float(objective.kl_estimator == "reward") * forward

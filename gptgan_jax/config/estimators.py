@@ -4,9 +4,10 @@ import importlib
 from typing import Annotated, Any, Literal
 
 import optax
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gptgan_jax.estimators.cot import cot
+from gptgan_jax.estimators.feature_matching import Whitening, feature_matching
 from gptgan_jax.estimators.grpo import grpo
 from gptgan_jax.estimators.gumbel import gumbel
 from gptgan_jax.estimators.ppo import ppo
@@ -21,18 +22,23 @@ from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.schema.ranges import (
     BASELINE_DECAY,
     CLIP,
+    CONTEXT,
     COUNT,
+    DEPTH,
     DISCOUNT,
+    DIVERSITY,
     DRAWS,
     EPOCHS,
     GROUP,
     LEARNING_RATE,
+    MATCHED_GROUP,
     MINIBATCHES,
     REFRESH_EVERY,
     RELAXATION_TEMPERATURE,
     ROLLOUTS,
     SAMPLES,
     SELF_PLAY_SCALE,
+    STRETCH,
     WEIGHTS_BASELINE,
 )
 
@@ -180,6 +186,30 @@ class CotConfig:
 
 
 @config_dataclass
+class FeatureMatchingConfig:
+    """Paid for features like those of real text, by a frozen copy, without a discriminator (EBFT, 2026)."""
+
+    kind: Literal["feature_matching"] = "feature_matching"
+    samples: int = key(4, "texts a prompt", MATCHED_GROUP)
+    depths: tuple[float, ...] = key(
+        (0.25, 0.5, 0.75), "shares of the generator's layers whose states of the last token are the features"
+    )
+    whitening: Whitening = key("real", "features whitened by those of real texts, of each prompt's texts, or not")
+    diversity: float = key(1.0, "weight of the likeness of a prompt's texts; 1 matches means", DIVERSITY)
+    length: int | None = key(None, "tokens of a stretch of a text that is written anew; default: all of it", STRETCH)
+    context: int = key(0, "tokens of the text before the first stretch", CONTEXT)
+    stride: int | None = key(None, "tokens from a stretch to the next; default: length", STRETCH)
+
+    @model_validator(mode="after")
+    def _check(self) -> "FeatureMatchingConfig":
+        if not self.depths:
+            raise ValueError("depths should be at least one share of the layers, such as 0.5")
+        for depth in self.depths:
+            DEPTH.check("depths", depth)
+        return self
+
+
+@config_dataclass
 class CustomConfig:
     """An estimator of your own (docs/extending.md)."""
 
@@ -206,6 +236,7 @@ EstimatorConfig = Annotated[
     | DgsanConfig
     | JsdganConfig
     | CotConfig
+    | FeatureMatchingConfig
     | CustomConfig,
     Field(discriminator="kind"),
 ]
@@ -262,6 +293,16 @@ def build_estimator(config: EstimatorConfig, steps: int) -> Estimator:
             return jsdgan(config.texts, config.normalised)
         case CotConfig():
             return cot(config.future)
+        case FeatureMatchingConfig():
+            return feature_matching(
+                config.samples,
+                config.depths,
+                config.whitening,
+                config.diversity,
+                config.length,
+                config.context,
+                config.stride,
+            )
         case CustomConfig():
             return _custom(config)
 

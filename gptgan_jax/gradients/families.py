@@ -3,15 +3,16 @@
 There are four families, by the way that the judgement reaches the generator: `PolicyGradient` through the
 log-probabilities of what was written (`policy_gradients`), `Pathwise` through relaxed tokens (`estimators.gumbel`),
 `Mediated` through the next-token probabilities of the judge itself (`estimators.cot`), and `SelfPlay` through
-log-probabilities alone, without any discriminator (`estimators.spin`). A new estimator is a
-function that returns one of these tuples; docs/extending.md writes one.
+log-probabilities alone, without any discriminator (`estimators.spin`). Without one is a `PolicyGradient` with a
+`Matching` too, which is paid by a frozen copy of the generator. A new estimator is a function that returns one of
+these tuples; docs/extending.md writes one.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.types import Array, PyTree, Sample
+from gptgan_jax.types import Array, Batch, PyTree, Sample
 
 Metrics = dict[str, Array]
 
@@ -53,6 +54,21 @@ class Experience(NamedTuple):
             raise ValueError(f"{function}: {rows} texts are not {self.samples} for each prompt")
 
 
+class Matching(NamedTuple):
+    """What a text is paid where there is no discriminator: its features, by a frozen copy, beside those of a real text.
+
+    Attributes:
+        depths: shares of the generator's layers after which the last token's state is a feature.
+        pay: (features of R written texts [R, L, D], of B real ones [B, L, D], bool [B] which of these have any token)
+            -> (what each written text is paid, float32 [R], metrics).
+        stretches: the real batch -> the batch whose prompts are answered, and whose targets are the real texts.
+    """
+
+    depths: tuple[float, ...]
+    pay: Callable[[Array, Array, Array], tuple[Array, Metrics]]
+    stretches: Callable[[Batch], Batch]
+
+
 class PolicyGradient(NamedTuple):
     """Score-function estimators: the gradient of log-probabilities, weighted by advantages.
 
@@ -66,6 +82,7 @@ class PolicyGradient(NamedTuple):
         epochs: passes over the texts of a step.
         minibatches: updates a pass.
         whole_texts: its advantages are those of whole texts, so that rewards should be paid at the last token alone.
+        matching: what pays in place of the discriminator; None where that does.
     """
 
     init: Callable[[int], PyTree]
@@ -76,6 +93,7 @@ class PolicyGradient(NamedTuple):
     epochs: int = 1
     minibatches: int = 1
     whole_texts: bool = False
+    matching: Matching | None = None
 
 
 class Pathwise(NamedTuple):
@@ -124,3 +142,13 @@ class SelfPlay(NamedTuple):
 
 
 Estimator = PolicyGradient | Pathwise | Mediated | SelfPlay
+
+
+def matching_of(estimator: Estimator | None) -> Matching | None:
+    """What pays in place of a discriminator; None where one does, or nothing is paid."""
+    return estimator.matching if isinstance(estimator, PolicyGradient) else None
+
+
+def without_discriminator(estimator: Estimator | None) -> bool:
+    """Whether an estimator has none; one that is not known is taken to have one."""
+    return isinstance(estimator, SelfPlay) or matching_of(estimator) is not None

@@ -86,6 +86,7 @@ def game_of(
     if phase == "adversarial":
         adversarial_only = {
             "kl_weight": objective.kl_weight,
+            "likelihood_weight": objective.likelihood_weight,
             "replay_size": objective.replay_size,
             "demonstrations": _demonstrations(config),
             "discriminator_updates": adversarial.discriminator_updates,
@@ -100,7 +101,7 @@ def game_of(
         adversarial_only = {"estimator": estimator}  # it says what the discriminator learns
     elif isinstance(estimator, PolicyGradient):
         # The discriminator warms up on as many texts a prompt as it will read.
-        adversarial_only = {"estimator": PolicyGradient(lambda width: None, *estimator[1:])}
+        adversarial_only = {"estimator": PolicyGradient(lambda width: None, *estimator[1:])._replace(matching=None)}
     classification = objective.classification
     return Game(
         generator,

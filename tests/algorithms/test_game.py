@@ -20,6 +20,7 @@ from gptgan_jax.algorithms.compatibility import Choices
 from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, gan_of
 from gptgan_jax.config import AdversarialPhase, ObjectiveConfig
+from gptgan_jax.errors import UserError
 from gptgan_jax.objectives import discrimination, rewards
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, PAIR_LOSSES, build_pair_loss, pair_loss_name
@@ -128,6 +129,7 @@ def test_what_is_of_another_kind_is_refused(options: dict[str, Any]) -> None:
 
 SELF_PLAY = {"estimator": gg.spin()}
 MEDIATED: dict[str, Any] = {"estimator": gg.cot(), "discriminator": "transformer"}
+MATCHING = {"estimator": gg.feature_matching(), "reward": rewards.logit, "dense": False}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (SELF_PLAY | {"pair_loss": gg.wasserstein, "reward": rewards.logit}, "pair_loss should be non_saturating"),
     (SELF_PLAY | {"discriminator_updates": 2}, "no discriminator: discriminator_updates should be 1"),
@@ -138,6 +140,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (SELF_PLAY | {"reward": rewards.random}, "reward random would change nothing and is no control of it"),
     (SELF_PLAY | {"kl_weight": 0.1}, "self-play is held by its own reference: kl_weight should be 0"),
     (SELF_PLAY | {"demonstrations": LESSON}, "in every step: demonstrations should be None"),
+    (SELF_PLAY | {"likelihood_weight": 0.1}, "from real text in every step: likelihood_weight should be 0"),
+    (MATCHING | {"r1_weight": 1.0}, "that matches features has no discriminator: r1_weight should be 0"),
+    (MATCHING | {"reward": rewards.sigmoid}, "pays for features as they are: set reward to logit, or to a control"),
+    (MATCHING | {"demonstrations": LESSON}, "compares a prompt's texts with its real one; set demonstrations to None"),
+    (MATCHING | {"text_rewards": PAID}, "is paid by features alone: leave text_rewards out"),
+    (MATCHING | {"dense": True}, "scores whole texts; set dense to false"),
     ({"pair_loss": gg.hinge}, "reward sigmoid reads the score as log-odds; with pair_loss hinge it is a margin"),
     ({"reward": rewards.log_ratio, "dense": False}, "reward log_ratio is what a token adds, and with dense"),
     (
@@ -241,6 +249,8 @@ def test_every_rule_refuses_some_game() -> None:
         SELF_PLAY,
         MEDIATED,
         {"discriminator": "representations", "dense": False},
+        MATCHING,
+        MATCHING | {"reward": rewards.random, "likelihood_weight": 0.1, "kl_weight": 0.1},
     ],
 )
 def test_choices_that_go_together_are_not(options: dict[str, Any]) -> None:
@@ -300,3 +310,8 @@ def test_a_gan_of_a_game_is_that_of_its_options() -> None:
     assert re.sub("0x[0-9a-f]+", "", programs[0]) == re.sub("0x[0-9a-f]+", "", programs[1])
     with pytest.raises(ValueError, match="ema_decay should be at least 0 and below 1, not 2"):
         gan_of(Game(GENERATOR, DISCRIMINATOR, ema_decay=2))
+
+
+def test_features_need_a_generator_whose_layers_have_names() -> None:
+    with pytest.raises(UserError, match="this generator names none: give it `depths`"):
+        gg.gan_from(GENERATOR._replace(depths=None), DISCRIMINATOR, **MATCHING)

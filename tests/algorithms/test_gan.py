@@ -21,6 +21,7 @@ from gptgan_jax import (
     TransformerConfig,
     build_discriminator,
     build_generator,
+    feature_matching,
     gan_from,
     grpo,
     gumbel,
@@ -371,6 +372,10 @@ BY_FAMILY: dict[str, Any] = {
     "gradient_penalty": {"gradient_penalty_weight": 0.3},
     "pathwise": {"estimator": gumbel(), "kl_weight": 0.2, "pair_loss": relativistic, "reward": rewards.log_ratio},
     "self_play": {"estimator": spin()},
+    "feature_matching": {
+        "estimator": feature_matching(3, length=2, context=1, stride=1), "reward": rewards.logit, "dense": False,
+        "likelihood_weight": 0.3,
+    },
 }  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from gptgan_jax import (
     Sample,
     Vocabulary,
     build_discriminator,
+    feature_matching,
     gan_from,
     gumbel,
     no_baseline,
@@ -564,6 +565,94 @@ def test_the_generator_becomes_its_own_reference_on_schedule() -> None:
         assert_trees_differ(state.generator.params, before.generator.params)
 
 
+# ---- feature matching
+
+
+def last_nodes(params: Any, batch: Batch) -> jax.Array:
+    """Two layers' states of the last token: parameters of where the text ends, and of its prompt; [B, 2, V]."""
+    last = jnp.maximum(batch.target_mask.sum(axis=1) - 1, 0)
+    ends = jnp.take_along_axis(GENERATOR.hidden(params, batch), last[:, None, None], axis=1)[:, 0]
+    token = jnp.take_along_axis(batch.target, last[:, None], axis=1)[:, 0]
+    return jnp.stack([ends @ params["table"], params["prompt"][token]], axis=1)
+
+
+LAYERED = GENERATOR._replace(depths=last_nodes)
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_feature_matching_is_paid_by_the_frozen_generators_features_of_what_it_wrote(control: bool) -> None:
+    estimator = feature_matching(3, depths=(0.5, 1.0), whitening="none", diversity=0.8)
+    options: dict[str, Any] = {"dense": False, "temperature": 0.7, "likelihood_weight": 0.3}
+    reward = rewards.constant(1.0) if control else rewards.logit
+    gan = gan_from(
+        LAYERED, DISCRIMINATOR, estimator=estimator, reward=reward, generator_optimizer=optax.sgd(RATE), **options
+    )
+    before = state_of(gan, reference=True)
+    after, metrics = stepped(gan, before)
+    rows = jax.tree.map(lambda x: jnp.repeat(x, 3, axis=0), BATCH.replace(packed=None))
+    key = jax.random.split(jax.random.fold_in(before.key, before.step), 4)[0]
+    written = sample(GENERATOR, before.generator.params, key, BATCH.prompt, BATCH.prompt_mask, T, 0.7, samples=3)
+    texts = rows.replace(target=written.tokens, target_mask=written.mask)
+
+    def vectors(batch: Batch) -> np.ndarray:
+        found = np.asarray(last_nodes(before.reference, batch))
+        return (found / np.linalg.norm(found, axis=-1, keepdims=True)).reshape(len(found), -1) / 2**0.5
+
+    ours, real = vectors(texts).reshape(6, 3, -1), vectors(BATCH)
+    alignment, alike = np.einsum("bnw,bw->bn", ours, real), np.einsum("bnw,bmw->bnm", ours, ours)
+    advantages = np.zeros((6, 3))
+    for j in range(3):
+        i, k = (other for other in range(3) if other != j)
+        own = 2 * alignment[:, j] - 0.8 * (alike[:, j, i] + alike[:, j, k])
+        advantages[:, j] = own - (alignment[:, i] + alignment[:, k] - 2 * 0.8 * alike[:, i, k])
+    weights = jnp.asarray(0 * advantages if control else advantages).reshape(-1, 1)
+
+    def loss(params: Any) -> jax.Array:
+        surrogate = -jnp.where(texts.target_mask, weights * log_probs_by_hand(params, texts, 0.7), 0.0).sum() / 18
+        real = jnp.where(BATCH.target_mask, log_probs_by_hand(params, BATCH), 0.0).sum() / 6
+        return surrogate - 0.3 * real
+
+    assert_trees_close(after.generator.params, moved_by(loss, before.generator.params), rtol=1e-4, atol=1e-5)
+    assert_trees_close(after.discriminator, before.discriminator, rtol=0, atol=0)
+    assert_trees_close(after.reference, before.reference, rtol=0, atol=0)
+    assert float(metrics["alignment"]) == pytest.approx(alignment.mean(), rel=1e-4)
+    assert float(metrics["similarity"]) == pytest.approx((alike.sum() - 18 * 1.0) / 36, rel=1e-4)
+    assert np.abs(advantages).max() > 0.1
+    assert int(after.step) == 1
+
+
+def test_stretches_that_begin_after_a_text_has_ended_teach_nothing() -> None:
+    estimator = feature_matching(3, whitening="none", length=1, context=1)
+    options: dict[str, Any] = {"dense": False, "reward": rewards.logit, "generator_optimizer": optax.sgd(RATE)}
+    gan = gan_from(LAYERED, DISCRIMINATOR, estimator=estimator, **options)
+    short = BATCH.replace(
+        target=jnp.full_like(BATCH.target, 1), target_mask=jnp.broadcast_to(jnp.arange(T) < 1, BATCH.target.shape)
+    )
+    before = state_of(gan, short, reference=True)
+    after, metrics = stepped(gan, before, short)
+    assert_trees_close(after.generator.params, before.generator.params, rtol=0, atol=0)
+    assert float(metrics["alignment"]) == 0
+    after, metrics = stepped(gan, before, BATCH)
+    assert_trees_differ(after.generator.params, before.generator.params)
+
+
+@pytest.mark.parametrize("estimator", [reinforce(), gumbel()], ids=["policy_gradient", "pathwise"])
+def test_real_texts_likelihood_is_an_addition_to_the_loss(estimator: Any) -> None:
+    plain, with_it = gan_of(estimator=estimator), gan_of(estimator=estimator, likelihood_weight=0.3)
+    before = state_of(plain)
+    without, _ = stepped(plain, before)
+    found, metrics = stepped(with_it, before)
+
+    def nats(params: Any) -> jax.Array:
+        return -jnp.where(BATCH.target_mask, log_probs_by_hand(params, BATCH), 0.0).sum()
+
+    pull = jax.grad(nats)(before.generator.params)
+    expected = jax.tree.map(lambda p, g: p - RATE * 0.3 * g / 6, without.generator.params, pull)
+    assert_trees_close(found.generator.params, expected, rtol=1e-4, atol=1e-5)
+    tokens = float(BATCH.target_mask.sum())
+    assert float(metrics["real_nats"]) == pytest.approx(float(nats(before.generator.params)) / tokens, rel=1e-5)
+
+
 # ---- what does not go together
 
 
@@ -579,6 +668,7 @@ def test_the_generator_becomes_its_own_reference_on_schedule() -> None:
         ({"estimator": gumbel(), "kl_weight": 0.1, "kl_estimator": "reward"}, "kl_estimator"),
         ({"estimator": spin(), "kl_weight": 0.1}, "self-play"),
         ({"estimator": spin(), "entropy_weight": 0.1}, "self-play"),
+        ({"estimator": spin(), "likelihood_weight": 0.1}, "self-play"),
         ({"replay_size": 4, "replay_share": 0.0}, "replay_share"),
         ({"replay_size": 4, "replay_share": 1.0}, "replay_share"),
     ],
@@ -619,3 +709,4 @@ def test_a_reference_is_carried_for_a_kl_and_for_self_play_alone() -> None:
     assert not _needs(gumbel(), 0.0)
     assert _needs(reinforce(), 0.1)
     assert _needs(spin(), 0.0)
+    assert Game(LAYERED, DISCRIMINATOR, feature_matching()).needs_reference

@@ -15,6 +15,7 @@ from gptgan_jax import (
     Pathwise,
     cot,
     dgsan,
+    feature_matching,
     grpo,
     gumbel,
     jsdgan,
@@ -36,6 +37,7 @@ from gptgan_jax.config.estimators import (
     CustomConfig,
     DgsanConfig,
     EstimatorConfig,
+    FeatureMatchingConfig,
     GrpoConfig,
     GumbelConfig,
     JsdganConfig,
@@ -107,6 +109,19 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], Estimator]] = {
     "jsdgan": (JsdganConfig, {"texts": 3, "normalised": False}, jsdgan(3, normalised=False)),
     "cot": (CotConfig, {"future": True}, cot(future=True)),
     "spin": (SpinConfig, {"scale": 0.7, "refresh_every": 3}, spin(scale=0.7, refresh_every=3)),
+    "feature_matching": (
+        FeatureMatchingConfig,
+        {
+            "samples": 6,
+            "depths": (0.4, 1.0),
+            "whitening": "none",
+            "diversity": 0.6,
+            "length": 3,
+            "context": 2,
+            "stride": 4,
+        },
+        feature_matching(samples=6, depths=(0.4, 1.0), whitening="none", diversity=0.6, length=3, context=2, stride=4),
+    ),
 }
 for _name, (_more, _build) in BASELINES.items():
     OPTIONS |= {
@@ -156,6 +171,7 @@ def test_every_option_changes_the_estimator(name: str) -> None:
         (SentiganConfig(), penalised()),
         (DgsanConfig(), dgsan()),
         (JsdganConfig(), jsdgan()),
+        (FeatureMatchingConfig(), feature_matching()),
     ],
     ids=lambda x: getattr(x, "kind", ""),
 )
@@ -197,6 +213,10 @@ def test_a_section_is_told_by_its_kind(kind: str) -> None:
         (GumbelConfig, {"draws": 0}),
         (SpinConfig, {"scale": 0.0}),
         (SpinConfig, {"refresh_every": 0}),
+        (FeatureMatchingConfig, {"samples": 2}),
+        (FeatureMatchingConfig, {"depths": ()}),
+        (FeatureMatchingConfig, {"depths": (0.5, 1.1)}),
+        (FeatureMatchingConfig, {"length": 0}),
         (CustomConfig, {}),
     ],
 )
