@@ -15,6 +15,7 @@ from gptgan_jax import metrics
 from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, gan_from
 from gptgan_jax.algorithms.guards import checked, skipping
+from gptgan_jax.estimators.distillation import distill
 from gptgan_jax.estimators.feature_matching import feature_matching
 from gptgan_jax.estimators.grpo import grpo
 from gptgan_jax.estimators.gumbel import gumbel
@@ -25,7 +26,15 @@ from gptgan_jax.estimators.seqgan import rollout
 from gptgan_jax.estimators.spin import spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import learned_value, leave_one_out, moving_average, no_baseline
-from gptgan_jax.gradients.families import Estimator, Experience, Matching, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import (
+    Distillation,
+    Estimator,
+    Experience,
+    Matching,
+    Pathwise,
+    PolicyGradient,
+    SelfPlay,
+)
 from gptgan_jax.layers.lora import LoraConfig, merged
 from gptgan_jax.models.discriminators import (
     CnnConfig,
@@ -64,6 +73,7 @@ __all__ = [
     "CnnConfig",
     "Demonstrations",
     "Discriminator",
+    "Distillation",
     "Estimator",
     "Experience",
     "Game",
@@ -91,6 +101,7 @@ __all__ = [
     "build_generator",
     "checked",
     "discrimination",
+    "distill",
     "feature_matching",
     "gan_from",
     "grpo",

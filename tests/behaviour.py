@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gptgan_jax import (
+    Distillation,
     Estimator,
     Experience,
     Matching,
@@ -46,6 +47,8 @@ def of_estimator(estimator: Estimator) -> list[Any]:
             found += [relaxed, pulled(weights.astype(relaxed.dtype))]
             state, metrics = estimator.advance(state)
             found += [state, metrics]
+    elif isinstance(estimator, Distillation):
+        found += [estimator.beta, estimator.on_policy]
     else:
         found.append(estimator.loss(*(jnp.asarray(x) for x in rng.normal(-3, 2, (4, 5)))))
         for _ in range(7):

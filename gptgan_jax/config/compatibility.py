@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gptgan_jax.algorithms.compatibility import CONTROLS, Choices, no_discriminator, reasons
 from gptgan_jax.config.estimators import (
     CustomConfig,
+    DistillConfig,
     FeatureMatchingConfig,
     GrpoConfig,
     MaliganConfig,
@@ -17,7 +18,14 @@ from gptgan_jax.config.estimators import (
 )
 from gptgan_jax.config.sections import Sections
 from gptgan_jax.data.config import MixtureData
-from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay, without_discriminator
+from gptgan_jax.gradients.families import (
+    Distillation,
+    Estimator,
+    Pathwise,
+    PolicyGradient,
+    SelfPlay,
+    without_discriminator,
+)
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 
 # Keys that set attributes of a `Game`, where they are not objective.NAME.
@@ -60,6 +68,7 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
     """Why the choices do not go together, with an estimator; None for one that is not known."""
     if without_discriminator(estimator):
         yield from _reasons_without_discriminator(config, no_discriminator(estimator))
+    yield from _reasons_of_teacher(config)
     yield from _reasons_of_start(config)
     yield from _reasons_of_judgement(config)
     yield from _reasons_of_kernels(config)
@@ -70,10 +79,10 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
     yield from _reasons_of_labels(config)
     yield from _reasons_of_classes(config)
     yield from _reasons_of_rewards(config)
-    if estimator is not None and not isinstance(estimator, SelfPlay):
+    if estimator is not None and not isinstance(estimator, SelfPlay | Distillation):
         yield from _reasons_of_estimator(config)
     yield from reasons(_choices(config, estimator))
-    if estimator is not None and not isinstance(estimator, SelfPlay):
+    if estimator is not None and not isinstance(estimator, SelfPlay | Distillation):
         yield from _reasons_of_sizes(config, estimator)
 
 
@@ -349,6 +358,12 @@ def _reasons_of_estimator(config: Sections) -> Iterator[str]:
         yield from _reasons_of_stretches(config, estimator)
     if isinstance(estimator, PpoConfig | GrpoConfig) and estimator.ratio == "sequence" and dense:
         yield "objective.estimator.ratio sequence pays whole texts; set objective.dense to false, or use ratio token"
+
+
+def _reasons_of_teacher(config: Sections) -> Iterator[str]:
+    estimator = config.objective.estimator
+    if isinstance(estimator, DistillConfig) and estimator.teacher is None and config.adversarial.steps:
+        yield "objective.estimator distill: set objective.estimator.teacher to a run folder, or hf:FOLDER of a model"
 
 
 def _reasons_of_stretches(config: Sections, estimator: FeatureMatchingConfig) -> Iterator[str]:

@@ -13,8 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from gptgan_jax import (
     Estimator,
     Pathwise,
-    PolicyGradient,
-    SelfPlay,
+    distill,
     feature_matching,
     grpo,
     gumbel,
@@ -32,6 +31,7 @@ from gptgan_jax import (
 )
 from gptgan_jax.config.estimators import (
     CustomConfig,
+    DistillConfig,
     EstimatorConfig,
     FeatureMatchingConfig,
     GrpoConfig,
@@ -99,6 +99,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], Estimator]] = {
         gumbel(lambda step: 2.0 * 0.25 ** (step / STEPS), straight_through=False, draws=3),
     ),
     "spin": (SpinConfig, {"scale": 0.7, "refresh_every": 3}, spin(scale=0.7, refresh_every=3)),
+    "distill": (DistillConfig, {"beta": 0.2, "on_policy": 0.7}, distill(beta=0.2, on_policy=0.7)),
     "feature_matching": (
         FeatureMatchingConfig,
         {
@@ -158,6 +159,7 @@ def test_every_option_changes_the_estimator(name: str) -> None:
         (WeightedLikelihoodConfig(), weighted_likelihood()),
         (SpinConfig(), spin()),
         (FeatureMatchingConfig(), feature_matching()),
+        (DistillConfig(), distill()),
     ],
     ids=lambda x: getattr(x, "kind", ""),
 )
@@ -169,7 +171,7 @@ def test_the_defaults_of_a_section_are_those_of_the_function(config: Any, expect
 def test_a_section_is_told_by_its_kind(kind: str) -> None:
     config = TypeAdapter(EstimatorConfig).validate_python({"kind": kind})
     assert config.kind == kind
-    assert isinstance(build_estimator(config, STEPS), PolicyGradient | Pathwise | SelfPlay)
+    assert isinstance(build_estimator(config, STEPS), Estimator)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +201,8 @@ def test_a_section_is_told_by_its_kind(kind: str) -> None:
         (GumbelConfig, {"draws": 0}),
         (SpinConfig, {"scale": 0.0}),
         (SpinConfig, {"refresh_every": 0}),
+        (DistillConfig, {"beta": 1.1}),
+        (DistillConfig, {"on_policy": -0.1}),
         (FeatureMatchingConfig, {"samples": 2}),
         (FeatureMatchingConfig, {"depths": ()}),
         (FeatureMatchingConfig, {"depths": (0.5, 1.1)}),
