@@ -16,6 +16,7 @@ from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, gan_from
 from gptgan_jax.algorithms.guards import checked, skipping
 from gptgan_jax.estimators.cot import cot
+from gptgan_jax.estimators.distillation import distill
 from gptgan_jax.estimators.feature_matching import feature_matching
 from gptgan_jax.estimators.grpo import grpo
 from gptgan_jax.estimators.gumbel import gumbel
@@ -27,6 +28,7 @@ from gptgan_jax.estimators.spin import dgsan, jsdgan, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import learned_value, leave_one_out, moving_average, no_baseline
 from gptgan_jax.gradients.families import (
+    Distillation,
     Estimator,
     Experience,
     Matching,
@@ -74,6 +76,7 @@ __all__ = [
     "CnnConfig",
     "Demonstrations",
     "Discriminator",
+    "Distillation",
     "Estimator",
     "Experience",
     "Game",
@@ -105,6 +108,7 @@ __all__ = [
     "cot",
     "dgsan",
     "discrimination",
+    "distill",
     "feature_matching",
     "gan_from",
     "grpo",

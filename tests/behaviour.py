@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gptgan_jax import (
+    Distillation,
     Estimator,
     Experience,
     Matching,
@@ -51,6 +52,8 @@ def of_estimator(estimator: Estimator) -> list[Any]:
         logits, mediator = (jnp.asarray(x) for x in rng.normal(0, 1, (2, 3, 4, 5)))
         tokens, mask = jnp.asarray(rng.integers(0, 5, (3, 4))), jnp.asarray(np.arange(4) < np.array([4, 2, 1])[:, None])
         found.append(jax.value_and_grad(estimator.loss, has_aux=True)(logits, mediator, tokens, mask))
+    elif isinstance(estimator, Distillation):
+        found += [estimator.beta, estimator.on_policy]
     else:
         found.append(estimator.loss(*(jnp.asarray(x) for x in rng.normal(-3, 2, (4, 5)))))
         for _ in range(7):

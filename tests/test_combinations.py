@@ -62,10 +62,12 @@ ESTIMATORS: dict[str, dict[str, tuple]] = {
     "jsdgan": {},
     "spin": {},
     "feature_matching": {"samples": (3,), "whitening": ("real", "group", "none"), "length": (None, 2)},
+    "distill": {"on_policy": (1.0, 0.5, 0.0)},
     "custom": {"factory": ("reinforce", "gumbel", "spin")},
 }
 OPTIONS = (
-    "baseline", "discount", "samples", "ratio", "deviation", "relaxation", "future", "whitening", "length", "factory",
+    "baseline", "discount", "samples", "ratio", "deviation", "relaxation", "future", "whitening", "length", "on_policy",
+    "factory",
 )  # fmt: skip
 LOSSES = ("non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein")
 REWARDS = (
@@ -145,7 +147,7 @@ ADVERSARIAL = ("discriminator_updates", "ema_decay", "freeze_discriminator")
 USUAL: dict[str, Any] = {
     "dense": True, "generator": "lstm", "discriminator": "linear", "spectral_norm": False, "prompts": False,
     "batch_size": 4, "warmup_steps": 0, "minibatches": 1, "residual_candidates": 0, "prompt_column": None,
-    "untied": None, "context": 0,
+    "untied": None, "context": 0, "teacher": "hf:teacher",
     **{name: values[0] for name, values in REGULARISERS.items()},
 }  # fmt: skip
 
@@ -178,7 +180,11 @@ def matching(c: Choice) -> bool:
 
 
 def undiscriminated(c: Choice) -> bool:
-    return self_play(c) or matching(c)
+    return self_play(c) or matching(c) or distils(c)
+
+
+def distils(c: Choice) -> bool:
+    return c["estimator"] == "distill"
 
 
 def pathwise(c: Choice) -> bool:
@@ -359,6 +365,37 @@ RULES = (
         "a stretch is part of a text",
         lambda c: matching(c) and c["length"] is not None and c["context"] + c["length"] > T,
         ("does not fit into data.max_length", "or the context lower"),
+    ),
+    # Distillation has a teacher, which says all that there is to learn.
+    Rule(
+        "who distils has a teacher",
+        lambda c: distils(c) and c["teacher"] is None,
+        ("objective.estimator distill", "set objective.estimator.teacher"),
+    ),
+    Rule(
+        "a teacher pays nothing",
+        lambda c: distils(c) and c["paid"] != "nothing",
+        ("objective.estimator distill", "leave objective.rewards out"),
+    ),
+    Rule(
+        "there is no reward for a control to replace",
+        lambda c: distils(c) and c["reward"] in ("constant", "random"),
+        ("reward", "no control"),
+    ),
+    Rule(
+        "a teacher is as good as a reference",
+        lambda c: distils(c) and c["kl"] != "none",
+        ("a teacher says how likely every token is", "objective.kl_weight should be 0"),
+    ),
+    Rule(
+        "a teacher knows how sure to be",
+        lambda c: distils(c) and c["entropy_weight"],
+        ("a teacher says how likely every token is", "objective.entropy_weight should be 0"),
+    ),
+    Rule(
+        "real texts come by a share of their own",
+        lambda c: distils(c) and c["demonstration_share"],
+        ("on_policy", "objective.demonstration_share to 0"),
     ),
     # Without a discriminator nothing is left of its side. Self-play has no rewards either, and its own reference.
     Rule(
@@ -547,8 +584,8 @@ SPECIAL: list[Choice] = [
         for sizes in (
             {"replay_size": 3}, {"replay_size": 4}, {"replay_size": 7}, {"replay_size": 8}, {"batch_size": 1},
         )
-        if v["estimator"]
-        not in ("maligan", "weighted_likelihood", "cot", "dgsan", "jsdgan", "spin", "feature_matching", "custom")
+        if v["estimator"] not in ("maligan", "weighted_likelihood", "cot", "dgsan", "jsdgan", "spin", "custom")
+        and v["estimator"] not in ("feature_matching", "distill")
     ),
     *(
         {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, "minibatches": minibatches}
@@ -602,6 +639,7 @@ SPECIAL: list[Choice] = [
         for loss in LOSSES
         for candidates in (0, 4)
     ),
+    {**USUAL, **variants("distill")[0], "pair_loss": LOSSES[0], "reward": "logit", "teacher": None},
     *(
         {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, "context": context}
         for v in variants("feature_matching")
@@ -636,6 +674,8 @@ def as_keys(c: Choice) -> dict[str, Any]:
         options |= {"epochs": 1, "minibatches": c["minibatches"]}
     if c["estimator"] in ("rollout", "sentigan"):
         options["rollouts"] = 2
+    if c["estimator"] == "distill":
+        options["teacher"] = c["teacher"]
     if c["context"]:
         options["context"] = c["context"]
     if c["estimator"] == "custom":
@@ -913,7 +953,13 @@ def batch_for(choice: Choice) -> Batch:
 def gan_for(choice: Choice) -> Any:
     config = as_config(choice)
     players = generator_of(config.generator), discriminator_of(config.discriminator)
-    return build_gan(config, "adversarial", *players, functions=unpaid(config.objective.rewards))
+    teacher = players[0] if distils(choice) else None
+    gan = build_gan(config, "adversarial", *players, functions=unpaid(config.objective.rewards), teacher=teacher)
+    return gan if teacher is None else gan._replace(init=lambda *given: taught(gan.init(*given)))
+
+
+def taught(state: GanState) -> GanState:
+    return state.replace(teacher=state.generator.params)
 
 
 @pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.thorough)])

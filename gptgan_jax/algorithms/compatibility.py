@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from gptgan_jax.gradients.families import (
+    Distillation,
     Estimator,
     Mediated,
     Pathwise,
@@ -101,6 +102,8 @@ def reasons(c: Choices) -> Iterator[str]:
         yield from _of_self_play(c)
     if isinstance(c.estimator, Mediated):
         yield from _of_mediator(c)
+    if isinstance(c.estimator, Distillation):
+        yield from _of_distillation(c)
     if matching_of(c.estimator) is not None:
         yield from _of_matching(c)
     yield from _of_scores(c)
@@ -115,7 +118,8 @@ def reasons(c: Choices) -> Iterator[str]:
 
 def no_discriminator(estimator: Estimator | None) -> str:
     """How a line begins that says what an estimator without a discriminator has no use for."""
-    kind = "by self-play" if isinstance(estimator, SelfPlay) else "that matches features"
+    kinds = {SelfPlay: "by self-play", Distillation: "that distils"}
+    kind = kinds.get(type(estimator), "that matches features")
     return f"an estimator {kind} has no discriminator: "
 
 
@@ -141,6 +145,17 @@ def _of_self_play(c: Choices) -> Iterator[str]:
         yield f"{real}{' should be '.join(c.no_demonstrations)}"
     if c.likelihood_weight:
         yield f"{real}{c.key('likelihood_weight')} should be 0"
+
+
+def _of_distillation(c: Choices) -> Iterator[str]:
+    if c.reward in CONTROLS:
+        yield f"{no_discriminator(c.estimator)}reward {c.reward} would change nothing and is no control of it"
+    for name in ("kl_weight", "entropy_weight"):
+        if getattr(c, name):
+            yield f"a teacher says how likely every token is: {c.key(name)} should be 0"
+    if c.demonstrations:
+        without = " to ".join(c.no_demonstrations)
+        yield f"{c.estimator_name} takes real texts by its on_policy: lower that, and set {without}"
 
 
 def _of_matching(c: Choices) -> Iterator[str]:
@@ -235,7 +250,7 @@ def _of_text_rewards(c: Choices) -> Iterator[str]:
             f"{c.estimator_name} differentiates the discriminator, and a function of texts has no gradient: leave "
             f"{rewards} out, or use an estimator by policy gradients, such as reinforce"
         )
-    if c.text_rewards and isinstance(c.estimator, SelfPlay):
+    if c.text_rewards and isinstance(c.estimator, SelfPlay | Distillation):
         yield f"{c.estimator_name} learns from likelihoods and is paid nothing: leave {rewards} out"
     if c.resample_groups and isinstance(c.estimator, PolicyGradient) and c.estimator.samples == 1:
         yield (

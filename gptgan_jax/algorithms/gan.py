@@ -19,6 +19,7 @@ from gptgan_jax.algorithms.discriminator_update import Discrimination, discrimin
 from gptgan_jax.algorithms.game import ADAM, REINFORCE, Demonstrations, Game
 from gptgan_jax.algorithms.generator_update import (
     averaged,
+    distillation_step,
     matching_step,
     mediated_update,
     pathwise_update,
@@ -28,7 +29,7 @@ from gptgan_jax.algorithms.generator_update import (
 from gptgan_jax.algorithms.learning import EVERYTHING, Learning, gradient_of, updated
 from gptgan_jax.algorithms.mixing import empty_replay, remember
 from gptgan_jax.algorithms.texts import Metrics, answering, draw, next_token_nats, write
-from gptgan_jax.gradients.families import Estimator, Mediated, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Distillation, Estimator, Mediated, PolicyGradient, SelfPlay
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating
@@ -96,14 +97,15 @@ def gan_from(
     discriminator_reward_weight: float = 1.0,
     resample_groups: int = 0,
     axis_name: str | None = None,
+    teacher: Generator | None = None,
 ) -> Gan:
     """The training steps of a generator and a discriminator. `Game` says more about each argument.
 
     Args:
         generator, discriminator: the two networks.
         estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), penalised(), maligan(),
-            weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), cot(), feature_matching(), or one of
-            your own.
+            weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), cot(), feature_matching(), distill(), or one
+            of your own.
         pair_loss: the discriminator's loss of the logits of real and of generated text.
         reward: from the discriminator's logits to what the generator is paid.
         dense: score and pay every token; False scores whole texts and pays at their last token.
@@ -130,6 +132,7 @@ def gan_from(
         resample_groups: times at most that the texts of a prompt are drawn again where text rewards pay them alike.
         generator_optimizer, discriminator_optimizer: Optax transformations.
         axis_name: of the devices that share a batch under `jax.pmap` or `jax.shard_map`; None under `jax.jit`.
+        teacher: whom `distill()` distils from; its parameters go into the state: state.replace(teacher=params).
 
     Raises:
         ValueError: a number is out of its range, or choices do not go together; the message says what would be right.
@@ -166,6 +169,7 @@ def gan_from(
             generator_optimizer=generator_optimizer,
             discriminator_optimizer=discriminator_optimizer,
             axis_name=axis_name,
+            teacher=teacher,
         )
     )
 
@@ -216,6 +220,7 @@ def begin(game: Game, state: GanState, batch: Batch | None = None) -> GanState:
         reference=_copy(params_g) if game.needs_reference else None,
         replay=None if batch is None or not game.replay_size else empty_replay(batch, game.replay_size),
         skipped=jnp.int32(0),
+        teacher=state.teacher,
     )
 
 
@@ -267,6 +272,9 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
     key_sample, key_judge, key_learn, key_more = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
     if isinstance(game.estimator, SelfPlay):
         state, metrics = self_play_step(game, game.estimator, state, batch, key_sample)
+        return averaged(game, state.replace(step=state.step + 1)), metrics
+    if isinstance(game.estimator, Distillation):
+        state, metrics = distillation_step(game, game.estimator, state, batch, key_sample, key_learn)
         return averaged(game, state.replace(step=state.step + 1)), metrics
     if isinstance(game.estimator, PolicyGradient) and game.estimator.matching is not None:
         matching = game.estimator.matching

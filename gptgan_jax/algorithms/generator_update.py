@@ -18,7 +18,17 @@ from gptgan_jax.algorithms.texts import (
     with_prompts_once,
     write,
 )
-from gptgan_jax.gradients.families import Experience, Matching, Mediated, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import (
+    Distillation,
+    Experience,
+    Matching,
+    Mediated,
+    Pathwise,
+    PolicyGradient,
+    SelfPlay,
+)
+from gptgan_jax.layers.chunked_likelihood import Teacher, weighted_divergence
+from gptgan_jax.layers.dense import DTYPES
 from gptgan_jax.objectives.likelihood import token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, is_last
 from gptgan_jax.objectives.text_rewards import Pay, combined, text_totals
@@ -276,6 +286,46 @@ def self_play_step(
     }
     player = updated(game.generator_optimizer, state.generator, gradient, learns)
     return state.replace(generator=player, estimator=estimator_state, reference=reference), metrics
+
+
+# ---- distillation
+
+
+def distillation_step(
+    game: Game, estimator: Distillation, state: GanState, batch: Batch, key_sample: Array, key_rows: Array
+) -> tuple[GanState, Metrics]:
+    """The generator learns its teacher's next-token distributions on texts of its own, or real ones."""
+    rows, learns, teacher = game.rows, game.learning.generator, game.teacher
+    assert teacher is not None
+    batch = batch.replace(rows=None)
+    texts, metrics = batch, {}
+    if estimator.on_policy:
+        written = write(game, state.generator.params, batch, key_sample)
+        texts, metrics = answering(batch, written), shape_metrics(game, batch, written)
+    if 0 < estimator.on_policy < 1:
+        own = rows.uniform(key_rows, (batch.target.shape[0],)) < estimator.on_policy
+        texts = jax.tree.map(lambda new, old: jnp.where(own.reshape(-1, *[1] * (new.ndim - 1)), new, old), texts, batch)
+    mask = rows.gathered(texts.target_mask)
+    assert teacher.output is not None
+    of_teacher = jax.lax.stop_gradient((teacher.hidden(state.teacher, texts), *teacher.output(state.teacher)))
+    theirs = Teacher(*of_teacher, DTYPES[getattr(teacher.config, "dtype", "float32")])
+
+    def loss_of(params: Params) -> tuple[Array, Metrics]:
+        assert game.generator.output is not None
+        ours = game.generator.hidden(params, texts), *game.generator.output(params)
+        weights = texts.target_mask.astype(jnp.float32)
+        dtype = DTYPES[getattr(game.generator.config, "dtype", "float32")]
+        own = weighted_divergence(*ours, theirs, weights, estimator.beta, game.temperature, dtype)
+        total = rows.gathered(own[None]).sum()
+        likelihood, found = with_likelihood(game, params, batch)
+        found |= {"divergence": total / jnp.maximum(mask.sum(), 1)}
+        return total / mask.shape[0] + likelihood, found
+
+    (loss, found), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
+    gradient = rows.mean(gradient)
+    metrics |= found | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+    player = updated(game.generator_optimizer, state.generator, gradient, learns)
+    return state.replace(generator=player), metrics
 
 
 def averaged(game: Game, state: GanState) -> GanState:

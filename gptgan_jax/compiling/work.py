@@ -13,7 +13,7 @@ from gptgan_jax.compiling.networks import (
 )
 from gptgan_jax.config import LIKELIHOOD, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
-from gptgan_jax.gradients.families import Mediated, PolicyGradient, SelfPlay, matching_of
+from gptgan_jax.gradients.families import Distillation, Mediated, PolicyGradient, SelfPlay, matching_of
 from gptgan_jax.models.discriminators import (
     CnnConfig,
     DiscriminatorConfig,
@@ -70,6 +70,9 @@ class _Step:
                 "reference log-probs": self.generator(self.rows + self.fakes),
                 "G forward and backward": self.learning(self.generator(self.rows + self.fakes), self.config.generator),
             }
+        if isinstance(self.estimator, Distillation):  # without the teacher, whose network is not the config's
+            parts = {"writing": self.writing()} if self.estimator.on_policy else {}
+            return parts | {"G forward and backward": self.learning(self.generator(self.rows), self.config.generator)}
         if matching_of(self.estimator) is not None:
             features = {"features by the frozen copy": self.generator(self.rows + self.fakes)}
             return {"writing": self.writing()} | features | self.generating()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gptgan_jax.algorithms.compatibility import CONTROLS, Choices, no_discriminator, reasons
 from gptgan_jax.config.estimators import (
     CustomConfig,
+    DistillConfig,
     FeatureMatchingConfig,
     GrpoConfig,
     MaliganConfig,
@@ -17,13 +18,7 @@ from gptgan_jax.config.estimators import (
 )
 from gptgan_jax.config.sections import Sections
 from gptgan_jax.data.config import MixtureData
-from gptgan_jax.gradients.families import (
-    Estimator,
-    Mediated,
-    Pathwise,
-    PolicyGradient,
-    without_discriminator,
-)
+from gptgan_jax.gradients.families import Estimator, Mediated, Pathwise, PolicyGradient, without_discriminator
 from gptgan_jax.models.discriminators import representations_of
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 
@@ -69,6 +64,7 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
         yield from _reasons_without_discriminator(config, no_discriminator(estimator))
     if isinstance(estimator, Mediated) and config.objective.residual_candidates:
         yield "a mediator scores no text: objective.residual_candidates should be 0"
+    yield from _reasons_of_teacher(config)
     yield from _reasons_of_start(config)
     yield from _reasons_of_judgement(config)
     yield from _reasons_of_kernels(config)
@@ -361,6 +357,12 @@ def _reasons_of_estimator(config: Sections) -> Iterator[str]:
         yield from _reasons_of_stretches(config, estimator)
     if isinstance(estimator, PpoConfig | GrpoConfig) and estimator.ratio == "sequence" and dense:
         yield "objective.estimator.ratio sequence pays whole texts; set objective.dense to false, or use ratio token"
+
+
+def _reasons_of_teacher(config: Sections) -> Iterator[str]:
+    estimator = config.objective.estimator
+    if isinstance(estimator, DistillConfig) and estimator.teacher is None and config.adversarial.steps:
+        yield "objective.estimator distill: set objective.estimator.teacher to a run folder, or hf:FOLDER of a model"
 
 
 def _reasons_of_stretches(config: Sections, estimator: FeatureMatchingConfig) -> Iterator[str]:

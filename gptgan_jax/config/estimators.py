@@ -7,6 +7,7 @@ import optax
 from pydantic import Field, model_validator
 
 from gptgan_jax.estimators.cot import cot
+from gptgan_jax.estimators.distillation import distill
 from gptgan_jax.estimators.feature_matching import Whitening, feature_matching
 from gptgan_jax.estimators.grpo import grpo
 from gptgan_jax.estimators.gumbel import gumbel
@@ -26,6 +27,7 @@ from gptgan_jax.schema.ranges import (
     COUNT,
     DEPTH,
     DISCOUNT,
+    DIVERGENCE,
     DIVERSITY,
     DRAWS,
     EPOCHS,
@@ -33,6 +35,7 @@ from gptgan_jax.schema.ranges import (
     LEARNING_RATE,
     MATCHED_GROUP,
     MINIBATCHES,
+    ON_POLICY,
     REFRESH_EVERY,
     RELAXATION_TEMPERATURE,
     ROLLOUTS,
@@ -210,6 +213,19 @@ class FeatureMatchingConfig:
 
 
 @config_dataclass
+class DistillConfig:
+    """A teacher's next-token distributions, on the generator's own texts (GKD, Agarwal et al. 2024)."""
+
+    kind: Literal["distill"] = "distill"
+    teacher: str | None = key(
+        None, "a run folder, hf:FOLDER, gguf:FILE or hub:NAME, with this run's tokenizer; it stays where it is"
+    )
+    teacher_checkpoint: str = key("best", "of a run: best, last, a phase (its best) or a step")
+    beta: float = key(0.5, "of the divergence: 0 is KL(teacher || student), 1 KL(student || teacher)", DIVERGENCE)
+    on_policy: float = key(1.0, "share of the texts that the student writes; the others are real", ON_POLICY)
+
+
+@config_dataclass
 class CustomConfig:
     """An estimator of your own (docs/extending.md)."""
 
@@ -237,6 +253,7 @@ EstimatorConfig = Annotated[
     | JsdganConfig
     | CotConfig
     | FeatureMatchingConfig
+    | DistillConfig
     | CustomConfig,
     Field(discriminator="kind"),
 ]
@@ -303,6 +320,8 @@ def build_estimator(config: EstimatorConfig, steps: int) -> Estimator:
                 config.context,
                 config.stride,
             )
+        case DistillConfig():
+            return distill(config.beta, config.on_policy)
         case CustomConfig():
             return _custom(config)
 

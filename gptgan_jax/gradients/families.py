@@ -4,8 +4,9 @@ There are four families, by the way that the judgement reaches the generator: `P
 log-probabilities of what was written (`policy_gradients`), `Pathwise` through relaxed tokens (`estimators.gumbel`),
 `Mediated` through the next-token probabilities of the judge itself (`estimators.cot`), and `SelfPlay` through
 log-probabilities alone, without any discriminator (`estimators.spin`). Without one is a `PolicyGradient` with a
-`Matching` too, which is paid by a frozen copy of the generator. A new estimator is a function that returns one of
-these tuples; docs/extending.md writes one.
+`Matching` too, which is paid by a frozen copy of the generator, and `Distillation`, which has a teacher
+(`estimators.distillation`). A new estimator is a function that returns one of these tuples; docs/extending.md writes
+one.
 """
 
 from collections.abc import Callable
@@ -141,7 +142,21 @@ class SelfPlay(NamedTuple):
     refresh: Callable[[PyTree], tuple[PyTree, Array]]
 
 
-Estimator = PolicyGradient | Pathwise | Mediated | SelfPlay
+class Distillation(NamedTuple):
+    """Estimators without a discriminator: a teacher's next-token distributions, at prefixes of some texts.
+
+    Attributes:
+        init: width of the hidden states -> state.
+        beta: of the divergence between teacher and student; see `likelihood.generalised_jensen_shannon`.
+        on_policy: share of the texts that the student writes, the others being those of the batch.
+    """
+
+    init: Callable[[int], PyTree]
+    beta: float
+    on_policy: float
+
+
+Estimator = PolicyGradient | Pathwise | Mediated | SelfPlay | Distillation
 
 
 def matching_of(estimator: Estimator | None) -> Matching | None:
@@ -151,4 +166,4 @@ def matching_of(estimator: Estimator | None) -> Matching | None:
 
 def without_discriminator(estimator: Estimator | None) -> bool:
     """Whether an estimator has none; one that is not known is taken to have one."""
-    return isinstance(estimator, SelfPlay) or matching_of(estimator) is not None
+    return isinstance(estimator, SelfPlay | Distillation) or matching_of(estimator) is not None

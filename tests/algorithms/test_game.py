@@ -129,6 +129,7 @@ def test_what_is_of_another_kind_is_refused(options: dict[str, Any]) -> None:
 
 SELF_PLAY = {"estimator": gg.spin()}
 MEDIATED: dict[str, Any] = {"estimator": gg.cot(), "discriminator": "transformer"}
+DISTILLING = {"estimator": gg.distill(), "teacher": GENERATOR}
 MATCHING = {"estimator": gg.feature_matching(), "reward": rewards.logit, "dense": False}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (SELF_PLAY | {"pair_loss": gg.wasserstein, "reward": rewards.logit}, "pair_loss should be non_saturating"),
@@ -141,6 +142,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (SELF_PLAY | {"kl_weight": 0.1}, "self-play is held by its own reference: kl_weight should be 0"),
     (SELF_PLAY | {"demonstrations": LESSON}, "in every step: demonstrations should be None"),
     (SELF_PLAY | {"likelihood_weight": 0.1}, "from real text in every step: likelihood_weight should be 0"),
+    (DISTILLING | {"r1_weight": 1.0}, "that distils has no discriminator: r1_weight should be 0"),
+    (DISTILLING | {"reward": rewards.random}, "reward random would change nothing and is no control of it"),
+    (DISTILLING | {"entropy_weight": 0.1}, "a teacher says how likely every token is: entropy_weight should be 0"),
+    (DISTILLING | {"demonstrations": LESSON}, "by its on_policy: lower that, and set demonstrations to None"),
+    (DISTILLING | {"text_rewards": PAID}, "learns from likelihoods and is paid nothing: leave text_rewards out"),
     (MATCHING | {"r1_weight": 1.0}, "that matches features has no discriminator: r1_weight should be 0"),
     (MATCHING | {"reward": rewards.sigmoid}, "pays for features as they are: set reward to logit, or to a control"),
     (MATCHING | {"demonstrations": LESSON}, "compares a prompt's texts with its real one; set demonstrations to None"),
@@ -249,6 +255,7 @@ def test_every_rule_refuses_some_game() -> None:
         SELF_PLAY,
         MEDIATED,
         {"discriminator": "representations", "dense": False},
+        DISTILLING | {"likelihood_weight": 0.1},
         MATCHING,
         MATCHING | {"reward": rewards.random, "likelihood_weight": 0.1, "kl_weight": 0.1},
     ],

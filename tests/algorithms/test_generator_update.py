@@ -29,6 +29,7 @@ from gptgan_jax import (
     Sample,
     Vocabulary,
     build_discriminator,
+    distill,
     feature_matching,
     gan_from,
     gumbel,
@@ -634,6 +635,99 @@ def test_stretches_that_begin_after_a_text_has_ended_teach_nothing() -> None:
     assert float(metrics["alignment"]) == 0
     after, metrics = stepped(gan, before, BATCH)
     assert_trees_differ(after.generator.params, before.generator.params)
+
+
+# ---- distillation
+
+
+def states(params: Any, batch: Batch) -> jax.Array:
+    """Which prefix it is, and which prompt: float [B, T, nodes + V]."""
+    nodes = GENERATOR.hidden(params, batch) - batch.prompt[:, -1:, None]
+    prompts = jax.nn.one_hot(batch.prompt[:, -1:], V) * jnp.ones((1, batch.target.shape[1], 1))
+    return jnp.concatenate([nodes, prompts], axis=2)
+
+
+LINEAR = GENERATOR._replace(
+    hidden=states, output=lambda params: (jnp.concatenate([params["table"], params["prompt"]]), None)
+)
+
+
+def distilling(on_policy: float, beta: float = 0.4, **options: Any) -> tuple[Gan, GanState]:
+    sgd = {"generator_optimizer": optax.sgd(RATE)}
+    gan = gan_from(LINEAR, DISCRIMINATOR, estimator=distill(beta, on_policy), teacher=LINEAR, **(sgd | options))
+    state = state_of(gan)
+    return gan, state.replace(teacher=random_params(state.generator.params, seed=7))
+
+
+def from_teacher(params: Any, teacher: Any, texts: Batch, beta: float, temperature: float) -> jax.Array:
+    """The divergence at each prefix, by its definition: float [R, T]."""
+    q, p = (jax.nn.softmax(GENERATOR.logits(x, texts) / temperature) for x in (params, teacher))
+    mixed = beta * p + (1 - beta) * q
+    found = beta * p * jnp.log(p / mixed) + (1 - beta) * q * jnp.log(q / mixed)
+    return found.sum(axis=-1)
+
+
+@pytest.mark.parametrize("on_policy", [1.0, 0.5, 0.0])
+def test_distillation_learns_the_teachers_distributions_on_own_or_real_texts(on_policy: float) -> None:
+    gan, before = distilling(on_policy, temperature=0.7, likelihood_weight=0.3)
+    after, metrics = stepped(gan, before)
+    written, key = written_by_hand(before, temperature=0.7), jax.random.fold_in(before.key, before.step)
+    own = jax.random.uniform(jax.random.split(key, 4)[2], (6,)) < on_policy
+    assert (np.asarray(written.target) != BATCH.target).any()
+    assert on_policy != 0.5 or 0 < own.sum() < 6
+    texts = BATCH.replace(
+        target=jnp.where(own[:, None], written.target, BATCH.target),
+        target_mask=jnp.where(own[:, None], written.target_mask, BATCH.target_mask),
+    )
+
+    def loss(params: Any) -> jax.Array:
+        found = jnp.where(texts.target_mask, from_teacher(params, before.teacher, texts, 0.4, 0.7), 0.0).sum() / 6
+        return found - 0.3 * jnp.where(BATCH.target_mask, log_probs_by_hand(params, BATCH), 0.0).sum() / 6
+
+    assert_trees_close(after.generator.params, moved_by(loss, before.generator.params), rtol=1e-4, atol=1e-5)
+    assert_trees_close(after.discriminator, before.discriminator, rtol=0, atol=0)
+    assert_trees_close(after.teacher, before.teacher, rtol=0, atol=0)
+    assert ("length" in metrics) == (on_policy > 0)
+    per_token = jnp.where(texts.target_mask, from_teacher(before.generator.params, before.teacher, texts, 0.4, 0.7), 0)
+    assert float(metrics["divergence"]) == pytest.approx(float(per_token.sum() / texts.target_mask.sum()), rel=1e-4)
+
+
+def test_on_own_texts_the_expected_gradient_is_that_of_the_divergence_at_prefixes_held_fixed() -> None:
+    gan, state = distilling(on_policy=0.0)  # the texts are given, every one, and weighed by the student's chances
+    params = state.generator.params
+
+    def update(one: Batch) -> Any:
+        after, _ = gan.adversarial_step(state, jax.tree.map(lambda x: x[None], one))
+        return jax.tree.map(lambda a, b: (a - b) / RATE, params, after.generator.params)
+
+    gradients = jax.jit(jax.vmap(update))(EVERY)
+    chances = jnp.exp(jnp.where(MASK, log_probs_by_hand(params, EVERY), 0.0).sum(axis=1))
+    expected = jax.tree.map(lambda g: jnp.tensordot(chances, g, 1), gradients)
+
+    def total(params: Any, fixed: bool) -> jax.Array:
+        of_texts = jnp.exp(jnp.where(MASK, log_probs_by_hand(params, EVERY), 0.0).sum(axis=1))
+        of_texts = jax.lax.stop_gradient(of_texts) if fixed else of_texts
+        return (of_texts * jnp.where(MASK, from_teacher(params, state.teacher, EVERY, 0.4, 1.0), 0.0).sum(axis=1)).sum()
+
+    fixed, exact = (jax.grad(total)(params, fixed) for fixed in (True, False))
+    assert_trees_close(expected, fixed, rtol=1e-4, atol=1e-5)
+    assert_trees_differ(fixed, exact)  # the bias is real
+
+
+def test_distillation_without_its_teacher_is_refused() -> None:
+    with pytest.raises(TypeError, match="distillation needs teacher, a Generator"):
+        gan_from(LINEAR, DISCRIMINATOR, estimator=distill())
+    with pytest.raises(ValueError, match="reads both networks' output layers"):
+        gan_from(GENERATOR, DISCRIMINATOR, estimator=distill(), teacher=LINEAR)
+    other = LINEAR._replace(vocabulary=Vocabulary(9))
+    with pytest.raises(ValueError, match="the teacher's vocabulary has 9 ids, the generator's 3"):
+        gan_from(LINEAR, DISCRIMINATOR, estimator=distill(), teacher=other)
+    gan, state = distilling(1.0)
+    with pytest.raises(ValueError, match="the state has no teacher, for distillation; give it"):
+        gan.adversarial_step(state.replace(teacher=None), BATCH)
+
+
+# ---- likelihood beside it
 
 
 @pytest.mark.parametrize("estimator", [reinforce(), gumbel()], ids=["policy_gradient", "pathwise"])

@@ -15,6 +15,7 @@ from gptgan_jax import (
     Pathwise,
     cot,
     dgsan,
+    distill,
     feature_matching,
     grpo,
     gumbel,
@@ -36,6 +37,7 @@ from gptgan_jax.config.estimators import (
     CotConfig,
     CustomConfig,
     DgsanConfig,
+    DistillConfig,
     EstimatorConfig,
     FeatureMatchingConfig,
     GrpoConfig,
@@ -109,6 +111,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], Estimator]] = {
     "jsdgan": (JsdganConfig, {"texts": 3, "normalised": False}, jsdgan(3, normalised=False)),
     "cot": (CotConfig, {"future": True}, cot(future=True)),
     "spin": (SpinConfig, {"scale": 0.7, "refresh_every": 3}, spin(scale=0.7, refresh_every=3)),
+    "distill": (DistillConfig, {"beta": 0.2, "on_policy": 0.7}, distill(beta=0.2, on_policy=0.7)),
     "feature_matching": (
         FeatureMatchingConfig,
         {
@@ -172,6 +175,7 @@ def test_every_option_changes_the_estimator(name: str) -> None:
         (DgsanConfig(), dgsan()),
         (JsdganConfig(), jsdgan()),
         (FeatureMatchingConfig(), feature_matching()),
+        (DistillConfig(), distill()),
     ],
     ids=lambda x: getattr(x, "kind", ""),
 )
@@ -213,6 +217,8 @@ def test_a_section_is_told_by_its_kind(kind: str) -> None:
         (GumbelConfig, {"draws": 0}),
         (SpinConfig, {"scale": 0.0}),
         (SpinConfig, {"refresh_every": 0}),
+        (DistillConfig, {"beta": 1.1}),
+        (DistillConfig, {"on_policy": -0.1}),
         (FeatureMatchingConfig, {"samples": 2}),
         (FeatureMatchingConfig, {"depths": ()}),
         (FeatureMatchingConfig, {"depths": (0.5, 1.1)}),
