@@ -18,19 +18,25 @@ from gptgan_jax import data, metrics
 from gptgan_jax.algorithms.game import Demonstrations, Game
 from gptgan_jax.algorithms.gan import Gan, gan_from
 from gptgan_jax.algorithms.guards import checked, skipping
+from gptgan_jax.estimators.cot import cot
+from gptgan_jax.estimators.distillation import distill
+from gptgan_jax.estimators.feature_matching import feature_matching
 from gptgan_jax.estimators.grpo import grpo
 from gptgan_jax.estimators.gumbel import gumbel
 from gptgan_jax.estimators.ppo import ppo
 from gptgan_jax.estimators.reinforce import reinforce
 from gptgan_jax.estimators.rloo import rloo
-from gptgan_jax.estimators.seqgan import rollout
-from gptgan_jax.estimators.spin import spin
+from gptgan_jax.estimators.seqgan import penalised, rollout
+from gptgan_jax.estimators.spin import dgsan, jsdgan, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import learned_value, leave_one_out, moving_average, no_baseline
 from gptgan_jax.gradients.families import (
+    Distillation,
     Estimator,
     EstimatorProtocol,
     Experience,
+    Matching,
+    Mediated,
     Pathwise,
     PathwiseProtocol,
     PolicyGradient,
@@ -86,6 +92,7 @@ __all__ = [
     "Demonstrations",
     "Discriminator",
     "DiscriminatorProtocol",
+    "Distillation",
     "Estimator",
     "EstimatorProtocol",
     "Experience",
@@ -98,6 +105,8 @@ __all__ = [
     "Loaded",
     "LoraConfig",
     "LstmConfig",
+    "Matching",
+    "Mediated",
     "MlpConfig",
     "Number",
     "Params",
@@ -122,16 +131,21 @@ __all__ = [
     "build_discriminator",
     "build_generator",
     "checked",
+    "cot",
     "data",
+    "dgsan",
     "discrimination",
     "discriminator_of",
+    "distill",
     "estimator_of",
+    "feature_matching",
     "gan_from",
     "generator_of",
     "grpo",
     "gumbel",
     "hinge",
     "host_reward",
+    "jsdgan",
     "learned_value",
     "leave_one_out",
     "likelihood_alarms",
@@ -145,6 +159,7 @@ __all__ = [
     "no_baseline",
     "non_saturating",
     "parameter_count",
+    "penalised",
     "penalties",
     "ppo",
     "reinforce",

@@ -252,6 +252,8 @@ class GanState(struct.PyTreeNode):
         reference: the generator's parameters when this phase began, for the KL penalty, or those of its opponent in
             self-play; None where neither is used.
         replay: texts of earlier steps for the discriminator; None where it sees fresh ones alone.
+        teacher: the parameters of whom the generator is distilled from, which no step changes and no checkpoint holds;
+            None where there is none.
         skipped: int32 [], how many steps in a row were left out until now; see `algorithms.guards`. None where a
             state was put together by hand.
 
@@ -269,3 +271,4 @@ class GanState(struct.PyTreeNode):
     reference: Params | None
     replay: Replay | None = None
     skipped: Array | None = None
+    teacher: Params | None = None

@@ -6,7 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptgan_jax import Estimator, Experience, Pathwise, PolicyGradient, Sample
+from gptgan_jax import (
+    Distillation,
+    Estimator,
+    Experience,
+    Matching,
+    Mediated,
+    Pathwise,
+    PolicyGradient,
+    Sample,
+    Vocabulary,
+    unconditional_batch,
+)
 from gptgan_jax.objectives.discrimination import PairLoss
 from gptgan_jax.objectives.rewards import Judgement, Reward
 
@@ -19,6 +30,8 @@ def of_estimator(estimator: Estimator) -> list[Any]:
     state: Any = estimator.init(4)
     if isinstance(estimator, PolicyGradient):
         found += [getattr(estimator, name) for name in COUNTS]
+        if estimator.matching is not None:
+            found += of_matching(estimator.matching, estimator.samples)
         for _ in range(2):
             mask = jnp.asarray(np.arange(4) < np.resize([4, 2, 1, 3, 4], 24)[:, None])
             was, paid, log_probs = (jnp.asarray(x) for x in rng.normal(0, 0.5, (3, 24, 4)) * np.asarray(mask))
@@ -35,12 +48,27 @@ def of_estimator(estimator: Estimator) -> list[Any]:
             found += [relaxed, pulled(weights.astype(relaxed.dtype))]
             state, metrics = estimator.advance(state)
             found += [state, metrics]
+    elif isinstance(estimator, Mediated):
+        logits, mediator = (jnp.asarray(x) for x in rng.normal(0, 1, (2, 3, 4, 5)))
+        tokens, mask = jnp.asarray(rng.integers(0, 5, (3, 4))), jnp.asarray(np.arange(4) < np.array([4, 2, 1])[:, None])
+        found.append(jax.value_and_grad(estimator.loss, has_aux=True)(logits, mediator, tokens, mask))
+    elif isinstance(estimator, Distillation):
+        found += [estimator.beta, estimator.on_policy]
     else:
         found.append(estimator.loss(*(jnp.asarray(x) for x in rng.normal(-3, 2, (4, 5)))))
         for _ in range(7):
             state, renew = estimator.refresh(state)
             found += [state, renew]
     return [type(estimator).__name__, found]
+
+
+def of_matching(matching: Matching, samples: int) -> list[Any]:
+    """What it pays, and which stretches of texts it has."""
+    rng = np.random.default_rng(4)
+    written, real = (jnp.asarray(rng.normal(0, 1, (rows, 2, 3))) for rows in (4 * samples, 4))
+    target = jnp.asarray(rng.integers(3, 9, (4, 12)), jnp.int32)
+    stretches = matching.stretches(unconditional_batch(target, Vocabulary(9)))
+    return [*matching.depths, matching.pay(written, real, jnp.arange(4) > 0), stretches]
 
 
 def of_pair_loss(loss: PairLoss) -> Any:
@@ -69,6 +97,7 @@ def same(first: Any, second: Any) -> bool:
         return False
     for x, y in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
         numbers = all(isinstance(value, jax.Array | np.ndarray | float | int) for value in (x, y))
-        if not (np.allclose(x, y, rtol=1e-6, atol=1e-7) if numbers else x == y):
+        alike = np.shape(x) == np.shape(y) and np.allclose(x, y, rtol=1e-6, atol=1e-7) if numbers else x == y
+        if not alike:
             return False
     return True

@@ -51,19 +51,29 @@ BASELINES = ("moving_average", "learned", "leave_one_out", "none")
 ESTIMATORS: dict[str, dict[str, tuple]] = {
     "reinforce": {"baseline": BASELINES, "discount": (1.0, 0.5)},
     "rollout": {"baseline": BASELINES},
+    "sentigan": {},
     "rloo": {"samples": (2,), "discount": (1.0, 0.5)},
     "ppo": {"baseline": BASELINES, "ratio": ("token", "sequence"), "discount": (1.0, 0.5)},
     "grpo": {"samples": (2,), "deviation": (True, False), "ratio": ("token", "sequence"), "discount": (1.0, 0.5)},
     "maligan": {"samples": (1, 2)},
     "weighted_likelihood": {"samples": (1, 2)},
     "gumbel": {"relaxation": ("straight_through", "soft", "averaged")},
+    "cot": {"future": (False, True)},
+    "dgsan": {},
+    "jsdgan": {},
     "spin": {},
+    "feature_matching": {"samples": (3,), "whitening": ("real", "group", "none"), "length": (None, 2)},
+    "distill": {"on_policy": (1.0, 0.5, 0.0)},
     "custom": {"factory": ("reinforce", "gumbel", "spin")},
 }
-OPTIONS = ("baseline", "discount", "samples", "ratio", "deviation", "relaxation", "factory")
+OPTIONS = (
+    "baseline", "discount", "samples", "ratio", "deviation", "relaxation", "future", "whitening", "length", "on_policy",
+    "factory",
+)  # fmt: skip
 LOSSES = ("non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein")
 REWARDS = (
-    "sigmoid", "logit", "log_sigmoid", "softplus", "log_ratio", "pair_probability", "log_pair_probability", "ranked",
+    "sigmoid", "logit", "log_sigmoid", "softplus", "penalty", "log_ratio", "pair_probability", "log_pair_probability",
+    "ranked",
     "constant", "random",
 )  # fmt: skip
 TRANSFORMER = {"kind": "transformer", "layers": 1, "width": 4, "heads": 1, "max_positions": 8}
@@ -86,6 +96,7 @@ DISCRIMINATORS: dict[str, dict[str, Any]] = {
 REGULARISERS: dict[str, tuple] = {
     "label_smoothing": (0.0, 0.1),
     "entropy_weight": (0.0, 0.1),
+    "likelihood_weight": (0.0, 0.1),
     "kl": ("none", "exact", "low_variance", "reward"),
     "penalty": ("none", "r1_weight", "r2_weight", "gradient_penalty_weight"),
     "next_token_weight": (0.0, 0.5),
@@ -130,31 +141,51 @@ AXES: dict[str, tuple] = {
     **REGULARISERS,
 }
 OBJECTIVE = (
-    "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "next_token_weight", "replay_size",
-    "demonstration_share", "residual_candidates",
+    "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "likelihood_weight", "next_token_weight",
+    "replay_size", "demonstration_share", "residual_candidates",
 )  # fmt: skip
 ADVERSARIAL = ("discriminator_updates", "ema_decay", "freeze_discriminator")
 USUAL: dict[str, Any] = {
     "dense": True, "generator": "lstm", "discriminator": "linear", "spectral_norm": False, "prompts": False,
     "batch_size": 4, "warmup_steps": 0, "minibatches": 1, "residual_candidates": 0, "prompt_column": None,
-    "untied": None,
+    "untied": None, "context": 0, "teacher": "hf:teacher",
     **{name: values[0] for name, values in REGULARISERS.items()},
 }  # fmt: skip
 
 
 def choices(estimators: list[Choice]) -> list[Choice]:
-    """Estimators x losses x rewards x dense; Wasserstein's critic is given the norm that it needs."""
+    """Estimators x losses x rewards x dense; Wasserstein's critic is given the norm that it needs, and a mediator is a
+    Transformer."""
     return [
-        {**USUAL, **estimator, "pair_loss": loss, "reward": reward, "dense": dense, "spectral_norm": loss == LOSSES[-1]}
+        {
+            **USUAL, **estimator, "pair_loss": loss, "reward": reward, "dense": dense,
+            "spectral_norm": loss == LOSSES[-1], "discriminator": "transformer" if mediated(estimator) else "linear",
+        }
         for estimator, loss, reward, dense in itertools.product(estimators, LOSSES, REWARDS, (True, False))
-    ]
+    ]  # fmt: skip
 
 
 # ---- what is allowed
 
 
 def self_play(c: Choice) -> bool:
-    return c["estimator"] == "spin" or (c["estimator"] == "custom" and c["factory"] == "spin")
+    return c["estimator"] in ("spin", "dgsan", "jsdgan") or (c["estimator"] == "custom" and c["factory"] == "spin")
+
+
+def mediated(c: Choice) -> bool:
+    return c["estimator"] == "cot"
+
+
+def matching(c: Choice) -> bool:
+    return c["estimator"] == "feature_matching"
+
+
+def undiscriminated(c: Choice) -> bool:
+    return self_play(c) or matching(c) or distils(c)
+
+
+def distils(c: Choice) -> bool:
+    return c["estimator"] == "distill"
 
 
 def pathwise(c: Choice) -> bool:
@@ -162,7 +193,7 @@ def pathwise(c: Choice) -> bool:
 
 
 def rollouts(c: Choice) -> bool:
-    return c["estimator"] == "rollout" or (c["estimator"] == "custom" and c["factory"] == "rollout")
+    return c["estimator"] in ("rollout", "sentigan") or (c["estimator"] == "custom" and c["factory"] == "rollout")
 
 
 def likelihood_of_written(c: Choice) -> bool:
@@ -185,9 +216,7 @@ RULES = (
     Rule(
         "a margin is no log-odds: no probability can be read off it",
         lambda c: (
-            c["pair_loss"] in ("hinge", "wasserstein")
-            and c["reward"]
-            in ("sigmoid", "log_sigmoid", "softplus", "log_ratio", "pair_probability", "log_pair_probability")
+            c["pair_loss"] in ("hinge", "wasserstein") and c["reward"] not in ("logit", "ranked", "constant", "random")
         ),
         ("objective.reward", "objective.pair_loss", "use reward logit or ranked"),
     ),
@@ -227,7 +256,7 @@ RULES = (
             c["pair_loss"] == "wasserstein"
             and c["penalty"] != "gradient_penalty_weight"
             and not c["spectral_norm"]
-            and not self_play(c)
+            and not undiscriminated(c)
         ),
         ("objective.pair_loss wasserstein", "objective.gradient_penalty_weight", "discriminator.spectral_norm true"),
     ),
@@ -311,49 +340,109 @@ RULES = (
         lambda c: rollouts(c) and c["kl"] == "reward",
         ("objective.estimator", "objective.kl_estimator to exact or low_variance"),
     ),
-    # Self-play has no discriminator, no rewards, and its own reference.
+    # Feature matching pays for features, by a frozen copy of the generator.
+    Rule(
+        "features are paid as they are",
+        lambda c: matching(c) and c["reward"] not in ("logit", "constant", "random"),
+        ("objective.estimator feature_matching", "set objective.reward to logit"),
+    ),
+    Rule("features are of a text's end", lambda c: matching(c) and c["dense"], ("set objective.dense to false",)),
+    Rule(
+        "a real text is what the written ones are compared with",
+        lambda c: matching(c) and c["demonstration_share"] and c["reward"] == "logit",
+        ("objective.demonstration_share to 0", "objective.likelihood_weight"),
+    ),
+    Rule(
+        "what features pay has no pay beside it",
+        lambda c: matching(c) and c["paid"] != "nothing",
+        ("is paid by features alone", "leave objective.rewards out"),
+    ),
+    Rule(
+        "what is before a stretch is nothing to a whole text",
+        lambda c: matching(c) and c["length"] is None and c["context"],
+        ("set objective.estimator.length",),
+    ),
+    Rule(
+        "a stretch is part of a text",
+        lambda c: matching(c) and c["length"] is not None and c["context"] + c["length"] > T,
+        ("does not fit into data.max_length", "or the context lower"),
+    ),
+    # Distillation has a teacher, which says all that there is to learn.
+    Rule(
+        "who distils has a teacher",
+        lambda c: distils(c) and c["teacher"] is None,
+        ("objective.estimator distill", "set objective.estimator.teacher"),
+    ),
+    Rule(
+        "a teacher pays nothing",
+        lambda c: distils(c) and c["paid"] != "nothing",
+        ("objective.estimator distill", "leave objective.rewards out"),
+    ),
+    Rule(
+        "there is no reward for a control to replace",
+        lambda c: distils(c) and c["reward"] in ("constant", "random"),
+        ("reward", "no control"),
+    ),
+    Rule(
+        "a teacher is as good as a reference",
+        lambda c: distils(c) and c["kl"] != "none",
+        ("a teacher says how likely every token is", "objective.kl_weight should be 0"),
+    ),
+    Rule(
+        "a teacher knows how sure to be",
+        lambda c: distils(c) and c["entropy_weight"],
+        ("a teacher says how likely every token is", "objective.entropy_weight should be 0"),
+    ),
+    Rule(
+        "real texts come by a share of their own",
+        lambda c: distils(c) and c["demonstration_share"],
+        ("on_policy", "objective.demonstration_share to 0"),
+    ),
+    # Without a discriminator nothing is left of its side. Self-play has no rewards either, and its own reference.
     Rule(
         "no discriminator: no critic",
-        lambda c: self_play(c) and c["pair_loss"] == "wasserstein",
+        lambda c: undiscriminated(c) and c["pair_loss"] == "wasserstein",
         ("objective.pair_loss should be non_saturating",),
     ),
     Rule(
         "no discriminator: no energy",
-        lambda c: self_play(c) and c["residual_candidates"],
+        lambda c: undiscriminated(c) and c["residual_candidates"],
         ("objective.residual_candidates should be 0",),
     ),
-    Rule("no discriminator: no warm-up", lambda c: self_play(c) and c["warmup_steps"], ("set warmup.steps to 0",)),
+    Rule(
+        "no discriminator: no warm-up", lambda c: undiscriminated(c) and c["warmup_steps"], ("set warmup.steps to 0",)
+    ),
     Rule(
         "no discriminator: no updates of it",
-        lambda c: self_play(c) and c["discriminator_updates"] > 1,
+        lambda c: undiscriminated(c) and c["discriminator_updates"] > 1,
         ("adversarial.discriminator_updates should be 1",),
     ),
     Rule(
         "no discriminator: none to freeze",
-        lambda c: self_play(c) and c["freeze_discriminator"],
+        lambda c: undiscriminated(c) and c["freeze_discriminator"],
         ("adversarial.freeze_discriminator should be false",),
     ),
     Rule(
         "no discriminator: no replay for it",
-        lambda c: self_play(c) and c["replay_size"],
+        lambda c: undiscriminated(c) and c["replay_size"],
         ("objective.replay_size should be 0",),
     ),
     *(
         Rule(
             f"no discriminator: no {name} of it",
-            lambda c, name=name: self_play(c) and c["penalty"] == name,  # type: ignore[misc]
+            lambda c, name=name: undiscriminated(c) and c["penalty"] == name,  # type: ignore[misc]
             (f"objective.{name} should be 0",),
         )
         for name in ("r1_weight", "r2_weight", "gradient_penalty_weight")
     ),
     Rule(
         "no discriminator: nothing that predicts",
-        lambda c: self_play(c) and c["next_token_weight"],
+        lambda c: undiscriminated(c) and c["next_token_weight"],
         ("objective.next_token_weight should be 0",),
     ),
     Rule(
         "no discriminator: no labels",
-        lambda c: self_play(c) and c["label_smoothing"],
+        lambda c: undiscriminated(c) and c["label_smoothing"],
         ("objective.label_smoothing should be 0",),
     ),
     Rule(
@@ -372,10 +461,53 @@ RULES = (
         lambda c: self_play(c) and c["demonstration_share"],
         ("objective.demonstration_share should be 0",),
     ),
+    # A mediator is a language model, which scores and pays nothing.
+    Rule(
+        "a mediator predicts the next token",
+        lambda c: mediated(c) and (c["discriminator"] != "transformer" or c["untied"]),
+        ("objective.estimator cot has a mediator", "discriminator"),
+    ),
+    *(
+        Rule(
+            f"a mediator has no {value or name}",
+            lambda c, name=name, value=value: (  # type: ignore[misc]
+                mediated(c) and (c[name] == value if value is not None else c[name])
+            ),
+            ("objective.estimator cot has a mediator", says),
+        )
+        for name, value, says in (
+            ("pair_loss", "wasserstein", "set objective.pair_loss to non_saturating"),
+            ("label_smoothing", None, "set objective.label_smoothing to 0"),
+            ("next_token_weight", None, "set objective.next_token_weight to 0"),
+            ("replay_size", None, "set objective.replay_size to 0"),
+            ("penalty", "r1_weight", "set objective.r1_weight to 0"),
+            ("penalty", "r2_weight", "set objective.r2_weight to 0"),
+            ("penalty", "gradient_penalty_weight", "set objective.gradient_penalty_weight to 0"),
+            ("reward", "constant", "no control of it"),
+            ("reward", "random", "no control of it"),
+            ("demonstration_share", None, "demonstration_share to 0"),
+            ("kl", "reward", "set objective.kl_estimator to exact or low_variance"),
+        )
+    ),
+    Rule(
+        "a mediator pays nothing",
+        lambda c: mediated(c) and c["paid"] != "nothing",
+        ("objective.estimator cot has a mediator", "leave objective.rewards out"),
+    ),
+    Rule(
+        "a mediator is no energy",
+        lambda c: mediated(c) and c["residual_candidates"],
+        ("a mediator scores no text", "objective.residual_candidates should be 0"),
+    ),
+    Rule(
+        "its likelihood is in every step",
+        lambda c: self_play(c) and c["likelihood_weight"],
+        ("objective.likelihood_weight should be 0",),
+    ),
     # The discriminator as the energy of a residual model.
     Rule(
         "an energy is that of a discriminator against the generator after likelihood training",
-        lambda c: c["residual_candidates"] and not c["warmup_steps"] and not self_play(c),
+        lambda c: c["residual_candidates"] and not c["warmup_steps"] and not undiscriminated(c),
         ("objective.residual_candidates", "set warmup.steps"),
     ),
     Rule(
@@ -438,7 +570,10 @@ SPECIAL: list[Choice] = [
         {**USUAL, **EVERY_ESTIMATOR[0], "pair_loss": "wasserstein", "reward": "logit", "penalty": penalty}
         for penalty in REGULARISERS["penalty"]
     ),
-    *({**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "warmup_steps": 2} for v in EVERY_ESTIMATOR[-4:]),
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "warmup_steps": 2}
+        for v in (*variants("spin"), *variants("custom"))
+    ),
     *(
         {**USUAL, **variants("custom")[0], "factory": name, "pair_loss": LOSSES[0], "reward": "logit", "dense": dense}
         for name in ("reinforce", "rollout")
@@ -450,7 +585,8 @@ SPECIAL: list[Choice] = [
         for sizes in (
             {"replay_size": 3}, {"replay_size": 4}, {"replay_size": 7}, {"replay_size": 8}, {"batch_size": 1},
         )
-        if v["estimator"] not in ("maligan", "weighted_likelihood", "spin", "custom")
+        if v["estimator"] not in ("maligan", "weighted_likelihood", "cot", "dgsan", "jsdgan", "spin", "custom")
+        and v["estimator"] not in ("feature_matching", "distill")
     ),
     *(
         {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, "minibatches": minibatches}
@@ -487,9 +623,28 @@ SPECIAL: list[Choice] = [
         for untied in (None, "discriminator", "generator")
     ),
     *(
+        {
+            **USUAL, **variants("cot")[0], "pair_loss": LOSSES[0], "reward": "logit", "discriminator": d,
+            "residual_candidates": candidates, "warmup_steps": 2,
+        }
+        for d in DISCRIMINATORS
+        for candidates in (0, 4)
+    ),
+    *(
+        {**USUAL, **EVERY_ESTIMATOR[0], "pair_loss": LOSSES[0], "reward": "logit", "dense": dense,
+         "discriminator": "representations"}
+        for dense in (True, False)
+    ),
+    *(
         {**USUAL, **variants("spin")[0], "pair_loss": loss, "reward": "logit", "residual_candidates": candidates}
         for loss in LOSSES
         for candidates in (0, 4)
+    ),
+    {**USUAL, **variants("distill")[0], "pair_loss": LOSSES[0], "reward": "logit", "teacher": None},
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, "context": context}
+        for v in variants("feature_matching")
+        for context in (0, 1, 2)
     ),
 ]  # fmt: skip
 OWN_SIZES: list[Choice] = [
@@ -518,8 +673,12 @@ def as_keys(c: Choice) -> dict[str, Any]:
     options = {name: c[name] for name in OPTIONS if c[name] is not None and name not in ("relaxation", "factory")}
     if c["estimator"] in ("ppo", "grpo") or c["minibatches"] > 1:
         options |= {"epochs": 1, "minibatches": c["minibatches"]}
-    if c["estimator"] == "rollout":
+    if c["estimator"] in ("rollout", "sentigan"):
         options["rollouts"] = 2
+    if c["estimator"] == "distill":
+        options["teacher"] = c["teacher"]
+    if c["context"]:
+        options["context"] = c["context"]
     if c["estimator"] == "custom":
         options = {"factory": f"gptgan_jax:{c['factory']}", "options": options}
     elif c["relaxation"]:
@@ -795,7 +954,13 @@ def batch_for(choice: Choice) -> Batch:
 def gan_for(choice: Choice) -> Any:
     config = as_config(choice)
     players = generator_of(config.generator), discriminator_of(config.discriminator)
-    return build_gan(config, "adversarial", *players, functions=unpaid(config.objective.rewards))
+    teacher = players[0] if distils(choice) else None
+    gan = build_gan(config, "adversarial", *players, functions=unpaid(config.objective.rewards), teacher=teacher)
+    return gan if teacher is None else gan._replace(init=lambda *given: taught(gan.init(*given)))
+
+
+def taught(state: GanState) -> GanState:
+    return state.replace(teacher=state.generator.params)
 
 
 @pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.thorough)])
@@ -938,7 +1103,7 @@ def assert_frozen(row: Choice, before: GanState, after: GanState) -> None:
         }
         embeddings = {path for path in moved if "embedding" in path}
         assert embeddings
-        if player == "discriminator" and (row["freeze_discriminator"] or self_play(row)):
+        if player == "discriminator" and (row["freeze_discriminator"] or undiscriminated(row)):
             assert not any(moved.values()), shown(row)
         elif row["frozen"] == player:
             assert not any(moved[path] for path in embeddings), shown(row)

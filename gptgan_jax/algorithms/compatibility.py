@@ -6,7 +6,16 @@ What only a configuration knows (its data, phases and sizes) is in `config.compa
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import (
+    Distillation,
+    Estimator,
+    Mediated,
+    Pathwise,
+    PolicyGradient,
+    SelfPlay,
+    matching_of,
+    without_discriminator,
+)
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.rewards import RewardName
@@ -20,6 +29,7 @@ NEEDS_LOG_ODDS: tuple[RewardName, ...] = (
     "sigmoid",
     "log_sigmoid",
     "softplus",
+    "penalty",
     "log_ratio",
     "pair_probability",
     "log_pair_probability",
@@ -53,6 +63,7 @@ class Choices(NamedTuple):
     label_smoothing: float
     dense: bool
     entropy_weight: float
+    likelihood_weight: float
     kl_weight: float
     kl_estimator: KlEstimator
     r1_weight: float
@@ -85,8 +96,16 @@ class Choices(NamedTuple):
 
 def reasons(c: Choices) -> Iterator[str]:
     """Why the choices do not go together, a line each: what is wrong and what would be right. None if they do."""
+    if without_discriminator(c.estimator):
+        yield from _without_discriminator(c)
     if isinstance(c.estimator, SelfPlay):
         yield from _of_self_play(c)
+    if isinstance(c.estimator, Mediated):
+        yield from _of_mediator(c)
+    if isinstance(c.estimator, Distillation):
+        yield from _of_distillation(c)
+    if matching_of(c.estimator) is not None:
+        yield from _of_matching(c)
     yield from _of_scores(c)
     yield from _of_discriminator(c)
     yield from _of_classes(c)
@@ -97,8 +116,15 @@ def reasons(c: Choices) -> Iterator[str]:
         yield from _of_pathwise(c)
 
 
-def _of_self_play(c: Choices) -> Iterator[str]:
-    why = "an estimator by self-play has no discriminator: "
+def no_discriminator(estimator: Estimator | None) -> str:
+    """How a line begins that says what an estimator without a discriminator has no use for."""
+    kinds = {SelfPlay: "by self-play", Distillation: "that distils"}
+    kind = kinds.get(type(estimator), "that matches features")
+    return f"an estimator {kind} has no discriminator: "
+
+
+def _without_discriminator(c: Choices) -> Iterator[str]:
+    why = no_discriminator(c.estimator)
     if c.pair_loss == "wasserstein":
         yield f"{why}{c.key('pair_loss')} should be non_saturating"
     if c.discriminator_updates > 1:
@@ -106,13 +132,61 @@ def _of_self_play(c: Choices) -> Iterator[str]:
     for name in (*PENALTIES, "next_token_weight", "label_smoothing", "replay_size", "class_weight"):
         if getattr(c, name):
             yield f"{why}{c.key(name)} should be 0"
+
+
+def _of_self_play(c: Choices) -> Iterator[str]:
     if c.reward in CONTROLS:
-        yield f"{why}reward {c.reward} would change nothing and is no control of it"
+        yield f"{no_discriminator(c.estimator)}reward {c.reward} would change nothing and is no control of it"
     for name in ("kl_weight", "entropy_weight"):
         if getattr(c, name):
             yield f"self-play is held by its own reference: {c.key(name)} should be 0"
+    real = "self-play learns from real text in every step: "
     if c.demonstrations:
-        yield f"self-play learns from real text in every step: {' should be '.join(c.no_demonstrations)}"
+        yield f"{real}{' should be '.join(c.no_demonstrations)}"
+    if c.likelihood_weight:
+        yield f"{real}{c.key('likelihood_weight')} should be 0"
+
+
+def _of_distillation(c: Choices) -> Iterator[str]:
+    if c.reward in CONTROLS:
+        yield f"{no_discriminator(c.estimator)}reward {c.reward} would change nothing and is no control of it"
+    for name in ("kl_weight", "entropy_weight"):
+        if getattr(c, name):
+            yield f"a teacher says how likely every token is: {c.key(name)} should be 0"
+    if c.demonstrations:
+        without = " to ".join(c.no_demonstrations)
+        yield f"{c.estimator_name} takes real texts by its on_policy: lower that, and set {without}"
+
+
+def _of_matching(c: Choices) -> Iterator[str]:
+    if c.reward not in ("logit", *CONTROLS, None):
+        yield f"{c.estimator_name} pays for features as they are: set {c.key('reward')} to logit, or to a control"
+    if c.demonstrations:
+        yield (
+            f"{c.estimator_name} compares a prompt's texts with its real one; set "
+            f"{' to '.join(c.no_demonstrations)} (for real text beside them: {c.key('likelihood_weight')})"
+        )
+    if c.text_rewards:
+        yield f"{c.estimator_name} is paid by features alone: leave {c.key('text_rewards')} out"
+
+
+def _of_mediator(c: Choices) -> Iterator[str]:
+    why = f"{c.estimator_name} has a mediator, a language model, in the discriminator's place: "
+    if c.no_next_token is not None:
+        yield f"{why}{c.no_next_token}"
+    if c.pair_loss == "wasserstein":
+        yield f"{why}set {c.key('pair_loss')} to non_saturating"
+    for name in (*PENALTIES, "next_token_weight", "label_smoothing", "replay_size", "class_weight"):
+        if getattr(c, name):
+            yield f"{why}set {c.key(name)} to 0"
+    if c.reward in CONTROLS:
+        yield f"{why}it pays no reward, and {c.reward} is no control of it; a frozen discriminator is"
+    if c.demonstrations:
+        yield f"{why}it has read the real texts already; set {' to '.join(c.no_demonstrations)}"
+    if c.text_rewards:
+        yield f"{why}nothing is paid; leave {c.key('text_rewards')} out"
+    if c.kl_weight and c.kl_estimator == "reward":
+        yield f"{why}set {c.key('kl_estimator')} to exact or low_variance"
 
 
 def _of_scores(c: Choices) -> Iterator[str]:
@@ -151,8 +225,6 @@ def _of_classes(c: Choices) -> Iterator[str]:
         )
     if c.class_weight and not c.has_classes:
         yield f"{c.key('class_weight')} needs a discriminator with classes: build_discriminator(..., classes=K)"
-    if c.class_weight and c.representations > 1:
-        yield f"{c.key('class_weight')} reads one set of features: set discriminator.representations to 1"
     if c.class_weight and c.pair_loss not in (None, "non_saturating"):
         yield (
             f"{c.key('class_weight')} gives the discriminator classes: their log-sum-exp is the log-odds of real text, "
@@ -178,7 +250,7 @@ def _of_text_rewards(c: Choices) -> Iterator[str]:
             f"{c.estimator_name} differentiates the discriminator, and a function of texts has no gradient: leave "
             f"{rewards} out, or use an estimator by policy gradients, such as reinforce"
         )
-    if c.text_rewards and isinstance(c.estimator, SelfPlay):
+    if c.text_rewards and isinstance(c.estimator, SelfPlay | Distillation):
         yield f"{c.estimator_name} learns from likelihoods and is paid nothing: leave {rewards} out"
     if c.resample_groups and isinstance(c.estimator, PolicyGradient) and c.estimator.samples == 1:
         yield (

@@ -10,8 +10,10 @@ from gptgan_jax.algorithms.game import Game
 from gptgan_jax.algorithms.learning import gradient_of
 from gptgan_jax.algorithms.mixing import mixed_with
 from gptgan_jax.algorithms.texts import Metrics, answering, next_token_nats, shape_metrics
+from gptgan_jax.gradients.families import Mediated
 from gptgan_jax.objectives.classification import class_accuracy, class_cross_entropy
 from gptgan_jax.objectives.discrimination import pair_accuracy, prompt_accuracy
+from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
 from gptgan_jax.objectives.penalties import gradient_penalty, zero_centred
 from gptgan_jax.objectives.rewards import Judgement
 from gptgan_jax.schema.ranges import is_on
@@ -23,12 +25,13 @@ class Discrimination(NamedTuple):
 
     Attributes:
         gradient: of its loss, by those of its parameters that learn.
-        judgement: its scores without dropout, of which the reward is made; those of all devices' rows.
+        judgement: its scores without dropout, of which the reward is made; those of all devices' rows. None of a
+            mediator, which scores nothing.
         metrics: float32 scalars.
     """
 
     gradient: Params
-    judgement: Judgement
+    judgement: Judgement | None
     metrics: Metrics
 
 
@@ -47,6 +50,8 @@ def judgement_of(game: Game, real: Scores, batch: Batch, fake: Scores, fakes: Ba
 
 def discriminate(game: Game, state: GanState, batch: Batch, written: Sample, key: Array) -> Discrimination:
     """The discriminator reads real and generated text as one batch; it has not learnt from them yet."""
+    if isinstance(game.estimator, Mediated):
+        return _mediate(game, state, batch, written, key)
     discriminator, params, rows = game.discriminator, state.discriminator.params, game.rows
     key_dropout, key_replay, key_penalty = jax.random.split(key, 3)
     key_dropout = rows.own_key(key_dropout)
@@ -125,6 +130,30 @@ def _class_metrics(game: Game, real: Scores, batch: Batch) -> Metrics:
 
 
 # ---- inside
+
+
+def _mediate(game: Game, state: GanState, batch: Batch, written: Sample, key: Array) -> Discrimination:
+    """A mediator learns the next token of real and of generated text, a text like another."""
+    fakes, rows = answering(batch, written), game.rows
+    key_dropout = rows.own_key(key)
+
+    def loss_of(params: Params) -> Array:
+        assert game.discriminator.next_logits is not None
+        parts = [
+            (-token_log_probs(game.discriminator.next_logits(params, texts, key_dropout), texts.target), texts)
+            for texts in (batch, fakes)
+        ]
+        nats = jnp.concatenate([rows.gathered(nats) for nats, _ in parts])
+        return masked_mean(nats, jnp.concatenate([rows.gathered(texts.target_mask) for _, texts in parts]))
+
+    loss, gradient = gradient_of(loss_of, state.discriminator.params, game.learning.discriminator)
+    gradient, loss = rows.mean((gradient, loss))
+    metrics = {
+        "discriminator_loss": loss,
+        "discriminator_gradient_norm": optax.tree.norm(gradient),
+        **shape_metrics(game, batch, written),
+    }
+    return Discrimination(gradient, None, metrics)
 
 
 def _scores_of_both(

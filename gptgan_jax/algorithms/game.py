@@ -13,7 +13,13 @@ from gptgan_jax.algorithms.learning import Learning
 from gptgan_jax.distributed.rows import Rows
 from gptgan_jax.errors import UserError
 from gptgan_jax.estimators.reinforce import reinforce
-from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import (
+    Distillation,
+    Estimator,
+    PolicyGradient,
+    matching_of,
+    without_discriminator,
+)
 from gptgan_jax.models.discriminators import Discriminator, representations_of
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
@@ -56,6 +62,8 @@ class Game(NamedTuple):
     Attributes:
         generator, discriminator: the two players.
         estimator: of the generator's gradient.
+        teacher: whom the generator is distilled from, where the estimator is a `Distillation`; its parameters are
+            `GanState.teacher`: state.replace(teacher=params).
         pair_loss: what the discriminator minimises.
         reward: from the discriminator's logits. With a loss that fixes only differences, such as `relativistic`, it
             should be `rewards.relative`: the level of the logits then means nothing, and where texts may end it would
@@ -63,6 +71,7 @@ class Game(NamedTuple):
         dense: score and reward every token; otherwise whole texts, rewarded at their last token.
         temperature: that the generator writes at while it trains; its gradient is of that same distribution.
         entropy_weight: nats of next-token entropy, summed over a text, added to the generator's objective by this much.
+        likelihood_weight: of the real texts' negative log-likelihood, nats a text, in the generator's loss.
         kl_weight: weight of KL(generator || reference), summed over a text's tokens; the reference is the generator at
             the beginning of the phase.
         kl_estimator: `exact` sums over the vocabulary at the prefixes that were written, and leaves out how a token
@@ -113,6 +122,7 @@ class Game(NamedTuple):
     dense: bool = True
     temperature: Number = 1.0
     entropy_weight: Number = 0.0
+    likelihood_weight: Number = 0.0
     kl_weight: Number = 0.0
     kl_estimator: KlEstimator = "exact"
     r1_weight: Number = 0.0
@@ -133,6 +143,7 @@ class Game(NamedTuple):
     discriminator_reward_weight: Number = 1.0
     resample_groups: int = 0
     axis_name: str | None = None
+    teacher: Generator | None = None
 
     @property
     def rows(self) -> Rows:
@@ -157,7 +168,8 @@ class Game(NamedTuple):
     @property
     def needs_reference(self) -> bool:
         """Whether an earlier generator is carried along."""
-        return is_on(self.kl_weight) or isinstance(self.estimator, SelfPlay)
+        distilled = isinstance(self.estimator, Distillation)
+        return is_on(self.kl_weight) or (without_discriminator(self.estimator) and not distilled)
 
     def pay(self, judgement: Judgement, key: Array) -> Array:
         """The discriminator's reward, float32 [R, T]; of whole texts [R, 1], the mean over its representations."""
@@ -211,16 +223,34 @@ class Game(NamedTuple):
             raise UserError(
                 f"the generator's vocabulary has {mine.size} ids, the discriminator's {others.size}: build both of one"
             )
-        if not isinstance(self.estimator, PolicyGradient | Pathwise | SelfPlay):
+        if not isinstance(self.estimator, Estimator):
             raise TypeError(
-                "estimator should be a PolicyGradient, Pathwise or SelfPlay, such as reinforce(discount=0.95), "
-                f"not {_shown(self.estimator)}"
+                "estimator should be a PolicyGradient, Pathwise, Mediated or SelfPlay, such as "
+                f"reinforce(discount=0.95), not {_shown(self.estimator)}"
+            )
+        if isinstance(self.estimator, Distillation):
+            self._check_teacher()
+        if matching_of(self.estimator) is not None and self.generator.depths is None:
+            raise UserError(
+                "the estimator matches features of the generator's layers, and this generator names none: give it "
+                "`depths`, or use another estimator"
             )
         scores = jnp.zeros((2, 3 if self.dense else 1)), jnp.ones((2, 3 if self.dense else 1), bool)
         features, classes = (jnp.zeros((2, 4)),) * 2, jnp.zeros((2, 2))
         judgement = Judgement(*scores, *scores, *features, classes, jnp.zeros(2, jnp.int32))
         _check_function("pair_loss", self.pair_loss, "hinge", "float []", *scores, *scores)
         _check_function("reward", self.reward, "rewards.sigmoid", "float [R, T]", judgement, jax.random.key(0))
+
+    def _check_teacher(self) -> None:
+        if not isinstance(self.teacher, Generator):
+            raise TypeError(f"distillation needs teacher, a Generator, not {_shown(self.teacher)}")
+        mine, theirs = self.generator.vocabulary, self.teacher.vocabulary
+        if mine.size != theirs.size:
+            raise UserError(
+                f"the teacher's vocabulary has {theirs.size} ids, the generator's {mine.size}: both need one"
+            )
+        if self.generator.output is None or self.teacher.output is None:
+            raise UserError("distillation reads both networks' output layers: give each generator `output`")
 
     def check_state(self, step: str, state: GanState, *players: str) -> None:
         """Whether a state is this game's own, when a step is traced; compiled programs hold nothing of it.
@@ -250,9 +280,11 @@ class Game(NamedTuple):
             "reference, for kl_weight": self.needs_reference and state.reference is None,
             "average, for ema_decay": is_on(self.ema_decay) and state.generator.ema is None,
             "replay, for replay_size": bool(self.replay_size) and state.replay is None,
+            "teacher, for distillation": isinstance(self.estimator, Distillation) and state.teacher is None,
         }
         for what, is_missing in needed.items():
             if is_missing:
+                mend = "give it: state.replace(teacher=params)" if what.startswith("teacher") else mend
                 raise ValueError(f"{step}: the state has no {what}; {mend}")
 
     def check_batch(self, step: str, batch: Batch, adversarial: bool = False) -> None:

@@ -23,11 +23,27 @@ from gptgan_jax.algorithms.game import (
     Demonstrations,
     Game,
 )
-from gptgan_jax.algorithms.generator_update import averaged, pathwise_update, policy_update, self_play_step
+from gptgan_jax.algorithms.generator_update import (
+    averaged,
+    distillation_step,
+    matching_step,
+    mediated_update,
+    pathwise_update,
+    policy_update,
+    self_play_step,
+)
 from gptgan_jax.algorithms.learning import EVERYTHING, Learning, gradient_of, updated
 from gptgan_jax.algorithms.mixing import empty_replay, remember
 from gptgan_jax.algorithms.texts import Metrics, answering, draw, next_token_nats, write
-from gptgan_jax.gradients.families import Estimator, EstimatorProtocol, PolicyGradient, SelfPlay, estimator_of
+from gptgan_jax.gradients.families import (
+    Distillation,
+    Estimator,
+    EstimatorProtocol,
+    Mediated,
+    PolicyGradient,
+    SelfPlay,
+    estimator_of,
+)
 from gptgan_jax.models.discriminators import Discriminator, DiscriminatorProtocol, discriminator_of
 from gptgan_jax.models.generators import Generator, GeneratorProtocol, generator_of
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating
@@ -80,6 +96,7 @@ def gan_from(
     dense: bool = True,
     temperature: Number = 1.0,
     entropy_weight: Number = 0.0,
+    likelihood_weight: Number = 0.0,
     kl_weight: Number = 0.0,
     kl_estimator: KlEstimator = "exact",
     r1_weight: Number = 0.0,
@@ -100,6 +117,7 @@ def gan_from(
     discriminator_reward_weight: Number = 1.0,
     resample_groups: int = 0,
     axis_name: str | None = None,
+    teacher: Generator | None = None,
 ) -> Gan:
     """The training steps of a generator and a discriminator. `Game` says more about each argument.
 
@@ -109,14 +127,15 @@ def gan_from(
     Args:
         generator, discriminator: the two networks, or objects of your own with the same functions
             (`GeneratorProtocol`, `DiscriminatorProtocol`).
-        estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), maligan(),
-            weighted_likelihood(), gumbel(), spin(), or one of your own (`PolicyGradientProtocol`, `PathwiseProtocol`,
-            `SelfPlayProtocol`).
+        estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), penalised(), maligan(),
+            weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), cot(), feature_matching(), distill(), or one
+            of your own (`PolicyGradientProtocol`, `PathwiseProtocol`, `SelfPlayProtocol`).
         pair_loss: the discriminator's loss of the logits of real and of generated text.
         reward: from the discriminator's logits to what the generator is paid.
         dense: score and pay every token; False scores whole texts and pays at their last token.
         temperature: at which the generator samples while it trains, above 0.
         entropy_weight: on the entropy of the next token in the generator's objective, per nat.
+        likelihood_weight: on the real texts' negative log-likelihood in the generator's loss, per nat.
         kl_weight: on KL(generator || reference) in the generator's loss, per nat.
         kl_estimator: "exact" over the vocabulary, "low_variance" of the sampled tokens, or "reward": in the reward.
         r1_weight, r2_weight: on half the squared gradient of the score at real and at generated embeddings.
@@ -140,6 +159,7 @@ def gan_from(
             arXiv:1805.08318), each gradient clipped to norm 1. Likelihood training from scratch and the
             discriminator's warm-up want higher rates, such as 1e-3 to 3e-3: give them a gan of their own.
         axis_name: of the devices that share a batch under `jax.pmap` or `jax.shard_map`; None under `jax.jit`.
+        teacher: whom `distill()` distils from; its parameters go into the state: state.replace(teacher=params).
 
     Raises:
         ValueError: a number is out of its range, or choices do not go together; the message says what would be right.
@@ -161,6 +181,7 @@ def gan_from(
             dense=dense,
             temperature=temperature,
             entropy_weight=entropy_weight,
+            likelihood_weight=likelihood_weight,
             kl_weight=kl_weight,
             kl_estimator=kl_estimator,
             r1_weight=r1_weight,
@@ -181,6 +202,7 @@ def gan_from(
             generator_optimizer=generator_optimizer,
             discriminator_optimizer=discriminator_optimizer,
             axis_name=axis_name,
+            teacher=teacher,
         )
     )
 
@@ -231,6 +253,7 @@ def begin(game: Game, state: GanState, batch: Batch | None = None) -> GanState:
         reference=_copy(params_g) if game.needs_reference else None,
         replay=None if batch is None or not game.replay_size else empty_replay(batch, game.replay_size),
         skipped=jnp.int32(0),
+        teacher=state.teacher,
     )
 
 
@@ -283,15 +306,26 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
     if isinstance(game.estimator, SelfPlay):
         state, metrics = self_play_step(game, game.estimator, state, batch, key_sample)
         return averaged(game, state.replace(step=state.step + 1)), metrics
+    if isinstance(game.estimator, Distillation):
+        state, metrics = distillation_step(game, game.estimator, state, batch, key_sample, key_learn)
+        return averaged(game, state.replace(step=state.step + 1)), metrics
+    if isinstance(game.estimator, PolicyGradient) and game.estimator.matching is not None:
+        matching = game.estimator.matching
+        state, metrics = matching_step(game, game.estimator, matching, state, batch, key_sample, key_learn)
+        return averaged(game, state.replace(step=state.step + 1)), metrics
     first, others = _slices(batch, game.discriminator_updates)
     drawn = draw(game, state.generator.params, first, key_sample)
     written = drawn.written
     # Only text rewards ask which rows of the data these are.
     first, others = first.replace(rows=None), None if others is None else others.replace(rows=None)
     found = discriminate(game, state, first, written, key_judge)
-    if isinstance(game.estimator, PolicyGradient):
+    if isinstance(game.estimator, Mediated):
+        update = mediated_update(game, game.estimator, state, first, written)
+    elif isinstance(game.estimator, PolicyGradient):
+        assert found.judgement is not None
         update = policy_update(game, game.estimator, state, first, drawn, found.judgement, key_learn)
     else:
+        assert found.judgement is not None
         update = pathwise_update(game, game.estimator, state, first, written, found.judgement, key_learn)
     generator, estimator_state, metrics = update
     step = state.step

@@ -7,7 +7,7 @@ import optax
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.algorithms.learning import gradient_of, updated, where_learning
 from gptgan_jax.algorithms.mixing import with_demonstrations
-from gptgan_jax.algorithms.regularisation import regularised, with_kl_penalty
+from gptgan_jax.algorithms.regularisation import regularised, with_kl_penalty, with_likelihood
 from gptgan_jax.algorithms.seqgan import rollout_rewards
 from gptgan_jax.algorithms.texts import (
     Drawn,
@@ -18,7 +18,17 @@ from gptgan_jax.algorithms.texts import (
     with_prompts_once,
     write,
 )
-from gptgan_jax.gradients.families import Experience, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import (
+    Distillation,
+    Experience,
+    Matching,
+    Mediated,
+    Pathwise,
+    PolicyGradient,
+    SelfPlay,
+)
+from gptgan_jax.layers.chunked_likelihood import Teacher, weighted_divergence
+from gptgan_jax.layers.dense import DTYPES
 from gptgan_jax.objectives.likelihood import token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, is_last
 from gptgan_jax.objectives.text_rewards import Pay, combined, text_totals
@@ -38,11 +48,14 @@ def policy_update(
     drawn: Drawn,
     judgement: Judgement,
     key: Array,
+    real: Batch | None = None,
 ) -> Update:
     """The generator learns from rewards: (player, estimator's state, metrics).
 
-    Rewards, advantages and losses are of all rows; networks run on this program's own.
+    Rewards, advantages and losses are of all rows; networks run on this program's own. `real` are this program's real
+    texts, where they are not those of the batch.
     """
+    real = batch if real is None else real
     key_reward, key_rollout, key_rows, key_order = jax.random.split(key, 4)
     rows, params, written = game.rows, state.generator.params, drawn.written
     rewards = game.pay(judgement, key_reward)
@@ -69,7 +82,7 @@ def policy_update(
     experience = Experience(written.replace(log_probs=was), rewards, hidden, game.samples)
     advantages, estimator_state, found = estimator.advantages(state.estimator, experience)
     player, of_updates = _updates(
-        game, estimator, state, experience, jax.lax.stop_gradient(advantages), texts, key_order
+        game, estimator, state, experience, jax.lax.stop_gradient(advantages), texts, real, key_order
     )
     return player, estimator_state, found | of_updates | metrics
 
@@ -109,6 +122,7 @@ def _updates(
     experience: Experience,
     advantages: Array,
     texts: Batch,
+    real: Batch,
     key: Array,
 ) -> tuple[Player, Metrics]:
     """One update by all texts of a step, or several passes over them in minibatches."""
@@ -120,7 +134,8 @@ def _updates(
         chosen = jnp.where(own.target_mask, token_log_probs(logits, own.target), 0.0)
         surrogate = estimator.loss(rows.gathered(chosen), part, advantages)
         extra, metrics = regularised(game, state.reference, logits, chosen, own)
-        return surrogate + extra, metrics | {"surrogate_loss": surrogate}
+        likelihood, found = with_likelihood(game, params, real)
+        return surrogate + extra + likelihood, metrics | found | {"surrogate_loss": surrogate}
 
     def update(player: Player, part: Experience, advantages: Array, texts: Batch) -> tuple[Player, Metrics]:
         arguments = part, advantages, texts
@@ -143,6 +158,39 @@ def _updates(
 
     player, found = jax.lax.scan(one, state.generator, orders)
     return player, jax.tree.map(lambda x: x.mean(axis=0), found)
+
+
+def matching_step(
+    game: Game,
+    estimator: PolicyGradient,
+    matching: Matching,
+    state: GanState,
+    batch: Batch,
+    key_sample: Array,
+    key_learn: Array,
+) -> tuple[GanState, Metrics]:
+    """The generator is paid by features of a frozen copy of itself, its reference; there is no discriminator."""
+    stretches = matching.stretches(batch.replace(rows=None))
+    counts = stretches.target_mask.any(axis=1)
+    written = write(game, state.generator.params, stretches, key_sample)
+    written = written.replace(mask=written.mask & jnp.repeat(counts, game.samples)[:, None])
+
+    def features(texts: Batch) -> Array:
+        assert game.generator.depths is not None
+        states = game.generator.depths(state.reference, texts)
+        layers = [max(round(depth * states.shape[1]), 1) - 1 for depth in matching.depths]
+        return game.rows.gathered(jnp.stack([states[:, layer] for layer in dict.fromkeys(layers)], axis=1))
+
+    gathered = game.rows.gathered(counts)
+    paid, metrics = matching.pay(features(answering(stretches, written)), features(stretches), gathered)
+    real = jnp.zeros((len(gathered), 1))
+    score = paid[:, None]
+    judgement = Judgement(score, jnp.ones_like(score, dtype=bool), real, jnp.ones_like(real, dtype=bool))
+    player, estimator_state, found = policy_update(
+        game, estimator, state, stretches, Drawn(written), judgement, key_learn, batch
+    )
+    metrics |= found | shape_metrics(game, stretches, written)
+    return state.replace(generator=player, estimator=estimator_state), metrics
 
 
 # ---- pathwise
@@ -171,7 +219,8 @@ def pathwise_update(
         loss = -paid / mask.shape[0]
         chosen = jnp.where(texts.target_mask, token_log_probs(logits, texts.target), 0.0)
         extra, metrics = regularised(game, state.reference, logits, chosen, texts)
-        return loss + extra, metrics | {"surrogate_loss": loss, "reward": paid / mask.sum()}
+        likelihood, found = with_likelihood(game, params, batch)
+        return loss + extra + likelihood, metrics | found | {"surrogate_loss": loss, "reward": paid / mask.sum()}
 
     learns = game.learning.generator
     (_, metrics), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
@@ -179,6 +228,30 @@ def pathwise_update(
     estimator_state, more = estimator.advance(state.estimator)
     metrics |= more | {"gradient_norm": optax.tree.norm(gradient)}
     return updated(game.generator_optimizer, state.generator, gradient, learns), estimator_state, metrics
+
+
+# ---- mediated
+
+
+def mediated_update(game: Game, estimator: Mediated, state: GanState, batch: Batch, written: Sample) -> Update:
+    """The generator follows its loss against the mediator's next-token probabilities at the prefixes that it wrote."""
+    rows, texts = game.rows, answering(batch, written)
+    assert game.discriminator.next_logits is not None
+    mediator = game.discriminator.next_logits(state.discriminator.params, texts)
+
+    def loss_of(params: Params) -> tuple[Array, Metrics]:
+        logits = shape_logits(game.generator.logits(params, texts), game.temperature)
+        loss, metrics = estimator.loss(*rows.gathered((logits, mediator, texts.target, texts.target_mask)))
+        chosen = jnp.where(texts.target_mask, token_log_probs(logits, texts.target), 0.0)
+        extra, more = regularised(game, state.reference, logits, chosen, texts)
+        likelihood, found = with_likelihood(game, params, batch)
+        return loss + extra + likelihood, metrics | more | found | {"surrogate_loss": loss}
+
+    learns = game.learning.generator
+    (_, metrics), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
+    gradient, metrics = rows.mean((gradient, metrics))
+    metrics |= {"gradient_norm": optax.tree.norm(gradient)}
+    return updated(game.generator_optimizer, state.generator, gradient, learns), state.estimator, metrics
 
 
 # ---- self-play
@@ -213,6 +286,48 @@ def self_play_step(
     }
     player = updated(game.generator_optimizer, state.generator, gradient, learns)
     return state.replace(generator=player, estimator=estimator_state, reference=reference), metrics
+
+
+# ---- distillation
+
+
+def distillation_step(
+    game: Game, estimator: Distillation, state: GanState, batch: Batch, key_sample: Array, key_rows: Array
+) -> tuple[GanState, Metrics]:
+    """The generator learns its teacher's next-token distributions on texts of its own, or real ones."""
+    rows, learns, teacher, temperature = game.rows, game.learning.generator, game.teacher, game.temperature
+    assert teacher is not None
+    if isinstance(temperature, jax.Array):
+        raise TypeError("temperature is a part of the program that distils, so it can't be traced: give it in Python")
+    batch = batch.replace(rows=None)
+    texts, metrics = batch, {}
+    if estimator.on_policy:
+        written = write(game, state.generator.params, batch, key_sample)
+        texts, metrics = answering(batch, written), shape_metrics(game, batch, written)
+    if 0 < estimator.on_policy < 1:
+        own = rows.uniform(key_rows, (batch.target.shape[0],)) < estimator.on_policy
+        texts = jax.tree.map(lambda new, old: jnp.where(own.reshape(-1, *[1] * (new.ndim - 1)), new, old), texts, batch)
+    mask = rows.gathered(texts.target_mask)
+    assert teacher.output is not None
+    of_teacher = jax.lax.stop_gradient((teacher.hidden(state.teacher, texts), *teacher.output(state.teacher)))
+    theirs = Teacher(*of_teacher, DTYPES[getattr(teacher.config, "dtype", "float32")])
+
+    def loss_of(params: Params) -> tuple[Array, Metrics]:
+        assert game.generator.output is not None
+        ours = game.generator.hidden(params, texts), *game.generator.output(params)
+        weights = texts.target_mask.astype(jnp.float32)
+        dtype = DTYPES[getattr(game.generator.config, "dtype", "float32")]
+        own = weighted_divergence(*ours, theirs, weights, estimator.beta, temperature, dtype)
+        total = rows.gathered(own[None]).sum()
+        likelihood, found = with_likelihood(game, params, batch)
+        found |= {"divergence": total / jnp.maximum(mask.sum(), 1)}
+        return total / mask.shape[0] + likelihood, found
+
+    (loss, found), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
+    gradient = rows.mean(gradient)
+    metrics |= found | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+    player = updated(game.generator_optimizer, state.generator, gradient, learns)
+    return state.replace(generator=player), metrics
 
 
 def averaged(game: Game, state: GanState) -> GanState:

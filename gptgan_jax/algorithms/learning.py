@@ -28,12 +28,14 @@ class Frozen(NamedTuple):
         generator: the generator's.
         ema, reference, discriminator: what of the average, the reference and the discriminator is not the same array as
             the generator's of that path.
+        teacher: the teacher's; None where there is none.
     """
 
     generator: Params
     ema: Params
     reference: Params
     discriminator: Params
+    teacher: Params | None = None
 
 
 class Learning(NamedTuple):
@@ -68,6 +70,7 @@ class Learning(NamedTuple):
             generator=generator.replace(params=of_generator(generator.params), ema=of_generator(generator.ema)),
             discriminator=discriminator.replace(params=split(discriminator.params, self.discriminator)[0]),
             reference=of_generator(state.reference),
+            teacher=None,
         )
 
     def frozen(self, state: GanState) -> Frozen:
@@ -82,10 +85,12 @@ class Learning(NamedTuple):
             others(state.generator.ema, self.generator),
             others(state.reference, self.generator),
             others(state.discriminator.params, self.discriminator),
+            state.teacher,
         )
 
     def whole(self, only: GanState, frozen: Frozen) -> GanState:
         """The state that `only` and `frozen` made two parts of."""
+        only = only.replace(teacher=frozen.teacher)
         if self.is_all:
             return only
         base, generator, discriminator = frozen.generator, only.generator, only.discriminator

@@ -1,6 +1,6 @@
-"""What keeps the generator from collapsing and from leaving its start: entropy, and KL from a reference.
+"""What keeps the generator from collapsing and from leaving its start: entropy, KL from a reference, and likelihood.
 
-    loss + kl_weight KL(p || p_ref) - entropy_weight H(p)
+    loss + kl_weight KL(p || p_ref) - entropy_weight H(p) - likelihood_weight log p(real text)
 
 With `kl_estimator` "reward" the penalty is taken from the reward of each token instead (Ziegler et al. 2019,
 arXiv:1909.08593); "low_variance" is the estimator r - 1 - log r of KL (Schulman 2020).
@@ -55,6 +55,25 @@ def regularised(
         if game.kl_estimator != "reward":
             extra += game.kl_weight * kl_sum / count
     return extra, metrics
+
+
+def with_likelihood(game: Game, params: Params, real: Batch) -> tuple[Array, Metrics]:
+    """The real texts' negative log-likelihood as an addition to the loss, summed over a text's tokens, and a metric.
+
+    Args:
+        game: of the step.
+        params: the generator's, by which it is differentiable.
+        real: this program's own rows of the real batch.
+    """
+    if not game.likelihood_weight:
+        return jnp.float32(0), {}
+    mask = game.rows.gathered(real.target_mask)
+    if game.generator.weighted_nats is None:
+        own = -log_probs(game.generator, params, real).sum()
+    else:
+        own = game.generator.weighted_nats(params, real, real.target_mask.astype(jnp.float32))
+    nats = game.rows.gathered(own[None]).sum()
+    return game.likelihood_weight * nats / mask.shape[0], {"real_nats": nats / jnp.maximum(mask.sum(), 1)}
 
 
 def _exact(logits: Array, reference: Array, chosen: Array, tokens: Array) -> Array:

@@ -13,7 +13,7 @@ from gptgan_jax.compiling.networks import (
 )
 from gptgan_jax.config import LIKELIHOOD, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
-from gptgan_jax.gradients.families import PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Distillation, Mediated, PolicyGradient, SelfPlay, matching_of
 from gptgan_jax.models.discriminator_networks import CnnConfig, DiscriminatorConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.discriminators import has_dropout
 from gptgan_jax.models.generators import GeneratorConfig
@@ -66,6 +66,12 @@ class _Step:
                 "reference log-probs": self.generator(self.rows + self.fakes),
                 "G forward and backward": self.learning(self.generator(self.rows + self.fakes), self.config.generator),
             }
+        if isinstance(self.estimator, Distillation):  # without the teacher, whose network is not the config's
+            parts = {"writing": self.writing()} if self.estimator.on_policy else {}
+            return parts | {"G forward and backward": self.learning(self.generator(self.rows), self.config.generator)}
+        if matching_of(self.estimator) is not None:
+            features = {"features by the frozen copy": self.generator(self.rows + self.fakes)}
+            return {"writing": self.writing()} | features | self.generating()
         return self.discriminating(self.config.adversarial.discriminator_updates) | self.generating()
 
     # ---- the two sides
@@ -73,6 +79,11 @@ class _Step:
     def discriminating(self, updates: int) -> Parts:
         """Texts are written, and D learns from them and scores them, so many times."""
         objective = self.config.objective
+        if isinstance(self.estimator, Mediated):
+            return {
+                "writing": updates * self.writing(),
+                "D's next tokens": updates * self.learning(self.next_tokens(2 * self.rows), self.config.discriminator),
+            }
         network, drops = self.config.discriminator, has_dropout(self.config.discriminator)
         real, fake = self.discriminator(self.rows), self.discriminator(self.fakes)
         behind = fake  # behind prompts that were read with the real texts
@@ -92,10 +103,14 @@ class _Step:
         if penalised:
             parts["penalties"] = updates * 3 * self.discriminator(penalised).with_input_gradient()
         if objective.next_token_weight and isinstance(network, TransformerDiscriminatorConfig):
-            length = self.prompt + self.target
-            work = discriminator_next_tokens(network, self.vocab_size, self.rows, length, self.target)
-            parts["D's next tokens"] = updates * self.learning(work, network)
+            parts["D's next tokens"] = updates * self.learning(self.next_tokens(self.rows), network)
         return parts
+
+    def next_tokens(self, rows: int) -> Work:
+        """A Transformer discriminator's next-token logits."""
+        network = self.config.discriminator
+        assert isinstance(network, TransformerDiscriminatorConfig)
+        return discriminator_next_tokens(network, self.vocab_size, rows, self.prompt + self.target, self.target)
 
     def generating(self) -> Parts:
         """G learns from the judgement."""
@@ -112,10 +127,14 @@ class _Step:
                 parts["G hidden states"] = forward
             if estimator.rollouts:
                 parts |= self.rollouts(estimator.rollouts)
+        elif isinstance(estimator, Mediated):
+            parts["D's next tokens of what was written"] = self.next_tokens(self.fakes)
         else:
             relaxed = relaxed_embedding(self.config.discriminator, self.vocab_size, self.fakes, self.target)
             parts["D by relaxed tokens"] = (self.discriminator(self.fakes) + relaxed).with_input_gradient()
         parts["G forward and backward"] = epochs * self.learning(learned, self.config.generator)
+        if objective.likelihood_weight:
+            parts["G on real texts"] = epochs * self.learning(self.generator(self.rows), self.config.generator)
         if objective.kl_weight:
             # With the penalty in the reward the reference is read once more, before the updates.
             parts["reference"] = epochs * learned + float(objective.kl_estimator == "reward") * forward

@@ -5,9 +5,11 @@ The rules that hold for the functional API as well are in `algorithms.compatibil
 
 from collections.abc import Iterator
 
-from gptgan_jax.algorithms.compatibility import CONTROLS, Choices, reasons
+from gptgan_jax.algorithms.compatibility import CONTROLS, Choices, no_discriminator, reasons
 from gptgan_jax.config.estimators import (
     CustomConfig,
+    DistillConfig,
+    FeatureMatchingConfig,
     GrpoConfig,
     MaliganConfig,
     PpoConfig,
@@ -16,7 +18,7 @@ from gptgan_jax.config.estimators import (
 )
 from gptgan_jax.config.sections import Sections
 from gptgan_jax.data.config import MixtureData
-from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator, Mediated, Pathwise, PolicyGradient, without_discriminator
 from gptgan_jax.models.discriminators import representations_of
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 
@@ -58,8 +60,11 @@ def check_custom_code(config: Sections) -> None:
 
 def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
     """Why the choices do not go together, with an estimator; None for one that is not known."""
-    if isinstance(estimator, SelfPlay):
-        yield from _reasons_of_self_play(config)
+    if without_discriminator(estimator):
+        yield from _reasons_without_discriminator(config, no_discriminator(estimator))
+    if isinstance(estimator, Mediated) and config.objective.residual_candidates:
+        yield "a mediator scores no text: objective.residual_candidates should be 0"
+    yield from _reasons_of_teacher(config)
     yield from _reasons_of_start(config)
     yield from _reasons_of_judgement(config)
     yield from _reasons_of_kernels(config)
@@ -70,10 +75,10 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
     yield from _reasons_of_labels(config)
     yield from _reasons_of_classes(config)
     yield from _reasons_of_rewards(config)
-    if estimator is not None and not isinstance(estimator, SelfPlay):
+    if isinstance(estimator, PolicyGradient | Pathwise):
         yield from _reasons_of_estimator(config)
     yield from reasons(_choices(config, estimator))
-    if estimator is not None and not isinstance(estimator, SelfPlay):
+    if isinstance(estimator, PolicyGradient | Pathwise):
         yield from _reasons_of_sizes(config, estimator)
 
 
@@ -89,6 +94,7 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         label_smoothing=objective.label_smoothing,
         dense=objective.dense,
         entropy_weight=objective.entropy_weight,
+        likelihood_weight=objective.likelihood_weight,
         kl_weight=objective.kl_weight,
         kl_estimator=objective.kl_estimator,
         r1_weight=objective.r1_weight,
@@ -260,6 +266,8 @@ def _reasons_of_classes(config: Sections) -> Iterator[str]:
     if not config.labelled:
         key = {"grammar": "data.label", "hf": "data.label_column"}.get(config.data.kind)
         yield f"{why}the data needs labels, {f'set {key}' if key else 'use data.kind hf or grammar'}"
+    if representations_of(config.discriminator) > 1:
+        yield f"{why}it reads one set of features, set discriminator.representations to 1"
     if not config.warmup.steps and not config.adversarial.steps:
         yield f"{why}warmup.steps and adversarial.steps are both 0, and nothing would train it"
     for phase in ("warmup", "adversarial"):
@@ -312,8 +320,7 @@ def _reasons_of_labels_alone(config: Sections) -> Iterator[str]:
         yield f"{why}set objective.residual_candidates to 0"
 
 
-def _reasons_of_self_play(config: Sections) -> Iterator[str]:
-    why = "an estimator by self-play has no discriminator: "
+def _reasons_without_discriminator(config: Sections, why: str) -> Iterator[str]:
     if config.warmup.steps:
         yield f"{why}set warmup.steps to 0"
     if config.objective.residual_candidates:
@@ -346,8 +353,30 @@ def _reasons_of_estimator(config: Sections) -> Iterator[str]:
                 f"objective.estimator {estimator.kind} weighs what the generator wrote against each other; set "
                 "demonstration_share to 0"
             )
+    if isinstance(estimator, FeatureMatchingConfig):
+        yield from _reasons_of_stretches(config, estimator)
     if isinstance(estimator, PpoConfig | GrpoConfig) and estimator.ratio == "sequence" and dense:
         yield "objective.estimator.ratio sequence pays whole texts; set objective.dense to false, or use ratio token"
+
+
+def _reasons_of_teacher(config: Sections) -> Iterator[str]:
+    estimator = config.objective.estimator
+    if isinstance(estimator, DistillConfig) and estimator.teacher is None and config.adversarial.steps:
+        yield "objective.estimator distill: set objective.estimator.teacher to a run folder, or hf:FOLDER of a model"
+
+
+def _reasons_of_stretches(config: Sections, estimator: FeatureMatchingConfig) -> Iterator[str]:
+    where = "objective.estimator"
+    if estimator.length is None:
+        if estimator.context or estimator.stride is not None:
+            yield f"{where}.context and stride are of stretches of a text: set {where}.length, or drop them"
+        return
+    longest = config.data.max_length - estimator.context
+    if estimator.length > longest:
+        yield (
+            f"{where}.length {estimator.length} does not fit into data.max_length {config.data.max_length} after "
+            f"{where}.context {estimator.context}; set it to at most {max(longest, 1)}, or the context lower"
+        )
 
 
 def _reasons_of_sizes(config: Sections, estimator: PolicyGradient | Pathwise) -> Iterator[str]:

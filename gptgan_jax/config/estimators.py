@@ -4,33 +4,44 @@ import importlib
 from typing import Annotated, Any, Literal
 
 import optax
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from gptgan_jax.estimators.cot import cot
+from gptgan_jax.estimators.distillation import distill
+from gptgan_jax.estimators.feature_matching import Whitening, feature_matching
 from gptgan_jax.estimators.grpo import grpo
 from gptgan_jax.estimators.gumbel import gumbel
 from gptgan_jax.estimators.ppo import ppo
 from gptgan_jax.estimators.reinforce import reinforce
 from gptgan_jax.estimators.rloo import rloo
-from gptgan_jax.estimators.seqgan import rollout
-from gptgan_jax.estimators.spin import spin
+from gptgan_jax.estimators.seqgan import penalised, rollout
+from gptgan_jax.estimators.spin import dgsan, jsdgan, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import Baseline, learned_value, leave_one_out, moving_average, no_baseline
-from gptgan_jax.gradients.families import Estimator, Pathwise, PolicyGradient, SelfPlay
+from gptgan_jax.gradients.families import Estimator
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.schema.ranges import (
     BASELINE_DECAY,
     CLIP,
+    CONTEXT,
+    COUNT,
+    DEPTH,
     DISCOUNT,
+    DIVERGENCE,
+    DIVERSITY,
     DRAWS,
     EPOCHS,
     GROUP,
     LEARNING_RATE,
+    MATCHED_GROUP,
     MINIBATCHES,
+    ON_POLICY,
     REFRESH_EVERY,
     RELAXATION_TEMPERATURE,
     ROLLOUTS,
     SAMPLES,
     SELF_PLAY_SCALE,
+    STRETCH,
     WEIGHTS_BASELINE,
 )
 
@@ -78,6 +89,14 @@ class RolloutConfig(_WithBaseline):
     """Monte-Carlo rollouts of every prefix (SeqGAN, Yu et al. 2017); scores whole texts."""
 
     kind: Literal["rollout"] = "rollout"
+    rollouts: int = key(16, "continuations of each prefix", ROLLOUTS)
+
+
+@config_dataclass
+class SentiganConfig:
+    """Rollouts of every prefix, weighted by each token's own probability (SentiGAN, Wang & Wan 2018)."""
+
+    kind: Literal["sentigan"] = "sentigan"
     rollouts: int = key(16, "continuations of each prefix", ROLLOUTS)
 
 
@@ -145,6 +164,68 @@ class SpinConfig:
 
 
 @config_dataclass
+class DgsanConfig:
+    """Self-play with the best discriminator of two generators (DGSAN, Montahaei et al. 2019)."""
+
+    kind: Literal["dgsan"] = "dgsan"
+    refresh_every: int = key(100, "steps of an iteration, after which the generator is its own opponent", REFRESH_EVERY)
+
+
+@config_dataclass
+class JsdganConfig:
+    """The Jensen-Shannon divergence from the training texts, in closed form (JSDGAN, Li et al. 2019)."""
+
+    kind: Literal["jsdgan"] = "jsdgan"
+    texts: int = key(10_000, "training texts, each of probability 1 / texts; of no effect where normalised", COUNT)
+    normalised: bool = key(True, "probabilities between the least and the largest of a batch; false: as they are")
+
+
+@config_dataclass
+class CotConfig:
+    """Cooperative training with a mediator, a language model of both texts (CoT, Lu et al. 2018)."""
+
+    kind: Literal["cot"] = "cot"
+    future: bool = key(False, "also charge a token with what comes after it, which makes the gradient exact")
+
+
+@config_dataclass
+class FeatureMatchingConfig:
+    """Paid for features like those of real text, by a frozen copy, without a discriminator (EBFT, 2026)."""
+
+    kind: Literal["feature_matching"] = "feature_matching"
+    samples: int = key(4, "texts a prompt", MATCHED_GROUP)
+    depths: tuple[float, ...] = key(
+        (0.25, 0.5, 0.75), "shares of the generator's layers whose states of the last token are the features"
+    )
+    whitening: Whitening = key("real", "features whitened by those of real texts, of each prompt's texts, or not")
+    diversity: float = key(1.0, "weight of the likeness of a prompt's texts; 1 matches means", DIVERSITY)
+    length: int | None = key(None, "tokens of a stretch of a text that is written anew; default: all of it", STRETCH)
+    context: int = key(0, "tokens of the text before the first stretch", CONTEXT)
+    stride: int | None = key(None, "tokens from a stretch to the next; default: length", STRETCH)
+
+    @model_validator(mode="after")
+    def _check(self) -> "FeatureMatchingConfig":
+        if not self.depths:
+            raise ValueError("depths should be at least one share of the layers, such as 0.5")
+        for depth in self.depths:
+            DEPTH.check("depths", depth)
+        return self
+
+
+@config_dataclass
+class DistillConfig:
+    """A teacher's next-token distributions, on the generator's own texts (GKD, Agarwal et al. 2024)."""
+
+    kind: Literal["distill"] = "distill"
+    teacher: str | None = key(
+        None, "a run folder, hf:FOLDER, gguf:FILE or hub:NAME, with this run's tokenizer; it stays where it is"
+    )
+    teacher_checkpoint: str = key("best", "of a run: best, last, a phase (its best) or a step")
+    beta: float = key(0.5, "of the divergence: 0 is KL(teacher || student), 1 KL(student || teacher)", DIVERGENCE)
+    on_policy: float = key(1.0, "share of the texts that the student writes; the others are real", ON_POLICY)
+
+
+@config_dataclass
 class CustomConfig:
     """An estimator of your own (docs/extending.md)."""
 
@@ -160,6 +241,7 @@ class CustomConfig:
 EstimatorConfig = Annotated[
     ReinforceConfig
     | RolloutConfig
+    | SentiganConfig
     | RlooConfig
     | PpoConfig
     | GrpoConfig
@@ -167,6 +249,11 @@ EstimatorConfig = Annotated[
     | WeightedLikelihoodConfig
     | GumbelConfig
     | SpinConfig
+    | DgsanConfig
+    | JsdganConfig
+    | CotConfig
+    | FeatureMatchingConfig
+    | DistillConfig
     | CustomConfig,
     Field(discriminator="kind"),
 ]
@@ -215,6 +302,26 @@ def build_estimator(config: EstimatorConfig, steps: int) -> Estimator:
             return gumbel(schedule, config.straight_through, config.draws)
         case SpinConfig():
             return spin(config.scale, config.refresh_every)
+        case SentiganConfig():
+            return penalised(config.rollouts)
+        case DgsanConfig():
+            return dgsan(config.refresh_every)
+        case JsdganConfig():
+            return jsdgan(config.texts, config.normalised)
+        case CotConfig():
+            return cot(config.future)
+        case FeatureMatchingConfig():
+            return feature_matching(
+                config.samples,
+                config.depths,
+                config.whitening,
+                config.diversity,
+                config.length,
+                config.context,
+                config.stride,
+            )
+        case DistillConfig():
+            return distill(config.beta, config.on_policy)
         case CustomConfig():
             return _custom(config)
 
@@ -229,8 +336,9 @@ def _custom(config: CustomConfig) -> Estimator:
         built = factory(**config.options)
     except Exception as error:
         raise ValueError(f"{config.factory}(**options) failed: {error}") from error
-    if not isinstance(built, PolicyGradient | Pathwise | SelfPlay):
+    if not isinstance(built, Estimator):
         raise ValueError(
-            f"{config.factory} returned {type(built).__name__}; an estimator is a PolicyGradient, Pathwise or SelfPlay"
+            f"{config.factory} returned {type(built).__name__}; an estimator is a PolicyGradient, Pathwise, Mediated "
+            "or SelfPlay"
         )
     return built

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from typing import Any
 
+from gptgan_jax.config.estimators import DistillConfig
 from gptgan_jax.config.experiment import Config
 from gptgan_jax.data.config import SPLITS, HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.tokenizers import FileTokenizer
@@ -17,8 +18,12 @@ def with_absolute_paths(config: Config) -> Config:
     if isinstance(tokenizer, FileTokenizer):
         tokenizer = _absolute(tokenizer, "path")
     init_from = None if config.init_from is None else from_the_root(config.init_from)
-    checkpoints = _absolute(config.checkpoints, "folder")
-    return dataclasses.replace(config, data=data, tokenizer=tokenizer, init_from=init_from, checkpoints=checkpoints)
+    checkpoints, objective = _absolute(config.checkpoints, "folder"), config.objective
+    if isinstance(objective.estimator, DistillConfig) and objective.estimator.teacher is not None:
+        estimator = dataclasses.replace(objective.estimator, teacher=from_the_root(objective.estimator.teacher))
+        objective = dataclasses.replace(objective, estimator=estimator)
+    named = {"data": data, "tokenizer": tokenizer, "init_from": init_from, "checkpoints": checkpoints}
+    return dataclasses.replace(config, objective=objective, **named)
 
 
 def _data(data: Any) -> Any:

@@ -64,6 +64,9 @@ class ObjectiveConfig:
     )
     temperature: float = key(1.0, "temperature that the generator writes at while it trains", GAME["temperature"])
     entropy_weight: float = key(0.0, "bonus for next-token entropy, per nat", GAME["entropy_weight"])
+    likelihood_weight: float = key(
+        0.0, "of real texts' negative log-likelihood in the generator's loss, per nat", GAME["likelihood_weight"]
+    )
     kl_weight: float = key(0.0, "penalty on KL from the pre-trained generator, per nat", GAME["kl_weight"])
     kl_estimator: KlEstimator = key("exact", "over the vocabulary, of written tokens (low variance), or in the reward")
     r1_weight: float = key(0.0, "penalty on the score's squared gradient at real embeddings, halved", GAME["r1_weight"])

@@ -1,11 +1,11 @@
-"""SPIN: the generator against an earlier self, without a discriminator."""
+"""Without a discriminator, as the generator knows its own probabilities: SPIN, DGSAN and JSDGAN."""
 
 import jax
 import jax.numpy as jnp
 
 from gptgan_jax.gradients.families import Metrics, SelfPlay
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.schema.ranges import REFRESH_EVERY, SELF_PLAY_SCALE
+from gptgan_jax.schema.ranges import COUNT, REFRESH_EVERY, SELF_PLAY_SCALE
 from gptgan_jax.types import Array, Number
 
 
@@ -32,13 +32,7 @@ def spin(scale: Number = 0.1, refresh_every: int = 100) -> SelfPlay:
     REFRESH_EVERY.check("refresh_every", refresh_every)
 
     def loss(real: Array, reference_real: Array, written: Array, reference_written: Array) -> tuple[Array, Metrics]:
-        check_arrays(
-            "spin",
-            real=(real, "float [B]"),
-            reference_real=(reference_real, "float [B]"),
-            written=(written, "float [B]"),
-            reference_written=(reference_written, "float [B]"),
-        )
+        _check("spin", real, reference_real, written, reference_written)
         margin = (real - reference_real) - (written - reference_written)
         metrics = {"margin": margin.mean(), "preferred_real": (margin > 0).mean(dtype=jnp.float32)}
         return jax.nn.softplus(-scale * margin).mean(), metrics
@@ -47,3 +41,67 @@ def spin(scale: Number = 0.1, refresh_every: int = 100) -> SelfPlay:
         return step + 1, step % refresh_every == 0
 
     return SelfPlay(lambda width: jnp.int32(0), loss, refresh)
+
+
+def dgsan(refresh_every: int = 100) -> SelfPlay:
+    """Discrete generative self-adversarial network (Montahaei et al. 2019, arXiv:1908.09127).
+
+        D = p / (p + q)              the best discriminator of texts by p and by q, the reference
+        loss = mean over real texts of -log D + mean over texts by q of -log(1 - D)
+
+    The generator p is learned through D, and then becomes the next reference. Without restrictions on p the minimum is
+    the data's distribution itself, after one iteration; at the beginning of one the gradient is half that of
+    likelihood. `spin` with scale 1 is its like, with real and written texts in pairs.
+
+    Args:
+        refresh_every: steps of an iteration: then the generator becomes its own reference.
+    """
+    REFRESH_EVERY.check("refresh_every", refresh_every)
+
+    def loss(real: Array, reference_real: Array, written: Array, reference_written: Array) -> tuple[Array, Metrics]:
+        _check("dgsan", real, reference_real, written, reference_written)
+        of_real, of_written = real - reference_real, written - reference_written
+        metrics = {"margin": of_real.mean() - of_written.mean()}
+        return jax.nn.softplus(-of_real).mean() + jax.nn.softplus(of_written).mean(), metrics
+
+    def refresh(step: Array) -> tuple[Array, Array]:
+        return step + 1, step % refresh_every == 0
+
+    return SelfPlay(lambda width: jnp.int32(0), loss, refresh)
+
+
+def jsdgan(texts: int = 10_000, normalised: bool = True) -> SelfPlay:
+    """The Jensen-Shannon divergence of p and the training texts (JSDGAN: Li et al. 2019, AISTATS, PMLR 89).
+
+    The training texts have the probability d = 1 / N each, all other texts none. The best discriminator is known,
+    d / (d + p), and the gradient of the divergence is, over real texts alone,
+
+        1/2 E_real w grad log p,      w = p / d log(p / (d + p))  <= 0
+
+    For texts of more than a few tokens p / d is as good as 0, and so is w. TextGAN-PyTorch, by whose code it is known
+    best, divides: `normalised` p is (p - least) / (largest - least) over the batch, and d one over its size. That is
+    likelihood of those texts of a batch that are likely already; it is no gradient of the divergence.
+
+    Args:
+        texts: N, at least 1; of no effect on the normalised one.
+        normalised: as that code does.
+    """
+    COUNT.check("texts", texts)
+
+    def loss(real: Array, reference_real: Array, written: Array, reference_written: Array) -> tuple[Array, Metrics]:
+        _check("jsdgan", real, reference_real, written, reference_written)
+        log_p, count = jax.lax.stop_gradient(real), float(texts)
+        if normalised:
+            likely, count = jnp.exp(log_p - log_p.max()), float(real.shape[0])
+            share = (likely - likely.min()) / jnp.maximum(1 - likely.min(), 1e-30)
+            log_p = jnp.log(jnp.maximum(share, 1e-30))
+        ratio = log_p + jnp.log(count)
+        weights = -jnp.exp(ratio) * jax.nn.softplus(-ratio)
+        return (weights * real).mean() / 2, {"weight": weights.mean()}
+
+    return SelfPlay(lambda width: None, loss, lambda state: (state, jnp.bool_(False)))
+
+
+def _check(name: str, *log_probs: Array) -> None:
+    names = "real", "reference_real", "written", "reference_written"
+    check_arrays(name, **{which: (x, "float [B]") for which, x in zip(names, log_probs, strict=True)})

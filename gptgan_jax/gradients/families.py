@@ -1,16 +1,19 @@
 """Estimators of the generator's gradient: what every one of them takes and gives.
 
-There are three families, by the way that the judgement reaches the generator: `PolicyGradient` through the
+There are four families, by the way that the judgement reaches the generator: `PolicyGradient` through the
 log-probabilities of what was written (`policy_gradients`), `Pathwise` through relaxed tokens (`estimators.gumbel`),
-and `SelfPlay` through log-probabilities alone, without any discriminator (`estimators.spin`). A new estimator is a
-function that returns one of these tuples; docs/extending.md writes one.
+`Mediated` through the next-token probabilities of the judge itself (`estimators.cot`), and `SelfPlay` through
+log-probabilities alone, without any discriminator (`estimators.spin`). Without one is a `PolicyGradient` with a
+`Matching` too, which is paid by a frozen copy of the generator, and `Distillation`, which has a teacher
+(`estimators.distillation`). A new estimator is a function that returns one of these tuples; docs/extending.md writes
+one.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, cast
 
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.types import Array, PyTree, Sample, as_tuple
+from gptgan_jax.types import Array, Batch, PyTree, Sample, as_tuple
 
 Metrics = dict[str, Array]
 
@@ -56,6 +59,21 @@ class Experience(NamedTuple):
             raise ValueError(f"{function}: {rows} texts are not {self.samples} for each prompt")
 
 
+class Matching(NamedTuple):
+    """What a text is paid where there is no discriminator: its features, by a frozen copy, beside those of a real text.
+
+    Attributes:
+        depths: shares of the generator's layers after which the last token's state is a feature.
+        pay: (features of R written texts [R, L, D], of B real ones [B, L, D], bool [B] which of these have any token)
+            -> (what each written text is paid, float32 [R], metrics).
+        stretches: the real batch -> the batch whose prompts are answered, and whose targets are the real texts.
+    """
+
+    depths: tuple[float, ...]
+    pay: Callable[[Array, Array, Array], tuple[Array, Metrics]]
+    stretches: Callable[[Batch], Batch]
+
+
 class PolicyGradient(NamedTuple):
     """Score-function estimators: the gradient of log-probabilities, weighted by advantages.
 
@@ -69,6 +87,7 @@ class PolicyGradient(NamedTuple):
         epochs: passes over the texts of a step.
         minibatches: updates a pass.
         whole_texts: its advantages are those of whole texts, so that rewards should be paid at the last token alone.
+        matching: what pays in place of the discriminator; None where that does.
 
     Example:
         >>> estimator = gg.reinforce()
@@ -85,6 +104,7 @@ class PolicyGradient(NamedTuple):
     epochs: int = 1
     minibatches: int = 1
     whole_texts: bool = False
+    matching: Matching | None = None
 
 
 class Pathwise(NamedTuple):
@@ -105,6 +125,21 @@ class Pathwise(NamedTuple):
     init: Callable[[int], PyTree]
     relax: Callable[[PyTree, Array, Array, Array], Array]
     advance: Callable[[PyTree], tuple[PyTree, Metrics]]
+
+
+class Mediated(NamedTuple):
+    """Estimators whose judge is a language model of real and generated text alike, the mediator.
+
+    It is the discriminator's Transformer, which learns the next token of both in equal shares, and no score.
+
+    Attributes:
+        init: width of the hidden states -> state.
+        loss: (logits, mediator's logits, float32 [R, T, V] at the same prefixes, tokens int32 [R, T], mask bool [R, T])
+            -> (float32 [], metrics), averaged over texts; differentiable in the first.
+    """
+
+    init: Callable[[int], PyTree]
+    loss: Callable[[Array, Array, Array, Array], tuple[Array, Metrics]]
 
 
 class SelfPlay(NamedTuple):
@@ -128,7 +163,21 @@ class SelfPlay(NamedTuple):
     refresh: Callable[[PyTree], tuple[PyTree, Array]]
 
 
-Estimator = PolicyGradient | Pathwise | SelfPlay
+class Distillation(NamedTuple):
+    """Estimators without a discriminator: a teacher's next-token distributions, at prefixes of some texts.
+
+    Attributes:
+        init: width of the hidden states -> state.
+        beta: of the divergence between teacher and student; see `likelihood.generalised_jensen_shannon`.
+        on_policy: share of the texts that the student writes, the others being those of the batch.
+    """
+
+    init: Callable[[int], PyTree]
+    beta: float
+    on_policy: float
+
+
+Estimator = PolicyGradient | Pathwise | Mediated | SelfPlay | Distillation
 
 
 class PolicyGradientProtocol(Protocol):
@@ -193,10 +242,20 @@ def estimator_of(parts: Estimator | EstimatorProtocol) -> Estimator:
         >>> type(gg.estimator_of(SimpleNamespace(**gg.gumbel()._asdict()))).__name__
         'Pathwise'
     """
-    families = PolicyGradient, Pathwise, SelfPlay
+    families = PolicyGradient, Pathwise, Mediated, SelfPlay, Distillation
     found = (
         parts
         if isinstance(parts, families)
         else next((made for family in families if (made := as_tuple(family, parts)) is not parts), parts)
     )
     return cast(Estimator, found)
+
+
+def matching_of(estimator: Estimator | None) -> Matching | None:
+    """What pays in place of a discriminator; None where one does, or nothing is paid."""
+    return estimator.matching if isinstance(estimator, PolicyGradient) else None
+
+
+def without_discriminator(estimator: Estimator | None) -> bool:
+    """Whether an estimator has none; one that is not known is taken to have one."""
+    return isinstance(estimator, SelfPlay | Distillation) or matching_of(estimator) is not None

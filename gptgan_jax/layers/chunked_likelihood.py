@@ -1,17 +1,20 @@
-"""Output layer and cross-entropy as one, a part of the text at a time, so that never all logits lie in memory.
+"""Output layer and a loss of its logits as one, a part of the text at a time: never do all logits lie in memory.
 
-They would be the largest array of likelihood training: every token times the vocabulary. As the weights of the nats
-are known beforehand, a part's gradient is computed beside its loss, while its logits are still in the processor's
-cache, and nothing is computed twice. (Parts of the vocabulary instead: Wijmans et al. 2024, arXiv 2411.09009.)
+They would be the largest array of likelihood training: every token times the vocabulary; of distillation, twice. As the
+weights of the tokens are known beforehand, a part's gradient is computed beside its loss, while its logits are still in
+the processor's cache, and nothing is computed twice. (Parts of the vocabulary instead: Wijmans et al. 2024,
+arXiv 2411.09009.)
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gptgan_jax.distributed.partitioning import constrain, is_split
-from gptgan_jax.objectives.likelihood import token_log_probs
+from gptgan_jax.objectives.likelihood import generalised_jensen_shannon, token_log_probs
 from gptgan_jax.types import Array
 
 LEAST_ROWS = 512
@@ -32,22 +35,97 @@ def weighted_nats(
         weights: float32 [B, T]; no gradient goes to them.
         dtype: of the products' operands; they are summed up in float32.
     """
-    return _nats(dtype, hidden, kernel, bias, targets, weights)
+    return _weighted(_nats_of, dtype, hidden, kernel, bias, targets, (), weights)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _nats(dtype: jnp.dtype, hidden: Array, kernel: Array, bias: Array | None, targets: Array, weights: Array) -> Array:
+class Teacher(NamedTuple):
+    """Whose next-token distributions are learned.
+
+    Attributes:
+        hidden: [B, T, D'], its hidden states.
+        kernel, bias: of its output layer, float32 [D', V] and [V] or None.
+        dtype: of the products' operands.
+    """
+
+    hidden: Array
+    kernel: Array
+    bias: Array | None
+    dtype: Any = jnp.float32
+
+
+def weighted_divergence(
+    hidden: Array,
+    kernel: Array,
+    bias: Array | None,
+    teacher: Teacher,
+    weights: Array,
+    beta: float,
+    temperature: float,
+    dtype: jnp.dtype,
+) -> Array:
+    """The sum over all tokens of weight times the generalised Jensen-Shannon divergence from a teacher: float32 [].
+
+    Neither's logits are ever whole in memory, also on a mesh. Differentiable once, by hidden states, kernel and bias.
+
+    Args:
+        hidden, kernel, bias, weights, dtype: as in `weighted_nats`; of the student.
+        teacher: no gradient goes to it.
+        beta: see `generalised_jensen_shannon`.
+        temperature: divides the logits of both.
+    """
+    per_token = _DivergenceOf(beta, temperature, jnp.dtype(teacher.dtype))
+    layer = teacher.kernel, teacher.bias
+    return _weighted(per_token, dtype, hidden, kernel, bias, teacher.hidden, layer, weights)
+
+
+def _nats_of(logits: Array, targets: Array, shared: Any) -> Array:
+    return -token_log_probs(logits, targets)
+
+
+class _DivergenceOf(NamedTuple):
+    """What a part's logits are compared with; equal ones are one function, so that nothing is traced anew."""
+
+    beta: float
+    temperature: float
+    dtype: Any
+
+    def __call__(self, logits: Array, hidden: Array, layer: Any) -> Array:
+        theirs = _logits(self.dtype, hidden, *layer)
+        return generalised_jensen_shannon(logits / self.temperature, theirs / self.temperature, self.beta)
+
+
+PerToken = Callable[[Array, Any, Any], Array]
+"""(logits [B, t, V] of a part of the text, what else there is of it [B, t, ...], what all parts share) -> [B, t]."""
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _weighted(
+    per_token: PerToken,
+    dtype: jnp.dtype,
+    hidden: Array,
+    kernel: Array,
+    bias: Array | None,
+    others: Array,
+    shared: Any,
+    weights: Array,
+) -> Array:
     def part(total: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        x, target, weight = inputs
-        logits = _logits(dtype, x, kernel, bias)
-        return total - (weight * token_log_probs(logits, target)).sum(), None
+        x, other, weight = inputs
+        return total + (weight * per_token(_logits(dtype, x, kernel, bias), other, shared)).sum(), None
 
-    total, _ = jax.lax.scan(part, jnp.float32(0), _parts(hidden, targets, weights))
+    total, _ = jax.lax.scan(part, jnp.float32(0), _parts(hidden, others, weights, per_token is _nats_of))
     return total
 
 
-def _nats_and_gradient(
-    dtype: jnp.dtype, hidden: Array, kernel: Array, bias: Array | None, targets: Array, weights: Array
+def _value_and_gradient(
+    per_token: PerToken,
+    dtype: jnp.dtype,
+    hidden: Array,
+    kernel: Array,
+    bias: Array | None,
+    others: Array,
+    shared: Any,
+    weights: Array,
 ) -> tuple[Array, tuple[Array, Array, Array | None]]:
     width = hidden.shape[-1]
 
@@ -55,30 +133,31 @@ def _nats_and_gradient(
         so_far: tuple[Array, Array, Array | None], inputs: tuple[Array, Array, Array]
     ) -> tuple[tuple[Array, Array, Array | None], Array]:
         total, of_kernel, of_bias = so_far
-        x, target, weight = inputs
+        x, other, weight = inputs
         logits = _logits(dtype, x, kernel, bias)
-        log_probs, gradient_of = jax.vjp(lambda logits: token_log_probs(logits, target), logits)
-        (of_logits,) = gradient_of(-weight)
+        values, gradient_of = jax.vjp(lambda logits: per_token(logits, other, shared), logits)
+        (of_logits,) = gradient_of(weight.astype(values.dtype))
         if of_bias is not None:
             of_bias = of_bias + of_logits.sum(axis=(0, 1))
         of_logits = of_logits.reshape(-1, kernel.shape[1]).astype(dtype)
         of_x = _product(of_logits, kernel.astype(dtype).T).reshape(x.shape).astype(x.dtype)
         of_kernel = of_kernel + _product(x.reshape(-1, width).astype(dtype).T, of_logits)
-        return (total - (weight * log_probs).sum(), of_kernel, of_bias), of_x
+        return (total + (weight * values).sum(), of_kernel, of_bias), of_x
 
     nothing = jnp.float32(0), jnp.zeros_like(kernel), None if bias is None else jnp.zeros_like(bias)
-    (total, of_kernel, of_bias), of_hidden = jax.lax.scan(part, nothing, _parts(hidden, targets, weights))
+    parts = _parts(hidden, others, weights, per_token is _nats_of)
+    (total, of_kernel, of_bias), of_hidden = jax.lax.scan(part, nothing, parts)
     return total, (_whole(of_hidden, hidden.shape), of_kernel, of_bias)
 
 
 def _scaled(
-    dtype: jnp.dtype, gradients: tuple[Array, Array, Array | None], by: Array
-) -> tuple[Array, Array, Array | None, None, None]:
+    per_token: PerToken, dtype: jnp.dtype, gradients: tuple[Array, Array, Array | None], by: Array
+) -> tuple[Array, Array, Array | None, None, None, None]:
     of_hidden, of_kernel, of_bias = jax.tree.map(lambda x: (by * x).astype(x.dtype), gradients)
-    return of_hidden, of_kernel, of_bias, None, None
+    return of_hidden, of_kernel, of_bias, None, None, None
 
 
-_nats.defvjp(_nats_and_gradient, _scaled)
+_weighted.defvjp(_value_and_gradient, _scaled)
 
 
 def _logits(dtype: jnp.dtype, x: Array, kernel: Array, bias: Array | None) -> Array:
@@ -91,13 +170,14 @@ def _product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
-def _parts(hidden: Array, targets: Array, weights: Array) -> tuple[Array, Array, Array]:
+def _parts(hidden: Array, others: Array, weights: Array, one_if_split: bool) -> tuple[Array, Array, Array]:
     """All rows of a stretch of tokens at a time, [parts, B, tokens, ...]; the last filled up with tokens of weight 0.
 
-    Split over a mesh there is one part alone: each would send its gradient of the whole kernel between the devices.
+    With `one_if_split` there is one part alone over a mesh: each would send its gradient of the whole kernel between
+    the devices.
     """
     rows, length, width = hidden.shape
-    wanted = length if is_split() else max(1, max(LEAST_ROWS, 2 * width) // rows)
+    wanted = length if one_if_split and is_split() else max(1, max(LEAST_ROWS, 2 * width) // rows)
     count = -(-length // wanted)
     tokens = -(-length // count)
 
@@ -106,7 +186,7 @@ def _parts(hidden: Array, targets: Array, weights: Array) -> tuple[Array, Array,
         filled = jnp.pad(x, [(0, 0), (0, count * tokens - length), *rest])
         return filled.reshape(rows, count, tokens, *x.shape[2:]).swapaxes(0, 1)
 
-    return split(hidden), split(targets), split(weights)
+    return split(hidden), split(others), split(weights)
 
 
 def _whole(parts: Array, shape: tuple[int, ...]) -> Array:

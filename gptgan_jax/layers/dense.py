@@ -18,6 +18,9 @@ from gptgan_jax.types import Array
 
 Initializer = Callable[..., Array]
 
+DEPTHS = "depths"
+"""The collection of what each layer of a network gave, kept where it is asked for alone (`Generator.depths`)."""
+
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 

@@ -12,7 +12,7 @@ from flax import linen as nn
 from pydantic import Field
 
 from gptgan_jax.distributed.partitioning import gathered
-from gptgan_jax.layers.dense import DTYPES, OutputHead
+from gptgan_jax.layers.dense import DEPTHS, DTYPES, OutputHead
 from gptgan_jax.layers.lora import only_learning
 from gptgan_jax.models.cache import Cache, RecurrentCache
 from gptgan_jax.models.lstm import LstmConfig, LstmNetwork
@@ -89,6 +89,10 @@ class Generator(NamedTuple):
         branch: (params, prompt, prompt_mask, length, count) -> as `prefill`, logits [B, V] and a cache of B * count
             rows: `count` texts, neighbours, go on from each prompt, which is read once. `logits` and `hidden` then take
             batches with one prompt for each `count` rows of targets as well. None: each row needs its own prompt.
+        depths: (params, batch) -> float [B, L, D], what each of the L layers made of the last token of each text, which
+            has been read; None where the network has no layers to name.
+        output: params -> (kernel [D, V], bias [V] or None) of the output layer: logits are hidden @ kernel + bias. None
+            where they are made otherwise.
 
     Example:
         >>> generator.logits(params, batch).shape
@@ -111,6 +115,8 @@ class Generator(NamedTuple):
     for_writing: Callable[[Params], Params] = lambda params: params
     resized: Callable[[PyTree, int], PyTree] | None = None
     branch: Callable[[Params, Array, Array, int, int], tuple[Array, PyTree]] | None = None
+    depths: Callable[[Params, Batch], Array] | None = None
+    output: Callable[[Params], tuple[Array, Array | None]] | None = None
 
 
 def generator_of(player: Generator | GeneratorProtocol) -> Generator:
@@ -200,6 +206,19 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
     def decode(params: Params, cache: PyTree, tokens: Array) -> tuple[Array, PyTree]:
         return module.apply({"params": params}, cache, tokens, method="decode")
 
+    def depths(params: Params, batch: Batch) -> Array:
+        _check_length(batch.prompt.shape[1], batch.target.shape[1])
+        arguments = batch.prompt, batch.prompt_mask, batch.target
+        _, found = module.apply({"params": params}, *arguments, method="read", mutable=[DEPTHS])
+        states = module.layer_states(found[DEPTHS])
+        # Of a text without tokens it is the last of the prompt.
+        last = states.shape[2] - batch.target.shape[1] - 1 + batch.target_mask.sum(axis=1)
+        return jnp.take_along_axis(states, last[None, :, None, None], axis=2)[:, :, 0].swapaxes(0, 1)
+
+    def output(params: Params) -> tuple[Array, Array | None]:
+        head: Any = module.apply({"params": params}, method="output")
+        return head
+
     def repeat(cache: PyTree, count: int) -> PyTree:
         return cache.repeat(count)
 
@@ -217,7 +236,14 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
             )
 
     functions = (init, logits, hidden, prefill, decode, repeat)
-    more = (weighted_nats, for_writing, None if isinstance(config, RecurrentConfig) else resized, branch)
+    more = (
+        weighted_nats,
+        for_writing,
+        None if isinstance(config, RecurrentConfig) else resized,
+        branch,
+        depths,
+        output,
+    )
     return Generator(vocabulary, *functions, max_length, config, *more)
 
 
@@ -268,6 +294,26 @@ class _TransformerGenerator(nn.Module):
         prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
         hidden, cache = self.trunk.read_prompts(self.trunk.embedding(prefix), prefix_mask, context, context_mask)
         return self._logits(hidden[:, -1]), cache.branched(count, max(length - 1, 1))
+
+    def read(self, prompt: Array, prompt_mask: Array, target: Array) -> None:
+        """Whole texts, to their last tokens; what each layer makes of them is kept (`DEPTHS`)."""
+        prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
+        mask = jnp.concatenate([prefix_mask, jnp.ones_like(target, dtype=bool)], axis=1)
+        self.trunk(jnp.concatenate([prefix, target], axis=1), mask, context, context_mask)
+
+    def layer_states(self, kept: Any) -> Array:
+        """Those of the decoder, float [L, B, S, D]."""
+        decoder = kept["trunk"]["decoder"]
+        if self.config.scan_layers:
+            return decoder["blocks"]["states"][0]
+        return jnp.stack([decoder[f"block_{i}"]["states"][0] for i in range(self.config.layers)])
+
+    def output(self) -> tuple[Array, Array | None]:
+        return (
+            (self.trunk.embedding.table.T, None)
+            if self.config.tied_embeddings
+            else self.head.weights(self.config.width)
+        )
 
     def decode(self, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
         hidden, cache = self.trunk.decode(tokens, cache)
@@ -326,6 +372,17 @@ class _RecurrentGenerator(nn.Module):
     def branch(self, prompt: Array, prompt_mask: Array, length: int, count: int) -> tuple[Array, RecurrentCache]:
         logits, cache = self.prefill(prompt, prompt_mask, length)
         return logits, cache.repeat(count)
+
+    def read(self, prompt: Array, prompt_mask: Array, target: Array) -> None:
+        prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)
+        mask = jnp.concatenate([prefix_mask, jnp.ones_like(target, dtype=bool)], axis=1)
+        self.network.decode_all(jnp.concatenate([prefix, target], axis=1), mask, states)
+
+    def layer_states(self, kept: Any) -> Array:
+        return jnp.stack(kept["network"]["states"][-self.config.layers :])  # those before are the encoder's
+
+    def output(self) -> tuple[Array, Array | None]:
+        return self.network.head.weights(self.config.hidden)
 
     def decode(self, cache: RecurrentCache, tokens: Array) -> tuple[Array, RecurrentCache]:
         return self.network.decode(tokens, cache)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from pydantic import model_validator
 
-from gptgan_jax.layers.dense import DTYPES, Dropout, Embedding, OutputHead, Projection
+from gptgan_jax.layers.dense import DEPTHS, DTYPES, Dropout, Embedding, OutputHead, Projection
 from gptgan_jax.layers.lora import LoraConfig, adapter, low_rank
 from gptgan_jax.models.cache import RecurrentCache
 from gptgan_jax.schema import config_dataclass, key
@@ -156,5 +156,6 @@ class LstmNetwork(nn.Module):
         final = []
         for layer, state in zip(layers, states, strict=True):
             x, state = layer(self.drop(x), mask, state)
+            self.sow(DEPTHS, "states", x)
             final.append(state)
         return x, tuple(final)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from pydantic import model_validator
 
-from gptgan_jax.layers.dense import Embedding, Norm, OutputHead, Projection
+from gptgan_jax.layers.dense import DEPTHS, Embedding, Norm, OutputHead, Projection
 from gptgan_jax.layers.initializers import by_fan_in
 from gptgan_jax.layers.lora import LoraConfig
 from gptgan_jax.models.cache import RecurrentCache
@@ -54,6 +54,11 @@ class RelationalConfig:
     def encoder_layers(self) -> int:
         """None: the memory reads the prompt itself."""
         return 0
+
+    @property
+    def layers(self) -> int:
+        """One, whatever its slots."""
+        return 1
 
     @property
     def width(self) -> int:
@@ -141,6 +146,7 @@ class RelationalNetwork(nn.Module):
 
         over_time = nn.scan(step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
         final, hidden = over_time(self.memory, states, (slots, gates, mask))
+        self.sow(DEPTHS, "states", hidden)
         return hidden, final
 
     def decode(self, tokens: Array, cache: RecurrentCache) -> tuple[Array, RecurrentCache]:

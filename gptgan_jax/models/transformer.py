@@ -18,7 +18,7 @@ from flax import struct
 
 from gptgan_jax.distributed.partitioning import constrain
 from gptgan_jax.layers.attention import attend, attend_beside, causal_mask, flash_attend, mask_of
-from gptgan_jax.layers.dense import DTYPES, Dropout, Embedding, Norm, Projection, positions_of
+from gptgan_jax.layers.dense import DEPTHS, DTYPES, Dropout, Embedding, Norm, Projection, positions_of
 from gptgan_jax.layers.rotary import rotate
 from gptgan_jax.models.cache import Cache, Kept, kept, keys_and_values, written
 from gptgan_jax.models.transformer_config import TransformerConfig
@@ -172,7 +172,9 @@ class Block(nn.Module):
             )
             x = x + drop(y)
         x = x + drop(MLP(cfg, self.depth, name="mlp")(Norm(cfg.norm, cfg.norm_eps, name="mlp_norm")(x)))
-        return constrain(x, "rows", None, None), cache
+        x = constrain(x, "rows", None, None)
+        self.sow(DEPTHS, "states", x)
+        return x, cache
 
 
 class Stack(nn.Module):
@@ -195,7 +197,7 @@ class Stack(nn.Module):
         if cfg.scan_layers:
             scanned = nn.scan(
                 block,
-                variable_axes={"params": 0},
+                variable_axes={"params": 0, DEPTHS: 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, nn.broadcast),
                 length=self.depth,

@@ -1,5 +1,6 @@
 """Maximum likelihood, and the per-token quantities that the penalties on a generator are made of."""
 
+import math
 from typing import Literal
 
 import jax
@@ -68,6 +69,30 @@ def kl_divergence(logits: Array, reference_logits: Array) -> Array:
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     reference = jax.nn.log_softmax(reference_logits.astype(jnp.float32), axis=-1)
     return (jnp.exp(log_probs) * (log_probs - reference)).sum(axis=-1)
+
+
+def generalised_jensen_shannon(logits: Array, teacher_logits: Array, beta: float) -> Array:
+    """D_beta of P = softmax(teacher_logits) and Q = softmax(logits) in nats: float [..., V] twice -> float32 [...].
+
+    beta KL(P || M) + (1 - beta) KL(Q || M) with M = beta P + (1 - beta) Q (Agarwal et al. 2024, arXiv:2306.13649); with
+    beta 0 it is KL(P || Q) and with 1 KL(Q || P), the limits of D_beta / beta and of D_beta / (1 - beta).
+    """
+    check_arrays(
+        "generalised_jensen_shannon",
+        logits=(logits, "float [..., V]"),
+        teacher_logits=(teacher_logits, "float [..., V]"),
+    )
+    of_teacher, of_student = (
+        jax.nn.log_softmax(x.astype(jnp.promote_types(x.dtype, jnp.float32))) for x in (teacher_logits, logits)
+    )
+
+    def kl(one: Array, other: Array) -> Array:
+        return (jnp.exp(one) * (one - other)).sum(axis=-1)
+
+    if beta in (0, 1):
+        return kl(of_teacher, of_student) if beta == 0 else kl(of_student, of_teacher)
+    mixed = jnp.logaddexp(of_teacher + math.log(beta), of_student + math.log1p(-beta))
+    return beta * kl(of_teacher, mixed) + (1 - beta) * kl(of_student, mixed)
 
 
 def masked_mean(values: Array, mask: Array) -> Array:

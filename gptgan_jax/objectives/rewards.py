@@ -34,6 +34,7 @@ __all__ = [
     "log_sigmoid",
     "logit",
     "pair_probability",
+    "penalty",
     "random",
     "ranked",
     "relative",
@@ -87,7 +88,7 @@ RewardName = Literal[
     "logit",
     "log_sigmoid",
     "softplus",
-    "log_pair_probability",
+    "penalty",
     "log_ratio",
     "pair_probability",
     "log_pair_probability",
@@ -119,6 +120,20 @@ def softplus(judgement: Judgement, key: Array) -> Array:
     """-log(1 - D), never below 0 (Ho & Ermon 2016, GAIL): what the generator gains in the saturating game."""
     judgement.check("softplus")
     return jax.nn.softplus(judgement.fake.astype(jnp.float32))
+
+
+def penalty(judgement: Judgement, key: Array) -> Array:
+    """D - 1, between -1 and 0: minus the probability that the text so far is none of the real ones (SentiGAN, Wang &
+    Wan 2018). Of a text that answers a label D is the probability of real text with that label, where the discriminator
+    has classes."""
+    judgement.check("penalty")
+    score = judgement.fake.astype(jnp.float32)
+    if judgement.fake_classes is None or judgement.fake_label is None:
+        return jax.nn.sigmoid(score) - 1
+    label = judgement.fake_label[:, None]
+    asked = jnp.take_along_axis(judgement.fake_classes.astype(jnp.float32), jnp.maximum(label, 0), axis=1)
+    # The logit of "generated" is 0, and the score is the log-sum-exp of all classes.
+    return jnp.exp(jnp.where(label >= 0, asked, score) - jax.nn.softplus(score)) - 1
 
 
 def log_ratio(judgement: Judgement, key: Array) -> Array:
@@ -250,6 +265,7 @@ _OF_SCORES: dict[RewardName, Reward] = {
     "logit": logit,
     "log_sigmoid": log_sigmoid,
     "softplus": softplus,
+    "penalty": penalty,
     "log_ratio": log_ratio,
 }
 _relative = relative  # `build_reward` has an argument of that name

@@ -1,16 +1,22 @@
 """A Hugging Face model used as it came: its configuration, tokenizer, network and parameters, as a run has them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from gptgan_jax.config import Config
 from gptgan_jax.config.checking import config_from
+from gptgan_jax.config.estimators import DistillConfig
+from gptgan_jax.data.tokenizers import AnyTokenizer, Tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.layers.lora import LoraConfig
+from gptgan_jax.models.generators import Generator, build_generator
 from gptgan_jax.pretrained.families import CONFIG_FILE, read_network
 from gptgan_jax.pretrained.hub import is_model, model_folder
 from gptgan_jax.runs.experiment import for_prompts, load_start
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.start import Start
 from gptgan_jax.runs.trained import Writer, build_networks, load_params, load_writer
 from gptgan_jax.types import Params
 
@@ -72,6 +78,62 @@ def load_generator(
     run = Writer(config, tokenizer, *build_networks(config, tokenizer.vocabulary))
     check(run)
     return Loaded(run, start.params(), name)
+
+
+class Teacher(NamedTuple):
+    """Whom a run's generator is distilled from.
+
+    Attributes:
+        generator: its network, any adapters merged.
+        start: its tokenizer and parameters.
+    """
+
+    generator: Generator
+    start: Start
+
+
+def load_teacher(config: Config, tokenizer: AnyTokenizer) -> Teacher | None:
+    """The teacher that a configuration names, without its parameters; None where it names none.
+
+    Args:
+        config: of the run that learns.
+        tokenizer: of that run: the teacher's must have the same tokens.
+
+    Raises:
+        UserError: no such run, checkpoint or model, one that reads other tokens, or too short texts.
+    """
+    estimator = config.objective.estimator
+    if not isinstance(estimator, DistillConfig) or estimator.teacher is None:
+        return None
+    name, where = estimator.teacher, f"objective.estimator.teacher {estimator.teacher}"
+    longest, text = config.data.max_prompt_length, config.data.max_length
+    try:
+        if is_model(name):
+            theirs = _config(name, longest if config.conditional else 1, text, config.conditional)
+        else:
+            run = load_writer(RunFolder(Path(name)))
+            checkpoint = estimator.teacher_checkpoint
+            theirs = replace(run.config, init_from=name, init_checkpoint=checkpoint, init_vocabulary="same")
+        start = load_start(theirs)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if not _same_tokens(start.tokenizer, tokenizer):
+        raise UserError(f"{where}: its tokens are not those of this run; distil from a teacher with the same tokenizer")
+    network = replace(theirs.generator, lora=LoraConfig())
+    generator = build_generator(network, start.tokenizer.vocabulary)
+    needed = 1 + longest + text if config.conditional else 1 + text
+    if generator.max_length is not None and generator.max_length < needed:
+        raise UserError(f"{where}: it reads {generator.max_length} tokens, and this run's texts have up to {needed}")
+    return Teacher(generator, start)
+
+
+def _same_tokens(one: AnyTokenizer, other: AnyTokenizer) -> bool:
+    """Whether each id stands for the same token."""
+    if one.vocabulary.size != other.vocabulary.size or isinstance(one, Tokenizer) != isinstance(other, Tokenizer):
+        return False
+    if not isinstance(one, Tokenizer) or not isinstance(other, Tokenizer):
+        return True
+    return one.backend.get_vocab(with_added_tokens=True) == other.backend.get_vocab(with_added_tokens=True)
 
 
 def _config(name: str, longest_prompt: int | None, longest: int | None, conditional: bool) -> Config:

@@ -105,6 +105,13 @@ GROUP = Range(ge=2, whole=True)
 WEIGHTS_BASELINE = Range(ge=0, le=1)
 RELAXATION_TEMPERATURE = POSITIVE
 SELF_PLAY_SCALE = POSITIVE
+MATCHED_GROUP = Range(ge=3, whole=True)
+"""Texts a prompt that are told apart from each other as well: of two, what they have in common cancels."""
+DEPTH = Range(gt=0, le=1)
+DIVERSITY = WEIGHT
+STRETCH = COUNT
+CONTEXT = COUNT_OR_ZERO
+DIVERGENCE = ON_POLICY = Range(ge=0, le=1)
 
 # ---- losses and rewards
 
@@ -116,6 +123,7 @@ SHARPNESS = POSITIVE
 GAME: dict[str, Range] = {
     "temperature": POSITIVE,
     "entropy_weight": WEIGHT,
+    "likelihood_weight": WEIGHT,
     "kl_weight": WEIGHT,
     "r1_weight": WEIGHT,
     "r2_weight": WEIGHT,

@@ -281,7 +281,7 @@ class PhaseRun:
     def keep(self, state: GanState, *figures: float | None) -> None:
         """Saves a checkpoint, once the records that a resume would trim to it are on the disk."""
         self.records.flush()
-        self.checkpoints.save(self.phase, state, *figures)
+        self.checkpoints.save(self.phase, state.replace(teacher=None), *figures)
 
     def evaluate(self, state: GanState, choosing: bool = True) -> Figures:
         """Records validation figures of the players that this phase trained; returns those of `Saved`.

@@ -13,7 +13,7 @@ from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.errors import UserError
-from gptgan_jax.gradients.families import PolicyGradient
+from gptgan_jax.gradients.families import Distillation, Mediated, PolicyGradient
 from gptgan_jax.layers.lora import LoraConfig, learns
 from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
 from gptgan_jax.models.discriminators import Discriminator
@@ -45,9 +45,10 @@ def build_gan(
     discriminator: Discriminator,
     axis_name: str | None = None,
     functions: Mapping[str, RewardFunction] | None = None,
+    teacher: Generator | None = None,
 ) -> Gan:
     """The functional loop of one phase, with that phase's optimisers; see `game_of`."""
-    gan = gan_of(game_of(config, phase, generator, discriminator, axis_name, functions))
+    gan = gan_of(game_of(config, phase, generator, discriminator, axis_name, functions, teacher))
     network = config.discriminator
     if phase in LIKELIHOOD and isinstance(network, TransformerDiscriminatorConfig) and network.from_generator:
         return gan._replace(learning=_before_the_twin(gan.learning))
@@ -61,6 +62,7 @@ def game_of(
     discriminator: Discriminator,
     axis_name: str | None = None,
     functions: Mapping[str, RewardFunction] | None = None,
+    teacher: Generator | None = None,
 ) -> Game:
     """What a phase plays: every key of the configuration that reaches a step is in an attribute of it.
 
@@ -70,6 +72,7 @@ def game_of(
         generator, discriminator: the two players.
         axis_name: see `Game.axis_name`.
         functions: those of `objective.rewards` by their names; to be given where there are any.
+        teacher: whom the generator is distilled from; to be given where it is.
     """
     objective, adversarial = config.objective, config.adversarial
     steps = config.steps(phase)
@@ -88,22 +91,26 @@ def game_of(
     if phase == "adversarial" and adversarial.freeze_discriminator:
         discriminator_optimizer = optax.set_to_zero()
     adversarial_only: dict[str, Any] = {}
-    if phase == "adversarial":
+    if phase == "adversarial" and (steps or not isinstance(estimator, Distillation)):  # else there is no teacher
         adversarial_only = {
             "kl_weight": objective.kl_weight,
+            "likelihood_weight": objective.likelihood_weight,
             "replay_size": objective.replay_size,
             "demonstrations": _demonstrations(config),
             "discriminator_updates": adversarial.discriminator_updates,
             "ema_decay": adversarial.ema_decay,
             "estimator": estimator,
+            "teacher": teacher,
             "text_rewards": tuple(one.text_reward((functions or {})[one.called]) for one in objective.rewards),
             "reward_scaling": objective.reward_scaling,
             "discriminator_reward_weight": objective.discriminator_reward_weight,
             "resample_groups": objective.resample_groups,
         }
+    elif isinstance(estimator, Mediated):
+        adversarial_only = {"estimator": estimator}  # it says what the discriminator learns
     elif isinstance(estimator, PolicyGradient):
         # The discriminator warms up on as many texts a prompt as it will read.
-        adversarial_only = {"estimator": PolicyGradient(lambda width: None, *estimator[1:])}
+        adversarial_only = {"estimator": PolicyGradient(lambda width: None, *estimator[1:])._replace(matching=None)}
     classification = objective.classification
     return Game(
         generator,
@@ -188,7 +195,12 @@ def step_of(gan: Gan, phase: Phase) -> Step:
 
 
 def metric_names(
-    config: Config, phase: Phase, players: tuple[Generator, Discriminator], shapes: GanState, batch: Batch
+    config: Config,
+    phase: Phase,
+    players: tuple[Generator, Discriminator],
+    shapes: GanState,
+    batch: Batch,
+    teacher: Generator | None = None,
 ) -> set[str]:
     """What a step of a phase records; it is traced, and neither compiled nor run.
 
@@ -198,8 +210,9 @@ def metric_names(
         players: both networks.
         shapes: of the state that a run begins with.
         batch: of the phase's size.
+        teacher: whom the generator is distilled from, whose parameters' shapes are in the state.
     """
-    gan = build_gan(config, phase, *players)
+    gan = build_gan(config, phase, *players, teacher=teacher)
     metrics = jax.eval_shape(lambda state, batch: step_of(gan, phase)(gan.begin(state, batch), batch)[1], shapes, batch)
     return set(metrics)
 

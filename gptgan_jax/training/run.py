@@ -45,6 +45,7 @@ from gptgan_jax.models.trees import joined, without
 from gptgan_jax.objectives.optimizers import learning_count
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
+from gptgan_jax.runs.pretrained import load_teacher
 from gptgan_jax.runs.records import check_available
 from gptgan_jax.runs.start import read_start
 from gptgan_jax.scoring.choice import SampleFigure
@@ -70,8 +71,10 @@ class Run:
         players, axis_name = (experiment.generator, experiment.discriminator), self.placement.axis_name
         self.text_rewards = HostRewards(self.config.objective.rewards, experiment.tokenizer.decode, experiment.train)
         functions = self.text_rewards.functions or None
+        self.teacher = load_teacher(self.config, experiment.tokenizer) if self.config.adversarial.steps else None
+        teacher = None if self.teacher is None else self.teacher.generator
         self.gans: dict[Phase, Gan] = {
-            phase: skipping(build_gan(self.config, phase, *players, axis_name, functions)) for phase in PHASES
+            phase: skipping(build_gan(self.config, phase, *players, axis_name, functions, teacher)) for phase in PHASES
         }
         self.targets: dict[Phase, GanState] = {}
         self._step_figures: dict[Phase, set[str]] = {}
@@ -226,6 +229,7 @@ class Run:
 
     def sharing(self, phase: Phase, state: GanState) -> GanState:
         """A state that was read, whose parameters that stay as they are in this phase are those of the base."""
+        state = self.taught(phase, state)
         learning = self.gans[phase].learning
         if not self.adapts:
             return state
@@ -233,7 +237,15 @@ class Run:
         own = learning.frozen(state).discriminator
         if phase in LIKELIHOOD:  # the discriminator's Transformer is not used yet
             own = without(own, {"trunk": base["trunk"]}, lambda mine, other: True) if self.has_twin else own
-        return learning.whole(learning.only(state), Frozen(base, {}, {}, own))
+        return learning.whole(learning.only(state), Frozen(base, {}, {}, own, state.teacher))
+
+    def taught(self, phase: Phase, state: GanState) -> GanState:
+        """With the teacher's parameters, split over the devices, where the phase has one."""
+        if self.teacher is None or phase != "adversarial":
+            return state
+        start = self.teacher.start
+        self.say(f"distilling from {start.source}")
+        return state.replace(teacher=start.params(self.placement.target(start.shapes)))
 
     def read_start(self) -> Params | None:
         """The generator that this run is about to start from, if it is another's, split over the devices."""
@@ -257,7 +269,7 @@ class Run:
                 networks = self.config.generator.lora, self.config.discriminator
                 params = begun_from(state.generator.params, state.discriminator.params, *networks)
                 state = state.replace(discriminator=state.discriminator.replace(params=params))
-        return self.placement.begun(self.gans[phase], state, self.example)
+        return self.placement.begun(self.gans[phase], self.taught(phase, state), self.example)
 
     def likelihood_generator(self, state: GanState, checkpoints: Checkpoints) -> Params:
         """The likelihood phase's generator that is best by validation and can be read; without that phase, the first.
@@ -343,7 +355,11 @@ class Run:
         if phase not in self._step_figures:
             players = self.experiment.generator, self.experiment.discriminator
             batch = batch_at(self.experiment.train, self.config.seed, 0, self.config.rows(phase))
-            self._step_figures[phase] = metric_names(self.config, phase, players, self.traced.shapes, batch)
+            shapes, teacher = self.traced.shapes, self.teacher
+            if teacher is not None:
+                shapes = shapes.replace(teacher=teacher.start.shapes)
+            network = None if teacher is None else teacher.generator
+            self._step_figures[phase] = metric_names(self.config, phase, players, shapes, batch, network)
         return self._step_figures[phase]
 
     def chosen_step_figure(self, phase: Phase) -> str | None:

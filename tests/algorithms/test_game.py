@@ -37,6 +37,7 @@ DISCRIMINATORS: dict[str, gg.Discriminator] = {
     "classes": gg.build_discriminator(LINEAR, VOCABULARY, classes=3),
     "transformer": gg.build_discriminator(gg.TransformerDiscriminatorConfig(**TRANSFORMER), VOCABULARY),
     "flash": gg.build_discriminator(FLASH, VOCABULARY),
+    "representations": gg.build_discriminator(gg.CnnConfig(embedding=4, representations=2), VOCABULARY),
     "own": DISCRIMINATOR._replace(config=None),  # type: ignore[arg-type]
 }
 LESSON = Demonstrations(0.5, 1.0, 10)
@@ -126,6 +127,9 @@ def test_what_is_of_another_kind_is_refused(options: dict[str, Any]) -> None:
 # ---- choices
 
 SELF_PLAY = {"estimator": gg.spin()}
+MEDIATED: dict[str, Any] = {"estimator": gg.cot(), "discriminator": "transformer"}
+DISTILLING = {"estimator": gg.distill(), "teacher": GENERATOR}
+MATCHING = {"estimator": gg.feature_matching(), "reward": rewards.logit, "dense": False}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (SELF_PLAY | {"pair_loss": gg.wasserstein, "reward": rewards.logit}, "pair_loss should be non_saturating"),
     (SELF_PLAY | {"discriminator_updates": 2}, "no discriminator: discriminator_updates should be 1"),
@@ -136,6 +140,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (SELF_PLAY | {"reward": rewards.random}, "reward random would change nothing and is no control of it"),
     (SELF_PLAY | {"kl_weight": 0.1}, "self-play is held by its own reference: kl_weight should be 0"),
     (SELF_PLAY | {"demonstrations": LESSON}, "in every step: demonstrations should be None"),
+    (SELF_PLAY | {"likelihood_weight": 0.1}, "from real text in every step: likelihood_weight should be 0"),
+    (DISTILLING | {"r1_weight": 1.0}, "that distils has no discriminator: r1_weight should be 0"),
+    (DISTILLING | {"reward": rewards.random}, "reward random would change nothing and is no control of it"),
+    (DISTILLING | {"entropy_weight": 0.1}, "a teacher says how likely every token is: entropy_weight should be 0"),
+    (DISTILLING | {"demonstrations": LESSON}, "by its on_policy: lower that, and set demonstrations to None"),
+    (DISTILLING | {"text_rewards": PAID}, "learns from likelihoods and is paid nothing: leave text_rewards out"),
+    (MATCHING | {"r1_weight": 1.0}, "that matches features has no discriminator: r1_weight should be 0"),
+    (MATCHING | {"reward": rewards.sigmoid}, "pays for features as they are: set reward to logit, or to a control"),
+    (MATCHING | {"demonstrations": LESSON}, "compares a prompt's texts with its real one; set demonstrations to None"),
+    (MATCHING | {"text_rewards": PAID}, "is paid by features alone: leave text_rewards out"),
+    (MATCHING | {"dense": True}, "scores whole texts; set dense to false"),
     ({"pair_loss": gg.hinge}, "reward sigmoid reads the score as log-odds; with pair_loss hinge it is a margin"),
     ({"reward": rewards.log_ratio, "dense": False}, "reward log_ratio is what a token adds, and with dense"),
     (
@@ -158,6 +173,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"reward": rewards.random, "demonstrations": LESSON},
         "reward random is a control only without demonstrations; set demonstrations to None",
+    ),
+    ({"discriminator": "representations"}, "discriminator.representations 2 judge whole texts: set dense to false"),
+    ({"estimator": gg.cot()}, "in the discriminator's place: needs a Transformer discriminator"),
+    (
+        MEDIATED | {"pair_loss": gg.wasserstein, "reward": rewards.logit, "gradient_penalty_weight": 1.0},
+        "set pair_loss to non_saturating",
+    ),
+    (MEDIATED | {"next_token_weight": 0.1}, "in the discriminator's place: set next_token_weight to 0"),
+    (MEDIATED | {"replay_size": 4}, "in the discriminator's place: set replay_size to 0"),
+    (MEDIATED | {"reward": rewards.random}, "random is no control of it; a frozen discriminator is"),
+    (MEDIATED | {"demonstrations": LESSON}, "it has read the real texts already; set demonstrations to None"),
+    (MEDIATED | {"text_rewards": PAID}, "nothing is paid; leave text_rewards out"),
+    (
+        MEDIATED | {"kl_weight": 0.1, "kl_estimator": "reward"},
+        "in the discriminator's place: set kl_estimator to exact or low_variance",
     ),
     ({"estimator": gg.rollout(2)}, "estimator (PolicyGradient) scores whole texts; set dense to false"),
     ({"estimator": gg.maligan(2)}, "scores whole texts; set dense to false"),
@@ -222,6 +252,11 @@ def test_every_rule_refuses_some_game() -> None:
         {"next_token_weight": 0.1, "discriminator": "transformer"},
         {"discriminator": "flash"},
         SELF_PLAY,
+        MEDIATED,
+        {"discriminator": "representations", "dense": False},
+        DISTILLING | {"likelihood_weight": 0.1},
+        MATCHING,
+        MATCHING | {"reward": rewards.random, "likelihood_weight": 0.1, "kl_weight": 0.1},
     ],
 )
 def test_choices_that_go_together_are_not(options: dict[str, Any]) -> None:
@@ -250,6 +285,7 @@ def test_the_rules_look_at_attributes_of_a_game_by_their_names() -> None:
         "has_second_derivatives",
         "no_next_token",
         "has_classes",
+        "representations",
         "paying_rewards",
     }
     assert set(Choices._fields) - own - {"key", "no_demonstrations"} <= set(Game._fields)
@@ -280,3 +316,8 @@ def test_a_gan_of_a_game_is_that_of_its_options() -> None:
     assert re.sub("0x[0-9a-f]+", "", programs[0]) == re.sub("0x[0-9a-f]+", "", programs[1])
     with pytest.raises(ValueError, match="ema_decay should be at least 0 and below 1, not 2"):
         gan_of(Game(GENERATOR, DISCRIMINATOR, ema_decay=2))
+
+
+def test_features_need_a_generator_whose_layers_have_names() -> None:
+    with pytest.raises(UserError, match="this generator names none: give it `depths`"):
+        gg.gan_from(GENERATOR._replace(depths=None), DISCRIMINATOR, **MATCHING)

@@ -21,6 +21,8 @@ from gptgan_jax import (
     TransformerConfig,
     build_discriminator,
     build_generator,
+    distill,
+    feature_matching,
     gan_from,
     grpo,
     gumbel,
@@ -371,6 +373,13 @@ BY_FAMILY: dict[str, Any] = {
     "gradient_penalty": {"gradient_penalty_weight": 0.3},
     "pathwise": {"estimator": gumbel(), "kl_weight": 0.2, "pair_loss": relativistic, "reward": rewards.log_ratio},
     "self_play": {"estimator": spin()},
+    "feature_matching": {
+        "estimator": feature_matching(3, length=2, context=1, stride=1), "reward": rewards.logit, "dense": False,
+        "likelihood_weight": 0.3,
+    },
+    "distillation": {
+        "estimator": distill(0.5, 0.6), "teacher": GENERATOR, "likelihood_weight": 0.3,
+    },
 }  # fmt: skip
 
 
@@ -380,6 +389,8 @@ def test_what_stands_after_the_end_of_a_text_changes_nothing(family: str, monkey
     state = random_params_of(gan)
     if state.reference is not None and family != "self_play":
         state = state.replace(reference=random_params(state.reference, seed=7))
+    if family == "distillation":
+        state = state.replace(teacher=random_params(state.generator.params, seed=7))
     clean = texts_of_a_step.sample
 
     @jax.jit

@@ -29,6 +29,8 @@ from gptgan_jax import (
     Sample,
     Vocabulary,
     build_discriminator,
+    distill,
+    feature_matching,
     gan_from,
     gumbel,
     no_baseline,
@@ -564,6 +566,187 @@ def test_the_generator_becomes_its_own_reference_on_schedule() -> None:
         assert_trees_differ(state.generator.params, before.generator.params)
 
 
+# ---- feature matching
+
+
+def last_nodes(params: Any, batch: Batch) -> jax.Array:
+    """Two layers' states of the last token: parameters of where the text ends, and of its prompt; [B, 2, V]."""
+    last = jnp.maximum(batch.target_mask.sum(axis=1) - 1, 0)
+    ends = jnp.take_along_axis(GENERATOR.hidden(params, batch), last[:, None, None], axis=1)[:, 0]
+    token = jnp.take_along_axis(batch.target, last[:, None], axis=1)[:, 0]
+    return jnp.stack([ends @ params["table"], params["prompt"][token]], axis=1)
+
+
+LAYERED = GENERATOR._replace(depths=last_nodes)
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_feature_matching_is_paid_by_the_frozen_generators_features_of_what_it_wrote(control: bool) -> None:
+    estimator = feature_matching(3, depths=(0.5, 1.0), whitening="none", diversity=0.8)
+    options: dict[str, Any] = {"dense": False, "temperature": 0.7, "likelihood_weight": 0.3}
+    reward = rewards.constant(1.0) if control else rewards.logit
+    gan = gan_from(
+        LAYERED, DISCRIMINATOR, estimator=estimator, reward=reward, generator_optimizer=optax.sgd(RATE), **options
+    )
+    before = state_of(gan, reference=True)
+    after, metrics = stepped(gan, before)
+    rows = jax.tree.map(lambda x: jnp.repeat(x, 3, axis=0), BATCH.replace(packed=None))
+    key = jax.random.split(jax.random.fold_in(before.key, before.step), 4)[0]
+    written = sample(GENERATOR, before.generator.params, key, BATCH.prompt, BATCH.prompt_mask, T, 0.7, samples=3)
+    texts = rows.replace(target=written.tokens, target_mask=written.mask)
+
+    def vectors(batch: Batch) -> np.ndarray:
+        found = np.asarray(last_nodes(before.reference, batch))
+        return (found / np.linalg.norm(found, axis=-1, keepdims=True)).reshape(len(found), -1) / 2**0.5
+
+    ours, real = vectors(texts).reshape(6, 3, -1), vectors(BATCH)
+    alignment, alike = np.einsum("bnw,bw->bn", ours, real), np.einsum("bnw,bmw->bnm", ours, ours)
+    advantages = np.zeros((6, 3))
+    for j in range(3):
+        i, k = (other for other in range(3) if other != j)
+        own = 2 * alignment[:, j] - 0.8 * (alike[:, j, i] + alike[:, j, k])
+        advantages[:, j] = own - (alignment[:, i] + alignment[:, k] - 2 * 0.8 * alike[:, i, k])
+    weights = jnp.asarray(0 * advantages if control else advantages).reshape(-1, 1)
+
+    def loss(params: Any) -> jax.Array:
+        surrogate = -jnp.where(texts.target_mask, weights * log_probs_by_hand(params, texts, 0.7), 0.0).sum() / 18
+        real = jnp.where(BATCH.target_mask, log_probs_by_hand(params, BATCH), 0.0).sum() / 6
+        return surrogate - 0.3 * real
+
+    assert_trees_close(after.generator.params, moved_by(loss, before.generator.params), rtol=1e-4, atol=1e-5)
+    assert_trees_close(after.discriminator, before.discriminator, rtol=0, atol=0)
+    assert_trees_close(after.reference, before.reference, rtol=0, atol=0)
+    assert float(metrics["alignment"]) == pytest.approx(alignment.mean(), rel=1e-4)
+    assert float(metrics["similarity"]) == pytest.approx((alike.sum() - 18 * 1.0) / 36, rel=1e-4)
+    assert np.abs(advantages).max() > 0.1
+    assert int(after.step) == 1
+
+
+def test_stretches_that_begin_after_a_text_has_ended_teach_nothing() -> None:
+    estimator = feature_matching(3, whitening="none", length=1, context=1)
+    options: dict[str, Any] = {"dense": False, "reward": rewards.logit, "generator_optimizer": optax.sgd(RATE)}
+    gan = gan_from(LAYERED, DISCRIMINATOR, estimator=estimator, **options)
+    short = BATCH.replace(
+        target=jnp.full_like(BATCH.target, 1), target_mask=jnp.broadcast_to(jnp.arange(T) < 1, BATCH.target.shape)
+    )
+    before = state_of(gan, short, reference=True)
+    after, metrics = stepped(gan, before, short)
+    assert_trees_close(after.generator.params, before.generator.params, rtol=0, atol=0)
+    assert float(metrics["alignment"]) == 0
+    after, metrics = stepped(gan, before, BATCH)
+    assert_trees_differ(after.generator.params, before.generator.params)
+
+
+# ---- distillation
+
+
+def states(params: Any, batch: Batch) -> jax.Array:
+    """Which prefix it is, and which prompt: float [B, T, nodes + V]."""
+    nodes = GENERATOR.hidden(params, batch) - batch.prompt[:, -1:, None]
+    prompts = jax.nn.one_hot(batch.prompt[:, -1:], V) * jnp.ones((1, batch.target.shape[1], 1))
+    return jnp.concatenate([nodes, prompts], axis=2)
+
+
+LINEAR = GENERATOR._replace(
+    hidden=states, output=lambda params: (jnp.concatenate([params["table"], params["prompt"]]), None)
+)
+
+
+def distilling(on_policy: float, beta: float = 0.4, **options: Any) -> tuple[Gan, GanState]:
+    sgd = {"generator_optimizer": optax.sgd(RATE)}
+    gan = gan_from(LINEAR, DISCRIMINATOR, estimator=distill(beta, on_policy), teacher=LINEAR, **(sgd | options))
+    state = state_of(gan)
+    return gan, state.replace(teacher=random_params(state.generator.params, seed=7))
+
+
+def from_teacher(params: Any, teacher: Any, texts: Batch, beta: float, temperature: float) -> jax.Array:
+    """The divergence at each prefix, by its definition: float [R, T]."""
+    q, p = (jax.nn.softmax(GENERATOR.logits(x, texts) / temperature) for x in (params, teacher))
+    mixed = beta * p + (1 - beta) * q
+    found = beta * p * jnp.log(p / mixed) + (1 - beta) * q * jnp.log(q / mixed)
+    return found.sum(axis=-1)
+
+
+@pytest.mark.parametrize("on_policy", [1.0, 0.5, 0.0])
+def test_distillation_learns_the_teachers_distributions_on_own_or_real_texts(on_policy: float) -> None:
+    gan, before = distilling(on_policy, temperature=0.7, likelihood_weight=0.3)
+    after, metrics = stepped(gan, before)
+    written, key = written_by_hand(before, temperature=0.7), jax.random.fold_in(before.key, before.step)
+    own = jax.random.uniform(jax.random.split(key, 4)[2], (6,)) < on_policy
+    assert (np.asarray(written.target) != BATCH.target).any()
+    assert on_policy != 0.5 or 0 < own.sum() < 6
+    texts = BATCH.replace(
+        target=jnp.where(own[:, None], written.target, BATCH.target),
+        target_mask=jnp.where(own[:, None], written.target_mask, BATCH.target_mask),
+    )
+
+    def loss(params: Any) -> jax.Array:
+        found = jnp.where(texts.target_mask, from_teacher(params, before.teacher, texts, 0.4, 0.7), 0.0).sum() / 6
+        return found - 0.3 * jnp.where(BATCH.target_mask, log_probs_by_hand(params, BATCH), 0.0).sum() / 6
+
+    assert_trees_close(after.generator.params, moved_by(loss, before.generator.params), rtol=1e-4, atol=1e-5)
+    assert_trees_close(after.discriminator, before.discriminator, rtol=0, atol=0)
+    assert_trees_close(after.teacher, before.teacher, rtol=0, atol=0)
+    assert ("length" in metrics) == (on_policy > 0)
+    per_token = jnp.where(texts.target_mask, from_teacher(before.generator.params, before.teacher, texts, 0.4, 0.7), 0)
+    assert float(metrics["divergence"]) == pytest.approx(float(per_token.sum() / texts.target_mask.sum()), rel=1e-4)
+
+
+def test_on_own_texts_the_expected_gradient_is_that_of_the_divergence_at_prefixes_held_fixed() -> None:
+    gan, state = distilling(on_policy=0.0)  # the texts are given, every one, and weighed by the student's chances
+    params = state.generator.params
+
+    def update(one: Batch) -> Any:
+        after, _ = gan.adversarial_step(state, jax.tree.map(lambda x: x[None], one))
+        return jax.tree.map(lambda a, b: (a - b) / RATE, params, after.generator.params)
+
+    gradients = jax.jit(jax.vmap(update))(EVERY)
+    chances = jnp.exp(jnp.where(MASK, log_probs_by_hand(params, EVERY), 0.0).sum(axis=1))
+    expected = jax.tree.map(lambda g: jnp.tensordot(chances, g, 1), gradients)
+
+    def total(params: Any, fixed: bool) -> jax.Array:
+        of_texts = jnp.exp(jnp.where(MASK, log_probs_by_hand(params, EVERY), 0.0).sum(axis=1))
+        of_texts = jax.lax.stop_gradient(of_texts) if fixed else of_texts
+        return (of_texts * jnp.where(MASK, from_teacher(params, state.teacher, EVERY, 0.4, 1.0), 0.0).sum(axis=1)).sum()
+
+    fixed, exact = (jax.grad(total)(params, fixed) for fixed in (True, False))
+    assert_trees_close(expected, fixed, rtol=1e-4, atol=1e-5)
+    assert_trees_differ(fixed, exact)  # the bias is real
+
+
+def test_distillation_without_its_teacher_is_refused() -> None:
+    with pytest.raises(TypeError, match="distillation needs teacher, a Generator"):
+        gan_from(LINEAR, DISCRIMINATOR, estimator=distill())
+    with pytest.raises(ValueError, match="reads both networks' output layers"):
+        gan_from(GENERATOR, DISCRIMINATOR, estimator=distill(), teacher=LINEAR)
+    other = LINEAR._replace(vocabulary=Vocabulary(9))
+    with pytest.raises(ValueError, match="the teacher's vocabulary has 9 ids, the generator's 3"):
+        gan_from(LINEAR, DISCRIMINATOR, estimator=distill(), teacher=other)
+    gan, state = distilling(1.0)
+    with pytest.raises(ValueError, match="the state has no teacher, for distillation; give it"):
+        gan.adversarial_step(state.replace(teacher=None), BATCH)
+
+
+# ---- likelihood beside it
+
+
+@pytest.mark.parametrize("estimator", [reinforce(), gumbel()], ids=["policy_gradient", "pathwise"])
+def test_real_texts_likelihood_is_an_addition_to_the_loss(estimator: Any) -> None:
+    plain, with_it = gan_of(estimator=estimator), gan_of(estimator=estimator, likelihood_weight=0.3)
+    before = state_of(plain)
+    without, _ = stepped(plain, before)
+    found, metrics = stepped(with_it, before)
+
+    def nats(params: Any) -> jax.Array:
+        return -jnp.where(BATCH.target_mask, log_probs_by_hand(params, BATCH), 0.0).sum()
+
+    pull = jax.grad(nats)(before.generator.params)
+    expected = jax.tree.map(lambda p, g: p - RATE * 0.3 * g / 6, without.generator.params, pull)
+    assert_trees_close(found.generator.params, expected, rtol=1e-4, atol=1e-5)
+    tokens = float(BATCH.target_mask.sum())
+    assert float(metrics["real_nats"]) == pytest.approx(float(nats(before.generator.params)) / tokens, rel=1e-5)
+
+
 # ---- what does not go together
 
 
@@ -579,6 +762,7 @@ def test_the_generator_becomes_its_own_reference_on_schedule() -> None:
         ({"estimator": gumbel(), "kl_weight": 0.1, "kl_estimator": "reward"}, "kl_estimator"),
         ({"estimator": spin(), "kl_weight": 0.1}, "self-play"),
         ({"estimator": spin(), "entropy_weight": 0.1}, "self-play"),
+        ({"estimator": spin(), "likelihood_weight": 0.1}, "self-play"),
         ({"replay_size": 4, "replay_share": 0.0}, "replay_share"),
         ({"replay_size": 4, "replay_share": 1.0}, "replay_share"),
     ],
@@ -619,3 +803,4 @@ def test_a_reference_is_carried_for_a_kl_and_for_self_play_alone() -> None:
     assert not _needs(gumbel(), 0.0)
     assert _needs(reinforce(), 0.1)
     assert _needs(spin(), 0.0)
+    assert Game(LAYERED, DISCRIMINATOR, feature_matching()).needs_reference

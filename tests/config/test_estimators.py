@@ -13,15 +13,19 @@ from pydantic import TypeAdapter
 from gptgan_jax import (
     Estimator,
     Pathwise,
-    PolicyGradient,
-    SelfPlay,
+    cot,
+    dgsan,
+    distill,
+    feature_matching,
     grpo,
     gumbel,
+    jsdgan,
     learned_value,
     leave_one_out,
     maligan,
     moving_average,
     no_baseline,
+    penalised,
     ppo,
     reinforce,
     rloo,
@@ -30,15 +34,21 @@ from gptgan_jax import (
     weighted_likelihood,
 )
 from gptgan_jax.config.estimators import (
+    CotConfig,
     CustomConfig,
+    DgsanConfig,
+    DistillConfig,
     EstimatorConfig,
+    FeatureMatchingConfig,
     GrpoConfig,
     GumbelConfig,
+    JsdganConfig,
     MaliganConfig,
     PpoConfig,
     ReinforceConfig,
     RlooConfig,
     RolloutConfig,
+    SentiganConfig,
     SpinConfig,
     WeightedLikelihoodConfig,
     build_estimator,
@@ -97,7 +107,25 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], Estimator]] = {
         {"straight_through": False, "temperature": 2.0, "final_temperature": 0.5, "draws": 3},
         gumbel(lambda step: 2.0 * 0.25 ** (step / STEPS), straight_through=False, draws=3),
     ),
+    "sentigan": (SentiganConfig, {"rollouts": 3}, penalised(3)),
+    "dgsan": (DgsanConfig, {"refresh_every": 3}, dgsan(3)),
+    "jsdgan": (JsdganConfig, {"texts": 3, "normalised": False}, jsdgan(3, normalised=False)),
+    "cot": (CotConfig, {"future": True}, cot(future=True)),
     "spin": (SpinConfig, {"scale": 0.7, "refresh_every": 3}, spin(scale=0.7, refresh_every=3)),
+    "distill": (DistillConfig, {"beta": 0.2, "on_policy": 0.7}, distill(beta=0.2, on_policy=0.7)),
+    "feature_matching": (
+        FeatureMatchingConfig,
+        {
+            "samples": 6,
+            "depths": (0.4, 1.0),
+            "whitening": "none",
+            "diversity": 0.6,
+            "length": 3,
+            "context": 2,
+            "stride": 4,
+        },
+        feature_matching(samples=6, depths=(0.4, 1.0), whitening="none", diversity=0.6, length=3, context=2, stride=4),
+    ),
 }
 for _name, (_more, _build) in BASELINES.items():
     OPTIONS |= {
@@ -143,6 +171,12 @@ def test_every_option_changes_the_estimator(name: str) -> None:
         (MaliganConfig(), maligan()),
         (WeightedLikelihoodConfig(), weighted_likelihood()),
         (SpinConfig(), spin()),
+        (CotConfig(), cot()),
+        (SentiganConfig(), penalised()),
+        (DgsanConfig(), dgsan()),
+        (JsdganConfig(), jsdgan()),
+        (FeatureMatchingConfig(), feature_matching()),
+        (DistillConfig(), distill()),
     ],
     ids=lambda x: getattr(x, "kind", ""),
 )
@@ -154,7 +188,7 @@ def test_the_defaults_of_a_section_are_those_of_the_function(config: Any, expect
 def test_a_section_is_told_by_its_kind(kind: str) -> None:
     config = TypeAdapter(EstimatorConfig).validate_python({"kind": kind})
     assert config.kind == kind
-    assert isinstance(build_estimator(config, STEPS), PolicyGradient | Pathwise | SelfPlay)
+    assert isinstance(build_estimator(config, STEPS), Estimator)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +218,12 @@ def test_a_section_is_told_by_its_kind(kind: str) -> None:
         (GumbelConfig, {"draws": 0}),
         (SpinConfig, {"scale": 0.0}),
         (SpinConfig, {"refresh_every": 0}),
+        (DistillConfig, {"beta": 1.1}),
+        (DistillConfig, {"on_policy": -0.1}),
+        (FeatureMatchingConfig, {"samples": 2}),
+        (FeatureMatchingConfig, {"depths": ()}),
+        (FeatureMatchingConfig, {"depths": (0.5, 1.1)}),
+        (FeatureMatchingConfig, {"length": 0}),
         (CustomConfig, {}),
     ],
 )
@@ -274,7 +314,11 @@ def test_a_factory_of_the_users_builds_the_estimator_with_its_options(module: st
         ("an_estimator_of_mine:mine", {"samples": 2, "other": 1}, "failed: .*other"),
         ("an_estimator_of_mine:failing", {}, "an_estimator_of_mine:failing.*failed: no such thing"),
         ("an_estimator_of_mine:not_a_function", {}, "failed: .*not callable"),
-        ("an_estimator_of_mine:number", {}, "returned int; an estimator is a PolicyGradient, Pathwise or SelfPlay"),
+        (
+            "an_estimator_of_mine:number",
+            {},
+            "returned int; an estimator is a PolicyGradient, Pathwise, Mediated or SelfPlay",
+        ),
     ],
 )
 @pytest.mark.usefixtures("module")

@@ -282,7 +282,31 @@ METHODS: dict[str, tuple] = {
          "objective.kl_weight": 1.0, "objective.kl_estimator": "reward", "objective.next_token_weight": 1.0,
          "objective.residual_candidates": 8},
     ),
+    "cot": ("cot", None, None, None, {"discriminator.kind": "transformer", "likelihood.steps": 0, "warmup.steps": 0}),
+    "pg_bleu": ("reinforce", None, None, False, {"objective.discriminator_reward_weight": 0.0}),
+    "sentigan": (
+        "sentigan", "non_saturating", "penalty", False,
+        {"objective.estimator.rollouts": 16, "objective.classification.weight": 1.0, "data.label_prompts": True},
+    ),
+    "catgan": (
+        "gumbel", "relativistic", "log_pair_probability", False,
+        {"adversarial.discriminator_updates": 3, "data.label_prompts": True, "generator.kind": "relational"},
+    ),
+    "dgsan": ("dgsan", None, None, None, {"likelihood.steps": 0, "warmup.steps": 0}),
+    "jsdgan": ("jsdgan", None, None, None, {"objective.estimator.normalised": True, "likelihood.steps": 0}),
     "spin": ("spin", None, None, None, {"objective.estimator.scale": 0.1, "warmup.steps": 0}),
+    "ebft": (
+        "feature_matching", None, "logit", False,
+        {"objective.estimator.samples": 4, "objective.estimator.depths": (0.25, 0.5, 0.75),
+         "objective.estimator.whitening": "group", "objective.estimator.diversity": 0.5,
+         "objective.estimator.length": 8, "objective.estimator.context": 8, "objective.estimator.stride": 8,
+         "objective.temperature": 0.6, "objective.likelihood_weight": 0.03, "warmup.steps": 0},
+    ),
+    "gkd": (
+        "distill", None, None, None,
+        {"objective.estimator.beta": 0.5, "objective.estimator.on_policy": 0.5, "objective.temperature": 0.9,
+         "warmup.steps": 0},
+    ),
     "article_lstm": (
         "reinforce", "non_saturating", "sigmoid", True,
         {"vocab_size": 10000, "generator.kind": "lstm", "generator.layers": 6, "generator.encoder_layers": 6,
@@ -330,6 +354,8 @@ TINY_SIZES: dict[str, int] = {
 }  # fmt: skip
 
 
+TINY_STRETCHES = {"samples": 3, "length": 2, "context": 1, "stride": 1}
+
 # Those that `make test` trains; `.ci/run` trains all.
 TRAINED = ("recommended", "relgan", "spin")
 
@@ -345,6 +371,12 @@ def test_a_preset_trains_at_a_tiny_size(name: str, tmp_path: Path) -> None:
     keys: dict[str, Any] = {key: tiny for key, tiny in TINY_SIZES.items() if (given.get(key) or 0) > tiny}
     keys |= {"runs_folder": tmp_path, "continued.steps": 0, "records.tensorboard": False, "evaluation.log_every": 1}
     keys |= {"discriminator.widths": [1, 2]} if "discriminator.widths" in given else {}
+    if name == "ebft":
+        keys |= {f"objective.estimator.{key}": value for key, value in TINY_STRETCHES.items()}
+    if name == "gkd":
+        alone = {"likelihood.steps": 2, "likelihood.optimizer.warmup_steps": 0, "adversarial.steps": 0}
+        teacher = [f"--{key}={value}" for key, value in (keys | alone | {"name": "teacher"}).items()]
+        keys["objective.estimator.teacher"] = train_run(load_config(path, teacher), print).path
     config = load_config(path, [f"--{key}={value}" for key, value in keys.items()])
     differs = {"estimator": config.objective.estimator, "residual_candidates": 0}
     assert config.objective == dataclasses.replace(load_config(path).objective, **differs)

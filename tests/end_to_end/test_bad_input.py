@@ -160,6 +160,7 @@ classes of a text file     | --objective.classification.weight 1 --objective.den
 classes of no column       | --objective.classification.weight 1 --data.kind hf --data.train rows.json | the data needs labels, set data.label_column
 one class alone            | {class} --data.train same.json --data.valid same.json | 1 label(s) in the data; it needs two or more
 classes by a hinge         | {class} --data.train labels.json --objective.pair_loss hinge --objective.reward logit | set objective.pair_loss to non_saturating
+classes of parts           | {class} --data.train labels.json --discriminator.kind cnn --discriminator.representations 2 | it reads one set of features, set discriminator.representations to 1
 classes by self-play       | {class} --data.train labels.json --objective.estimator.kind spin --warmup.steps 0 | objective.classification.weight should be 0
 classes of no training     | {class} --data.train labels.json --warmup.steps 0 --adversarial.steps 0 | nothing would train it
 a negative weight of class | --objective.classification.weight -1 | objective.classification.weight: should be greater than or equal to 0

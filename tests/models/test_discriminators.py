@@ -30,7 +30,7 @@ KINDS: dict[str, DiscriminatorConfig] = {
     "mlp": MlpConfig(embedding=4, hidden=6, layers=2, dropout=0.4),
     "cnn": CnnConfig(embedding=4, widths=(1, 2, 3), filters=5, dropout=0.4),
     "representations": CnnConfig(
-        embedding=4, representations=2, widths=(1, 3), filters=4, highway=True, hidden=3, dropout=0.4
+        embedding=4, representations=2, widths=(1, 3), filters=3, highway=True, hidden=3, dropout=0.4
     ),
     "transformer": TransformerDiscriminatorConfig(layers=1, width=8, heads=2, max_positions=24, dropout=0.4),
     "rotary": TransformerDiscriminatorConfig(

@@ -71,6 +71,21 @@ def test_pair_probability_by_hand() -> None:
     np.testing.assert_allclose(rewards.pair_probability(JUDGEMENT, KEY), expected, rtol=1e-5, atol=1e-20)
 
 
+def test_penalty_by_hand() -> None:
+    expected = [[sigma(score) - 1 for score in row] for row in SCORES]
+    np.testing.assert_allclose(rewards.penalty(JUDGEMENT, KEY), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_penalty_with_classes_is_minus_all_but_the_probability_of_the_one_that_was_asked_for() -> None:
+    classes, label = np.array([[0.5, -1.0], [2.0, 1.0], [0.0, 0.3]]), jnp.array([1, 0, -1])
+    whole, column = np.log(np.exp(classes).sum(axis=1)), jnp.ones((3, 1), bool)
+    judgement = Judgement(jnp.asarray(whole[:, None]), column, jnp.zeros((3, 1)), column)
+    paid = rewards.penalty(judgement._replace(fake_classes=jnp.asarray(classes), fake_label=label), KEY)
+    everything = 1 + np.exp(classes).sum(axis=1)
+    of_real = [np.exp(classes[0, 1]), np.exp(classes[1, 0]), np.exp(classes[2]).sum()]
+    np.testing.assert_allclose(paid[:, 0], of_real / everything - 1, rtol=1e-5)
+
+
 def test_log_pair_probability_by_hand() -> None:
     expected = [
         [np.mean([np.log(sigma(score - r)) for r in COUNTED[t]]) for t, score in enumerate(row)] for row in SCORES

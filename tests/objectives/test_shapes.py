@@ -102,6 +102,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, jax.Array]]] = {
             "logit",
             "log_sigmoid",
             "softplus",
+            "penalty",
             "log_ratio",
             "pair_probability",
             "log_pair_probability",

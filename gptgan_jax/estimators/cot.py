@@ -1,0 +1,46 @@
+"""CoT (Lu et al. 2018): a generator is drawn to a language model of real and generated text alike, the mediator."""
+
+import jax
+import jax.numpy as jnp
+
+from gptgan_jax.gradients.baselines import discounted_returns
+from gptgan_jax.gradients.families import Mediated, Metrics
+from gptgan_jax.objectives.likelihood import kl_divergence, token_log_probs
+from gptgan_jax.objectives.shapes import check_arrays
+from gptgan_jax.types import Array
+
+
+def cot(future: bool = False) -> Mediated:
+    """Cooperative training (Lu et al. 2018, arXiv:1804.03782), with the generator G and the mediator M.
+
+        M minimises -1/2 E_real log M(y) - 1/2 E_G log M(y)        whose best is (P + G) / 2, with P the data
+        G minimises E_G sum_t KL(G(. | y_<t) || M(. | y_<t))
+
+    With the best M the second is KL(G || (P + G) / 2), and its gradient at that M twice that of the Jensen-Shannon
+    divergence of P and G. Every KL is a sum over the vocabulary, so a step has no noise but that of the prefixes.
+
+    The paper's gradient leaves out how a token changes the prefixes after it: a bias. With `future` a token is also
+    charged, by its log-probability, with the KL at the prefixes after it, and the gradient is exact.
+
+    Args:
+        future: with that term.
+    """
+
+    def loss(logits: Array, mediator: Array, tokens: Array, mask: Array) -> tuple[Array, Metrics]:
+        check_arrays(
+            "cot",
+            logits=(logits, "float [R, T, V]"),
+            mediator=(mediator, "float [R, T, V]"),
+            tokens=(tokens, "int [R, T]"),
+            mask=(mask, "bool [R, T]"),
+        )
+        kl = jnp.where(mask, kl_divergence(logits, mediator), 0.0)
+        total, rows = kl.sum(), mask.shape[0]
+        if future:
+            # Its own KL is of the prefix, whatever the token: to charge it would add noise alone.
+            later = jax.lax.stop_gradient(discounted_returns(kl, mask, 1.0) - kl)
+            charged = (later * token_log_probs(logits, tokens)).sum()
+            total += charged - jax.lax.stop_gradient(charged)
+        return total / rows, {"mediator_kl": jax.lax.stop_gradient(kl.sum() / jnp.maximum(mask.sum(), 1))}
+
+    return Mediated(lambda width: None, loss)
