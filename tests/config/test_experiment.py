@@ -243,8 +243,8 @@ METHODS: dict[str, tuple] = {
         "feature_matching", None, "logit", False,
         {"objective.estimator.samples": 4, "objective.estimator.depths": (0.25, 0.5, 0.75),
          "objective.estimator.whitening": "group", "objective.estimator.diversity": 0.5,
-         "objective.estimator.length": 8, "objective.estimator.context": 8, "objective.estimator.stride": 8, "objective.temperature": 0.6,
-         "objective.likelihood_weight": 0.03, "warmup.steps": 0},
+         "objective.estimator.length": 8, "objective.estimator.context": 8, "objective.estimator.stride": 8,
+         "objective.temperature": 0.6, "objective.likelihood_weight": 0.03, "warmup.steps": 0},
     ),
     "gkd": (
         "distill", None, None, None,
