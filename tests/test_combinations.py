@@ -348,7 +348,7 @@ RULES = (
     Rule("features are of a text's end", lambda c: matching(c) and c["dense"], ("set objective.dense to false",)),
     Rule(
         "a real text is what the written ones are compared with",
-        lambda c: matching(c) and c["demonstration_share"] and c["reward"] == "logit",
+        lambda c: matching(c) and c["demonstration_share"],
         ("objective.demonstration_share to 0", "objective.likelihood_weight"),
     ),
     Rule(

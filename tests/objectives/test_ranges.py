@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 import gptgan_jax as gg
 from gptgan_jax.config.estimators import (
+    DistillConfig,
+    FeatureMatchingConfig,
     GrpoConfig,
     GumbelConfig,
     MaliganConfig,
@@ -58,6 +60,12 @@ PARAMETERS: dict[str, tuple[Callable[[Any], Any], str, Any, str]] = {
     "gumbel draws": (lambda x: gg.gumbel(draws=x), "draws", GumbelConfig, "draws"),
     "spin scale": (gg.spin, "scale", SpinConfig, "scale"),
     "spin refresh": (lambda x: gg.spin(refresh_every=x), "refresh_every", SpinConfig, "refresh_every"),
+    "ebft samples": (gg.feature_matching, "samples", FeatureMatchingConfig, "samples"),
+    "ebft diversity": (lambda x: gg.feature_matching(diversity=x), "diversity", FeatureMatchingConfig, "diversity"),
+    "ebft context": (lambda x: gg.feature_matching(context=x), "context", FeatureMatchingConfig, "context"),
+    "ebft length": (lambda x: gg.feature_matching(length=x), "length", FeatureMatchingConfig, "length"),
+    "gkd beta": (gg.distill, "beta", DistillConfig, "beta"),
+    "gkd on policy": (lambda x: gg.distill(on_policy=x), "on_policy", DistillConfig, "on_policy"),
     "feature matching": (
         lambda x: classification.matching_features(rewards.logit, x),
         "the weight of feature matching",
