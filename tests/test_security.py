@@ -53,7 +53,7 @@ FORBIDDEN_CALLS = {
 ALLOWED_IMPORTS = {
     ("config/estimators.py", "import_module"),  # an estimator of the user's (docs/extending.md)
     ("text_rewards/config.py", "import_module"),  # a reward function of the user's
-    ("runs/records.py", "import_module"),  # wandb, by its name
+    ("boards/wandb_run.py", "import_module"),  # wandb, by its name
     ("system/earlier_names.py", "import_module"),  # modules of this package, from a table
 }
 SAFE_LOADERS = {"SafeLoader", "CSafeLoader", "_UniqueKeyLoader"}

@@ -138,7 +138,10 @@ def _checked_keys(raw: Any, annotation: Any, path: str, mistakes: list[str]) -> 
             if not is_sections(value):
                 mistakes.append(not_sections(full))
                 continue
+            before = len(mistakes)
             value = [_checked_keys(one, element, f"{full}.{i}.", mistakes) for i, one in enumerate(value)]
+            if not all(value) and len(mistakes) > before:
+                continue
         elif isinstance(value, bool) and "bool" not in str(fields[name].annotation):
             # YAML's "yes" and "on" are truth values, which would pass as the number 1.
             mistakes.append(f"{full} should be {type_name(fields[name].annotation)}, not {str(value).lower()}")

@@ -23,6 +23,7 @@ from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTok
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminator_networks import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.lstm import LstmConfig
+from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.records import read_metrics
@@ -46,6 +47,7 @@ VARIANTS = [
     ("tokenizer", IdsTokenizer),
     ("generator", TransformerConfig),
     ("generator", LstmConfig),
+    ("generator", RelationalConfig),
     ("discriminator", LinearConfig),
     ("discriminator", MlpConfig),
     ("discriminator", CnnConfig),
@@ -445,6 +447,9 @@ def test_a_difference_shows_both_values() -> None:
         "discriminator.widths: [1, 2, 3, 4, 5] -> absent",
         "discriminator.filters: 64 -> absent",
         "discriminator.dropout: 0.1 -> absent",
+        "discriminator.representations: 1 -> absent",
+        "discriminator.highway: False -> absent",
+        "discriminator.hidden: 0 -> absent",
     ]
 
 

@@ -340,7 +340,7 @@ COMMANDS = """
 no comparison             | compare                  | give a file first: gptgan compare FILE
 a missing comparison      | compare no.yaml          | no.yaml: no such config file
 a comparison of no seeds  | compare tiny.yaml --seeds 0 | --seeds '0' should be a whole number, at least 1
-no config                 | train                    | give a config first: gptgan train CONFIG
+no config                 | train                    | give a config first: gptgan train quickstart
 an override for a config  | train --seed 1           | give a config first
 a config that is missing  | train no.yaml            | no.yaml: no such config file; the project's own are in
 a config misspelt         | train quikstart          | quikstart: no such config file; did you mean quickstart?
@@ -375,7 +375,7 @@ responses into the prompts | sample runs/earlier --prompts one.txt --out ./one.t
 responses of no model     | sample hf:no --prompts one.txt            | no is no folder; hf:FOLDER should name one
 responses of a checkpoint | sample hf:no --prompts one.txt --checkpoint last | --checkpoint last is of a run, and hf:no is a model
 a run's own lengths       | sample runs/earlier --prompts one.txt --max-length 3 | --max-prompt-length and --max-length are for a model (hf:FOLDER, gguf:FILE
-no text to write          | data                     | give a config first: gptgan data CONFIG
+no text to write          | data                     | give a config first: gptgan data quickstart
 text of no split          | data tiny.yaml --split   | --split needs a value: --split NAME
 text to write of no split | data tiny.yaml --out x.jsonl | --split  should be one of train, valid, test
 text of an unknown split  | data tiny.yaml --split dev | --split dev should be one of train, valid, test

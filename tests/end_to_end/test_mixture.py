@@ -177,10 +177,10 @@ def test_a_run_from_stores_that_was_killed_ends_like_one_that_was_not_and_reads_
     assert len(tokens) == 4
     assert [store.folder.name for store in experiment.stores] == list(WEIGHTS)
 
-    def dying(self: Records, phase: Any, step: int, figures: Any) -> Any:
+    def dying(self: Records, phase: Any, step: int, *figures: Any) -> Any:
         if step == 9:
             raise Killed
-        return write(self, phase, step, figures)
+        return write(self, phase, step, *figures)
 
     experiment, folder = tiny_experiment(tmp_path / "killed", more)
     with pytest.MonkeyPatch.context() as patch:

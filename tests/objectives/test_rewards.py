@@ -21,7 +21,7 @@ WIDE = jnp.ones((100, 100), bool)
 NAMES = typing.get_args(RewardName)
 CONTROLS = ("constant", "random")
 JUDGING = tuple(name for name in NAMES if name not in CONTROLS)
-OF_SCORES = ("sigmoid", "logit", "log_sigmoid", "softplus", "log_ratio")
+OF_SCORES = ("sigmoid", "logit", "log_sigmoid", "softplus", "penalty", "log_ratio")
 COUNTED = ([1.0, 3.0], [-0.5], [1.0, 3.0, -0.5])  # real scores that each position is compared with
 
 

@@ -157,6 +157,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, jax.Array]]] = {
     "token_log_probs": (likelihood.token_log_probs, {"logits": LOGITS, "tokens": TOKENS}),
     "cross_entropy": (likelihood.cross_entropy, {"logits": LOGITS, "targets": TOKENS, "mask": MASK}),
     "kl_divergence": (likelihood.kl_divergence, {"logits": LOGITS, "reference_logits": LOGITS}),
+    "generalised_jensen_shannon": (
+        lambda logits, teacher_logits: likelihood.generalised_jensen_shannon(logits, teacher_logits, 0.5),
+        {"logits": LOGITS, "teacher_logits": LOGITS},
+    ),
     "masked_mean": (likelihood.masked_mean, {"values": SCORES, "mask": MASK}),
 }
 # Arrays that a function does not look at.
@@ -164,7 +168,7 @@ UNREAD = {("matching_features", "fake_classes"), ("matching_features", "fake_lab
     ("naming_label", name) for name in ("fake_features", "real_features")
 )}  # fmt: skip
 # Ranks that a function takes as they are, and sizes that need not agree.
-ANY_RANK = ("token_log_probs", "kl_divergence", "masked_mean", "conditional_perturbed")
+ANY_RANK = ("token_log_probs", "kl_divergence", "generalised_jensen_shannon", "masked_mean", "conditional_perturbed")
 ANY_SIZE = {
     ("is_last", "mask"), ("pair_accuracy", "real"), ("pair_accuracy", "fake"), ("zero_centred", "embeddings"),
     ("matching_features", "real_features"),

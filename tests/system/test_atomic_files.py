@@ -107,6 +107,7 @@ MEANT = {
     ("pretrained/weights.py", "save_file"),
     ("runs/records.py", "open"),  # grows, after it was written whole
     ("system/atomic_files.py", "open"),
+    ("system/native_log.py", "open"),  # grows while the process lives; never through a link
     ("runs/lock.py", "open"),
     ("data/store.py", "open"),  # of what is read, and of a lock; its files are renamed when whole
     ("cli/__init__.py", "open"),  # /dev/null

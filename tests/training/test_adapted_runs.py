@@ -163,11 +163,11 @@ def test_it_resumes_to_the_same_bits(adapted: Adapted, tmp_path: Path) -> None:
     experiment, folder = dataclasses.replace(adapted.experiment, config=config), RunFolder.of(config)
     write, deaths = Records.write, [3, 13]  # with half of an accumulated update made; among the adversarial steps
 
-    def dying(self: Records, phase: Any, step: int, figures: Any) -> Any:
+    def dying(self: Records, phase: Any, step: int, *figures: Any) -> Any:
         if step in deaths:
             deaths.remove(step)
             raise KeyboardInterrupt
-        return write(self, phase, step, figures)
+        return write(self, phase, step, *figures)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Records, "write", dying)

@@ -168,7 +168,7 @@ def saving(at: int) -> Callable[..., bool]:
 
 
 def writing(at: int) -> Callable[..., bool]:
-    return lambda phase, step, figures: step == at
+    return lambda phase, step, *_: step == at
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, cls: type, method: str, when: Callable[..., bool], after: bool) -> None:
@@ -235,8 +235,8 @@ from gptgan_jax.runs.records import Records
 number, at, config = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 write = Records.write
 
-def writing(self, phase, step, figures):
-    recorded = write(self, phase, step, figures)
+def writing(self, phase, step, *figures):
+    recorded = write(self, phase, step, *figures)
     if step == at:
         os.kill(os.getpid(), number)
     return recorded

@@ -65,10 +65,10 @@ def test_a_packed_run_that_was_killed_ends_like_one_that_was_not(tmp_path: Path)
     experiment, folder = tiny_experiment(tmp_path / "killed", keys)
     write = Records.write
 
-    def dying(self: Records, phase: Any, step: int, figures: Any) -> Any:
+    def dying(self: Records, phase: Any, step: int, *figures: Any) -> Any:
         if step == 5:
             raise Killed
-        return write(self, phase, step, figures)
+        return write(self, phase, step, *figures)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Records, "write", dying)

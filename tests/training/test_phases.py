@@ -95,6 +95,7 @@ OBJECTIVE: dict[str, Case] = {
     "reward": Case({"reward": "sigmoid"}, ("reward",)),
     "temperature": Case({"temperature": 0.7}, ("temperature",)),
     "entropy_weight": Case({"entropy_weight": 0.2}, ("entropy_weight",)),
+    "likelihood_weight": Case({"likelihood_weight": 0.2}, ("likelihood_weight",)),
     "kl_weight": Case({"kl_weight": 0.2}, ("kl_weight",), ADVERSARIAL),
     "kl_estimator": Case({"kl_estimator": "exact"}, ("kl_estimator",)),
     "r1_weight": Case({"r1_weight": 0.2}, ("r1_weight",)),

@@ -23,6 +23,7 @@ def test_a_checkpoint_that_recites_is_told_of_at_the_end(
     monkeypatch.setattr(running, "evaluate_run", lambda *_, **__: found)
     monkeypatch.setattr(running, "load_reported_run", lambda folder: folder)
     monkeypatch.setattr(running, "write_run_report", written.append)
+    monkeypatch.setattr(running, "show_scores", lambda *_: None)
     said: list[str] = []
     assert running.judge_run(RunFolder(tmp_path), said.append) == found
     assert len(written) == 1
