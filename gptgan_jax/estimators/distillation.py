@@ -17,6 +17,13 @@ def distill(beta: float = 0.5, on_policy: float = 1.0) -> Distillation:
     Args:
         beta: 0 is KL(teacher || student), 1 is KL(student || teacher).
         on_policy: the paper's lambda: share of the texts that the student writes; the others are those of the batch.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> gg.distill(beta=0.1).beta  # near KL(teacher || student)
+        0.1
     """
     DIVERGENCE.check("beta", beta)
     ON_POLICY.check("on_policy", on_policy)

@@ -42,6 +42,14 @@ def feature_matching(
         length: tokens of a stretch of a text that the generator writes anew; None is all of it.
         context: tokens of the text before the first stretch.
         stride: tokens from one stretch to the next; None: `length`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> estimator = gg.feature_matching(samples=3, depths=(0.5, 1.0))
+        >>> estimator.samples, estimator.whole_texts, estimator.matching.depths
+        (3, True, (0.5, 1.0))
     """
     MATCHED_GROUP.check("samples", samples)
     DIVERSITY.check("diversity", diversity)

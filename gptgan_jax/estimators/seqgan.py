@@ -47,6 +47,14 @@ def penalised(rollouts: int = 16) -> PolicyGradient:
 
     Args:
         rollouts: continuations of each prefix, M, at least 1.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> log_probs = jnp.full((2, 3), jnp.log(0.5))
+        >>> gg.penalised().loss(log_probs, experience, -jnp.ones((2, 3)))  # p V for each of 5 tokens in 2 texts
+        Array(1.25, dtype=float32)
     """
 
     def loss(log_probs: Array, experience: Experience, advantages: Array) -> Array:

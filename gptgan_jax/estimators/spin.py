@@ -55,6 +55,14 @@ def dgsan(refresh_every: int = 100) -> SelfPlay:
 
     Args:
         refresh_every: steps of an iteration: then the generator becomes its own reference.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> loss, metrics = gg.dgsan().loss(*jnp.zeros((4, 2)))
+        >>> round(float(loss), 4)  # 2 log 2, where the generator is still its reference
+        1.3863
     """
     REFRESH_EVERY.check("refresh_every", refresh_every)
 
@@ -85,6 +93,14 @@ def jsdgan(texts: int = 10_000, normalised: bool = True) -> SelfPlay:
     Args:
         texts: N, at least 1; of no effect on the normalised one.
         normalised: as that code does.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+        >>> loss, metrics = gg.jsdgan(texts=2, normalised=False).loss(*jnp.full((4, 2), jnp.log(0.5)))
+        >>> round(float(metrics["weight"]), 4)  # w = -log 2, where p is d
+        -0.6931
     """
     COUNT.check("texts", texts)
 

@@ -67,6 +67,12 @@ class Matching(NamedTuple):
         pay: (features of R written texts [R, L, D], of B real ones [B, L, D], bool [B] which of these have any token)
             -> (what each written text is paid, float32 [R], metrics).
         stretches: the real batch -> the batch whose prompts are answered, and whose targets are the real texts.
+
+    Example:
+        >>> matching = gg.feature_matching(samples=3, depths=(1.0,), whitening="none").matching
+        >>> paid, _ = matching.pay(jnp.ones((6, 1, 4)), jnp.ones((2, 1, 4)), jnp.array([True, True]))
+        >>> paid.shape  # 3 texts for each of 2 prompts
+        (6,)
     """
 
     depths: tuple[float, ...]
@@ -136,6 +142,12 @@ class Mediated(NamedTuple):
         init: width of the hidden states -> state.
         loss: (logits, mediator's logits, float32 [R, T, V] at the same prefixes, tokens int32 [R, T], mask bool [R, T])
             -> (float32 [], metrics), averaged over texts; differentiable in the first.
+
+    Example:
+        >>> logits = generator.logits(params, batch)
+        >>> loss, metrics = gg.cot().loss(logits, logits, batch.target, batch.target_mask)
+        >>> float(loss)  # the mediator is the generator
+        0.0
     """
 
     init: Callable[[int], PyTree]
@@ -170,6 +182,11 @@ class Distillation(NamedTuple):
         init: width of the hidden states -> state.
         beta: of the divergence between teacher and student; see `likelihood.generalised_jensen_shannon`.
         on_policy: share of the texts that the student writes, the others being those of the batch.
+
+    Example:
+        >>> estimator = gg.distill(beta=0.0, on_policy=0.5)
+        >>> isinstance(estimator, gg.Distillation), estimator.on_policy
+        (True, 0.5)
     """
 
     init: Callable[[int], PyTree]
@@ -242,7 +259,8 @@ def estimator_of(parts: Estimator | EstimatorProtocol) -> Estimator:
         >>> type(gg.estimator_of(SimpleNamespace(**gg.gumbel()._asdict()))).__name__
         'Pathwise'
     """
-    families = PolicyGradient, Pathwise, Mediated, SelfPlay, Distillation
+    # The first that fits is taken. `Mediated` is last: a `SelfPlay` has its functions too.
+    families = PolicyGradient, Pathwise, SelfPlay, Distillation, Mediated
     found = (
         parts
         if isinstance(parts, families)

@@ -35,7 +35,13 @@ MATRICES = ("inputs", "qkv", "mlp_in", "mlp_out", "gate_inputs", "gate_memory")
 
 @config_dataclass
 class RelationalConfig:
-    """The network of a generator with a relational memory."""
+    """The network of a generator with a relational memory.
+
+    Example:
+        >>> network = gg.build_generator(gg.RelationalConfig(slots=2, head_width=4, embedding=4), vocabulary)
+        >>> network.logits(network.init(key, batch), batch).shape
+        (2, 3, 8)
+    """
 
     kind: Literal["relational"] = "relational"
     slots: int = key(1, "slots of the memory", ge=1)

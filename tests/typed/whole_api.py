@@ -66,6 +66,7 @@ def texts() -> tuple[gg.data.Tokenizer | gg.data.IdTokenizer, gg.data.TokenisedS
 def players(vocabulary: gg.Vocabulary) -> tuple[gg.Generator, gg.Discriminator]:
     generators = [
         gg.build_generator(gg.LstmConfig(hidden=8, embedding=8), vocabulary),
+        gg.build_generator(gg.RelationalConfig(slots=2, head_width=4), vocabulary),
         gg.build_generator(gg.TransformerConfig(layers=1, width=8, heads=2, lora=gg.LoraConfig()), vocabulary),
     ]
     mine: gg.GeneratorProtocol = Writer(generators[0])
@@ -78,12 +79,17 @@ def players(vocabulary: gg.Vocabulary) -> tuple[gg.Generator, gg.Discriminator]:
 def estimators() -> list[gg.Estimator]:
     baselines = gg.moving_average(0.9), gg.learned_value(), gg.leave_one_out(), gg.no_baseline()
     score: list[gg.PolicyGradient] = [gg.reinforce(0.9, baseline) for baseline in baselines]
-    score += [gg.rloo(), gg.ppo(), gg.grpo(), gg.rollout(), gg.maligan(), gg.weighted_likelihood()]
+    score += [gg.rloo(), gg.ppo(), gg.grpo(), gg.rollout(), gg.penalised(), gg.maligan(), gg.weighted_likelihood()]
+    matched: gg.PolicyGradient = gg.feature_matching(samples=3)
+    matching: gg.Matching | None = matched.matching
+    print(matching and matching.depths)
     relaxed: gg.Pathwise = gg.gumbel()
-    alone: gg.SelfPlay = gg.spin()
+    mediated: gg.Mediated = gg.cot(future=True)
+    alone: list[gg.SelfPlay] = [gg.spin(), gg.dgsan(), gg.jsdgan(texts=50)]
+    taught: gg.Distillation = gg.distill(beta=0.1)
     mine: gg.PolicyGradientProtocol = Mean()
     own: list[gg.EstimatorProtocol | gg.PathwiseProtocol | gg.SelfPlayProtocol] = [mine]
-    return [*score, relaxed, alone, *map(gg.estimator_of, own)]
+    return [*score, matched, relaxed, mediated, *alone, taught, *map(gg.estimator_of, own)]
 
 
 def train(rate: gg.Number, batch: gg.Batch, generator: gg.Generator, discriminator: gg.Discriminator) -> gg.GanState:
