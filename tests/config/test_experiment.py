@@ -444,12 +444,12 @@ def test_a_difference_shows_both_values() -> None:
     assert difference(Config(name="x"), other) == [
         "seed: 0 -> 3",
         "discriminator.kind: cnn -> linear",
+        "discriminator.representations: 1 -> absent",
         "discriminator.widths: [1, 2, 3, 4, 5] -> absent",
         "discriminator.filters: 64 -> absent",
-        "discriminator.dropout: 0.1 -> absent",
-        "discriminator.representations: 1 -> absent",
         "discriminator.highway: False -> absent",
         "discriminator.hidden: 0 -> absent",
+        "discriminator.dropout: 0.1 -> absent",
     ]
 
 

@@ -51,7 +51,7 @@ def doing_after(monkeypatch: pytest.MonkeyPatch, step: int, what: Any) -> None:
     """Does something once, when the metrics of a step have been recorded."""
     write = Records.write
 
-    def writing(self: Records, phase: str, at: int, figures: Any, shown: Any) -> Any:
+    def writing(self: Records, phase: str, at: int, figures: Any, shown: Any = None) -> Any:
         recorded = write(self, phase, at, figures, shown)
         if at == step and "loss" in figures:
             while at > 2 and not (self.folder / "checkpoints" / "likelihood" / str((at - 1) // 2 * 2)).is_dir():

@@ -145,10 +145,15 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, jax.Array]]] = {
         lambda log_probs, tokens: conditional_perturbed(KEY, log_probs, tokens),
         {"log_probs": LOGITS, "tokens": TOKENS},
     ),
-    "spin": (
-        gg.spin().loss,
-        dict.fromkeys(("real", "reference_real", "written", "reference_written"), jnp.ones(B)),
-    ),
+    "penalised": (advantages_of(gg.penalised()), PAID),
+    "cot": (gg.cot().loss, {"logits": LOGITS, "mediator": LOGITS, "tokens": TOKENS, "mask": MASK}),
+    **{
+        name: (
+            estimator.loss,
+            dict.fromkeys(("real", "reference_real", "written", "reference_written"), jnp.ones(B)),
+        )
+        for name, estimator in (("spin", gg.spin()), ("dgsan", gg.dgsan()), ("jsdgan", gg.jsdgan(9)))
+    },
     "zero_centred": (lambda embeddings: penalties.zero_centred(mean_score, embeddings), {"embeddings": EMBEDDINGS}),
     "gradient_penalty": (
         lambda real, fake: penalties.gradient_penalty(mean_score, real, fake, KEY),
@@ -235,7 +240,7 @@ def test_every_public_function_of_arrays_is_among_them() -> None:
     assert public - makers - FUNCTIONS.keys() == {"entropy"}  # of one array, of any rank
     estimators = {name for name in gg.__all__ if name in dir(configs)}
     assert {name for name in estimators if inspect.isfunction(getattr(gg, name))} - FUNCTIONS.keys() <= {
-        "leave_one_out", "moving_average", "no_baseline",
+        "leave_one_out", "moving_average", "no_baseline", "distill", "feature_matching",
     }  # fmt: skip
 
 

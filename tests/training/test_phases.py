@@ -95,7 +95,7 @@ OBJECTIVE: dict[str, Case] = {
     "reward": Case({"reward": "sigmoid"}, ("reward",)),
     "temperature": Case({"temperature": 0.7}, ("temperature",)),
     "entropy_weight": Case({"entropy_weight": 0.2}, ("entropy_weight",)),
-    "likelihood_weight": Case({"likelihood_weight": 0.2}, ("likelihood_weight",)),
+    "likelihood_weight": Case({"likelihood_weight": 0.2}, ("likelihood_weight",), ADVERSARIAL),
     "kl_weight": Case({"kl_weight": 0.2}, ("kl_weight",), ADVERSARIAL),
     "kl_estimator": Case({"kl_estimator": "exact"}, ("kl_estimator",)),
     "r1_weight": Case({"r1_weight": 0.2}, ("r1_weight",)),
@@ -183,6 +183,17 @@ ESTIMATOR: dict[str, Keys] = {
     "draws": {"draws": 3},
     "scale": {"scale": 0.5},
     "refresh_every": {"refresh_every": 2},
+    "texts": {"texts": 50},
+    "normalised": {"normalised": False},
+    "future": {"future": True},
+    "depths": {"depths": [0.5]},
+    "whitening": {"whitening": "none"},
+    "diversity": {"diversity": 0.5},
+    "length": {"length": 2},
+    "context": {"context": 1},
+    "stride": {"stride": 1},
+    "beta": {"beta": 0.25},
+    "on_policy": {"on_policy": 0.5},
     "factory": {"factory": "gptgan_jax:rollout"},
     "options": {"options": {"discount": 0.5}},
 }
@@ -190,17 +201,27 @@ NEEDED: dict[str, Keys] = {
     "maligan.baseline": {"objective.estimator.baseline": 0.5},
     "weighted_likelihood": {"objective.reward": "log_sigmoid"},
     "value_learning_rate": {"objective.estimator.baseline": "learned"},
-    "spin": {"warmup": {"steps": 0}},
+    **{kind: {"warmup": {"steps": 0}} for kind in ("spin", "dgsan", "jsdgan", "feature_matching", "distill")},
+    "sentigan": {"objective.reward": "penalty"},
+    "beta": {"objective.estimator.teacher": "hf:teacher"},
+    "on_policy": {"objective.estimator.teacher": "hf:teacher"},
+    "texts": {"objective.estimator.normalised": False},
+    "context": {"objective.estimator.length": 2},
+    "stride": {"objective.estimator.length": 2},
     "custom": {"objective.estimator.factory": "gptgan_jax:reinforce"},
     "options": {"objective.estimator.factory": "gptgan_jax:reinforce"},
 }
+
+
+# What these name is loaded when a run begins, and handed to `game_of`.
+OF_THE_TEACHER = ("teacher", "teacher_checkpoint")
 
 
 def estimator_cases() -> Iterator[tuple[str, Case]]:
     for section in get_args(get_args(EstimatorConfig)[0]):
         kind = section.__dataclass_fields__["kind"].default
         for field in dataclasses.fields(section):
-            if field.name == "kind":
+            if field.name == "kind" or field.name in OF_THE_TEACHER:
                 continue
             change = ESTIMATOR[field.name]
             base = WHOLE | {"objective.estimator.kind": kind}
