@@ -14,9 +14,9 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
-# The site, in site/: docs/, the notebooks, which it runs, and the reference. A warning is an error, and no network is needed.
+# The site, in site/html: docs/, the notebooks, which it runs, and the reference. A warning is an error, and no network is needed.
 docs: $(VENV)/.docs
-	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/python -m sphinx -W --keep-going -q -c docs . site $(ARGS)
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/python -m sphinx -W --keep-going -q -c docs . site/html $(ARGS)
 
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
