@@ -14,7 +14,6 @@ from gptgan_jax.data.corpora import counted, load_corpus
 from gptgan_jax.data.holding_out import note_line
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.terminal import check_new_file, say, write_lines
-from gptgan_jax.workflows.distillation import split_lines
 
 _DESCRIPTION = """
 Without --split: what the text comes to, with the notes that a run begins with, and trains nothing. Of each source (of a
@@ -29,6 +28,8 @@ a "text" alone, and its "label" if it has one.
 
 
 def _data(given: Given) -> int:
+    from gptgan_jax.workflows.distillation import split_lines
+
     which, out = given.value("--split"), given.value("--out")
     if which is None and out is None:
         return _tell(load_config(given.file, given.overrides))
