@@ -1,8 +1,10 @@
 """Orbax's temporary folders, with checksums added before the rename that completes a step."""
 
 import asyncio
+import contextlib
 import json
 import os
+import time
 from typing import Any
 
 from etils import epath
@@ -30,6 +32,21 @@ def sealed_path_class(folder: str | os.PathLike[str]) -> type[atomicity.Temporar
 def noted(folder: epath.Path) -> dict[str, Any]:
     """A step's own metadata (Orbax's custom metadata), readable even if the step is otherwise damaged."""
     return json.loads((folder / METADATA_FILE).read_text()).get("custom_metadata") or {}
+
+
+def discard_unfinished(folder: epath.Path) -> None:
+    """Deletes the temporary folders of a failed save. Its other files may still be written: until none comes back."""
+    quiet = 0
+    for _ in range(100):
+        unfinished = [path for path in folder.iterdir() if atomicity.TMP_DIR_SUFFIX in path.name]
+        quiet = 0 if unfinished else quiet + 1
+        if quiet == 3:
+            return
+        for path in unfinished:
+            # A file may appear or vanish under this: the next look finds it.
+            with contextlib.suppress(OSError):
+                path.rmtree()
+        time.sleep(0.05)
 
 
 async def _seal(path: atomicity.TemporaryPathBase) -> None:

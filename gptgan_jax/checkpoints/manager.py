@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from gptgan_jax.checkpoints.atomic_save import SEALED, START, noted, sealed_path_class
+from gptgan_jax.checkpoints.atomic_save import SEALED, START, discard_unfinished, noted, sealed_path_class
 from gptgan_jax.checkpoints.bases import BASE, Base, WrongBase
 from gptgan_jax.checkpoints.retention import kept_checkpoints, metrics_of, rank_of
 from gptgan_jax.checkpoints.steps import (
@@ -228,6 +228,8 @@ class Checkpoints:
             except Exception as error:
                 # A manager keeps raising the same error; a new one starts from what is on disk.
                 self._managers.pop(phase)
+                if jax.process_index() == 0:
+                    discard_unfinished(self.folder / phase)
                 raise NotSaved(f"the latest checkpoint of {self.folder / phase}: {cause_of(error)}") from error
 
     def close(self) -> None:

@@ -14,7 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
+from orbax.checkpoint.path import atomicity
 
+from gptgan_jax.checkpoints import atomic_save
+from gptgan_jax.checkpoints.atomic_save import discard_unfinished
 from gptgan_jax.checkpoints.manager import Checkpoints, restore_latest_readable, state_bytes
 from gptgan_jax.checkpoints.steps import Damaged, NotSaved, Saved
 from gptgan_jax.errors import UserError
@@ -329,6 +332,26 @@ def test_a_full_disk_is_told_once_and_the_checkpoint_before_stays_the_latest(tmp
         assert checkpoints.latest() == Saved("likelihood", 1, 3.0)
         checkpoints.save("likelihood", big, 1.0)
     assert names(Checkpoints(tmp_path / "checkpoints", read_only=True)) == ["likelihood/1", "likelihood/2"]
+
+
+def test_a_failed_save_is_cleared_until_nothing_of_it_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorStore goes on with the other files of a save that failed, beside whatever deletes them."""
+    part = tmp_path / f"2{atomicity.TMP_DIR_SUFFIX}" / "default" / "ocdbt.process_0"
+    waits = iter(range(100))
+
+    def meanwhile(_: float) -> None:
+        if next(waits) in (0, 1, 3, 5):
+            part.mkdir(parents=True)
+            (part / "manifest.ocdbt.__lock").touch()
+
+    (tmp_path / "1").mkdir()
+    part.mkdir(parents=True)
+    monkeypatch.setattr(atomic_save.time, "sleep", meanwhile)
+    discard_unfinished(epath.Path(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert next(waits) > 5
 
 
 def test_a_folder_may_be_an_epath_and_a_remote_one_stays_as_it_is_named(tmp_path: Path) -> None:
