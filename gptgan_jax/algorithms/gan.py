@@ -40,9 +40,11 @@ from gptgan_jax.gradients.families import (
     Estimator,
     EstimatorProtocol,
     Mediated,
+    Pathwise,
     PolicyGradient,
     SelfPlay,
     estimator_of,
+    without_discriminator,
 )
 from gptgan_jax.models.discriminators import Discriminator, DiscriminatorProtocol, discriminator_of
 from gptgan_jax.models.generators import Generator, GeneratorProtocol, generator_of
@@ -303,15 +305,14 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
     game.check_batch("adversarial_step", batch, adversarial=True)
     game.check_state("adversarial_step", state, "generator", "discriminator")
     key_sample, key_judge, key_learn, key_more = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
-    if isinstance(game.estimator, SelfPlay):
-        state, metrics = self_play_step(game, game.estimator, state, batch, key_sample)
-        return averaged(game, state.replace(step=state.step + 1)), metrics
-    if isinstance(game.estimator, Distillation):
-        state, metrics = distillation_step(game, game.estimator, state, batch, key_sample, key_learn)
-        return averaged(game, state.replace(step=state.step + 1)), metrics
-    if isinstance(game.estimator, PolicyGradient) and game.estimator.matching is not None:
-        matching = game.estimator.matching
-        state, metrics = matching_step(game, game.estimator, matching, state, batch, key_sample, key_learn)
+    if without_discriminator(game.estimator):
+        match game.estimator:
+            case SelfPlay() as estimator:
+                state, metrics = self_play_step(game, estimator, state, batch, key_sample)
+            case Distillation() as estimator:
+                state, metrics = distillation_step(game, estimator, state, batch, key_sample, key_learn)
+            case PolicyGradient() as estimator:
+                state, metrics = matching_step(game, estimator, state, batch, key_sample, key_learn)
         return averaged(game, state.replace(step=state.step + 1)), metrics
     first, others = _slices(batch, game.discriminator_updates)
     drawn = draw(game, state.generator.params, first, key_sample)
@@ -325,6 +326,7 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
         assert found.judgement is not None
         update = policy_update(game, game.estimator, state, first, drawn, found.judgement, key_learn)
     else:
+        assert isinstance(game.estimator, Pathwise)
         assert found.judgement is not None
         update = pathwise_update(game, game.estimator, state, first, written, found.judgement, key_learn)
     generator, estimator_state, metrics = update

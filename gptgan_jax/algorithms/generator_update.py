@@ -1,5 +1,8 @@
 """The generator's side of a step: its update by each family of estimators."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -21,7 +24,6 @@ from gptgan_jax.algorithms.texts import (
 from gptgan_jax.gradients.families import (
     Distillation,
     Experience,
-    Matching,
     Mediated,
     Pathwise,
     PolicyGradient,
@@ -126,23 +128,18 @@ def _updates(
     key: Array,
 ) -> tuple[Player, Metrics]:
     """One update by all texts of a step, or several passes over them in minibatches."""
-    rows, learns = game.rows, game.learning.generator
+    rows = game.rows
 
     def loss_of(params: Params, part: Experience, advantages: Array, texts: Batch) -> tuple[Array, Metrics]:
         own = rows.own(texts)
         logits = shape_logits(game.generator.logits(params, own), game.temperature)
         chosen = jnp.where(own.target_mask, token_log_probs(logits, own.target), 0.0)
         surrogate = estimator.loss(rows.gathered(chosen), part, advantages)
-        extra, metrics = regularised(game, state.reference, logits, chosen, own)
-        likelihood, found = with_likelihood(game, params, real)
-        return surrogate + extra + likelihood, metrics | found | {"surrogate_loss": surrogate}
+        extra, metrics = regularised(game, params, state.reference, logits, chosen, own, real)
+        return surrogate + extra, metrics | {"surrogate_loss": surrogate}
 
     def update(player: Player, part: Experience, advantages: Array, texts: Batch) -> tuple[Player, Metrics]:
-        arguments = part, advantages, texts
-        (_, found), gradient = gradient_of(loss_of, player.params, learns, *arguments, has_aux=True)
-        gradient, found = rows.mean((gradient, found))
-        player = updated(game.generator_optimizer, player, gradient, learns)
-        return player, found | {"gradient_norm": optax.tree.norm(gradient)}
+        return _followed(game, player, loss_of, part, advantages, texts)
 
     if estimator.epochs * estimator.minibatches == 1:
         return update(state.generator, experience, advantages, with_prompts_once(game, texts))
@@ -163,13 +160,14 @@ def _updates(
 def matching_step(
     game: Game,
     estimator: PolicyGradient,
-    matching: Matching,
     state: GanState,
     batch: Batch,
     key_sample: Array,
     key_learn: Array,
 ) -> tuple[GanState, Metrics]:
     """The generator is paid by features of a frozen copy of itself, its reference; there is no discriminator."""
+    matching = estimator.matching
+    assert matching is not None
     stretches = matching.stretches(batch.replace(rows=None))
     counts = stretches.target_mask.any(axis=1)
     written = write(game, state.generator.params, stretches, key_sample)
@@ -218,16 +216,12 @@ def pathwise_update(
         paid = jnp.where(mask, rewards, 0.0).sum()
         loss = -paid / mask.shape[0]
         chosen = jnp.where(texts.target_mask, token_log_probs(logits, texts.target), 0.0)
-        extra, metrics = regularised(game, state.reference, logits, chosen, texts)
-        likelihood, found = with_likelihood(game, params, batch)
-        return loss + extra + likelihood, metrics | found | {"surrogate_loss": loss, "reward": paid / mask.sum()}
+        extra, metrics = regularised(game, params, state.reference, logits, chosen, texts, batch)
+        return loss + extra, metrics | {"surrogate_loss": loss, "reward": paid / mask.sum()}
 
-    learns = game.learning.generator
-    (_, metrics), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
-    gradient, metrics = rows.mean((gradient, metrics))
+    player, metrics = _followed(game, state.generator, loss_of)
     estimator_state, more = estimator.advance(state.estimator)
-    metrics |= more | {"gradient_norm": optax.tree.norm(gradient)}
-    return updated(game.generator_optimizer, state.generator, gradient, learns), estimator_state, metrics
+    return player, estimator_state, metrics | more
 
 
 # ---- mediated
@@ -243,15 +237,11 @@ def mediated_update(game: Game, estimator: Mediated, state: GanState, batch: Bat
         logits = shape_logits(game.generator.logits(params, texts), game.temperature)
         loss, metrics = estimator.loss(*rows.gathered((logits, mediator, texts.target, texts.target_mask)))
         chosen = jnp.where(texts.target_mask, token_log_probs(logits, texts.target), 0.0)
-        extra, more = regularised(game, state.reference, logits, chosen, texts)
-        likelihood, found = with_likelihood(game, params, batch)
-        return loss + extra + likelihood, metrics | more | found | {"surrogate_loss": loss}
+        extra, more = regularised(game, params, state.reference, logits, chosen, texts, batch)
+        return loss + extra, metrics | more | {"surrogate_loss": loss}
 
-    learns = game.learning.generator
-    (_, metrics), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
-    gradient, metrics = rows.mean((gradient, metrics))
-    metrics |= {"gradient_norm": optax.tree.norm(gradient)}
-    return updated(game.generator_optimizer, state.generator, gradient, learns), state.estimator, metrics
+    player, metrics = _followed(game, state.generator, loss_of)
+    return player, state.estimator, metrics
 
 
 # ---- self-play
@@ -275,16 +265,12 @@ def self_play_step(
     of_reference = of_texts(reference, batch), of_texts(reference, texts)
 
     def loss_of(params: Params) -> tuple[Array, Metrics]:
-        return estimator.loss(of_texts(params, batch), of_reference[0], of_texts(params, texts), of_reference[1])
+        log_ps = of_texts(params, batch), of_reference[0], of_texts(params, texts), of_reference[1]
+        loss, metrics = estimator.loss(*log_ps)
+        return loss, metrics | {"loss": loss}
 
-    (loss, metrics), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
-    gradient = game.rows.mean(gradient)
-    metrics |= {
-        "loss": loss,
-        "gradient_norm": optax.tree.norm(gradient),
-        **shape_metrics(game, batch, written),
-    }
-    player = updated(game.generator_optimizer, state.generator, gradient, learns)
+    player, metrics = _followed(game, state.generator, loss_of)
+    metrics |= shape_metrics(game, batch, written)
     return state.replace(generator=player, estimator=estimator_state, reference=reference), metrics
 
 
@@ -295,7 +281,7 @@ def distillation_step(
     game: Game, estimator: Distillation, state: GanState, batch: Batch, key_sample: Array, key_rows: Array
 ) -> tuple[GanState, Metrics]:
     """The generator learns its teacher's next-token distributions on texts of its own, or real ones."""
-    rows, learns, teacher, temperature = game.rows, game.learning.generator, game.teacher, game.temperature
+    rows, teacher, temperature = game.rows, game.teacher, game.temperature
     assert teacher is not None
     if isinstance(temperature, jax.Array):
         raise TypeError("temperature is a part of the program that distils, so it can't be traced: give it in Python")
@@ -320,14 +306,25 @@ def distillation_step(
         own = weighted_divergence(*ours, theirs, weights, estimator.beta, temperature, dtype)
         total = rows.gathered(own[None]).sum()
         likelihood, found = with_likelihood(game, params, batch)
-        found |= {"divergence": total / jnp.maximum(mask.sum(), 1)}
-        return total / mask.shape[0] + likelihood, found
+        loss = total / mask.shape[0] + likelihood
+        return loss, found | {"loss": loss, "divergence": total / jnp.maximum(mask.sum(), 1)}
 
-    (loss, found), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
-    gradient = rows.mean(gradient)
-    metrics |= found | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
-    player = updated(game.generator_optimizer, state.generator, gradient, learns)
-    return state.replace(generator=player), metrics
+    player, found = _followed(game, state.generator, loss_of)
+    return state.replace(generator=player), metrics | found
+
+
+# ---- all of them
+
+
+def _followed(
+    game: Game, player: Player, loss_of: Callable[..., tuple[Array, Metrics]], *arguments: Any
+) -> tuple[Player, Metrics]:
+    """The generator after one update by a loss of (params, *arguments), and that loss's metrics, of all devices."""
+    learns = game.learning.generator
+    (_, metrics), gradient = gradient_of(loss_of, player.params, learns, *arguments, has_aux=True)
+    gradient, metrics = game.rows.mean((gradient, metrics))
+    player = updated(game.generator_optimizer, player, gradient, learns)
+    return player, metrics | {"gradient_norm": optax.tree.norm(gradient)}
 
 
 def averaged(game: Game, state: GanState) -> GanState:

@@ -37,9 +37,17 @@ def with_kl_penalty(
 
 
 def regularised(
-    game: Game, reference: Params | None, logits: Array, chosen: Array, texts: Batch
+    game: Game, params: Params, reference: Params | None, logits: Array, chosen: Array, texts: Batch, real: Batch
 ) -> tuple[Array, Metrics]:
-    """Entropy bonus and KL penalty as an addition to the loss, sums over a text's tokens averaged over texts."""
+    """All three as an addition to the loss, sums over a text's tokens averaged over texts; and metrics.
+
+    Args:
+        game: of the step.
+        params: the generator's, by which it is differentiable.
+        reference: the generator that it is held near, where `kl_weight` is not 0.
+        logits, chosen: the generator's of `texts`, and log p of their tokens.
+        texts, real: this program's own rows of the generated and of the real texts.
+    """
     mask = game.rows.gathered(texts.target_mask)
     count, tokens = mask.shape[0], jnp.maximum(mask.sum(), 1)
     # Where it is but a metric, its gradient times 0 would be computed all the same.
@@ -54,7 +62,8 @@ def regularised(
         metrics["kl"] = kl_sum / tokens
         if game.kl_estimator != "reward":
             extra += game.kl_weight * kl_sum / count
-    return extra, metrics
+    likelihood, found = with_likelihood(game, params, real)
+    return extra + likelihood, metrics | found
 
 
 def with_likelihood(game: Game, params: Params, real: Batch) -> tuple[Array, Metrics]:
@@ -65,7 +74,7 @@ def with_likelihood(game: Game, params: Params, real: Batch) -> tuple[Array, Met
         params: the generator's, by which it is differentiable.
         real: this program's own rows of the real batch.
     """
-    if not game.likelihood_weight:
+    if not is_on(game.likelihood_weight):
         return jnp.float32(0), {}
     mask = game.rows.gathered(real.target_mask)
     if game.generator.weighted_nats is None:

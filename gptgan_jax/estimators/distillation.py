@@ -25,6 +25,6 @@ def distill(beta: float = 0.5, on_policy: float = 1.0) -> Distillation:
         >>> gg.distill(beta=0.1).beta  # near KL(teacher || student)
         0.1
     """
-    DIVERGENCE.check("beta", beta)
-    ON_POLICY.check("on_policy", on_policy)
+    DIVERGENCE.check("beta", beta, static=True)
+    ON_POLICY.check("on_policy", on_policy, static=True)
     return Distillation(lambda width: None, beta, on_policy)

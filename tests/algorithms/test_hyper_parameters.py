@@ -38,6 +38,7 @@ def of_policy_gradient(rate: gg.Number, weight: gg.Number, share: gg.Number, tem
         pair_loss=functools.partial(gg.non_saturating, smoothing=weight),
         temperature=temperature,
         entropy_weight=weight,
+        likelihood_weight=weight,
         kl_weight=weight,
         kl_estimator="reward",
         r1_weight=weight,
@@ -121,6 +122,8 @@ def test_a_weight_of_0_among_others_is_the_training_without_it() -> None:
     [
         (lambda x: gan_of(replay_size=x), "replay_size makes shapes, so it can't be traced"),
         (lambda x: gan_of(estimator=gg.rloo(x)), "estimator.samples makes shapes"),
+        (lambda x: gg.distill(beta=x), "beta makes shapes"),
+        (lambda x: gg.distill(on_policy=x), "on_policy makes shapes"),
         (lambda x: gan_of(kl_weight=jnp.ones(2) * x), r"kl_weight should be one number, not an array of shape \[2\]"),
     ],
 )

@@ -25,16 +25,21 @@ def example() -> Any:
     return module
 
 
-def test_each_lane_is_the_training_alone() -> None:
-    module = example()
+def tiny_training(module: Any, likelihood: int, warmup: int, adversarial: int) -> Any:
+    """The example's training with so many steps of each phase."""
     texts = jax.random.randint(jax.random.key(0), (20, 4), 2, VOCABULARY.size)
-    train = module.training(
+    return module.training(
         gg.build_generator(gg.LstmConfig(hidden=4, embedding=4), VOCABULARY),
         gg.build_discriminator(gg.LinearConfig(embedding=4), VOCABULARY),
         texts,
         gg.unconditional_batch(texts[:5], VOCABULARY),
-        module.Steps(likelihood=3, warmup=2, adversarial=2, batch=4, adversarial_batch=6),
+        module.Steps(likelihood, warmup, adversarial, batch=4, adversarial_batch=6),
     )
+
+
+def test_each_lane_is_the_training_alone() -> None:
+    module = example()
+    train = tiny_training(module, likelihood=3, warmup=2, adversarial=2)
     keys, rates = jax.random.split(jax.random.key(1), 2), jnp.array([0.01, 0.1])
     found, alone = module.at_once(train)(keys, rates), jax.jit(train)
     for seed, key in enumerate(keys):
@@ -50,15 +55,7 @@ def test_each_lane_is_the_training_alone() -> None:
 
 def test_what_does_not_depend_on_the_rate_is_computed_once_a_seed() -> None:
     """In the program the likelihood phase's arrays have no axis of rates."""
-    module = example()
-    texts = jax.random.randint(jax.random.key(0), (20, 4), 2, VOCABULARY.size)
-    train = module.training(
-        gg.build_generator(gg.LstmConfig(hidden=4, embedding=4), VOCABULARY),
-        gg.build_discriminator(gg.LinearConfig(embedding=4), VOCABULARY),
-        texts,
-        gg.unconditional_batch(texts[:5], VOCABULARY),
-        module.Steps(likelihood=11, warmup=13, adversarial=17, batch=4, adversarial_batch=6),
-    )
+    train = tiny_training(example(), likelihood=11, warmup=13, adversarial=17)
     keys = jax.random.split(jax.random.key(1), 2)
     traced = jax.make_jaxpr(jax.vmap(jax.vmap(train, (None, 0)), (0, None)))(keys, jnp.ones(3))
     scans = {eqn.params["length"]: eqn for eqn in traced.jaxpr.eqns if eqn.primitive.name == "scan"}
