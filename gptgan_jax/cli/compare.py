@@ -28,7 +28,8 @@ def _compare(given: Given) -> int:
     from gptgan_jax.workflows.comparison import compare as compare_methods
     from gptgan_jax.workflows.comparison import load_comparison
 
-    comparison = load_comparison(given.file, seeds_from(given.value("--seeds")), given.overrides)
+    arms = given.flags.get("--arm", ())
+    comparison = load_comparison(given.file, seeds_from(given.value("--seeds")), given.overrides, arms)
     configure_jax()
 
     def work() -> int:
@@ -45,7 +46,10 @@ COMPARE = ConfigCommand(
     "compare",
     "train several adversarial methods from one likelihood training, and compare",
     _DESCRIPTION,
-    (Flag("--seeds", "over so many seeds, in place of the file's", "N"),),
+    (
+        Flag("--seeds", "over so many seeds, in place of the file's", "N"),
+        Flag("--arm", "only the arms that are so named, each by its own --arm, beside the baselines", "NAME"),
+    ),
     _compare,
     file="FILE",
     example="FILE",

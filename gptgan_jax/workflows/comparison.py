@@ -95,13 +95,16 @@ class Comparison:
 # ---- FILE
 
 
-def load_comparison(path: str | Path, seeds: int | None = None, overrides: Sequence[str] = ()) -> Comparison:
+def load_comparison(
+    path: str | Path, seeds: int | None = None, overrides: Sequence[str] = (), only: Sequence[str] = ()
+) -> Comparison:
     """Reads FILE and builds every run's configuration.
 
     Args:
         path: of FILE.
         seeds: how many, instead of FILE's number.
         overrides: `--key.path value`, for every run, over whatever FILE and the files that it names say.
+        only: the names of the arms that are wanted; all of them if it is empty.
 
     Raises:
         UserError: naming FILE and the arm where there is one.
@@ -152,9 +155,15 @@ def load_comparison(path: str | Path, seeds: int | None = None, overrides: Seque
             if label in [taken for other in found.values() for taken in other.columns]:
                 raise UserError(f"{where}: the report would call it {label}, as another arm; rename one")
         found[slug] = made
+    for name in only:
+        if name not in [arm.name for arm in found.values()]:
+            close = difflib.get_close_matches(name, [arm.name for arm in found.values()], n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(arm.name for arm in found.values())}"
+            raise UserError(f"{path}: no arm {name!r}; {hint}")
+    chosen = tuple(arm for arm in found.values() if not only or arm.name in only)
     first = base.seed
     count = given if seeds is None else seeds
-    return Comparison(path, Path(base.runs_folder), tuple(range(first, first + count)), base, tuple(found.values()))
+    return Comparison(path, Path(base.runs_folder), tuple(range(first, first + count)), base, chosen)
 
 
 def _base_of(whole: Config, path: Path) -> Config:

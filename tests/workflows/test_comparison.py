@@ -150,6 +150,18 @@ def test_the_command_line_wins_over_all_files(tmp_path: Path) -> None:
     assert comparison.folder == tmp_path / "runs" / "mine"
 
 
+def test_arms_that_are_named_are_the_only_ones_in_the_order_of_the_file(tmp_path: Path) -> None:
+    comparison = load_comparison(write_comparison(tmp_path), only=["constant", "reinforce"])
+    assert [arm.name for arm in comparison.arms] == ["reinforce", "constant"]
+    assert comparison.base == load_comparison(tmp_path / "both.yaml").base
+
+
+def test_an_arm_that_is_misspelt_is_told_from_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(write_comparison(tmp_path))
+    assert main(["compare", file, "--arm", "reinforce", "--arm", "reinforced"]) == 2
+    assert f"{file}: no arm 'reinforced'; did you mean 'reinforce'?" in capsys.readouterr().err
+
+
 def test_a_mapping_that_is_set_keeps_the_other_keys_of_its_section(tmp_path: Path) -> None:
     settings = {
         "warmup": {"steps": 3},
