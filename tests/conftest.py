@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import tempfile
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 
@@ -45,6 +46,14 @@ SLOW = {
 }  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest itself leaves out what is marked
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests in their order, but for those of slow modules, which come first."""
+    """The tests in their order, slow modules first. Of a test's cases, those beyond `cases(n)` are thorough."""
     items.sort(key=lambda item: item.path.name not in SLOW)
+    seen: Counter[str] = Counter()
+    for item in items:
+        if (mark := item.get_closest_marker("cases")) is not None:
+            test = item.nodeid.partition("[")[0]
+            seen[test] += 1
+            if seen[test] > mark.args[0]:
+                item.add_marker("thorough")

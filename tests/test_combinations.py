@@ -760,6 +760,7 @@ def test_every_combination_of_estimator_loss_reward_and_dense_is_accepted_or_ref
     assert [text for choice in choices(EVERY_ESTIMATOR) if (text := disagreement(choice))] == []
 
 
+@pytest.mark.thorough
 def test_so_is_each_with_a_regulariser() -> None:
     assert [text for choice in REGULARISED if (text := disagreement(choice))] == []
 
@@ -782,6 +783,7 @@ def alone() -> dict[str, Choice]:
     return found
 
 
+@pytest.mark.thorough
 def test_each_rule_refuses_something_that_no_other_does() -> None:
     assert [rule.why for rule in RULES if rule.why not in alone()] == []
 
@@ -789,6 +791,7 @@ def test_each_rule_refuses_something_that_no_other_does() -> None:
 BAD_INPUT = Path(__file__).parent / "end_to_end" / "test_bad_input.py"
 
 
+@pytest.mark.thorough
 def test_no_refusal_of_the_config_is_without_a_choice_that_meets_it() -> None:
     """Each `yield` of config/compatibility.py, its f-string made a pattern; a row of bad input may meet it too.
 
@@ -827,6 +830,7 @@ def on_the_command_line(choice: Choice, folder: Path) -> tuple[Path, list[str]]:
     ]
 
 
+@pytest.mark.cases(6)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.why.replace(" ", "-"))
 def test_each_refusal_is_one_line_that_names_the_keys_to_change(rule: Rule, tmp_path: Path) -> None:
     path, overrides = on_the_command_line(alone()[rule.why], tmp_path)
@@ -963,13 +967,13 @@ def taught(state: GanState) -> GanState:
     return state.replace(teacher=state.generator.params)
 
 
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.thorough)])
-def test_every_allowed_combination_of_estimator_loss_reward_and_dense_can_be_traced(
-    every: int, no_garbage: None, traced_sampler: None
+@pytest.mark.thorough
+def test_an_allowed_combination_of_estimator_loss_reward_and_dense_can_be_traced(
+    no_garbage: None, traced_sampler: None
 ) -> None:
     """A step gives a state of the same arrays, or it would be compiled anew at every step, and scalars.
 
-    Every sixth combination goes through the losses and rewards of all estimators; all of them take minutes.
+    Every fifth combination goes through the losses and rewards of all estimators; all of them take minutes.
     """
     # Options one at a time, the baselines of REINFORCE; one's own estimator is here the same function as its kind.
     estimators = [
@@ -986,7 +990,7 @@ def test_every_allowed_combination_of_estimator_loss_reward_and_dense_can_be_tra
     allowed = [choice for choice in choices(estimators) if not broken(choice)]
     batch = batch_for(USUAL)
     assert len(allowed) > 800
-    for choice in allowed[::every]:
+    for choice in allowed[::5]:
         gan = gan_for(choice)
         state = jax.eval_shape(gan.init, jax.random.key(0), batch)
         after, metrics = jax.eval_shape(gan.adversarial_step, state, batch)
@@ -1063,6 +1067,7 @@ def pairwise_rows() -> tuple[list[Choice], set[tuple]]:
     return rows, impossible
 
 
+@pytest.mark.thorough
 def test_the_rows_hold_every_two_choices_that_can_meet() -> None:
     """What no row holds is what no allowed row can: it is refused whatever else is chosen."""
     rows, impossible = pairwise_rows()

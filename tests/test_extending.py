@@ -31,6 +31,7 @@ def test_the_estimator_has_at_most_40_lines() -> None:
     assert len(ESTIMATOR.strip().splitlines()) <= 40
 
 
+@pytest.mark.thorough
 def test_it_takes_a_step_and_so_do_the_reward_and_the_loss(module: Path, capsys: pytest.CaptureFixture) -> None:
     names: dict[str, Any] = {}
     exec(STEPS, names)
@@ -55,6 +56,7 @@ def test_its_gradient_is_compared_by_enumeration(
     assert 0.005 < float(found[1]) < float(found[2])
 
 
+@pytest.mark.thorough
 def test_the_config_trains(module: Path) -> None:
     """With whatever else a run has; its metrics are recorded, and an argument reaches the function."""
     keys = {f"objective.{name}": value for name, value in yaml.safe_load(CONFIG)["objective"].items()}

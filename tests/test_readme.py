@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.thorough
 def test_the_api_example_has_at_most_15_lines_and_its_figures_get_better() -> None:
     """Run as printed. It is a whole training of three phases, and takes a while."""
     (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

@@ -18,6 +18,7 @@ MODULE, STEPS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 (CONFIG,) = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
+@pytest.mark.thorough
 def test_the_config_trains_with_the_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_rewards.py").write_text(MODULE, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -282,6 +282,7 @@ def foreign(trained: Path, tmp_path: Path, mark: Path, monkeypatch: pytest.Monke
     return folder
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", ["sample", "evaluate", "score", "report", "report two"])
 def test_a_run_folder_is_read_without_the_module_and_the_files_that_its_config_names(
     command: str, foreign: Path, mark: Path, capsys: pytest.CaptureFixture
@@ -480,6 +481,7 @@ def test_a_folder_of_pickles_is_refused(name: str, folder: Path, mark: Path, tmp
     assert not mark.exists()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar link"])
 def test_an_archive_writes_nothing_outside_of_the_cache(
     kind: str, folder: Path, outside: Path, tmp_path: Path, capsys

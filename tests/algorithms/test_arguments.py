@@ -50,6 +50,7 @@ def state() -> gg.GanState:
     return gan_of().init(jax.random.key(0), BATCH)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("gan", "step", "said"),
     [
@@ -101,6 +102,7 @@ def test_a_sampler_says_which_argument_is_out_of_its_range(change: Any, said: st
         gg.sample(GENERATOR, state().generator.params, jax.random.key(0), **arguments)
 
 
+@pytest.mark.thorough
 def test_checked_finds_wrong_values_in_a_compiled_step_and_changes_nothing_else() -> None:
     gan = gan_of(generator_optimizer=optax.sgd(0.1), discriminator_optimizer=optax.sgd(0.1))
     begun, step = gan.begin(state(), BATCH), gg.checked(gan.adversarial_step, VOCABULARY)

@@ -168,6 +168,7 @@ def steepness(params: Any, texts: Batch, embedded: jax.Array, dense: bool) -> ja
     return jnp.square(jax.vmap(jax.grad(score))(embedded, texts)).sum(axis=(1, 2))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("kind", ["r1", "r2", "gradient_penalty"])
 def test_a_penalty_adds_its_own_gradient_to_the_discriminators(kind: str, dense: bool) -> None:
@@ -207,6 +208,7 @@ def test_a_penalty_adds_its_own_gradient_to_the_discriminators(kind: str, dense:
 # ---- the auxiliary objective
 
 
+@pytest.mark.thorough
 def test_the_discriminators_own_next_token_loss_on_real_text_is_added() -> None:
     """By the weight, to what its gradient is of; its loss as recorded is without it."""
     sizes: dict[str, Any] = {"layers": 1, "width": 4, "heads": 1, "max_positions": 16}
@@ -243,6 +245,7 @@ def test_a_discriminator_that_predicts_nothing_has_no_such_objective() -> None:
 # ---- several texts a prompt
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["discriminator_step", "adversarial_step"])
 def test_each_real_text_is_compared_with_all_the_answers_to_its_prompt(name: str) -> None:
     estimator = reinforce(1.0, moving_average())._replace(samples=3)
@@ -302,6 +305,7 @@ def test_memory_overwrites_the_oldest_texts() -> None:
     assert int(replay.written) == 9
 
 
+@pytest.mark.thorough
 def test_with_nothing_remembered_yet_the_step_is_that_without_a_memory_and_then_its_texts_are_kept() -> None:
     ours, theirs = gan_of(replay_size=8, replay_share=0.9), gan_of()
     for name in ("discriminator_step", "adversarial_step"):
@@ -425,6 +429,7 @@ def test_further_updates_of_the_discriminator_are_as_many_steps_of_its_own(repla
         assert_trees_differ(after.discriminator.params, expected.discriminator.params)
 
 
+@pytest.mark.thorough
 def test_each_representation_is_judged_by_itself_in_the_loss_and_the_generator_is_paid_their_mean() -> None:
     config = CnnConfig(embedding=4, representations=2, widths=(1, 2), filters=3, dropout=0.0)
     discriminator = build_discriminator(config, VOCABULARY)

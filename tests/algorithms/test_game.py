@@ -223,6 +223,7 @@ def test_choices_that_do_not_go_together_are_refused(options: dict[str, Any], sa
     assert "\n" not in found
 
 
+@pytest.mark.thorough
 def test_every_rule_refuses_some_game() -> None:
     """Each `yield` of compatibility.py, its f-string made a pattern."""
     said = [refusal(options) or "" for options, _ in REFUSED]

@@ -107,6 +107,7 @@ def test_likelihood_steps_lower_the_loss_of_a_repeated_batch_and_touch_the_gener
     assert_trees_close(state.estimator, before.estimator, rtol=0, atol=0)
 
 
+@pytest.mark.cases(1)
 @BOTH
 def test_a_discriminator_step_touches_the_discriminator_alone(name: str) -> None:
     before = state_of(name)
@@ -192,6 +193,7 @@ def both_ways(name: str) -> tuple[GanState, dict[str, Any], dict[str, Any]]:
     return *jitted(name, "adversarial_step")(state_of(name), BATCH), by_hand(name, state_of(name))
 
 
+@pytest.mark.thorough
 @BOTH
 def test_reward_and_accuracy_are_those_of_the_discriminator_before_the_step(name: str) -> None:
     after, metrics, expected = both_ways(name)
@@ -279,6 +281,7 @@ def with_all() -> Gan:
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_new_state_can_be_donated_at_once() -> None:
     gan = with_all()
     state, _ = jax.jit(gan.adversarial_step, donate_argnums=0)(gan.init(jax.random.key(0), BATCH), BATCH)
@@ -383,6 +386,7 @@ BY_FAMILY: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", BY_FAMILY)
 def test_what_stands_after_the_end_of_a_text_changes_nothing(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gan = gan_from(GENERATOR, DISCRIMINATORS["dense"], **(OPTIMIZERS | BY_FAMILY[family]))

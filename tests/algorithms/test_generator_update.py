@@ -184,6 +184,7 @@ def divergence(kind: str, params: Any, reference: Any, temperature: float) -> ja
     return (frozen * jnp.where(MASK, per_token, 0.0).sum(axis=1)).sum()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_expected_gradient_of_each_kl_estimator_is_that_of_the_divergence_it_stands_for(kind: Any) -> None:
     temperature, weight = 0.7, 0.3
@@ -346,6 +347,7 @@ def with_and_without_demonstrations(rollouts: int) -> tuple[Batch, GanState, tup
     return batch, state, stepped(ours, state, batch), stepped(theirs, state, batch)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("rollouts", [0, 1])
 def test_a_demonstration_is_the_prompts_real_text_with_the_reward_at_its_last_token(rollouts: int) -> None:
     batch, state, (after, ours), (_, theirs) = with_and_without_demonstrations(rollouts)
@@ -462,6 +464,7 @@ def test_a_tokens_value_by_rollouts_is_the_expected_reward_of_the_texts_that_beg
     assert float(metrics["reward"]) == pytest.approx(paid, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_rollouts_are_paid_alike_whether_what_they_share_is_read_once_or_again_each_time() -> None:
     judge = build_discriminator(CnnConfig(embedding=4, widths=(1, 2, 3), filters=5, dropout=0.0), VOCABULARY)
     sgd = {"generator_optimizer": optax.sgd(RATE), "discriminator_optimizer": optax.sgd(0.5)}
@@ -480,6 +483,7 @@ def test_rollouts_are_paid_alike_whether_what_they_share_is_read_once_or_again_e
 # ---- pathwise
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("straight_through", [True, False])
 def test_the_pathwise_gradient_is_that_of_the_judgement_of_relaxed_texts(dense: bool, straight_through: bool) -> None:
@@ -580,6 +584,7 @@ def last_nodes(params: Any, batch: Batch) -> jax.Array:
 LAYERED = GENERATOR._replace(depths=last_nodes)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("control", [False, True])
 def test_feature_matching_is_paid_by_the_frozen_generators_features_of_what_it_wrote(control: bool) -> None:
     estimator = feature_matching(3, depths=(0.5, 1.0), whitening="none", diversity=0.8)
@@ -667,6 +672,7 @@ def from_teacher(params: Any, teacher: Any, texts: Batch, beta: float, temperatu
     return found.sum(axis=-1)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("on_policy", [1.0, 0.5, 0.0])
 def test_distillation_learns_the_teachers_distributions_on_own_or_real_texts(on_policy: float) -> None:
     gan, before = distilling(on_policy, temperature=0.7, likelihood_weight=0.3)
@@ -730,6 +736,7 @@ def test_distillation_without_its_teacher_is_refused() -> None:
 # ---- likelihood beside it
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("estimator", [reinforce(), gumbel()], ids=["policy_gradient", "pathwise"])
 def test_real_texts_likelihood_is_an_addition_to_the_loss(estimator: Any) -> None:
     plain, with_it = gan_of(estimator=estimator), gan_of(estimator=estimator, likelihood_weight=0.3)

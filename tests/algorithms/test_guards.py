@@ -158,6 +158,7 @@ def bits(state: GanState) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in leaves]
 
 
+@pytest.mark.cases(1)
 @EACH
 def test_a_step_that_goes_wrong_changes_nothing_and_the_next_goes_on(case: str) -> None:
     good, bad = batches(case)
@@ -175,6 +176,7 @@ def test_a_step_that_goes_wrong_changes_nothing_and_the_next_goes_on(case: str) 
     assert bits(third) != bits(before)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("case", ["the likelihood loss", "the gradient alone", "a later update of the discriminator"])
 def test_without_the_wrapper_such_a_step_spoils_the_parameters(case: str) -> None:
     """What the test above would not notice, were the bad batch harmless."""

@@ -25,6 +25,7 @@ GENERATOR = build_generator(LstmConfig(embedding=4, hidden=4), VOCABULARY)
 MEDIATOR = build_discriminator(TransformerDiscriminatorConfig(layers=1, width=8, heads=2, max_positions=16), VOCABULARY)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("future", [False, True])
 def test_the_generator_follows_the_estimator_and_the_mediator_learns_both_texts_alike(future: bool) -> None:
     optimizers = {"generator_optimizer": optax.sgd(RATE), "discriminator_optimizer": optax.sgd(RATE)}
@@ -63,6 +64,7 @@ def test_the_generator_follows_the_estimator_and_the_mediator_learns_both_texts_
     assert float(metrics["discriminator_loss"]) == pytest.approx(float(jax.jit(nats)(players[1].params)), rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_the_mediator_warms_up_on_both_texts_too() -> None:
     gan = gan_from(GENERATOR, MEDIATOR, estimator=cot())
     state = jax.jit(gan.init)(jax.random.key(0), BATCH)

@@ -68,6 +68,7 @@ def zero(judgement: Judgement, key: jax.Array) -> jax.Array:
 # ---- the gradient
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("values", [False, True], ids=["rewards", "values"])
 def test_the_expected_gradient_is_that_of_the_expected_pay(values: bool) -> None:
     """Summed over all texts, of REINFORCE and of an estimator that credits each token with its own value alone."""
@@ -122,6 +123,7 @@ def paid(**options: Any) -> tuple[np.ndarray, dict[str, Any], Batch]:
     return np.asarray(metrics["rewards"]), metrics, written_by_hand(state)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("dense", [False, True])
 def test_a_text_is_paid_at_its_last_token_beside_the_discriminator(dense: bool) -> None:
     before, alone, texts = paid(dense=dense)

@@ -25,6 +25,7 @@ def numbered(numbers: Any) -> gg.Batch:
     )
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("count", "each"), [(2, 3), (3, 2), (4, 1)])
 def test_the_first_update_takes_every_nth_row_and_the_others_take_the_rest_once(count: int, each: int) -> None:
     first, others = _slices(numbered(range(count * each)), count)
@@ -41,6 +42,7 @@ def test_one_update_takes_all_rows_in_their_order() -> None:
     assert others is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_step_with_more_updates_begins_as_the_step_on_every_nth_row(count: int) -> None:
     """So the first update of the discriminator, all metrics and the generator's update are of those rows."""
@@ -58,6 +60,7 @@ def test_a_step_with_more_updates_begins_as_the_step_on_every_nth_row(count: int
             assert_trees_differ(after.discriminator.params, alone.discriminator.params)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("size", [1, 3, 4])
 @pytest.mark.parametrize("each", [1, 2, 5])
 def test_a_replay_holds_the_latest_texts(size: int, each: int) -> None:
@@ -72,6 +75,7 @@ def test_a_replay_holds_the_latest_texts(size: int, each: int) -> None:
         assert int(replay.written) == written
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("estimator", [gg.grpo(3), pytest.param(gg.grpo(3, minibatches=2), marks=pytest.mark.thorough)])
 def test_reading_a_prompt_once_for_its_texts_changes_no_step(estimator: gg.PolicyGradient) -> None:
     sizes: dict[str, Any] = {"layers": 1, "width": 8, "heads": 2, "max_positions": 16}

@@ -76,6 +76,7 @@ def pretended(config: Config) -> tuple[Compiler, Slice]:
     return Compiler(config, load_players(config), chips), chips
 
 
+@pytest.mark.thorough
 def test_every_step_and_the_sampler_are_compiled(tmp_path: Path) -> None:
     compiler, _ = pretended(tiny_config(tmp_path))
     assert compiler.names == ("likelihood", "continued", "warmup", "adversarial", "sampler")

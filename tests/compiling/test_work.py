@@ -62,6 +62,7 @@ def test_a_forward_pass_of_a_generator(name: str) -> None:
     assert counted(generator.logits, params, batch()) == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", GENERATORS)
 def test_writing_is_a_prefill_and_a_step_for_each_token_but_the_first(name: str) -> None:
     generator = build_generator(GENERATORS[name], VOCABULARY)
@@ -79,6 +80,7 @@ def of_one_prompt_each(count: int) -> Batch:
     return batch().replace(prompt=batch().prompt[::count], prompt_mask=batch().prompt_mask[::count])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", GENERATORS)
 def test_prompts_that_are_read_once(name: str) -> None:
     generator, prompts = build_generator(GENERATORS[name], VOCABULARY), ROWS // 2

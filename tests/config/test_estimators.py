@@ -143,12 +143,14 @@ def float64() -> Iterator[None]:
         yield
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_configuration_builds_the_estimator_it_names_with_its_options(name: str) -> None:
     config, options, expected = OPTIONS[name]
     assert same(of_estimator(build_estimator(config(**options), STEPS)), of_estimator(expected))
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_changes_the_estimator(name: str) -> None:
     config, options, expected = OPTIONS[name]

@@ -111,6 +111,7 @@ def check(path: Path) -> None:
         assert load_config(again) == config
 
 
+@pytest.mark.thorough
 @settings(max_examples=400)
 @given(TREES)
 def test_any_tree_of_keys_and_values(path: Path, dotted: dict[str, Any]) -> None:

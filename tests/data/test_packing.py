@@ -110,6 +110,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_packed_document_has_the_loss_and_the_gradient_of_the_document_alone(name: str, packing: Any) -> None:
@@ -231,6 +232,7 @@ def test_the_kernel_for_tpus_keeps_segments_apart() -> None:
     np.testing.assert_allclose(found[:, :150], expected[:, :150], rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.thorough
 def test_an_lstm_and_an_encoder_refuse_packed_rows() -> None:
     rows = whole(packed_split(SPLIT, "best_fit", False))
     for config in (LstmConfig(embedding=4, hidden=4), TransformerConfig(**NETWORK, encoder_layers=1)):

@@ -61,6 +61,7 @@ def sampled(run: Path, capsys: pytest.CaptureFixture[str], *options: str) -> lis
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.thorough
 def test_chinese_characters_are_learned_generated_and_measured(chinese: Path, capsys) -> None:
     evaluation = Evaluation.load(chinese)
     assert evaluation is not None
@@ -75,6 +76,7 @@ def test_chinese_characters_are_learned_generated_and_measured(chinese: Path, ca
     assert "doesn't know '犬'" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_token_ids_are_learned_generated_and_measured(numbers: Path, capsys) -> None:
     evaluation = Evaluation.load(numbers)
     assert evaluation is not None

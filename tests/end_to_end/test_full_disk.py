@@ -79,6 +79,7 @@ def last_line(capsys: pytest.CaptureFixture) -> str:
     return said.splitlines()[-1]
 
 
+@pytest.mark.thorough
 def test_a_disk_that_fills_up_stops_the_run_which_goes_on_with_room(
     small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

@@ -59,6 +59,7 @@ def run(home: Path) -> Path:
     return home / "runs" / "tiny"
 
 
+@pytest.mark.thorough
 def test_each_evaluation_has_a_figure_a_source_and_their_mean_by_the_weights(run: Path) -> None:
     lines = [line for line in read_metrics(run) if "valid_nats_per_token" in line]
     assert {line["phase"] for line in lines} == {"likelihood", "continued", "adversarial"}
@@ -108,6 +109,7 @@ def test_what_samples_are_compared_with_is_a_sample_of_the_mixture(run: Path) ->
     assert counted < len(held_out.test)
 
 
+@pytest.mark.thorough
 def test_the_report_shows_every_source(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run)]) == 0
     assert main(["report", str(run)]) == 0

@@ -34,6 +34,7 @@ def silently(line: str) -> None:
     """Takes no notice of a line."""
 
 
+@pytest.mark.thorough
 def test_a_run_folder_in_use_is_refused_and_left_alone(run: Path, finished: Path, tmp_path: Path, capsys) -> None:
     data = {"data.train": str(finished.parents[1] / "corpus.txt")}
     config = write_config(tmp_path, SHORT | data)
@@ -72,6 +73,7 @@ def test_a_flipped_bit_is_one_line_that_names_the_file(run: Path, capsys) -> Non
 # ---- checkpoints elsewhere
 
 
+@pytest.mark.thorough
 def test_checkpoints_lie_where_the_config_says_and_are_found_there(tmp_path: Path, capsys) -> None:
     keys = SHORT | {"checkpoints.folder": str(tmp_path / "elsewhere")}
     run = train_tiny(tmp_path, keys)

@@ -52,6 +52,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("keep", ["start", "end"])
 def test_each_command_gives_the_generator_the_tokens_of_training(
     keep: Any, model: Path, asked: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -87,6 +88,7 @@ def test_each_command_gives_the_generator_the_tokens_of_training(
     assert all(ids in right for ids in asked)
 
 
+@pytest.mark.thorough
 def test_a_model_is_used_as_it_came_by_the_same_commands(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -108,6 +110,7 @@ def test_a_model_is_used_as_it_came_by_the_same_commands(
     assert "--resample and --label are for runs" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_model_is_judged_as_it_came_by_a_configs_text(model: Path, tmp_path: Path, capsys: Any) -> None:
     """The config's own networks and training are not asked for, nor those of a run that would start from it."""
     config = write_config(tmp_path, {"data.max_length": 8, "discriminator.kind": "cnn", "discriminator.embedding": 4})

@@ -64,6 +64,7 @@ def test_with_a_constant_reward_it_is_the_likelihood_model(tmp_path: Path) -> No
     assert nll(found)["residual"] == pytest.approx(nll(found)["likelihood"], abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_texts_are_resampled_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def lines(*options: str) -> list[str]:
         capsys.readouterr()

@@ -187,6 +187,7 @@ def table_in(report: str) -> dict[str, dict[str, str]]:
     }
 
 
+@pytest.mark.thorough
 def test_evaluate_reproduces_the_table_of_the_report_and_adds_what_needs_a_judge(run: Path, capsys, tmp_path) -> None:
     again = tmp_path / "again"
     shutil.copytree(run, again)
@@ -207,6 +208,7 @@ def test_evaluate_reproduces_the_table_of_the_report_and_adds_what_needs_a_judge
     assert printed.keys() - before.keys() == added
 
 
+@pytest.mark.thorough
 def test_a_sweep_adds_the_frontiers_and_the_verdict_to_both_reports(run: Path, capsys, tmp_path) -> None:
     again = tmp_path / "again"
     shutil.copytree(run, again)
@@ -352,6 +354,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return RunFolder(train_tiny(folder, SHORT | CONDITIONAL | {"data.train": str(path)}))
 
 
+@pytest.mark.thorough
 def test_conditional_text_trains_through_all_phases(answers: RunFolder) -> None:
     assert [line["phase"] for line in read_metrics(answers.path) if "valid_nats_per_token" in line] == [
         "likelihood",
@@ -376,6 +379,7 @@ def test_the_report_of_conditional_text_shows_the_prompts(answers: RunFolder) ->
     assert re.fullmatch(rf"the {prompt.split()[0]} must {prompt.split()[1]} \d", answer), "real text answers it too"
 
 
+@pytest.mark.thorough
 def test_evaluate_works_from_another_folder_where_the_text_was_named_relatively(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

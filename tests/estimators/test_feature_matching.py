@@ -148,6 +148,7 @@ def test_whitening_by_the_group_is_by_its_formula_and_a_bias() -> None:
     assert max(cosines) < 0.99  # of no distance of mean features
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("whitening", ["real", "group", "none"])
 def test_the_advantages_by_hand(whitening: Any) -> None:
     estimator = feature_matching(N, whitening=whitening, diversity=0.7)

@@ -92,6 +92,7 @@ def test_given_a_token_the_largest_is_gumbel_and_the_others_are_cut_off_at_it() 
 # ---- what the discriminator reads
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("draws", [1, 3])
 def test_straight_through_reads_the_tokens_themselves(draws: int, dtype: type) -> None:

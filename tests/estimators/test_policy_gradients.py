@@ -259,6 +259,7 @@ def test_rloo_by_hand_takes_the_other_texts_mean_return() -> None:
     np.testing.assert_allclose(advantages, [[3 - 8, 4 - 8, 4 - 8], [8 - 11 / 3, 0, 0]], rtol=1e-12)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     "estimator",
     [
@@ -594,6 +595,7 @@ def everything(
     return jax.tree.leaves(found)
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_padding_contributes_nothing_to_loss_gradient_state_or_metrics(name: str) -> None:
     plain = everything(name, PAIR, 0.0)

@@ -65,6 +65,7 @@ def test_samples_of_the_references_own_source_score_like_real_text(tmp_path: Pat
         assert apart < 5 * np.hypot(figures["samples"].error, figures[REAL].error), name
 
 
+@pytest.mark.thorough
 def test_without_training_text_a_third_of_the_references_does_nothing_but_train_the_judge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +91,7 @@ def test_without_training_text_a_third_of_the_references_does_nothing_but_train_
     assert "20 of the references" in row(evaluation, "LM score").signature
 
 
+@pytest.mark.thorough
 def test_with_training_text_copies_are_counted_and_the_judge_learns_from_it(tmp_path: Path) -> None:
     training = sentences(40, 3)
     samples = written(tmp_path / "s.txt", training[:10] + [f"cat {text}" for text in sentences(30, 4)])
@@ -101,6 +103,7 @@ def test_with_training_text_copies_are_counted_and_the_judge_learns_from_it(tmp_
     assert "40 training texts" in row(evaluation, "LM score").signature
 
 
+@pytest.mark.thorough
 def test_references_that_are_training_text_are_refused_and_a_few_are_named(tmp_path: Path, capsys) -> None:
     training, own = sentences(100, 3), [f"the the {text}" for text in sentences(100, 6)]
     samples, seen = written(tmp_path / "s.txt", sentences(20, 4)), written(tmp_path / "t.txt", training)
@@ -206,6 +209,7 @@ def test_blank_samples_are_scored_as_empty_texts_wherever_they_stand(tmp_path: P
         assert apart > 5 * np.hypot(values["samples"].error, values[REAL].error), name
 
 
+@pytest.mark.thorough
 def test_blank_samples_alone_at_the_beginning_have_defined_values(tmp_path: Path) -> None:
     references = written(tmp_path / "r.txt", sentences(90, 2))
     evaluation = scored(written(tmp_path / "s.txt", [""] * 40 + ["the cat"]), references)
@@ -285,6 +289,7 @@ def test_options_that_do_not_go_together_are_one_line(arguments: list[str], says
     assert says in error
 
 
+@pytest.mark.thorough
 def test_the_command_prints_the_table_and_keeps_it_where_asked(tmp_path: Path, capsys) -> None:
     samples, references = (written(tmp_path / f"{i}.txt", sentences(60, i)) for i in (1, 2))
     out = tmp_path / "out"

@@ -185,6 +185,7 @@ def test_a_quick_evaluation_keeps_a_thorough_one_of_the_same_checkpoints(judged:
 # ---- a source of known probabilities
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", ["grammar", "oracle"])
 def test_against_its_own_source_real_text_has_no_divergence(kind: str, tmp_path: Path) -> None:
     lengths = {"data.max_length": 25 if kind == "grammar" else 6, "generator.max_positions": 32}
@@ -213,6 +214,7 @@ def test_against_its_own_source_real_text_has_no_divergence(kind: str, tmp_path:
 POEMS = [a + b + c + "，" + c + a + "。" for a in "明清晚春" for b in "月风云雨" for c in "山水花"]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("asked", "unit"), [("auto", "characters"), ("word", "words")])
 def test_a_run_on_text_without_spaces_is_measured_by_characters(asked: str, unit: str, tmp_path: Path) -> None:
     (tmp_path / "poems.txt").write_text("\n".join(POEMS), encoding="utf-8")

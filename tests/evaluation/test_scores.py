@@ -574,6 +574,7 @@ def real_judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
 SAME, SALAD = ["the cat sleeps"] * 24, ["cat cat"] * 24
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("samples", "references"),
     [(SAME, SAME), (SAME, sentences(1, 24)), (sentences(1, 24), SAME), (SALAD, sentences(1, 24)), (SALAD, SAME)],

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import gptgan_jax as gg
 
@@ -37,6 +38,7 @@ def tiny_training(module: Any, likelihood: int, warmup: int, adversarial: int) -
     )
 
 
+@pytest.mark.thorough
 def test_each_lane_is_the_training_alone() -> None:
     module = example()
     train = tiny_training(module, likelihood=3, warmup=2, adversarial=2)

@@ -59,6 +59,7 @@ def exported(run: Path, kind: str, out: Path, *options: str) -> Path:
     return out
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("prompt", ["", "two", "two birds"])
 @pytest.mark.parametrize("name", [pytest.param("run", marks=pytest.mark.thorough), "llama"])
 def test_transformers_writes_the_same_text(name: str, prompt: str, request: Any, tmp_path: Path, capsys: Any) -> None:
@@ -94,6 +95,7 @@ def printed_by_its_card(folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "needs"), [("stablehlo", "flatbuffers"), ("savedmodel", "tensorflow")])
 def test_the_program_of_the_card_writes_the_same_text(
     kind: str, needs: str, run: Path, tmp_path: Path, capsys: Any

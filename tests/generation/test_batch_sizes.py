@@ -79,6 +79,7 @@ def computed(experiment: Experiment, counts: list[int], **options: Any) -> TextW
     return TextWriter(experiment.generator, experiment.tokenizer, LENGTH, 100, noting, **options)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("count", "parts"), [(1, [1]), (8, [8]), (100, [100]), (130, [100, 100])])
 def test_a_few_texts_are_a_small_batch_and_the_first_of_a_large_one(
     trained: tuple[Experiment, RunFolder], params: Params, count: int, parts: list[int]

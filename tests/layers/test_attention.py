@@ -66,6 +66,7 @@ def test_a_kernel_mixes_as_a_loop_over_tokens_does(form: str, causal: bool) -> N
     np.testing.assert_allclose(mixed, by_loop(*parts, tokens, causal), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("length", [129, 600])
 def test_gradients_are_those_of_attention_in_full(form: str, length: int) -> None:
@@ -121,6 +122,7 @@ def test_a_network_with_it_is_the_one_without(scan: bool, encoder_layers: int) -
         np.testing.assert_allclose(one, other, atol=0.02 * np.abs(other).max())
 
 
+@pytest.mark.thorough
 def test_a_discriminator_scores_with_it_as_without() -> None:
     sizes = FLASH | {"layers": 1}
     batch = batch_of(targets=(130, 20, 7), length=130)

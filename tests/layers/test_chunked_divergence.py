@@ -70,6 +70,7 @@ def test_the_ends_are_the_limits_of_what_lies_between(beta: float, end: float, s
     )
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("least_rows", [1, 2 * ROWS, 512])
 def test_in_parts_value_and_gradients_are_those_of_all_logits(

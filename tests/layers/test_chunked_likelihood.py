@@ -54,6 +54,7 @@ def test_value_and_gradients_are_those_of_all_logits(
         np.testing.assert_allclose(found, 3 * exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "config",
     [

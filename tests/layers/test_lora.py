@@ -83,6 +83,7 @@ def test_the_network_with_adapters_computes_what_the_merged_one_does(name: str) 
     assert np.abs(ours - base).max() > 0.01
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", KINDS)
 def test_the_samplers_log_probs_equal_the_teacher_forced_ones(name: str) -> None:
     generator, params = adapted(name)
@@ -95,6 +96,7 @@ def test_the_samplers_log_probs_equal_the_teacher_forced_ones(name: str) -> None
     )
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", KINDS)
 def test_new_adapters_change_nothing_to_the_bit(name: str) -> None:
     generator = adapted(name)[0]
@@ -110,6 +112,7 @@ def test_new_adapters_change_nothing_to_the_bit(name: str) -> None:
             assert not x.any(), path
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", KINDS)
 def test_the_gradient_is_that_of_the_adapters_alone(name: str) -> None:
     generator, params = adapted(name)

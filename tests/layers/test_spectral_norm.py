@@ -104,6 +104,7 @@ def test_the_gradient_is_that_of_the_matrix_over_its_norm(shape: tuple[int, ...]
         np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_are_those_of_the_plain_network_with_each_matrix_over_its_norm(kind: str) -> None:
     discriminator, params = build(KINDS[kind])

@@ -31,6 +31,7 @@ def network(kind: str) -> tuple[Discriminator, object]:
     return discriminator, random_params(jax.eval_shape(discriminator.init, jax.random.key(0), batch_of()))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_score_is_the_log_sum_exp_of_the_class_logits(kind: str) -> None:
     discriminator, params = network(kind)
@@ -54,6 +55,7 @@ def test_the_class_logits_are_linear_in_the_features(kind: str) -> None:
     assert first.features.shape[0] == 3
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_class_logits_and_features_do_not_change_with_padding(kind: str) -> None:
     discriminator, params = network(kind)
@@ -62,6 +64,7 @@ def test_class_logits_and_features_do_not_change_with_padding(kind: str) -> None
     np.testing.assert_allclose(scores.features, wider.features, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_real_and_generated_text_begin_about_alike_likely_however_many_classes_there_are(kind: str) -> None:
     discriminator = build_discriminator(KINDS[kind], VOCABULARY, 50)
@@ -69,6 +72,7 @@ def test_real_and_generated_text_begin_about_alike_likely_however_many_classes_t
     assert np.abs(scores.sequence).max() < 0.5
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_prompts_the_text_alone_is_judged(kind: str) -> None:
     discriminator, params = network(kind)

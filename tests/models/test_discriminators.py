@@ -101,6 +101,7 @@ def test_a_text_scores_the_same_cut_after_any_token_as_at_that_token_of_the_whol
         np.testing.assert_allclose(judge(kind)(cut).sequence, whole.tokens[:, size - 1], **CLOSE)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("spectral_norm", "classes", "hidden", "highway"),
     [(False, 0, False, True), (True, 3, False, False), (False, 0, True, False)],
@@ -133,6 +134,7 @@ def test_texts_that_share_a_beginning_score_as_when_each_is_read_from_its_start(
                 np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), **CLOSE, err_msg=name)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_that_the_generator_wrote_scores_as_the_same_text_from_the_data(kind: str) -> None:
     generator, params = generator_of("gpt2")
@@ -232,6 +234,7 @@ def test_a_discriminator_can_start_from_the_generators_transformer() -> None:
         share_trunk(params_g, jax.eval_shape(wider.init, jax.random.key(0), batch_of()))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_the_next_token_is_predicted_as_by_a_generator_of_the_same_transformer(scan_layers: bool) -> None:
     sizes: dict[str, Any] = {
@@ -318,6 +321,7 @@ def test_bfloat16_embeddings_of_one_hot_weights_are_those_of_the_tokens() -> Non
     np.testing.assert_array_equal(relaxed, discriminator.embed(params, batch))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_by_weights_and_by_embeddings_are_those_of_finite_differences(kind: str) -> None:
     (discriminator, params), batch = network_of(kind), batch_of()
@@ -352,6 +356,7 @@ def test_no_score_has_a_gradient_by_embeddings_outside_the_masks(kind: str) -> N
     assert (sizes[mask] > 0).mean() > 0.5
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_penalty_on_the_gradient_by_embeddings_can_itself_be_differentiated(kind: str) -> None:
     (discriminator, params), batch = network_of(kind), batch_of()

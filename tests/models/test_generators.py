@@ -31,6 +31,7 @@ def logits_of(name: str) -> Any:
     return lambda batch: np.asarray(jitted(params, batch))
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize("name", GENERATORS)
 def test_a_token_changes_the_logits_after_it_and_none_before(name: str) -> None:
     batch, logits_at = batch_of(targets=(4, 4, 4)), logits_of(name)
@@ -75,6 +76,7 @@ def test_what_stands_in_the_padding_changes_no_logit_that_counts(name: str) -> N
     np.testing.assert_array_equal(logits_at(refilled)[mask], logits_at(batch)[mask])
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize("name", GENERATORS)
 def test_cached_decoding_gives_the_logits_of_the_full_forward_pass_for_prompts_of_unequal_length(name: str) -> None:
     generator, params = generator_of(name)
@@ -89,6 +91,7 @@ def test_cached_decoding_gives_the_logits_of_the_full_forward_pass_for_prompts_o
             logits, cache = decode(params, cache, batch.target[:, t])
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", GENERATORS)
 def test_copies_of_a_row_decode_on_from_a_repeated_cache_each_by_itself(name: str) -> None:
     generator, params = generator_of(name)
@@ -120,6 +123,7 @@ def test_a_row_does_not_depend_on_the_others_or_on_their_padding(name: str) -> N
         np.testing.assert_allclose(alone[row, :count], together[original, :count], rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", ["llama", "encoder_decoder", "lstm_encoder_decoder", "relational"])
 def test_every_parameter_has_a_gradient(name: str) -> None:
     generator, params = generator_of(name)

@@ -31,6 +31,7 @@ def texts() -> tuple[Batch, Batch]:
     return full.replace(**repeated), full.replace(prompt=prompts.prompt, prompt_mask=prompts.prompt_mask)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name if name in QUICK else thorough(name) for name in (*GENERATORS, "adapted")])
 def test_likelihoods_and_their_gradients_are_those_of_a_prompt_a_row(name: str) -> None:
     if name == "adapted":  # whose blocks make most of what a gradient needs again
@@ -51,6 +52,7 @@ def test_likelihoods_and_their_gradients_are_those_of_a_prompt_a_row(name: str) 
     np.testing.assert_allclose(*hidden, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", [name if name in QUICK else thorough(name) for name in GENERATORS])
 def test_the_same_texts_are_drawn(name: str) -> None:
     generator, params = generator_of(name)
@@ -73,6 +75,7 @@ def test_what_stands_in_a_prompts_padding_reaches_no_text() -> None:
     np.testing.assert_array_equal(log_probs(generator, params, refilled), log_probs(generator, params, once))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("config", [{}, {"spectral_norm": True, "scan_layers": True, "positions": "rotary"}])
 def test_scores_are_those_of_a_prompt_a_row(config: dict[str, Any]) -> None:
     discriminator = build_discriminator(TransformerDiscriminatorConfig(**SMALL, **config), VOCABULARY, classes=3)

@@ -224,6 +224,7 @@ def test_the_shapes_of_a_deep_network_are_those_of_its_blocks(more: dict[str, An
     assert found == expected
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("scan", [False, True])
 def test_remat_recomputes_and_changes_neither_loss_nor_gradient(scan: bool) -> None:
     sizes: dict[str, Any] = {"layers": 2, "width": 8, "heads": 2, "max_positions": 16, "scan_layers": scan}

@@ -77,6 +77,7 @@ def over_eight_devices(folder: str, scan: bool) -> None:
     assert 0 < Counting.most <= largest / 4
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("scan", [False, True], ids=["unrolled", "scanned"])
 def test_each_of_eight_devices_reads_its_own_part(scan: bool, tmp_path: Path) -> None:
     here = Path(__file__).resolve()

@@ -146,6 +146,7 @@ def test_every_array_of_tokens_takes_its_rows_and_nothing_else_changes(
                 assert ours[token].tobytes() == theirs[row].tobytes()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["gpt2", "llama", "lstm"])
 def test_old_tokens_keep_their_odds_and_a_new_one_is_never_likelier_than_their_mean(
     name: str, both: tuple[Tokenizer, Tokenizer]
@@ -186,6 +187,7 @@ def on_other_words(folder: Path, source: str, **keys: Any) -> dict[str, Any]:
     return SHORT | {"data.train": str(text), "init_from": source, "init_vocabulary": "by_token"} | keys
 
 
+@pytest.mark.thorough
 def test_a_run_has_its_own_tokens_and_the_others_rows(base: Path, tmp_path: Path) -> None:
     keys = on_other_words(tmp_path, str(base), **{"likelihood.optimizer.learning_rate": 1e-30})
     experiment, folder = tiny_experiment(tmp_path, keys)

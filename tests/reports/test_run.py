@@ -45,6 +45,7 @@ def plain(markdown: str) -> str:
     return html.unescape(re.sub(r"\\([\\*_\[\]~$#])", r"\1", text))
 
 
+@pytest.mark.thorough
 def test_a_finished_run_has_every_part_and_pictures_that_are_not_blank(tmp_path: Path) -> None:
     run = make_run(tmp_path, judged=evaluation(sweep=sweep()), alarm="accuracy 0.97", seed=3)
     text = report(run)

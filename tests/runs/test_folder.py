@@ -101,6 +101,7 @@ def test_the_disk_is_asked_at_the_nearest_folder_that_exists(tmp_path: Path, mon
 NEW_IN_0_2 = {"long_documents", "attend_across", "document", "store", "max_tokens", "packing"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("max_length", [6, 3])
 def test_a_run_of_version_0_1_goes_on_with_its_text_cut_as_it_was(
     tmp_path: Path, max_length: int, capsys: pytest.CaptureFixture[str]

@@ -72,6 +72,7 @@ def test_a_discriminator_that_starts_from_it_needs_no_key_of_its_network(model: 
     assert config.discriminator == TransformerDiscriminatorConfig(**network, from_generator=True)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("layers", "given", "scanned"), [(23, None, False), (24, None, True), (24, False, False)])
 def test_a_deep_models_layers_are_scanned_unless_the_config_says_otherwise(
     layers: int, given: bool | None, scanned: bool, tmp_path: Path
@@ -122,6 +123,7 @@ def test_keys_that_are_no_part_of_the_network_are_the_users(model: Path, tmp_pat
         assert_trees_close(stacked[i], alone, rtol=0, atol=0)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -102,6 +102,7 @@ def test_a_run_that_is_made_over_links_writes_through_none(finished: Path, tmp_p
     assert not [path for path in planted if path.is_symlink()]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["tokenizer", "checkpoints", "checkpoints/adversarial", "tensorboard"])
 def test_a_folder_that_is_a_link_is_refused(name: str, finished: Path, tmp_path: Path, capsys) -> None:
     run, outside = copied(finished, tmp_path), tmp_path / "outside"
@@ -131,6 +132,7 @@ def test_an_export_into_the_run_follows_no_link(finished: Path, tmp_path: Path, 
     assert not list((tmp_path / "outside").iterdir())
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", ["link", "hard link"])
 def test_the_lock_overwrites_no_other_file(kind: str, tmp_path: Path, capsys) -> None:
     config, victim = write_config(tmp_path, {"adversarial.steps": 0, "warmup.steps": 0, "continued.steps": 0}), "victim"

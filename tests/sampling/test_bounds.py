@@ -36,6 +36,7 @@ def test_so_are_two_of_four_equal_pairs() -> None:
     np.testing.assert_array_equal(np.isfinite(shape_logits(logits, top_p=1.0)), [True, False, True, False])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("stretches", [1, 2, 5])
 def test_continuations_share_just_the_tokens_that_they_are_told_to(stretches: int) -> None:
     """As many as all of a stretch have in common with the text: one more differs in some, where they are drawn."""

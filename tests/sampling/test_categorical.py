@@ -17,6 +17,7 @@ from gptgan_jax.sampling.categorical import draw_tokens
 WAYS = {"blocks": jax.jit(draw_tokens), "distance": jax.jit(functools.partial(categorical._by_distance, distance=128))}
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("vocab_size", [1, 2, 127, 128, 129, 300, 5000])
 def test_frequencies_fit_the_softmax(vocab_size: int, way: str) -> None:

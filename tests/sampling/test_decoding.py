@@ -66,6 +66,7 @@ def written(batch: Batch, text: Sample) -> Batch:
     return batch.replace(target=text.tokens, target_mask=text.mask)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", GENERATORS)
 def test_the_samplers_log_probs_equal_the_teacher_forced_ones_whatever_the_padding(name: str) -> None:
     write, judge = compiled(name)
@@ -88,6 +89,7 @@ def test_left_padding_of_the_prompt_changes_no_text(name: str) -> None:
     np.testing.assert_allclose(text.log_probs, again.log_probs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["gpt2", "lstm"])
 @pytest.mark.parametrize("shaping", [ALL, {"temperature": 1.4, "top_k": 3, "top_p": 0.8}], ids=["plain", "shaped"])
 def test_every_text_of_a_tiny_vocabulary_is_written_as_often_as_its_log_prob_says(
@@ -145,6 +147,7 @@ def test_a_text_of_one_token_needs_no_decoding() -> None:
     np.testing.assert_allclose(text.log_probs, forced[:, :1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["gpt2", "grouped_queries_scanned", "encoder_decoder_llama_scanned", "lstm"])
 def test_in_stages_the_same_texts_are_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of four stages, the first of which is the prefill's token alone; with texts that end in each of them."""
@@ -253,6 +256,7 @@ def test_draw_fits_the_softmax(vocab_size: int) -> None:
     np.testing.assert_allclose(log_prob, exact[np.asarray(tokens)], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize("vocab_size", [127, 128, 129, 300])
 @pytest.mark.parametrize("uniform", [None, 0.0, 1 - 2**-24], ids=["random", "lowest", "highest"])
 def test_draw_never_draws_a_token_of_minus_infinity(
@@ -353,6 +357,7 @@ def values_of(
     return np.asarray(run(params, jax.random.key(seed)))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", KINDS)
 def test_a_prefix_is_worth_the_expected_value_of_the_texts_that_begin_with_it(name: str) -> None:
     """Against sums over all texts, for two prompts, and with a value that only knows whole, well-formed texts."""
@@ -439,6 +444,7 @@ def test_the_written_text_is_decoded_once_and_no_prefix_is_read_twice() -> None:
     assert len(calls["decode"]) == length - 1 + 6
 
 
+@pytest.mark.thorough
 def test_rollouts_are_independent_over_rows_positions_and_continuations() -> None:
     generator, params = generator_of("lstm", ENDLESS)
     rows = 3000
@@ -562,6 +568,7 @@ def test_with_many_candidates_a_text_is_drawn_by_its_chance_times_exp_of_its_ene
     assert np.abs(chances[0] - chances[1]).max() > 0.05  # each prompt has its own distribution
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("candidates", [1, 2])
 def test_with_few_candidates_the_distribution_is_that_of_the_choice_among_them(candidates: int) -> None:
     more = {"temperature": 0.7, "top_k": 2}

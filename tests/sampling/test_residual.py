@@ -44,6 +44,7 @@ def test_its_probabilities_are_those_of_the_formula(players: tuple) -> None:
     np.testing.assert_allclose(np.exp(MODEL.log_probs(params, scorer, batch, log_z)), probabilities, rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_its_normaliser_is_estimated_with_its_standard_error(players: tuple) -> None:
     _, expected = exact(*players)
     _, *params = players
@@ -54,6 +55,7 @@ def test_its_normaliser_is_estimated_with_its_standard_error(players: tuple) -> 
     assert abs(found.mean() - expected) < 4 * errors.mean() / np.sqrt(20)
 
 
+@pytest.mark.thorough
 def test_its_texts_are_drawn_from_it(players: tuple) -> None:
     probabilities, _ = exact(*players)
     _, *params = players

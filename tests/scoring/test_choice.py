@@ -159,6 +159,7 @@ def test_the_mean_of_steps_is_of_the_lines_since_the_last_evaluation() -> None:
 # ---- what is chosen
 
 
+@pytest.mark.thorough
 def test_a_phase_is_ranked_by_the_figure_if_it_records_it_and_else_by_likelihood(tmp_path: Path) -> None:
     experiment, run_folder = tiny_experiment(tmp_path, SHORT | {"evaluation.choose_by": "min(reward)"})
     train(experiment, run_folder, lambda line: None)
@@ -179,6 +180,7 @@ def test_a_phase_is_ranked_by_the_figure_if_it_records_it_and_else_by_likelihood
     assert chosen["adversarial, best"] == (best, "least reward of its phase")
 
 
+@pytest.mark.thorough
 def test_a_program_chooses_and_one_that_fails_leaves_a_run_that_goes_on_as_if_it_had_not(
     program: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -212,6 +214,7 @@ def test_a_program_chooses_and_one_that_fails_leaves_a_run_that_goes_on_as_if_it
     assert np.mean([len(text.split()) for text in texts]) == pytest.approx(max(words), rel=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("by", "stops"),
     [
@@ -248,6 +251,7 @@ def test_a_run_that_was_stopped_ranks_as_one_that_was_not(
     assert any(rank is not None for rank in ranks[0].values())
 
 
+@pytest.mark.thorough
 def test_a_figure_that_is_no_number_never_wins_and_the_first_of_equals_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +324,7 @@ def test_how_long_a_program_may_take_can_be_changed_in_the_middle_of_a_run(progr
     assert RunFolder.of(config).check(config)
 
 
+@pytest.mark.thorough
 def test_json_lines_have_the_prompts_that_the_samples_answer(tmp_path: Path) -> None:
     rows = [{"prompt": f"two {who}", "text": f"{what} here"} for who in ("cats", "dogs") for what in ("run", "sing")]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

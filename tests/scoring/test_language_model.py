@@ -215,6 +215,7 @@ def short_model() -> LanguageModel:
     return language_model(VOCABULARY, LENGTH, SHORT)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(("count", "tenth"), [(80, 8), (64, 6), (15, 2), (4, 1), (2, 1)])
 def test_a_tenth_is_kept_aside_and_never_learned_from(
     count: int, tenth: int, short_model: LanguageModel, monkeypatch: pytest.MonkeyPatch

@@ -44,6 +44,7 @@ def model(judge: Any, candidates: int) -> ResidualModel:
     return ResidualModel(Networks(GENERATOR, PARAMS, DISCRIMINATOR, judge), TOKENIZER, LENGTH, candidates, 0, 200)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("drawing", [Drawing(), Drawing(0.6)])
 def test_z_is_near_the_exact_one_and_the_likelihood_sums_to_1_up_to_it(judge: Any, drawing: Drawing) -> None:
     log_p, energy = exact(judge, drawing)
@@ -58,6 +59,7 @@ def test_z_is_near_the_exact_one_and_the_likelihood_sums_to_1_up_to_it(judge: An
     np.testing.assert_array_equal(found.tokens, np.diff(TARGETS.offsets))
 
 
+@pytest.mark.thorough
 def test_what_it_writes_follows_the_model_and_carries_its_log_probabilities(judge: Any) -> None:
     drawing, count = Drawing(0.8), 6000
     log_p, energy = exact(judge, drawing)

@@ -96,6 +96,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluation, Experi
     return evaluate_run(folder, lambda line: None, thorough=False), experiment
 
 
+@pytest.mark.thorough
 def test_a_runs_table_has_the_task_and_its_baselines(judged: tuple[Evaluation, Experiment]) -> None:
     rows = {score.name: score for score in judged[0].scores}
     assert rows["ROUGE-L"].values.keys() == {"likelihood", FIRST_SENTENCE, ANOTHERS}

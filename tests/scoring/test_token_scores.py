@@ -74,6 +74,7 @@ def detector_of(path: Path) -> Detector:
         return load_detector(folder, checkpoints, load_writer(folder))
 
 
+@pytest.mark.thorough
 def test_the_score_at_a_token_is_that_of_the_text_cut_off_behind_it(run: Path) -> None:
     detector = detector_of(run)
     texts = english_scenes().sample(np.random.default_rng(3), 5)
@@ -213,6 +214,7 @@ def test_rows_have_the_prompts_that_the_answers_are_scored_with(tmp_path: Path, 
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("keys", "phase", "message"),
     [

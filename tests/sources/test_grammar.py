@@ -224,6 +224,7 @@ def test_rare_sentences_have_one_derivation_too() -> None:
         assert flat.count_derivations(text) == 1, text
 
 
+@pytest.mark.thorough
 def test_entropy_is_the_mean_surprisal_of_sentences() -> None:
     grammar = english_scenes()
     surprisal = [-grammar.log_prob(text) for text in grammar.sample(np.random.default_rng(4), 4_000)]

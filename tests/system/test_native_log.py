@@ -43,6 +43,7 @@ def test_without_a_place_it_is_left_out_and_before_a_traceback_it_is_not(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("link", ["symbolic", "hard"])
 def test_it_is_never_written_through_a_link(link: str, tmp_path: Path) -> None:
     target, folder = tmp_path / "precious", tmp_path / "run"

@@ -120,6 +120,7 @@ def test_workers_give_what_one_process_gives_in_the_same_order(two: Workers) -> 
         assert two(texts, None) == alone(texts)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("function", "texts", "said"),
     [
@@ -136,6 +137,7 @@ def test_what_goes_wrong_in_a_worker_is_told_and_ends_it(function: Any, texts: l
     assert not any(process.is_alive() for process in processes)
 
 
+@pytest.mark.thorough
 def test_a_function_of_no_module_can_have_no_workers() -> None:
     with pytest.raises(UserError, match="workers need a function of a module that can be imported"):
         Workers(Call("mine", lambda texts: [0.0] * len(texts)), 1)

@@ -89,6 +89,7 @@ UNSPACED = {
 }
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize("name", UNSPACED)
 def test_unseen_text_without_spaces_is_spelt_as_what_was_learned_from(name: str) -> None:
     texts = UNSPACED[name]

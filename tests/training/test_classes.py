@@ -35,6 +35,7 @@ def learnt(step: str, batch: Batch, **options: object) -> tuple[GanState, GanSta
     return state, after, metrics
 
 
+@pytest.mark.thorough
 def test_the_labels_alone_give_the_gradient_of_the_class_loss_and_nothing_is_written() -> None:
     state, after, metrics = learnt("discriminator_step", labelled(), class_weight=0.5, real_fake_weight=0.0)
 
@@ -50,6 +51,7 @@ def test_the_labels_alone_give_the_gradient_of_the_class_loss_and_nothing_is_wri
     assert int(after.step) == 1
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("step", ["discriminator_step", "adversarial_step"])
 def test_the_class_loss_is_added_to_that_of_real_and_generated_text(step: str) -> None:
     state, both, _ = learnt(step, labelled(), class_weight=2.0)
@@ -64,6 +66,7 @@ def test_the_class_loss_is_added_to_that_of_real_and_generated_text(step: str) -
     assert_trees_close(both.generator.params, plain.generator.params)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("step", ["discriminator_step", "adversarial_step"])
 def test_a_batch_without_labels_teaches_what_it_teaches_without_classes(step: str) -> None:
     nobody = labelled(jnp.full(4, -1, jnp.int32))

@@ -333,6 +333,7 @@ def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_it_continues(who
     assert_same_end(whole.folder, folder, experiment)
 
 
+@pytest.mark.thorough
 def test_the_baseline_and_the_warmup_begin_from_the_best_likelihood_checkpoint(whole: Whole, tmp_path: Path) -> None:
     """The later ones are told to be worse than the first; the baseline's steps don't reach the warm-up's generator."""
     experiment, folder = beside(whole, tmp_path)
@@ -422,6 +423,7 @@ def test_a_line_of_metrics_every_log_every_steps_and_at_the_end_of_a_phase(tmp_p
     assert [block.step for block in read_samples(folder.path)] == [7]
 
 
+@pytest.mark.thorough
 def test_validation_on_the_way_scores_as_many_texts_as_max_texts(tmp_path: Path) -> None:
     keys = {"likelihood.steps": 1, "evaluation.max_texts": 3}
     experiment, folder = tiny_experiment(tmp_path, SHORT | keys)
@@ -432,6 +434,7 @@ def test_validation_on_the_way_scores_as_many_texts_as_max_texts(tmp_path: Path)
     assert read_metrics(folder.path)[-1]["valid_nats_per_token"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_an_alarm_is_recorded_once_when_it_begins_in_the_order_of_its_finding(
     whole: Whole, tmp_path, monkeypatch
 ) -> None:
@@ -477,6 +480,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, phase: str, bad: tuple[int, ...]) ->
     monkeypatch.setattr(training_run, "build_gan", poisoned)
 
 
+@pytest.mark.thorough
 def test_steps_that_go_wrong_are_skipped_told_of_and_recorded(
     whole: Whole, tmp_path: Path, monkeypatch, capsys
 ) -> None:
@@ -537,6 +541,7 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_and_name_the_last_good_che
     assert state_at(experiment, folder, "last").step == 6
 
 
+@pytest.mark.thorough
 def test_a_phase_of_which_no_step_could_be_made_is_an_error(whole: Whole, tmp_path: Path, monkeypatch) -> None:
     poison(monkeypatch, "warmup", (9, 10))
     experiment, folder = beside(whole, tmp_path)
@@ -544,6 +549,7 @@ def test_a_phase_of_which_no_step_could_be_made_is_an_error(whole: Whole, tmp_pa
         train(experiment, folder, silently)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("steps", [1, 6], ids=["in the last step", "on the way"])
 def test_a_learning_rate_that_blows_up_stops_the_run_and_leaves_no_broken_checkpoint(
     whole: Whole, steps, tmp_path
@@ -627,6 +633,7 @@ def test_it_starts_from_the_others_best_and_so_does_its_adversarial_phase(whole:
     assert started.experiment.tokenizer.vocabulary == whole.experiment.tokenizer.vocabulary
 
 
+@pytest.mark.thorough
 def test_its_own_likelihood_training_goes_on_from_there(whole: Whole, tmp_path: Path) -> None:
     still = dataclasses.replace(whole.experiment.config.likelihood.optimizer, learning_rate=1e-30)
     phase = dataclasses.replace(whole.experiment.config.likelihood, steps=2, optimizer=still)
@@ -683,12 +690,14 @@ def test_the_average_is_what_is_taken_where_the_other_keeps_one(whole: Whole, tm
     assert not same(raw(start.params()), raw(state.generator.params))
 
 
+@pytest.mark.thorough
 def test_the_time_of_each_phase_is_kept(started: Started) -> None:
     times = read_times(started.folder.path)
     assert list(times) == ["continued", "warmup", "adversarial"]
     assert all(time.processor > 0 and time.wall > 0 for time in times.values())
 
 
+@pytest.mark.thorough
 def test_each_update_of_the_discriminator_has_fresh_text(whole: Whole, tmp_path: Path) -> None:
     """The generator answers as many texts as with one update."""
     rows: list[int] = []

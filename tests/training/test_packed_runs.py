@@ -58,6 +58,7 @@ def test_both_phases_of_likelihood_training_pack_and_the_others_have_a_text_a_ro
     assert any("packed rows" in line and "a text a row" in line for line in said)
 
 
+@pytest.mark.thorough
 def test_a_packed_run_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> None:
     keys = PACKED | {"likelihood.packing": "best_fit", "warmup.steps": 0, "adversarial.steps": 0, "continued.steps": 4}
     experiment, whole = tiny_experiment(tmp_path / "whole", keys)

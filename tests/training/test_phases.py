@@ -379,6 +379,7 @@ def changed(before: Keys, after: Keys) -> Changes:
 # ---- every key
 
 
+@pytest.mark.cases(5)
 @pytest.mark.parametrize(("key", "case"), cases(), ids=lambda part: part if isinstance(part, str) else "")
 def test_a_key_changes_its_own_attributes_and_no_other(key: str, case: Case) -> None:
     after = case.base | case.changes
@@ -510,6 +511,7 @@ def updates_of(keys: Keys) -> Any:
     return jax.jit(lambda: jax.lax.scan(step, optimizer.init(params), jnp.linspace(0, 0.3, 30))[1])()
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("key", OPTIMIZERS)
 def test_each_key_of_an_optimiser_changes_its_updates(key: str) -> None:
     before = {"frozen": ()} if key == "frozen" else {}

@@ -51,6 +51,7 @@ def test_a_relative_reward_is_the_same_at_every_level_and_an_absolute_one_is_not
     assert float(step(False, dense, 5.0)[1]["reward"]) == pytest.approx(float(step(False, dense, 0.0)[1]["reward"]) + 5)
 
 
+@pytest.mark.thorough
 def test_a_relative_reward_is_what_a_text_scores_above_the_mean_real_text() -> None:
     state = start()
     key = jax.random.split(jax.random.fold_in(state.key, state.step), 4)[0]

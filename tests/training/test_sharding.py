@@ -371,6 +371,7 @@ def in_eight_devices(work: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_every_mesh_gives_the_update_of_one_device_dropout_included(quick: bool) -> None:
     in_eight_devices(f"under_jit({quick})")
@@ -396,6 +397,7 @@ def test_while_text_is_written_no_weights_are_gathered_and_it_is_that_of_one_dev
     in_eight_devices("writing()")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["gpt", "adapted", "lstm", "encoder"])
 def test_what_is_cast_before_it_is_gathered_the_network_would_cast_itself(name: str) -> None:
     """Equal to the bit: to round a weight twice is to round it once, but a norm or a bias of logits is not rounded."""

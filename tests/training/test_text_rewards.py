@@ -79,6 +79,7 @@ def keys_of(*rewards: dict[str, Any], **more: Any) -> dict[str, Any]:
     return SHORT | {"objective.rewards": list(rewards)} | more
 
 
+@pytest.mark.thorough
 def test_a_function_sees_prompt_real_text_and_columns_of_the_row_that_is_answered(mine: Any, tmp_path: Path) -> None:
     """With several texts a prompt and several updates of the discriminator, and a replay that knows no rows."""
     words = itertools.product(["cats", "dogs", "birds", "cows"], ["run", "eat", "sing"], ["here", "now"])
@@ -153,6 +154,7 @@ def test_a_run_goes_on_to_the_bit_where_it_was_stopped_and_whatever_the_workers(
     assert len(figures(folder.path, "reward/words")) == 4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("function", "after"), [("failing", "adversarial/5"), ("no_number", "warmup/3")])
 def test_a_function_that_fails_ends_the_run_in_one_line_and_the_last_checkpoint_is_kept(
     function: str, after: str, mine: Any, tmp_path: Path, capsys: pytest.CaptureFixture
@@ -169,6 +171,7 @@ def test_a_function_that_fails_ends_the_run_in_one_line_and_the_last_checkpoint_
         assert f"{saved.phase}/{saved.step}" == after
 
 
+@pytest.mark.thorough
 def test_workers_end_with_the_run(mine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     values = HostReward.values

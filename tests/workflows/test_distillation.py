@@ -60,6 +60,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_the_prompts_are_those_of_the_split_with_their_right_answers(teacher: Path) -> None:
     rows = read(teacher.parents[1] / "train_prompts.jsonl")
     assert len(rows) == 40
