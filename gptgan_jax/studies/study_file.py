@@ -281,7 +281,7 @@ def _built(
         cells.append(Cell(name, slug, labels, dataclasses.replace(made, file=path, cell=name)))
     if mistakes:
         told = [
-            f"{of[0]}{line}" + (f" (so in {len(of) - 1} more cells)" if len(of) > 1 else "")
+            f"{of[0]}{line}" + (f" (so in {len(of) - 1} more cell{'s' * (len(of) > 2)})" if len(of) > 1 else "")
             for line, of in mistakes.items()
         ]
         more = [f"and {len(told) - MOST_TOLD} more mistakes"] if len(told) > MOST_TOLD else []
