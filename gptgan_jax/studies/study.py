@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from gptgan_jax.config import Config
 from gptgan_jax.data.tokenizers import AnyTokenizer
@@ -127,9 +127,14 @@ def collect(study: Study, progress: Mapping[Path, Progress], say: Say = lambda l
 
 
 class Texts:
-    """Loads the text of runs; those whose configurations ask for the same text share it."""
+    """Loads the text of runs; those whose configurations ask for the same text share it.
+
+    Attributes:
+        sizes: of networks that were counted.
+    """
 
     def __init__(self, make_stores: bool = True) -> None:
+        self.sizes: dict[tuple[Any, ...], Sizes] = {}
         self._make_stores = make_stores
         self._loaded: dict[str, Experiment] = {}
 
@@ -201,8 +206,12 @@ def preview_study(study: Study, slots: Sequence[Slot], texts: Texts | None = Non
 def _sizes(job: Job, done: Collection[Path], cell: Cell, load: Texts) -> Sizes:
     if job.folder in done:
         return sizes_in(RunFolder(job.folder))
-    base = load(cell.comparison.base)
-    return sizes_of(job.config, base.tokenizer.vocabulary, base.corpus.classes)
+    base, config = load(cell.comparison.base), job.config
+    trained = bool(config.warmup.steps or config.adversarial.steps)
+    key = (config.generator, config.discriminator, config.objective, trained, base.tokenizer.vocabulary)
+    if key not in load.sizes:
+        load.sizes[key] = sizes_of(config, base.tokenizer.vocabulary, base.corpus.classes)
+    return load.sizes[key]
 
 
 def _shares(slots: Sequence[Slot]) -> str:
