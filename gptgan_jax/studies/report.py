@@ -145,9 +145,15 @@ def _notes(results: Sequence[CellResult]) -> list[str]:
         "over the range that the frontiers of both reach; positive is better. – where they share none.",
         f"± is half the 95 % Student-t interval over {seeds} seeds; bold: the interval excludes 0."
         if seeds > 1
-        else "One seed: nothing is known of how much seeds differ.",
-        f"There is no correction for many comparisons: of {intervals} intervals about one in twenty excludes 0 where "
-        "nothing differs.",
+        else "One seed: ± is one standard error over texts, and nothing is known of how much seeds differ.",
+        *(
+            [
+                f"There is no correction for many comparisons: of {intervals} intervals about one in twenty excludes 0 "
+                "where nothing differs."
+            ]
+            if intervals
+            else []
+        ),
         "Figures are on test text at temperature 1. Processor seconds: of what comes after the likelihood training; in "
         "total: with it. A model from scratch is trained by likelihood alone, and has no part of the first. Both are "
         "means over seeds, without the evaluation.",
@@ -169,8 +175,8 @@ def main_table(results: Sequence[CellResult], choice: ReportChoice) -> Table:
     columns = [
         ("cell", [cell.name for cell, _ in rows]),
         ("model", [row.model for _, row in rows]),
-        ("generator", [f"{row.sizes.generator:,}" if row.sizes else "–" for _, row in rows]),
-        ("discriminator", [_discriminator(row) for _, row in rows]),
+        ("generator's parameters", [f"{row.sizes.generator:,}" if row.sizes else "–" for _, row in rows]),
+        ("discriminator's", [_discriminator(row) for _, row in rows]),
         (f"gain against {LIKELIHOOD}", _gains_shown([row.against_likelihood for _, row in rows])),
         (f"gain against {CONTINUED}", _gains_shown([row.against_continued for _, row in rows])),
         *((head, _spreads_shown([row.figures.get(name) for _, row in rows])) for name, head in heads.items()),
