@@ -18,6 +18,7 @@ PACKAGE = Path(gptgan_jax.__file__).parent
 FLOORS = [
     {"__main__"},
     {"__init__", "cli"},
+    {"studies"},
     {"workflows"},
     {"export"},
     {"reports", "compiling"},

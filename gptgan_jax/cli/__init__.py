@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from gptgan_jax.cli.classify import add_classify, add_score
-from gptgan_jax.cli.compare import COMPARE
+from gptgan_jax.cli.compare import COMPARE, STUDY
 from gptgan_jax.cli.compile import COMPILE
 from gptgan_jax.cli.completion import add_completion
 from gptgan_jax.cli.data import DATA, TOKENIZE, add_init
@@ -85,7 +85,7 @@ def _unrecognized(arguments: Sequence[str], command: str, parser: argparse.Argum
     return f"unrecognized arguments: {' '.join(arguments)}{meant}; see gptgan {command} --help"
 
 
-_WITH_KEYS = {command.name: command for command in (TRAIN, COMPARE, DATA, TOKENIZE, COMPILE)}
+_WITH_KEYS = {command.name: command for command in (TRAIN, COMPARE, STUDY, DATA, TOKENIZE, COMPILE)}
 _RUN_HELP = "a run folder, such as runs/quickstart"
 
 

@@ -1,6 +1,7 @@
 """YAML files as plain dictionaries, not checked any further; the project's own by name."""
 
 import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ LARGEST = 10_000
 def file_of(path: str | Path) -> Path:
     """A file, or where there is none the project's own of that name: quickstart, configs/quickstart.yaml."""
     path = Path(path)
-    own = OWN / f"{path.name.removesuffix('.yaml')}.yaml"
-    return own if not path.exists() and path.parent in (Path(), Path("configs")) and own.is_file() else path
+    name = f"{path.name.removesuffix('.yaml')}.yaml"
+    for folder in (Path(), Path("studies")):
+        own = OWN / folder / name
+        if path.parent in (Path(), folder, Path("configs") / folder) and not path.exists() and own.is_file():
+            return own
+    return path
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -31,7 +36,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.load(file_of(path).read_text(encoding="utf-8"), _UniqueKeyLoader)
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.stem, [one.stem for one in OWN.glob("*.yaml")], 1)
+        near = difflib.get_close_matches(path.stem, [one.stem for one in OWN.rglob("*.yaml")], 1)
         meant = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"{path}: no such config file; {meant}the project's own are in {OWN}") from None
     except OSError as error:
@@ -52,6 +57,50 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a config is a mapping of keys to values, not a {type(raw).__name__}")
     return raw
+
+
+def read_beside(file: Path, name: Any, where: str) -> dict[str, Any]:
+    """The mapping in a YAML file that another file names, from that file's folder.
+
+    Raises:
+        UserError: beginning with `where`; as `read_yaml`, or where the name is none.
+    """
+    if not isinstance(name, str):
+        raise UserError(f"{where} should be a config file, not {name!r}")
+    try:
+        return read_yaml(file.parent / Path(name).expanduser())
+    except UserError as error:
+        raise error.within(where) from None
+
+
+def check_keys(raw: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
+    """Raises UserError for a key that is none of those known, with the nearest of them."""
+    for name in raw:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"the keys here are {', '.join(known)}"
+            raise UserError(f"{where}unknown key {name!r}; {hint}")
+
+
+def mapping_of(raw: Mapping[Any, Any], key: str, where: str) -> Mapping[Any, Any]:
+    """The mapping under a key; an empty one where there is none.
+
+    Raises:
+        UserError: where it is something else.
+    """
+    value = raw.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}{key} should be a mapping of names to values, not a {type(value).__name__}")
+    return value
+
+
+def own_copy(tree: Any) -> Any:
+    """A copy in which no section is another's too, as YAML's anchors make them."""
+    if isinstance(tree, dict):
+        return {name: own_copy(value) for name, value in tree.items()}
+    return [own_copy(value) for value in tree] if isinstance(tree, list) else tree
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -40,7 +40,12 @@ SHOWN = {
 
 
 def write_arms(
-    models: Sequence[Model], seeds: Sequence[int], file: Path, folder: Path, failed: Mapping[str, str]
+    models: Sequence[Model],
+    seeds: Sequence[int],
+    file: Path,
+    folder: Path,
+    failed: Mapping[str, str],
+    cell: str = "",
 ) -> str:
     """Writes report.html, report.md with its PNGs, and comparison.json into a folder.
 
@@ -50,6 +55,7 @@ def write_arms(
         file: that describes it.
         folder: made if there is none.
         failed: by run why its training failed.
+        cell: its name, where the file describes a study and this is one of its cells.
 
     Returns: the main table as Markdown, for a terminal.
 
@@ -58,7 +64,7 @@ def write_arms(
     """
     measured = ArmsTable(models, tuple(seeds))
     table = measured.table()
-    title = f"Comparison of {file.stem}"
+    title = f"Comparison of {file.stem}" + (f": {cell}" if cell else "")
     alarms, fired = _alarms(models)
     blocks: list[Block] = [
         Heading(title, level=1),
@@ -72,7 +78,7 @@ def write_arms(
         *([] if fired else alarms),
         *_configuration(models),
         Heading("Reproduce"),
-        Code(f"gptgan compare {shlex.quote(str(file))}", "sh"),
+        Code(f"gptgan {'study' if cell else 'compare'} {shlex.quote(str(file))}", "sh"),
     ]
     write_document(folder, title, blocks, (CURVES_FILE, *PICTURES))
     plain = {"file": str(file), **measured.plain(), "failed": dict(failed)}
@@ -93,18 +99,20 @@ def _notes(measured: ArmsTable) -> list[str]:
     )
     figures = [name for name in measured.figures() if name in sweep.signatures]
     otherwise = dict.fromkeys(measured.measured_otherwise)
+    scratch = ", ".join(model.label for model in measured.models[1:] if model.from_scratch)
+    but, too = (f", but for {scratch}, trained from scratch", f", and of {scratch}") if scratch else ("", "")
     return [
         means,
         "T=1: temperature 1 and no top-p. T chosen: the temperature (and top-p) of least "
         f"{measured.combined} on validation text, each model's and seed's own. All figures are on test text.",
         f"Against likelihood: the difference of {axes.quality} where {axes.diversity} is the same, on average over the "
         "range that the frontiers of both reach in a seed; positive is better than any temperature of likelihood.",
-        f"{LIKELIHOOD} is what all others start from; {CONTINUED}, where there is one, goes on from there with real "
-        "text alone.",
+        f"{LIKELIHOOD} is what all others start from{but}; {CONTINUED}, where there is one, goes on from there with "
+        "real text alone.",
         "Processor seconds: mean over seeds, of all cores, of what comes after the likelihood training (of that "
-        "itself in its own row), with compilation and the validation on the way, without the evaluation; no GPU's "
-        "time. Updates are the generator's. Texts written in training are the generator's; continuations of their "
-        "prefixes, which rollouts need, are counted at their most.",
+        f"itself in its own row{too}), with compilation and the validation on the way, without the evaluation; no "
+        "GPU's time. Updates are the generator's. Texts written in training are the generator's; continuations of "
+        "their prefixes, which rollouts need, are counted at their most.",
         "Evaluated: " + "; ".join(_judged(model) for model in measured.models if model.runs) + ".",
         *([f"Measured otherwise, and left out: {', '.join(otherwise)}."] if otherwise else []),
         "Measured with: " + "; ".join(f"{name}: {sweep.signatures[name]}" for name in figures) + ".",

@@ -32,6 +32,8 @@ from gptgan_jax.reports.tables import decimals_of, number
 from gptgan_jax.runs.timing import read_times
 
 LIKELIHOOD, CONTINUED = "likelihood", "continued likelihood"
+BASELINES = ("likelihood", "continued")
+"""The columns of sweeps that no discriminator had a part in."""
 # By what is known of the source of the data: the figures, how the table calls them, and which way is better.
 OF_ORACLE = {ORACLE: "NLL_oracle ↓", NLL: "held-out NLL ↓", ORACLE_SUM: "their sum ↓"}
 OF_GRAMMAR = {
@@ -58,6 +60,11 @@ class Model:
     label: str
     column: str
     runs: Mapping[int, ReportedRun]
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether it doesn't start from the likelihood's model, but was trained as that was."""
+        return self.column == "likelihood"
 
 
 @dataclass(frozen=True)
@@ -174,11 +181,11 @@ class ArmsTable:
         """The cells that validation text chose, of the seeds that have one."""
         return [cell for seed in self.seeds if (cell := self._chosen(label, seed)) is not None]
 
-    def gap(self, label: str) -> Spread:
-        """How much better than likelihood at equal diversity: within each seed, on average over what both reach."""
+    def gap(self, label: str, against: str = LIKELIHOOD) -> Spread:
+        """How much better than another model at equal diversity: within each seed, on average over what both reach."""
         found = []
         for seed in self.seeds:
-            area = dominance([self.sweeps[seed]], self.axes, label, LIKELIHOOD).area
+            area = dominance([self.sweeps[seed]], self.axes, label, against).area
             found.append(Estimate(area.value))
         return spread_of(found)
 
@@ -222,6 +229,7 @@ class ArmsTable:
             "chosen_by": self.combined,
             "quality": dataclasses.asdict(self.axes),
             "signatures": self.any_sweep.signatures,
+            "figures": self.figures(),
             "models": [self._plain(model) for model in self.models],
         }
 
@@ -231,14 +239,17 @@ class ArmsTable:
         cost, seconds = self.cost(model)
         any_run = next(iter(model.runs.values()), None)
         names = list(self.any_sweep.signatures)
+        others = model.label not in (LIKELIHOOD, CONTINUED) and any(one.label == CONTINUED for one in self.models)
         return {
             "model": model.label,
-            "controls": controls_of(any_run.config) if any_run and model.label not in (LIKELIHOOD, CONTINUED) else [],
+            "from_scratch": model.from_scratch,
+            "controls": controls_of(any_run.config) if any_run and model.column not in BASELINES else [],
             "runs": {str(seed): str(run.folder) for seed, run in model.runs.items()},
             "at_temperature_1": {name: dataclasses.asdict(self.at_one(model.label, name)) for name in names},
             "at_chosen": {name: dataclasses.asdict(self.at_chosen(model.label, name)) for name in names},
             "chosen": [{"temperature": one.temperature, "top_p": one.top_p} for one in self.choices(model.label)],
             "against_likelihood": None if model is self.models[0] else dataclasses.asdict(self.gap(model.label)),
+            "against_continued": dataclasses.asdict(self.gap(model.label, CONTINUED)) if others else None,
             "processor_seconds": dataclasses.asdict(seconds),
             "updates": cost and cost.updates,
             "texts": cost and cost.texts,

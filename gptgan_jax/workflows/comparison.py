@@ -1,14 +1,14 @@
 """Several adversarial methods from one likelihood training, over seeds: what `gptgan compare FILE` does.
 
 For each seed the base is trained by likelihood, and likelihood training goes on from its best as a baseline; every arm
-starts its adversarial phase from that best. All are evaluated alike, and one table says what came of it.
+starts its adversarial phase from that best, but for those that are baselines of their own: trained from scratch, by
+likelihood alone. All are evaluated alike, and one table says what came of it.
 """
 
 import dataclasses
-import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,24 +16,29 @@ from typing import Any
 from gptgan_jax.config import MOST_SEEDS, Config
 from gptgan_jax.config.checking import config_from
 from gptgan_jax.config.files import override, set_key, with_absolute_paths
-from gptgan_jax.config.yaml_files import read_yaml
+from gptgan_jax.config.yaml_files import check_keys, mapping_of, own_copy, read_beside, read_yaml
+from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import RESIDUAL
 from gptgan_jax.reports.arms import write_arms
 from gptgan_jax.reports.arms_table import CONTINUED, LIKELIHOOD, Model
 from gptgan_jax.reports.groups import controls_of
 from gptgan_jax.reports.run import load_reported_run
-from gptgan_jax.runs.experiment import load_experiment, network_difference
+from gptgan_jax.runs.experiment import Experiment, load_experiment, network_difference
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.trained import build_networks
 from gptgan_jax.training.loop import check
 from gptgan_jax.training.signals import NotFinite
 from gptgan_jax.workflows.run import Say, is_finished, judge_run, train_run
 
+Loader = Callable[[Config, AnyTokenizer | None], Experiment]
+
 KEYS = ("base", "seeds", "set", "arms")
-ARM_KEYS = ("preset", "set")
+ARM_KEYS = ("preset", "set", "from_scratch")
 # The sections of a method, which an arm takes from its preset. Keys of others are the same for all arms.
 METHOD = ("discriminator", "objective", "warmup", "adversarial")
+# And those of an arm that is trained from scratch.
+OF_SCRATCH = ("generator", "likelihood")
 BASE_SLUG = "likelihood"
 
 
@@ -45,21 +50,27 @@ class Arm:
         name: as FILE calls it.
         slug: what its run folders are called, before the seed.
         config: of the first seed.
+        from_scratch: whether it is a baseline: trained by likelihood alone, from where the base's training begins.
     """
 
     name: str
     slug: str
     config: Config
+    from_scratch: bool = False
 
     @property
     def label(self) -> str:
         """What the report calls it; a control says so."""
+        if self.from_scratch:
+            return self.name
         control = controls_of(self.config) and not self.name.lower().startswith("control")
         return f"control: {self.name}" if control else self.name
 
     @property
     def columns(self) -> dict[str, str]:
         """The columns of its evaluation that stand for it, by what the report calls them."""
+        if self.from_scratch:
+            return {self.label: "likelihood"}
         if not self.config.adversarial.steps:
             return {self.label: RESIDUAL}
         both = {f"{self.label}, resampling instead": RESIDUAL} if self.config.objective.residual_candidates else {}
@@ -76,6 +87,7 @@ class Comparison:
         seeds: of the runs.
         base: the likelihood training and its continuation, with the first seed.
         arms: at least one.
+        cell: the name of the cell of a study that FILE describes; empty where it is no study.
     """
 
     file: Path
@@ -83,11 +95,19 @@ class Comparison:
     seeds: tuple[int, ...]
     base: Config
     arms: tuple[Arm, ...]
+    cell: str = ""
+
+    @property
+    def where(self) -> str:
+        """What it is called in messages."""
+        return f"{self.file}: cell {self.cell}" if self.cell else str(self.file)
 
     def base_config(self, seed: int) -> Config:
         return dataclasses.replace(self.base, name=f"{BASE_SLUG}-seed{seed}", seed=seed)
 
     def arm_config(self, arm: Arm, seed: int) -> Config:
+        if arm.from_scratch:
+            return dataclasses.replace(arm.config, name=f"{arm.slug}-seed{seed}", seed=seed)
         start = os.path.abspath(RunFolder.of(self.base_config(seed)).path)
         return dataclasses.replace(arm.config, name=f"{arm.slug}-seed{seed}", seed=seed, init_from=start)
 
@@ -110,50 +130,79 @@ def load_comparison(
         UserError: naming FILE and the arm where there is one.
     """
     path = Path(path)
-    raw = read_yaml(path)
-    _check_keys(raw, KEYS, f"{path}: ")
-    if not isinstance(raw.get("base"), str):
-        raise UserError(f"{path}: base should be a config file, such as oracle_lstm.yaml, not {raw.get('base')!r}")
-    given, everywhere, arms = raw.get("seeds", 1), _mapping(raw, "set", f"{path}: "), _mapping(raw, "arms", f"{path}: ")
-    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST_SEEDS:
-        raise UserError(f"{path}: seeds {given!r} should be a whole number, at least 1 and at most {MOST_SEEDS}")
-    if not arms:
-        raise UserError(f"{path}: arms should be at least one, a line each, such as `reinforce: {{}}`")
+    return build_comparison(read_yaml(path), path, str(path), path.stem, seeds, overrides)
 
-    base_raw = _read(path, raw["base"], f"{path}: base")
+
+def build_comparison(
+    raw: Mapping[str, Any],
+    path: Path,
+    where: str,
+    name: str,
+    seeds: int | None = None,
+    overrides: Sequence[str] = (),
+    cell: str = "",
+    keys: Mapping[Any, Any] | None = None,
+) -> Comparison:
+    """A comparison from what a file says of it.
+
+    Args:
+        raw: what the file says.
+        path: of the file, from whose folder the files that it names are.
+        where: what it is called in messages.
+        name: of the comparison, where no override gives one.
+        seeds, overrides: as in `load_comparison`.
+        cell: the folder in the comparison's own that its runs lie in, where it is a cell of a study.
+        keys: that the cell sets for every run, over `set` of the file.
+
+    Raises:
+        UserError: beginning with `where`, and naming the arm where there is one.
+    """
+    check_keys(raw, KEYS, f"{where}: ")
+    if not isinstance(raw.get("base"), str):
+        raise UserError(f"{where}: base should be a config file, such as oracle_lstm.yaml, not {raw.get('base')!r}")
+    given, arms = raw.get("seeds", 1), mapping_of(raw, "arms", f"{where}: ")
+    everywhere = [mapping_of(raw, "set", f"{where}: "), keys or {}]
+    check_seeds(given, where)
+    if not arms:
+        raise UserError(f"{where}: arms should be at least one, a line each, such as `reinforce: {{}}`")
+
+    base_raw = read_beside(path, raw["base"], f"{where}: base")
     base_raw.pop("name", None)
 
-    def built(raw_config: dict[str, Any], settings: Sequence[Mapping[str, Any]], where: str) -> Config:
+    def built(raw_config: dict[str, Any], settings: Sequence[Mapping[Any, Any]], what: str) -> Config:
         """The configuration with the keys that are set, the later over the earlier, and the command line's over all."""
         try:
-            for keys in settings:
-                for dotted, value in keys.items():
-                    set_key(raw_config, str(dotted), value)
+            for one in settings:
+                for dotted, value in one.items():
+                    set_key(raw_config, str(dotted), own_copy(value))
         except UserError as error:
-            raise error.within(where) from None
+            raise error.within(what) from None
         override(raw_config, overrides)
-        raw_config.setdefault("name", path.stem)
-        return with_absolute_paths(config_from(raw_config, where))
+        raw_config.setdefault("name", name)
+        return with_absolute_paths(config_from(raw_config, what))
 
-    whole = built(_own(base_raw), [everywhere], f"{path}: base {raw['base']}")
-    base = _base_of(whole, path)
+    whole = built(own_copy(base_raw), everywhere, f"{where}: base {raw['base']}")
+    base = _base_of(whole, where, cell)
     found: dict[str, Arm] = {}
-    for name, given_arm in arms.items():
-        where = f"{path}: arm {name}"
-        arm = _arm_parts(given_arm, where)
-        slug = _slug(str(name), where)
+    for arm_name, given_arm in arms.items():
+        what = f"{where}: arm {arm_name}"
+        arm = _arm_parts(given_arm, what)
+        slug = _arm_slug(str(arm_name), what)
         if slug in found:
-            raise UserError(f"{where}: its folder would be {slug}, as that of arm {found[slug].name}; rename one")
-        raw_config = _own(base_raw)
+            raise UserError(f"{what}: its folder would be {slug}, as that of arm {found[slug].name}; rename one")
+        raw_config = own_copy(base_raw)
         if "preset" in arm:
-            preset = _read(path, arm["preset"], f"{where}: preset")
+            preset = read_beside(path, arm["preset"], f"{what}: preset")
             raw_config = {key: value for key, value in raw_config.items() if key not in METHOD}
-            raw_config |= {key: _own(preset[key]) for key in METHOD if key in preset}
-        config = built(raw_config, [everywhere, arm.get("set") or {}], where)
-        made = Arm(str(name), slug, _arm_of(config, base, where))
+            raw_config |= {key: own_copy(preset[key]) for key in METHOD if key in preset}
+        config = built(raw_config, [*everywhere, arm.get("set") or {}], what)
+        if arm.get("from_scratch"):
+            made = Arm(str(arm_name), slug, _scratch_of(config, what, cell), from_scratch=True)
+        else:
+            made = Arm(str(arm_name), slug, _arm_of(config, base, what))
         for label in made.columns:
             if label in [taken for other in found.values() for taken in other.columns]:
-                raise UserError(f"{where}: the report would call it {label}, as another arm; rename one")
+                raise UserError(f"{what}: the report would call it {label}, as another arm; rename one")
         found[slug] = made
     for name in only:
         if name not in [arm.name for arm in found.values()]:
@@ -166,27 +215,33 @@ def load_comparison(
     return Comparison(path, Path(base.runs_folder), tuple(range(first, first + count)), base, chosen)
 
 
-def _base_of(whole: Config, path: Path) -> Config:
+def _base_of(whole: Config, where: str, cell: str) -> Config:
     """The base without its adversarial phase; likelihood training goes on for as long as that would be."""
     if not whole.likelihood.steps:
-        raise UserError(f"{path}: base: likelihood.steps is 0, and the arms would have nothing to start from")
+        raise UserError(f"{where}: base: likelihood.steps is 0, and the arms would have nothing to start from")
     sweep = whole.evaluation.sweep
     if 1.0 not in sweep.temperatures or 1.0 not in sweep.top_p:
         raise UserError(
-            f"{path}: base: evaluation.sweep lacks temperature 1 or top_p 1, which the comparison reports; add them"
+            f"{where}: base: evaluation.sweep lacks temperature 1 or top_p 1, which the comparison reports; add them"
         )
+    elsewhere = whole.checkpoints.folder
     return dataclasses.replace(
         whole,
-        runs_folder=str(Path(whole.runs_folder) / whole.name),
+        runs_folder=str(Path(whole.runs_folder) / whole.name / cell),
         checkpoints=dataclasses.replace(
-            whole.checkpoints,
-            folder=whole.checkpoints.folder and os.path.join(whole.checkpoints.folder, whole.name),
+            whole.checkpoints, folder=elsewhere and os.path.join(elsewhere, whole.name, *filter(None, [cell]))
         ),
         continued=dataclasses.replace(whole.continued, steps=whole.steps("continued")),
         objective=dataclasses.replace(whole.objective, residual_candidates=0),
         warmup=dataclasses.replace(whole.warmup, steps=0),
         adversarial=dataclasses.replace(whole.adversarial, steps=0),
     )
+
+
+def _scratch_of(config: Config, where: str, cell: str) -> Config:
+    """The configuration as an arm that is trained from scratch, by likelihood alone."""
+    base = _base_of(config, where, cell)
+    return dataclasses.replace(base, continued=dataclasses.replace(base.continued, steps=0))
 
 
 def _arm_of(config: Config, base: Config, where: str) -> Config:
@@ -211,57 +266,42 @@ def _arm_parts(given: Any, where: str) -> dict[str, Any]:
     """What FILE says of an arm, its keys known."""
     arm = {} if given is None else given
     if not isinstance(arm, Mapping):
-        raise UserError(f"{where} should be a mapping with preset, set, both or neither, not {given!r}")
-    _check_keys(arm, ARM_KEYS, f"{where}: ")
+        raise UserError(f"{where} should be a mapping with some of {', '.join(ARM_KEYS)}, or empty, not {given!r}")
+    check_keys(arm, ARM_KEYS, f"{where}: ")
+    scratch = arm.get("from_scratch", False)
+    if not isinstance(scratch, bool):
+        raise UserError(f"{where}: from_scratch should be true or false, not {scratch!r}")
+    if scratch and "preset" in arm:
+        raise UserError(f"{where}: from_scratch trains by likelihood alone, and a preset is a method; drop one of them")
+    own = OF_SCRATCH if scratch else METHOD
     fields = {field.name for field in dataclasses.fields(Config)}
-    for dotted in _mapping(arm, "set", f"{where}: "):
+    for dotted in mapping_of(arm, "set", f"{where}: "):
         section = str(dotted).partition(".")[0]
-        if section in fields - {*METHOD, "generator"}:
+        if section in fields - {*own, *(() if scratch else ("generator",))}:
+            kind = "an arm from scratch" if scratch else "an arm"
             raise UserError(
-                f"{where}: {dotted} is the same for all arms; set it beside `arms` (an arm has its own "
-                f"{', '.join(METHOD)})"
+                f"{where}: {dotted} is the same for all arms; set it beside `arms` ({kind} has its own "
+                f"{', '.join(own)})"
             )
     return dict(arm)
 
 
-def _check_keys(raw: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
-    for name in raw:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"the keys here are {', '.join(known)}"
-            raise UserError(f"{where}unknown key {name!r}; {hint}")
+def check_seeds(given: Any, where: str) -> None:
+    """Raises UserError for what is no number of seeds."""
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST_SEEDS:
+        raise UserError(f"{where}: seeds {given!r} should be a whole number, at least 1 and at most {MOST_SEEDS}")
 
 
-def _mapping(raw: Mapping[str, Any], key: str, where: str) -> Mapping[Any, Any]:
-    value = raw.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise UserError(f"{where}{key} should be a mapping of names to values, not a {type(value).__name__}")
-    return value
-
-
-def _read(file: Path, name: Any, where: str) -> dict[str, Any]:
-    """The config that FILE names, from FILE's own folder."""
-    if not isinstance(name, str):
-        raise UserError(f"{where} should be a config file, not {name!r}")
-    try:
-        return read_yaml(file.parent / Path(name).expanduser())
-    except UserError as error:
-        raise error.within(where) from None
-
-
-def _own(tree: Any) -> Any:
-    """A copy in which no section is another's too, as YAML's anchors make them."""
-    if isinstance(tree, dict):
-        return {name: _own(value) for name, value in tree.items()}
-    return [_own(value) for value in tree] if isinstance(tree, list) else tree
-
-
-def _slug(name: str, where: str) -> str:
+def slug_of(name: str, where: str) -> str:
+    """A name as a folder's; raises UserError where nothing is left of it."""
     slug = re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")
     if not slug:
         raise UserError(f"{where}: its name should hold a letter or a digit, as its folders are called after it")
+    return slug
+
+
+def _arm_slug(name: str, where: str) -> str:
+    slug = slug_of(name, where)
     if slug == BASE_SLUG or name in (LIKELIHOOD, CONTINUED):
         raise UserError(f"{where}: that is what the baselines are called; choose another name")
     return slug
@@ -280,7 +320,7 @@ def compare(comparison: Comparison, say: Say) -> tuple[str, Path, dict[str, str]
         NotFinite: where likelihood training failed, from which nothing can start.
         Interrupted: a signal came; the same comparison goes on from there.
     """
-    _check_runs(comparison)
+    check_runs(comparison)
     failed: dict[str, str] = {}
     folders: dict[str, dict[int, RunFolder]] = {}
     for seed in comparison.seeds:
@@ -298,6 +338,21 @@ def compare(comparison: Comparison, say: Say) -> tuple[str, Path, dict[str, str]
                 continue
             judge_run(folder, say, sweep=True)
             folders.setdefault(label, {})[seed] = folder
+    return (*write_comparison(comparison, folders, failed), failed)
+
+
+def write_comparison(
+    comparison: Comparison, folders: Mapping[str, Mapping[int, RunFolder]], failed: Mapping[str, str]
+) -> tuple[str, Path]:
+    """Writes the report of a comparison whose runs are trained and swept, beside them.
+
+    Args:
+        comparison: of these runs.
+        folders: of the runs, by `Arm.label` and seed; of likelihood training every seed's.
+        failed: by run why its training failed.
+
+    Returns: its table as Markdown, and the path of its report.
+    """
     evaluated = {
         label: {seed: load_reported_run(folder) for seed, folder in of_label.items()}
         for label, of_label in folders.items()
@@ -312,12 +367,15 @@ def compare(comparison: Comparison, say: Say) -> tuple[str, Path, dict[str, str]
         for label, column in arm.columns.items()
     ]
     out = comparison.folder / "comparison"
-    table = write_arms(models, comparison.seeds, comparison.file, out, failed)
-    return table, out / "report.html", failed
+    table = write_arms(models, comparison.seeds, comparison.file, out, failed, comparison.cell)
+    return table, out / "report.html"
 
 
-def _check_runs(comparison: Comparison) -> None:
-    """Raises UserError where a run that is still to be trained would be refused, before the first is."""
+def check_runs(comparison: Comparison, load: Loader = load_experiment) -> None:
+    """Raises UserError where a run that is still to be trained would be refused, before the first is.
+
+    `load` gives the text and the networks of the first run, its tokenizer where that has one already.
+    """
     if RunFolder(comparison.folder).config_file.exists():
         raise UserError(f"{comparison.folder} is a run folder; choose another --name for the comparison")
     done: dict[tuple[str, int], bool] = {}
@@ -331,7 +389,7 @@ def _check_runs(comparison: Comparison) -> None:
         return
     first = comparison.base_config(comparison.seeds[0])
     folder = RunFolder.of(first)
-    experiment = load_experiment(first, folder.read_tokenizer() if folder.check(first) else None)
+    experiment = load(first, folder.read_tokenizer() if folder.check(first) else None)
     check(experiment, folder)
     for arm in comparison.arms:
         todo = [seed for seed in comparison.seeds if not done[arm.slug, seed]]
@@ -345,4 +403,4 @@ def _check_runs(comparison: Comparison) -> None:
             trial = dataclasses.replace(experiment, config=config, generator=generator, discriminator=discriminator)
             check(trial, RunFolder.of(config))
         except UserError as error:
-            raise error.within(f"{comparison.file}: arm {arm.name}") from None
+            raise error.within(f"{comparison.where}: arm {arm.name}") from None

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from gptgan_jax.cli import main
-from gptgan_jax.cli.compare import COMPARE
+from gptgan_jax.cli.compare import COMPARE, STUDY
 from gptgan_jax.cli.compile import COMPILE
 from gptgan_jax.cli.completion import SHELLS
 from gptgan_jax.cli.config_commands import ConfigCommand
 from gptgan_jax.cli.data import DATA, TOKENIZE
 from gptgan_jax.cli.train import TRAIN
 from gptgan_jax.config.help import describe_keys
+from gptgan_jax.studies.study_file import KEYS as STUDY_KEYS
 from gptgan_jax.workflows.comparison import KEYS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -37,7 +38,17 @@ def test_help_of_compare_shows_a_whole_file(capsys) -> None:
     assert all(f"\n  {key}: " in text or f"\n  {key}:\n" in text for key in KEYS)
 
 
-@pytest.mark.parametrize("command", [TRAIN, COMPARE, DATA, TOKENIZE, COMPILE], ids=lambda command: command.name)
+def test_help_of_study_shows_a_whole_file(capsys) -> None:
+    assert main(["study", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(
+        "usage: gptgan study FILE [--seeds N] [--workers N] [--dry-run] [--report] [--key.path value ...]"
+    )
+    shown = [key for key in STUDY_KEYS if key not in ("base", "arms")]
+    assert all(f"\n  {key}: " in text or f"\n  {key}:  " in text for key in shown)
+
+
+@pytest.mark.parametrize("command", [TRAIN, COMPARE, STUDY, DATA, TOKENIZE, COMPILE], ids=lambda command: command.name)
 def test_commands_that_take_a_config_ask_for_it_and_name_their_help(command: ConfigCommand, capsys) -> None:
     for arguments in ([], ["--seed", "3"]):
         assert main([command.name, *arguments]) == 2

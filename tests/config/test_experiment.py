@@ -567,7 +567,10 @@ def test_the_projects_own_configs_go_by_their_names_wherever_one_is(
         config = load_config(name)
         assert config.objective.estimator.kind == "spin"
         assert config.name == "spin"
-    with pytest.raises(UserError, match="no such config file"):
-        load_config("elsewhere/spin.yaml")
+    for name in ("when_it_helps", "studies/when_it_helps.yaml", "configs/studies/when_it_helps.yaml"):
+        assert "cells" in read_yaml(Path(name))
+    for name in ("elsewhere/spin.yaml", "studies/spin.yaml"):
+        with pytest.raises(UserError, match="no such config file"):
+            load_config(name)
     Path("spin.yaml").write_text("seed: 7", encoding="utf-8")
     assert load_config("spin.yaml").seed == 7

@@ -314,7 +314,7 @@ a key through a value     | {set: {seed.x: 1}, arms: {a: }} | bad.yaml: base tin
 settings that are none    | {set: 3, arms: {a: }}         | bad.yaml: set should be a mapping of names to values, not a int
 nothing to start from     | {set: {likelihood.steps: 0}, arms: {a: }} | likelihood.steps is 0, and the arms would have nothing
 no temperature 1          | {set: {evaluation.sweep.temperatures: [0.5]}, arms: {a: }} | evaluation.sweep lacks temperature 1
-an arm that is a word     | {arms: {a: fast}}             | bad.yaml: arm a should be a mapping with preset, set, both or neither
+an arm that is a word     | {arms: {a: fast}}             | bad.yaml: arm a should be a mapping with some of preset, set, from_scratch, or empty
 an arm's misspelt key     | {arms: {a: {presett: x}}}     | bad.yaml: arm a: unknown key 'presett'; did you mean 'preset'?
 a preset that is missing  | {arms: {a: {preset: no.yaml}}} | bad.yaml: arm a: preset: no.yaml: no such config file
 a preset of no name       | {arms: {a: {preset: 3}}}      | bad.yaml: arm a: preset should be a config file, not 3
@@ -331,6 +331,10 @@ an arm that freezes none  | {arms: {a: {set: {adversarial.generator_optimizer.fr
 two arms of one folder    | {arms: {a b: , A-B: }}        | bad.yaml: arm A-B: its folder would be a-b, as that of arm a b; rename one
 two arms of one label     | {arms: {x: {set: {objective.reward: constant}}, 'control: x': }} | as another arm; rename one
 an arm of no letters      | {arms: {'?': }}               | bad.yaml: arm ?: its name should hold a letter or a digit
+an arm's from_scratch     | {arms: {a: {from_scratch: 1}}} | bad.yaml: arm a: from_scratch should be true or false, not 1
+a preset from scratch     | {arms: {a: {from_scratch: true, preset: tiny.yaml}}} | bad.yaml: arm a: from_scratch trains by likelihood alone, and a preset is a method; drop one of them
+a method from scratch     | {arms: {a: {from_scratch: true, set: {warmup.steps: 3}}}} | bad.yaml: arm a: warmup.steps is the same for all arms; set it beside `arms` (an arm from scratch has its own generator, likelihood)
+no training from scratch  | {arms: {a: {from_scratch: true, set: {likelihood.steps: 0}}}} | bad.yaml: arm a: base: likelihood.steps is 0
 an arm called likelihood  | {arms: {Likelihood: }}        | bad.yaml: arm Likelihood: that is what the baselines are called
 a name of no folder       | {set: {name: a/b}, arms: {a: }} | name 'a/b' must be a plain folder name
 a comparison in a run     | {set: {name: earlier}, arms: {a: }} | runs/earlier is a run folder; choose another --name
@@ -340,6 +344,12 @@ COMMANDS = """
 no comparison             | compare                  | give a file first: gptgan compare FILE
 a missing comparison      | compare no.yaml          | no.yaml: no such config file
 a comparison of no seeds  | compare tiny.yaml --seeds 0 | --seeds '0' should be a whole number, at least 1
+no study                  | study                    | give a file first: gptgan study FILE
+a missing study           | study no.yaml            | no.yaml: no such config file
+a study that is a config  | study tiny.yaml          | tiny.yaml: unknown key
+a study of no seeds       | study tiny.yaml --seeds 0 | --seeds '0' should be a whole number, at least 1
+a study of no workers     | study tiny.yaml --workers 0 | --workers '0' should be a whole number, at least 1: how many runs at a time
+a study's mistyped flag   | study tiny.yaml --worker 2 | unknown flag --worker; did you mean --workers?
 no config                 | train                    | give a config first: gptgan train quickstart
 an override for a config  | train --seed 1           | give a config first
 a config that is missing  | train no.yaml            | no.yaml: no such config file; the project's own are in

@@ -177,6 +177,34 @@ def test_a_control_is_called_one(loaded: Comparison) -> None:
     assert [arm.label for arm in loaded.arms] == ["reinforce", "Logit, as a preset!", "control: constant"]
 
 
+def test_an_arm_from_scratch_is_likelihood_training_with_keys_of_its_own_from_where_the_base_begins(
+    tmp_path: Path,
+) -> None:
+    arms = {"larger": {"from_scratch": True, "set": {"generator.hidden": 9, "likelihood.steps": 11}}, "reinforce": {}}
+    comparison = load_comparison(write_comparison(tmp_path, arms=arms))
+    config, base = config_of(comparison, "larger", 1), comparison.base_config(1)
+    phases = ("likelihood", "continued", "warmup", "adversarial")
+    assert [config.steps(phase) for phase in phases] == [11, 0, 0, 0]
+    assert (config.init_from, config.seed, config.name) == (base.init_from, 1, "larger-seed1")
+    same = dataclasses.replace(
+        config, name=base.name, generator=base.generator, likelihood=base.likelihood, continued=base.continued
+    )
+    assert same == base
+    assert comparison.arms[0].columns == {"larger": "likelihood"}, "and no control, whatever the base's objective is"
+    assert base.generator.hidden == config_of(comparison, "reinforce", 1).generator.hidden == 4
+
+
+def test_an_arm_from_scratch_may_be_larger_than_the_base_whose_discriminator_is_its_twin(tmp_path: Path) -> None:
+    keys = {
+        "generator": {"kind": "transformer", "layers": 1, "width": 8, "heads": 2, "max_positions": 32},
+        "discriminator": {"kind": "transformer", "from_generator": True},
+        "adversarial.steps": 2,
+    }
+    arms = {"larger": {"from_scratch": True, "set": {"generator.width": 16}}}
+    comparison = load_comparison(write_comparison(tmp_path, set=keys, arms=arms))
+    assert config_of(comparison, "larger", 0).generator.width == 16
+
+
 # ---- the runs
 
 

@@ -1,0 +1,195 @@
+"""What came of a cell, as plain data: CELL/cell.json, which the study's report is made of."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from gptgan_jax.config import Config
+from gptgan_jax.config.estimators import build_estimator
+from gptgan_jax.errors import UserError
+from gptgan_jax.gradients.families import without_discriminator
+from gptgan_jax.metrics.estimates import Estimate
+from gptgan_jax.models.generators import parameter_count
+from gptgan_jax.reports.arms import COMPARISON_FILE
+from gptgan_jax.reports.arms_table import LIKELIHOOD, Spread
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.trained import build_networks, example_batch, generator_shapes
+from gptgan_jax.studies.study_file import Cell
+from gptgan_jax.system.atomic_files import write_whole
+from gptgan_jax.types import Vocabulary
+
+CELL_FILE = "cell.json"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameters of both players; None for a discriminator that has no part in the training."""
+
+    generator: int
+    discriminator: int | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model of a cell.
+
+    Attributes:
+        model: what the comparison calls it.
+        from_scratch: whether it is trained as the likelihood's model is, and doesn't start from it.
+        sizes: of its players; None where they aren't known, as all its runs failed.
+        against_likelihood, against_continued: its gain; None for what it is measured against.
+        figures: on test text at temperature 1, by name.
+        seconds: of processors, of what comes after the likelihood training, of a model from scratch all of it.
+    """
+
+    model: str
+    from_scratch: bool
+    sizes: Sizes | None
+    against_likelihood: Spread | None
+    against_continued: Spread | None
+    figures: Mapping[str, Spread]
+    seconds: Spread
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What came of a cell.
+
+    Attributes:
+        name: of the cell.
+        points: the labels of its points, by axis.
+        seeds: that it is of.
+        quality: the figures of the gain: quality, diversity, quality_better, quality_unit and so on.
+        heads: how tables call the figures that the source allows.
+        rows: the likelihood's first.
+        failed: by run why its training failed.
+    """
+
+    name: str
+    points: Mapping[str, str]
+    seeds: tuple[int, ...]
+    quality: Mapping[str, str]
+    heads: Mapping[str, str]
+    rows: tuple[Row, ...]
+    failed: Mapping[str, str]
+
+
+def sizes_of(config: Config, vocabulary: Vocabulary, classes: tuple[str, ...] = ()) -> Sizes:
+    """How many parameters the players of a run have."""
+    generator, discriminator = build_networks(config, vocabulary, classes)
+    trained = config.warmup.steps or config.adversarial.steps
+    found = None
+    if trained and not without_discriminator(build_estimator(config.objective.estimator, config.adversarial.steps)):
+        batch = example_batch(config, vocabulary, False)
+        found = parameter_count(jax.eval_shape(discriminator.init, jax.random.key(0), batch))
+    return Sizes(parameter_count(generator_shapes(config, generator)), found)
+
+
+def sizes_in(folder: RunFolder) -> Sizes:
+    """How many parameters the players of a run have, from its folder alone."""
+    return sizes_of(folder.read_config(), folder.read_tokenizer().vocabulary, folder.read_classes())
+
+
+def write_cell(cell: Cell, folders: Mapping[str, Mapping[int, RunFolder]], failed: Mapping[str, str]) -> None:
+    """Writes CELL/cell.json when the cell's comparison has been written.
+
+    Args:
+        cell: of a study.
+        folders: of its runs, by model and seed.
+        failed: by run why its training failed.
+
+    Raises:
+        UserError: where it can't be written.
+    """
+    comparison = _read(cell.comparison.folder / "comparison" / COMPARISON_FILE)
+    sizes = {label: sizes_in(next(iter(of.values()))) for label, of in folders.items() if of}
+    columns = {column: arm.label for arm in cell.comparison.arms for column in arm.columns}
+    plain = {
+        "cell": cell.name,
+        "points": dict(cell.points),
+        "failed": dict(failed),
+        "sizes": {
+            model["model"]: vars(sizes[label])
+            for model in comparison["models"]
+            if (label := columns.get(model["model"], LIKELIHOOD)) in sizes
+        },
+        "comparison": comparison,
+    }
+    path = cell.comparison.folder / CELL_FILE
+    try:
+        write_whole(path, f"{json.dumps(plain, indent=1, ensure_ascii=False)}\n".encode())
+    except OSError as error:
+        raise UserError(f"{path} can't be written ({error.strerror})") from None
+
+
+def read_cell(cell: Cell) -> CellResult | None:
+    """What `write_cell` wrote; None where there is nothing, or something of other seeds or arms.
+
+    Raises:
+        UserError: where the file is damaged.
+    """
+    path = cell.comparison.folder / CELL_FILE
+    if not path.is_file():
+        return None
+    plain = _read(path)
+    try:
+        result = _result(plain)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error!r:.80}); remove it, and the same command writes it anew") from None
+    arms = {column for arm in cell.comparison.arms for column in arm.columns}
+    same = arms <= {row.model for row in result.rows} and set(cell.comparison.seeds) >= set(result.seeds)
+    return result if same else None
+
+
+def _result(plain: Mapping[str, Any]) -> CellResult:
+    comparison = plain["comparison"]
+    sizes = {label: Sizes(**one) for label, one in plain["sizes"].items()}
+    rows = tuple(
+        Row(
+            model["model"],
+            model["from_scratch"],
+            sizes.get(model["model"]),
+            _spread(model["against_likelihood"]),
+            _spread(model["against_continued"]),
+            {name: _known(_spread(one)) for name, one in model["at_temperature_1"].items()},
+            _known(_spread(model["processor_seconds"])),
+        )
+        for model in comparison["models"]
+    )
+    return CellResult(
+        plain["cell"],
+        plain["points"],
+        tuple(comparison["seeds"]),
+        comparison["quality"],
+        comparison["figures"],
+        rows,
+        plain["failed"],
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read ({' '.join(str(error).split())[:80]}); remove it") from None
+
+
+def _spread(plain: Mapping[str, Any] | None) -> Spread | None:
+    if plain is None:
+        return None
+    by_seed = tuple(Estimate(_number(one["value"]), _number(one["error"])) for one in plain["by_seed"])
+    return Spread(_number(plain["value"]), _number(plain["error"]), by_seed)
+
+
+def _known(spread: Spread | None) -> Spread:
+    return Spread(None, None, ()) if spread is None else spread
+
+
+def _number(value: float | str | None) -> float | None:
+    """A number; an infinite one is a string, as JSON has none."""
+    return None if value is None or math.isnan(float(value)) else float(value)

@@ -1,0 +1,224 @@
+"""A study from end to end: what `gptgan study FILE` does."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from gptgan_jax.config import Config
+from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.errors import UserError
+from gptgan_jax.runs.experiment import Experiment, load_experiment
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.trained import build_networks
+from gptgan_jax.schema.structure import as_plain
+from gptgan_jax.studies.board import Board, failures, summary, table_lines
+from gptgan_jax.studies.devices import Slot
+from gptgan_jax.studies.jobs import Job, cell_jobs, done_of, jobs_of
+from gptgan_jax.studies.pool import Child, Pool, Process, Progress, State
+from gptgan_jax.studies.report import write_report
+from gptgan_jax.studies.results import CellResult, Sizes, read_cell, sizes_in, sizes_of, write_cell
+from gptgan_jax.studies.study_file import Cell, Study
+from gptgan_jax.system.terminal import in_columns
+from gptgan_jax.training.signals import Interrupted
+from gptgan_jax.workflows.comparison import check_runs, write_comparison
+
+Say = Callable[[str], None]
+Start = Callable[[Job, Slot], Process]
+LOGS = "logs"
+
+
+def run_study(
+    study: Study, slots: Sequence[Slot], say: Say, start: Start | None = None, out: TextIO | None = None
+) -> tuple[str, Path, list[str]]:
+    """Trains and evaluates what is not done yet, on the slots, and writes the reports.
+
+    Args:
+        study: what is to be done.
+        slots: a run at a time on each.
+        say: takes one line of news at a time.
+        start: begins a run on a slot; by default in a process of its own.
+        out: where a terminal is shown the progress; by default standard error.
+
+    Returns: the study's table as Markdown, the path of its report, and a line for each run that failed.
+
+    Raises:
+        UserError: before anything is run, where a run can't be made, naming its cell.
+        Interrupted: a signal came; the same study goes on from there.
+    """
+    jobs = jobs_of(study)
+    done = done_of(study, jobs)
+    if len(done) < len(jobs):
+        check_study(study, done)
+        say(f"{study.folder}: {len(study.cells)} cells, {len(jobs)} runs, {len(done)} of them done")
+    pool = Pool(jobs, done, slots, start or _child_of(study), lambda job: board.changed(job))
+    board = Board(study, pool.progress, out or sys.stderr, say)
+    try:
+        pool.run()
+    except Interrupted:
+        say(summary(pool.progress))
+        raise
+    return _reported(study, jobs, pool.progress, say)
+
+
+def report_study(study: Study, say: Say) -> tuple[str, Path, list[str]]:
+    """Writes the reports of the cells that are done, and runs nothing; returns what `run_study` does."""
+    jobs = jobs_of(study)
+    done = done_of(study, jobs)
+    progress = {job.folder: Progress(State.DONE if job.folder in done else State.WAITING) for job in jobs}
+    return _reported(study, jobs, progress, say)
+
+
+def _reported(
+    study: Study, jobs: Sequence[Job], progress: Mapping[Path, Progress], say: Say
+) -> tuple[str, Path, list[str]]:
+    failed = failures(jobs, progress)
+    results = collect(study, progress, say)
+    waiting = sum(one.state is not State.DONE for one in progress.values()) - len(failed)
+    return (*write_report(study, results, failed, waiting), failed)
+
+
+def _child_of(study: Study) -> Start:
+    def start(job: Job, slot: Slot) -> Process:
+        name = "_".join(job.folder.relative_to(study.folder).parts)
+        return Child(job, slot, study.folder / LOGS / f"{name}.log")
+
+    return start
+
+
+def collect(study: Study, progress: Mapping[Path, Progress], say: Say = lambda line: None) -> list[CellResult]:
+    """What came of the cells of which no run is still to be made; the comparisons that are not written yet are.
+
+    A seed whose likelihood training failed is left out of its cell, and a cell without a seed left.
+    """
+    results = []
+    for cell in study.cells:
+        jobs = {seed: cell_jobs(cell, seed) for seed in study.seeds}
+        states = {job.folder: progress[job.folder] for of in jobs.values() for job in of}
+        if any(one.state in (State.WAITING, State.RUNNING) for one in states.values()):
+            continue
+        seeds = tuple(seed for seed, of in jobs.items() if states[of[0].folder].state is State.DONE)
+        if not seeds:
+            continue
+        fresh = any(one.began is not None for one in states.values())
+        result = None if fresh else read_cell(cell)
+        if result is None or result.seeds != seeds:
+            say(f"report of {cell.name}")
+            folders: dict[str, dict[int, RunFolder]] = {}
+            failed = {}
+            for seed in seeds:
+                for job in jobs[seed]:
+                    if states[job.folder].state is State.DONE:
+                        folders.setdefault(job.arm, {})[seed] = RunFolder(job.folder)
+                    else:
+                        failed[job.folder.name] = states[job.folder].reason
+            compared = dataclasses.replace(cell.comparison, seeds=seeds)
+            write_comparison(compared, folders, failed)
+            write_cell(cell, folders, failed)
+            result = read_cell(cell)
+        if result is not None:
+            results.append(result)
+    return results
+
+
+# ---- before anything runs
+
+
+class Texts:
+    """Loads the text of runs; those whose configurations ask for the same text share it.
+
+    Attributes:
+        sizes: of networks that were counted.
+    """
+
+    def __init__(self, make_stores: bool = True) -> None:
+        self.sizes: dict[tuple[Any, ...], Sizes] = {}
+        self._make_stores = make_stores
+        self._loaded: dict[str, Experiment] = {}
+
+    def __call__(self, config: Config, tokenizer: AnyTokenizer | None = None) -> Experiment:
+        """The experiment of a configuration; its tokenizer, where its run has one already."""
+        plain = as_plain(config)
+        asked = {name: plain[name] for name in ("data", "tokenizer", "vocab_size", "init_from", "init_vocabulary")}
+        asked |= {name: plain["objective"][name] for name in ("rewards", "classification")}
+        if config.init_from is not None:
+            asked["generator"] = plain["generator"]
+        key = json.dumps(asked, sort_keys=True)
+        found = self._loaded.get(key)
+        if found is None:
+            self._loaded[key] = found = load_experiment(config, tokenizer, make_stores=self._make_stores)
+            return found
+        networks = build_networks(config, found.tokenizer.vocabulary, found.corpus.classes)
+        return dataclasses.replace(found, config=config, generator=networks[0], discriminator=networks[1])
+
+
+def check_study(study: Study, done: Collection[Path] = (), texts: Texts | None = None) -> None:
+    """Raises UserError, naming the cell, where a run that is still to be trained would be refused."""
+    load = texts or Texts()
+    if RunFolder(study.folder).config_file.exists():
+        raise UserError(f"{study.folder} is a run folder; choose another --name for the study")
+    mistakes = []
+    for cell in study.cells:
+        if all(job.folder in done for seed in study.seeds for job in cell_jobs(cell, seed)):
+            continue
+        where = cell.comparison.where
+        try:
+            check_runs(cell.comparison, load)
+        except UserError as error:
+            mistakes.append(str(error if str(error).startswith(where) else error.within(where)))
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+
+
+def preview_study(study: Study, slots: Sequence[Slot], texts: Texts | None = None) -> list[str]:
+    """What a study would do, in lines: its cells, their players' sizes, and what is done; nothing is written.
+
+    Raises:
+        UserError: whatever `run_study` would refuse before anything is run.
+    """
+    jobs = jobs_of(study)
+    done = done_of(study, jobs)
+    load = texts or Texts(make_stores=False)
+    check_study(study, done, load)
+    progress = {job.folder: Progress(State.DONE if job.folder in done else State.WAITING) for job in jobs}
+    rows = [("cell", "model", "generator", "discriminator", "steps")]
+    for cell in study.cells:
+        for job in cell_jobs(cell, study.seeds[0]):
+            sizes = _sizes(job, done, cell, load)
+            steps = [f"{phase} {count:,}" for phase in ("likelihood", "continued", "warmup", "adversarial")
+                     if (count := job.config.steps(phase))]  # fmt: skip
+            shared = "" if job.folder.parent == cell.comparison.folder else f" (of {job.folder.parent.name})"
+            judge = "–" if sizes.discriminator is None else f"{sizes.discriminator:,}"
+            rows.append((cell.name, job.arm, f"{sizes.generator:,}", judge, ", ".join(steps) + shared))
+    return [
+        *in_columns(rows, to_the_right=[2, 3]),
+        "",
+        *table_lines(study, progress, 0.0),
+        "",
+        f"{study.folder}: {len(study.cells)} cells, {len(study.seeds)} seeds; {summary(progress)}",
+        f"{len(slots)} at a time, {_shares(slots)}",
+        "nothing was written",
+    ]
+
+
+def _sizes(job: Job, done: Collection[Path], cell: Cell, load: Texts) -> Sizes:
+    if job.folder in done:
+        return sizes_in(RunFolder(job.folder))
+    base, config = load(cell.comparison.base), job.config
+    trained = bool(config.warmup.steps or config.adversarial.steps)
+    key = (config.generator, config.discriminator, config.objective, trained, base.tokenizer.vocabulary)
+    if key not in load.sizes:
+        load.sizes[key] = sizes_of(config, base.tokenizer.vocabulary, base.corpus.classes)
+    return load.sizes[key]
+
+
+def _shares(slots: Sequence[Slot]) -> str:
+    """What the workers have, in words."""
+    lines = {
+        " ".join(f"{name}={value}" for name, value in slot.environment.items())
+        or ("all devices" if slot.cores is None else f"core {', '.join(map(str, sorted(slot.cores)))}")
+        for slot in slots
+    }
+    return f"each with {'; '.join(sorted(lines))}"
