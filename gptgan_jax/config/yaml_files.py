@@ -1,7 +1,7 @@
 """YAML files as plain dictionaries, not checked any further; the project's own by name."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,13 @@ def read_beside(file: Path, name: Any, where: str) -> dict[str, Any]:
         raise error.within(where) from None
 
 
-def check_keys(raw: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
-    """Raises UserError for a key that is none of those known, with the nearest of them."""
-    for name in raw:
+def check_keys(given: Iterable[Any], known: Sequence[str], where: str, what: str = "key") -> None:
+    """Raises UserError for a key, or another name, that is none of those known, with the nearest of them."""
+    for name in given:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"the keys here are {', '.join(known)}"
-            raise UserError(f"{where}unknown key {name!r}; {hint}")
+            hint = f"did you mean {close[0]!r}?" if close else f"the {what}s here are {', '.join(known)}"
+            raise UserError(f"{where}unknown {what} {name!r}; {hint}")
 
 
 def mapping_of(raw: Mapping[Any, Any], key: str, where: str) -> Mapping[Any, Any]:

@@ -130,7 +130,9 @@ def load_comparison(
         UserError: naming FILE and the arm where there is one.
     """
     path = Path(path)
-    return build_comparison(read_yaml(path), path, str(path), path.stem, seeds, overrides)
+    comparison = build_comparison(read_yaml(path), path, str(path), path.stem, seeds, overrides)
+    check_keys(only, [arm.name for arm in comparison.arms], f"{path}: ", "arm")
+    return dataclasses.replace(comparison, arms=tuple(a for a in comparison.arms if not only or a.name in only))
 
 
 def build_comparison(
@@ -204,15 +206,8 @@ def build_comparison(
             if label in [taken for other in found.values() for taken in other.columns]:
                 raise UserError(f"{what}: the report would call it {label}, as another arm; rename one")
         found[slug] = made
-    for name in only:
-        if name not in [arm.name for arm in found.values()]:
-            close = difflib.get_close_matches(name, [arm.name for arm in found.values()], n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(arm.name for arm in found.values())}"
-            raise UserError(f"{path}: no arm {name!r}; {hint}")
-    chosen = tuple(arm for arm in found.values() if not only or arm.name in only)
-    first = base.seed
-    count = given if seeds is None else seeds
-    return Comparison(path, Path(base.runs_folder), tuple(range(first, first + count)), base, chosen)
+    last = base.seed + (given if seeds is None else seeds)
+    return Comparison(path, Path(base.runs_folder), tuple(range(base.seed, last)), base, tuple(found.values()))
 
 
 def _base_of(whole: Config, where: str, cell: str) -> Config:
@@ -278,10 +273,9 @@ def _arm_parts(given: Any, where: str) -> dict[str, Any]:
     for dotted in mapping_of(arm, "set", f"{where}: "):
         section = str(dotted).partition(".")[0]
         if section in fields - {*own, *(() if scratch else ("generator",))}:
-            kind = "an arm from scratch" if scratch else "an arm"
             raise UserError(
-                f"{where}: {dotted} is the same for all arms; set it beside `arms` ({kind} has its own "
-                f"{', '.join(own)})"
+                f"{where}: {dotted} is the same for all arms; set it beside `arms` (an arm"
+                f"{' from scratch' * scratch} has its own {', '.join(own)})"
             )
     return dict(arm)
 

@@ -159,7 +159,7 @@ def test_arms_that_are_named_are_the_only_ones_in_the_order_of_the_file(tmp_path
 def test_an_arm_that_is_misspelt_is_told_from_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(write_comparison(tmp_path))
     assert main(["compare", file, "--arm", "reinforce", "--arm", "reinforced"]) == 2
-    assert f"{file}: no arm 'reinforced'; did you mean 'reinforce'?" in capsys.readouterr().err
+    assert f"{file}: unknown arm 'reinforced'; did you mean 'reinforce'?" in capsys.readouterr().err
 
 
 def test_a_mapping_that_is_set_keeps_the_other_keys_of_its_section(tmp_path: Path) -> None:
