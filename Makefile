@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Large pages for what is allocated: a quarter off each step on a CPU (docs/performance.md). Others than Linux ignore it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: train test docs smollm torture bench bench-check hlo-diff lint format clean
+.PHONY: train test docs smollm torture bench bench-check device hlo-diff lint format clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py $(CONFIG) $(ARGS)
@@ -45,6 +45,14 @@ bench: $(VENV)/.installed .cache/smollm2
 bench-check: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 transformers
 	$(BIN)/python -m benchmarks --check --rounds 2 --seconds 4 $(ARGS)
+
+# The first contact with a GPU or TPU: parity with the CPU, then speed, memory and profiles; RESULTS is the file to commit.
+# ARGS="--size tiny" tries the command on a CPU. Name JAX's extra for the device: make device EXTRA=cuda (or tpu).
+EXTRA   ?=
+RESULTS ?= benchmarks/device.json
+device: $(VENV)/.installed
+	$(if $(EXTRA),$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRA)]")
+	$(BIN)/python -m benchmarks.device --out $(RESULTS) $(ARGS)
 
 # Whether a change alters what is compiled: make hlo-diff REV=HEAD~1
 REV ?= HEAD

@@ -126,18 +126,27 @@ def runs(line: str) -> bool:
     return subprocess.run([sys.executable, "-c", line], capture_output=True, check=False).returncode == 0
 
 
-def child(side: str, name: str, mode: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """A side in a process of its own; what it prints."""
+def child(
+    side: str, name: str, mode: str, folder: Path, settings: dict[str, Any], seconds: float | None = None
+) -> dict[str, Any]:
+    """A side in a process of its own; what it prints. See `run_python`."""
     environment = RIVAL_ENVIRONMENT if side == "theirs" else {}
     if "threads" in settings:
         # Beside ours on a CPU, whatever GPU there may be besides.
         environment = environment | {"OMP_NUM_THREADS": str(settings["threads"]), "CUDA_VISIBLE_DEVICES": ""}
-    return json.loads(
-        run_python("benchmarks.child", side, name, mode, str(folder), json.dumps(settings), environment=environment)
-    )
+    arguments = side, name, mode, str(folder), json.dumps(settings)
+    return json.loads(run_python("benchmarks.child", *arguments, environment=environment, seconds=seconds))
 
 
-def run_python(module: str, *arguments: str, environment: dict[str, str] | None = None) -> str:
+def run_python(
+    module: str, *arguments: str, environment: dict[str, str] | None = None, seconds: float | None = None
+) -> str:
+    """The last line that a module prints, in a process of its own.
+
+    Raises:
+        SystemExit: it failed, and what it said.
+        subprocess.TimeoutExpired: it took longer than `seconds`.
+    """
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
@@ -145,10 +154,11 @@ def run_python(module: str, *arguments: str, environment: dict[str, str] | None 
         capture_output=True,
         text=True,
         check=False,
+        timeout=seconds,
     )
     if done.returncode:
         raise SystemExit(f"benchmarks: {module} {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
-    return done.stdout.strip().splitlines()[-1]
+    return (done.stdout.strip().splitlines() or [""])[-1]
 
 
 def gathered(timings: Sequence[dict[str, Any]]) -> Timing:

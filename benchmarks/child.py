@@ -1,7 +1,8 @@
 """One side of one case in a process of its own: python -m benchmarks.child SIDE CASE MODE FOLDER SETTINGS
 
 Modes: `outputs` writes what the side computes, and of theirs compares it with ours; `time` prints seconds as JSON;
-`compile`, of ours alone, compiles the step for shapes and prints seconds and bytes.
+`compile`, of ours alone, compiles the step for shapes and prints seconds and bytes; `profile`, of ours alone, prints
+the costliest operations. The settings may have `overrides` of the case's config.
 """
 
 import json
@@ -34,10 +35,16 @@ def main() -> None:
 
         print(json.dumps(ours.compile_only(case)))
         return
+    if mode == "profile":
+        from benchmarks import operations
+
+        print(json.dumps(operations.shares(case, folder, settings.get("overrides", ()))))
+        return
+    overrides = settings.get("overrides", ())
     begin = time.perf_counter()
     side, peak = make(name, case, folder, settings, exact=mode == "outputs")
     if mode == "outputs":
-        print(json.dumps(compare(name, side, folder, config_of(case).generator.dtype)))
+        print(json.dumps(compare(name, side, folder, config_of(case, overrides).generator.dtype)))
     elif CASES[case].once:
         print(json.dumps(once(side, peak, CASES[case].unit)))
     else:
@@ -50,6 +57,7 @@ def make(name: str, case: str, folder: Path, settings: dict[str, Any], exact: bo
     An accelerator rounds the operands of float32 products by default, in JAX; with `exact` it does not, so that outputs
     can be compared. Both sides are timed as JAX has it.
     """
+    config = None if CASES[case].of_model else config_of(case, settings.get("overrides", ()))
     if name == "ours":
         import jax
 
@@ -57,7 +65,7 @@ def make(name: str, case: str, folder: Path, settings: dict[str, Any], exact: bo
 
         if exact and jax.default_backend() != "cpu":
             jax.config.update("jax_default_matmul_precision", "highest")
-        return (ours_of_model if CASES[case].of_model else ours).side(case), machine.peak_bytes
+        return (ours.side(case, config) if config else ours_of_model.side(case)), machine.peak_bytes
     import torch
 
     from benchmarks import theirs, theirs_of_model, torch_parts
@@ -65,8 +73,9 @@ def make(name: str, case: str, folder: Path, settings: dict[str, Any], exact: bo
     if "threads" in settings:
         torch.set_num_threads(settings["threads"])
     torch_parts.set_precision(exact)
-    sides = theirs_of_model if CASES[case].of_model else theirs
-    return sides.side(case, load(folder / "given.npz"), settings), torch_parts.peak_bytes
+    given = load(folder / "given.npz")
+    made = theirs.side(case, given, settings, config) if config else theirs_of_model.side(case, given, settings)
+    return made, torch_parts.peak_bytes
 
 
 def timed(side: Side, peak: Callable[[], int], budget: float, begin: float) -> dict[str, Any]:

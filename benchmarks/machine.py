@@ -1,12 +1,13 @@
 """What this machine is and can do: hardware, versions, measured rate of matrix products and bandwidth of memory.
 
-`python -m benchmarks.machine` prints it as JSON.
+`python -m benchmarks.machine` prints it as JSON; with `identity` it measures nothing, and says more of the device.
 """
 
 import json
 import os
 import platform
 import resource
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.extend.backend
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,6 +23,23 @@ SIZE = 2048  # of matrices whose product a CPU is measured by
 ACCELERATOR_SIZE = 8192  # a smaller product takes an accelerator no longer than its start
 LARGE, SMALL = 2**27, 2**22  # entries of float32: 512 MiB, which no cache holds, and 16 MiB, which a large one does
 REPEATS = 15
+DRIVERS = ("jax", "jaxlib", "flax", "optax", "numpy", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin", "torch")
+
+
+def identity() -> dict[str, Any]:
+    """The device that JAX computes on, and the versions of what drives it, without measuring anything."""
+    device = jax.devices()[0]
+    stats = device.memory_stats() or {}
+    return {
+        "hardware": hardware(),
+        "backend": jax.default_backend(),
+        "kind": device.device_kind,
+        "devices": jax.device_count(),
+        "memory_bytes": stats.get("bytes_limit"),
+        "platform_version": " ".join(jax.extend.backend.get_backend().platform_version.split()),
+        "python": platform.python_version(),
+        **{name: found for name in DRIVERS if (found := _version(name))},
+    }
 
 
 def describe() -> dict[str, Any]:
@@ -91,4 +110,4 @@ def _version(name: str) -> str | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(describe()))
+    print(json.dumps(identity() if sys.argv[1:] == ["identity"] else describe()))

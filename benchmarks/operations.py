@@ -15,9 +15,11 @@ import re
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.sides import CASES
+from benchmarks.sides import CASES, config_of
 
 
 def main() -> None:
@@ -46,7 +48,27 @@ def main() -> None:
         )
 
 
-def traced(case: str, steps: int, folder: Path) -> tuple[dict[str, str], Counter[str], Counter[str], float]:
+def shares(case: str, folder: Path, overrides: Sequence[str] = (), rows: int = 15, steps: int = 5) -> dict[str, Any]:
+    """The costliest operations of a case: seconds of a step while traced, and of each its name, shape and seconds."""
+    texts, durations, calls, step = traced(case, steps, folder, overrides)
+    return {
+        "step_s": step,
+        "all_operations_s": sum(durations.values()) / steps / 1e6,
+        "operations": [
+            {
+                "name": name,
+                "shape": texts[name].partition(" ")[0],
+                "times": calls[name] / steps,
+                "seconds": microseconds / steps / 1e6,
+            }
+            for name, microseconds in durations.most_common(rows)
+        ],
+    }
+
+
+def traced(
+    case: str, steps: int, folder: Path, overrides: Sequence[str] = ()
+) -> tuple[dict[str, str], Counter[str], Counter[str], float]:
     """The text, the microseconds and the count of each operation over some steps, and the seconds of one step."""
     # Before JAX is imported: programs as text, for what a trace knows of an operation is its name.
     dump = f"--xla_dump_to={folder / 'programs'} --xla_dump_hlo_as_text"
@@ -56,9 +78,9 @@ def traced(case: str, steps: int, folder: Path) -> tuple[dict[str, str], Counter
 
     from benchmarks import ours, ours_of_model
 
-    if CASES[case].only_compiled(jax.default_backend()):
+    if CASES[case].only_compiled(jax.default_backend()) and not overrides:
         raise SystemExit(f"benchmarks: {case} is too large to run on a CPU; give it an accelerator, or another case")
-    side = (ours_of_model if CASES[case].of_model else ours).side(case)
+    side = ours_of_model.side(case) if CASES[case].of_model else ours.side(case, config_of(case, overrides))
     side.run()
     side.run()
     with jax.profiler.trace(folder / "trace"):
@@ -75,9 +97,11 @@ def traced(case: str, steps: int, folder: Path) -> tuple[dict[str, str], Counter
     with gzip.open(file) as stream:
         events = json.load(stream)["traceEvents"]
     for event in events:
-        if event.get("ph") == "X" and event["name"] in texts:
-            durations[event["name"]] += event["dur"]
-            calls[event["name"]] += 1
+        # A GPU's events are called by their kernels, and name the operation beside it.
+        name = event.get("args", {}).get("hlo_op", event.get("name"))
+        if event.get("ph") == "X" and name in texts:
+            durations[name] += event["dur"]
+            calls[name] += 1
     return texts, durations, calls, step
 
 

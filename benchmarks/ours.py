@@ -32,7 +32,7 @@ from gptgan_jax.objectives.rewards import build_reward
 from gptgan_jax.training.phases import build_gan, step_of
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
     config: Config
     generator: gg.Generator
     discriminator: gg.Discriminator
@@ -41,12 +41,12 @@ class _Parts(NamedTuple):
 
 def side(case: str, config: Config | None = None) -> Side:
     """Our side of a case, with weights and text made from a fixed key; `config` is another one than the case's."""
-    return _SIDES[case](_parts(config or config_of(case)))
+    return _SIDES[case](build_parts(config or config_of(case)))
 
 
 def compile_only(case: str, config: Config | None = None) -> dict[str, Any]:
     """Compiles the very step that is timed elsewhere, for shapes alone: seconds, and bytes by XLA's account."""
-    parts = _parts(config or config_of(case))
+    parts = build_parts(config or config_of(case))
     gan, step = _step(parts, CASES[case].phase)
     state = jax.eval_shape(gan.init, jax.random.key(0), parts.batch)
     begin = time.perf_counter()
@@ -60,13 +60,13 @@ def compile_only(case: str, config: Config | None = None) -> dict[str, Any]:
     }
 
 
-def _parts(config: Config) -> _Parts:
+def build_parts(config: Config) -> Parts:
     # The oracle's: every text fills its row, and starts from token 0.
     assert config.vocab_size is not None
     vocabulary = gg.Vocabulary(config.vocab_size, pad_id=0, bos_id=0, eos_id=None)
     rows, length = config.batch_size("adversarial"), config.data.max_length
     text = jax.random.randint(jax.random.key(1), (rows, length), 0, vocabulary.size)
-    return _Parts(
+    return Parts(
         config,
         gg.build_generator(config.generator, vocabulary),
         gg.build_discriminator(config.discriminator, vocabulary),
@@ -96,7 +96,7 @@ def _text_keeper(estimator: gg.PolicyGradient) -> gg.PolicyGradient:
     return estimator._replace(init=lambda width: (estimator.init(width), None), advantages=advantages)
 
 
-def _observed(parts: _Parts, phase: Phase) -> gg.Gan:
+def observe(parts: Parts, phase: Phase) -> gg.Gan:
     """The loop of a phase whose optimisers keep the gradients, and whose estimator keeps the texts."""
     objective = parts.config.objective
     estimator = build_estimator(objective.estimator, parts.config.steps(phase))
@@ -113,13 +113,13 @@ def _observed(parts: _Parts, phase: Phase) -> gg.Gan:
     )
 
 
-def _step(parts: _Parts, phase: Phase) -> tuple[gg.Gan, Any]:
+def _step(parts: Parts, phase: Phase) -> tuple[gg.Gan, Any]:
     """The loop of a phase, and its step as a run compiles it."""
     gan = build_gan(parts.config, phase, parts.generator, parts.discriminator)
     return gan, jax.jit(step_of(gan, phase), donate_argnums=0)
 
 
-def _stepping(parts: _Parts, phase: Phase) -> tuple[Callable[[], gg.GanState], Callable[[], None]]:
+def _stepping(parts: Parts, phase: Phase) -> tuple[Callable[[], gg.GanState], Callable[[], None]]:
     """The first state of a phase, and what makes a step of it.
 
     The first state is another one, made when it is asked for: where steps are timed, memory is that of one alone.
@@ -135,11 +135,11 @@ def _stepping(parts: _Parts, phase: Phase) -> tuple[Callable[[], gg.GanState], C
     return functools.cache(init), run
 
 
-def _likelihood(parts: _Parts) -> Side:
+def _likelihood(parts: Parts) -> Side:
     first, run = _stepping(parts, "likelihood")
 
     def outputs() -> Arrays:
-        gan, state = _observed(parts, "likelihood"), first()
+        gan, state = observe(parts, "likelihood"), first()
         after, metrics = jax.jit(gan.likelihood_step)(gan.begin(state, parts.batch), parts.batch)
         logits = jax.jit(parts.generator.logits)(state.generator.params, parts.batch)
         gradient = flattened(after.generator.opt_state, "gradient/")
@@ -151,7 +151,7 @@ def _likelihood(parts: _Parts) -> Side:
     return Side(run, outputs, given)
 
 
-def _sampling(parts: _Parts) -> Side:
+def _sampling(parts: Parts) -> Side:
     generator = parts.generator
     params = generator.init(jax.random.key(0), parts.batch)
     # Larger weights than at the start of training, so that greedy choices are not a matter of rounding.
@@ -179,13 +179,13 @@ def _sampling(parts: _Parts) -> Side:
     return Side(run, outputs, lambda: given)
 
 
-def _adversarial(parts: _Parts) -> Side:
+def _adversarial(parts: Parts) -> Side:
     first, run = _stepping(parts, "adversarial")
     batch = parts.batch
 
     @functools.cache
     def observed() -> tuple[gg.GanState, dict[str, jax.Array]]:
-        gan = _observed(parts, "adversarial")
+        gan = observe(parts, "adversarial")
         return jax.jit(gan.adversarial_step)(gan.begin(first(), batch), batch)
 
     def written() -> gg.Sample:
@@ -233,11 +233,11 @@ def _adversarial(parts: _Parts) -> Side:
     return Side(run, outputs, given)
 
 
-def _discriminator(parts: _Parts) -> Side:
+def _discriminator(parts: Parts) -> Side:
     return _adversarial(parts)._replace(run=_stepping(parts, "warmup")[1])
 
 
-def _protocol(parts: _Parts) -> Side:
+def _protocol(parts: Parts) -> Side:
     """Likelihood, then the discriminator, then both, on batches that a key draws."""
     step_side = _adversarial(parts)
     updates = PROTOCOL_DISCRIMINATOR_UPDATES
@@ -263,13 +263,13 @@ def _protocol(parts: _Parts) -> Side:
     return Side(run, step_side.outputs, step_side.given)
 
 
-def _texts(parts: _Parts, count: int) -> jax.Array:
+def _texts(parts: Parts, count: int) -> jax.Array:
     """Texts for so many batches, int32 [count, B, T]."""
     shape = count, *parts.batch.target.shape
     return jax.random.randint(jax.random.key(7), shape, 0, parts.generator.vocabulary.size)
 
 
-_SIDES: dict[str, Callable[[_Parts], Side]] = {
+_SIDES: dict[str, Callable[[Parts], Side]] = {
     "likelihood": _likelihood,
     "sampling": _sampling,
     "generate": _sampling,

@@ -1,9 +1,12 @@
-"""The arithmetic of a case, and how long it would take at the machine's measured rates."""
+"""The arithmetic of a case, and how long it would take at the machine's measured rates or at a device's peak."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.results import Limit
 from benchmarks.sides import CASES, SAMPLING_ROWS, SAMPLING_TOKENS, config_of
+from gptgan_jax.compiling.chips import CHIPS
 from gptgan_jax.compiling.networks import Work, generator_writing
 from gptgan_jax.compiling.work import Parts, step_work
 
@@ -11,10 +14,29 @@ DECODING = ("sampling", "generate")
 CACHED = 24 * 2**20
 """Bytes of weights that are taken to stay in the processor's cache."""
 
+PEAKS = {
+    "TPU v5 lite": CHIPS["v5e"].peak,
+    "TPU v5": CHIPS["v5p"].peak,
+    "TPU v6 lite": CHIPS["v6e"].peak,
+    "TPU7x": CHIPS["tpu7x"].peak,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100 80GB HBM3": 989.5e12,
+    "NVIDIA H200": 989.5e12,
+    "NVIDIA L4": 121e12,
+}
+"""Published bfloat16 FLOP/s by how JAX's name of the device begins; of GPUs from NVIDIA's data sheets, half of what
+these state for sparse matrices."""
 
-def parts_of(case: str) -> Parts:
+
+def peak_of(kind: str) -> float | None:
+    """The published peak of a device that JAX names so; None where it is not in the table."""
+    found = [name for name in PEAKS if re.match(rf"{re.escape(name)}(?!\w| lite)", kind)]
+    return PEAKS[max(found, key=len)] if found else None
+
+
+def parts_of(case: str, overrides: Sequence[str] = ()) -> Parts:
     """Work by part; causal attention counts half of its square."""
-    config = config_of(case)
+    config = config_of(case, overrides)
     assert config.vocab_size is not None
     if case in DECODING:
         args = config.vocab_size, SAMPLING_ROWS, 1, SAMPLING_TOKENS

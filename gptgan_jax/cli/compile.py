@@ -18,9 +18,10 @@ chip's published figures. With several topologies it also prints their times sid
 config gives no vocab_size. It needs the compiler for TPUs: pip install "jax[tpu]".
 
 CHIP is v5e, v5p, v6e or tpu7x and SHAPE the chips along each dimension: v5e:2x4 is what is rented as v5litepod-8,
-v5e:16x16 is v5litepod-256, v5p:2x4x4 is v5p-64 (64 TensorCores on 32 chips), tpu7x:2x2x1 is 8 devices on 4 chips. Keys
-are those of gptgan train --help; mesh.data, mesh.fsdp and mesh.tensor say how the chips share the work. The exit status
-is 1 where a program does not fit."""
+v5e:16x16 is v5litepod-256, v5p:2x4x4 is v5p-64 (64 TensorCores on 32 chips), tpu7x:2x2x1 is 8 devices on 4 chips, and
+2xv5e:2x4 two slices, joined by the data centre's network, that mesh.data goes over. Keys are those of gptgan train
+--help; mesh.data, mesh.fsdp and mesh.tensor say how the chips share the work. The exit status is 1 where a program does
+not fit."""
 _TOPOLOGY = "--topology"
 
 
@@ -47,10 +48,13 @@ def _compile(config: Config, names: Sequence[str]) -> list[str]:
 
     from gptgan_jax.compiling.chips import load_slice
     from gptgan_jax.compiling.programs import Compiler, load_players
+    from gptgan_jax.compiling.remarks import remarks
     from gptgan_jax.compiling.tables import Outlook, outlook_table, scaling_table
 
     slices = [load_slice(name) for name in names]
     players = load_players(config)
+    for line in remarks(config):
+        say(f"note: {line}")
     compilers = [Compiler(config, players, chips) for chips in slices]
     outlooks = []
     count, done = sum(len(compiler.names) for compiler in compilers), 0

@@ -2,6 +2,7 @@
 in the terminal."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,13 @@ def add_sample(commands: Any, run_help: str) -> None:
         help="how many texts (default 10); with --prompts for each prompt (default 1)",
     )
     add_drawing(sample)
+    sample.add_argument(
+        "--weights",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="how the generator's matrices are held while it writes (default float32): bfloat16 takes half the memory, "
+        "and log-probabilities differ in the second or third digit",
+    )
     sample.add_argument("--prompt", help="what each text begins with, or answers (default: nothing)")
     sample.add_argument("--label", help="the class that each text shall be of, in a run with data.label_prompts")
     sample.add_argument(
@@ -108,6 +116,7 @@ def _sample(options: argparse.Namespace) -> int:
     from gptgan_jax.data.prompts import cut_note
     from gptgan_jax.generation.pace import News
     from gptgan_jax.generation.texts import Drawing, TextWriter
+    from gptgan_jax.generation.weights import held_in
     from gptgan_jax.pretrained.hub import is_model
     from gptgan_jax.runs.folder import RunFolder
     from gptgan_jax.runs.pretrained import load_generator
@@ -138,6 +147,8 @@ def _sample(options: argparse.Namespace) -> int:
         params, _ = load_params(folder, run, options.checkpoint)
     else:
         params, sampler = _resampled(folder, run, options)
+    if sampler is None:
+        params = held_in(params, options.weights)
     writer = TextWriter(run.generator, run.tokenizer, length, sampler=sampler, candidates=options.resample or 1)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
     written = writer(params, options.seed, options.num or 10, drawing, [prompt.ids], News(say))
@@ -182,6 +193,8 @@ def _resampled(folder: "RunFolder", run: "Writer", options: argparse.Namespace) 
 def _check_sample(options: argparse.Namespace) -> None:
     """Raises UserError for flags of `sample` that don't go together."""
     check_new_file("--out", options.out, options.prompts)
+    if options.weights != "float32" and options.resample is not None:
+        raise UserError(f"--weights {options.weights} is for the generator, and --resample has two networks; drop one")
     if options.prompts is None:
         if options.prompt_column is not None:
             raise UserError("--prompt-column goes with --prompts FILE; give that, or drop it")
@@ -198,11 +211,13 @@ def _check_sample(options: argparse.Namespace) -> None:
 def _respond(options: argparse.Namespace) -> int:
     """Responses to the prompts of a file, as JSON lines."""
     from gptgan_jax.generation.texts import Drawing
+    from gptgan_jax.generation.weights import held_in
     from gptgan_jax.workflows.distillation import load_responder, read_prompts, responses
 
     responder = load_responder(
         str(options.run), options.checkpoint, options.max_prompt_length, options.max_length, options.batch_size
     )
+    responder = dataclasses.replace(responder, params=held_in(responder.params, options.weights))
     prompts = read_prompts(options.prompts, options.prompt_column or responder.prompt_column)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
     lines = responses(responder, prompts, drawing, options.seed, options.num or 1, say)

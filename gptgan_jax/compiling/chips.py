@@ -1,7 +1,8 @@
 """TPU chips by their published figures, and slices of them that exist only as a description.
 
 A topology is named as libtpu does, by the chip and the shape of the slice: v5e:2x4 is what Google Cloud rents out as
-v5litepod-8, and v5p:2x4x4 as v5p-64, whose 64 counts TensorCores, two a chip.
+v5litepod-8, and v5p:2x4x4 as v5p-64, whose 64 counts TensorCores, two a chip. 2xv5e:2x4 are two such slices, joined by
+the data centre's network alone.
 """
 
 import importlib.util
@@ -30,6 +31,7 @@ class Chip:
         hbm_bandwidth: bytes a second between it and the cores.
         link_bandwidth: bytes a second over one inter-chip link, in one direction; its share of it where there are more.
         dimensions: of the torus; a chip has two links along each.
+        network_bandwidth: bytes a second that it sends to other slices, over the data centre's network.
         wraps_at: along a dimension of this many chips, or of a multiple of it, the last chip is linked to the first.
         cores: JAX devices a chip.
     """
@@ -40,6 +42,7 @@ class Chip:
     usable: float
     hbm_bandwidth: float
     link_bandwidth: float
+    network_bandwidth: float
     dimensions: int
     wraps_at: int
     cores: int = 1
@@ -55,56 +58,62 @@ class Chip:
 # 800 and 1200 GB/s; a link carries that over (2 directions x 2 links x dimensions). A dimension of v5e and v6e wraps
 # where it is 16 chips long, one of v5p and tpu7x where it is a multiple of 4. A tpu7x is two devices, each with half of
 # its 2307 TFLOP/s, 192 GiB and 7380 GB/s; what the two send each other is counted as over a link. `usable` is not
-# published: it is what libtpu 0.0.42 names when a program is too large.
+# published: it is what libtpu 0.0.42 names when a program is too large. The network's are 6.4 and 25.6 Tbit/s of a pod
+# of 256 chips of v5e and v6e and 50 Gbit/s a chip of v5p on those pages; for tpu7x a v6e chip's 100 Gbit/s are taken.
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v5e", 197e12, 16 * 2**30, 15.75 * 2**30, 819e9, 50e9, 2, 16),
-        Chip("v5p", 459e12, 95 * 2**30, 95.74 * 2**30, 2765e9, 100e9, 3, 4),
-        Chip("v6e", 918e12, 32 * 2**30, 31.25 * 2**30, 1638e9, 100e9, 2, 16),
-        Chip("tpu7x", 1153.5e12, 96 * 2**30, 94.75 * 2**30, 3690e9, 50e9, 3, 4, cores=2),
+        Chip("v5e", 197e12, 16 * 2**30, 15.75 * 2**30, 819e9, 50e9, 3.125e9, 2, 16),
+        Chip("v5p", 459e12, 95 * 2**30, 95.74 * 2**30, 2765e9, 100e9, 6.25e9, 3, 4),
+        Chip("v6e", 918e12, 32 * 2**30, 31.25 * 2**30, 1638e9, 100e9, 12.5e9, 2, 16),
+        Chip("tpu7x", 1153.5e12, 96 * 2**30, 94.75 * 2**30, 3690e9, 50e9, 6.25e9, 3, 4, cores=2),
     )
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Chips linked to each other.
+    """Chips linked to each other, or several such slices.
 
     Attributes:
         name: such as v5e:16x16.
         chip: of which kind they are.
         shape: chips along each dimension.
         devices: JAX devices to compile for; nothing can run on them.
+        count: slices of that shape.
     """
 
     name: str
     chip: Chip
     shape: tuple[int, ...]
     devices: list[Any]
+    count: int = 1
 
     def coordinates(self) -> np.ndarray:
         """Where each device is: int [N, 3]."""
         return np.array([device.coords for device in self.devices])
 
 
-def parse_topology(name: str) -> tuple[Chip, tuple[int, ...]]:
-    """The chip and the shape that a topology's name says.
+def parse_topology(name: str) -> tuple[Chip, tuple[int, ...], int]:
+    """The chip, the shape and the number of slices that a topology's name says.
 
     Raises:
         UserError: a name that is none, a chip that is not in the table, or a shape of the wrong dimension.
     """
-    found = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", name)
+    found = re.fullmatch(r"(?:([1-9]\d*)x)?([a-z]\w+):(\d+(?:x\d+)*)", name)
     if found is None:
-        raise UserError(f"--topology {name!r} should be CHIP:SHAPE, such as v5e:2x4 (8 chips) or v5p:2x4x4 (32 chips)")
-    chip = CHIPS.get(found[1])
+        raise UserError(
+            f"--topology {name!r} should be CHIP:SHAPE, such as v5e:2x4 (8 chips) or v5p:2x4x4 (32 chips); 2xv5e:2x4 "
+            "is two slices"
+        )
+    chip = CHIPS.get(found[2])
     if chip is None:
-        raise UserError(f"--topology {name}: the chips are {', '.join(CHIPS)}, not {found[1]!r}")
-    shape = tuple(int(size) for size in found[2].split("x"))
+        raise UserError(f"--topology {name}: the chips are {', '.join(CHIPS)}, not {found[2]!r}")
+    shape = tuple(int(size) for size in found[3].split("x"))
     if len(shape) != chip.dimensions or min(shape) < 1:
         example = "x".join(["4"] * chip.dimensions)
         raise UserError(f"--topology {name}: a slice of {chip.name} has {chip.dimensions} sizes: {chip.name}:{example}")
-    return chip, shape
+    return chip, shape, int(found[1] or 1)
 
 
 def load_slice(name: str) -> Slice:
@@ -113,7 +122,7 @@ def load_slice(name: str) -> Slice:
     Raises:
         UserError: a wrong name, a shape that is not made, or no libtpu.
     """
-    chip, shape = parse_topology(name)
+    chip, shape, count = parse_topology(name)
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(f"compiling for a TPU needs its compiler, libtpu: {INSTALL}")
     # libtpu looks for the TPU of the machine that it is on, and complains at length where there is none.
@@ -122,15 +131,19 @@ def load_slice(name: str) -> Slice:
     from jax.experimental import topologies
 
     # By default a slice is made of hosts of four chips; fewer are part of one host.
-    bounds = {} if math.prod(shape) >= 4 else {"chips_per_host_bounds": (*shape, *[1] * (3 - len(shape)))}
+    options: dict[str, Any] = {"num_slices": count} if count > 1 else {}
+    if math.prod(shape) < 4:
+        options["chips_per_host_bounds"] = (*shape, *[1] * (3 - len(shape)))
+    of_one = f"{chip.name}:{'x'.join(map(str, shape))}"
     try:
-        devices = topologies.get_topology_desc(name, platform="tpu", **bounds).devices
+        devices = topologies.get_topology_desc(of_one, platform="tpu", **options).devices
     except Exception as error:
         reason = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
         raise UserError(f"--topology {name}: libtpu refuses it: {reason}") from None
-    if len(devices) != math.prod(shape) * chip.cores:
-        raise UserError(f"--topology {name}: libtpu makes {len(devices)} devices of {math.prod(shape)} chips")
-    return Slice(name, chip, shape, list(devices))
+    chips = math.prod(shape) * count
+    if len(devices) != chips * chip.cores:
+        raise UserError(f"--topology {name}: libtpu makes {len(devices)} devices of {chips} chips")
+    return Slice(name, chip, shape, list(devices), count)
 
 
 _NOWHERE = {

@@ -14,13 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+BETWEEN_SLICES = "between slices"
+
 
 @dataclass(frozen=True)
 class Collective:
     """One operation of the program.
 
     Attributes:
-        kind: all-gather, all-reduce, reduce-scatter, all-to-all or collective-permute.
+        kind: all-gather, all-reduce, reduce-scatter, all-to-all, collective-permute, or `BETWEEN_SLICES`.
         sent: bytes that one device sends each time.
         times: how often it runs.
         groups: device numbers, int [G, n]; each row's devices talk among themselves. Pairs for a collective-permute.
@@ -44,7 +46,7 @@ def collectives_of(text: str, devices: int, open_ended_trips: int) -> list[Colle
 
     Args:
         text: of the program.
-        devices: that it runs on.
+        devices: that it runs on, of one slice.
         open_ended_trips: how often a loop runs whose end depends on the data, at most, where its name does not say it.
     """
     program = _read(text)
@@ -55,6 +57,8 @@ def collectives_of(text: str, devices: int, open_ended_trips: int) -> list[Colle
         # An asynchronous collective stands in the text where it starts, where it is waited for, and in between.
         begins = _starts(lines)
         for line in lines:
+            apart = _sent_to_other_slices(line)
+            found += [Collective(BETWEEN_SLICES, apart, v.times, _ALL, v.open_ended) for v in visits if apart]
             kind = _kind(line)
             if kind is None or (_channel(line) in started and not begins):
                 continue
@@ -230,6 +234,26 @@ def _sent(kind: str, line: str, size: int, scattered: bool) -> float:
     if kind == "reduce-scatter" and not scattered:
         return result * (size - 1)  # the result is one device's part
     return result * (size - 1) / size
+
+
+_ALL = np.zeros((1, 1), int)
+_TARGET = re.compile(r'_xla_megascale_target="\{([\d,:]+)\}')
+
+
+def _sent_to_other_slices(line: str) -> float:
+    """Bytes that a device sends to other slices: XLA hands them to its host, once the slice has summed up its own.
+
+    An all-reduce among n slices sends 2 (n - 1)/n of the buffer; any other transfer is counted as the buffer.
+    """
+    target = _TARGET.search(line)
+    if target is None or " send(" not in line:
+        return 0.0
+    shape = _SHAPE.search(line)
+    assert shape is not None
+    ends = [[int(end) for end in part.split(":")] for part in target[1].split(",")]
+    slices = sum(part[-1] - part[0] + 1 for part in ends)
+    share = 2 * (slices - 1) / slices if '_transfer_type="ALL_REDUCE"' in line else 1.0
+    return share * _bytes(shape)
 
 
 def _bytes(shape: re.Match[str]) -> float:

@@ -134,7 +134,7 @@ class Compiler:
         if config.mesh.backend == "pmap":
             raise UserError("mesh.backend pmap can't be compiled ahead of its devices; set --mesh.backend jit")
         self.config, self.players = config, players
-        self.mesh = build_mesh(config.mesh, chips.devices)
+        self.mesh, self.slices = build_mesh(config.mesh, chips.devices), chips.count
         self.placement = Placement(self.mesh)
         self.prompt, self.target = players.example.prompt.shape[1], players.example.target.shape[1]
         self.phases = [phase for phase in PHASES if config.steps(phase)]
@@ -254,7 +254,7 @@ class Compiler:
             code=stats.generated_code_size_in_bytes,
             waiting=held.waiting,
         )
-        collectives = collectives_of(compiled.as_text(), self.mesh.size, self.target - 1)
+        collectives = collectives_of(compiled.as_text(), self.mesh.size // self.slices, self.target - 1)
         return Program(name, memory, parts, tuple(collectives), optimizer_traffic)
 
     def batch(self, rows: int, may_pack: bool = False) -> Batch:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gptgan_jax.compiling.chips import Slice
-from gptgan_jax.compiling.collectives import Collective
+from gptgan_jax.compiling.collectives import BETWEEN_SLICES, Collective
 from gptgan_jax.compiling.networks import Work
 from gptgan_jax.compiling.programs import Program
 
@@ -82,7 +82,8 @@ def roofline(program: Program, chips: Slice, tensor: int) -> Roofline:
 
 
 def bandwidth(collective: Collective, chips: Slice, coordinates: np.ndarray) -> float:
-    """Bytes a second that a chip can send in a collective: over the links along the dimensions that its group spans.
+    """Bytes a second that a chip can send in a collective: over the links along the dimensions that its group spans,
+    or to another slice over the network.
 
     Along a dimension that its group spans from end to end and that wraps around, both links carry; else the data of
     both directions pass a line, at half the rate.
@@ -93,6 +94,8 @@ def bandwidth(collective: Collective, chips: Slice, coordinates: np.ndarray) -> 
         coordinates: of its devices, int [N, 3].
     """
     chip = chips.chip
+    if collective.kind == BETWEEN_SLICES:
+        return chip.network_bandwidth
     group = coordinates[collective.groups[0]]
     links = 0.0
     for dimension, size in enumerate(chips.shape):

@@ -46,10 +46,12 @@ def heading(chips: Slice, mesh: dict[str, int]) -> str:
     chip = chips.chip
     axes = " x ".join(f"{name} {size}" for name, size in mesh.items())
     unit = "chips" if chip.cores == 1 else f"devices, {chip.cores} a chip,"
+    apart = f", {chip.network_bandwidth / 1e9:g} GB/s to other slices" if chips.count > 1 else ""
+    unit += f" in {chips.count} slices" if chips.count > 1 else ""
     return (
         f"{chips.name}: {len(chips.devices)} {chip.name} {unit} as {axes}; "
         f"each {chip.peak / 1e12:.0f} TFLOP/s bfloat16, {chip.hbm / 2**30:.0f} GiB HBM "
-        f"at {chip.hbm_bandwidth / 1e9:.0f} GB/s, {chip.ici_bandwidth / 1e9:.0f} GB/s out to other chips"
+        f"at {chip.hbm_bandwidth / 1e9:.0f} GB/s, {chip.ici_bandwidth / 1e9:.0f} GB/s out to other chips{apart}"
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from pydantic import model_validator
@@ -93,8 +94,11 @@ def build_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh
         config: its sizes.
         devices: what it is made of; default: all devices of all processes.
 
+    TPUs of several slices are apart along `data`: what the slices send each other over the data centre's network is one
+    sum of the gradients a step.
+
     Raises:
-        UserError: where the sizes do not multiply to the number of devices.
+        UserError: where the sizes do not multiply to the number of devices, or `data` is no multiple of the slices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = {DATA: config.data, FSDP: config.fsdp, TENSOR: config.tensor}
@@ -104,6 +108,17 @@ def build_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh
     if left or not rest or (not wildcard and rest != 1):
         asked = " x ".join(f"{name} {size}" for name, size in sizes.items())
         raise UserError(f"mesh: {asked} does not fit {len(devices)} device(s); the product must be their number")
+    # GPUs have the number too, of machines.
+    slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"})
+    if slices > 1:
+        data, *inside = shape
+        if data % slices:
+            raise UserError(
+                f"mesh.data {data}: {slices} slices are joined by the data centre's network alone, so it should be a "
+                f"multiple of {slices}"
+            )
+        grid = mesh_utils.create_hybrid_device_mesh((data // slices, *inside), (slices, 1, 1), devices)
+        return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
     return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices)
 
 

@@ -188,7 +188,11 @@ def splash(
 
 
 def block_of(length: int) -> int:
-    """Tokens of a block: the largest that lengthens a text by no more than a quarter over what the smallest does."""
+    """Tokens of a block: the largest that lengthens a text by no more than a quarter over what the smallest does.
+
+    Splash wants texts that its block divides, so they are filled up to one. No block is larger than 512: 2,048 overflow
+    a TPU's VMEM.
+    """
 
     def slots(block: int) -> int:
         return -(-length // block) * block

@@ -13,6 +13,7 @@ from gptgan_jax.compiling import programs
 from gptgan_jax.compiling.chips import CHIPS, Slice
 from gptgan_jax.compiling.collectives import totals
 from gptgan_jax.compiling.programs import Compiler, Memory, Program, load_players
+from gptgan_jax.compiling.remarks import remarks
 from gptgan_jax.compiling.tables import Outlook, outlook_table
 from gptgan_jax.config import Config
 
@@ -102,6 +103,15 @@ def test_a_given_vocabulary_needs_no_text(tmp_path: Path) -> None:
     assert players.generator.vocabulary.size == 50
     assert players.example.prompt.shape == (1, 1)
     assert players.example.target.shape == (1, 6)
+
+
+def test_layers_scanned_without_remat_are_told_of(tmp_path: Path) -> None:
+    def told(**keys: Any) -> list[str]:
+        return remarks(tiny_config(tmp_path, {f"generator.{key}": value for key, value in keys.items()}))
+
+    assert told() == told(scan_layers=True, remat=True) == told(remat=True) == []
+    (line,) = told(scan_layers=True)
+    assert line.startswith("generator.scan_layers without remat keeps all that its 1 layers compute")
 
 
 def memory(temporaries: float) -> Memory:

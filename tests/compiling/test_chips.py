@@ -22,8 +22,9 @@ def test_figures_are_in_flop_and_bytes_a_second(name: str, both_directions: floa
 
 
 def test_a_name_says_chip_and_shape() -> None:
-    assert parse_topology("v5e:2x4") == (CHIPS["v5e"], (2, 4))
-    assert parse_topology("v5p:2x4x4") == (CHIPS["v5p"], (2, 4, 4))
+    assert parse_topology("v5e:2x4") == (CHIPS["v5e"], (2, 4), 1)
+    assert parse_topology("v5p:2x4x4") == (CHIPS["v5p"], (2, 4, 4), 1)
+    assert parse_topology("2xv5e:4x4") == (CHIPS["v5e"], (4, 4), 2)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,8 @@ def test_a_name_says_chip_and_shape() -> None:
         ("v5e:2x2x2", "a slice of v5e has 2 sizes: v5e:4x4"),
         ("v5p:64", "a slice of v5p has 3 sizes: v5p:4x4x4"),
         ("v5e:0x4", "has 2 sizes"),
+        ("0xv5e:2x4", "should be CHIP:SHAPE"),
+        ("twoxv5e:2x4", "not 'twoxv5e'"),
     ],
 )
 def test_a_name_that_is_none_is_refused_in_one_line(name: str, complaint: str) -> None:
@@ -47,6 +50,12 @@ def test_a_slice_of_chips_with_two_devices_says_so() -> None:
     chips = Slice("tpu7x:2x2x1", CHIPS["tpu7x"], (2, 2, 1), [None] * 8)
     line = heading(chips, {"data": 8})
     assert line.startswith("tpu7x:2x2x1: 8 tpu7x devices, 2 a chip, as data 8; each 1154 TFLOP/s bfloat16, 96 GiB HBM")
+
+
+def test_several_slices_say_how_they_are_joined() -> None:
+    line = heading(Slice("2xv5e:2x2", CHIPS["v5e"], (2, 2), [None] * 8, 2), {"data": 8})
+    assert line.startswith("2xv5e:2x2: 8 v5e chips in 2 slices as data 8; ")
+    assert line.endswith("200 GB/s out to other chips, 3.125 GB/s to other slices")
 
 
 def test_without_libtpu_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from gptgan_jax.compiling.collectives import collectives_of, totals
+from gptgan_jax.compiling.collectives import BETWEEN_SLICES, collectives_of, totals
 
 PROGRAMS = """
 import sys
@@ -137,6 +137,26 @@ def test_what_libtpu_writes_in_several_places_counts_once() -> None:
     assert (gather.kind, gather.times, gather.sent) == ("all-gather", 6, 32 * 16 * 2 * 3 / 4)
     np.testing.assert_array_equal(gather.groups, [[0, 2, 4, 6], [1, 3, 5, 7]])
     assert totals([scatter, gather]) == {"all-gather": (6, 6 * 768), "reduce-scatter": (1, 128)}
+
+
+BETWEEN = """
+ENTRY %main (x: f32[256,8,128]) -> f32[256,8,128] {
+  %send = (f32[256,8,128]{2,1,0:T(8,128)}, u32[], token[]) send(%x, %after-all), channel_id=2, is_host_transfer=true, \
+frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv = (f32[256,8,128]{2,1,0:T(8,128)}, u32[], token[]) recv(%after-all), channel_id=1, is_host_transfer=true, \
+frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+}
+"""
+
+
+def test_what_goes_to_other_slices_counts_once_and_by_their_number() -> None:
+    (found,) = collectives_of(BETWEEN, 4, 1)
+    assert found.kind == BETWEEN_SLICES
+    assert found.total == 256 * 8 * 128 * 4
+    (found,) = collectives_of(BETWEEN.replace("{1,2}x", "{1:3,6}x"), 4, 1)  # four slices: 2 x 3/4 of the buffer
+    assert found.total == 1.5 * 256 * 8 * 128 * 4
+    (found,) = collectives_of(BETWEEN.replace("ALL_REDUCE", "ALL_GATHER"), 4, 1)
+    assert found.total == 256 * 8 * 128 * 4
 
 
 def test_groups_in_all_their_spellings() -> None:

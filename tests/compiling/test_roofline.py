@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gptgan_jax.compiling.chips import CHIPS, Slice
-from gptgan_jax.compiling.collectives import Collective
+from gptgan_jax.compiling.collectives import BETWEEN_SLICES, Collective
 from gptgan_jax.compiling.networks import Work
 from gptgan_jax.compiling.programs import Program
 from gptgan_jax.compiling.roofline import bandwidth, roofline
@@ -40,6 +40,14 @@ def test_a_collective_has_the_links_along_what_its_group_spans(
     chips = pretended(chip, shape)
     one = Collective("all-gather", 1.0, 1, groups, False)
     assert bandwidth(one, chips, chips.coordinates()) == links * CHIPS[chip].link_bandwidth
+
+
+def test_other_slices_are_reached_over_the_network() -> None:
+    chips = pretended("v6e", (2, 2))
+    assert (
+        bandwidth(Collective(BETWEEN_SLICES, 1.0, 1, np.zeros((1, 1), int), False), chips, chips.coordinates())
+        == 12.5e9
+    )
 
 
 def test_each_part_takes_the_longer_of_its_arithmetic_and_its_reading() -> None:

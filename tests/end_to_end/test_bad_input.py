@@ -447,6 +447,7 @@ a run of a long name      | sample {long}{long}                   | xxx
 to resample out of one    | sample runs/earlier --resample 1      | --resample: '1' should be a whole number, at least 2
 to resample out of half   | sample runs/earlier --resample 2.5    | --resample: '2.5' should be a whole number
 to resample out of words  | sample runs/earlier --resample many   | --resample: 'many' should be a whole number
+weights while resampling  | sample runs/earlier --resample 2 --weights bfloat16 | --weights bfloat16 is for the generator
 to resample a prompt      | sample runs/earlier --resample 2 --prompt two | --resample chooses among whole texts; drop --prompt
 to resample too early     | sample runs/earlier --resample 2      | no checkpoint 'warmup'
 to resample untrained     | sample runs/earlier --resample 2 --checkpoint likelihood | the discriminator of checkpoint likelihood/0 has learned nothing

@@ -11,7 +11,7 @@ import pytest
 from helpers import VOCABULARY, assert_trees_close, batch_of, build
 
 from gptgan_jax import TransformerConfig, build_discriminator
-from gptgan_jax.layers.attention import attend, cudnn, flash_attend, mask_of, splash
+from gptgan_jax.layers.attention import BLOCK, attend, block_of, cudnn, flash_attend, mask_of, splash
 from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
 from gptgan_jax.types import Array
 
@@ -134,6 +134,16 @@ def test_a_discriminator_scores_with_it_as_without() -> None:
     assert used(flash.scores, params, batch)
     one, other = (jax.jit(network.scores)(params, batch).sequence for network in (flash, dense))
     np.testing.assert_allclose(one, other, atol=0.02 * float(np.abs(other).max()))
+
+
+def test_blocks_fit_vmem_and_divide_what_a_text_is_lengthened_to() -> None:
+    """Blocks of 2,048 overflow the VMEM of a v5e at 4,096 tokens, and Splash takes no block that does not divide."""
+    for length in range(BLOCK, 5000):
+        block = block_of(length)
+        assert block % BLOCK == 0
+        assert block <= 512
+        assert -(-length // block) * block <= 1.25 * -(-length // BLOCK) * BLOCK
+    assert block_of(4096) == block_of(2048) == 512
 
 
 def test_texts_shorter_than_a_block_and_single_tokens_are_attended_to_in_full() -> None:

@@ -1,5 +1,6 @@
 """The same update on one device, on eight under jit with any mesh, and on eight programs under pmap and shard_map."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -504,6 +505,38 @@ def test_the_largest_arrays_are_all_split_and_by_no_axis_that_does_not_divide_th
     assert set(specs_of(TransformerConfig(**SIZES), mesh).values()) <= {P(), P(None, None), P(None)}
 
 
+@dataclasses.dataclass(frozen=True)
+class Tpu:
+    """A TPU as a mesh sees it."""
+
+    id: int
+    coords: tuple[int, int, int]
+    slice_index: int
+    process_index: int
+    platform: str = "tpu"
+    device_kind: str = "TPU v5 lite"
+    core_on_chip: int = 0
+
+
+def slices_of_four(count: int) -> list[Any]:
+    """2 x 2 TPUs of each slice."""
+    return [Tpu(4 * i + 2 * y + x, (x, y, 0), i, i) for i, y, x in np.ndindex(count, 2, 2)]
+
+
+@pytest.mark.parametrize("sizes", [{"data": -1}, {"data": 2, "fsdp": 4}, {"data": -1, "fsdp": 2, "tensor": 2}])
+def test_slices_are_apart_along_data(sizes: dict[str, int]) -> None:
+    mesh = build_mesh(MeshConfig(**sizes), slices_of_four(2))
+    found = np.vectorize(lambda device: device.slice_index)(mesh.devices)
+    half = mesh.shape["data"] // 2
+    assert (found[:half] == 0).all()
+    assert (found[half:] == 1).all()
+
+
+def test_slices_that_data_does_not_go_over_are_refused() -> None:
+    with pytest.raises(UserError, match=r"mesh.data 1: 2 slices are joined by .* it should be a multiple of 2"):
+        build_mesh(MeshConfig(data=1, fsdp=8), slices_of_four(2))
+
+
 def test_a_kernel_that_the_table_does_not_name_is_split_by_its_width() -> None:
     path = (jax.tree_util.DictKey("hidden_0"), jax.tree_util.DictKey("kernel"))
     assert spec_of(path, (8, 6), abstract(data=2, fsdp=4, tensor=1)) == P(("fsdp",), None)
@@ -521,14 +554,14 @@ def test_a_kernel_that_the_table_does_not_name_is_split_by_its_width() -> None:
 def test_a_mesh_has_all_devices(sizes: dict[str, int], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(jax, "make_mesh", lambda shape, names, **_: made.append((shape, names)))
-    build_mesh(MeshConfig(**sizes), list(range(8)))
+    build_mesh(MeshConfig(**sizes), jax.devices()[:1] * 8)
     assert made == [(shape, ("data", "fsdp", "tensor"))]
 
 
 @pytest.mark.parametrize("sizes", [{"data": 3}, {"fsdp": 16}, {"data": 2, "fsdp": 2}, {"tensor": 3}])
 def test_sizes_that_do_not_fit_the_devices_are_refused(sizes: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"mesh: .* does not fit 8 device\(s\)"):
-        build_mesh(MeshConfig(**sizes), list(range(8)))
+        build_mesh(MeshConfig(**sizes), jax.devices()[:1] * 8)
 
 
 @pytest.mark.parametrize(
