@@ -36,7 +36,7 @@ from gptgan_jax import (
 )
 from gptgan_jax.algorithms import texts as texts_of_a_step
 from gptgan_jax.cli import main
-from gptgan_jax.config import Config, compatibility
+from gptgan_jax.config import Config, compatibility, data_compatibility
 from gptgan_jax.config.checking import config_from
 from gptgan_jax.config.files import load_config
 from gptgan_jax.errors import UserError
@@ -786,11 +786,12 @@ def test_each_rule_refuses_something_that_no_other_does() -> None:
     assert [rule.why for rule in RULES if rule.why not in alone()] == []
 
 
+CONFIG_RULES = compatibility, data_compatibility
 BAD_INPUT = Path(__file__).parent / "end_to_end" / "test_bad_input.py"
 
 
 def test_no_refusal_of_the_config_is_without_a_choice_that_meets_it() -> None:
-    """Each `yield` of config/compatibility.py, its f-string made a pattern; a row of bad input may meet it too.
+    """Each `yield` of the config's rules, its f-string made a pattern; a row of bad input may meet it too.
 
     Those of algorithms/compatibility.py: tests/algorithms/test_game.py.
     """
@@ -807,8 +808,9 @@ def test_no_refusal_of_the_config_is_without_a_choice_that_meets_it() -> None:
         pairs = ((text, part) for text in expected for part in parts if min(len(text), len(part)) > 12)
         return any(re.search(pattern, says) for says in said) or any(a in b or b in a for a, b in pairs)
 
-    tree = ast.parse(Path(compatibility.__file__).read_text(encoding="utf-8"))
-    refusals = [parts_of(node.value) for node in ast.walk(tree) if isinstance(node, ast.Yield) and node.value]
+    trees = [ast.parse(Path(str(rules.__file__)).read_text(encoding="utf-8")) for rules in CONFIG_RULES]
+    nodes = itertools.chain.from_iterable(ast.walk(tree) for tree in trees)
+    refusals = [parts_of(node.value) for node in nodes if isinstance(node, ast.Yield) and node.value]
     assert len(refusals) >= 28
     unmet = [parts for parts in refusals if not met(parts)]
     assert unmet == []

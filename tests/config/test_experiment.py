@@ -17,7 +17,6 @@ from gptgan_jax.config.estimators import CustomConfig, EstimatorConfig
 from gptgan_jax.config.files import load_config, to_yaml, with_absolute_paths
 from gptgan_jax.config.help import describe_keys
 from gptgan_jax.config.structure import difference
-from gptgan_jax.config.yaml_files import read_yaml
 from gptgan_jax.data.config import GrammarData, HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTokenizer, IdsTokenizer, WordTokenizer
 from gptgan_jax.errors import UserError
@@ -27,6 +26,7 @@ from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.records import read_metrics
+from gptgan_jax.schema.yaml_files import read_yaml
 from gptgan_jax.workflows.comparison import load_comparison
 from gptgan_jax.workflows.run import train_run
 
