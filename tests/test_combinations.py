@@ -73,7 +73,7 @@ OPTIONS = (
 LOSSES = ("non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein")
 REWARDS = (
     "sigmoid", "logit", "log_sigmoid", "softplus", "penalty", "log_ratio", "pair_probability", "log_pair_probability",
-    "ranked",
+    "ranked", "mmd",
     "constant", "random",
 )  # fmt: skip
 TRANSFORMER = {"kind": "transformer", "layers": 1, "width": 4, "heads": 1, "max_positions": 8}
@@ -103,6 +103,7 @@ REGULARISERS: dict[str, tuple] = {
     "replay_size": (0, 8),
     "demonstration_share": (0.0, 0.5),
     "paid": ("nothing", "measured", "beside", "alone"),
+    "mmd_weight": (0.0, 0.1),
     "discriminator_updates": (1, 2),
     "ema_decay": (0.0, 0.9),
     "frozen": ("nothing", "generator", "discriminator"),
@@ -142,13 +143,13 @@ AXES: dict[str, tuple] = {
 }
 OBJECTIVE = (
     "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "likelihood_weight", "next_token_weight",
-    "replay_size", "demonstration_share", "residual_candidates",
+    "replay_size", "demonstration_share", "residual_candidates", "mmd_weight",
 )  # fmt: skip
 ADVERSARIAL = ("discriminator_updates", "ema_decay", "freeze_discriminator")
 USUAL: dict[str, Any] = {
     "dense": True, "generator": "lstm", "discriminator": "linear", "spectral_norm": False, "prompts": False,
     "batch_size": 4, "warmup_steps": 0, "minibatches": 1, "residual_candidates": 0, "prompt_column": None,
-    "untied": None, "context": 0, "teacher": "hf:teacher",
+    "untied": None, "context": 0, "teacher": "hf:teacher", "mmd_weight": 0.0,
     **{name: values[0] for name, values in REGULARISERS.items()},
 }  # fmt: skip
 
@@ -216,7 +217,8 @@ RULES = (
     Rule(
         "a margin is no log-odds: no probability can be read off it",
         lambda c: (
-            c["pair_loss"] in ("hinge", "wasserstein") and c["reward"] not in ("logit", "ranked", "constant", "random")
+            c["pair_loss"] in ("hinge", "wasserstein")
+            and c["reward"] not in ("logit", "ranked", "mmd", "constant", "random")
         ),
         ("objective.reward", "objective.pair_loss", "use reward logit or ranked"),
     ),
@@ -229,6 +231,31 @@ RULES = (
         "parts of an embedding judge whole texts",
         lambda c: c["discriminator"] == "representations" and c["dense"],
         ("discriminator.representations", "set objective.dense to false"),
+    ),
+    Rule(
+        "parts of an embedding have no features in common",
+        lambda c: c["reward"] == "mmd" and c["discriminator"] == "representations",
+        ("objective.reward mmd", "set discriminator.representations to 1"),
+    ),
+    Rule(
+        "continuations of a text are no sample of all texts",
+        lambda c: c["reward"] == "mmd" and rollouts(c),
+        ("objective.reward mmd", "use an estimator without rollouts, such as reinforce"),
+    ),
+    Rule(
+        "features are spread for who is paid by them",
+        lambda c: c["mmd_weight"] and c["reward"] != "mmd",
+        ("objective.mmd_weight", "is for objective.reward mmd"),
+    ),
+    Rule(
+        "no discriminator: no features to spread",
+        lambda c: (undiscriminated(c) or mediated(c)) and c["mmd_weight"],
+        ("objective.mmd_weight",),
+    ),
+    Rule(
+        "one text is like no other",
+        lambda c: c["reward"] == "mmd" and texts(c) < 2 and not undiscriminated(c) and not mediated(c),
+        ("objective.reward mmd", "adversarial.batch_size 2 or more"),
     ),
     Rule(
         "only labels that are probabilities can be smoothed",
@@ -634,6 +661,16 @@ SPECIAL: list[Choice] = [
         {**USUAL, **EVERY_ESTIMATOR[0], "pair_loss": LOSSES[0], "reward": "logit", "dense": dense,
          "discriminator": "representations"}
         for dense in (True, False)
+    ),
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": reward, "dense": False, "mmd_weight": weight, "batch_size": b}
+        for v in (variants("reinforce")[0], variants("gumbel")[0], variants("spin")[0])
+        for reward, weight, b in (("mmd", 0.1, 4), ("logit", 0.1, 4), ("mmd", 0.0, 1), ("mmd", 0.0, 2))
+    ),
+    *(
+        {**USUAL, **variants("reinforce")[0], "pair_loss": LOSSES[0], "reward": "mmd", "dense": False,
+         "discriminator": d}
+        for d in DISCRIMINATORS
     ),
     *(
         {**USUAL, **variants("spin")[0], "pair_loss": loss, "reward": "logit", "residual_candidates": candidates}

@@ -23,6 +23,8 @@ from gptgan_jax.objectives.text_rewards import RewardScaling
 
 CONTROLS: tuple[RewardName, ...] = ("constant", "random")
 PENALTIES = ("r1_weight", "r2_weight", "gradient_penalty_weight")
+OF_DISCRIMINATOR = (*PENALTIES, "next_token_weight", "mmd_weight", "label_smoothing", "replay_size", "class_weight")
+"""What is of no use where there is none."""
 LOG_ODDS: tuple[PairLossName, ...] = ("non_saturating", "relativistic", "relativistic_tie")
 """Losses whose scores are log-odds; those of the others are margins, which no probability can be read off."""
 NEEDS_LOG_ODDS: tuple[RewardName, ...] = (
@@ -70,6 +72,7 @@ class Choices(NamedTuple):
     r2_weight: float
     gradient_penalty_weight: float
     next_token_weight: float
+    mmd_weight: float
     class_weight: float
     real_fake_weight: float
     replay_size: int
@@ -129,7 +132,7 @@ def _without_discriminator(c: Choices) -> Iterator[str]:
         yield f"{why}{c.key('pair_loss')} should be non_saturating"
     if c.discriminator_updates > 1:
         yield f"{why}{c.key('discriminator_updates')} should be 1"
-    for name in (*PENALTIES, "next_token_weight", "label_smoothing", "replay_size", "class_weight"):
+    for name in OF_DISCRIMINATOR:
         if getattr(c, name):
             yield f"{why}{c.key(name)} should be 0"
 
@@ -176,7 +179,7 @@ def _of_mediator(c: Choices) -> Iterator[str]:
         yield f"{why}{c.no_next_token}"
     if c.pair_loss == "wasserstein":
         yield f"{why}set {c.key('pair_loss')} to non_saturating"
-    for name in (*PENALTIES, "next_token_weight", "label_smoothing", "replay_size", "class_weight"):
+    for name in OF_DISCRIMINATOR:
         if getattr(c, name):
             yield f"{why}set {c.key(name)} to 0"
     if c.reward in CONTROLS:
@@ -198,6 +201,10 @@ def _of_scores(c: Choices) -> Iterator[str]:
         )
     if reward == "log_ratio" and not c.dense:
         yield f"{c.key('reward')} log_ratio is what a token adds, and with dense false it equals logit; use that"
+    if reward == "mmd" and c.representations > 1:
+        yield f"{c.key('reward')} mmd compares one set of features: set discriminator.representations to 1"
+    if c.mmd_weight and reward not in ("mmd", None):
+        yield f"{c.key('mmd_weight')} is for {c.key('reward')} mmd: choose that, or set it to 0"
     if loss == "wasserstein" and not c.gradient_penalty_weight and not c.bounded_slope:
         yield (
             f"{c.key('pair_loss')} wasserstein needs a discriminator of bounded slope: set "
@@ -230,7 +237,7 @@ def _of_classes(c: Choices) -> Iterator[str]:
             f"{c.key('class_weight')} gives the discriminator classes: their log-sum-exp is the log-odds of real text, "
             f"set {c.key('pair_loss')} to non_saturating"
         )
-    for name in (*PENALTIES, "label_smoothing") if not c.real_fake_weight else ():
+    for name in (*PENALTIES, "label_smoothing", "mmd_weight") if not c.real_fake_weight else ():
         if getattr(c, name):
             yield f"{c.key('real_fake_weight')} 0 learns from labels alone: set {c.key(name)} to 0"
 
@@ -265,6 +272,11 @@ def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:
         yield f"{c.key('reward')} {c.reward} is a control only without demonstrations; set {without}"
     if (estimator.rollouts or estimator.whole_texts) and c.dense:
         yield f"{c.estimator_name} scores whole texts; set {c.key('dense')} to false"
+    if estimator.rollouts and c.reward == "mmd":
+        yield (
+            f"{c.key('reward')} mmd compares the texts of a step, and continuations of one text are alike: use an "
+            f"estimator without rollouts, such as reinforce, in place of {c.estimator_name}"
+        )
     if estimator.rollouts and c.kl_weight and c.kl_estimator == "reward":
         yield (
             f"{c.estimator_name} takes values of tokens, not rewards that add up; "

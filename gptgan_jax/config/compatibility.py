@@ -98,6 +98,7 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         r2_weight=objective.r2_weight,
         gradient_penalty_weight=objective.gradient_penalty_weight,
         next_token_weight=objective.next_token_weight,
+        mmd_weight=objective.mmd_weight,
         class_weight=objective.classification.weight,
         real_fake_weight=objective.classification.real_fake_weight,
         replay_size=objective.replay_size,
@@ -330,5 +331,7 @@ def _reasons_of_sizes(config: Sections, estimator: PolicyGradient | Pathwise) ->
             f"objective.estimator {objective.estimator.kind} weighs texts against each other: it needs "
             "adversarial.batch_size 2 or more"
         )
+    if texts < 2 and objective.reward == "mmd":
+        yield "objective.reward mmd compares texts with each other: it needs adversarial.batch_size 2 or more"
     if texts < 2 and getattr(objective.estimator, "baseline", None) == "leave_one_out":
         yield "objective.estimator.baseline leave_one_out needs adversarial.batch_size 2 or more"

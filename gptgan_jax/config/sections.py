@@ -19,6 +19,7 @@ from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.likelihood import KlEstimator
+from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths
 from gptgan_jax.objectives.optimizers import OptimizerConfig
 from gptgan_jax.objectives.rewards import RewardName
 from gptgan_jax.objectives.text_rewards import RewardScaling
@@ -78,6 +79,12 @@ class ObjectiveConfig:
     next_token_weight: float = key(
         0.0, "on the discriminator's own next-token loss on real text", GAME["next_token_weight"]
     )
+    mmd_weight: float = key(
+        0.0,
+        "with reward mmd, on the squared discrepancy of features in what the discriminator maximises",
+        GAME["mmd_weight"],
+    )
+    mmd_bandwidths: tuple[float, ...] = key(BANDWIDTHS, "of the Gaussian kernel of features; several are summed")
     replay_size: int = key(0, "texts of earlier steps kept for the discriminator; 0 is none", GAME["replay_size"])
     replay_share: float = key(0.5, "share of its generated texts that is drawn from those", GAME["replay_share"])
     demonstration_share: float = key(
@@ -88,6 +95,11 @@ class ObjectiveConfig:
     demonstration_steps: int | None = key(
         None, "steps in which the share falls to 0; default: all of the phase", DEMONSTRATIONS["steps"]
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "ObjectiveConfig":
+        check_bandwidths(self.mmd_bandwidths)
+        return self
 
 
 @config_dataclass

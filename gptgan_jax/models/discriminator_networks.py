@@ -129,9 +129,10 @@ def prefix_mean(x: Array, mask: Array) -> Array:
 
 
 class Judged(NamedTuple):
-    """For texts or prefixes: scores [...], and where there are classes, their logits [..., K] and features [..., W].
+    """For texts or prefixes: scores [...], features [..., W], and where there are classes, their logits [..., K].
 
-    Where parts of the embedding are judged each by itself, `parts` [..., S] has what is said of each.
+    Where parts of the embedding are judged each by itself, `parts` [..., S] has what is said of each, and there are no
+    features.
     """
 
     scores: Array
@@ -152,7 +153,7 @@ class _Head(nn.Module):
     def __call__(self, x: Array) -> Judged:
         x, near_0 = x.astype(jnp.float32), normal(0.02)
         if not self.classes:
-            return Judged(Projection(1, kernel_init=near_0, name="score")(x)[..., 0])
+            return Judged(Projection(1, kernel_init=near_0, name="score")(x)[..., 0], features=x)
         logits = Projection(self.classes, kernel_init=near_0, name="classes")(x) - math.log(self.classes)
         return Judged(jax.nn.logsumexp(logits, axis=-1), logits, x)
 

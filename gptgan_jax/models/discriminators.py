@@ -160,7 +160,7 @@ def build_discriminator(
     weights, so that both have the same weights; `begun_from` puts them there.
 
     With `classes`, its head gives so many logits (GAN-BERT, Croce et al. 2020): the score of a text is their
-    log-sum-exp, and `Scores` has the logits and the features that they are a linear function of.
+    log-sum-exp, and `Scores` has the logits too.
 
     Raises:
         ValueError: one class, which would tell nothing, or a vocabulary whose special ids are not among its own.

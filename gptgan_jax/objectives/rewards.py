@@ -11,13 +11,15 @@ Example:
     Array([ 2., -1.,  2.], dtype=float32)
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
 from gptgan_jax.objectives.likelihood import masked_mean
+from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths, witness
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import DISCOUNT, SHARPNESS, check_choice
 from gptgan_jax.types import Array, Number
@@ -33,6 +35,7 @@ __all__ = [
     "log_ratio",
     "log_sigmoid",
     "logit",
+    "mmd",
     "pair_probability",
     "penalty",
     "random",
@@ -56,9 +59,9 @@ class Judgement(NamedTuple):
         fake_mask: bool [R, T].
         real: float [B, T], of the real batch.
         real_mask: bool [B, T].
-        fake_features, real_features: float [R, W] and [B, W], what the discriminator's class logits of whole texts are
-            made of; None, as the next, where it has no classes.
-        fake_classes: float [R, K], its class logits of generated texts.
+        fake_features, real_features: float [R, W] and [B, W], of whole texts, what the discriminator's score or its
+            class logits are a linear function of; None where it has several representations.
+        fake_classes: float [R, K], its class logits of generated texts; None where it has none.
         fake_label: int32 [R], the class that each was asked for; -1 for none.
     """
 
@@ -93,6 +96,7 @@ RewardName = Literal[
     "pair_probability",
     "log_pair_probability",
     "ranked",
+    "mmd",
     "constant",
     "random",
 ]
@@ -220,6 +224,34 @@ def ranked(sharpness: Number = 1.0) -> Reward:
     return reward
 
 
+def mmd(bandwidths: Sequence[Number] = BANDWIDTHS) -> Reward:
+    """Likeness of the discriminator's features, at the last token (TextGAN: Zhang et al. 2017, arXiv:1706.03850).
+
+    Text i is paid 2 mean k(f_i, f of real texts) - 2 mean k(f_i, f of the other generated texts), with the Gaussian
+    kernel k of `objectives.mmd`. The expected gradient is that of -MMD^2 between the two distributions of features,
+    exactly, by policy gradients; through relaxed tokens it is that of the relaxed texts.
+
+    Args:
+        bandwidths: of the kernel, each above 0; with several it is their sum.
+
+    Raises:
+        ValueError: no bandwidth, or one that is not above 0; when called, a discriminator without features, or a single
+            generated text.
+    """
+    check_bandwidths(bandwidths)
+    return functools.partial(_mmd, bandwidths=tuple(bandwidths))
+
+
+def _mmd(judgement: Judgement, key: Array, *, bandwidths: Sequence[Number]) -> Array:
+    judgement.check("mmd")
+    fake, real = judgement.fake_features, judgement.real_features
+    if fake is None or real is None:
+        raise ValueError("the reward mmd compares features of texts, and this discriminator gives none")
+    check_arrays("mmd", fake_mask=(judgement.fake_mask, "bool [R, T]"), fake_features=(fake, "float [R, W]"))
+    check_arrays("mmd", real_mask=(judgement.real_mask, "bool [B, T]"), real_features=(real, "float [B, W]"))
+    return witness(fake, real, bandwidths)[:, None] * is_last(judgement.fake_mask)
+
+
 def constant(discount: Number) -> Reward:
     """Control: pays so that the return of every token of every text is 1, whatever its length.
 
@@ -271,14 +303,17 @@ _OF_SCORES: dict[RewardName, Reward] = {
 _relative = relative  # `build_reward` has an argument of that name
 
 
-def build_reward(name: RewardName, discount: Number, relative: bool = False) -> Reward:
+def build_reward(
+    name: RewardName, discount: Number, relative: bool = False, bandwidths: Sequence[Number] = BANDWIDTHS
+) -> Reward:
     """The reward of a name.
 
     Args:
         name: of the reward.
         discount: the estimator's.
         relative: see the function `relative`. It changes neither the rewards of pairs and `ranked`, which are made of
-            differences already, nor the controls.
+            differences already, nor `mmd`, which reads no score, nor the controls.
+        bandwidths: of `mmd`.
 
     Raises:
         ValueError: no reward has that name.
@@ -290,6 +325,7 @@ def build_reward(name: RewardName, discount: Number, relative: bool = False) -> 
         "pair_probability": pair_probability,
         "log_pair_probability": log_pair_probability,
         "ranked": ranked(),
+        "mmd": mmd(bandwidths),
         "constant": constant(discount),
         "random": random,
     }
@@ -297,7 +333,9 @@ def build_reward(name: RewardName, discount: Number, relative: bool = False) -> 
 
 
 def reward_name(reward: Reward) -> RewardName | None:
-    """The name of a reward that is one of this module's functions; None for any other, such as one that they return."""
+    """The name of a reward that is one of this module's functions, or `mmd`; None for any other."""
+    if isinstance(reward, functools.partial) and reward.func is _mmd:
+        return "mmd"
     of_pairs: dict[RewardName, Reward] = {
         "pair_probability": pair_probability,
         "log_pair_probability": log_pair_probability,

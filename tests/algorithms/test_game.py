@@ -77,6 +77,7 @@ def test_a_game_takes_the_numbers_that_a_config_takes_and_no_others(name: str) -
     beside |= {"discriminator": "classes"} if name == "class_weight" else {}
     beside |= {"discriminator": "transformer"} if name == "next_token_weight" else {}
     beside |= {"discriminator": "classes", "class_weight": 1.0} if name == "real_fake_weight" else {}
+    beside |= MMD if name == "mmd_weight" else {}
     beside |= {"text_rewards": PAID} if name == "discriminator_reward_weight" else {}
     beside |= {"text_rewards": PAID, "estimator": gg.rloo(2)} if name == "resample_groups" else {}
     for number in NUMBERS:
@@ -129,6 +130,7 @@ def test_what_is_of_another_kind_is_refused(options: dict[str, Any]) -> None:
 SELF_PLAY = {"estimator": gg.spin()}
 MEDIATED: dict[str, Any] = {"estimator": gg.cot(), "discriminator": "transformer"}
 DISTILLING = {"estimator": gg.distill(), "teacher": GENERATOR}
+MMD: dict[str, Any] = {"reward": rewards.mmd((1.0, 2.0)), "dense": False}
 MATCHING = {"estimator": gg.feature_matching(), "reward": rewards.logit, "dense": False}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (SELF_PLAY | {"pair_loss": gg.wasserstein, "reward": rewards.logit}, "pair_loss should be non_saturating"),
@@ -198,6 +200,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"estimator": gg.rollout(2), "dense": False, "kl_weight": 0.1, "kl_estimator": "reward"},
         "takes values of tokens, not rewards that add up; set kl_estimator to exact or low_variance",
     ),
+    (MMD | {"estimator": gg.rollout(2)}, "use an estimator without rollouts, such as reinforce, in place of estimator"),
+    (MMD | {"discriminator": "representations"}, "one set of features: set discriminator.representations to 1"),
+    ({"mmd_weight": 0.1}, "mmd_weight is for reward mmd: choose that, or set it to 0"),
     ({"estimator": gg.gumbel(), "demonstrations": LESSON}, "has no rewards to give demonstrations; set"),
     (SELF_PLAY | {"text_rewards": PAID}, "learns from likelihoods and is paid nothing: leave text_rewards out"),
     (
@@ -254,6 +259,8 @@ def test_every_rule_refuses_some_game() -> None:
         SELF_PLAY,
         MEDIATED,
         {"discriminator": "representations", "dense": False},
+        MMD | {"mmd_weight": 0.1},
+        MMD | {"estimator": gg.gumbel(), "dense": True},
         DISTILLING | {"likelihood_weight": 0.1},
         MATCHING,
         MATCHING | {"reward": rewards.random, "likelihood_weight": 0.1, "kl_weight": 0.1},

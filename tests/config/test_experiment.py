@@ -294,6 +294,11 @@ METHODS: dict[str, tuple] = {
         "gumbel", "relativistic", "log_pair_probability", False,
         {"adversarial.discriminator_updates": 3, "data.label_prompts": True, "generator.kind": "relational"},
     ),
+    "textgan": (
+        "gumbel", "non_saturating", "mmd", False,
+        {"objective.mmd_bandwidths": (20.0,), "objective.mmd_weight": 1e-3, "objective.estimator.temperature": 1e-3,
+         "adversarial.batch_size": 256, "discriminator.kind": "cnn", "generator.hidden": 500},
+    ),
     "dgsan": ("dgsan", None, None, None, {"likelihood.steps": 0, "warmup.steps": 0}),
     "jsdgan": ("jsdgan", None, None, None, {"objective.estimator.normalised": True, "likelihood.steps": 0}),
     "spin": ("spin", None, None, None, {"objective.estimator.scale": 0.1, "warmup.steps": 0}),

@@ -81,6 +81,7 @@ PARAMETERS: dict[str, tuple[Callable[[Any], Any], str, Any, str]] = {
 # What no configuration has.
 OTHERS: dict[str, tuple[Callable[[Any], Any], str, Range]] = {
     "constant's discount": (rewards.constant, "discount", Range(ge=0, le=1)),
+    "bandwidth": (lambda x: rewards.mmd([x]), "mmd_bandwidths", Range(gt=0)),
     "sharpness": (rewards.ranked, "the sharpness of a ranking", Range(gt=0)),
     "smoothing": (lambda x: build_pair_loss("non_saturating", x), "label smoothing", Range(ge=0, lt=0.5)),
     "the loss's smoothing": (
