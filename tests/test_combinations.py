@@ -73,7 +73,7 @@ OPTIONS = (
 LOSSES = ("non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein")
 REWARDS = (
     "sigmoid", "logit", "log_sigmoid", "softplus", "penalty", "log_ratio", "pair_probability", "log_pair_probability",
-    "ranked", "mmd",
+    "ranked", "mmd", "formula",
     "constant", "random",
 )  # fmt: skip
 TRANSFORMER = {"kind": "transformer", "layers": 1, "width": 4, "heads": 1, "max_positions": 8}
@@ -91,6 +91,7 @@ DISCRIMINATORS: dict[str, dict[str, Any]] = {
     "cnn": {"kind": "cnn", "embedding": 4, "widths": [1, 2], "filters": 2},
     "representations": {"kind": "cnn", "embedding": 4, "widths": [1, 2], "filters": 2, "representations": 2},
     "transformer": TRANSFORMER,
+    "surprisal": TRANSFORMER | {"surprisal": 3.0},
 }
 # The first value of each regulariser is "without".
 REGULARISERS: dict[str, tuple] = {
@@ -150,6 +151,7 @@ USUAL: dict[str, Any] = {
     "dense": True, "generator": "lstm", "discriminator": "linear", "spectral_norm": False, "prompts": False,
     "batch_size": 4, "warmup_steps": 0, "minibatches": 1, "residual_candidates": 0, "prompt_column": None,
     "untied": None, "context": 0, "teacher": "hf:teacher", "mmd_weight": 0.0,
+    "formula": "s",
     **{name: values[0] for name, values in REGULARISERS.items()},
 }  # fmt: skip
 
@@ -179,6 +181,10 @@ def mediated(c: Choice) -> bool:
 
 def matching(c: Choice) -> bool:
     return c["estimator"] == "feature_matching"
+
+
+def surprised(c: Choice) -> bool:
+    return c["discriminator"] == "surprisal" and not undiscriminated(c) and not mediated(c)
 
 
 def undiscriminated(c: Choice) -> bool:
@@ -218,7 +224,7 @@ RULES = (
         "a margin is no log-odds: no probability can be read off it",
         lambda c: (
             c["pair_loss"] in ("hinge", "wasserstein")
-            and c["reward"] not in ("logit", "ranked", "mmd", "constant", "random")
+            and c["reward"] not in ("logit", "ranked", "mmd", "formula", "constant", "random")
         ),
         ("objective.reward", "objective.pair_loss", "use reward logit or ranked"),
     ),
@@ -231,6 +237,41 @@ RULES = (
         "parts of an embedding judge whole texts",
         lambda c: c["discriminator"] == "representations" and c["dense"],
         ("discriminator.representations", "set objective.dense to false"),
+    ),
+    Rule(
+        "a formula stands where it is asked for",
+        lambda c: c["formula"] is None if c["reward"] == "formula" else c["formula"] not in (None, "s"),
+        ("objective.reward formula", "objective.reward_formula", "set both, or drop both"),
+    ),
+    Rule(
+        "a whole text has one score",
+        lambda c: c["reward"] == "formula" and c["formula"] not in ("s", None) and not c["dense"],
+        ("objective.reward formula", "set objective.dense to true"),
+    ),
+    Rule(
+        "nats are no log-odds",
+        lambda c: surprised(c) and c["pair_loss"] not in ("wasserstein", "hinge"),
+        ("discriminator.surprisal", "set objective.pair_loss to wasserstein or hinge"),
+    ),
+    Rule(
+        "a relaxed token has no surprisal",
+        lambda c: surprised(c) and pathwise(c),
+        ("discriminator.surprisal", "an estimator by policy gradients"),
+    ),
+    Rule(
+        "nats are of tokens",
+        lambda c: surprised(c) and c["penalty"] != "none",
+        ("discriminator.surprisal", "to 0"),
+    ),
+    Rule(
+        "a language model has no features of texts",
+        lambda c: surprised(c) and c["reward"] == "mmd",
+        ("discriminator.surprisal", "choose another objective.reward than mmd"),
+    ),
+    Rule(
+        "a language model's output layer is its embeddings",
+        lambda c: surprised(c) and c["untied"],
+        ("discriminator.surprisal", "tied_embeddings to true"),
     ),
     Rule(
         "parts of an embedding have no features in common",
@@ -264,7 +305,7 @@ RULES = (
     ),
     Rule(
         "only a Transformer predicts what comes next",
-        lambda c: c["next_token_weight"] and c["discriminator"] != "transformer",
+        lambda c: c["next_token_weight"] and c["discriminator"] not in ("transformer", "surprisal"),
         ("objective.next_token_weight", "discriminator.kind transformer", "set the weight to 0"),
     ),
     Rule(
@@ -283,6 +324,7 @@ RULES = (
             c["pair_loss"] == "wasserstein"
             and c["penalty"] != "gradient_penalty_weight"
             and not c["spectral_norm"]
+            and c["discriminator"] != "surprisal"
             and not undiscriminated(c)
         ),
         ("objective.pair_loss wasserstein", "objective.gradient_penalty_weight", "discriminator.spectral_norm true"),
@@ -491,7 +533,7 @@ RULES = (
     # A mediator is a language model, which scores and pays nothing.
     Rule(
         "a mediator predicts the next token",
-        lambda c: mediated(c) and (c["discriminator"] != "transformer" or c["untied"]),
+        lambda c: mediated(c) and (c["discriminator"] not in ("transformer", "surprisal") or c["untied"]),
         ("objective.estimator cot has a mediator", "discriminator"),
     ),
     *(
@@ -679,6 +721,20 @@ SPECIAL: list[Choice] = [
     ),
     {**USUAL, **variants("distill")[0], "pair_loss": LOSSES[0], "reward": "logit", "teacher": None},
     *(
+        {**USUAL, **v, "pair_loss": loss, "reward": reward, "discriminator": "surprisal", "dense": dense, **more}
+        for v in (variants("reinforce")[0], variants("rollout")[0], variants("gumbel")[0], variants("cot")[0])
+        for loss in ("non_saturating", "hinge", "wasserstein")
+        for reward in ("logit", "mmd")
+        for dense in (True, False)
+        for more in ({}, {"penalty": "r1_weight"}, {"untied": "discriminator"}, {"next_token_weight": 0.1})
+    ),
+    *(
+        {**USUAL, **variants("reinforce")[0], "pair_loss": LOSSES[0], "reward": r, "dense": dense, "formula": formula}
+        for r in ("formula", "logit")
+        for dense in (True, False)
+        for formula in (None, "s", "s * mean")
+    ),
+    *(
         {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, "context": context}
         for v in variants("feature_matching")
         for context in (0, 1, 2)
@@ -726,6 +782,9 @@ def as_keys(c: Choice) -> dict[str, Any]:
         paid["rewards"] = [{"function": "length", "weight": weights[c["paid"]]}]
     if c["paid"] == "alone":
         paid |= {"discriminator_reward_weight": 0.0, "reward_scaling": "group"}
+    formula = {} if c["formula"] is None or c["reward"] != "formula" else {"reward_formula": c["formula"]}
+    if c["formula"] not in (None, "s"):
+        formula = {"reward_formula": c["formula"]}
     kl = {} if c["kl"] == "none" else {"kl_weight": 0.1, "kl_estimator": c["kl"]}
     penalty = {} if c["penalty"] == "none" else {c["penalty"]: 0.5}
     hub = {"kind": "hf", "path": "some/set", "prompt_column": c["prompt_column"]} if c["prompt_column"] else {}
@@ -738,7 +797,7 @@ def as_keys(c: Choice) -> dict[str, Any]:
         | {"spectral_norm": c["spectral_norm"]}
         | from_generator
         | (untied if c["untied"] == "discriminator" else {}),
-        "objective": {name: c[name] for name in OBJECTIVE} | kl | penalty | paid,
+        "objective": {name: c[name] for name in OBJECTIVE} | kl | penalty | paid | formula,
         "objective.estimator": {"kind": c["estimator"]} | options,
         "warmup": {"steps": c["warmup_steps"], "batch_size": c["batch_size"]},
         "adversarial": {"batch_size": c["batch_size"]} | {name: c[name] for name in ADVERSARIAL},

@@ -45,12 +45,14 @@ class Choices(NamedTuple):
         estimator: None if it isn't known, and then no rule about it applies.
         estimator_name: what messages call it.
         pair_loss, reward: their names; None for a function of the user's own.
+        reads_prefixes: whether the reward reads scores of other prefixes of a text than the one that it pays.
         label_smoothing: of the pair loss.
         demonstrations: whether real texts are among those that the generator learns from.
         bounded_slope: whether spectral normalisation bounds the discriminator's slope, or it is the user's own.
         has_second_derivatives: whether penalties on its gradient can be differentiated.
         no_next_token: why the discriminator predicts no next token, and what to do; None if it does.
         has_classes: whether the discriminator has a logit for each class.
+        surprisal: whether the discriminator scores tokens by their surprisal to it, a language model.
         representations: how many parts of an embedding it judges each by itself.
         text_rewards, paying_rewards: how many text rewards there are, and of these how many have a weight.
         key: from an attribute of a `Game` to what messages call it: a key of a configuration.
@@ -62,6 +64,7 @@ class Choices(NamedTuple):
     estimator_name: str
     pair_loss: PairLossName | None
     reward: RewardName | None
+    reads_prefixes: bool
     label_smoothing: float
     dense: bool
     entropy_weight: float
@@ -88,6 +91,7 @@ class Choices(NamedTuple):
     no_next_token: str | None
     has_classes: bool
     representations: int
+    surprisal: bool
     key: Callable[[str], str]
     no_demonstrations: tuple[str, str]
 
@@ -111,6 +115,8 @@ def reasons(c: Choices) -> Iterator[str]:
         yield from _of_matching(c)
     yield from _of_scores(c)
     yield from _of_discriminator(c)
+    if c.surprisal and not without_discriminator(c.estimator) and not isinstance(c.estimator, Mediated):
+        yield from _of_surprisal(c)
     yield from _of_classes(c)
     yield from _of_text_rewards(c)
     if isinstance(c.estimator, PolicyGradient):
@@ -201,15 +207,33 @@ def _of_scores(c: Choices) -> Iterator[str]:
         )
     if reward == "log_ratio" and not c.dense:
         yield f"{c.key('reward')} log_ratio is what a token adds, and with dense false it equals logit; use that"
+    if reward == "formula" and c.reads_prefixes and not c.dense:
+        yield f"{c.key('reward')} formula of whole texts reads s alone, their score: set {c.key('dense')} to true"
     if reward == "mmd" and c.representations > 1:
         yield f"{c.key('reward')} mmd compares one set of features: set discriminator.representations to 1"
     if c.mmd_weight and reward not in ("mmd", None):
         yield f"{c.key('mmd_weight')} is for {c.key('reward')} mmd: choose that, or set it to 0"
-    if loss == "wasserstein" and not c.gradient_penalty_weight and not c.bounded_slope:
+    if loss == "wasserstein" and not c.gradient_penalty_weight and not c.bounded_slope and not c.surprisal:
         yield (
             f"{c.key('pair_loss')} wasserstein needs a discriminator of bounded slope: set "
             f"{c.key('gradient_penalty_weight')} (10 is usual) or discriminator.spectral_norm true"
         )
+
+
+def _of_surprisal(c: Choices) -> Iterator[str]:
+    why = "discriminator.surprisal makes the score nats of a language model, "
+    if c.no_next_token is not None:
+        yield f"{why}which this network is not: it {c.no_next_token}"
+    if c.pair_loss in LOG_ODDS:
+        yield f"{why}which are no log-odds: set {c.key('pair_loss')} to wasserstein or hinge"
+    if isinstance(c.estimator, Pathwise):
+        yield f"{why}which no relaxed token has: use an estimator by policy gradients, such as reinforce"
+    for name in c.penalties:
+        yield f"{why}of tokens and not of embeddings: set {c.key(name)} to 0"
+    if c.reward == "mmd":
+        yield f"{why}and gives no features: choose another {c.key('reward')} than mmd"
+    if c.class_weight:
+        yield f"{why}and has no head for classes: set {c.key('class_weight')} to 0"
 
 
 def _of_discriminator(c: Choices) -> Iterator[str]:

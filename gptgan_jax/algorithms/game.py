@@ -19,12 +19,12 @@ from gptgan_jax.gradients.families import (
     matching_of,
     without_discriminator,
 )
-from gptgan_jax.models.discriminators import Discriminator, representations_of
+from gptgan_jax.models.discriminators import Discriminator, representations_of, surprisal_of
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths
-from gptgan_jax.objectives.rewards import Judgement, Reward, reward_name, sigmoid
+from gptgan_jax.objectives.rewards import Judgement, Reward, reads_prefixes, reward_name, sigmoid
 from gptgan_jax.objectives.shapes import check_arrays, check_function, shown
 from gptgan_jax.objectives.text_rewards import RewardScaling, TextReward
 from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, REWARD_WEIGHT, check_choice, is_on
@@ -331,6 +331,7 @@ class Game(NamedTuple):
                 "pair_loss": loss,
                 "label_smoothing": _known(smoothing),
                 "reward": reward_name(self.reward),
+                "reads_prefixes": reads_prefixes(self.reward),
                 "demonstrations": self.demonstrations is not None,
                 "text_rewards": len(self.text_rewards),
                 "paying_rewards": sum(reward.is_paid for reward in self.text_rewards),
@@ -341,6 +342,7 @@ class Game(NamedTuple):
             no_next_token=None if self.discriminator.next_logits else NO_NEXT_TOKEN,
             has_classes=self.discriminator.classes > 0,
             representations=representations_of(network),
+            surprisal=surprisal_of(network) is not None,
             key=lambda name: name,
             no_demonstrations=("demonstrations", "None"),
         )

@@ -17,9 +17,10 @@ from gptgan_jax.config.estimators import (
     WeightedLikelihoodConfig,
     build_estimator,
 )
-from gptgan_jax.config.sections import Sections
+from gptgan_jax.config.sections import ObjectiveConfig, Sections
 from gptgan_jax.gradients.families import Estimator, Mediated, Pathwise, PolicyGradient, without_discriminator
-from gptgan_jax.models.discriminators import representations_of
+from gptgan_jax.models.discriminators import representations_of, surprisal_of
+from gptgan_jax.objectives import formulas
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 
 # Keys that set attributes of a `Game`, where they are not objective.NAME.
@@ -88,6 +89,7 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         estimator_name=f"objective.estimator {own}",
         pair_loss=objective.pair_loss,
         reward=objective.reward,
+        reads_prefixes=_reads_prefixes(objective),
         label_smoothing=objective.label_smoothing,
         dense=objective.dense,
         entropy_weight=objective.entropy_weight,
@@ -114,9 +116,15 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         no_next_token=_no_next_token(config),
         has_classes=config.classifies,
         representations=representations_of(discriminator),
+        surprisal=surprisal_of(discriminator) is not None,
         key=lambda name: KEYS.get(name, f"objective.{name}"),
         no_demonstrations=("objective.demonstration_share", "0"),
     )
+
+
+def _reads_prefixes(objective: ObjectiveConfig) -> bool:
+    of_formula = formulas.read(objective.reward_formula).names - {"s"} if objective.reward_formula else frozenset()
+    return objective.reward == "log_ratio" or bool(of_formula)
 
 
 def _no_next_token(config: Sections) -> str | None:
@@ -146,6 +154,8 @@ def _reasons_of_start(config: Sections) -> Iterator[str]:
 
 def _reasons_of_judgement(config: Sections) -> Iterator[str]:
     smoothing, loss = config.objective.label_smoothing, config.objective.pair_loss
+    if (config.objective.reward == "formula") != (config.objective.reward_formula is not None):
+        yield "objective.reward formula is what objective.reward_formula says: set both, or drop both"
     if smoothing and loss not in SMOOTHABLE:
         yield f"objective.label_smoothing needs a loss of probabilities: {loss} has none; use {' or '.join(SMOOTHABLE)}"
 

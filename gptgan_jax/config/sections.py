@@ -16,6 +16,7 @@ from gptgan_jax.distributed.partitioning import MeshConfig
 from gptgan_jax.models.discriminator_networks import CnnConfig, DiscriminatorConfig
 from gptgan_jax.models.generators import GeneratorConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
+from gptgan_jax.objectives import formulas
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.likelihood import KlEstimator
@@ -46,6 +47,9 @@ class ObjectiveConfig:
     label_smoothing: float = key(0.0, "probability moved from each label to the other", LABEL_SMOOTHING)
     dense: bool = key(True, "score and reward every token; false: whole texts, rewarded at their last token")
     reward: RewardName = key("sigmoid", "pay of the generator, from the discriminator's score; or a control without it")
+    reward_formula: str | None = key(
+        None, "with reward formula, of s (the score), s_prev, last, mean, to_go: 0.5 * sigmoid(s) * (tanh(s) + 1)"
+    )
     estimator: EstimatorConfig = key(ReinforceConfig, "estimator of the generator's gradient")
     rewards: tuple[RewardConfig, ...] = key(
         (), "functions of the texts that pay beside the discriminator: [{function: module:name, weight: 1}, ...]"
@@ -99,6 +103,8 @@ class ObjectiveConfig:
     @model_validator(mode="after")
     def _check(self) -> "ObjectiveConfig":
         check_bandwidths(self.mmd_bandwidths)
+        if self.reward_formula is not None:
+            formulas.read(self.reward_formula)
         return self
 
 

@@ -103,6 +103,12 @@ class TransformerDiscriminatorConfig(TransformerConfig):
         "generator's, but for dropout, tied_embeddings, lora",
     )
     spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
+    surprisal: float | None = key(
+        None,
+        "score a token by how surprising it is to this network as a language model, -log p, at most so many nats "
+        "(DPGAN, Xu et al. 2018: 12); none: by a head",
+        gt=0,
+    )
 
     @model_validator(mode="after")
     def _check_discriminator(self) -> "TransformerDiscriminatorConfig":
@@ -321,6 +327,12 @@ class _Transformer(_Network):
     def setup(self) -> None:
         super().setup()
         self.trunk = Trunk(self.config, self.vocab_size)
+
+    def __call__(self, tokens: Array, mask: Array) -> tuple[Judged, Judged]:
+        if self.config.surprisal is None:
+            return super().__call__(tokens, mask)
+        self.trunk(tokens, mask)  # of a language model alone there is no head to begin
+        return Judged(mask), Judged(mask)
 
     def table(self) -> Embedding:
         return self.trunk.embedding

@@ -22,6 +22,7 @@ from gptgan_jax.models.discriminator_networks import (
     TransformerDiscriminatorConfig,
 )
 from gptgan_jax.models.shared_trunk import NEW, keeps_adapters
+from gptgan_jax.objectives.likelihood import token_log_probs
 from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary, as_tuple
 
 
@@ -151,6 +152,11 @@ def representations_of(config: Any) -> int:
     return getattr(config, "representations", 1)
 
 
+def surprisal_of(config: Any) -> float | None:
+    """Where such a discriminator scores tokens by their surprisal, the most nats that one may have."""
+    return getattr(config, "surprisal", None)
+
+
 def build_discriminator(
     config: DiscriminatorConfig, vocabulary: Vocabulary, classes: int = 0, generator_lora: LoraConfig = NO_ADAPTERS
 ) -> Discriminator:
@@ -183,6 +189,9 @@ def build_discriminator(
     if isinstance(config, TransformerDiscriminatorConfig) and keeps_adapters(config, generator_lora):
         network = replace(config, lora=LoraBeside(**vars(config.lora), given=generator_lora))
     module = NETWORKS[type(config)](network, vocabulary.size, classes)
+    surprisal = surprisal_of(config)
+    if surprisal is not None and classes:
+        raise ValueError("a discriminator of surprisal has no head for classes: set one of the two alone")
 
     def learning(params: Params) -> Params:
         return only_learning(params, config.lora, NEW) if isinstance(config, TransformerDiscriminatorConfig) else params
@@ -200,6 +209,8 @@ def build_discriminator(
         return embeddings
 
     def judge(params: Params, embeddings: Array, batch: Batch, dropout_key: Array | None = None) -> Scores:
+        if surprisal is not None:
+            raise ValueError("a discriminator of surprisal scores tokens, and embeddings don't tell which they are")
         mask = mask_of(batch)
         if embeddings.shape[:2] != mask.shape:
             raise ValueError(f"embeddings of shape {embeddings.shape} do not fit a batch of {mask.shape} tokens")
@@ -214,7 +225,17 @@ def build_discriminator(
         tokens = prefixes.scores[:, batch.prompt.shape[1] :]
         return Scores(tokens, whole.scores, whole.classes, whole.features, whole.parts)
 
+    def surprisals(params: Params, batch: Batch, dropout_key: Array | None) -> Scores:
+        """-log p of each token, and of whole texts the mean of their tokens."""
+        assert surprisal is not None
+        check_length(batch)
+        nats = -token_log_probs(next_logits(params, batch, dropout_key), batch.target)
+        tokens, mask = jnp.minimum(nats, surprisal), batch.target_mask
+        return Scores(tokens, jnp.where(mask, tokens, 0.0).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1))
+
     def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
+        if surprisal is not None:
+            return surprisals(params, batch, dropout_key)
         if batch.prompt.shape[0] != batch.target.shape[0]:
             return scores_of_prompts(params, batch, dropout_key)
         return judge(params, embed(params, batch), batch, dropout_key)
@@ -276,7 +297,7 @@ def build_discriminator(
         next_logits if isinstance(config, TransformerDiscriminatorConfig) else None,
         classes,
         Continuations(read, ends) if isinstance(config, CnnConfig) and config.representations == 1 else None,
-        shares_prompts=isinstance(config, TransformerDiscriminatorConfig),
+        shares_prompts=isinstance(config, TransformerDiscriminatorConfig) and surprisal is None,
         vocabulary=vocabulary,
     )
 

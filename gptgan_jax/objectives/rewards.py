@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.objectives import formulas
 from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths, witness
 from gptgan_jax.objectives.shapes import check_arrays
@@ -30,6 +31,7 @@ __all__ = [
     "RewardName",
     "build_reward",
     "constant",
+    "formula",
     "is_last",
     "log_pair_probability",
     "log_ratio",
@@ -97,6 +99,7 @@ RewardName = Literal[
     "log_pair_probability",
     "ranked",
     "mmd",
+    "formula",
     "constant",
     "random",
 ]
@@ -224,6 +227,27 @@ def ranked(sharpness: Number = 1.0) -> Reward:
     return reward
 
 
+def formula(text: str) -> Reward:
+    """A reward by arithmetic on the scores, such as `0.5 * sigmoid(s) * (tanh(s) + 1)`; see `objectives.formulas`.
+
+    Of each token it may read s, the score; s_prev, that of the token before; last and mean, of the whole text; to_go,
+    the sum of scores from the token on. So reward assignments that were found by search (DAIL: Chirra et al. 2025,
+    arXiv:2510.00922) can be stated.
+
+    Args:
+        text: the formula.
+
+    Raises:
+        UserError: it is none, or holds what no formula may; the message says what it may.
+    """
+    return functools.partial(_formula, of=formulas.read(text))
+
+
+def _formula(judgement: Judgement, key: Array, *, of: formulas.Formula) -> Array:
+    judgement.check("formula")
+    return of(judgement.fake, judgement.fake_mask)
+
+
 def mmd(bandwidths: Sequence[Number] = BANDWIDTHS) -> Reward:
     """Likeness of the discriminator's features, at the last token (TextGAN: Zhang et al. 2017, arXiv:1706.03850).
 
@@ -292,6 +316,7 @@ def relative(reward: Reward) -> Reward:
     return relative_reward
 
 
+_MADE: dict[object, RewardName] = {_mmd: "mmd", _formula: "formula"}
 _OF_SCORES: dict[RewardName, Reward] = {
     "sigmoid": sigmoid,
     "logit": logit,
@@ -304,7 +329,11 @@ _relative = relative  # `build_reward` has an argument of that name
 
 
 def build_reward(
-    name: RewardName, discount: Number, relative: bool = False, bandwidths: Sequence[Number] = BANDWIDTHS
+    name: RewardName,
+    discount: Number,
+    relative: bool = False,
+    bandwidths: Sequence[Number] = BANDWIDTHS,
+    text: str = "s",
 ) -> Reward:
     """The reward of a name.
 
@@ -314,6 +343,7 @@ def build_reward(
         relative: see the function `relative`. It changes neither the rewards of pairs and `ranked`, which are made of
             differences already, nor `mmd`, which reads no score, nor the controls.
         bandwidths: of `mmd`.
+        text: the formula of `formula`.
 
     Raises:
         ValueError: no reward has that name.
@@ -321,6 +351,8 @@ def build_reward(
     check_choice("the reward", name, get_args(RewardName))
     if name in _OF_SCORES:
         return _relative(_OF_SCORES[name]) if relative else _OF_SCORES[name]
+    if name == "formula":
+        return _relative(formula(text)) if relative else formula(text)
     others: dict[RewardName, Reward] = {
         "pair_probability": pair_probability,
         "log_pair_probability": log_pair_probability,
@@ -333,15 +365,21 @@ def build_reward(
 
 
 def reward_name(reward: Reward) -> RewardName | None:
-    """The name of a reward that is one of this module's functions, or `mmd`; None for any other."""
-    if isinstance(reward, functools.partial) and reward.func is _mmd:
-        return "mmd"
+    """The name of a reward that is one of this module's functions, or of `mmd` or `formula`; None for any other."""
+    if isinstance(reward, functools.partial) and reward.func in _MADE:
+        return _MADE[reward.func]
     of_pairs: dict[RewardName, Reward] = {
         "pair_probability": pair_probability,
         "log_pair_probability": log_pair_probability,
     }
     named: dict[RewardName, Reward] = {**_OF_SCORES, **of_pairs, "random": random}
     return next((name for name, known in named.items() if known is reward), None)
+
+
+def reads_prefixes(reward: Reward) -> bool:
+    """Whether a reward reads more of a text than one score, so that it means nothing where whole texts are scored."""
+    of_formula = isinstance(reward, functools.partial) and reward.func is _formula
+    return reward is log_ratio or (of_formula and reward.keywords["of"].names != {"s"})  # type: ignore[attr-defined]
 
 
 def is_last(mask: Array) -> Array:

@@ -286,7 +286,9 @@ def _reward(config: Config) -> Reward:
     objective, classification = config.objective, config.objective.classification
     discount = getattr(objective.estimator, "discount", 1.0)
     relative = objective.pair_loss in DIFFERENCES_ONLY
-    reward = build_reward(objective.reward, discount, relative, objective.mmd_bandwidths)
+    reward = build_reward(
+        objective.reward, discount, relative, objective.mmd_bandwidths, objective.reward_formula or "s"
+    )
     if classification.feature_matching_weight:
         reward = matching_features(reward, classification.feature_matching_weight)
     if classification.label_reward_weight:

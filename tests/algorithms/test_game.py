@@ -40,6 +40,8 @@ DISCRIMINATORS: dict[str, gg.Discriminator] = {
     "representations": gg.build_discriminator(gg.CnnConfig(embedding=4, representations=2), VOCABULARY),
     "own": DISCRIMINATOR._replace(config=None),  # type: ignore[arg-type]
 }
+SURPRISAL = gg.build_discriminator(gg.TransformerDiscriminatorConfig(**TRANSFORMER, surprisal=9.0), VOCABULARY)
+DISCRIMINATORS |= {"surprisal": SURPRISAL, "foreign": SURPRISAL._replace(next_logits=None)}
 LESSON = Demonstrations(0.5, 1.0, 10)
 PAID = (gg.TextReward("one", lambda written, batch: jnp.ones(written.mask.shape[0])),)
 
@@ -131,6 +133,7 @@ SELF_PLAY = {"estimator": gg.spin()}
 MEDIATED: dict[str, Any] = {"estimator": gg.cot(), "discriminator": "transformer"}
 DISTILLING = {"estimator": gg.distill(), "teacher": GENERATOR}
 MMD: dict[str, Any] = {"reward": rewards.mmd((1.0, 2.0)), "dense": False}
+NOVELTY: dict[str, Any] = {"discriminator": "surprisal", "pair_loss": gg.wasserstein, "reward": rewards.logit}
 MATCHING = {"estimator": gg.feature_matching(), "reward": rewards.logit, "dense": False}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (SELF_PLAY | {"pair_loss": gg.wasserstein, "reward": rewards.logit}, "pair_loss should be non_saturating"),
@@ -202,6 +205,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (MMD | {"estimator": gg.rollout(2)}, "use an estimator without rollouts, such as reinforce, in place of estimator"),
     (MMD | {"discriminator": "representations"}, "one set of features: set discriminator.representations to 1"),
+    ({"reward": rewards.formula("s * mean"), "dense": False}, "of whole texts reads s alone, their score: set"),
+    (NOVELTY | {"pair_loss": gg.relativistic}, "which are no log-odds: set pair_loss to wasserstein or hinge"),
+    (NOVELTY | {"estimator": gg.gumbel()}, "which no relaxed token has: use an estimator by policy gradients"),
+    (NOVELTY | {"r2_weight": 0.1}, "of tokens and not of embeddings: set r2_weight to 0"),
+    (NOVELTY | MMD, "and gives no features: choose another reward than mmd"),
+    (NOVELTY | {"class_weight": 0.1}, "and has no head for classes: set class_weight to 0"),
+    (NOVELTY | {"discriminator": "foreign"}, "which this network is not: it needs a Transformer"),
     ({"mmd_weight": 0.1}, "mmd_weight is for reward mmd: choose that, or set it to 0"),
     ({"estimator": gg.gumbel(), "demonstrations": LESSON}, "has no rewards to give demonstrations; set"),
     (SELF_PLAY | {"text_rewards": PAID}, "learns from likelihoods and is paid nothing: leave text_rewards out"),
@@ -260,6 +270,10 @@ def test_every_rule_refuses_some_game() -> None:
         MEDIATED,
         {"discriminator": "representations", "dense": False},
         MMD | {"mmd_weight": 0.1},
+        NOVELTY,
+        NOVELTY | {"estimator": gg.rollout(2), "dense": False},
+        {"reward": rewards.formula("tanh(s) - s_prev")},
+        {"reward": rewards.formula("0.5 * s"), "dense": False},
         MMD | {"estimator": gg.gumbel(), "dense": True},
         DISTILLING | {"likelihood_weight": 0.1},
         MATCHING,
@@ -293,6 +307,8 @@ def test_the_rules_look_at_attributes_of_a_game_by_their_names() -> None:
         "no_next_token",
         "has_classes",
         "representations",
+        "surprisal",
+        "reads_prefixes",
         "paying_rewards",
     }
     assert set(Choices._fields) - own - {"key", "no_demonstrations"} <= set(Game._fields)

@@ -299,6 +299,11 @@ METHODS: dict[str, tuple] = {
         {"objective.mmd_bandwidths": (20.0,), "objective.mmd_weight": 1e-3, "objective.estimator.temperature": 1e-3,
          "adversarial.batch_size": 256, "discriminator.kind": "cnn", "generator.hidden": 500},
     ),
+    "dpgan": (
+        "reinforce", "wasserstein", "formula", True,
+        {"objective.reward_formula": "s * mean", "discriminator.surprisal": 12.0,
+         "objective.estimator.baseline": "none", "objective.likelihood_weight": 1.0},
+    ),
     "dgsan": ("dgsan", None, None, None, {"likelihood.steps": 0, "warmup.steps": 0}),
     "jsdgan": ("jsdgan", None, None, None, {"objective.estimator.normalised": True, "likelihood.steps": 0}),
     "spin": ("spin", None, None, None, {"objective.estimator.scale": 0.1, "warmup.steps": 0}),

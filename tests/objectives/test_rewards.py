@@ -18,7 +18,7 @@ REAL = jnp.array([[1.0, -0.5, 7.0], [3.0, 1.5, -9.0]])
 REAL_MASK = jnp.array([[True, True, False], [True, False, False]])  # none has the last position
 JUDGEMENT = Judgement(SCORES, MASK, REAL, REAL_MASK)
 WIDE = jnp.ones((100, 100), bool)
-NAMES = tuple(name for name in typing.get_args(RewardName) if name != "mmd")  # of features, not of scores: test_mmd.py
+NAMES = tuple(n for n in typing.get_args(RewardName) if n not in ("mmd", "formula"))  # test_mmd, test_formulas
 CONTROLS = ("constant", "random")
 JUDGING = tuple(name for name in NAMES if name not in CONTROLS)
 OF_SCORES = ("sigmoid", "logit", "log_sigmoid", "softplus", "penalty", "log_ratio")

@@ -102,6 +102,11 @@ OBJECTIVE: dict[str, Case] = {
     "r2_weight": Case({"r2_weight": 0.2}, ("r2_weight",)),
     "gradient_penalty_weight": Case({"gradient_penalty_weight": 0.2}, ("gradient_penalty_weight",)),
     "next_token_weight": Case({"next_token_weight": 0.2}, ("next_token_weight",)),
+    "reward_formula": Case(
+        {"reward_formula": "2 * s"},
+        ("reward",),
+        base=BASE | {"objective.reward": "formula", "objective.reward_formula": "s"},
+    ),
     "mmd_weight": Case({"mmd_weight": 0.2}, ("mmd_weight",), base=BASE | {"objective.reward": "mmd"}),
     "mmd_bandwidths": Case(
         {"mmd_bandwidths": [1.0, 2.0]}, ("mmd_bandwidths", "reward"), base=BASE | {"objective.reward": "mmd"}
