@@ -47,7 +47,13 @@ from gptgan_jax.gradients.families import (
 )
 from gptgan_jax.layers.lora import LoraConfig, merged
 from gptgan_jax.models.discriminator_networks import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
-from gptgan_jax.models.discriminators import Discriminator, DiscriminatorProtocol, build_discriminator, discriminator_of
+from gptgan_jax.models.discriminators import (
+    Discriminator,
+    DiscriminatorProtocol,
+    build_discriminator,
+    discriminator_of,
+    in_windows,
+)
 from gptgan_jax.models.generators import Generator, GeneratorProtocol, build_generator, generator_of, parameter_count
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.relational import RelationalConfig
@@ -145,6 +151,7 @@ __all__ = [
     "gumbel",
     "hinge",
     "host_reward",
+    "in_windows",
     "jsdgan",
     "learned_value",
     "leave_one_out",

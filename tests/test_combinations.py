@@ -105,6 +105,7 @@ REGULARISERS: dict[str, tuple] = {
     "demonstration_share": (0.0, 0.5),
     "paid": ("nothing", "measured", "beside", "alone"),
     "mmd_weight": (0.0, 0.1),
+    "window": (0, 2),
     "discriminator_updates": (1, 2),
     "ema_decay": (0.0, 0.9),
     "frozen": ("nothing", "generator", "discriminator"),
@@ -145,13 +146,14 @@ AXES: dict[str, tuple] = {
 OBJECTIVE = (
     "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "likelihood_weight", "next_token_weight",
     "replay_size", "demonstration_share", "residual_candidates", "mmd_weight",
+    "window",
 )  # fmt: skip
 ADVERSARIAL = ("discriminator_updates", "ema_decay", "freeze_discriminator")
 USUAL: dict[str, Any] = {
     "dense": True, "generator": "lstm", "discriminator": "linear", "spectral_norm": False, "prompts": False,
     "batch_size": 4, "warmup_steps": 0, "minibatches": 1, "residual_candidates": 0, "prompt_column": None,
     "untied": None, "context": 0, "teacher": "hf:teacher", "mmd_weight": 0.0,
-    "formula": "s",
+    "formula": "s", "window": 0,
     **{name: values[0] for name, values in REGULARISERS.items()},
 }  # fmt: skip
 
@@ -247,6 +249,26 @@ RULES = (
         "a whole text has one score",
         lambda c: c["reward"] == "formula" and c["formula"] not in ("s", None) and not c["dense"],
         ("objective.reward formula", "set objective.dense to true"),
+    ),
+    Rule(
+        "a window's score stands at its end",
+        lambda c: c["window"] and not c["dense"] and not undiscriminated(c) and not mediated(c),
+        ("objective.window", "set objective.dense to true"),
+    ),
+    Rule(
+        "a window is no whole text",
+        lambda c: c["window"] and c["reward"] in ("log_ratio", "mmd") and not undiscriminated(c) and not mediated(c),
+        ("objective.window", "is of whole texts, choose another"),
+    ),
+    Rule(
+        "no discriminator: no windows for it",
+        lambda c: c["window"] and (undiscriminated(c) or mediated(c)),
+        ("objective.window", "set it to 0"),
+    ),
+    Rule(
+        "an energy is that of a whole text",
+        lambda c: c["window"] and c["residual_candidates"] and not undiscriminated(c),
+        ("objective.residual_candidates", "set objective.window to 0"),
     ),
     Rule(
         "nats are no log-odds",
@@ -386,7 +408,7 @@ RULES = (
     ),
     Rule(
         "a constant end that is discounted pays for short texts",
-        lambda c: c["reward"] == "constant" and not c["dense"] and c["discount"] == 0.5,
+        lambda c: c["reward"] == "constant" and (not c["dense"] or c["window"]) and c["discount"] == 0.5,
         ("objective.reward constant", "dense false", "objective.estimator.discount 1"),
     ),
     Rule(
@@ -720,6 +742,13 @@ SPECIAL: list[Choice] = [
         for candidates in (0, 4)
     ),
     {**USUAL, **variants("distill")[0], "pair_loss": LOSSES[0], "reward": "logit", "teacher": None},
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": reward, "dense": dense, "window": 2, **more}
+        for v in (*variants("reinforce"), variants("gumbel")[0], variants("cot")[0], variants("spin")[0])
+        for reward in ("logit", "log_ratio", "mmd", "constant")
+        for dense in (True, False)
+        for more in ({}, {"residual_candidates": 4, "warmup_steps": 2})
+    ),
     *(
         {**USUAL, **v, "pair_loss": loss, "reward": reward, "discriminator": "surprisal", "dense": dense, **more}
         for v in (variants("reinforce")[0], variants("rollout")[0], variants("gumbel")[0], variants("cot")[0])

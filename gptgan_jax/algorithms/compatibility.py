@@ -53,6 +53,7 @@ class Choices(NamedTuple):
         no_next_token: why the discriminator predicts no next token, and what to do; None if it does.
         has_classes: whether the discriminator has a logit for each class.
         surprisal: whether the discriminator scores tokens by their surprisal to it, a language model.
+        window: tokens of a window that the discriminator judges by itself; 0: texts as they are.
         representations: how many parts of an embedding it judges each by itself.
         text_rewards, paying_rewards: how many text rewards there are, and of these how many have a weight.
         key: from an attribute of a `Game` to what messages call it: a key of a configuration.
@@ -92,6 +93,7 @@ class Choices(NamedTuple):
     has_classes: bool
     representations: int
     surprisal: bool
+    window: int
     key: Callable[[str], str]
     no_demonstrations: tuple[str, str]
 
@@ -115,6 +117,8 @@ def reasons(c: Choices) -> Iterator[str]:
         yield from _of_matching(c)
     yield from _of_scores(c)
     yield from _of_discriminator(c)
+    if c.window:
+        yield from _of_windows(c)
     if c.surprisal and not without_discriminator(c.estimator) and not isinstance(c.estimator, Mediated):
         yield from _of_surprisal(c)
     yield from _of_classes(c)
@@ -218,6 +222,19 @@ def _of_scores(c: Choices) -> Iterator[str]:
             f"{c.key('pair_loss')} wasserstein needs a discriminator of bounded slope: set "
             f"{c.key('gradient_penalty_weight')} (10 is usual) or discriminator.spectral_norm true"
         )
+
+
+def _of_windows(c: Choices) -> Iterator[str]:
+    why = f"{c.key('window')} judges windows of a text by themselves: "
+    if without_discriminator(c.estimator) or isinstance(c.estimator, Mediated):
+        yield f"{why}{c.estimator_name} has no discriminator that judges; set it to 0"
+        return
+    if not c.dense:
+        yield f"{why}they are scored at their ends, set {c.key('dense')} to true"
+    if c.reward in ("log_ratio", "mmd"):
+        yield f"{why}{c.key('reward')} {c.reward} is of whole texts, choose another"
+    if c.class_weight:
+        yield f"{why}no class is told of one, set {c.key('class_weight')} to 0"
 
 
 def _of_surprisal(c: Choices) -> Iterator[str]:

@@ -16,7 +16,7 @@ from gptgan_jax.objectives.discrimination import pair_accuracy, prompt_accuracy
 from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
 from gptgan_jax.objectives.mmd import squared_mmd
 from gptgan_jax.objectives.penalties import gradient_penalty, zero_centred
-from gptgan_jax.objectives.rewards import Judgement
+from gptgan_jax.objectives.rewards import Judgement, is_last
 from gptgan_jax.schema.ranges import is_on
 from gptgan_jax.types import Array, Batch, GanState, Params, Sample, Scores
 
@@ -37,7 +37,10 @@ class Discrimination(NamedTuple):
 
 
 def counted(game: Game, scores: Scores, mask: Array) -> tuple[Array, Array]:
-    """What of the scores counts, and its mask: of every token [R, T], or of whole texts [R, S]."""
+    """What of the scores counts, and its mask: of every token or window's end [R, T], or of whole texts [R, S]."""
+    if game.dense and (window := game.discriminator.window):
+        ends = jnp.arange(1, mask.shape[1] + 1) % window == 0
+        return scores.tokens, mask & (ends | is_last(mask))
     return (scores.tokens, mask) if game.dense else (scores.texts, jnp.ones_like(scores.texts, dtype=bool))
 
 

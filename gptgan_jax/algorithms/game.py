@@ -343,6 +343,7 @@ class Game(NamedTuple):
             has_classes=self.discriminator.classes > 0,
             representations=representations_of(network),
             surprisal=surprisal_of(network) is not None,
+            window=self.discriminator.window,
             key=lambda name: name,
             no_demonstrations=("demonstrations", "None"),
         )

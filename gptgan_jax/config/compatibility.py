@@ -117,6 +117,7 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         has_classes=config.classifies,
         representations=representations_of(discriminator),
         surprisal=surprisal_of(discriminator) is not None,
+        window=objective.window,
         key=lambda name: KEYS.get(name, f"objective.{name}"),
         no_demonstrations=("objective.demonstration_share", "0"),
     )
@@ -182,6 +183,8 @@ def _reasons_of_residual(config: Sections) -> Iterator[str]:
             f"{why}: set objective.pair_loss to non_saturating or relativistic and label_smoothing to 0, or "
             "residual_candidates to 0"
         )
+    if objective.window:
+        yield f"{why} of whole texts: set objective.window to 0, or residual_candidates to 0"
     if objective.reward == "random":
         yield (
             "objective.residual_candidates has the constant reward for a control, not the random one; set reward to "
@@ -280,9 +283,9 @@ def _reasons_of_estimator(config: Sections) -> Iterator[str]:
     objective, estimator = config.objective, config.objective.estimator
     loss, reward, dense = objective.pair_loss, objective.reward, objective.dense
     discount = getattr(estimator, "discount", 1.0)
-    if reward == "constant" and not dense and discount < 1:
+    if reward == "constant" and (not dense or objective.window) and discount < 1:
         yield (
-            "objective.reward constant with dense false needs objective.estimator.discount 1: "
+            "objective.reward constant with dense false or a window needs objective.estimator.discount 1: "
             "a discounted end pays for short texts, which is no control"
         )
     if isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig):

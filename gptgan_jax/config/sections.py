@@ -46,6 +46,9 @@ class ObjectiveConfig:
     pair_loss: PairLossName = key("non_saturating", "the discriminator's loss")
     label_smoothing: float = key(0.0, "probability moved from each label to the other", LABEL_SMOOTHING)
     dense: bool = key(True, "score and reward every token; false: whole texts, rewarded at their last token")
+    window: int = key(
+        0, "tokens of a window that the discriminator judges by itself and pays at its end; 0: texts as they are", ge=0
+    )
     reward: RewardName = key("sigmoid", "pay of the generator, from the discriminator's score; or a control without it")
     reward_formula: str | None = key(
         None, "with reward formula, of s (the score), s_prev, last, mean, to_go: 0.5 * sigmoid(s) * (tanh(s) + 1)"

@@ -383,10 +383,9 @@ def reads_prefixes(reward: Reward) -> bool:
 
 
 def is_last(mask: Array) -> Array:
-    """True at each row's last token: bool [B, T] -> bool [B, T]."""
+    """True at each row's last place that counts: bool [B, T] -> bool [B, T]."""
     check_arrays("is_last", mask=(mask, "bool [B, T]"))
-    following = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
-    return mask & ~following
+    return mask & (jnp.arange(mask.shape[1]) == mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1, keepdims=True))
 
 
 def _mean_by_position(values: Array, mask: Array) -> Array:

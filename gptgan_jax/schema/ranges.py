@@ -99,7 +99,7 @@ BASELINE_DECAY = SHARE
 LEARNING_RATE = POSITIVE
 CLIP = POSITIVE
 """In a configuration below 1 as well; in the functional API a number past all ratios stands for no clipping."""
-EPOCHS = MINIBATCHES = ROLLOUTS = SAMPLES = DRAWS = REFRESH_EVERY = COUNT
+EPOCHS = MINIBATCHES = ROLLOUTS = SAMPLES = DRAWS = REFRESH_EVERY = WINDOW = COUNT
 GROUP = Range(ge=2, whole=True)
 """Texts a prompt where each is compared with the others."""
 WEIGHTS_BASELINE = Range(ge=0, le=1)

@@ -41,7 +41,11 @@ DISCRIMINATORS: dict[str, gg.Discriminator] = {
     "own": DISCRIMINATOR._replace(config=None),  # type: ignore[arg-type]
 }
 SURPRISAL = gg.build_discriminator(gg.TransformerDiscriminatorConfig(**TRANSFORMER, surprisal=9.0), VOCABULARY)
-DISCRIMINATORS |= {"surprisal": SURPRISAL, "foreign": SURPRISAL._replace(next_logits=None)}
+DISCRIMINATORS |= {
+    "windows": gg.in_windows(DISCRIMINATOR, 2),
+    "surprisal": SURPRISAL,
+    "foreign": SURPRISAL._replace(next_logits=None),
+}
 LESSON = Demonstrations(0.5, 1.0, 10)
 PAID = (gg.TextReward("one", lambda written, batch: jnp.ones(written.mask.shape[0])),)
 
@@ -206,6 +210,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (MMD | {"estimator": gg.rollout(2)}, "use an estimator without rollouts, such as reinforce, in place of estimator"),
     (MMD | {"discriminator": "representations"}, "one set of features: set discriminator.representations to 1"),
     ({"reward": rewards.formula("s * mean"), "dense": False}, "of whole texts reads s alone, their score: set"),
+    ({"discriminator": "windows", "estimator": gg.spin()}, "has no discriminator that judges; set it to 0"),
+    ({"discriminator": "windows", "dense": False}, "they are scored at their ends, set dense to true"),
+    ({"discriminator": "windows", "reward": rewards.log_ratio}, "reward log_ratio is of whole texts, choose another"),
+    ({"discriminator": "windows", "class_weight": 1.0}, "no class is told of one, set class_weight to 0"),
     (NOVELTY | {"pair_loss": gg.relativistic}, "which are no log-odds: set pair_loss to wasserstein or hinge"),
     (NOVELTY | {"estimator": gg.gumbel()}, "which no relaxed token has: use an estimator by policy gradients"),
     (NOVELTY | {"r2_weight": 0.1}, "of tokens and not of embeddings: set r2_weight to 0"),
@@ -270,6 +278,8 @@ def test_every_rule_refuses_some_game() -> None:
         MEDIATED,
         {"discriminator": "representations", "dense": False},
         MMD | {"mmd_weight": 0.1},
+        {"discriminator": "windows"},
+        {"discriminator": "windows", "estimator": gg.gumbel()},
         NOVELTY,
         NOVELTY | {"estimator": gg.rollout(2), "dense": False},
         {"reward": rewards.formula("tanh(s) - s_prev")},
@@ -308,6 +318,7 @@ def test_the_rules_look_at_attributes_of_a_game_by_their_names() -> None:
         "has_classes",
         "representations",
         "surprisal",
+        "window",
         "reads_prefixes",
         "paying_rewards",
     }

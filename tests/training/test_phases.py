@@ -107,6 +107,7 @@ OBJECTIVE: dict[str, Case] = {
         ("reward",),
         base=BASE | {"objective.reward": "formula", "objective.reward_formula": "s"},
     ),
+    "window": Case({"window": 2}, NOTHING),  # it is the discriminator's: see runs.trained
     "mmd_weight": Case({"mmd_weight": 0.2}, ("mmd_weight",), base=BASE | {"objective.reward": "mmd"}),
     "mmd_bandwidths": Case(
         {"mmd_bandwidths": [1.0, 2.0]}, ("mmd_bandwidths", "reward"), base=BASE | {"objective.reward": "mmd"}
