@@ -27,16 +27,18 @@ from gptgan_jax.estimators.ppo import ppo
 from gptgan_jax.estimators.reinforce import reinforce
 from gptgan_jax.estimators.rloo import rloo
 from gptgan_jax.estimators.seqgan import penalised, rollout
-from gptgan_jax.estimators.spin import dgsan, jsdgan, spin
+from gptgan_jax.estimators.spin import dgsan, jsdgan, self_critic, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import learned_value, leave_one_out, moving_average, no_baseline
 from gptgan_jax.gradients.families import (
     Distillation,
+    DistillationProtocol,
     Estimator,
     EstimatorProtocol,
     Experience,
     Matching,
     Mediated,
+    MediatedProtocol,
     Pathwise,
     PathwiseProtocol,
     PolicyGradient,
@@ -99,6 +101,7 @@ __all__ = [
     "Discriminator",
     "DiscriminatorProtocol",
     "Distillation",
+    "DistillationProtocol",
     "Estimator",
     "EstimatorProtocol",
     "Experience",
@@ -113,6 +116,7 @@ __all__ = [
     "LstmConfig",
     "Matching",
     "Mediated",
+    "MediatedProtocol",
     "MlpConfig",
     "Number",
     "Params",
@@ -180,6 +184,7 @@ __all__ = [
     "rollout_values",
     "sample",
     "save",
+    "self_critic",
     "share_trunk",
     "skipping",
     "spin",

@@ -61,6 +61,7 @@ ESTIMATORS: dict[str, dict[str, tuple]] = {
     "cot": {"future": (False, True)},
     "dgsan": {},
     "jsdgan": {},
+    "self_critic": {},
     "spin": {},
     "feature_matching": {"samples": (3,), "whitening": ("real", "group", "none"), "length": (None, 2)},
     "distill": {"on_policy": (1.0, 0.5, 0.0)},
@@ -173,8 +174,11 @@ def choices(estimators: list[Choice]) -> list[Choice]:
 # ---- what is allowed
 
 
+SELF_PLAY = ("spin", "dgsan", "jsdgan", "self_critic")
+
+
 def self_play(c: Choice) -> bool:
-    return c["estimator"] in ("spin", "dgsan", "jsdgan") or (c["estimator"] == "custom" and c["factory"] == "spin")
+    return c["estimator"] in SELF_PLAY or (c["estimator"] == "custom" and c["factory"] == "spin")
 
 
 def mediated(c: Choice) -> bool:
@@ -676,7 +680,7 @@ SPECIAL: list[Choice] = [
         for sizes in (
             {"replay_size": 3}, {"replay_size": 4}, {"replay_size": 7}, {"replay_size": 8}, {"batch_size": 1},
         )
-        if v["estimator"] not in ("maligan", "weighted_likelihood", "cot", "dgsan", "jsdgan", "spin", "custom")
+        if v["estimator"] not in ("maligan", "weighted_likelihood", "cot", "custom", *SELF_PLAY)
         and v["estimator"] not in ("feature_matching", "distill")
     ),
     *(

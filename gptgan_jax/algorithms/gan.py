@@ -133,8 +133,8 @@ def gan_from(
         generator, discriminator: the two networks, or objects of your own with the same functions
             (`GeneratorProtocol`, `DiscriminatorProtocol`).
         estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), penalised(), maligan(),
-            weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), cot(), feature_matching(), distill(), or one
-            of your own (`PolicyGradientProtocol`, `PathwiseProtocol`, `SelfPlayProtocol`).
+            weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), self_critic(), cot(), feature_matching(),
+            distill(), or one of your own (`EstimatorProtocol`).
         pair_loss: the discriminator's loss of the logits of real and of generated text.
         reward: from the discriminator's logits to what the generator is paid.
         dense: score and pay every token; False scores whole texts and pays at their last token.

@@ -42,6 +42,7 @@ __all__ = [
     "penalty",
     "random",
     "ranked",
+    "reads_prefixes",
     "relative",
     "reward_name",
     "sigmoid",

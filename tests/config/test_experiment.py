@@ -304,6 +304,11 @@ METHODS: dict[str, tuple] = {
         {"objective.reward_formula": "s * mean", "discriminator.surprisal": 12.0,
          "objective.estimator.baseline": "none", "objective.likelihood_weight": 1.0},
     ),
+    "self_critic": (
+        "self_critic", None, None, None,
+        {"objective.estimator.scale": 0.1, "objective.estimator.pair_loss": "relativistic",
+         "objective.estimator.refresh_every": None, "adversarial.batch_size": 64, "warmup.steps": 0},
+    ),
     "dgsan": ("dgsan", None, None, None, {"likelihood.steps": 0, "warmup.steps": 0}),
     "jsdgan": ("jsdgan", None, None, None, {"objective.estimator.normalised": True, "likelihood.steps": 0}),
     "spin": ("spin", None, None, None, {"objective.estimator.scale": 0.1, "warmup.steps": 0}),

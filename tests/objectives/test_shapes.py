@@ -153,7 +153,12 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, jax.Array]]] = {
             estimator.loss,
             dict.fromkeys(("real", "reference_real", "written", "reference_written"), jnp.ones(B)),
         )
-        for name, estimator in (("spin", gg.spin()), ("dgsan", gg.dgsan()), ("jsdgan", gg.jsdgan(9)))
+        for name, estimator in (
+            ("spin", gg.spin()),
+            ("dgsan", gg.dgsan()),
+            ("jsdgan", gg.jsdgan(9)),
+            ("self_critic", gg.self_critic()),
+        )
     },
     "zero_centred": (lambda embeddings: penalties.zero_centred(mean_score, embeddings), {"embeddings": EMBEDDINGS}),
     "gradient_penalty": (
