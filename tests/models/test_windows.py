@@ -25,8 +25,10 @@ from gptgan_jax import (
 )
 from gptgan_jax.algorithms.discriminator_update import counted
 from gptgan_jax.algorithms.game import Game
+from gptgan_jax.config.checking import config_from
 from gptgan_jax.errors import UserError
 from gptgan_jax.objectives.rewards import is_last
+from gptgan_jax.runs.trained import build_networks
 
 LENGTHS = (5, 2, 4, 1)
 BATCH = batch_of(prompts=(2, 3, 1, 2), targets=LENGTHS, length=5)
@@ -96,3 +98,9 @@ def test_a_text_without_tokens_has_the_score_of_its_prompt() -> None:
 def test_a_window_has_a_token_or_more() -> None:
     with pytest.raises(UserError, match="window should be a whole number, at least 1"):
         in_windows(build_discriminator(NETWORKS["cnn"], VOCABULARY), 0)
+
+
+def test_a_configuration_with_a_window_has_such_a_discriminator() -> None:
+    config = config_from({"name": "x", "objective": {"window": 2}, "data": {"max_length": 5}})
+    assert build_networks(config, VOCABULARY)[1].window == 2
+    assert build_networks(config_from({"name": "x"}), VOCABULARY)[1].window == 0
