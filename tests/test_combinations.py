@@ -193,6 +193,11 @@ def surprised(c: Choice) -> bool:
     return c["discriminator"] == "surprisal" and not undiscriminated(c) and not mediated(c)
 
 
+def judged(c: Choice) -> bool:
+    """Whether a discriminator scores texts, as far as a config tells: what one's own estimator is, it does not."""
+    return c["estimator"] == "custom" or not (undiscriminated(c) or mediated(c))
+
+
 def undiscriminated(c: Choice) -> bool:
     return self_play(c) or matching(c) or distils(c)
 
@@ -256,12 +261,12 @@ RULES = (
     ),
     Rule(
         "a window's score stands at its end",
-        lambda c: c["window"] and not c["dense"] and not undiscriminated(c) and not mediated(c),
+        lambda c: c["window"] and not c["dense"] and judged(c),
         ("objective.window", "set objective.dense to true"),
     ),
     Rule(
         "a window is no whole text",
-        lambda c: c["window"] and c["reward"] in ("log_ratio", "mmd") and not undiscriminated(c) and not mediated(c),
+        lambda c: c["window"] and c["reward"] in ("log_ratio", "mmd") and judged(c),
         ("objective.window", "is of whole texts, choose another"),
     ),
     Rule(

@@ -193,6 +193,7 @@ ESTIMATOR: dict[str, Keys] = {
     "draws": {"draws": 3},
     "scale": {"scale": 0.5},
     "refresh_every": {"refresh_every": 2},
+    "pair_loss": {"pair_loss": "hinge"},
     "texts": {"texts": 50},
     "normalised": {"normalised": False},
     "future": {"future": True},
@@ -211,7 +212,10 @@ NEEDED: dict[str, Keys] = {
     "maligan.baseline": {"objective.estimator.baseline": 0.5},
     "weighted_likelihood": {"objective.reward": "log_sigmoid"},
     "value_learning_rate": {"objective.estimator.baseline": "learned"},
-    **{kind: {"warmup": {"steps": 0}} for kind in ("spin", "dgsan", "jsdgan", "feature_matching", "distill")},
+    **{
+        kind: {"warmup": {"steps": 0}}
+        for kind in ("spin", "dgsan", "jsdgan", "self_critic", "feature_matching", "distill")
+    },
     "sentigan": {"objective.reward": "penalty"},
     "beta": {"objective.estimator.teacher": "hf:teacher"},
     "on_policy": {"objective.estimator.teacher": "hf:teacher"},
