@@ -27,16 +27,18 @@ from gptgan_jax.estimators.ppo import ppo
 from gptgan_jax.estimators.reinforce import reinforce
 from gptgan_jax.estimators.rloo import rloo
 from gptgan_jax.estimators.seqgan import penalised, rollout
-from gptgan_jax.estimators.spin import dgsan, jsdgan, spin
+from gptgan_jax.estimators.spin import dgsan, jsdgan, self_critic, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import learned_value, leave_one_out, moving_average, no_baseline
 from gptgan_jax.gradients.families import (
     Distillation,
+    DistillationProtocol,
     Estimator,
     EstimatorProtocol,
     Experience,
     Matching,
     Mediated,
+    MediatedProtocol,
     Pathwise,
     PathwiseProtocol,
     PolicyGradient,
@@ -47,7 +49,13 @@ from gptgan_jax.gradients.families import (
 )
 from gptgan_jax.layers.lora import LoraConfig, merged
 from gptgan_jax.models.discriminator_networks import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
-from gptgan_jax.models.discriminators import Discriminator, DiscriminatorProtocol, build_discriminator, discriminator_of
+from gptgan_jax.models.discriminators import (
+    Discriminator,
+    DiscriminatorProtocol,
+    build_discriminator,
+    discriminator_of,
+    in_windows,
+)
 from gptgan_jax.models.generators import Generator, GeneratorProtocol, build_generator, generator_of, parameter_count
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.relational import RelationalConfig
@@ -93,6 +101,7 @@ __all__ = [
     "Discriminator",
     "DiscriminatorProtocol",
     "Distillation",
+    "DistillationProtocol",
     "Estimator",
     "EstimatorProtocol",
     "Experience",
@@ -107,6 +116,7 @@ __all__ = [
     "LstmConfig",
     "Matching",
     "Mediated",
+    "MediatedProtocol",
     "MlpConfig",
     "Number",
     "Params",
@@ -145,6 +155,7 @@ __all__ = [
     "gumbel",
     "hinge",
     "host_reward",
+    "in_windows",
     "jsdgan",
     "learned_value",
     "leave_one_out",
@@ -173,6 +184,7 @@ __all__ = [
     "rollout_values",
     "sample",
     "save",
+    "self_critic",
     "share_trunk",
     "skipping",
     "spin",

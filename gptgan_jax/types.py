@@ -178,10 +178,11 @@ class Scores(struct.PyTreeNode):
 
     Attributes:
         tokens: float32 [B, T]; entry t scores the text up to and including token t.
-        sequence: float32 [B], the judgement at the last token, that is of the whole text.
+        sequence: float32 [B], the judgement at the last token, that is of the whole text; of surprisals their mean.
         classes: float32 [B, K], logits of the classes of the whole text, whose log-sum-exp the judgement then is; None
             where the discriminator has no classes.
-        features: float32 [B, W], what those logits are a linear function of; None as above.
+        features: float32 [B, W], what the judgement or those logits are a linear function of; None where the
+            discriminator has several representations.
         parts: float32 [B, S], of the whole text by each of S representations, whose mean `sequence` is; None where the
             discriminator has one.
 

@@ -36,7 +36,7 @@ from gptgan_jax import (
 )
 from gptgan_jax.algorithms import texts as texts_of_a_step
 from gptgan_jax.cli import main
-from gptgan_jax.config import Config, compatibility
+from gptgan_jax.config import Config, compatibility, data_compatibility
 from gptgan_jax.config.checking import config_from
 from gptgan_jax.config.files import load_config
 from gptgan_jax.errors import UserError
@@ -61,6 +61,7 @@ ESTIMATORS: dict[str, dict[str, tuple]] = {
     "cot": {"future": (False, True)},
     "dgsan": {},
     "jsdgan": {},
+    "self_critic": {},
     "spin": {},
     "feature_matching": {"samples": (3,), "whitening": ("real", "group", "none"), "length": (None, 2)},
     "distill": {"on_policy": (1.0, 0.5, 0.0)},
@@ -73,7 +74,7 @@ OPTIONS = (
 LOSSES = ("non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein")
 REWARDS = (
     "sigmoid", "logit", "log_sigmoid", "softplus", "penalty", "log_ratio", "pair_probability", "log_pair_probability",
-    "ranked",
+    "ranked", "mmd", "formula",
     "constant", "random",
 )  # fmt: skip
 TRANSFORMER = {"kind": "transformer", "layers": 1, "width": 4, "heads": 1, "max_positions": 8}
@@ -91,6 +92,7 @@ DISCRIMINATORS: dict[str, dict[str, Any]] = {
     "cnn": {"kind": "cnn", "embedding": 4, "widths": [1, 2], "filters": 2},
     "representations": {"kind": "cnn", "embedding": 4, "widths": [1, 2], "filters": 2, "representations": 2},
     "transformer": TRANSFORMER,
+    "surprisal": TRANSFORMER | {"surprisal": 3.0},
 }
 # The first value of each regulariser is "without".
 REGULARISERS: dict[str, tuple] = {
@@ -103,6 +105,8 @@ REGULARISERS: dict[str, tuple] = {
     "replay_size": (0, 8),
     "demonstration_share": (0.0, 0.5),
     "paid": ("nothing", "measured", "beside", "alone"),
+    "mmd_weight": (0.0, 0.1),
+    "window": (0, 2),
     "discriminator_updates": (1, 2),
     "ema_decay": (0.0, 0.9),
     "frozen": ("nothing", "generator", "discriminator"),
@@ -142,13 +146,15 @@ AXES: dict[str, tuple] = {
 }
 OBJECTIVE = (
     "pair_loss", "reward", "dense", "label_smoothing", "entropy_weight", "likelihood_weight", "next_token_weight",
-    "replay_size", "demonstration_share", "residual_candidates",
+    "replay_size", "demonstration_share", "residual_candidates", "mmd_weight",
+    "window",
 )  # fmt: skip
 ADVERSARIAL = ("discriminator_updates", "ema_decay", "freeze_discriminator")
 USUAL: dict[str, Any] = {
     "dense": True, "generator": "lstm", "discriminator": "linear", "spectral_norm": False, "prompts": False,
     "batch_size": 4, "warmup_steps": 0, "minibatches": 1, "residual_candidates": 0, "prompt_column": None,
-    "untied": None, "context": 0, "teacher": "hf:teacher",
+    "untied": None, "context": 0, "teacher": "hf:teacher", "mmd_weight": 0.0,
+    "formula": "s", "window": 0,
     **{name: values[0] for name, values in REGULARISERS.items()},
 }  # fmt: skip
 
@@ -168,8 +174,11 @@ def choices(estimators: list[Choice]) -> list[Choice]:
 # ---- what is allowed
 
 
+SELF_PLAY = ("spin", "dgsan", "jsdgan", "self_critic")
+
+
 def self_play(c: Choice) -> bool:
-    return c["estimator"] in ("spin", "dgsan", "jsdgan") or (c["estimator"] == "custom" and c["factory"] == "spin")
+    return c["estimator"] in SELF_PLAY or (c["estimator"] == "custom" and c["factory"] == "spin")
 
 
 def mediated(c: Choice) -> bool:
@@ -178,6 +187,15 @@ def mediated(c: Choice) -> bool:
 
 def matching(c: Choice) -> bool:
     return c["estimator"] == "feature_matching"
+
+
+def surprised(c: Choice) -> bool:
+    return c["discriminator"] == "surprisal" and not undiscriminated(c) and not mediated(c)
+
+
+def judged(c: Choice) -> bool:
+    """Whether a discriminator scores texts, as far as a config tells: what one's own estimator is, it does not."""
+    return c["estimator"] == "custom" or not (undiscriminated(c) or mediated(c))
 
 
 def undiscriminated(c: Choice) -> bool:
@@ -216,7 +234,8 @@ RULES = (
     Rule(
         "a margin is no log-odds: no probability can be read off it",
         lambda c: (
-            c["pair_loss"] in ("hinge", "wasserstein") and c["reward"] not in ("logit", "ranked", "constant", "random")
+            c["pair_loss"] in ("hinge", "wasserstein")
+            and c["reward"] not in ("logit", "ranked", "mmd", "formula", "constant", "random")
         ),
         ("objective.reward", "objective.pair_loss", "use reward logit or ranked"),
     ),
@@ -231,13 +250,93 @@ RULES = (
         ("discriminator.representations", "set objective.dense to false"),
     ),
     Rule(
+        "a formula stands where it is asked for",
+        lambda c: c["formula"] is None if c["reward"] == "formula" else c["formula"] not in (None, "s"),
+        ("objective.reward formula", "objective.reward_formula", "set both, or drop both"),
+    ),
+    Rule(
+        "a whole text has one score",
+        lambda c: c["reward"] == "formula" and c["formula"] not in ("s", None) and not c["dense"],
+        ("objective.reward formula", "set objective.dense to true"),
+    ),
+    Rule(
+        "a window's score stands at its end",
+        lambda c: c["window"] and not c["dense"] and judged(c),
+        ("objective.window", "set objective.dense to true"),
+    ),
+    Rule(
+        "a window is no whole text",
+        lambda c: c["window"] and c["reward"] in ("log_ratio", "mmd") and judged(c),
+        ("objective.window", "is of whole texts, choose another"),
+    ),
+    Rule(
+        "no discriminator: no windows for it",
+        lambda c: c["window"] and (undiscriminated(c) or mediated(c)),
+        ("objective.window", "set it to 0"),
+    ),
+    Rule(
+        "an energy is that of a whole text",
+        lambda c: c["window"] and c["residual_candidates"] and not undiscriminated(c),
+        ("objective.residual_candidates", "set objective.window to 0"),
+    ),
+    Rule(
+        "nats are no log-odds",
+        lambda c: surprised(c) and c["pair_loss"] not in ("wasserstein", "hinge"),
+        ("discriminator.surprisal", "set objective.pair_loss to wasserstein or hinge"),
+    ),
+    Rule(
+        "a relaxed token has no surprisal",
+        lambda c: surprised(c) and pathwise(c),
+        ("discriminator.surprisal", "an estimator by policy gradients"),
+    ),
+    Rule(
+        "nats are of tokens",
+        lambda c: surprised(c) and c["penalty"] != "none",
+        ("discriminator.surprisal", "to 0"),
+    ),
+    Rule(
+        "a language model has no features of texts",
+        lambda c: surprised(c) and c["reward"] == "mmd",
+        ("discriminator.surprisal", "choose another objective.reward than mmd"),
+    ),
+    Rule(
+        "a language model's output layer is its embeddings",
+        lambda c: surprised(c) and c["untied"],
+        ("discriminator.surprisal", "tied_embeddings to true"),
+    ),
+    Rule(
+        "parts of an embedding have no features in common",
+        lambda c: c["reward"] == "mmd" and c["discriminator"] == "representations",
+        ("objective.reward mmd", "set discriminator.representations to 1"),
+    ),
+    Rule(
+        "continuations of a text are no sample of all texts",
+        lambda c: c["reward"] == "mmd" and rollouts(c),
+        ("objective.reward mmd", "use an estimator without rollouts, such as reinforce"),
+    ),
+    Rule(
+        "features are spread for who is paid by them",
+        lambda c: c["mmd_weight"] and c["reward"] != "mmd",
+        ("objective.mmd_weight", "is for objective.reward mmd"),
+    ),
+    Rule(
+        "no discriminator: no features to spread",
+        lambda c: (undiscriminated(c) or mediated(c)) and c["mmd_weight"],
+        ("objective.mmd_weight",),
+    ),
+    Rule(
+        "one text is like no other",
+        lambda c: c["reward"] == "mmd" and texts(c) < 2 and not undiscriminated(c) and not mediated(c),
+        ("objective.reward mmd", "adversarial.batch_size 2 or more"),
+    ),
+    Rule(
         "only labels that are probabilities can be smoothed",
         lambda c: c["label_smoothing"] and c["pair_loss"] not in ("non_saturating", "relativistic"),
         ("objective.label_smoothing", "use non_saturating or relativistic"),
     ),
     Rule(
         "only a Transformer predicts what comes next",
-        lambda c: c["next_token_weight"] and c["discriminator"] != "transformer",
+        lambda c: c["next_token_weight"] and c["discriminator"] not in ("transformer", "surprisal"),
         ("objective.next_token_weight", "discriminator.kind transformer", "set the weight to 0"),
     ),
     Rule(
@@ -256,6 +355,7 @@ RULES = (
             c["pair_loss"] == "wasserstein"
             and c["penalty"] != "gradient_penalty_weight"
             and not c["spectral_norm"]
+            and c["discriminator"] != "surprisal"
             and not undiscriminated(c)
         ),
         ("objective.pair_loss wasserstein", "objective.gradient_penalty_weight", "discriminator.spectral_norm true"),
@@ -317,7 +417,7 @@ RULES = (
     ),
     Rule(
         "a constant end that is discounted pays for short texts",
-        lambda c: c["reward"] == "constant" and not c["dense"] and c["discount"] == 0.5,
+        lambda c: c["reward"] == "constant" and (not c["dense"] or c["window"]) and c["discount"] == 0.5,
         ("objective.reward constant", "dense false", "objective.estimator.discount 1"),
     ),
     Rule(
@@ -464,7 +564,7 @@ RULES = (
     # A mediator is a language model, which scores and pays nothing.
     Rule(
         "a mediator predicts the next token",
-        lambda c: mediated(c) and (c["discriminator"] != "transformer" or c["untied"]),
+        lambda c: mediated(c) and (c["discriminator"] not in ("transformer", "surprisal") or c["untied"]),
         ("objective.estimator cot has a mediator", "discriminator"),
     ),
     *(
@@ -585,7 +685,7 @@ SPECIAL: list[Choice] = [
         for sizes in (
             {"replay_size": 3}, {"replay_size": 4}, {"replay_size": 7}, {"replay_size": 8}, {"batch_size": 1},
         )
-        if v["estimator"] not in ("maligan", "weighted_likelihood", "cot", "dgsan", "jsdgan", "spin", "custom")
+        if v["estimator"] not in ("maligan", "weighted_likelihood", "cot", "custom", *SELF_PLAY)
         and v["estimator"] not in ("feature_matching", "distill")
     ),
     *(
@@ -636,11 +736,42 @@ SPECIAL: list[Choice] = [
         for dense in (True, False)
     ),
     *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": reward, "dense": False, "mmd_weight": weight, "batch_size": b}
+        for v in (variants("reinforce")[0], variants("gumbel")[0], variants("spin")[0])
+        for reward, weight, b in (("mmd", 0.1, 4), ("logit", 0.1, 4), ("mmd", 0.0, 1), ("mmd", 0.0, 2))
+    ),
+    *(
+        {**USUAL, **variants("reinforce")[0], "pair_loss": LOSSES[0], "reward": "mmd", "dense": False,
+         "discriminator": d}
+        for d in DISCRIMINATORS
+    ),
+    *(
         {**USUAL, **variants("spin")[0], "pair_loss": loss, "reward": "logit", "residual_candidates": candidates}
         for loss in LOSSES
         for candidates in (0, 4)
     ),
     {**USUAL, **variants("distill")[0], "pair_loss": LOSSES[0], "reward": "logit", "teacher": None},
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": reward, "dense": dense, "window": 2, **more}
+        for v in (*variants("reinforce"), variants("gumbel")[0], variants("cot")[0], variants("spin")[0])
+        for reward in ("logit", "log_ratio", "mmd", "constant")
+        for dense in (True, False)
+        for more in ({}, {"residual_candidates": 4, "warmup_steps": 2})
+    ),
+    *(
+        {**USUAL, **v, "pair_loss": loss, "reward": reward, "discriminator": "surprisal", "dense": dense, **more}
+        for v in (variants("reinforce")[0], variants("rollout")[0], variants("gumbel")[0], variants("cot")[0])
+        for loss in ("non_saturating", "hinge", "wasserstein")
+        for reward in ("logit", "mmd")
+        for dense in (True, False)
+        for more in ({}, {"penalty": "r1_weight"}, {"untied": "discriminator"}, {"next_token_weight": 0.1})
+    ),
+    *(
+        {**USUAL, **variants("reinforce")[0], "pair_loss": LOSSES[0], "reward": r, "dense": dense, "formula": formula}
+        for r in ("formula", "logit")
+        for dense in (True, False)
+        for formula in (None, "s", "s * mean")
+    ),
     *(
         {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, "context": context}
         for v in variants("feature_matching")
@@ -689,6 +820,9 @@ def as_keys(c: Choice) -> dict[str, Any]:
         paid["rewards"] = [{"function": "length", "weight": weights[c["paid"]]}]
     if c["paid"] == "alone":
         paid |= {"discriminator_reward_weight": 0.0, "reward_scaling": "group"}
+    formula = {} if c["formula"] is None or c["reward"] != "formula" else {"reward_formula": c["formula"]}
+    if c["formula"] not in (None, "s"):
+        formula = {"reward_formula": c["formula"]}
     kl = {} if c["kl"] == "none" else {"kl_weight": 0.1, "kl_estimator": c["kl"]}
     penalty = {} if c["penalty"] == "none" else {c["penalty"]: 0.5}
     hub = {"kind": "hf", "path": "some/set", "prompt_column": c["prompt_column"]} if c["prompt_column"] else {}
@@ -701,7 +835,7 @@ def as_keys(c: Choice) -> dict[str, Any]:
         | {"spectral_norm": c["spectral_norm"]}
         | from_generator
         | (untied if c["untied"] == "discriminator" else {}),
-        "objective": {name: c[name] for name in OBJECTIVE} | kl | penalty | paid,
+        "objective": {name: c[name] for name in OBJECTIVE} | kl | penalty | paid | formula,
         "objective.estimator": {"kind": c["estimator"]} | options,
         "warmup": {"steps": c["warmup_steps"], "batch_size": c["batch_size"]},
         "adversarial": {"batch_size": c["batch_size"]} | {name: c[name] for name in ADVERSARIAL},
@@ -788,12 +922,13 @@ def test_each_rule_refuses_something_that_no_other_does() -> None:
     assert [rule.why for rule in RULES if rule.why not in alone()] == []
 
 
+CONFIG_RULES = compatibility, data_compatibility
 BAD_INPUT = Path(__file__).parent / "end_to_end" / "test_bad_input.py"
 
 
 @pytest.mark.thorough
 def test_no_refusal_of_the_config_is_without_a_choice_that_meets_it() -> None:
-    """Each `yield` of config/compatibility.py, its f-string made a pattern; a row of bad input may meet it too.
+    """Each `yield` of the config's rules, its f-string made a pattern; a row of bad input may meet it too.
 
     Those of algorithms/compatibility.py: tests/algorithms/test_game.py.
     """
@@ -810,8 +945,9 @@ def test_no_refusal_of_the_config_is_without_a_choice_that_meets_it() -> None:
         pairs = ((text, part) for text in expected for part in parts if min(len(text), len(part)) > 12)
         return any(re.search(pattern, says) for says in said) or any(a in b or b in a for a, b in pairs)
 
-    tree = ast.parse(Path(compatibility.__file__).read_text(encoding="utf-8"))
-    refusals = [parts_of(node.value) for node in ast.walk(tree) if isinstance(node, ast.Yield) and node.value]
+    trees = [ast.parse(Path(str(rules.__file__)).read_text(encoding="utf-8")) for rules in CONFIG_RULES]
+    nodes = itertools.chain.from_iterable(ast.walk(tree) for tree in trees)
+    refusals = [parts_of(node.value) for node in nodes if isinstance(node, ast.Yield) and node.value]
     assert len(refusals) >= 28
     unmet = [parts for parts in refusals if not met(parts)]
     assert unmet == []

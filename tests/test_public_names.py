@@ -56,6 +56,8 @@ def test_what_is_built_in_has_the_protocols_functions() -> None:
         (gg.PolicyGradient, gg.PolicyGradientProtocol),
         (gg.Pathwise, gg.PathwiseProtocol),
         (gg.SelfPlay, gg.SelfPlayProtocol),
+        (gg.Mediated, gg.MediatedProtocol),
+        (gg.Distillation, gg.DistillationProtocol),
     ):
         named = {name for name in vars(protocol) if not name.startswith("_")}
         fields: Any = kind

@@ -142,7 +142,7 @@ def test_an_offence_is_found(source: str) -> None:
 
 
 def test_the_yaml_loader_of_configs_is_a_safe_one() -> None:
-    from gptgan_jax.config.yaml_files import _UniqueKeyLoader
+    from gptgan_jax.schema.yaml_files import _UniqueKeyLoader
 
     assert issubclass(_UniqueKeyLoader, yaml.SafeLoader)
     assert _UniqueKeyLoader.yaml_constructors == yaml.SafeLoader.yaml_constructors

@@ -23,6 +23,8 @@ from gptgan_jax.objectives.text_rewards import RewardScaling
 
 CONTROLS: tuple[RewardName, ...] = ("constant", "random")
 PENALTIES = ("r1_weight", "r2_weight", "gradient_penalty_weight")
+OF_DISCRIMINATOR = (*PENALTIES, "next_token_weight", "mmd_weight", "label_smoothing", "replay_size", "class_weight")
+"""What is of no use where there is none."""
 LOG_ODDS: tuple[PairLossName, ...] = ("non_saturating", "relativistic", "relativistic_tie")
 """Losses whose scores are log-odds; those of the others are margins, which no probability can be read off."""
 NEEDS_LOG_ODDS: tuple[RewardName, ...] = (
@@ -43,12 +45,15 @@ class Choices(NamedTuple):
         estimator: None if it isn't known, and then no rule about it applies.
         estimator_name: what messages call it.
         pair_loss, reward: their names; None for a function of the user's own.
+        reads_prefixes: whether the reward reads scores of other prefixes of a text than the one that it pays.
         label_smoothing: of the pair loss.
         demonstrations: whether real texts are among those that the generator learns from.
         bounded_slope: whether spectral normalisation bounds the discriminator's slope, or it is the user's own.
         has_second_derivatives: whether penalties on its gradient can be differentiated.
         no_next_token: why the discriminator predicts no next token, and what to do; None if it does.
         has_classes: whether the discriminator has a logit for each class.
+        surprisal: whether the discriminator scores tokens by their surprisal to it, a language model.
+        window: tokens of a window that the discriminator judges by itself; 0: texts as they are.
         representations: how many parts of an embedding it judges each by itself.
         text_rewards, paying_rewards: how many text rewards there are, and of these how many have a weight.
         key: from an attribute of a `Game` to what messages call it: a key of a configuration.
@@ -60,6 +65,7 @@ class Choices(NamedTuple):
     estimator_name: str
     pair_loss: PairLossName | None
     reward: RewardName | None
+    reads_prefixes: bool
     label_smoothing: float
     dense: bool
     entropy_weight: float
@@ -70,6 +76,7 @@ class Choices(NamedTuple):
     r2_weight: float
     gradient_penalty_weight: float
     next_token_weight: float
+    mmd_weight: float
     class_weight: float
     real_fake_weight: float
     replay_size: int
@@ -85,6 +92,8 @@ class Choices(NamedTuple):
     no_next_token: str | None
     has_classes: bool
     representations: int
+    surprisal: bool
+    window: int
     key: Callable[[str], str]
     no_demonstrations: tuple[str, str]
 
@@ -108,6 +117,10 @@ def reasons(c: Choices) -> Iterator[str]:
         yield from _of_matching(c)
     yield from _of_scores(c)
     yield from _of_discriminator(c)
+    if c.window:
+        yield from _of_windows(c)
+    if c.surprisal and not without_discriminator(c.estimator) and not isinstance(c.estimator, Mediated):
+        yield from _of_surprisal(c)
     yield from _of_classes(c)
     yield from _of_text_rewards(c)
     if isinstance(c.estimator, PolicyGradient):
@@ -129,7 +142,7 @@ def _without_discriminator(c: Choices) -> Iterator[str]:
         yield f"{why}{c.key('pair_loss')} should be non_saturating"
     if c.discriminator_updates > 1:
         yield f"{why}{c.key('discriminator_updates')} should be 1"
-    for name in (*PENALTIES, "next_token_weight", "label_smoothing", "replay_size", "class_weight"):
+    for name in OF_DISCRIMINATOR:
         if getattr(c, name):
             yield f"{why}{c.key(name)} should be 0"
 
@@ -176,7 +189,7 @@ def _of_mediator(c: Choices) -> Iterator[str]:
         yield f"{why}{c.no_next_token}"
     if c.pair_loss == "wasserstein":
         yield f"{why}set {c.key('pair_loss')} to non_saturating"
-    for name in (*PENALTIES, "next_token_weight", "label_smoothing", "replay_size", "class_weight"):
+    for name in OF_DISCRIMINATOR:
         if getattr(c, name):
             yield f"{why}set {c.key(name)} to 0"
     if c.reward in CONTROLS:
@@ -198,11 +211,46 @@ def _of_scores(c: Choices) -> Iterator[str]:
         )
     if reward == "log_ratio" and not c.dense:
         yield f"{c.key('reward')} log_ratio is what a token adds, and with dense false it equals logit; use that"
-    if loss == "wasserstein" and not c.gradient_penalty_weight and not c.bounded_slope:
+    if reward == "formula" and c.reads_prefixes and not c.dense:
+        yield f"{c.key('reward')} formula of whole texts reads s alone, their score: set {c.key('dense')} to true"
+    if reward == "mmd" and c.representations > 1:
+        yield f"{c.key('reward')} mmd compares one set of features: set discriminator.representations to 1"
+    if c.mmd_weight and reward not in ("mmd", None):
+        yield f"{c.key('mmd_weight')} is for {c.key('reward')} mmd: choose that, or set it to 0"
+    if loss == "wasserstein" and not c.gradient_penalty_weight and not c.bounded_slope and not c.surprisal:
         yield (
             f"{c.key('pair_loss')} wasserstein needs a discriminator of bounded slope: set "
             f"{c.key('gradient_penalty_weight')} (10 is usual) or discriminator.spectral_norm true"
         )
+
+
+def _of_windows(c: Choices) -> Iterator[str]:
+    why = f"{c.key('window')} judges windows of a text by themselves: "
+    if without_discriminator(c.estimator) or isinstance(c.estimator, Mediated):
+        yield f"{why}{c.estimator_name} has no discriminator that judges; set it to 0"
+        return
+    if not c.dense:
+        yield f"{why}they are scored at their ends, set {c.key('dense')} to true"
+    if c.reward in ("log_ratio", "mmd"):
+        yield f"{why}{c.key('reward')} {c.reward} is of whole texts, choose another"
+    if c.class_weight:
+        yield f"{why}no class is told of one, set {c.key('class_weight')} to 0"
+
+
+def _of_surprisal(c: Choices) -> Iterator[str]:
+    why = "discriminator.surprisal makes the score nats of a language model, "
+    if c.no_next_token is not None:
+        yield f"{why}which this network is not: it {c.no_next_token}"
+    if c.pair_loss in LOG_ODDS:
+        yield f"{why}which are no log-odds: set {c.key('pair_loss')} to wasserstein or hinge"
+    if isinstance(c.estimator, Pathwise):
+        yield f"{why}which no relaxed token has: use an estimator by policy gradients, such as reinforce"
+    for name in c.penalties:
+        yield f"{why}of tokens and not of embeddings: set {c.key(name)} to 0"
+    if c.reward == "mmd":
+        yield f"{why}and gives no features: choose another {c.key('reward')} than mmd"
+    if c.class_weight:
+        yield f"{why}and has no head for classes: set {c.key('class_weight')} to 0"
 
 
 def _of_discriminator(c: Choices) -> Iterator[str]:
@@ -230,7 +278,7 @@ def _of_classes(c: Choices) -> Iterator[str]:
             f"{c.key('class_weight')} gives the discriminator classes: their log-sum-exp is the log-odds of real text, "
             f"set {c.key('pair_loss')} to non_saturating"
         )
-    for name in (*PENALTIES, "label_smoothing") if not c.real_fake_weight else ():
+    for name in (*PENALTIES, "label_smoothing", "mmd_weight") if not c.real_fake_weight else ():
         if getattr(c, name):
             yield f"{c.key('real_fake_weight')} 0 learns from labels alone: set {c.key(name)} to 0"
 
@@ -265,6 +313,11 @@ def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:
         yield f"{c.key('reward')} {c.reward} is a control only without demonstrations; set {without}"
     if (estimator.rollouts or estimator.whole_texts) and c.dense:
         yield f"{c.estimator_name} scores whole texts; set {c.key('dense')} to false"
+    if estimator.rollouts and c.reward == "mmd":
+        yield (
+            f"{c.key('reward')} mmd compares the texts of a step, and continuations of one text are alike: use an "
+            f"estimator without rollouts, such as reinforce, in place of {c.estimator_name}"
+        )
     if estimator.rollouts and c.kl_weight and c.kl_estimator == "reward":
         yield (
             f"{c.estimator_name} takes values of tokens, not rewards that add up; "

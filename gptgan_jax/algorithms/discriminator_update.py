@@ -14,8 +14,9 @@ from gptgan_jax.gradients.families import Mediated
 from gptgan_jax.objectives.classification import class_accuracy, class_cross_entropy
 from gptgan_jax.objectives.discrimination import pair_accuracy, prompt_accuracy
 from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
+from gptgan_jax.objectives.mmd import squared_mmd
 from gptgan_jax.objectives.penalties import gradient_penalty, zero_centred
-from gptgan_jax.objectives.rewards import Judgement
+from gptgan_jax.objectives.rewards import Judgement, is_last
 from gptgan_jax.schema.ranges import is_on
 from gptgan_jax.types import Array, Batch, GanState, Params, Sample, Scores
 
@@ -36,7 +37,10 @@ class Discrimination(NamedTuple):
 
 
 def counted(game: Game, scores: Scores, mask: Array) -> tuple[Array, Array]:
-    """What of the scores counts, and its mask: of every token [R, T], or of whole texts [R, S]."""
+    """What of the scores counts, and its mask: of every token or window's end [R, T], or of whole texts [R, S]."""
+    if game.dense and (window := game.discriminator.window):
+        ends = jnp.arange(1, mask.shape[1] + 1) % window == 0
+        return scores.tokens, mask & (ends | is_last(mask))
     return (scores.tokens, mask) if game.dense else (scores.texts, jnp.ones_like(scores.texts, dtype=bool))
 
 
@@ -69,6 +73,12 @@ def discriminate(game: Game, state: GanState, batch: Batch, written: Sample, key
         loss = game.pair_loss(*pairs, parts.fake, parts.fake_mask)
         loss += _penalties(game, params, batch, learnt, key_penalty)
         extra, found = _of_real_text(game, params, batch, real, key_dropout)
+        if is_on(game.mmd_weight):
+            if parts.real_features is None or parts.fake_features is None:
+                raise ValueError("mmd_weight spreads features of texts, and this discriminator gives none")
+            # It learns features by which the two differ, as the generator makes them alike.
+            found["feature_mmd"] = squared_mmd(parts.fake_features, parts.real_features, game.mmd_bandwidths)
+            extra -= game.mmd_weight * found["feature_mmd"]
         return game.real_fake_weight * loss + extra, ({"discriminator_loss": loss, **found}, scores)
 
     (_, (losses, scores)), gradient = gradient_of(loss_of, params, game.learning.discriminator, has_aux=True)

@@ -1,6 +1,5 @@
 """What two players play: the networks, the losses and the regularisers, checked against each other."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -20,12 +19,13 @@ from gptgan_jax.gradients.families import (
     matching_of,
     without_discriminator,
 )
-from gptgan_jax.models.discriminators import Discriminator, representations_of
+from gptgan_jax.models.discriminators import Discriminator, representations_of, surprisal_of
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
 from gptgan_jax.objectives.likelihood import KlEstimator
-from gptgan_jax.objectives.rewards import Judgement, Reward, reward_name, sigmoid
-from gptgan_jax.objectives.shapes import check_arrays
+from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths
+from gptgan_jax.objectives.rewards import Judgement, Reward, reads_prefixes, reward_name, sigmoid
+from gptgan_jax.objectives.shapes import check_arrays, check_function, shown
 from gptgan_jax.objectives.text_rewards import RewardScaling, TextReward
 from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, REWARD_WEIGHT, check_choice, is_on
 from gptgan_jax.types import Array, Batch, GanState, Number
@@ -85,6 +85,9 @@ class Game(NamedTuple):
         next_token_weight: of the discriminator's own next-token cross-entropy on real text, nats a token, added to
             its loss: an auxiliary objective (Radford et al. 2018), by which it knows the language sooner than one bit a
             text could tell it. Needs a Transformer.
+        mmd_weight: of MMD^2 between its features of real and of generated texts, which it then maximises; for the
+            reward `rewards.mmd`.
+        mmd_bandwidths: of the kernel of features.
         class_weight: of the cross-entropy of real texts' labels, in nats a labelled text, in the discriminator's loss.
             Needs a discriminator with classes.
         real_fake_weight: of the pair loss in the discriminator's loss. With 0 `discriminator_step` writes no texts and
@@ -129,6 +132,8 @@ class Game(NamedTuple):
     r2_weight: Number = 0.0
     gradient_penalty_weight: Number = 0.0
     next_token_weight: Number = 0.0
+    mmd_weight: Number = 0.0
+    mmd_bandwidths: Sequence[Number] = BANDWIDTHS
     class_weight: Number = 0.0
     real_fake_weight: Number = 1.0
     replay_size: int = 0
@@ -187,6 +192,7 @@ class Game(NamedTuple):
         for name, allowed in GAME.items():
             if name != "replay_share" or self.replay_size:
                 allowed.check(name, getattr(self, name), static=allowed.whole)
+        check_bandwidths(self.mmd_bandwidths)
         check_choice("kl_estimator", self.kl_estimator, get_args(KlEstimator))
         if isinstance(self.estimator, PolicyGradient):
             for name, allowed in POLICY_GRADIENT.items():
@@ -212,11 +218,11 @@ class Game(NamedTuple):
         for name, kind in (("generator", Generator), ("discriminator", Discriminator)):
             found = getattr(self, name)
             if not isinstance(found, kind):
-                raise TypeError(f"{name} should be a {kind.__name__}, not {_shown(found)}; {_mend(name, kind, found)}")
+                raise TypeError(f"{name} should be a {kind.__name__}, not {shown(found)}; {_mend(name, kind, found)}")
             optimizer = getattr(self, f"{name}_optimizer")
             if not all(callable(getattr(optimizer, part, None)) for part in ("init", "update")):
                 raise TypeError(
-                    f"{name}_optimizer should be an Optax optimizer, such as optax.adam(1e-3), not {_shown(optimizer)}"
+                    f"{name}_optimizer should be an Optax optimizer, such as optax.adam(1e-3), not {shown(optimizer)}"
                 )
         mine, others = self.generator.vocabulary, self.discriminator.vocabulary
         if others is not None and others.size != mine.size:
@@ -226,7 +232,7 @@ class Game(NamedTuple):
         if not isinstance(self.estimator, Estimator):
             raise TypeError(
                 "estimator should be a PolicyGradient, Pathwise, Mediated or SelfPlay, such as "
-                f"reinforce(discount=0.95), not {_shown(self.estimator)}"
+                f"reinforce(discount=0.95), not {shown(self.estimator)}"
             )
         if isinstance(self.estimator, Distillation):
             self._check_teacher()
@@ -238,12 +244,12 @@ class Game(NamedTuple):
         scores = jnp.zeros((2, 3 if self.dense else 1)), jnp.ones((2, 3 if self.dense else 1), bool)
         features, classes = (jnp.zeros((2, 4)),) * 2, jnp.zeros((2, 2))
         judgement = Judgement(*scores, *scores, *features, classes, jnp.zeros(2, jnp.int32))
-        _check_function("pair_loss", self.pair_loss, "hinge", "float []", *scores, *scores)
-        _check_function("reward", self.reward, "rewards.sigmoid", "float [R, T]", judgement, jax.random.key(0))
+        check_function("pair_loss", self.pair_loss, "hinge", "float []", *scores, *scores)
+        check_function("reward", self.reward, "rewards.sigmoid", "float [R, T]", judgement, jax.random.key(0))
 
     def _check_teacher(self) -> None:
         if not isinstance(self.teacher, Generator):
-            raise TypeError(f"distillation needs teacher, a Generator, not {_shown(self.teacher)}")
+            raise TypeError(f"distillation needs teacher, a Generator, not {shown(self.teacher)}")
         mine, theirs = self.generator.vocabulary, self.teacher.vocabulary
         if mine.size != theirs.size:
             raise UserError(
@@ -325,6 +331,7 @@ class Game(NamedTuple):
                 "pair_loss": loss,
                 "label_smoothing": _known(smoothing),
                 "reward": reward_name(self.reward),
+                "reads_prefixes": reads_prefixes(self.reward),
                 "demonstrations": self.demonstrations is not None,
                 "text_rewards": len(self.text_rewards),
                 "paying_rewards": sum(reward.is_paid for reward in self.text_rewards),
@@ -335,37 +342,11 @@ class Game(NamedTuple):
             no_next_token=None if self.discriminator.next_logits else NO_NEXT_TOKEN,
             has_classes=self.discriminator.classes > 0,
             representations=representations_of(network),
+            surprisal=surprisal_of(network) is not None,
+            window=self.discriminator.window,
             key=lambda name: name,
             no_demonstrations=("demonstrations", "None"),
         )
-
-
-def _check_function(name: str, function: Any, such_as: str, gives: str, *arguments: Any) -> None:
-    """Raises TypeError for what is no function, or for one that gives no array, such as one to be called first."""
-    if not callable(function):
-        raise TypeError(f"{name} should be a function, such as {such_as}, not {_shown(function)}")
-    wrong = f"{name}: {_shown(function)}"
-    try:
-        inspect.signature(function).bind(*arguments)
-    except TypeError as error:
-        raise TypeError(
-            f"{wrong} does not take {len(arguments)} arguments ({error}), as {such_as} does: is it to be called first?"
-        ) from None
-    except ValueError:  # of a function without a signature nothing is known
-        pass
-    found: Any = None
-
-    def probe(*arguments: Any) -> Any:
-        nonlocal found
-        found = function(*arguments)
-        return ()
-
-    try:
-        jax.eval_shape(probe, *arguments)
-    except Exception:  # what goes wrong here may be right for the batches that it will see
-        return
-    if not hasattr(found, "shape"):
-        raise TypeError(f"{wrong} gives {_shown(found)}, and should give {gives}: is it to be called first?")
 
 
 def _known(value: Any) -> Any:
@@ -388,11 +369,3 @@ def _mend(name: str, kind: Any, found: Any) -> str:
     lacking = [part for part in kind._fields if part not in kind._field_defaults and not hasattr(found, part)]
     needed = len(kind._fields) - len(kind._field_defaults)
     return f"it lacks {', '.join(lacking)}" if len(lacking) < needed else f"build_{name} makes one"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Generator | Discriminator):
-        return f"a {type(value).__name__}"
-    if callable(value):
-        return f"the function {getattr(value, '__name__', type(value).__name__)}"
-    return repr(value)[:60]

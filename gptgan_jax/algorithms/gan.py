@@ -50,6 +50,7 @@ from gptgan_jax.models.discriminators import Discriminator, DiscriminatorProtoco
 from gptgan_jax.models.generators import Generator, GeneratorProtocol, generator_of
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating
 from gptgan_jax.objectives.likelihood import KlEstimator
+from gptgan_jax.objectives.mmd import BANDWIDTHS
 from gptgan_jax.objectives.rewards import Reward, sigmoid
 from gptgan_jax.objectives.text_rewards import RewardScaling, TextReward
 from gptgan_jax.schema.ranges import is_on
@@ -105,6 +106,8 @@ def gan_from(
     r2_weight: Number = 0.0,
     gradient_penalty_weight: Number = 0.0,
     next_token_weight: Number = 0.0,
+    mmd_weight: Number = 0.0,
+    mmd_bandwidths: Sequence[Number] = BANDWIDTHS,
     class_weight: Number = 0.0,
     real_fake_weight: Number = 1.0,
     replay_size: int = 0,
@@ -130,8 +133,8 @@ def gan_from(
         generator, discriminator: the two networks, or objects of your own with the same functions
             (`GeneratorProtocol`, `DiscriminatorProtocol`).
         estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), penalised(), maligan(),
-            weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), cot(), feature_matching(), distill(), or one
-            of your own (`PolicyGradientProtocol`, `PathwiseProtocol`, `SelfPlayProtocol`).
+            weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), self_critic(), cot(), feature_matching(),
+            distill(), or one of your own (`EstimatorProtocol`).
         pair_loss: the discriminator's loss of the logits of real and of generated text.
         reward: from the discriminator's logits to what the generator is paid.
         dense: score and pay every token; False scores whole texts and pays at their last token.
@@ -143,6 +146,8 @@ def gan_from(
         r1_weight, r2_weight: on half the squared gradient of the score at real and at generated embeddings.
         gradient_penalty_weight: on (|gradient| - 1)^2 between real and generated embeddings.
         next_token_weight: on the discriminator's own next-token loss on real text; needs a Transformer.
+        mmd_weight: on the squared discrepancy of features in what the discriminator maximises, for `rewards.mmd`.
+        mmd_bandwidths: of its kernel.
         class_weight: on the cross-entropy of labels in the discriminator's loss; needs a discriminator with classes.
         real_fake_weight: on the pair loss in the discriminator's loss.
         replay_size: texts of earlier steps that are kept for the discriminator; 0 for none.
@@ -190,6 +195,8 @@ def gan_from(
             r2_weight=r2_weight,
             gradient_penalty_weight=gradient_penalty_weight,
             next_token_weight=next_token_weight,
+            mmd_weight=mmd_weight,
+            mmd_bandwidths=mmd_bandwidths,
             class_weight=class_weight,
             real_fake_weight=real_fake_weight,
             replay_size=replay_size,

@@ -68,7 +68,11 @@ def policy_update(
     batch, written = rows.gathered((batch, written))
     if not game.pays_values and not game.dense:
         rewards = rewards * is_last(written.mask)
-    metrics = {"reward": _mean_pay(game, rewards, written.mask)}
+    paid_at = written.mask
+    if game.discriminator.window:
+        paid_at = judgement.fake_mask
+        rewards = jnp.where(paid_at, rewards, 0.0)
+    metrics = {"reward": _mean_pay(game, rewards, paid_at)}
     if game.text_rewards:
         rewards, found = with_text_rewards(game, state, rewards, drawn)
         metrics |= found
@@ -112,7 +116,7 @@ def with_text_rewards(game: Game, state: GanState, rewards: Array, drawn: Drawn)
 
 
 def _mean_pay(game: Game, rewards: Array, mask: Array) -> Array:
-    """The mean pay of a token where every token is paid, else of a text."""
+    """The mean pay of a token, or of a window, where each is paid, else of a text."""
     paid = jnp.where(mask, rewards, 0.0).sum()
     return paid / (mask.sum() if game.dense or game.pays_values else mask.shape[0])
 

@@ -12,13 +12,13 @@ from pydantic import TypeAdapter, ValidationError
 from gptgan_jax.config import Config, with_twin
 from gptgan_jax.config.compatibility import check_custom_code
 from gptgan_jax.config.structure import is_sections, nearest_key, not_sections
-from gptgan_jax.config.yaml_files import read_yaml
 from gptgan_jax.data.config import UNMIXED
 from gptgan_jax.data.tokenizers import FileTokenizer, IdsTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.pretrained.hub import is_model, with_network
 from gptgan_jax.schema.mistakes import mistakes_in
 from gptgan_jax.schema.structure import as_plain, brief, classes_of, element_of, fields_of, kind_of, type_name
+from gptgan_jax.schema.yaml_files import read_yaml
 
 # Top-level keys that had another name in earlier versions, whose run folders still have it.
 RENAMED = {"start_from": "init_from", "start_checkpoint": "init_checkpoint"}

@@ -6,6 +6,7 @@ The rules that hold for the functional API as well are in `algorithms.compatibil
 from collections.abc import Iterator
 
 from gptgan_jax.algorithms.compatibility import CONTROLS, Choices, no_discriminator, reasons
+from gptgan_jax.config.data_compatibility import reasons_of_data
 from gptgan_jax.config.estimators import (
     CustomConfig,
     DistillConfig,
@@ -16,10 +17,10 @@ from gptgan_jax.config.estimators import (
     WeightedLikelihoodConfig,
     build_estimator,
 )
-from gptgan_jax.config.sections import Sections
-from gptgan_jax.data.config import MixtureData
+from gptgan_jax.config.sections import ObjectiveConfig, Sections
 from gptgan_jax.gradients.families import Estimator, Mediated, Pathwise, PolicyGradient, without_discriminator
-from gptgan_jax.models.discriminators import representations_of
+from gptgan_jax.models.discriminators import representations_of, surprisal_of
+from gptgan_jax.objectives import formulas
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 
 # Keys that set attributes of a `Game`, where they are not objective.NAME.
@@ -69,10 +70,7 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
     yield from _reasons_of_judgement(config)
     yield from _reasons_of_kernels(config)
     yield from _reasons_of_residual(config)
-    yield from _reasons_of_packing(config)
-    yield from _reasons_of_store(config)
-    yield from _reasons_of_mixture(config)
-    yield from _reasons_of_labels(config)
+    yield from reasons_of_data(config)
     yield from _reasons_of_classes(config)
     yield from _reasons_of_rewards(config)
     if isinstance(estimator, PolicyGradient | Pathwise):
@@ -91,6 +89,7 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         estimator_name=f"objective.estimator {own}",
         pair_loss=objective.pair_loss,
         reward=objective.reward,
+        reads_prefixes=_reads_prefixes(objective),
         label_smoothing=objective.label_smoothing,
         dense=objective.dense,
         entropy_weight=objective.entropy_weight,
@@ -101,6 +100,7 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         r2_weight=objective.r2_weight,
         gradient_penalty_weight=objective.gradient_penalty_weight,
         next_token_weight=objective.next_token_weight,
+        mmd_weight=objective.mmd_weight,
         class_weight=objective.classification.weight,
         real_fake_weight=objective.classification.real_fake_weight,
         replay_size=objective.replay_size,
@@ -116,9 +116,16 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         no_next_token=_no_next_token(config),
         has_classes=config.classifies,
         representations=representations_of(discriminator),
+        surprisal=surprisal_of(discriminator) is not None,
+        window=objective.window,
         key=lambda name: KEYS.get(name, f"objective.{name}"),
         no_demonstrations=("objective.demonstration_share", "0"),
     )
+
+
+def _reads_prefixes(objective: ObjectiveConfig) -> bool:
+    of_formula = formulas.read(objective.reward_formula).names - {"s"} if objective.reward_formula else frozenset()
+    return objective.reward == "log_ratio" or bool(of_formula)
 
 
 def _no_next_token(config: Sections) -> str | None:
@@ -148,6 +155,8 @@ def _reasons_of_start(config: Sections) -> Iterator[str]:
 
 def _reasons_of_judgement(config: Sections) -> Iterator[str]:
     smoothing, loss = config.objective.label_smoothing, config.objective.pair_loss
+    if (config.objective.reward == "formula") != (config.objective.reward_formula is not None):
+        yield "objective.reward formula is what objective.reward_formula says: set both, or drop both"
     if smoothing and loss not in SMOOTHABLE:
         yield f"objective.label_smoothing needs a loss of probabilities: {loss} has none; use {' or '.join(SMOOTHABLE)}"
 
@@ -174,6 +183,8 @@ def _reasons_of_residual(config: Sections) -> Iterator[str]:
             f"{why}: set objective.pair_loss to non_saturating or relativistic and label_smoothing to 0, or "
             "residual_candidates to 0"
         )
+    if objective.window:
+        yield f"{why} of whole texts: set objective.window to 0, or residual_candidates to 0"
     if objective.reward == "random":
         yield (
             "objective.residual_candidates has the constant reward for a control, not the random one; set reward to "
@@ -184,67 +195,6 @@ def _reasons_of_residual(config: Sections) -> Iterator[str]:
             "objective.residual_candidates needs text without prompts, as its normaliser is another for every prompt; "
             "set it to 0"
         )
-
-
-def _reasons_of_store(config: Sections) -> Iterator[str]:
-    data = config.data
-    if getattr(data, "store", None) is None:
-        if getattr(data, "max_tokens", None) is not None:
-            yield "data.max_tokens ends a token store: set data.store, or drop it"
-        return
-    if config.likelihood.packing != "concatenate":
-        yield "data.store holds documents one after another: set likelihood.packing to concatenate"
-    for name in ("label_column", "group_column", "unlabelled"):
-        if getattr(data, name, None) is not None:
-            yield f"data.store holds text alone: drop data.{name}, or data.store"
-
-
-def _reasons_of_mixture(config: Sections) -> Iterator[str]:
-    data = config.data
-    if not isinstance(data, MixtureData):
-        return
-    if not data.sources:
-        yield "data.sources names no source of text; give a list of them, each with kind, weight and what it reads"
-    if config.likelihood.length_buckets > 1:
-        yield (
-            "likelihood.length_buckets puts texts of like length into a batch, which a mixture draws by its weights: "
-            "set it to 1, and likelihood.packing to concatenate or best_fit, where no padding is left to save"
-        )
-    grouped = [name for name, one in zip(data.names, data.sources, strict=True) if getattr(one, "group_column", None)]
-    if data.store is not None and grouped:
-        yield f"data.store holds text alone: drop group_column of the source {grouped[0]}, or data.store"
-
-
-def _reasons_of_packing(config: Sections) -> Iterator[str]:
-    if config.data.long_documents == "split" and (config.conditional or config.labelled):
-        yield (
-            "data.long_documents split is for text without prompts and labels: a window of an answer answers nothing; "
-            "set it to cut, or raise data.max_length"
-        )
-    if config.likelihood.packing == "none":
-        if config.data.attend_across:
-            yield "data.attend_across is for packed rows: set likelihood.packing, or drop it"
-        return
-    why = f"likelihood.packing {config.likelihood.packing} puts documents side by side in a row: "
-    if config.generator.kind != "transformer" or config.generator.encoder_layers:
-        yield f"{why}the generator should be a decoder-only transformer; set likelihood.packing to none"
-    if config.conditional:
-        yield f"{why}it needs text without prompts; set likelihood.packing to none, or likelihood.length_buckets"
-    if config.likelihood.length_buckets > 1:
-        yield f"{why}no padding is left for likelihood.length_buckets to save; set one of them alone"
-
-
-def _reasons_of_labels(config: Sections) -> Iterator[str]:
-    data = config.data
-    if config.label_prompts and not config.labelled:
-        yield f"data.label_prompts needs labels: set data.{'label' if data.kind == 'grammar' else 'label_column'}"
-    if config.label_prompts and getattr(data, "prompts_from", None) is not None:
-        yield "data.label_prompts makes prompts of the labels, and data.prompt_column has others: drop one of them"
-    if getattr(data, "labelled", None) is not None and not config.labelled:
-        yield "data.labelled counts labels, and data.label is none: set it, or drop labelled"
-    for name in ("unlabelled", "classes"):
-        if getattr(data, name, None) and not config.labelled:
-            yield f"data.{name} is for data with labels: set data.label_column, or drop {name}"
 
 
 def _reasons_of_classes(config: Sections) -> Iterator[str]:
@@ -333,9 +283,9 @@ def _reasons_of_estimator(config: Sections) -> Iterator[str]:
     objective, estimator = config.objective, config.objective.estimator
     loss, reward, dense = objective.pair_loss, objective.reward, objective.dense
     discount = getattr(estimator, "discount", 1.0)
-    if reward == "constant" and not dense and discount < 1:
+    if reward == "constant" and (not dense or objective.window) and discount < 1:
         yield (
-            "objective.reward constant with dense false needs objective.estimator.discount 1: "
+            "objective.reward constant with dense false or a window needs objective.estimator.discount 1: "
             "a discounted end pays for short texts, which is no control"
         )
     if isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig):
@@ -394,5 +344,7 @@ def _reasons_of_sizes(config: Sections, estimator: PolicyGradient | Pathwise) ->
             f"objective.estimator {objective.estimator.kind} weighs texts against each other: it needs "
             "adversarial.batch_size 2 or more"
         )
+    if texts < 2 and objective.reward == "mmd":
+        yield "objective.reward mmd compares texts with each other: it needs adversarial.batch_size 2 or more"
     if texts < 2 and getattr(objective.estimator, "baseline", None) == "leave_one_out":
         yield "objective.estimator.baseline leave_one_out needs adversarial.batch_size 2 or more"

@@ -15,7 +15,7 @@ from gptgan_jax.estimators.ppo import ppo
 from gptgan_jax.estimators.reinforce import reinforce
 from gptgan_jax.estimators.rloo import rloo
 from gptgan_jax.estimators.seqgan import penalised, rollout
-from gptgan_jax.estimators.spin import dgsan, jsdgan, spin
+from gptgan_jax.estimators.spin import OwnLoss, dgsan, jsdgan, self_critic, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import Baseline, learned_value, leave_one_out, moving_average, no_baseline
 from gptgan_jax.gradients.families import Estimator
@@ -172,6 +172,18 @@ class DgsanConfig:
 
 
 @config_dataclass
+class SelfCriticConfig:
+    """The generator's log-ratio to its reference for a critic, by a pair loss (DPO, Rafailov et al. 2023)."""
+
+    kind: Literal["self_critic"] = "self_critic"
+    pair_loss: OwnLoss = key("relativistic", "of the log-ratios of real and of written texts; relativistic is DPO's")
+    scale: float = key(0.1, "DPO's beta: of the log-ratios", SELF_PLAY_SCALE)
+    refresh_every: int | None = key(
+        None, "steps after which the generator is its own reference; default: never", REFRESH_EVERY
+    )
+
+
+@config_dataclass
 class JsdganConfig:
     """The Jensen-Shannon divergence from the training texts, in closed form (JSDGAN, Li et al. 2019)."""
 
@@ -251,6 +263,7 @@ EstimatorConfig = Annotated[
     | SpinConfig
     | DgsanConfig
     | JsdganConfig
+    | SelfCriticConfig
     | CotConfig
     | FeatureMatchingConfig
     | DistillConfig
@@ -308,6 +321,8 @@ def build_estimator(config: EstimatorConfig, steps: int) -> Estimator:
             return dgsan(config.refresh_every)
         case JsdganConfig():
             return jsdgan(config.texts, config.normalised)
+        case SelfCriticConfig():
+            return self_critic(config.pair_loss, config.scale, config.refresh_every)
         case CotConfig():
             return cot(config.future)
         case FeatureMatchingConfig():

@@ -12,10 +12,10 @@ from gptgan_jax.config import Config
 from gptgan_jax.config.checking import config_from, takes_tokenizer
 from gptgan_jax.config.paths import with_absolute_paths as with_absolute_paths
 from gptgan_jax.config.structure import step_into
-from gptgan_jax.config.yaml_files import read_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.readers.files import format_of
 from gptgan_jax.schema.structure import annotation_of, as_plain, brief, classes_of, element_of, fields_of, kind_of
+from gptgan_jax.schema.yaml_files import read_yaml
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), run_code: bool = True) -> Config:

@@ -16,9 +16,11 @@ from gptgan_jax.distributed.partitioning import MeshConfig
 from gptgan_jax.models.discriminator_networks import CnnConfig, DiscriminatorConfig
 from gptgan_jax.models.generators import GeneratorConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
+from gptgan_jax.objectives import formulas
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.discrimination import PairLossName
 from gptgan_jax.objectives.likelihood import KlEstimator
+from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths
 from gptgan_jax.objectives.optimizers import OptimizerConfig
 from gptgan_jax.objectives.rewards import RewardName
 from gptgan_jax.objectives.text_rewards import RewardScaling
@@ -44,7 +46,13 @@ class ObjectiveConfig:
     pair_loss: PairLossName = key("non_saturating", "the discriminator's loss")
     label_smoothing: float = key(0.0, "probability moved from each label to the other", LABEL_SMOOTHING)
     dense: bool = key(True, "score and reward every token; false: whole texts, rewarded at their last token")
+    window: int = key(
+        0, "tokens of a window that the discriminator judges by itself and pays at its end; 0: texts as they are", ge=0
+    )
     reward: RewardName = key("sigmoid", "pay of the generator, from the discriminator's score; or a control without it")
+    reward_formula: str | None = key(
+        None, "with reward formula, of s (the score), s_prev, last, mean, to_go: 0.5 * sigmoid(s) * (tanh(s) + 1)"
+    )
     estimator: EstimatorConfig = key(ReinforceConfig, "estimator of the generator's gradient")
     rewards: tuple[RewardConfig, ...] = key(
         (), "functions of the texts that pay beside the discriminator: [{function: module:name, weight: 1}, ...]"
@@ -78,6 +86,12 @@ class ObjectiveConfig:
     next_token_weight: float = key(
         0.0, "on the discriminator's own next-token loss on real text", GAME["next_token_weight"]
     )
+    mmd_weight: float = key(
+        0.0,
+        "with reward mmd, on the squared discrepancy of features in what the discriminator maximises",
+        GAME["mmd_weight"],
+    )
+    mmd_bandwidths: tuple[float, ...] = key(BANDWIDTHS, "of the Gaussian kernel of features; several are summed")
     replay_size: int = key(0, "texts of earlier steps kept for the discriminator; 0 is none", GAME["replay_size"])
     replay_share: float = key(0.5, "share of its generated texts that is drawn from those", GAME["replay_share"])
     demonstration_share: float = key(
@@ -88,6 +102,13 @@ class ObjectiveConfig:
     demonstration_steps: int | None = key(
         None, "steps in which the share falls to 0; default: all of the phase", DEMONSTRATIONS["steps"]
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "ObjectiveConfig":
+        check_bandwidths(self.mmd_bandwidths)
+        if self.reward_formula is not None:
+            formulas.read(self.reward_formula)
+        return self
 
 
 @config_dataclass

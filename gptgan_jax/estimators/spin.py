@@ -1,12 +1,17 @@
-"""Without a discriminator, as the generator knows its own probabilities: SPIN, DGSAN and JSDGAN."""
+"""Without a discriminator, as the generator knows its own probabilities: SPIN, DGSAN, JSDGAN, and any pair loss."""
+
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from gptgan_jax.gradients.families import Metrics, SelfPlay
+from gptgan_jax.objectives.discrimination import PAIR_LOSSES
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.schema.ranges import COUNT, REFRESH_EVERY, SELF_PLAY_SCALE
+from gptgan_jax.schema.ranges import COUNT, REFRESH_EVERY, SELF_PLAY_SCALE, check_choice
 from gptgan_jax.types import Array, Number
+
+OwnLoss = Literal["relativistic", "non_saturating", "hinge"]
 
 
 def spin(scale: Number = 0.1, refresh_every: int = 100) -> SelfPlay:
@@ -74,6 +79,49 @@ def dgsan(refresh_every: int = 100) -> SelfPlay:
 
     def refresh(step: Array) -> tuple[Array, Array]:
         return step + 1, step % refresh_every == 0
+
+    return SelfPlay(lambda width: jnp.int32(0), loss, refresh)
+
+
+def self_critic(pair_loss: OwnLoss = "relativistic", scale: Number = 0.1, refresh_every: int | None = None) -> SelfPlay:
+    """The generator's own log-ratio for a critic, as DPO has it (Rafailov et al. 2023, arXiv:2305.18290).
+
+        critic(y) = scale log p(y) / q(y)        with q the reference, which wrote the texts
+        loss = pair loss of the critic's scores of real and of written texts
+
+    With a `relativistic` loss and the reference of the phase's beginning it is DPO's, real texts preferred to the
+    reference's own; where the reference is renewed, `spin`. With `non_saturating` and scale 1 it is `dgsan`, and with
+    `hinge` pairs that are told apart well enough teach nothing more.
+
+    Args:
+        pair_loss: of the scores: relativistic, non_saturating or hinge. A Wasserstein loss would have no minimum, as a
+            log-probability has no bound.
+        scale: DPO's beta, above 0.
+        refresh_every: steps after which the generator becomes its own reference; None: never.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> loss, metrics = gg.self_critic("hinge").loss(*jnp.zeros((4, 2)))
+        >>> float(loss)  # 1 for the real and 1 for the written text, where the generator is still its reference
+        2.0
+    """
+    check_choice("pair_loss", pair_loss, get_args(OwnLoss))
+    SELF_PLAY_SCALE.check("scale", scale)
+    if refresh_every is not None:
+        REFRESH_EVERY.check("refresh_every", refresh_every)
+
+    def loss(real: Array, reference_real: Array, written: Array, reference_written: Array) -> tuple[Array, Metrics]:
+        _check("self_critic", real, reference_real, written, reference_written)
+        scores = scale * (real - reference_real)[:, None], scale * (written - reference_written)[:, None]
+        everything = jnp.ones_like(scores[0], dtype=bool)
+        margin = (scores[0] - scores[1]) / scale
+        metrics = {"margin": margin.mean(), "preferred_real": (margin > 0).mean(dtype=jnp.float32)}
+        return PAIR_LOSSES[pair_loss](scores[0], everything, scores[1], everything), metrics
+
+    def refresh(step: Array) -> tuple[Array, Array]:
+        return step + 1, jnp.bool_(False) if refresh_every is None else step % refresh_every == 0
 
     return SelfPlay(lambda width: jnp.int32(0), loss, refresh)
 

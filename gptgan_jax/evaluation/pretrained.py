@@ -7,7 +7,6 @@ from typing import Any
 
 from gptgan_jax.config.checking import config_from
 from gptgan_jax.config.files import override, with_absolute_paths
-from gptgan_jax.config.yaml_files import read_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import evaluate_run
 from gptgan_jax.evaluation.results import Evaluation
@@ -15,6 +14,7 @@ from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import held_out_of, save_held_out
 from gptgan_jax.runs.start import save_start
+from gptgan_jax.schema.yaml_files import read_yaml
 
 # The sections of a config that determine the text and the settings of an evaluation.
 SECTIONS = ("data", "evaluation", "seed")

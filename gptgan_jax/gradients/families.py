@@ -248,7 +248,44 @@ class SelfPlayProtocol(Protocol):
     def refresh(self) -> Callable[[PyTree], tuple[PyTree, Array]]: ...
 
 
-EstimatorProtocol = PolicyGradientProtocol | PathwiseProtocol | SelfPlayProtocol
+class MediatedProtocol(Protocol):
+    """What an estimator with a mediator must have, as `Mediated` says of each. With `refresh` besides it is a
+    `SelfPlay`.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**gg.cot()._asdict())  # or a class of one's own
+        >>> type(gg.estimator_of(own)).__name__
+        'Mediated'
+    """
+
+    @property
+    def init(self) -> Callable[[int], PyTree]: ...
+    @property
+    def loss(self) -> Callable[[Array, Array, Array, Array], tuple[Array, Metrics]]: ...
+
+
+class DistillationProtocol(Protocol):
+    """What an estimator with a teacher must have, as `Distillation` says of each.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(**gg.distill(beta=0.2)._asdict())  # or a class of one's own
+        >>> gg.estimator_of(own).beta
+        0.2
+    """
+
+    @property
+    def init(self) -> Callable[[int], PyTree]: ...
+    @property
+    def beta(self) -> float: ...
+    @property
+    def on_policy(self) -> float: ...
+
+
+EstimatorProtocol = (
+    PolicyGradientProtocol | PathwiseProtocol | MediatedProtocol | SelfPlayProtocol | DistillationProtocol
+)
 
 
 def estimator_of(parts: Estimator | EstimatorProtocol) -> Estimator:

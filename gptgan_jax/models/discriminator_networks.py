@@ -103,6 +103,12 @@ class TransformerDiscriminatorConfig(TransformerConfig):
         "generator's, but for dropout, tied_embeddings, lora",
     )
     spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
+    surprisal: float | None = key(
+        None,
+        "score a token by how surprising it is to this network as a language model, -log p, at most so many nats "
+        "(DPGAN, Xu et al. 2018: 12); none: by a head",
+        gt=0,
+    )
 
     @model_validator(mode="after")
     def _check_discriminator(self) -> "TransformerDiscriminatorConfig":
@@ -129,9 +135,10 @@ def prefix_mean(x: Array, mask: Array) -> Array:
 
 
 class Judged(NamedTuple):
-    """For texts or prefixes: scores [...], and where there are classes, their logits [..., K] and features [..., W].
+    """For texts or prefixes: scores [...], features [..., W], and where there are classes, their logits [..., K].
 
-    Where parts of the embedding are judged each by itself, `parts` [..., S] has what is said of each.
+    Where parts of the embedding are judged each by itself, `parts` [..., S] has what is said of each, and there are no
+    features.
     """
 
     scores: Array
@@ -152,7 +159,7 @@ class _Head(nn.Module):
     def __call__(self, x: Array) -> Judged:
         x, near_0 = x.astype(jnp.float32), normal(0.02)
         if not self.classes:
-            return Judged(Projection(1, kernel_init=near_0, name="score")(x)[..., 0])
+            return Judged(Projection(1, kernel_init=near_0, name="score")(x)[..., 0], features=x)
         logits = Projection(self.classes, kernel_init=near_0, name="classes")(x) - math.log(self.classes)
         return Judged(jax.nn.logsumexp(logits, axis=-1), logits, x)
 
@@ -320,6 +327,12 @@ class _Transformer(_Network):
     def setup(self) -> None:
         super().setup()
         self.trunk = Trunk(self.config, self.vocab_size)
+
+    def __call__(self, tokens: Array, mask: Array) -> tuple[Judged, Judged]:
+        if self.config.surprisal is None:
+            return super().__call__(tokens, mask)
+        self.trunk(tokens, mask)  # of a language model alone there is no head to begin
+        return Judged(mask), Judged(mask)
 
     def table(self) -> Embedding:
         return self.trunk.embedding

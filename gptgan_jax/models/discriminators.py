@@ -22,6 +22,8 @@ from gptgan_jax.models.discriminator_networks import (
     TransformerDiscriminatorConfig,
 )
 from gptgan_jax.models.shared_trunk import NEW, keeps_adapters
+from gptgan_jax.objectives.likelihood import token_log_probs
+from gptgan_jax.schema.ranges import WINDOW
 from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary, as_tuple
 
 
@@ -106,6 +108,8 @@ class Discriminator(NamedTuple):
         shares_prompts: whether `scores` takes batches with one prompt for each N rows of targets as well, and reads it
             once.
         vocabulary: the token ids that it reads; None where that is not said.
+        window: tokens of a window that it judges by itself, at whose end its score counts; 0: texts as they are. See
+            `in_windows`.
 
     Example:
         >>> scores = discriminator.scores(scorer, batch)
@@ -123,6 +127,7 @@ class Discriminator(NamedTuple):
     continuations: Continuations | None = None
     shares_prompts: bool = False
     vocabulary: Vocabulary | None = None
+    window: int = 0
 
     @property
     def drops(self) -> bool:
@@ -151,6 +156,11 @@ def representations_of(config: Any) -> int:
     return getattr(config, "representations", 1)
 
 
+def surprisal_of(config: Any) -> float | None:
+    """Where such a discriminator scores tokens by their surprisal, the most nats that one may have."""
+    return getattr(config, "surprisal", None)
+
+
 def build_discriminator(
     config: DiscriminatorConfig, vocabulary: Vocabulary, classes: int = 0, generator_lora: LoraConfig = NO_ADAPTERS
 ) -> Discriminator:
@@ -160,7 +170,7 @@ def build_discriminator(
     weights, so that both have the same weights; `begun_from` puts them there.
 
     With `classes`, its head gives so many logits (GAN-BERT, Croce et al. 2020): the score of a text is their
-    log-sum-exp, and `Scores` has the logits and the features that they are a linear function of.
+    log-sum-exp, and `Scores` has the logits too.
 
     Raises:
         ValueError: one class, which would tell nothing, or a vocabulary whose special ids are not among its own.
@@ -183,6 +193,9 @@ def build_discriminator(
     if isinstance(config, TransformerDiscriminatorConfig) and keeps_adapters(config, generator_lora):
         network = replace(config, lora=LoraBeside(**vars(config.lora), given=generator_lora))
     module = NETWORKS[type(config)](network, vocabulary.size, classes)
+    surprisal = surprisal_of(config)
+    if surprisal is not None and classes:
+        raise ValueError("a discriminator of surprisal has no head for classes: set one of the two alone")
 
     def learning(params: Params) -> Params:
         return only_learning(params, config.lora, NEW) if isinstance(config, TransformerDiscriminatorConfig) else params
@@ -200,6 +213,8 @@ def build_discriminator(
         return embeddings
 
     def judge(params: Params, embeddings: Array, batch: Batch, dropout_key: Array | None = None) -> Scores:
+        if surprisal is not None:
+            raise ValueError("a discriminator of surprisal scores tokens, and embeddings don't tell which they are")
         mask = mask_of(batch)
         if embeddings.shape[:2] != mask.shape:
             raise ValueError(f"embeddings of shape {embeddings.shape} do not fit a batch of {mask.shape} tokens")
@@ -214,7 +229,17 @@ def build_discriminator(
         tokens = prefixes.scores[:, batch.prompt.shape[1] :]
         return Scores(tokens, whole.scores, whole.classes, whole.features, whole.parts)
 
+    def surprisals(params: Params, batch: Batch, dropout_key: Array | None) -> Scores:
+        """-log p of each token, and of whole texts the mean of their tokens."""
+        assert surprisal is not None
+        check_length(batch)
+        nats = -token_log_probs(next_logits(params, batch, dropout_key), batch.target)
+        tokens, mask = jnp.minimum(nats, surprisal), batch.target_mask
+        return Scores(tokens, jnp.where(mask, tokens, 0.0).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1))
+
     def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
+        if surprisal is not None:
+            return surprisals(params, batch, dropout_key)
         if batch.prompt.shape[0] != batch.target.shape[0]:
             return scores_of_prompts(params, batch, dropout_key)
         return judge(params, embed(params, batch), batch, dropout_key)
@@ -276,7 +301,7 @@ def build_discriminator(
         next_logits if isinstance(config, TransformerDiscriminatorConfig) else None,
         classes,
         Continuations(read, ends) if isinstance(config, CnnConfig) and config.representations == 1 else None,
-        shares_prompts=isinstance(config, TransformerDiscriminatorConfig),
+        shares_prompts=isinstance(config, TransformerDiscriminatorConfig) and surprisal is None,
         vocabulary=vocabulary,
     )
 
@@ -318,3 +343,51 @@ def without_prompts(discriminator: Discriminator, vocabulary: Vocabulary) -> Dis
             lambda params, kept, batch, shared: continues.scores(params, kept, hidden(batch), shared),
         ),
     )
+
+
+def in_windows(discriminator: Discriminator, window: int) -> Discriminator:
+    """The discriminator, to whom a text is windows of so many tokens, each judged by itself after the text's prompt.
+
+    So a long text is paid for each part, by what stands in that part (GAR judges slices of about 320 tokens: Liu et al.
+    2025, arXiv:2512.16917). Its score of a whole text is the mean of its windows' last scores.
+
+    Args:
+        discriminator: of texts as long as the prompt and one window.
+        window: tokens, at least 1; the last one of a text may be shorter.
+
+    Example:
+        >>> judge = gg.in_windows(discriminator, window=2)
+        >>> judge.scores(scorer, batch).tokens.shape, judge.window
+        ((2, 3), 2)
+    """
+    WINDOW.check("window", window, static=True)
+
+    def parts_of(x: Array) -> Array:
+        """[B, T, ...] -> [B * windows, window, ...], those of a text neighbours."""
+        room = -x.shape[1] % window
+        return jnp.pad(x, ((0, 0), (0, room), *((0, 0),) * (x.ndim - 2))).reshape(-1, window, *x.shape[2:])
+
+    def parted(batch: Batch) -> Batch:
+        count = -(-batch.target.shape[1] // window)
+        each = {name: jnp.repeat(getattr(batch, name), count, axis=0) for name in ("prompt", "prompt_mask", "label")}
+        return batch.replace(target=parts_of(batch.target), target_mask=parts_of(batch.target_mask), **each)
+
+    def joined(found: Scores, batch: Batch) -> Scores:
+        rows, length = batch.target.shape
+        any_token = parts_of(batch.target_mask).any(axis=1).reshape(rows, -1)
+        of_windows = found.sequence.reshape(rows, -1)
+        # Of a text without tokens the first window has the score of the prompt.
+        weights = any_token.at[:, 0].set(True).astype(of_windows.dtype)
+        whole = (of_windows * weights).sum(axis=1) / weights.sum(axis=1)
+        return Scores(found.tokens.reshape(rows, -1)[:, :length], whole)
+
+    def scores(params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores:
+        return joined(discriminator.scores(params, parted(batch), dropout_key), batch)
+
+    def judge(params: Params, embeddings: Array, batch: Batch, dropout_key: Array | None = None) -> Scores:
+        start = batch.prompt.shape[1]
+        prompts = jnp.repeat(embeddings[:, :start], -(-batch.target.shape[1] // window), axis=0)
+        parts = jnp.concatenate([prompts, parts_of(embeddings[:, start:])], axis=1)
+        return joined(discriminator.judge(params, parts, parted(batch), dropout_key), batch)
+
+    return discriminator._replace(scores=scores, judge=judge, continuations=None, shares_prompts=False, window=window)

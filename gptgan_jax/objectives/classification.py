@@ -70,14 +70,14 @@ def matching_features(reward: Reward, weight: Number) -> Reward:
     gradients) or through f itself (relaxed tokens).
 
     Raises:
-        ValueError: a negative weight; when called, a discriminator without classes, which gives no features.
+        ValueError: a negative weight; when called, a discriminator without features.
     """
     WEIGHT.check("the weight of feature matching", weight)
 
     def with_matching(judgement: Judgement, key: Array) -> Array:
         fake, real = judgement.fake_features, judgement.real_features
         if fake is None or real is None:
-            raise ValueError("feature matching needs a discriminator with classes")
+            raise ValueError("feature matching needs a discriminator that gives features")
         check_arrays(
             "matching_features",
             fake_mask=(judgement.fake_mask, "bool [R, T]"),

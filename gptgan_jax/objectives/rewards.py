@@ -11,13 +11,16 @@ Example:
     Array([ 2., -1.,  2.], dtype=float32)
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.objectives import formulas
 from gptgan_jax.objectives.likelihood import masked_mean
+from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths, witness
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import DISCOUNT, SHARPNESS, check_choice
 from gptgan_jax.types import Array, Number
@@ -28,15 +31,18 @@ __all__ = [
     "RewardName",
     "build_reward",
     "constant",
+    "formula",
     "is_last",
     "log_pair_probability",
     "log_ratio",
     "log_sigmoid",
     "logit",
+    "mmd",
     "pair_probability",
     "penalty",
     "random",
     "ranked",
+    "reads_prefixes",
     "relative",
     "reward_name",
     "sigmoid",
@@ -56,9 +62,9 @@ class Judgement(NamedTuple):
         fake_mask: bool [R, T].
         real: float [B, T], of the real batch.
         real_mask: bool [B, T].
-        fake_features, real_features: float [R, W] and [B, W], what the discriminator's class logits of whole texts are
-            made of; None, as the next, where it has no classes.
-        fake_classes: float [R, K], its class logits of generated texts.
+        fake_features, real_features: float [R, W] and [B, W], of whole texts, what the discriminator's score or its
+            class logits are a linear function of; None where it has several representations.
+        fake_classes: float [R, K], its class logits of generated texts; None where it has none.
         fake_label: int32 [R], the class that each was asked for; -1 for none.
     """
 
@@ -93,6 +99,8 @@ RewardName = Literal[
     "pair_probability",
     "log_pair_probability",
     "ranked",
+    "mmd",
+    "formula",
     "constant",
     "random",
 ]
@@ -220,6 +228,54 @@ def ranked(sharpness: Number = 1.0) -> Reward:
     return reward
 
 
+def formula(text: str) -> Reward:
+    """A reward by arithmetic on the scores, such as `0.5 * sigmoid(s) * (tanh(s) + 1)`; see `objectives.formulas`.
+
+    Of each token it may read s, the score; s_prev, that of the token before; last and mean, of the whole text; to_go,
+    the sum of scores from the token on.
+
+    Args:
+        text: the formula.
+
+    Raises:
+        UserError: it is none, or holds what no formula may; the message says what it may.
+    """
+    return functools.partial(_formula, of=formulas.read(text))
+
+
+def _formula(judgement: Judgement, key: Array, *, of: formulas.Formula) -> Array:
+    judgement.check("formula")
+    return of(judgement.fake, judgement.fake_mask)
+
+
+def mmd(bandwidths: Sequence[Number] = BANDWIDTHS) -> Reward:
+    """Likeness of the discriminator's features, at the last token (TextGAN: Zhang et al. 2017, arXiv:1706.03850).
+
+    Text i is paid 2 mean k(f_i, f of real texts) - 2 mean k(f_i, f of the other generated texts), with the Gaussian
+    kernel k of `objectives.mmd`. The expected gradient is that of -MMD^2 between the two distributions of features,
+    exactly, by policy gradients; through relaxed tokens it is that of the relaxed texts.
+
+    Args:
+        bandwidths: of the kernel, each above 0; with several it is their sum.
+
+    Raises:
+        ValueError: no bandwidth, or one that is not above 0; when called, a discriminator without features, or a single
+            generated text.
+    """
+    check_bandwidths(bandwidths)
+    return functools.partial(_mmd, bandwidths=tuple(bandwidths))
+
+
+def _mmd(judgement: Judgement, key: Array, *, bandwidths: Sequence[Number]) -> Array:
+    judgement.check("mmd")
+    fake, real = judgement.fake_features, judgement.real_features
+    if fake is None or real is None:
+        raise ValueError("the reward mmd compares features of texts, and this discriminator gives none")
+    check_arrays("mmd", fake_mask=(judgement.fake_mask, "bool [R, T]"), fake_features=(fake, "float [R, W]"))
+    check_arrays("mmd", real_mask=(judgement.real_mask, "bool [B, T]"), real_features=(real, "float [B, W]"))
+    return witness(fake, real, bandwidths)[:, None] * is_last(judgement.fake_mask)
+
+
 def constant(discount: Number) -> Reward:
     """Control: pays so that the return of every token of every text is 1, whatever its length.
 
@@ -260,6 +316,7 @@ def relative(reward: Reward) -> Reward:
     return relative_reward
 
 
+_MADE: dict[object, RewardName] = {_mmd: "mmd", _formula: "formula"}
 _OF_SCORES: dict[RewardName, Reward] = {
     "sigmoid": sigmoid,
     "logit": logit,
@@ -271,14 +328,22 @@ _OF_SCORES: dict[RewardName, Reward] = {
 _relative = relative  # `build_reward` has an argument of that name
 
 
-def build_reward(name: RewardName, discount: Number, relative: bool = False) -> Reward:
+def build_reward(
+    name: RewardName,
+    discount: Number,
+    relative: bool = False,
+    bandwidths: Sequence[Number] = BANDWIDTHS,
+    text: str = "s",
+) -> Reward:
     """The reward of a name.
 
     Args:
         name: of the reward.
         discount: the estimator's.
         relative: see the function `relative`. It changes neither the rewards of pairs and `ranked`, which are made of
-            differences already, nor the controls.
+            differences already, nor `mmd`, which reads no score, nor the controls.
+        bandwidths: of `mmd`.
+        text: the formula of `formula`.
 
     Raises:
         ValueError: no reward has that name.
@@ -286,10 +351,13 @@ def build_reward(name: RewardName, discount: Number, relative: bool = False) -> 
     check_choice("the reward", name, get_args(RewardName))
     if name in _OF_SCORES:
         return _relative(_OF_SCORES[name]) if relative else _OF_SCORES[name]
+    if name == "formula":
+        return _relative(formula(text)) if relative else formula(text)
     others: dict[RewardName, Reward] = {
         "pair_probability": pair_probability,
         "log_pair_probability": log_pair_probability,
         "ranked": ranked(),
+        "mmd": mmd(bandwidths),
         "constant": constant(discount),
         "random": random,
     }
@@ -297,7 +365,9 @@ def build_reward(name: RewardName, discount: Number, relative: bool = False) -> 
 
 
 def reward_name(reward: Reward) -> RewardName | None:
-    """The name of a reward that is one of this module's functions; None for any other, such as one that they return."""
+    """The name of a reward that is one of this module's functions, or of `mmd` or `formula`; None for any other."""
+    if isinstance(reward, functools.partial) and reward.func in _MADE:
+        return _MADE[reward.func]
     of_pairs: dict[RewardName, Reward] = {
         "pair_probability": pair_probability,
         "log_pair_probability": log_pair_probability,
@@ -306,11 +376,16 @@ def reward_name(reward: Reward) -> RewardName | None:
     return next((name for name, known in named.items() if known is reward), None)
 
 
+def reads_prefixes(reward: Reward) -> bool:
+    """Whether a reward reads more of a text than one score, so that it means nothing where whole texts are scored."""
+    of_formula = isinstance(reward, functools.partial) and reward.func is _formula
+    return reward is log_ratio or (of_formula and reward.keywords["of"].names != {"s"})  # type: ignore[attr-defined]
+
+
 def is_last(mask: Array) -> Array:
-    """True at each row's last token: bool [B, T] -> bool [B, T]."""
+    """True at each row's last place that counts: bool [B, T] -> bool [B, T]."""
     check_arrays("is_last", mask=(mask, "bool [B, T]"))
-    following = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
-    return mask & ~following
+    return mask & (jnp.arange(mask.shape[1]) == mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1, keepdims=True))
 
 
 def _mean_by_position(values: Array, mask: Array) -> Array:

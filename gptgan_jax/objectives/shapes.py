@@ -1,11 +1,13 @@
-"""Arrays checked against the shapes and types in their docstrings, when a function is called or traced.
+"""Arrays and functions checked against what their docstrings say, when a function is called or traced.
 
 Without it [4] and [4, 1] would broadcast to [4, 4] and give a number. Compiled programs hold nothing of it.
 """
 
 import functools
+import inspect
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 _KINDS = {"float": jnp.floating, "int": jnp.integer, "bool": jnp.bool_}
@@ -70,3 +72,38 @@ def _parsed(expected: str) -> tuple[str, tuple[str, ...]]:
     """The kind and the dimensions of "float [B, T]"."""
     kind, _, dimensions = expected.partition(" ")
     return kind, tuple(dimensions.strip("[]").replace(" ", "").split(",")) if dimensions != "[]" else ()
+
+
+def check_function(name: str, function: Any, such_as: str, gives: str, *arguments: Any) -> None:
+    """Raises TypeError for what is no function, or for one that gives no array, such as one to be called first."""
+    if not callable(function):
+        raise TypeError(f"{name} should be a function, such as {such_as}, not {shown(function)}")
+    wrong = f"{name}: {shown(function)}"
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise TypeError(
+            f"{wrong} does not take {len(arguments)} arguments ({error}), as {such_as} does: is it to be called first?"
+        ) from None
+    except ValueError:  # of a function without a signature nothing is known
+        pass
+    found: Any = None
+
+    def probe(*arguments: Any) -> Any:
+        nonlocal found
+        found = function(*arguments)
+        return ()
+
+    try:
+        jax.eval_shape(probe, *arguments)
+    except Exception:  # what goes wrong here may be right for the batches that it will see
+        return
+    if not hasattr(found, "shape"):
+        raise TypeError(f"{wrong} gives {shown(found)}, and should give {gives}: is it to be called first?")
+
+
+def shown(value: Any) -> str:
+    """A value for a message: a function by its name, a network by its kind."""
+    if callable(value):
+        return f"the function {getattr(value, '__name__', type(value).__name__)}"
+    return f"a {type(value).__name__}" if isinstance(value, tuple) and hasattr(value, "_fields") else repr(value)[:60]

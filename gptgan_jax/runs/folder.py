@@ -15,9 +15,9 @@ from gptgan_jax.config import PHASES, Config
 from gptgan_jax.config.checking import takes_tokenizer
 from gptgan_jax.config.files import load_config, to_yaml
 from gptgan_jax.config.structure import difference
-from gptgan_jax.config.yaml_files import read_yaml
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.schema.yaml_files import read_yaml
 from gptgan_jax.system.atomic_files import write_whole
 
 HELD_OUT_FILE = "held_out.npz"

@@ -16,7 +16,7 @@ from gptgan_jax.data.tokenizers import (
 )
 from gptgan_jax.errors import UserError
 from gptgan_jax.layers.lora import with_adapters, without_adapters
-from gptgan_jax.models.discriminators import Discriminator, build_discriminator, without_prompts
+from gptgan_jax.models.discriminators import Discriminator, build_discriminator, in_windows, without_prompts
 from gptgan_jax.models.generators import Generator, build_generator
 from gptgan_jax.models.transformer import deep_shapes, shallow_config
 from gptgan_jax.models.transformer_config import TransformerConfig
@@ -49,6 +49,8 @@ def build_networks(
     discriminator = build_discriminator(config.discriminator, vocabulary, count, config.generator.lora)
     if config.label_prompts:  # to read a text's label would be no judgement of the text
         discriminator = without_prompts(discriminator, vocabulary)
+    if config.objective.window:
+        discriminator = in_windows(discriminator, config.objective.window)
     generator = build_generator(config.generator, vocabulary)
     if not config.mesh.gather_to_write:
         generator = generator._replace(for_writing=lambda params: params)

@@ -99,7 +99,7 @@ BASELINE_DECAY = SHARE
 LEARNING_RATE = POSITIVE
 CLIP = POSITIVE
 """In a configuration below 1 as well; in the functional API a number past all ratios stands for no clipping."""
-EPOCHS = MINIBATCHES = ROLLOUTS = SAMPLES = DRAWS = REFRESH_EVERY = COUNT
+EPOCHS = MINIBATCHES = ROLLOUTS = SAMPLES = DRAWS = REFRESH_EVERY = WINDOW = COUNT
 GROUP = Range(ge=2, whole=True)
 """Texts a prompt where each is compared with the others."""
 WEIGHTS_BASELINE = Range(ge=0, le=1)
@@ -116,7 +116,7 @@ DIVERGENCE = ON_POLICY = Range(ge=0, le=1)
 # ---- losses and rewards
 
 LABEL_SMOOTHING = Range(ge=0, lt=0.5)
-SHARPNESS = POSITIVE
+SHARPNESS = BANDWIDTH = POSITIVE
 
 # ---- the attributes of a Game, and the keys of objective, objective.classification and adversarial that set them
 
@@ -129,6 +129,7 @@ GAME: dict[str, Range] = {
     "r2_weight": WEIGHT,
     "gradient_penalty_weight": WEIGHT,
     "next_token_weight": WEIGHT,
+    "mmd_weight": WEIGHT,
     "class_weight": WEIGHT,
     "real_fake_weight": WEIGHT,
     "replay_size": COUNT_OR_ZERO,

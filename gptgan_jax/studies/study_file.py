@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 
 from gptgan_jax.config import Config
 from gptgan_jax.config.help import every_key
-from gptgan_jax.config.yaml_files import check_keys, file_of, mapping_of, own_copy, read_beside, read_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.reports.arms_table import OF_GRAMMAR, OF_ORACLE, OF_TASK, OF_TEXT
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.schema.structure import as_plain, brief
+from gptgan_jax.schema.yaml_files import check_keys, file_of, mapping_of, own_copy, read_beside, read_yaml
 from gptgan_jax.workflows.comparison import KEYS as COMPARISON_KEYS
 from gptgan_jax.workflows.comparison import Comparison, build_comparison, check_seeds, slug_of
 

@@ -125,6 +125,8 @@ def game_of(
         r2_weight=objective.r2_weight,
         gradient_penalty_weight=objective.gradient_penalty_weight,
         next_token_weight=objective.next_token_weight,
+        mmd_weight=objective.mmd_weight,
+        mmd_bandwidths=objective.mmd_bandwidths,
         class_weight=classification.weight,
         real_fake_weight=classification.real_fake_weight,
         replay_share=objective.replay_share,
@@ -283,7 +285,10 @@ def _reward(config: Config) -> Reward:
     """What the generator is paid, and what the discriminator's classes add to it."""
     objective, classification = config.objective, config.objective.classification
     discount = getattr(objective.estimator, "discount", 1.0)
-    reward = build_reward(objective.reward, discount, relative=objective.pair_loss in DIFFERENCES_ONLY)
+    relative = objective.pair_loss in DIFFERENCES_ONLY
+    reward = build_reward(
+        objective.reward, discount, relative, objective.mmd_bandwidths, objective.reward_formula or "s"
+    )
     if classification.feature_matching_weight:
         reward = matching_features(reward, classification.feature_matching_weight)
     if classification.label_reward_weight:

@@ -16,7 +16,6 @@ from typing import Any
 from gptgan_jax.config import MOST_SEEDS, Config
 from gptgan_jax.config.checking import config_from
 from gptgan_jax.config.files import override, set_key, with_absolute_paths
-from gptgan_jax.config.yaml_files import check_keys, mapping_of, own_copy, read_beside, read_yaml
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.final import RESIDUAL
@@ -27,6 +26,7 @@ from gptgan_jax.reports.run import load_reported_run
 from gptgan_jax.runs.experiment import Experiment, load_experiment, network_difference
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.trained import build_networks
+from gptgan_jax.schema.yaml_files import check_keys, mapping_of, own_copy, read_beside, read_yaml
 from gptgan_jax.training.loop import check
 from gptgan_jax.training.signals import NotFinite
 from gptgan_jax.workflows.run import Say, is_finished, judge_run, train_run

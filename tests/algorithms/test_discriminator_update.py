@@ -237,6 +237,36 @@ def test_the_discriminators_own_next_token_loss_on_real_text_is_added() -> None:
     assert found == pytest.approx(float(jax.jit(next_token_loss)(params)), rel=1e-4)
 
 
+def test_the_discriminator_enlarges_the_discrepancy_of_its_features_by_its_weight() -> None:
+    weight, h = 0.7, 0.8
+    gan = gan_of(dense=False, reward=rewards.mmd((h,)), mmd_weight=weight, mmd_bandwidths=(h,))
+    state = state_of(gan)
+    fake = answers_by_hand(keys_by_hand(state)[0], state.generator.params, BATCH)
+
+    def likeness(x: jax.Array, y: jax.Array, same: bool) -> jax.Array:
+        """The mean kernel of two texts, one from each; of the same texts never of one with itself."""
+        kernel = jnp.exp(-jnp.square(x[:, None] - y[None]).sum(axis=-1) / (2 * h**2))
+        pairs = 1 - jnp.eye(len(x)) if same else jnp.ones(kernel.shape)
+        return (kernel * pairs).sum() / pairs.sum()
+
+    def discrepancy(params: Any) -> jax.Array:
+        x, y = (DISCRIMINATOR.scores(params, texts).features for texts in (BATCH, fake))
+        assert x is not None
+        assert y is not None
+        return likeness(x, x, True) + likeness(y, y, True) - 2 * likeness(x, y, False)
+
+    def pair(params: Any) -> jax.Array:
+        return non_saturating_by_hand(params, BATCH, fake, dense=False)
+
+    after, metrics = stepped(gan, state)
+    params = state.discriminator.params
+    expected = moved_by(lambda p: pair(p) - weight * discrepancy(p), params)
+    assert_trees_close(after.discriminator.params, expected, rtol=1e-4, atol=1e-5)
+    assert_trees_differ(moved_by(pair, params), expected)
+    assert float(metrics["feature_mmd"]) == pytest.approx(float(discrepancy(params)), rel=1e-4)
+    assert float(metrics["discriminator_loss"]) == pytest.approx(float(pair(params)), rel=1e-4)
+
+
 def test_a_discriminator_that_predicts_nothing_has_no_such_objective() -> None:
     with pytest.raises(ValueError, match="next_token_weight needs a Transformer"):
         gan_of(next_token_weight=0.5)

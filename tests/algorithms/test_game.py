@@ -40,6 +40,12 @@ DISCRIMINATORS: dict[str, gg.Discriminator] = {
     "representations": gg.build_discriminator(gg.CnnConfig(embedding=4, representations=2), VOCABULARY),
     "own": DISCRIMINATOR._replace(config=None),  # type: ignore[arg-type]
 }
+SURPRISAL = gg.build_discriminator(gg.TransformerDiscriminatorConfig(**TRANSFORMER, surprisal=9.0), VOCABULARY)
+DISCRIMINATORS |= {
+    "windows": gg.in_windows(DISCRIMINATOR, 2),
+    "surprisal": SURPRISAL,
+    "foreign": SURPRISAL._replace(next_logits=None),
+}
 LESSON = Demonstrations(0.5, 1.0, 10)
 PAID = (gg.TextReward("one", lambda written, batch: jnp.ones(written.mask.shape[0])),)
 
@@ -77,6 +83,7 @@ def test_a_game_takes_the_numbers_that_a_config_takes_and_no_others(name: str) -
     beside |= {"discriminator": "classes"} if name == "class_weight" else {}
     beside |= {"discriminator": "transformer"} if name == "next_token_weight" else {}
     beside |= {"discriminator": "classes", "class_weight": 1.0} if name == "real_fake_weight" else {}
+    beside |= MMD if name == "mmd_weight" else {}
     beside |= {"text_rewards": PAID} if name == "discriminator_reward_weight" else {}
     beside |= {"text_rewards": PAID, "estimator": gg.rloo(2)} if name == "resample_groups" else {}
     for number in NUMBERS:
@@ -129,6 +136,8 @@ def test_what_is_of_another_kind_is_refused(options: dict[str, Any]) -> None:
 SELF_PLAY = {"estimator": gg.spin()}
 MEDIATED: dict[str, Any] = {"estimator": gg.cot(), "discriminator": "transformer"}
 DISTILLING = {"estimator": gg.distill(), "teacher": GENERATOR}
+MMD: dict[str, Any] = {"reward": rewards.mmd((1.0, 2.0)), "dense": False}
+NOVELTY: dict[str, Any] = {"discriminator": "surprisal", "pair_loss": gg.wasserstein, "reward": rewards.logit}
 MATCHING = {"estimator": gg.feature_matching(), "reward": rewards.logit, "dense": False}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (SELF_PLAY | {"pair_loss": gg.wasserstein, "reward": rewards.logit}, "pair_loss should be non_saturating"),
@@ -198,6 +207,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"estimator": gg.rollout(2), "dense": False, "kl_weight": 0.1, "kl_estimator": "reward"},
         "takes values of tokens, not rewards that add up; set kl_estimator to exact or low_variance",
     ),
+    (MMD | {"estimator": gg.rollout(2)}, "use an estimator without rollouts, such as reinforce, in place of estimator"),
+    (MMD | {"discriminator": "representations"}, "one set of features: set discriminator.representations to 1"),
+    ({"reward": rewards.formula("s * mean"), "dense": False}, "of whole texts reads s alone, their score: set"),
+    ({"discriminator": "windows", "estimator": gg.spin()}, "has no discriminator that judges; set it to 0"),
+    ({"discriminator": "windows", "dense": False}, "they are scored at their ends, set dense to true"),
+    ({"discriminator": "windows", "reward": rewards.log_ratio}, "reward log_ratio is of whole texts, choose another"),
+    ({"discriminator": "windows", "class_weight": 1.0}, "no class is told of one, set class_weight to 0"),
+    (NOVELTY | {"pair_loss": gg.relativistic}, "which are no log-odds: set pair_loss to wasserstein or hinge"),
+    (NOVELTY | {"estimator": gg.gumbel()}, "which no relaxed token has: use an estimator by policy gradients"),
+    (NOVELTY | {"r2_weight": 0.1}, "of tokens and not of embeddings: set r2_weight to 0"),
+    (NOVELTY | MMD, "and gives no features: choose another reward than mmd"),
+    (NOVELTY | {"class_weight": 0.1}, "and has no head for classes: set class_weight to 0"),
+    (NOVELTY | {"discriminator": "foreign"}, "which this network is not: it needs a Transformer"),
+    ({"mmd_weight": 0.1}, "mmd_weight is for reward mmd: choose that, or set it to 0"),
     ({"estimator": gg.gumbel(), "demonstrations": LESSON}, "has no rewards to give demonstrations; set"),
     (SELF_PLAY | {"text_rewards": PAID}, "learns from likelihoods and is paid nothing: leave text_rewards out"),
     (
@@ -255,6 +278,14 @@ def test_every_rule_refuses_some_game() -> None:
         SELF_PLAY,
         MEDIATED,
         {"discriminator": "representations", "dense": False},
+        MMD | {"mmd_weight": 0.1},
+        {"discriminator": "windows"},
+        {"discriminator": "windows", "estimator": gg.gumbel()},
+        NOVELTY,
+        NOVELTY | {"estimator": gg.rollout(2), "dense": False},
+        {"reward": rewards.formula("tanh(s) - s_prev")},
+        {"reward": rewards.formula("0.5 * s"), "dense": False},
+        MMD | {"estimator": gg.gumbel(), "dense": True},
         DISTILLING | {"likelihood_weight": 0.1},
         MATCHING,
         MATCHING | {"reward": rewards.random, "likelihood_weight": 0.1, "kl_weight": 0.1},
@@ -287,6 +318,9 @@ def test_the_rules_look_at_attributes_of_a_game_by_their_names() -> None:
         "no_next_token",
         "has_classes",
         "representations",
+        "surprisal",
+        "window",
+        "reads_prefixes",
         "paying_rewards",
     }
     assert set(Choices._fields) - own - {"key", "no_demonstrations"} <= set(Game._fields)

@@ -520,6 +520,29 @@ def test_the_pathwise_gradient_is_that_of_the_judgement_of_relaxed_texts(dense: 
     assert int(after.estimator) == 2
 
 
+def test_features_of_relaxed_texts_are_brought_nearer_to_those_of_real_ones() -> None:
+    estimator, h = gumbel(0.7, straight_through=False), 0.9
+    gan = gan_of(estimator=estimator, dense=False, reward=rewards.mmd((h,)))
+    state = state_of(gan)
+    after, _ = stepped(gan, state)
+    texts, scorer = written_by_hand(state), state.discriminator.params
+    key = jax.random.split(jax.random.split(jax.random.fold_in(state.key, state.step), 4)[2])[0]
+    real = DISCRIMINATOR.scores(scorer, BATCH).features
+    assert real is not None
+
+    def discrepancy(params: Any) -> jax.Array:
+        weights = estimator.relax(jnp.int32(0), key, GENERATOR.logits(params, texts), texts.target)
+        fake = DISCRIMINATOR.judge(scorer, DISCRIMINATOR.embed(scorer, texts, weights), texts).features
+        assert fake is not None
+        kernel = [jnp.exp(-jnp.square(fake[:, None] - y).sum(axis=-1) / (2 * h**2)) for y in (fake, real)]
+        others = 1 - jnp.eye(len(fake))
+        return (kernel[0] * others).sum() / others.sum() - 2 * kernel[1].mean()
+
+    expected = moved_by(discrepancy, state.generator.params)
+    assert_trees_close(after.generator.params, expected, rtol=1e-4, atol=1e-5)
+    assert_trees_differ(state.generator.params, expected)
+
+
 @pytest.mark.parametrize("reward", [rewards.constant(0.5), rewards.random], ids=["constant", "random"])
 def test_a_control_gives_a_pathwise_generator_nothing_to_learn(reward: Any) -> None:
     gan = gan_of(estimator=gumbel(), reward=reward)

@@ -17,7 +17,6 @@ from gptgan_jax.config.estimators import CustomConfig, EstimatorConfig
 from gptgan_jax.config.files import load_config, to_yaml, with_absolute_paths
 from gptgan_jax.config.help import describe_keys
 from gptgan_jax.config.structure import difference
-from gptgan_jax.config.yaml_files import read_yaml
 from gptgan_jax.data.config import GrammarData, HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTokenizer, IdsTokenizer, WordTokenizer
 from gptgan_jax.errors import UserError
@@ -27,6 +26,7 @@ from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.records import read_metrics
+from gptgan_jax.schema.yaml_files import read_yaml
 from gptgan_jax.workflows.comparison import load_comparison
 from gptgan_jax.workflows.run import train_run
 
@@ -293,6 +293,21 @@ METHODS: dict[str, tuple] = {
     "catgan": (
         "gumbel", "relativistic", "log_pair_probability", False,
         {"adversarial.discriminator_updates": 3, "data.label_prompts": True, "generator.kind": "relational"},
+    ),
+    "textgan": (
+        "gumbel", "non_saturating", "mmd", False,
+        {"objective.mmd_bandwidths": (20.0,), "objective.mmd_weight": 1e-3, "objective.estimator.temperature": 1e-3,
+         "adversarial.batch_size": 256, "discriminator.kind": "cnn", "generator.hidden": 500},
+    ),
+    "dpgan": (
+        "reinforce", "wasserstein", "formula", True,
+        {"objective.reward_formula": "s * mean", "discriminator.surprisal": 12.0,
+         "objective.estimator.baseline": "none", "objective.likelihood_weight": 1.0},
+    ),
+    "self_critic": (
+        "self_critic", None, None, None,
+        {"objective.estimator.scale": 0.1, "objective.estimator.pair_loss": "relativistic",
+         "objective.estimator.refresh_every": None, "adversarial.batch_size": 64, "warmup.steps": 0},
     ),
     "dgsan": ("dgsan", None, None, None, {"likelihood.steps": 0, "warmup.steps": 0}),
     "jsdgan": ("jsdgan", None, None, None, {"objective.estimator.normalised": True, "likelihood.steps": 0}),

@@ -53,5 +53,7 @@ def test_what_an_object_has_besides_is_taken() -> None:
     assert gg.estimator_of(own)[3:7] == (3, 0, 1, 2)
     assert isinstance(gg.estimator_of(Own(gg.gumbel(), "init", "relax", "advance")), gg.Pathwise)
     assert isinstance(gg.estimator_of(Own(gg.spin(), "init", "loss", "refresh")), gg.SelfPlay)
+    assert isinstance(gg.estimator_of(Own(gg.cot(), "init", "loss")), gg.Mediated)
+    assert isinstance(gg.estimator_of(Own(gg.distill(), "init", "beta", "on_policy")), gg.Distillation)
     assert gg.generator_of(Own(WRITER, *GENERATOR, "max_length")).branch is None
     assert jnp.isscalar(gg.discriminator_of(JUDGE).classes)

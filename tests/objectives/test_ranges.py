@@ -21,6 +21,7 @@ from gptgan_jax.config.estimators import (
     ReinforceConfig,
     RlooConfig,
     RolloutConfig,
+    SelfCriticConfig,
     SpinConfig,
     WeightedLikelihoodConfig,
 )
@@ -59,6 +60,7 @@ PARAMETERS: dict[str, tuple[Callable[[Any], Any], str, Any, str]] = {
     "gumbel draws": (lambda x: gg.gumbel(draws=x), "draws", GumbelConfig, "draws"),
     "spin scale": (gg.spin, "scale", SpinConfig, "scale"),
     "spin refresh": (lambda x: gg.spin(refresh_every=x), "refresh_every", SpinConfig, "refresh_every"),
+    "own critic's scale": (lambda x: gg.self_critic(scale=x), "scale", SelfCriticConfig, "scale"),
     "ebft samples": (gg.feature_matching, "samples", FeatureMatchingConfig, "samples"),
     "ebft diversity": (lambda x: gg.feature_matching(diversity=x), "diversity", FeatureMatchingConfig, "diversity"),
     "ebft context": (lambda x: gg.feature_matching(context=x), "context", FeatureMatchingConfig, "context"),
@@ -81,6 +83,7 @@ PARAMETERS: dict[str, tuple[Callable[[Any], Any], str, Any, str]] = {
 # What no configuration has.
 OTHERS: dict[str, tuple[Callable[[Any], Any], str, Range]] = {
     "constant's discount": (rewards.constant, "discount", Range(ge=0, le=1)),
+    "bandwidth": (lambda x: rewards.mmd([x]), "mmd_bandwidths", Range(gt=0)),
     "sharpness": (rewards.ranked, "the sharpness of a ranking", Range(gt=0)),
     "smoothing": (lambda x: build_pair_loss("non_saturating", x), "label smoothing", Range(ge=0, lt=0.5)),
     "the loss's smoothing": (

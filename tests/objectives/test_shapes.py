@@ -112,6 +112,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, jax.Array]]] = {
     "ranked": (judged(rewards.ranked()), JUDGED),
     "constant": (judged(rewards.constant(1.0)), JUDGED),
     "relative": (judged(rewards.relative(rewards.logit)), JUDGED),
+    "mmd": (judged_classes(rewards.mmd()), {name: CLASSES[name] for name in CLASSES}),
     "is_last": (rewards.is_last, {"mask": MASK}),
     "matching_features": (
         judged_classes(classification.matching_features(rewards.logit, 1.0)),
@@ -152,7 +153,12 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, jax.Array]]] = {
             estimator.loss,
             dict.fromkeys(("real", "reference_real", "written", "reference_written"), jnp.ones(B)),
         )
-        for name, estimator in (("spin", gg.spin()), ("dgsan", gg.dgsan()), ("jsdgan", gg.jsdgan(9)))
+        for name, estimator in (
+            ("spin", gg.spin()),
+            ("dgsan", gg.dgsan()),
+            ("jsdgan", gg.jsdgan(9)),
+            ("self_critic", gg.self_critic()),
+        )
     },
     "zero_centred": (lambda embeddings: penalties.zero_centred(mean_score, embeddings), {"embeddings": EMBEDDINGS}),
     "gradient_penalty": (
@@ -171,12 +177,12 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, jax.Array]]] = {
 # Arrays that a function does not look at.
 UNREAD = {("matching_features", "fake_classes"), ("matching_features", "fake_label"), *(
     ("naming_label", name) for name in ("fake_features", "real_features")
-)}  # fmt: skip
+), *(("mmd", name) for name in ("fake_classes", "fake_label"))}  # fmt: skip
 # Ranks that a function takes as they are, and sizes that need not agree.
 ANY_RANK = ("token_log_probs", "kl_divergence", "generalised_jensen_shannon", "masked_mean", "conditional_perturbed")
 ANY_SIZE = {
     ("is_last", "mask"), ("pair_accuracy", "real"), ("pair_accuracy", "fake"), ("zero_centred", "embeddings"),
-    ("matching_features", "real_features"),
+    ("matching_features", "real_features"), ("mmd", "real_features"),
 }  # fmt: skip
 
 

@@ -102,6 +102,16 @@ OBJECTIVE: dict[str, Case] = {
     "r2_weight": Case({"r2_weight": 0.2}, ("r2_weight",)),
     "gradient_penalty_weight": Case({"gradient_penalty_weight": 0.2}, ("gradient_penalty_weight",)),
     "next_token_weight": Case({"next_token_weight": 0.2}, ("next_token_weight",)),
+    "reward_formula": Case(
+        {"reward_formula": "2 * s"},
+        ("reward",),
+        base=BASE | {"objective.reward": "formula", "objective.reward_formula": "s"},
+    ),
+    "window": Case({"window": 2}, NOTHING),  # it is the discriminator's: see runs.trained
+    "mmd_weight": Case({"mmd_weight": 0.2}, ("mmd_weight",), base=BASE | {"objective.reward": "mmd"}),
+    "mmd_bandwidths": Case(
+        {"mmd_bandwidths": [1.0, 2.0]}, ("mmd_bandwidths", "reward"), base=BASE | {"objective.reward": "mmd"}
+    ),
     "replay_size": Case({"replay_size": 32}, ("replay_size",), ADVERSARIAL),
     "replay_share": Case({"replay_share": 0.2}, ("replay_share",)),
     "demonstration_share": Case({"demonstration_share": 0.2}, ("demonstrations",), ADVERSARIAL),
@@ -183,6 +193,7 @@ ESTIMATOR: dict[str, Keys] = {
     "draws": {"draws": 3},
     "scale": {"scale": 0.5},
     "refresh_every": {"refresh_every": 2},
+    "pair_loss": {"pair_loss": "hinge"},
     "texts": {"texts": 50},
     "normalised": {"normalised": False},
     "future": {"future": True},
@@ -201,7 +212,10 @@ NEEDED: dict[str, Keys] = {
     "maligan.baseline": {"objective.estimator.baseline": 0.5},
     "weighted_likelihood": {"objective.reward": "log_sigmoid"},
     "value_learning_rate": {"objective.estimator.baseline": "learned"},
-    **{kind: {"warmup": {"steps": 0}} for kind in ("spin", "dgsan", "jsdgan", "feature_matching", "distill")},
+    **{
+        kind: {"warmup": {"steps": 0}}
+        for kind in ("spin", "dgsan", "jsdgan", "self_critic", "feature_matching", "distill")
+    },
     "sentigan": {"objective.reward": "penalty"},
     "beta": {"objective.estimator.teacher": "hf:teacher"},
     "on_policy": {"objective.estimator.teacher": "hf:teacher"},

@@ -85,10 +85,12 @@ def estimators() -> list[gg.Estimator]:
     print(matching and matching.depths)
     relaxed: gg.Pathwise = gg.gumbel()
     mediated: gg.Mediated = gg.cot(future=True)
-    alone: list[gg.SelfPlay] = [gg.spin(), gg.dgsan(), gg.jsdgan(texts=50)]
+    alone: list[gg.SelfPlay] = [gg.spin(), gg.dgsan(), gg.jsdgan(texts=50), gg.self_critic("hinge")]
     taught: gg.Distillation = gg.distill(beta=0.1)
     mine: gg.PolicyGradientProtocol = Mean()
     own: list[gg.EstimatorProtocol | gg.PathwiseProtocol | gg.SelfPlayProtocol] = [mine]
+    others: tuple[gg.MediatedProtocol, gg.DistillationProtocol] = mediated, taught
+    own += others
     return [*score, matched, relaxed, mediated, *alone, taught, *map(gg.estimator_of, own)]
 
 
@@ -146,7 +148,7 @@ def write(state: gg.GanState, batch: gg.Batch, generator: gg.Generator, discrimi
         lambda key, tokens, mask, shared: mask.sum(axis=1).astype(jnp.float32),
     )
     penalty = gg.penalties.zero_centred(lambda x: x.sum(axis=(1, 2)), jnp.ones((2, 3, 4)))
-    print(values.shape, penalty, gg.host_reward, gg.merged, gg.share_trunk)
+    print(values.shape, penalty, gg.host_reward, gg.merged, gg.share_trunk, gg.in_windows(discriminator, 4))
 
 
 def measure() -> None:

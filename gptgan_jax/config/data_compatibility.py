@@ -1,0 +1,75 @@
+"""Which choices of the data go together, and with how they are packed and labelled; see `compatibility`."""
+
+from collections.abc import Iterator
+
+from gptgan_jax.config.sections import Sections
+from gptgan_jax.data.config import MixtureData
+
+
+def reasons_of_data(config: Sections) -> Iterator[str]:
+    """Why the choices of the data do not go together, a line each."""
+    yield from _reasons_of_packing(config)
+    yield from _reasons_of_store(config)
+    yield from _reasons_of_mixture(config)
+    yield from _reasons_of_labels(config)
+
+
+def _reasons_of_store(config: Sections) -> Iterator[str]:
+    data = config.data
+    if getattr(data, "store", None) is None:
+        if getattr(data, "max_tokens", None) is not None:
+            yield "data.max_tokens ends a token store: set data.store, or drop it"
+        return
+    if config.likelihood.packing != "concatenate":
+        yield "data.store holds documents one after another: set likelihood.packing to concatenate"
+    for name in ("label_column", "group_column", "unlabelled"):
+        if getattr(data, name, None) is not None:
+            yield f"data.store holds text alone: drop data.{name}, or data.store"
+
+
+def _reasons_of_mixture(config: Sections) -> Iterator[str]:
+    data = config.data
+    if not isinstance(data, MixtureData):
+        return
+    if not data.sources:
+        yield "data.sources names no source of text; give a list of them, each with kind, weight and what it reads"
+    if config.likelihood.length_buckets > 1:
+        yield (
+            "likelihood.length_buckets puts texts of like length into a batch, which a mixture draws by its weights: "
+            "set it to 1, and likelihood.packing to concatenate or best_fit, where no padding is left to save"
+        )
+    grouped = [name for name, one in zip(data.names, data.sources, strict=True) if getattr(one, "group_column", None)]
+    if data.store is not None and grouped:
+        yield f"data.store holds text alone: drop group_column of the source {grouped[0]}, or data.store"
+
+
+def _reasons_of_packing(config: Sections) -> Iterator[str]:
+    if config.data.long_documents == "split" and (config.conditional or config.labelled):
+        yield (
+            "data.long_documents split is for text without prompts and labels: a window of an answer answers nothing; "
+            "set it to cut, or raise data.max_length"
+        )
+    if config.likelihood.packing == "none":
+        if config.data.attend_across:
+            yield "data.attend_across is for packed rows: set likelihood.packing, or drop it"
+        return
+    why = f"likelihood.packing {config.likelihood.packing} puts documents side by side in a row: "
+    if config.generator.kind != "transformer" or config.generator.encoder_layers:
+        yield f"{why}the generator should be a decoder-only transformer; set likelihood.packing to none"
+    if config.conditional:
+        yield f"{why}it needs text without prompts; set likelihood.packing to none, or likelihood.length_buckets"
+    if config.likelihood.length_buckets > 1:
+        yield f"{why}no padding is left for likelihood.length_buckets to save; set one of them alone"
+
+
+def _reasons_of_labels(config: Sections) -> Iterator[str]:
+    data = config.data
+    if config.label_prompts and not config.labelled:
+        yield f"data.label_prompts needs labels: set data.{'label' if data.kind == 'grammar' else 'label_column'}"
+    if config.label_prompts and getattr(data, "prompts_from", None) is not None:
+        yield "data.label_prompts makes prompts of the labels, and data.prompt_column has others: drop one of them"
+    if getattr(data, "labelled", None) is not None and not config.labelled:
+        yield "data.labelled counts labels, and data.label is none: set it, or drop labelled"
+    for name in ("unlabelled", "classes"):
+        if getattr(data, name, None) and not config.labelled:
+            yield f"data.{name} is for data with labels: set data.label_column, or drop {name}"
