@@ -18,7 +18,7 @@ import numpy as np
 from gptgan_jax.data.config import SPLITS, GrammarData, HfData, MixtureData, OracleData, TextData, _HeldOutData
 from gptgan_jax.data.holding_out import counted, held_out_parts, shared_notes
 from gptgan_jax.data.streams import Streamed, read_stream
-from gptgan_jax.errors import UserError
+from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.readers.documents import Columns, Table, read_documents, read_table
 from gptgan_jax.readers.files import FILE_FORMATS, named
 from gptgan_jax.readers.row_sources import open_rows
@@ -102,6 +102,7 @@ class Part:
     corpus: Corpus
 
 
+@suggests_names
 def load_corpus(
     config: GrammarData | TextData | HfData | OracleData | MixtureData, train_answers: bool = False, kept: bool = True
 ) -> Corpus:

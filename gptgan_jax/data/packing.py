@@ -14,6 +14,7 @@ from gptgan_jax.data.batches import documents_at, elements_at
 from gptgan_jax.data.config import Packing
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit
 from gptgan_jax.data.store import TokenStore
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.types import Batch, Packed, Vocabulary
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
@@ -65,6 +66,7 @@ class PackedSplit:
         return _packed_batch(self, targets.tokens.take(places, mode="clip"), inputs, mask, begins)
 
 
+@suggests_names
 def packed_split(split: TokenisedSplit, packing: Packing, attend_across: bool) -> PackedSplit:
     """The rows of a split.
 
@@ -172,6 +174,7 @@ class StoredRows:
 Rows = PackedSplit | StoredRows
 
 
+@suggests_names
 def packed_batch_at(
     rows: Rows, seed: int, position: int, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Batch:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from tokenizers import models, normalizers, pre_tokenizers
 
 from gptgan_jax.data.corpora import Corpus
-from gptgan_jax.errors import UserError
+from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.tokenization.byte_pairs import fit_byte_pairs
@@ -106,6 +106,7 @@ TokenizerConfig = Annotated[
 ]
 
 
+@suggests_names
 def fit_tokenizer(
     config: WordTokenizer | CharacterTokenizer | BpeTokenizer | IdsTokenizer | FileTokenizer, corpus: Corpus
 ) -> AnyTokenizer:
@@ -134,6 +135,7 @@ def fit_tokenizer(
     raise TypeError(f"no tokenizer config: {config!r}")
 
 
+@suggests_names
 def load_tokenizer(folder: str | Path) -> AnyTokenizer:
     """Reads the output of `save` from a folder. Raises UserError if there is no tokenizer."""
     path = Path(folder) / IDS_FILE
@@ -146,6 +148,7 @@ def load_tokenizer(folder: str | Path) -> AnyTokenizer:
     return _saved_tokenizer(Path(folder) / TOKENIZER_FILE)
 
 
+@suggests_names
 def read_tokenizer(path: str | Path) -> Tokenizer:
     """Reads a tokenizer.json, with the special tokens that the files next to it name; see `special_tokens`.
 

@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.families import Metrics, SelfPlay
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import COUNT, REFRESH_EVERY, SELF_PLAY_SCALE
 from gptgan_jax.types import Array, Number
 
 
+@suggests_names
 def spin(scale: Number = 0.1, refresh_every: int = 100) -> SelfPlay:
     """Self-play fine-tuning (Chen et al. 2024, arXiv:2401.01335).
 
@@ -43,6 +45,7 @@ def spin(scale: Number = 0.1, refresh_every: int = 100) -> SelfPlay:
     return SelfPlay(lambda width: jnp.int32(0), loss, refresh)
 
 
+@suggests_names
 def dgsan(refresh_every: int = 100) -> SelfPlay:
     """Discrete generative self-adversarial network (Montahaei et al. 2019, arXiv:1908.09127).
 
@@ -78,6 +81,7 @@ def dgsan(refresh_every: int = 100) -> SelfPlay:
     return SelfPlay(lambda width: jnp.int32(0), loss, refresh)
 
 
+@suggests_names
 def jsdgan(texts: int = 10_000, normalised: bool = True) -> SelfPlay:
     """The Jensen-Shannon divergence of p and the training texts (JSDGAN: Li et al. 2019, AISTATS, PMLR 89).
 

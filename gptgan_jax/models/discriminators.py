@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.layers.dense import DTYPES
 from gptgan_jax.layers.lora import NO_ADAPTERS, LoraBeside, LoraConfig, only_learning
 from gptgan_jax.layers.spectral_norm import spectrally_normalised
@@ -90,6 +91,7 @@ class DiscriminatorProtocol(Protocol):
     def judge(self) -> Judge: ...
 
 
+@suggests_names
 class Discriminator(NamedTuple):
     """A scorer of texts.
 
@@ -130,6 +132,7 @@ class Discriminator(NamedTuple):
         return has_dropout(self.config)
 
 
+@suggests_names
 def discriminator_of(player: Discriminator | DiscriminatorProtocol) -> Discriminator:
     """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong.
 
@@ -151,6 +154,7 @@ def representations_of(config: Any) -> int:
     return getattr(config, "representations", 1)
 
 
+@suggests_names
 def build_discriminator(
     config: DiscriminatorConfig, vocabulary: Vocabulary, classes: int = 0, generator_lora: LoraConfig = NO_ADAPTERS
 ) -> Discriminator:

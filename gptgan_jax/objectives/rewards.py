@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import DISCOUNT, SHARPNESS, check_choice
@@ -190,6 +191,7 @@ def _mean_over_pairs(value: Callable[[Array], Array], judgement: Judgement) -> A
     return jax.lax.map(at, (fake.T, real.T, judgement.real_mask.T)).T
 
 
+@suggests_names
 def ranked(sharpness: Number = 1.0) -> Reward:
     """log of a text's share among the real ones (Lin et al. 2017, RankGAN).
 
@@ -220,6 +222,7 @@ def ranked(sharpness: Number = 1.0) -> Reward:
     return reward
 
 
+@suggests_names
 def constant(discount: Number) -> Reward:
     """Control: pays so that the return of every token of every text is 1, whatever its length.
 
@@ -244,6 +247,7 @@ def random(judgement: Judgement, key: Array) -> Array:
     return jax.random.uniform(key, judgement.fake.shape, jnp.float32, minval=-1.0, maxval=1.0)
 
 
+@suggests_names
 def relative(reward: Reward) -> Reward:
     """Takes from each generated text's score the real batch's mean at the same position before paying for it.
 

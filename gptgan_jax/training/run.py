@@ -39,9 +39,8 @@ from gptgan_jax.metrics.class_scores import classes_told_by
 from gptgan_jax.mixtures.rows import MixedRows, TextRows
 from gptgan_jax.mixtures.splits import of_each, parts_of
 from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
-from gptgan_jax.models.generators import parameter_summary
 from gptgan_jax.models.shared_trunk import begun_from, share_trunk
-from gptgan_jax.models.trees import joined, without
+from gptgan_jax.models.trees import joined, parameter_summary, without
 from gptgan_jax.objectives.optimizers import learning_count
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk

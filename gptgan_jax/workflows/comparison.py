@@ -5,7 +5,6 @@ starts its adversarial phase from that best. All are evaluated alike, and one ta
 """
 
 import dataclasses
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from gptgan_jax.config import MOST_SEEDS, Config
 from gptgan_jax.config.checking import config_from
 from gptgan_jax.config.files import override, set_key, with_absolute_paths
 from gptgan_jax.config.yaml_files import read_yaml
-from gptgan_jax.errors import UserError
+from gptgan_jax.errors import UserError, unknown
 from gptgan_jax.evaluation.final import RESIDUAL
 from gptgan_jax.reports.arms import write_arms
 from gptgan_jax.reports.arms_table import CONTINUED, LIKELIHOOD, Model
@@ -218,9 +217,7 @@ def _arm_parts(given: Any, where: str) -> dict[str, Any]:
 def _check_keys(raw: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
     for name in raw:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"the keys here are {', '.join(known)}"
-            raise UserError(f"{where}unknown key {name!r}; {hint}")
+            raise UserError(where + unknown("key", str(name), known))
 
 
 def _mapping(raw: Mapping[str, Any], key: str, where: str) -> Mapping[Any, Any]:

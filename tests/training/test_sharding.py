@@ -123,7 +123,10 @@ def methods(axis_name: str | None, dropout: float = 0.0) -> dict[str, Gan]:
             of["lstm"], of["cnn"], pair_loss=wasserstein, reward=rewards.logit, gradient_penalty_weight=0.3,
             estimator=reinforce(0.9),
         ),
-        "self-play, adapters": with_axis(of["adapted"], of["linear"], estimator=spin(refresh_every=2)),
+        "self-play, adapters": with_axis(
+            of["adapted"], of["linear"], estimator=spin(refresh_every=2),
+            start=of["gpt"].init(jax.random.key(3), batch_of()),
+        ),
         "text rewards of the host, groups drawn again": whole(
             of["lstm"], of["linear"], estimator=grpo(2), reward_scaling="group", resample_groups=2,
             discriminator_reward_weight=0.5, text_rewards=[
