@@ -66,8 +66,8 @@ class _HeldOutData(_CommonData):
     seed: int = key(0, "chooses what is held out of train", ge=0, lt=2**31)
     store: str | None = key(
         None,
-        "a folder for the tokens of train, made once, for text that is too much for memory; needs likelihood.packing "
-        "concatenate; none: in memory",
+        "a folder for the tokens of train, made once, for text that is too much for memory; needs likelihood.packing; "
+        "none: in memory",
     )
     max_tokens: int | None = key(None, "with store: no document is taken beyond so many tokens; none: all", ge=1)
 

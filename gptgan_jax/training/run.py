@@ -28,7 +28,7 @@ from gptgan_jax.config.choosing import (
 from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.data.batches import batch_at
 from gptgan_jax.data.encoding import TokenisedSplit
-from gptgan_jax.data.packing import Rows, StoredRows, packed_split
+from gptgan_jax.data.packing import Rows, packed_split, stored_rows
 from gptgan_jax.distributed.hosts import is_main
 from gptgan_jax.errors import UserError
 from gptgan_jax.generation.pace import Pause, unpaused
@@ -110,7 +110,8 @@ class Run:
         train, stores = experiment.train, experiment.stores
         texts = sum(store.documents for store in stores) or len(train)
         parts: list[Rows] = [
-            StoredRows(store, experiment.generator.vocabulary, data.max_length, data.attend_across) for store in stores
+            stored_rows(store, packing, experiment.generator.vocabulary, data.max_length, data.attend_across, self.say)
+            for store in stores
         ]
         if not stores:
             splits = [train] if train.sources is None else parts_of(train)
