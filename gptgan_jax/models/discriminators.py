@@ -280,7 +280,7 @@ def build_discriminator(
         next_logits if isinstance(config, TransformerDiscriminatorConfig) else None,
         classes,
         Continuations(read, ends) if isinstance(config, CnnConfig) and config.representations == 1 else None,
-        shares_prompts=isinstance(config, TransformerDiscriminatorConfig),
+        shares_prompts=isinstance(config, TransformerDiscriminatorConfig) and config.reach is None,
         vocabulary=vocabulary,
     )
 

@@ -225,7 +225,7 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
         weighted_nats,
         for_writing,
         None if isinstance(config, RecurrentConfig) else resized,
-        branch,
+        None if getattr(config, "reach", None) else branch,
         depths,
         output,
     )
