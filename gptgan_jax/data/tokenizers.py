@@ -21,6 +21,7 @@ from gptgan_jax.tokenization.special_tokens import (
     SPECIALS_FILE,
     TOKENIZER_FILE,
     SpecialTokens,
+    add_named_tokens,
     read_json,
     read_special_tokens,
 )
@@ -169,6 +170,7 @@ def _backend(path: Path) -> tokenizers.Tokenizer:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"{path}: not a tokenizer.json of Hugging Face tokenizers ({error})") from error
+    add_named_tokens(backend, path.parent)
     # A file may truncate or pad every text, or read "<eos>" in a text as the token; neither may happen here.
     backend.no_truncation()
     backend.no_padding()
