@@ -53,6 +53,8 @@ from gptgan_jax import (
     sample,
     spin,
 )
+from gptgan_jax.algorithms.game import Game
+from gptgan_jax.algorithms.gan import gan_of
 from gptgan_jax.compiling.collectives import collectives_of
 from gptgan_jax.distributed.partitioning import MeshConfig, build_mesh, gathered, spec_of, state_shardings
 from gptgan_jax.errors import UserError
@@ -460,7 +462,7 @@ def specs_of(config: Any, mesh: Any) -> dict[str, Any]:
     """Of a whole state with Adam's moments, by path."""
     generator = build_generator(config, VOCABULARY)
     judge = build_discriminator(TransformerDiscriminatorConfig(**SIZES), VOCABULARY)
-    gan = gan_from(generator, judge, kl_weight=0.1, ema_decay=0.9)
+    gan = gan_of(Game(generator, judge, kl_weight=0.1, ema_decay=0.9))  # whose state is a shape: no start
     batch = batch_of()
     state = jax.eval_shape(lambda: gan.begin(gan.init(jax.random.key(0), batch), batch))
     shardings = state_shardings(state, mesh)
