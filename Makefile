@@ -6,13 +6,17 @@ BIN    := $(VENV)/bin
 # Large pages for what is allocated: a quarter off each step on a CPU (docs/performance.md). Others than Linux ignore it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: train test docs smollm torture bench bench-check device hlo-diff lint format clean
+.PHONY: train test exhaustive docs smollm torture bench bench-check device hlo-diff lint format clean
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py $(CONFIG) $(ARGS)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+# What make test leaves out, hours of it. The parity tests want the packages that CONTRIBUTING.md names.
+exhaustive: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "thorough or exhaustive" -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 # The site, in site/html: docs/, the notebooks, which it runs, and the reference. A warning is an error, and no network is needed.
 docs: $(VENV)/.docs

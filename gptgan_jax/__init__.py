@@ -56,11 +56,12 @@ from gptgan_jax.models.discriminators import (
     discriminator_of,
     in_windows,
 )
-from gptgan_jax.models.generators import Generator, GeneratorProtocol, build_generator, generator_of, parameter_count
+from gptgan_jax.models.generators import Generator, GeneratorProtocol, build_generator, generator_of
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.shared_trunk import share_trunk
 from gptgan_jax.models.transformer_config import TransformerConfig
+from gptgan_jax.models.trees import parameter_count
 from gptgan_jax.objectives import discrimination, penalties, rewards
 from gptgan_jax.objectives.discrimination import (
     hinge,

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from gptgan_jax.errors import suggests_names
+
 PyTree = Any
 Params = Any
 Array = jax.Array
@@ -30,6 +32,7 @@ def path_name(path: tuple[Any, ...]) -> str:
     return "/".join(str(getattr(part, "key", part)) for part in path)
 
 
+@suggests_names
 @dataclass(frozen=True)
 class Vocabulary:
     """How many token ids there are and which of them are special.
@@ -121,6 +124,7 @@ class Batch(struct.PyTreeNode):
     rows: Array | None = None
 
 
+@suggests_names
 def unconditional_batch(target: Array, vocabulary: Vocabulary) -> Batch:
     """A batch of texts without prompts.
 

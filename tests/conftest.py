@@ -48,7 +48,7 @@ SLOW = {
 
 @pytest.hookimpl(tryfirst=True)  # before pytest itself leaves out what is marked
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests in their order, slow modules first. Of a test's cases, those beyond `cases(n)` are thorough."""
+    """The tests in their order, slow modules first. Of a test's cases, those beyond `cases(n)` are exhaustive."""
     items.sort(key=lambda item: item.path.name not in SLOW)
     seen: Counter[str] = Counter()
     for item in items:
@@ -56,4 +56,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             test = item.nodeid.partition("[")[0]
             seen[test] += 1
             if seen[test] > mark.args[0]:
-                item.add_marker("thorough")
+                item.add_marker("exhaustive")

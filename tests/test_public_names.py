@@ -64,5 +64,24 @@ def test_what_is_built_in_has_the_protocols_functions() -> None:
         assert named == set(fields._fields) - set(fields._field_defaults), protocol.__name__
 
 
+def callees() -> dict[str, Any]:
+    """What users call with names: functions with parameters, named tuples and configurations."""
+    found = {name: getattr(module, name) for module in (gg, gg.data, gg.metrics) for name in module.__all__}
+    return {
+        name: value
+        for name, value in found.items()
+        if (inspect.isfunction(value) and inspect.signature(value).parameters)
+        or (inspect.isclass(value) and (issubclass(value, tuple) or hasattr(value, "__pydantic_fields__")))
+    }
+
+
+@pytest.mark.parametrize("name", [*callees(), "Vocabulary"])
+def test_a_misspelt_argument_is_told_with_the_name_that_was_meant(name: str) -> None:
+    callee = callees().get(name, gg.Vocabulary)
+    right = next(iter(inspect.signature(callee).parameters))
+    with pytest.raises((TypeError, ValueError), match=f"'{right}x'; did you mean '"):
+        callee(**{f"{right}x": 1})
+
+
 def test_the_version_is_that_of_the_installed_package() -> None:
     assert gg.__version__ == version("gptgan_jax")

@@ -10,7 +10,7 @@ import optax
 from gptgan_jax.algorithms.compatibility import Choices, reasons
 from gptgan_jax.algorithms.learning import Learning
 from gptgan_jax.distributed.rows import Rows
-from gptgan_jax.errors import UserError
+from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.estimators.reinforce import reinforce
 from gptgan_jax.gradients.families import (
     Distillation,
@@ -38,6 +38,7 @@ DISCRIMINATOR_OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam
 """For an adversarial phase: the two rates of SAGAN (Zhang et al. 2019, arXiv:1805.08318), gradients cut to norm 1."""
 
 
+@suggests_names
 class Demonstrations(NamedTuple):
     """Real texts among those that the generator learns from (TextGAIL, Wu et al. 2021).
 
@@ -56,6 +57,7 @@ class Demonstrations(NamedTuple):
     steps: int
 
 
+@suggests_names
 class Game(NamedTuple):
     """All that the steps are made of; each is a function of this and of a state.
 

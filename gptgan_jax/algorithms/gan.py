@@ -32,9 +32,10 @@ from gptgan_jax.algorithms.generator_update import (
     policy_update,
     self_play_step,
 )
-from gptgan_jax.algorithms.learning import EVERYTHING, Learning, gradient_of, updated
+from gptgan_jax.algorithms.learning import EVERYTHING, Learning, begun_with, gradient_of, updated
 from gptgan_jax.algorithms.mixing import empty_replay, remember
 from gptgan_jax.algorithms.texts import Metrics, answering, draw, next_token_nats, write
+from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.gradients.families import (
     Distillation,
     Estimator,
@@ -59,6 +60,7 @@ from gptgan_jax.types import Array, Batch, GanState, Number, Params, Player, Sam
 Step = Callable[[GanState, Batch], tuple[GanState, Metrics]]
 
 
+@suggests_names
 class Gan(NamedTuple):
     """A generator, a discriminator and how they learn.
 
@@ -89,6 +91,7 @@ class Gan(NamedTuple):
     learning: Learning = EVERYTHING
 
 
+@suggests_names
 def gan_from(
     generator: Generator | GeneratorProtocol,
     discriminator: Discriminator | DiscriminatorProtocol,
@@ -123,6 +126,7 @@ def gan_from(
     resample_groups: int = 0,
     axis_name: str | None = None,
     teacher: Generator | None = None,
+    start: Params | None = None,
 ) -> Gan:
     """The training steps of a generator and a discriminator. `Game` says more about each argument.
 
@@ -167,6 +171,9 @@ def gan_from(
             discriminator's warm-up want higher rates, such as 1e-3 to 3e-3: give them a gan of their own.
         axis_name: of the devices that share a batch under `jax.pmap` or `jax.shard_map`; None under `jax.jit`.
         teacher: whom `distill()` distils from; its parameters go into the state: state.replace(teacher=params).
+        start: the generator's parameters that `init` begins with, such as those that `load` gives; None draws them at
+            random. A generator with adapters (`LoraConfig`) needs them, with adapters or without: what stays as it is
+            must have learned something.
 
     Raises:
         ValueError: a number is out of its range, or choices do not go together; the message says what would be right.
@@ -178,42 +185,47 @@ def gan_from(
         >>> float(metrics["kl"])  # the generator is still its own reference
         0.0
     """
-    return gan_of(
-        Game(
-            generator_of(generator),
-            discriminator_of(discriminator),
-            estimator=estimator_of(estimator),
-            pair_loss=pair_loss,
-            reward=reward,
-            dense=dense,
-            temperature=temperature,
-            entropy_weight=entropy_weight,
-            likelihood_weight=likelihood_weight,
-            kl_weight=kl_weight,
-            kl_estimator=kl_estimator,
-            r1_weight=r1_weight,
-            r2_weight=r2_weight,
-            gradient_penalty_weight=gradient_penalty_weight,
-            next_token_weight=next_token_weight,
-            mmd_weight=mmd_weight,
-            mmd_bandwidths=mmd_bandwidths,
-            class_weight=class_weight,
-            real_fake_weight=real_fake_weight,
-            replay_size=replay_size,
-            replay_share=replay_share,
-            demonstrations=demonstrations,
-            discriminator_updates=discriminator_updates,
-            ema_decay=ema_decay,
-            text_rewards=text_rewards,
-            reward_scaling=reward_scaling,
-            discriminator_reward_weight=discriminator_reward_weight,
-            resample_groups=resample_groups,
-            generator_optimizer=generator_optimizer,
-            discriminator_optimizer=discriminator_optimizer,
-            axis_name=axis_name,
-            teacher=teacher,
-        )
+    game = Game(
+        generator_of(generator),
+        discriminator_of(discriminator),
+        estimator=estimator_of(estimator),
+        pair_loss=pair_loss,
+        reward=reward,
+        dense=dense,
+        temperature=temperature,
+        entropy_weight=entropy_weight,
+        likelihood_weight=likelihood_weight,
+        kl_weight=kl_weight,
+        kl_estimator=kl_estimator,
+        r1_weight=r1_weight,
+        r2_weight=r2_weight,
+        gradient_penalty_weight=gradient_penalty_weight,
+        next_token_weight=next_token_weight,
+        mmd_weight=mmd_weight,
+        mmd_bandwidths=mmd_bandwidths,
+        class_weight=class_weight,
+        real_fake_weight=real_fake_weight,
+        replay_size=replay_size,
+        replay_share=replay_share,
+        demonstrations=demonstrations,
+        discriminator_updates=discriminator_updates,
+        ema_decay=ema_decay,
+        text_rewards=text_rewards,
+        reward_scaling=reward_scaling,
+        discriminator_reward_weight=discriminator_reward_weight,
+        resample_groups=resample_groups,
+        generator_optimizer=generator_optimizer,
+        discriminator_optimizer=discriminator_optimizer,
+        axis_name=axis_name,
+        teacher=teacher,
     )
+    gan = gan_of(game)
+    if gan.learning.generator is not None and start is None:
+        raise UserError(
+            "the generator has adapters, which adapt what has learned: give start, the parameters that it begins with "
+            '(gg.load("hf:FOLDER").params), or drop lora from its configuration'
+        )
+    return gan if start is None else gan._replace(init=partial(init, game, start=start))
 
 
 def gan_of(game: Game) -> Gan:
@@ -236,10 +248,11 @@ def gan_of(game: Game) -> Gan:
 # ---- states
 
 
-def init(game: Game, key: Array, batch: Batch) -> GanState:
-    """See `Gan.init`."""
+def init(game: Game, key: Array, batch: Batch, start: Params | None = None) -> GanState:
+    """See `Gan.init`; the generator's parameters are those of `start`, where it has them, and else drawn."""
     key_g, key_d, key_steps = jax.random.split(key, 3)
-    player_g = Player(game.generator.init(key_g, batch), None)
+    drawn = game.generator.init(key_g, batch)
+    player_g = Player(drawn if start is None else begun_with(start, drawn), None)
     player_d = Player(game.discriminator.init(key_d, batch), None)
     start = jnp.int32(0)
     return begin(game, GanState(start, key_steps, start, player_g, player_d, estimator=None, reference=None), batch)

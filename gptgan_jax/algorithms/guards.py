@@ -9,11 +9,13 @@ from jax.experimental import checkify
 
 from gptgan_jax.algorithms.gan import Gan, Metrics, Step
 from gptgan_jax.algorithms.learning import Learning
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.types import Array, Batch, GanState, Vocabulary
 
 SKIPPED = "skipped"
 
 
+@suggests_names
 def skipping(gan: Gan) -> Gan:
     """The same loop, but a step that would spoil the state leaves it as it was.
 
@@ -35,6 +37,7 @@ def skipping(gan: Gan) -> Gan:
     )
 
 
+@suggests_names
 def checked(step: Step, vocabulary: Vocabulary) -> Callable[[GanState, Batch], tuple[GanState, Metrics]]:
     """A step, compiled, that says what is wrong with the values that it is given and makes; for finding mistakes.
 

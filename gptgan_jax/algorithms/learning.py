@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gptgan_jax.layers.lora import learns
+from gptgan_jax.errors import UserError
+from gptgan_jax.layers.lora import learns, with_adapters, without_adapters
 from gptgan_jax.models.shared_trunk import NEW
 from gptgan_jax.models.trees import joined, parted, without
 from gptgan_jax.types import GanState, Params, Player
@@ -165,3 +166,21 @@ def where_learning(function: Callable[[Any, Any], Any], learns: Learns | None, o
 def _learns(config: Any, new: Sequence[str] = ()) -> Learns | None:
     lora = getattr(config, "lora", None)
     return learns(lora, new) if lora is not None and lora.rank else None
+
+
+def begun_with(start: Params, drawn: Params) -> Params:
+    """A copy of the parameters that a player starts with, and of those drawn for it the adapters that these lack.
+
+    Raises:
+        UserError: they are not of its shapes.
+    """
+
+    def is_like(tree: Params) -> bool:
+        return bool(jax.tree.map(jnp.shape, start) == jax.tree.map(jnp.shape, tree))
+
+    copied = jax.tree.map(jnp.copy, start)  # a state is donated
+    if is_like(drawn):
+        return copied
+    if not is_like(without_adapters(drawn)):
+        raise UserError("start: these are not the parameters of this generator, with its adapters or without")
+    return with_adapters(copied, drawn)

@@ -20,8 +20,8 @@ def _reasons_of_store(config: Sections) -> Iterator[str]:
         if getattr(data, "max_tokens", None) is not None:
             yield "data.max_tokens ends a token store: set data.store, or drop it"
         return
-    if config.likelihood.packing != "concatenate":
-        yield "data.store holds documents one after another: set likelihood.packing to concatenate"
+    if config.likelihood.packing == "none":
+        yield "data.store is read in packed rows: set likelihood.packing to concatenate or best_fit"
     for name in ("label_column", "group_column", "unlabelled"):
         if getattr(data, name, None) is not None:
             yield f"data.store holds text alone: drop data.{name}, or data.store"

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError, model_validator
 from gptgan_jax.config.choosing import problems_of_choice
 from gptgan_jax.config.compatibility import check_combination
 from gptgan_jax.config.sections import PHASES, Phase, Sections
-from gptgan_jax.data.config import GrammarData
+from gptgan_jax.data.config import GrammarData, MixtureData
 from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.hub import is_model
@@ -66,6 +66,12 @@ class Config(Sections):
             yield (
                 "data.answer_column has right answers, which evaluation.task summary or answer measures by: set one of "
                 "them, or drop the column"
+            )
+        pays_answers = any(reward.function == "exact_answer" for reward in self.objective.rewards)
+        if isinstance(data, MixtureData) and data.answer_column is not None and pays_answers:
+            yield (
+                "objective.rewards: exact_answer compares with the texts of a mixture, not with its answer_column; "
+                "train on one source (data.kind hf), or make the right answer the text_column"
             )
 
     def _problems_of_updates(self, phase: Phase) -> Iterator[str]:

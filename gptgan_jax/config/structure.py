@@ -47,7 +47,7 @@ def nearest_key(name: str, cls: type, annotation: Any, path: str) -> str:
         if name in fields_of(MixtureData):
             return f": it is a key of the whole mixture; set data.{name}"
         if name in fields_of(HfData):
-            return ": a source of a mixture has no labels, and no answers beside its text; data.kind hf has"
+            return ": a source of a mixture has no labels and no columns for rewards; data.kind hf has"
     having = [str(kind_of(other)) for other in classes_of(annotation) if name in fields_of(other)]
     if having:
         return f": it is one of {path}kind {' and '.join(having)}, and this is {kind_of(cls)}; set the kind too"

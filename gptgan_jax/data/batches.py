@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.types import Batch, Vocabulary
 
 
+@suggests_names
 def batch_at(
     split: TokenisedSplit,
     seed: int,
@@ -121,6 +123,7 @@ def labelled_rows(batch_size: int, share: float) -> int:
     return round(share * batch_size)
 
 
+@suggests_names
 def labelled_batch_at(
     split: TokenisedSplit,
     seed: int,
@@ -162,6 +165,7 @@ def labelled_batch_at(
     return gather(split, documents)
 
 
+@suggests_names
 def evaluation_batches(split: TokenisedSplit, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
     """Every document once, in order, in batches of one shape; with `limit`, only the first `limit` documents.
 
@@ -173,6 +177,7 @@ def evaluation_batches(split: TokenisedSplit, batch_size: int, limit: int | None
         yield gather(split, np.where(documents < count, documents, -1))
 
 
+@suggests_names
 def prefetch(
     make_batch: Callable[[int], Batch], start: int, put: Callable[[Batch], Batch], depth: int = 2
 ) -> Generator[Batch, None, None]:

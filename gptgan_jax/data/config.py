@@ -66,8 +66,8 @@ class _HeldOutData(_CommonData):
     seed: int = key(0, "chooses what is held out of train", ge=0, lt=2**31)
     store: str | None = key(
         None,
-        "a folder for the tokens of train, made once, for text that is too much for memory; needs likelihood.packing "
-        "concatenate; none: in memory",
+        "a folder for the tokens of train, made once, for text that is too much for memory; needs likelihood.packing; "
+        "none: in memory",
     )
     max_tokens: int | None = key(None, "with store: no document is taken beyond so many tokens; none: all", ge=1)
 
@@ -132,6 +132,11 @@ class _HfKeys:
         "column of the prompt that the text answers, a text or a conversation; none: unconditional text, or the turns "
         "before it where text_column is messages or conversations",
     )
+    answer_column: str | None = key(
+        None,
+        "column of the right answer, for evaluation.task, where the text is another, such as a teacher's; none: the "
+        "text",
+    )
     group_column: str | None = key(
         None, "column of what must not be in two splits, such as a speaker or a source; none: prompts are what mustn't"
     )
@@ -162,11 +167,6 @@ class HfData(_ChatKeys, _HfKeys, _HeldOutData, _LabelledData):
 
     unlabelled: str | tuple[str, ...] | None = key(
         None, "more training text, whose labels are not read: a split, or files"
-    )
-    answer_column: str | None = key(
-        None,
-        "column of the right answer, for evaluation.task, where the text is another, such as a teacher's; none: the "
-        "text",
     )
     label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
     classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")
@@ -258,13 +258,17 @@ class MixtureData(_ChatKeys, _HeldOutData):
                     f"sources: the weight of {name} is {weight:.2g} of all weights together; make it {LEAST_SHARE:g} "
                     "or more, or leave the source out"
                 )
-        asking = [name for name, one in zip(self.names, self.sources, strict=True) if _prompts_of(one)]
-        if asking and len(asking) < len(self.sources):
-            others = [name for name in self.names if name not in asking]
-            raise ValueError(
-                f"sources: {', '.join(asking)} has prompts and {', '.join(others)} has none; give every source a "
-                "prompt_column, or none"
-            )
+        for what, column, having in (
+            ("prompts", "a prompt_column", [_prompts_of(one) for one in self.sources]),
+            ("right answers", "an answer_column", [_answers_of(one) is not None for one in self.sources]),
+        ):
+            if any(having) and not all(having):
+                with_it = [name for name, has in zip(self.names, having, strict=True) if has]
+                others = [name for name in self.names if name not in with_it]
+                raise ValueError(
+                    f"sources: {', '.join(with_it)} has {what} and {', '.join(others)} has none; give every source "
+                    f"{column}, or none"
+                )
         return self
 
     @property
@@ -283,6 +287,11 @@ class MixtureData(_ChatKeys, _HeldOutData):
         """Whether its texts have prompts."""
         return any(map(_prompts_of, self.sources))
 
+    @property
+    def answer_column(self) -> str | None:
+        """The column with the right answers of the first source; all sources have one, or none has."""
+        return next(map(_answers_of, self.sources), None)
+
     def parts(self) -> tuple[TextData | HfData, ...]:
         """Each source as separate data, with the mixture's keys and its share of `max_tokens`."""
         found: list[TextData | HfData] = []
@@ -300,6 +309,10 @@ class MixtureData(_ChatKeys, _HeldOutData):
 
 def _prompts_of(source: TextSource | HfSource) -> bool:
     return isinstance(source, HfSource) and source.prompts_from is not None
+
+
+def _answers_of(source: TextSource | HfSource) -> str | None:
+    return source.answer_column if isinstance(source, HfSource) else None
 
 
 def _own_name(source: TextSource | HfSource) -> str:

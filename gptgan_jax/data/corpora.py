@@ -18,7 +18,7 @@ import numpy as np
 from gptgan_jax.data.config import SPLITS, GrammarData, HfData, MixtureData, OracleData, TextData, _HeldOutData
 from gptgan_jax.data.holding_out import counted, held_out_parts, shared_notes
 from gptgan_jax.data.streams import Streamed, read_stream
-from gptgan_jax.errors import UserError
+from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.readers.documents import Columns, Table, read_documents, read_table
 from gptgan_jax.readers.files import FILE_FORMATS, named
 from gptgan_jax.readers.row_sources import open_rows
@@ -30,7 +30,7 @@ from gptgan_jax.tokenization.chat_templates import Prompt
 
 # Keys of a source, in messages that were written for a single source.
 _OF_SOURCES = re.compile(
-    r"\bdata\.(train|valid|test|document|path|name|text_column|prompt_column|group_column|streaming|max_documents)\b"
+    r"\bdata\.(train|valid|test|document|path|name|text_column|prompt_column|group_column|streaming|max_documents|answer_column)\b"
 )
 
 
@@ -102,6 +102,7 @@ class Part:
     corpus: Corpus
 
 
+@suggests_names
 def load_corpus(
     config: GrammarData | TextData | HfData | OracleData | MixtureData, train_answers: bool = False, kept: bool = True
 ) -> Corpus:
@@ -210,7 +211,10 @@ def _load_mixture(config: MixtureData, kept: bool) -> Corpus:
         found = [getattr(part.corpus, which) for part in parts]
         splits = [part.corpus.valid if one is None else one for part, one in zip(parts, found, strict=True)]
         prompts = None if splits[0].prompts is None else [one for split in splits for one in split.prompts or ()]
-        return Split([text for split in splits for text in split.texts], prompts)
+        answers = None
+        if all(split.answers is not None for split in splits):
+            answers = [one for split in splits for one in split.answers or ()]
+        return Split([text for split in splits for text in split.texts], prompts, answers=answers)
 
     train, valid = all_of("train"), all_of("valid")
     test = all_of("test") if any(part.corpus.test is not None for part in parts) else None

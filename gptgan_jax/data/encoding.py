@@ -11,6 +11,7 @@ from gptgan_jax.data.config import LongDocuments, PromptKeep
 from gptgan_jax.data.corpora import Split, counted
 from gptgan_jax.data.prompts import cut_note, cut_prompt
 from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.types import Vocabulary
 
 ENCODE_AT_ONCE = 1000
@@ -173,11 +174,13 @@ class TokenisedSplit:
         return tuple(line for count, line in lines if count)
 
 
+@suggests_names
 def unconditional_split(targets: Ragged, vocabulary: Vocabulary, max_length: int) -> TokenisedSplit:
     """A split of texts without prompts or labels."""
     return TokenisedSplit(targets, None, None, vocabulary, max_length, max_prompt_length=1)
 
 
+@suggests_names
 def encode_split(
     split: Split,
     tokenizer: AnyTokenizer,

@@ -11,6 +11,7 @@ import numpy as np
 
 from gptgan_jax.data.batches import documents_at, gather, own_rows, side_permutation
 from gptgan_jax.data.encoding import TokenisedSplit
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.types import Batch
 
 WINDOW = 50
@@ -33,6 +34,7 @@ def buckets_of(split: TokenisedSplit, documents: np.ndarray, buckets: int) -> np
     return needed
 
 
+@suggests_names
 def bucketed_batch_at(
     split: TokenisedSplit,
     seed: int,

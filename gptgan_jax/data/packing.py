@@ -2,10 +2,14 @@
 
 `concatenate` joins the documents in order and cuts the result into rows (GPT-2, Radford et al. 2019), at different
 places in each epoch, so that a token doesn't have the same context every time. `best_fit` packs whole documents into
-few rows, by best-fit decreasing (Ding et al. 2024, arXiv:2404.10830).
+few rows, by best-fit decreasing (Ding et al. 2024, arXiv:2404.10830). A store is packed so in blocks of `BLOCK` tokens,
+and which documents stand in which row is a pair of files beside it: memory holds none of it.
 """
 
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +17,13 @@ import numpy as np
 from gptgan_jax.data.batches import documents_at, elements_at
 from gptgan_jax.data.config import Packing
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit
-from gptgan_jax.data.store import TokenStore
+from gptgan_jax.data.store import TokenStore, locked
+from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.types import Batch, Packed, Vocabulary
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
+BLOCK = 2**22
+"""Tokens of a store that are packed at once, best-fit; rows are as full as if all were (docs/data.md)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +72,7 @@ class PackedSplit:
         return _packed_batch(self, targets.tokens.take(places, mode="clip"), inputs, mask, begins)
 
 
+@suggests_names
 def packed_split(split: TokenisedSplit, packing: Packing, attend_across: bool) -> PackedSplit:
     """The rows of a split.
 
@@ -169,9 +177,135 @@ class StoredRows:
         return found
 
 
-Rows = PackedSplit | StoredRows
+@dataclass(frozen=True, eq=False)
+class StoredBestFit:
+    """The documents of a store, or parts of long ones, packed best-fit.
+
+    Attributes:
+        store, vocabulary, max_length, attend_across: as of `StoredRows`.
+        parts: a file of int64 pairs, (position of its first token, tokens) of each part, row by row.
+        rows: a file of int64 [R + 1]; row r has the parts from rows[r] to rows[r + 1]. It is written last.
+    """
+
+    store: TokenStore
+    vocabulary: Vocabulary
+    max_length: int
+    attend_across: bool
+    parts: Path
+    rows: Path
+
+    def __len__(self) -> int:
+        return self.rows.stat().st_size // 8 - 1
+
+    @property
+    def tokens(self) -> int:
+        """Target tokens of all rows."""
+        return len(self.store)
+
+    def gather(self, rows: np.ndarray, epochs: np.ndarray | int = 0) -> Batch:
+        """The rows of these numbers, the same in every epoch."""
+        shape = len(rows), self.max_length
+        tokens, inputs = (np.full(shape, self.vocabulary.pad_id, np.int32) for _ in range(2))
+        mask, begins = np.zeros(shape, bool), np.zeros(shape, bool)
+        for place, row in enumerate(rows.tolist()):
+            first, last = np.fromfile(self.rows, np.int64, 2, offset=8 * row)
+            parts = np.fromfile(self.parts, np.int64, 2 * (last - first), offset=16 * first).reshape(-1, 2)
+            column = 0
+            for start, length in parts.tolist():
+                found = self.store.tokens(start - 1, start + length) if start else self.store.tokens(0, length)
+                before = found[0] if start else self.store.eos_id
+                inside = slice(column, column + length)
+                tokens[place, inside] = found[-length:]
+                inputs[place, column] = self.vocabulary.bos_id if before == self.store.eos_id else before
+                inputs[place, column + 1 : column + length] = found[-length:-1]
+                mask[place, inside], begins[place, column] = True, True
+                column += length
+        return _packed_batch(self, tokens, inputs, mask, begins)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether both files are there and of one size."""
+        if not self.rows.exists() or not self.parts.exists():
+            return False
+        ends = np.fromfile(self.rows, np.int64)[-1:]
+        return bool(len(ends)) and self.parts.stat().st_size == 16 * int(ends[0])
+
+    def write(self) -> None:
+        """Packs the store and writes both files."""
+        made = [Path(f"{path}.tmp") for path in (self.parts, self.rows)]
+        total = 0
+        with made[0].open("wb") as parts, made[1].open("wb") as rows:
+            np.zeros(1, np.int64).tofile(rows)
+            for block in _blocks(self.store, self.max_length):
+                order, counts = best_fit(block[:, 1], self.max_length)
+                block[order].tofile(parts)
+                (total + np.cumsum(counts)).tofile(rows)
+                total += len(block)
+        os.replace(made[0], self.parts)
+        os.replace(made[1], self.rows)
 
 
+def _blocks(store: TokenStore, length: int) -> Iterator[np.ndarray]:
+    """The parts of a store's documents, none longer than `length`, in order: int64 [N, 2], (first token, tokens)."""
+    start = 0  # of the part at hand, which may have begun in the block before
+    for begin in range(0, len(store), BLOCK):
+        end = min(begin + BLOCK, len(store))
+        ends = begin + 1 + np.flatnonzero(store.tokens(begin, end) == store.eos_id)
+        if end - (ends[-1] if len(ends) else start) >= length:  # whole parts of a document that goes on
+            last = ends[-1] if len(ends) else start
+            ends = np.append(ends, last + (end - last) // length * length)
+        if not len(ends):
+            continue
+        starts = np.concatenate([[start], ends[:-1]])
+        counts = -(-(ends - starts) // length)
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        firsts = np.repeat(starts, counts) + length * within
+        yield np.stack([firsts, np.minimum(length, np.repeat(ends, counts) - firsts)], axis=1)
+        start = int(ends[-1])
+
+
+Rows = PackedSplit | StoredRows | StoredBestFit
+
+
+def stored_rows(
+    store: TokenStore,
+    packing: Packing,
+    vocabulary: Vocabulary,
+    max_length: int,
+    attend_across: bool,
+    say: Callable[[str], None],
+) -> StoredRows | StoredBestFit:
+    """The rows of a store; those of "best_fit" are found once, and written beside it.
+
+    Args:
+        store, vocabulary, max_length, attend_across: see `StoredRows`.
+        packing: "concatenate" or "best_fit".
+        say: called with a line where another process is at it, or a plan is made.
+
+    Raises:
+        UserError: the folder can't be written.
+    """
+    if packing == "concatenate":
+        return StoredRows(store, vocabulary, max_length, attend_across)
+    name = f"best_fit-{max_length}-{store.fingerprint[:16]}"
+    files = (store.folder / f"{name}.{ending}" for ending in ("parts", "rows"))
+    found = StoredBestFit(store, vocabulary, max_length, attend_across, *files)
+    try:
+        with locked(store.folder, say):
+            if not found.is_whole:
+                for path in store.folder.glob("best_fit-*"):  # of another text, or of a plan that was cut short
+                    if not path.stem.endswith(store.fingerprint[:16]) or path.stem == name or path.suffix == ".tmp":
+                        path.unlink()
+                say(f"{store.folder}: packing {store.documents:,} documents into rows of {max_length}")
+                found.write()
+    except OSError as error:
+        raise UserError(
+            f"data.store {store.folder}: best_fit rows can't be written ({error.strerror or error})"
+        ) from None
+    return found
+
+
+@suggests_names
 def packed_batch_at(
     rows: Rows, seed: int, position: int, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Batch:

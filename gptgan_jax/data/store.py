@@ -157,7 +157,7 @@ def build_store(
         raise UserError("data.store needs a tokenizer with an end-of-text token")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, say):
+        with locked(folder, say):
             found = open_store(folder, fingerprint)
             if isinstance(found, TokenStore):
                 return found
@@ -363,7 +363,7 @@ def _offsets(path: Path) -> list[int]:
 
 
 @contextmanager
-def _locked(folder: Path, say: Say) -> Iterator[None]:
+def locked(folder: Path, say: Say) -> Iterator[None]:
     """Holds the lock of a folder; waits, with a message, for another process that writes there."""
     handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from tokenizers import models, normalizers, pre_tokenizers
 
 from gptgan_jax.data.corpora import Corpus
-from gptgan_jax.errors import UserError
+from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.tokenization.byte_pairs import fit_byte_pairs
@@ -21,6 +21,7 @@ from gptgan_jax.tokenization.special_tokens import (
     SPECIALS_FILE,
     TOKENIZER_FILE,
     SpecialTokens,
+    add_named_tokens,
     read_json,
     read_special_tokens,
 )
@@ -106,6 +107,7 @@ TokenizerConfig = Annotated[
 ]
 
 
+@suggests_names
 def fit_tokenizer(
     config: WordTokenizer | CharacterTokenizer | BpeTokenizer | IdsTokenizer | FileTokenizer, corpus: Corpus
 ) -> AnyTokenizer:
@@ -134,6 +136,7 @@ def fit_tokenizer(
     raise TypeError(f"no tokenizer config: {config!r}")
 
 
+@suggests_names
 def load_tokenizer(folder: str | Path) -> AnyTokenizer:
     """Reads the output of `save` from a folder. Raises UserError if there is no tokenizer."""
     path = Path(folder) / IDS_FILE
@@ -146,6 +149,7 @@ def load_tokenizer(folder: str | Path) -> AnyTokenizer:
     return _saved_tokenizer(Path(folder) / TOKENIZER_FILE)
 
 
+@suggests_names
 def read_tokenizer(path: str | Path) -> Tokenizer:
     """Reads a tokenizer.json, with the special tokens that the files next to it name; see `special_tokens`.
 
@@ -166,6 +170,7 @@ def _backend(path: Path) -> tokenizers.Tokenizer:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"{path}: not a tokenizer.json of Hugging Face tokenizers ({error})") from error
+    add_named_tokens(backend, path.parent)
     # A file may truncate or pad every text, or read "<eos>" in a text as the token; neither may happen here.
     backend.no_truncation()
     backend.no_padding()

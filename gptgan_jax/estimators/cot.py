@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.baselines import discounted_returns
 from gptgan_jax.gradients.families import Mediated, Metrics
 from gptgan_jax.objectives.likelihood import kl_divergence, token_log_probs
@@ -10,6 +11,7 @@ from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.types import Array
 
 
+@suggests_names
 def cot(future: bool = False) -> Mediated:
     """Cooperative training (Lu et al. 2018, arXiv:1804.03782), with the generator G and the mediator M.
 

@@ -1,9 +1,11 @@
 """GKD (Agarwal et al. 2024): the generator learns a teacher's next-token distributions, on texts of its own."""
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.families import Distillation
 from gptgan_jax.schema.ranges import DIVERGENCE, ON_POLICY
 
 
+@suggests_names
 def distill(beta: float = 0.5, on_policy: float = 1.0) -> Distillation:
     """Generalised knowledge distillation (Agarwal et al. 2024, arXiv:2306.13649): sum_t D_beta(teacher, student)(y_<t).
 

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.estimators.rloo import rloo
 from gptgan_jax.gradients.families import Matching, Metrics, PolicyGradient
 from gptgan_jax.objectives.shapes import check_arrays
@@ -16,6 +17,7 @@ TOLERANCE = 1e-5
 """Of an eigenvalue, over the largest: what is less spans no direction."""
 
 
+@suggests_names
 def feature_matching(
     samples: int = 4,
     depths: tuple[float, ...] = (0.25, 0.5, 0.75),

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.baselines import discounted_returns, text_means
 from gptgan_jax.gradients.families import Experience, Metrics, PolicyGradient
 from gptgan_jax.gradients.policy_gradients import Ratio, clipped_surrogate
@@ -9,6 +10,7 @@ from gptgan_jax.schema.ranges import DISCOUNT, EPOCHS, GROUP, MINIBATCHES
 from gptgan_jax.types import Array, Number
 
 
+@suggests_names
 def grpo(
     samples: int = 8,
     discount: Number = 1.0,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.families import Metrics, Pathwise
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import DRAWS, RELAXATION_TEMPERATURE
@@ -18,6 +19,7 @@ from gptgan_jax.types import Array, Number
 Schedule = Callable[[Array], Array]
 
 
+@suggests_names
 def gumbel(temperature: Number | Schedule = 1.0, straight_through: bool = True, draws: int = 1) -> Pathwise:
     """Gumbel-softmax (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712).
 

@@ -1,5 +1,6 @@
 """PPO (Schulman et al. 2017): several updates from the texts of a step, as long as the generator stays near."""
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.baselines import Baseline, moving_average
 from gptgan_jax.gradients.families import PolicyGradient
 from gptgan_jax.gradients.policy_gradients import Ratio, clipped_surrogate, with_baseline
@@ -7,6 +8,7 @@ from gptgan_jax.schema.ranges import EPOCHS, MINIBATCHES
 from gptgan_jax.types import Number
 
 
+@suggests_names
 def ppo(
     discount: Number = 1.0,
     baseline: Baseline | None = None,

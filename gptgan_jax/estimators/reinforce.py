@@ -1,11 +1,13 @@
 """REINFORCE (Williams 1992): the return of each token, less what was expected."""
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.baselines import Baseline, moving_average
 from gptgan_jax.gradients.families import PolicyGradient
 from gptgan_jax.gradients.policy_gradients import with_baseline
 from gptgan_jax.types import Number
 
 
+@suggests_names
 def reinforce(discount: Number = 1.0, baseline: Baseline | None = None) -> PolicyGradient:
     """REINFORCE (Williams 1992, doi:10.1007/BF00992696): A_t = R_t - baseline, loss -1/R sum A_t log p(y_t | y_<t).
 

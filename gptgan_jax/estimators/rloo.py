@@ -1,5 +1,6 @@
 """RLOO (Kool et al. 2019; Ahmadian et al. 2024): the other texts of a prompt are the baseline."""
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.baselines import leave_one_out
 from gptgan_jax.gradients.families import PolicyGradient
 from gptgan_jax.gradients.policy_gradients import with_baseline
@@ -7,6 +8,7 @@ from gptgan_jax.schema.ranges import GROUP
 from gptgan_jax.types import Number
 
 
+@suggests_names
 def rloo(samples: int = 4, discount: Number = 1.0) -> PolicyGradient:
     """REINFORCE leave-one-out: A_t = R_t - mean of the mean returns of the prompt's N - 1 other texts.
 

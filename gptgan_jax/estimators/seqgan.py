@@ -5,6 +5,7 @@ SentiGAN (Wang & Wan 2018) charges them instead, those most that are likely to b
 
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.baselines import Baseline, moving_average, no_baseline
 from gptgan_jax.gradients.families import Experience, PolicyGradient
 from gptgan_jax.gradients.policy_gradients import surrogate, with_baseline
@@ -12,6 +13,7 @@ from gptgan_jax.schema.ranges import ROLLOUTS
 from gptgan_jax.types import Array
 
 
+@suggests_names
 def rollout(rollouts: int = 16, baseline: Baseline | None = None) -> PolicyGradient:
     """SeqGAN (Yu et al. 2017, arXiv:1609.05473): a token is worth the mean score of texts that go on from it.
 
@@ -35,6 +37,7 @@ def rollout(rollouts: int = 16, baseline: Baseline | None = None) -> PolicyGradi
     return with_baseline(0.0, baseline or moving_average())._replace(rollouts=rollouts)
 
 
+@suggests_names
 def penalised(rollouts: int = 16) -> PolicyGradient:
     """The penalty-based objective of SentiGAN (Wang & Wan, IJCAI 2018, doi:10.24963/ijcai.2018/618).
 

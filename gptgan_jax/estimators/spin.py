@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.families import Metrics, SelfPlay
 from gptgan_jax.objectives.discrimination import PAIR_LOSSES
 from gptgan_jax.objectives.shapes import check_arrays
@@ -14,6 +15,7 @@ from gptgan_jax.types import Array, Number
 OwnLoss = Literal["relativistic", "non_saturating", "hinge"]
 
 
+@suggests_names
 def spin(scale: Number = 0.1, refresh_every: int = 100) -> SelfPlay:
     """Self-play fine-tuning (Chen et al. 2024, arXiv:2401.01335).
 
@@ -48,6 +50,7 @@ def spin(scale: Number = 0.1, refresh_every: int = 100) -> SelfPlay:
     return SelfPlay(lambda width: jnp.int32(0), loss, refresh)
 
 
+@suggests_names
 def dgsan(refresh_every: int = 100) -> SelfPlay:
     """Discrete generative self-adversarial network (Montahaei et al. 2019, arXiv:1908.09127).
 
@@ -83,6 +86,7 @@ def dgsan(refresh_every: int = 100) -> SelfPlay:
     return SelfPlay(lambda width: jnp.int32(0), loss, refresh)
 
 
+@suggests_names
 def self_critic(pair_loss: OwnLoss = "relativistic", scale: Number = 0.1, refresh_every: int | None = None) -> SelfPlay:
     """The generator's own log-ratio for a critic, as DPO has it (Rafailov et al. 2023, arXiv:2305.18290).
 
@@ -126,6 +130,7 @@ def self_critic(pair_loss: OwnLoss = "relativistic", scale: Number = 0.1, refres
     return SelfPlay(lambda width: jnp.int32(0), loss, refresh)
 
 
+@suggests_names
 def jsdgan(texts: int = 10_000, normalised: bool = True) -> SelfPlay:
     """The Jensen-Shannon divergence of p and the training texts (JSDGAN: Li et al. 2019, AISTATS, PMLR 89).
 

@@ -5,12 +5,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.families import Experience, Metrics, PolicyGradient
 from gptgan_jax.gradients.policy_gradients import surrogate
 from gptgan_jax.schema.ranges import SAMPLES, WEIGHTS_BASELINE
 from gptgan_jax.types import Array, Number, PyTree
 
 
+@suggests_names
 def maligan(samples: int = 1, baseline: Number = 1.0) -> PolicyGradient:
     """Maximum-likelihood augmented GAN (Che et al. 2017, arXiv:1702.07983): likelihood of texts weighted by D/(1 - D).
 
@@ -35,6 +37,7 @@ def maligan(samples: int = 1, baseline: Number = 1.0) -> PolicyGradient:
     return PolicyGradient(lambda width: None, _normalised_weights(baseline), surrogate, samples, whole_texts=True)
 
 
+@suggests_names
 def weighted_likelihood(samples: int = 1) -> PolicyGradient:
     """Cooperative training: likelihood of generated texts, weighted by the probability D that they are real.
 

@@ -12,7 +12,7 @@ from gptgan_jax.config import Config
 from gptgan_jax.config.files import to_yaml
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import Evaluation
-from gptgan_jax.models.generators import parameter_summary
+from gptgan_jax.models.trees import parameter_summary
 from gptgan_jax.pretrained.hub import HUB, is_model
 from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, to_markdown
 from gptgan_jax.reports.tables import table_of_scores

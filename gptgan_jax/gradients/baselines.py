@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.families import Experience
 from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.objectives.shapes import check_arrays
@@ -84,6 +85,7 @@ class MovingAverage(NamedTuple):
         return self.total / jnp.maximum(self.weight, 1e-8)
 
 
+@suggests_names
 def moving_average(decay: Number = 0.9) -> Baseline:
     """The average return of earlier steps.
 
@@ -141,6 +143,7 @@ class LearnedValue(NamedTuple):
     opt_state: PyTree
 
 
+@suggests_names
 def learned_value(learning_rate: Number = 1e-3) -> Baseline:
     """A value of the prefix: linear in the hidden state that the token is drawn from, learned by squared error.
 

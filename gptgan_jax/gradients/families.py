@@ -12,12 +12,14 @@ one.
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, cast
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.types import Array, Batch, PyTree, Sample, as_tuple
 
 Metrics = dict[str, Array]
 
 
+@suggests_names
 class Experience(NamedTuple):
     """What the generator wrote in a step, and what it is paid.
 
@@ -59,6 +61,7 @@ class Experience(NamedTuple):
             raise ValueError(f"{function}: {rows} texts are not {self.samples} for each prompt")
 
 
+@suggests_names
 class Matching(NamedTuple):
     """What a text is paid where there is no discriminator: its features, by a frozen copy, beside those of a real text.
 
@@ -80,6 +83,7 @@ class Matching(NamedTuple):
     stretches: Callable[[Batch], Batch]
 
 
+@suggests_names
 class PolicyGradient(NamedTuple):
     """Score-function estimators: the gradient of log-probabilities, weighted by advantages.
 
@@ -113,6 +117,7 @@ class PolicyGradient(NamedTuple):
     matching: Matching | None = None
 
 
+@suggests_names
 class Pathwise(NamedTuple):
     """Estimators that differentiate the judgement itself, through tokens made continuous.
 
@@ -133,6 +138,7 @@ class Pathwise(NamedTuple):
     advance: Callable[[PyTree], tuple[PyTree, Metrics]]
 
 
+@suggests_names
 class Mediated(NamedTuple):
     """Estimators whose judge is a language model of real and generated text alike, the mediator.
 
@@ -154,6 +160,7 @@ class Mediated(NamedTuple):
     loss: Callable[[Array, Array, Array, Array], tuple[Array, Metrics]]
 
 
+@suggests_names
 class SelfPlay(NamedTuple):
     """Estimators without a discriminator: real text against text of an earlier generator, the reference.
 
@@ -175,6 +182,7 @@ class SelfPlay(NamedTuple):
     refresh: Callable[[PyTree], tuple[PyTree, Array]]
 
 
+@suggests_names
 class Distillation(NamedTuple):
     """Estimators without a discriminator: a teacher's next-token distributions, at prefixes of some texts.
 
@@ -288,6 +296,7 @@ EstimatorProtocol = (
 )
 
 
+@suggests_names
 def estimator_of(parts: Estimator | EstimatorProtocol) -> Estimator:
     """The tuple of an estimator's functions; what is none comes back as it is, and `Game.check` says what is wrong.
 

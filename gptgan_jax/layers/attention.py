@@ -90,16 +90,19 @@ def attend_beside(
     return (mixed / total[..., None].astype(mixed.dtype)).swapaxes(1, 2)
 
 
-def causal_mask(filled: Array, length: int) -> Array:
+def causal_mask(filled: Array, length: int, window: int | None = None) -> Array:
     """What the first `length` positions see: the filled slots up to themselves. bool [B, S] -> bool [B, length, S].
 
     Padding sees itself, so that no row is empty: an empty one would average over all slots, the future included.
+
+    Args:
+        window: how many slots each sees at most, the last ones; None: all.
     """
     slots = filled.shape[1]
-    return jnp.tril(jnp.ones((length, slots), bool)) & filled[:, None, :] | jnp.eye(length, slots, dtype=bool)
+    return _past(length, slots, window) & filled[:, None, :] | jnp.eye(length, slots, dtype=bool)
 
 
-def mask_of(tokens_BT: Array, causal: bool) -> Array:
+def mask_of(tokens_BT: Array, causal: bool, window: int | None = None) -> Array:
     """What the tokens of whole texts see of each other: bool [B, T] -> bool [B, T, T].
 
     Of segments, int32 [B, T] (see `types.Packed`), each sees its own alone.
@@ -107,10 +110,16 @@ def mask_of(tokens_BT: Array, causal: bool) -> Array:
     length = tokens_BT.shape[1]
     if tokens_BT.dtype != bool:
         same = tokens_BT[:, :, None] == tokens_BT[:, None, :]
-        return jnp.tril(same) if causal else same
+        return same & _past(length, length, window) if causal else same
     if causal:
-        return causal_mask(tokens_BT, length)
+        return causal_mask(tokens_BT, length, window)
     return jnp.broadcast_to(tokens_BT[:, None, :], (*tokens_BT.shape, length))
+
+
+def _past(length: int, slots: int, window: int | None) -> Array:
+    """Which slots lie before each of the first `length`, itself included, and in its window: bool [length, slots]."""
+    past = jnp.tril(jnp.ones((length, slots), bool))
+    return past if window is None else past & ~jnp.tril(past, -window)
 
 
 def flash_attend(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from pydantic import model_validator
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.layers.initializers import normal
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.types import Array, Params, path_name
@@ -147,6 +148,7 @@ def only_learning(params: Params, lora: LoraConfig, new: Sequence[str] = ()) -> 
 # ---- trees of parameters, with adapters and without
 
 
+@suggests_names
 def merged(params: Params, lora: LoraConfig) -> Params:
     """The network without adapters that computes the same: W + (alpha / rank) A @ B in the place of each W.
 

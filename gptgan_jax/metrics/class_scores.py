@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from gptgan_jax.distributed.hosts import fetched
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.metrics.estimates import Estimate, jackknife_error, mean_of, share_of
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.types import Array, Batch, Params
@@ -83,6 +84,7 @@ class Told:
         return expected_calibration_error(self.reliability())
 
 
+@suggests_names
 def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
     """The mean over classes of F1 = 2 TP / (2 TP + FP + FN); of the classes that are a label or were predicted.
 
@@ -96,6 +98,7 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(scores)) if scores else 0.0
 
 
+@suggests_names
 def reliability_bins(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[ReliabilityBin]:
     """Texts by the probability of their most likely class, in intervals of equal width; empty ones are left out.
 
@@ -112,6 +115,7 @@ def reliability_bins(confidence: np.ndarray, right: np.ndarray, bins: int = BINS
     ]
 
 
+@suggests_names
 def expected_calibration_error(bins: Iterable[ReliabilityBin]) -> float:
     """Mean |accuracy - confidence| over texts, each by its bin (Naeini et al. 2015; Guo et al. 2017)."""
     bins = list(bins)

@@ -8,12 +8,14 @@ import math
 
 import numpy as np
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.metrics.estimates import Estimate
 
 # Distances of rows to centres are held for this many pairs at a time: 16 MB.
 _PAIRS_AT_ONCE = 2**22
 
 
+@suggests_names
 def frechet_distance(a: np.ndarray, b: np.ndarray, *, groups: int = 10) -> Estimate:
     """Squared Fréchet distance between the Gaussians fitted to two sets (Heusel et al. 2017; for text, FED: Semeniuta
     et al. 2018).
@@ -48,6 +50,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray, *, groups: int = 10) -> Estim
     return Estimate(value, math.sqrt((groups - 1) * without.var()))
 
 
+@suggests_names
 def mauve(
     a: np.ndarray,
     b: np.ndarray,

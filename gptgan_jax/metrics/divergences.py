@@ -36,6 +36,7 @@ from itertools import compress
 
 import numpy as np
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.metrics.estimates import Estimate, mean_of, sum_of_independent
 from gptgan_jax.sources.pcfg import PCFG
 
@@ -78,6 +79,7 @@ class Divergences:
     source_nll_of_possible: Estimate
 
 
+@suggests_names
 def divergences(real: LogProbs, written: LogProbs) -> Divergences:
     """Estimates the divergences between a source and a model; see the module's docstring for impossible texts.
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from gptgan_jax.errors import suggests_names
+
 REAL = "real text"
 Better = Literal["lower", "higher", "real"]
 
@@ -38,6 +40,7 @@ class Figure:
     better: Better = "real"
 
 
+@suggests_names
 def mean_of(values: Sequence[float] | np.ndarray) -> Estimate:
     """The mean and its standard error; undefined for no values."""
     values = np.asarray(values, np.float64)
@@ -47,6 +50,7 @@ def mean_of(values: Sequence[float] | np.ndarray) -> Estimate:
     return Estimate(float(values.mean()), error)
 
 
+@suggests_names
 def share_of(which: np.ndarray) -> Estimate:
     """The share of True in bool [N], or of ones among numbers where 0.5 is a half; undefined for none.
 

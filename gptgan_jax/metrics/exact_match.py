@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.metrics.estimates import Figure, share_of
 
 # What GSM8K writes between the working and the answer (Cobbe et al. 2021, "Training verifiers to solve math problems").
@@ -18,6 +19,7 @@ _FULL_WIDTH = re.compile("[\u3000\uff00-\uffef]+")
 _STOPS = tuple(".。।॥۔።။។։")
 
 
+@suggests_names
 def final_answer(text: str) -> str:
     """What an answer comes to: what follows the last "####", or all of a text that has none.
 
@@ -44,6 +46,7 @@ def _plain(text: str) -> str:
     )
 
 
+@suggests_names
 def exact_match(answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """Which answers come to the same as the real ones: bool [N].
 

@@ -16,6 +16,7 @@ from itertools import chain
 
 import numpy as np
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.metrics.estimates import Estimate, mean_of
 
 Words = Sequence[str]  # a text as words; a bare string would be read as its letters
@@ -28,6 +29,7 @@ def words_of(texts: Sequence[str]) -> list[list[str]]:
     return [text.split() for text in texts]
 
 
+@suggests_names
 def bleu(
     texts: Sequence[Words], references: Sequence[Words], orders: Sequence[int] = (2, 3, 4, 5)
 ) -> dict[int, np.ndarray]:
@@ -66,6 +68,7 @@ def bleu(
     return _scores(matches, lengths, closest, orders)
 
 
+@suggests_names
 def self_bleu(texts: Sequence[Words], orders: Sequence[int] = (2, 3, 4, 5)) -> dict[int, np.ndarray]:
     """Sentence BLEU of each text against all the others (Zhu et al. 2018, Texygen): 1 means that they say the same.
 
@@ -94,6 +97,7 @@ def self_bleu(texts: Sequence[Words], orders: Sequence[int] = (2, 3, 4, 5)) -> d
     return _scores(matches, lengths, _closest_other(lengths), orders)
 
 
+@suggests_names
 def distinct_ngrams(texts: Sequence[Words], n: int) -> Estimate:
     """Distinct-n (Li et al. 2016): different n-grams over all n-grams of the texts, a share.
 
@@ -119,6 +123,7 @@ def distinct_ngrams(texts: Sequence[Words], n: int) -> Estimate:
     return Estimate(value, math.sqrt((len(texts) - 1) * left_out.var()))
 
 
+@suggests_names
 def repetition(texts: Sequence[Words], n: int) -> Estimate:
     """seq-rep-n (Welleck et al. 2020): 1 - different n-grams over n-grams within a text, a share.
 
@@ -133,6 +138,7 @@ def repetition(texts: Sequence[Words], n: int) -> Estimate:
     return mean_of(1 - different[ngrams > 0] / ngrams[ngrams > 0])
 
 
+@suggests_names
 def distinct_texts(texts: Sequence[str]) -> Estimate:
     """The share of different texts among all, with its jackknife standard error; no value for no texts.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.metrics.estimates import Estimate, Figure, mean_of, ratio_of_sums
 from gptgan_jax.tokenization.units import UNSPACED, Unit, first_units, plural, units_of
 
@@ -31,6 +32,7 @@ _END_WITHIN = re.compile(
 _UNREAD = re.compile("[\u00ad\u200c\u200d\u2060\ufeff]")
 
 
+@suggests_names
 def rouge(summaries: Sequence[str], references: Sequence[str]) -> dict[str, np.ndarray]:
     """ROUGE-1, ROUGE-2 and ROUGE-L of each summary: the F1 of shared words, pairs of words, and of the longest
     common subsequence of words (Lin 2004, "ROUGE: a package for automatic evaluation of summaries").
@@ -136,6 +138,7 @@ def cut_to_length(summaries: Sequence[str], references: Sequence[str], unit: Uni
     return [first_units(summary, len(real), unit) for summary, real in pairs]
 
 
+@suggests_names
 def novel_ngrams(summaries: Sequence[str], sources: Sequence[str], n: int, unit: Unit = "word") -> Estimate:
     """The share of a summary's n-grams that its source lacks: how much of it was not copied (See et al. 2017, "Get to
     the point"). The mean over the summaries that have an n-gram, different n-grams counted once; words as they come.

@@ -35,15 +35,15 @@ def joined(splits: Sequence[TokenisedSplit], names: Sequence[str], weights: Sequ
             [np.full(len(one), -1, np.int32) if one.before is None else one.before for one in splits]
         )
     # A template applies to all prompts, or to none.
-    asked = (
-        None if any(one.asked is None for one in splits) else tuple(text for one in splits for text in one.asked or ())
-    )
+    asked = None if any(one.asked is None for one in splits) else _in_turn([one.asked for one in splits])
+    answers = None if any(one.answers is None for one in splits) else _in_turn([one.answers for one in splits])
     return dataclasses.replace(
         first,
         targets=_concatenated([one.targets for one in splits]),
         prompts=None if first.prompts is None else _concatenated([one.prompts for one in splits if one.prompts]),
         before=before,
         asked=asked,
+        answers=answers,
         sources=sources,
         truncated_targets=sum(one.truncated_targets for one in splits),
         truncated_prompts=sum(one.truncated_prompts for one in splits),
@@ -108,3 +108,7 @@ def parts_of(split: TokenisedSplit) -> list[TokenisedSplit]:
 def _concatenated(parts: Sequence[Ragged]) -> Ragged:
     lengths = np.concatenate([np.diff(one.offsets) for one in parts])
     return Ragged(np.concatenate([one.tokens for one in parts]), np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def _in_turn(parts: Sequence[Sequence[str] | None]) -> tuple[str, ...]:
+    return tuple(text for part in parts for text in part or ())

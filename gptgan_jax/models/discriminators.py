@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.layers.dense import DTYPES
 from gptgan_jax.layers.lora import NO_ADAPTERS, LoraBeside, LoraConfig, only_learning
 from gptgan_jax.layers.spectral_norm import spectrally_normalised
@@ -92,6 +93,7 @@ class DiscriminatorProtocol(Protocol):
     def judge(self) -> Judge: ...
 
 
+@suggests_names
 class Discriminator(NamedTuple):
     """A scorer of texts.
 
@@ -135,6 +137,7 @@ class Discriminator(NamedTuple):
         return has_dropout(self.config)
 
 
+@suggests_names
 def discriminator_of(player: Discriminator | DiscriminatorProtocol) -> Discriminator:
     """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong.
 
@@ -161,6 +164,7 @@ def surprisal_of(config: Any) -> float | None:
     return getattr(config, "surprisal", None)
 
 
+@suggests_names
 def build_discriminator(
     config: DiscriminatorConfig, vocabulary: Vocabulary, classes: int = 0, generator_lora: LoraConfig = NO_ADAPTERS
 ) -> Discriminator:
@@ -301,7 +305,9 @@ def build_discriminator(
         next_logits if isinstance(config, TransformerDiscriminatorConfig) else None,
         classes,
         Continuations(read, ends) if isinstance(config, CnnConfig) and config.representations == 1 else None,
-        shares_prompts=isinstance(config, TransformerDiscriminatorConfig) and surprisal is None,
+        shares_prompts=isinstance(config, TransformerDiscriminatorConfig)
+        and config.reach is None
+        and surprisal is None,
         vocabulary=vocabulary,
     )
 
@@ -345,6 +351,7 @@ def without_prompts(discriminator: Discriminator, vocabulary: Vocabulary) -> Dis
     )
 
 
+@suggests_names
 def in_windows(discriminator: Discriminator, window: int) -> Discriminator:
     """The discriminator, to whom a text is windows of so many tokens, each judged by itself after the text's prompt.
 

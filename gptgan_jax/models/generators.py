@@ -6,12 +6,12 @@ The sampler, the objectives and the training steps know nothing of a generator b
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, Protocol
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from pydantic import Field
 
 from gptgan_jax.distributed.partitioning import gathered
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.layers.dense import DEPTHS, DTYPES, OutputHead
 from gptgan_jax.layers.lora import only_learning
 from gptgan_jax.models.cache import Cache, RecurrentCache
@@ -66,6 +66,7 @@ class GeneratorProtocol(Protocol):
     def repeat(self) -> Callable[[PyTree, int], PyTree]: ...
 
 
+@suggests_names
 class Generator(NamedTuple):
     """A text generator.
 
@@ -119,6 +120,7 @@ class Generator(NamedTuple):
     output: Callable[[Params], tuple[Array, Array | None]] | None = None
 
 
+@suggests_names
 def generator_of(player: Generator | GeneratorProtocol) -> Generator:
     """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong.
 
@@ -130,6 +132,7 @@ def generator_of(player: Generator | GeneratorProtocol) -> Generator:
     return player if isinstance(player, Generator) else as_tuple(Generator, player)
 
 
+@suggests_names
 def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generator:
     """The generator that a configuration describes: a GPT, an LSTM language model or a relational memory.
 
@@ -151,24 +154,6 @@ def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generato
     if isinstance(config, RecurrentConfig):
         return _generator(_RecurrentGenerator(config, vocabulary), config, vocabulary, None)
     return _generator(_TransformerGenerator(config, vocabulary), config, vocabulary, config.max_positions)
-
-
-def parameter_count(params: Params) -> int:
-    """The number of numbers in a tree of arrays, an int.
-
-    Example:
-        >>> gg.parameter_count({"w": jnp.zeros((3, 4)), "b": jnp.zeros(4)})
-        16
-    """
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def parameter_summary(params: Params) -> str:
-    """The total, and the share of each module: "1,200 parameters (embedding 800, decoder 400)"."""
-    while len(params) == 1 and isinstance(next(iter(params.values())), dict):
-        (params,) = params.values()
-    parts = ", ".join(f"{name} {parameter_count(part):,}" for name, part in params.items())
-    return f"{parameter_count(params):,} parameters ({parts})"
 
 
 def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max_length: int | None) -> Generator:
@@ -240,7 +225,7 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
         weighted_nats,
         for_writing,
         None if isinstance(config, RecurrentConfig) else resized,
-        branch,
+        None if getattr(config, "reach", None) else branch,
         depths,
         output,
     )

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.layers.lora import LoraConfig, given, learns, merged, with_adapters, without_adapters
 from gptgan_jax.models.discriminator_networks import DiscriminatorConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.trees import joined, parted
@@ -20,6 +21,7 @@ def keeps_adapters(config: DiscriminatorConfig, generator_lora: LoraConfig) -> b
     return adapted and generator_lora.rank > 0
 
 
+@suggests_names
 def share_trunk(generator_params: Params, discriminator_params: Params) -> Params:
     """The discriminator's parameters with its Transformer replaced by the generator's; its head and adapters stay.
 

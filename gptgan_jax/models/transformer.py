@@ -281,13 +281,13 @@ class Trunk(nn.Module):
     def read(self, x: Array, mask: Array, context: Array | None = None, context_mask: Array | None = None) -> Array:
         """As `__call__`, from the token embeddings [B, T, D]."""
         positions = positions_of(mask)
-        step = _Step(positions, mask_of(mask, causal=True), jnp.int32(0), context, context_mask, mask)
+        step = _Step(positions, mask_of(mask, True, self.config.reach), jnp.int32(0), context, context_mask, mask)
         return self.decoder(self.place(x, positions), None, step)[0]
 
     def encode(self, tokens: Array, mask: Array) -> Array:
         """Bidirectional hidden states of the prompt: int32 [B, P], bool [B, P] -> [B, P, D]."""
         positions = positions_of(mask)
-        step = _Step(positions, mask_of(mask, causal=False), jnp.int32(0), None, None, mask, causal=False)
+        step = _Step(positions, mask_of(mask, False), jnp.int32(0), None, None, mask, causal=False)
         return self.encoder(self.embed(tokens, positions), None, step)[0]
 
     def prefill(
@@ -315,7 +315,7 @@ class Trunk(nn.Module):
         caches = layer if cfg.scan_layers else (layer,) * cfg.layers
         filled = jnp.pad(mask, ((0, 0), (0, slots - length)))
         positions = positions_of(mask)
-        step = _Step(positions, causal_mask(filled, length), jnp.int32(0), context, context_mask, mask)
+        step = _Step(positions, causal_mask(filled, length, cfg.reach), jnp.int32(0), context, context_mask, mask)
         hidden, caches = self.decoder(self.embed(tokens, positions), caches, step)
         return hidden, Cache(caches, filled, jnp.int32(length), context_mask)
 
@@ -324,13 +324,15 @@ class Trunk(nn.Module):
     ) -> tuple[Array, Cache]:
         """Hidden states [B, P, D] of prompts, from their token embeddings, and a cache that holds them and no more."""
         positions = positions_of(mask)
-        step = _Step(positions, mask_of(mask, causal=True), jnp.int32(0), context, context_mask, mask)
+        step = _Step(positions, mask_of(mask, True, self.config.reach), jnp.int32(0), context, context_mask, mask)
         caches: Any = {} if self.config.scan_layers else ({},) * self.config.layers
         hidden, caches = self.decoder(self.place(x, positions), caches, step)
         return hidden, Cache(caches, mask, jnp.int32(mask.shape[1]), context_mask)
 
     def read_on(self, x: Array, mask: Array, prompts: Cache) -> Array:
         """Hidden states [R, T, D] of whole texts that go on from the B prompts of `read_prompts`, B a divisor of R.
+
+        Not with a window: each text would see another part of its prompt.
 
         Args:
             x: their token embeddings.
@@ -348,8 +350,13 @@ class Trunk(nn.Module):
         positions = cache.mask.sum(axis=1, dtype=jnp.int32)[:, None]
         if cache.prompt_mask is not None:
             positions += cache.prompt_lengths(len(tokens))[:, None]
+        seen = (
+            filled
+            if self.config.reach is None
+            else filled & (jnp.arange(filled.shape[1]) > cache.index - self.config.reach)
+        )
         step = _Step(
-            positions, filled[:, None, :], cache.index, None, cache.context_mask, None, prompt_mask=cache.prompt_mask
+            positions, seen[:, None, :], cache.index, None, cache.context_mask, None, prompt_mask=cache.prompt_mask
         )
         hidden, caches = self.decoder(self.embed(tokens[:, None], positions), cache.layers, step)
         return hidden[:, 0], cache.replace(layers=caches, mask=filled, index=cache.index + 1)

@@ -34,6 +34,9 @@ class TransformerConfig:
     activation: Literal["gelu", "gelu_tanh", "relu", "swiglu"] = key("gelu_tanh", "the MLP's nonlinearity")
     positions: Literal["learned", "rotary"] = key("learned", "learned or rotary position embeddings")
     max_positions: int = key(256, "longest prompt plus target, in tokens", ge=2)
+    window: int | None = key(
+        None, "a token attends to itself and the window - 1 before it (sliding window, Mistral); default: to all", ge=1
+    )
     rope_theta: float = key(10000.0, "base of the rotary wavelengths", gt=0)
     rope_scaling: RopeScaling = key("none", "slower rotation for longer contexts, as in Llama 3.1 to 3.3")
     rope_factor: float = key(8.0, "with llama3: how much slower the slow pairs of features turn", ge=1)
@@ -73,6 +76,11 @@ class TransformerConfig:
         return self.head_width or self.width // self.heads
 
     @property
+    def reach(self) -> int | None:
+        """The window where it cuts, as it does nothing to texts that it spans; None: each token sees all before it."""
+        return self.window if self.window is not None and self.window < self.max_positions else None
+
+    @property
     def mlp_size(self) -> int:
         """F."""
         return self.mlp_width or 4 * self.width
@@ -110,5 +118,11 @@ class TransformerConfig:
             raise ValueError("attention flash needs dtype bfloat16: set that, or attention dense")
         if self.attention == "flash" and self.head_size % 8:
             raise ValueError(f"attention flash needs heads of a multiple of 8 features, not {self.head_size}")
+        if self.window is not None and self.encoder_layers:
+            raise ValueError("window is of a decoder-only Transformer: set encoder_layers to 0, or drop window")
+        if self.reach is not None and self.attention == "flash":
+            raise ValueError(
+                f"attention flash has no window: set attention dense, or max_positions to at most window {self.window}"
+            )
         self.lora.check_targets(self.matrices)
         return self

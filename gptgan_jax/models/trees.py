@@ -1,4 +1,4 @@
-"""Trees of parameters: nested dicts of arrays or shape structs, taken apart and put together by the paths in them."""
+"""Trees of parameters: nested dicts of arrays or shape structs, counted, taken apart and put together by paths."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.types import Params, PyTree
 
 
@@ -64,3 +65,22 @@ def path_in(path: tuple[Any, ...]) -> str:
     """The name of a leaf from its place in a tree, as `jax.tree_util` gives it: keys, fields and indices."""
     kinds = ("key", "name", "idx")
     return "/".join(str(next(getattr(part, kind) for kind in kinds if hasattr(part, kind))) for part in path)
+
+
+@suggests_names
+def parameter_count(params: Params) -> int:
+    """The number of numbers in a tree of arrays, an int.
+
+    Example:
+        >>> gg.parameter_count({"w": jnp.zeros((3, 4)), "b": jnp.zeros(4)})
+        16
+    """
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def parameter_summary(params: Params) -> str:
+    """The total, and the share of each module: "1,200 parameters (embedding 800, decoder 400)"."""
+    while len(params) == 1 and isinstance(next(iter(params.values())), dict):
+        (params,) = params.values()
+    parts = ", ".join(f"{name} {parameter_count(part):,}" for name, part in params.items())
+    return f"{parameter_count(params):,} parameters ({parts})"

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import LABEL_SMOOTHING, check_choice, is_on
@@ -50,6 +51,7 @@ PairLoss = Callable[[Array, Array, Array, Array], Array]
 PairLossName = Literal["non_saturating", "hinge", "relativistic", "relativistic_tie", "wasserstein"]
 
 
+@suggests_names
 def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *, smoothing: Number = 0.0) -> Array:
     """Cross-entropy of real against fake (Goodfellow et al. 2014): mean softplus(-real) + mean softplus(fake).
 
@@ -79,6 +81,7 @@ def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array,
     return masked_mean(of_real, real_mask) + masked_mean(of_fake, fake_mask)
 
 
+@suggests_names
 def hinge(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
     """Mean max(0, 1 - real) + mean max(0, 1 + fake) (Lim & Ye 2017): scores beyond the margin teach no more.
 
@@ -101,6 +104,7 @@ def hinge(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array
     return masked_mean(jax.nn.relu(1 - real), real_mask) + masked_mean(jax.nn.relu(1 + fake), fake_mask)
 
 
+@suggests_names
 def relativistic(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *, smoothing: Number = 0.0) -> Array:
     """Mean softplus(fake - real) over pairs (Jolicoeur-Martineau 2018); Bradley-Terry with real as the winner.
 
@@ -129,6 +133,7 @@ def relativistic(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *
     return masked_mean(jax.nn.softplus(-difference) + smoothing * difference, real_mask & fake_mask)
 
 
+@suggests_names
 def relativistic_tie(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
     """Bradley-Terry with ties (Davidson 1970): real beats fake, and texts of the same origin tie.
 
@@ -172,6 +177,7 @@ def _log_normalizer(difference: Array) -> Array:
     return jax.nn.logsumexp(jnp.stack([half, -half, jnp.zeros_like(half)]), axis=0)
 
 
+@suggests_names
 def wasserstein(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
     """Mean fake - mean real (Arjovsky et al. 2017): minus a distance only where the scores cannot grow steep.
 

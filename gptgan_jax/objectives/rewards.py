@@ -1,8 +1,7 @@
 """What a generator is paid for a token, or for a whole text: functions of the discriminator's logits.
 
-Each is a function (judgement, key) -> float32 [R, T], of which nothing counts outside the mask. All are differentiable
-in the scores. `constant` and `random` are controls: their expected gradient is zero, so whatever gain they show was not
-adversarial.
+Each is a function (judgement, key) -> float32 [R, T], differentiable in the scores; nothing counts outside the mask.
+`constant` and `random` are controls: their expected gradient is zero, so whatever gain they show was not adversarial.
 
 Example:
     >>> mask = jnp.array([[True, True, True], [True, True, False]])
@@ -18,6 +17,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.objectives import formulas
 from gptgan_jax.objectives.likelihood import masked_mean
 from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths, witness
@@ -198,6 +198,7 @@ def _mean_over_pairs(value: Callable[[Array], Array], judgement: Judgement) -> A
     return jax.lax.map(at, (fake.T, real.T, judgement.real_mask.T)).T
 
 
+@suggests_names
 def ranked(sharpness: Number = 1.0) -> Reward:
     """log of a text's share among the real ones (Lin et al. 2017, RankGAN).
 
@@ -228,6 +229,7 @@ def ranked(sharpness: Number = 1.0) -> Reward:
     return reward
 
 
+@suggests_names
 def formula(text: str) -> Reward:
     """A reward by arithmetic on the scores, such as `0.5 * sigmoid(s) * (tanh(s) + 1)`; see `objectives.formulas`.
 
@@ -248,6 +250,7 @@ def _formula(judgement: Judgement, key: Array, *, of: formulas.Formula) -> Array
     return of(judgement.fake, judgement.fake_mask)
 
 
+@suggests_names
 def mmd(bandwidths: Sequence[Number] = BANDWIDTHS) -> Reward:
     """Likeness of the discriminator's features, at the last token (TextGAN: Zhang et al. 2017, arXiv:1706.03850).
 
@@ -276,6 +279,7 @@ def _mmd(judgement: Judgement, key: Array, *, bandwidths: Sequence[Number]) -> A
     return witness(fake, real, bandwidths)[:, None] * is_last(judgement.fake_mask)
 
 
+@suggests_names
 def constant(discount: Number) -> Reward:
     """Control: pays so that the return of every token of every text is 1, whatever its length.
 
@@ -300,6 +304,7 @@ def random(judgement: Judgement, key: Array) -> Array:
     return jax.random.uniform(key, judgement.fake.shape, jnp.float32, minval=-1.0, maxval=1.0)
 
 
+@suggests_names
 def relative(reward: Reward) -> Reward:
     """Takes from each generated text's score the real batch's mean at the same position before paying for it.
 

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.objectives.rewards import is_last
 from gptgan_jax.schema.ranges import is_on
 from gptgan_jax.types import Array, Batch, Number, Sample
@@ -27,6 +28,7 @@ RewardScaling = Literal["none", "group", "batch"]
 RewardFunction = Callable[[Sample, Batch], Array]
 
 
+@suggests_names
 class TextReward(NamedTuple):
     """A reward beside the discriminator's.
 
@@ -76,6 +78,7 @@ class TextReward(NamedTuple):
         return self.weight if self.schedule is None else self.weight * self.schedule(made)
 
 
+@suggests_names
 def linear_schedule(start: Number, end: Number, steps: int) -> Callable[[Array], Array]:
     """From `start` at step 0 in equal steps to `end` at step `steps`, where it stays.
 

@@ -25,13 +25,18 @@ ARCHITECTURES = {
     "qwen3": "Qwen3ForCausalLM",
 }
 _LLAMA_LIKE = {"norm": "rms", "positions": "rotary", "activation": "swiglu"}
+_PLAIN = _LLAMA_LIKE | {"window": None}
 # What a network must be to be one of a family; the first that fits is taken.
 REQUIRED: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("gpt2", {"norm": "layer", "positions": "learned", "qk_norm": False, "qkv_bias": True, "bias": True}),
-    ("llama", _LLAMA_LIKE | {"qk_norm": False, "qkv_bias": False, "bias": False}),
-    ("llama", _LLAMA_LIKE | {"qk_norm": False, "qkv_bias": True, "bias": True}),
-    ("qwen2", _LLAMA_LIKE | {"qk_norm": False, "qkv_bias": True, "bias": False}),
-    ("qwen3", _LLAMA_LIKE | {"qk_norm": True, "qkv_bias": False, "bias": False}),
+    (
+        "gpt2",
+        {"norm": "layer", "positions": "learned", "qk_norm": False, "qkv_bias": True, "bias": True, "window": None},
+    ),
+    ("llama", _PLAIN | {"qk_norm": False, "qkv_bias": False, "bias": False}),
+    ("llama", _PLAIN | {"qk_norm": False, "qkv_bias": True, "bias": True}),
+    ("qwen2", _PLAIN | {"qk_norm": False, "qkv_bias": True, "bias": False}),
+    ("qwen3", _PLAIN | {"qk_norm": True, "qkv_bias": False, "bias": False}),
+    ("mistral", _LLAMA_LIKE | {"qk_norm": False, "qkv_bias": False, "bias": False}),
 )
 # What keeps the best known of the other families from being read.
 MISSING = {
@@ -59,14 +64,12 @@ class Network:
         config: the network.
         vocab_size: rows of its embedding table.
         source: the file.
-        notes: a line each on what is narrower here than in the file.
     """
 
     family: str
     config: TransformerConfig
     vocab_size: int
     source: Path
-    notes: tuple[str, ...] = ()
 
     def check(self, config: Any) -> None:
         """Raises UserError where a generator with that configuration can't take this network's parameters."""
@@ -76,7 +79,9 @@ class Network:
         for name in (*names, "key_value_heads", "head_size", "mlp_size"):
             mine, theirs = getattr(config, name), getattr(self.config, name)
             shorter = name == "max_positions" and config.positions == "rotary" and mine < theirs
-            if mine != theirs and not shorter:
+            # A window does nothing to texts that it spans.
+            spanned = name == "window" and mine is None and config.max_positions <= (theirs or 0)
+            if mine != theirs and not shorter and not spanned:
                 raise UserError(f"generator.{name} is {mine}, {CONFIG_FILE} says {theirs}; {REMEDY}")
 
 
@@ -116,12 +121,14 @@ def network_of(content: Mapping[str, Any], path: Path) -> Network:
         raise UserError(f"{path}: model_type is {family!r}; what is read is {', '.join(ARCHITECTURES)}{because}")
     keys.must("quantization_config", None)
     network = _gpt2(keys) if family == "gpt2" else _llama(keys, family)
-    notes = _within_window(keys, network) if family == "mistral" else ()
+    if family == "mistral" and keys.content.get("sliding_window", 0) is not None:
+        window = keys.whole("sliding_window", 4096)  # what its absence means
+        network["window"] = window if window < network["max_positions"] else None
     try:
         config = TransformerConfig(**network)
     except UserError as error:
         raise error.within(str(path)) from None
-    return Network(family, config, keys.whole("vocab_size"), path, notes)
+    return Network(family, config, keys.whole("vocab_size"), path)
 
 
 class _Keys:
@@ -218,18 +225,6 @@ def _llama(keys: _Keys, family: str) -> dict[str, Any]:
         "tied_embeddings": keys.flag("tie_word_embeddings", False),
         **_rope(keys),
     }
-
-
-def _within_window(keys: _Keys, network: dict[str, Any]) -> tuple[str, ...]:
-    """Keeps a network's texts so short that its sliding window reaches their beginning; a note where that cuts."""
-    if keys.content.get("sliding_window", 0) is None:
-        return ()
-    window = keys.whole("sliding_window", 4096)
-    if network["max_positions"] <= window:
-        return ()
-    note = f"max_positions is {window}, not {network['max_positions']}: its sliding window is no longer"
-    network["max_positions"] = window
-    return (note,)
 
 
 # What rope_parameters may hold; all else would be left out silently. `type` is an older name of rope_type.
@@ -375,4 +370,5 @@ def config_json(config: TransformerConfig, vocabulary: Vocabulary) -> dict[str, 
         **({"attention_bias": config.bias, "mlp_bias": config.bias} if family == "llama" else {}),
         **({"attention_bias": False} if family == "qwen3" else {}),
         **({"use_sliding_window": False} if family.startswith("qwen") else {}),
+        **({"sliding_window": config.window} if family == "mistral" else {}),
     }

@@ -124,7 +124,8 @@ def _results(groups: Sequence[Group]) -> list[Block]:
     scores = [score for group in groups for run in group.runs for score in run.evaluation.scores]
     kinds = [kind for kind in dict.fromkeys(column for score in scores for column in score.values) if kind != REAL]
     if not kinds:
-        return []
+        notes = _notes(groups)
+        return [Heading("Results"), Bullets(tuple(notes))] if notes else []
     ways: dict[str, set[tuple[str, str]]] = {}
     for score in scores:
         ways.setdefault(score.name, set()).add((score.unit, score.signature))
@@ -213,22 +214,28 @@ def _sweep_notes(groups: Sequence[Group]) -> list[str]:
 
 
 def _samples(groups: Sequence[Group]) -> list[Block]:
-    """The best adversarial texts of each group's first run, or its last column's where there are none."""
-    shown = {}
-    prompts = groups[0].runs[0].evaluation.prompts
+    """The best adversarial texts of each group's first run that has some, or its last column's where there are none."""
+    shown: dict[str, list[str]] = {}
+    of: list[ReportedRun] = []
     for group in groups:
-        evaluation = group.runs[0].evaluation
-        models = {name: texts for name, texts in evaluation.shown.items() if name != REAL and texts}
-        if models:
-            name = next((name for name in models if name.startswith("adversarial")), list(models)[-1])
-            shown[f"{group.label}: {name}"] = models[name]
-        if evaluation.prompts != prompts:
-            prompts = []
+        for run in group.runs:
+            models = {name: texts for name, texts in run.evaluation.shown.items() if name != REAL and texts}
+            if models:
+                name = next((name for name in models if name.startswith("adversarial")), list(models)[-1])
+                shown[f"{group.label}: {name}"] = models[name]
+                of.append(run)
+                break
     if not shown:
         return []
-    seeds = {group.runs[0].config.seed for group in groups}
-    keys = "from equal keys" if len(seeds) == 1 else "from the seed of each run, so rows don't correspond"
-    return [Heading("Samples"), Paragraph(f"Texts of each group's first run, {keys}."), samples_table(shown, prompts)]
+    same_prompts = all(run.evaluation.prompts == of[0].evaluation.prompts for run in of)
+    prompts = of[0].evaluation.prompts if same_prompts else []
+    keys = (
+        "from equal keys"
+        if len({run.config.seed for run in of}) == 1
+        else "from the seed of each run, so rows don't correspond"
+    )
+    explained = f"Texts of each group's first run that was evaluated, {keys}."
+    return [Heading("Samples"), Paragraph(explained), samples_table(shown, prompts)]
 
 
 def _alarms(groups: Sequence[Group]) -> list[Block]:

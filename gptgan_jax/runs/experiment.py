@@ -139,7 +139,7 @@ def _loaded(
         else:
             note = "its tokenizer is taken"
         tokenizer = start.tokenizer
-        notes[:0] = [f"the generator starts from {start.source}, and {note}", *start.notes]
+        notes[:0] = [f"the generator starts from {start.source}, and {note}"]
     fitted = config.tokenizer if tokenizer is None else None
     tokenizer = tokenizer or _fitted(config, corpus, make_stores)
     if config.conditional:
@@ -332,7 +332,7 @@ def _start_from_model(config: Config) -> Start:
         model.check(shapes)
     except UserError as error:
         raise UserError(f"init_from {config.init_from}: {error}") from None
-    return Start(model.tokenizer, config.init_from, shapes, model.params, model.network.notes)
+    return Start(model.tokenizer, config.init_from, shapes, model.params)
 
 
 def network_difference(one: Config, other: Config) -> list[str]:

@@ -34,14 +34,12 @@ class Start:
         source: where its parameters lie, in words.
         shapes: of its parameters. It has no adapters: those that it learned with are merged into its weights.
         read: (shape structs that say where each shall live) -> its parameters.
-        notes: a line each on what a run that starts from it should know.
     """
 
     tokenizer: AnyTokenizer
     source: str
     shapes: Params
     read: Callable[[Params], Params]
-    notes: tuple[str, ...] = ()
 
     def params(self, target: Params | None = None) -> Params:
         """Its parameters.
@@ -94,7 +92,7 @@ def by_token(config: Config, start: Start, tokenizer: AnyTokenizer) -> tuple[Sta
     shapes = jax.tree.map_with_path(resized, start.shapes)
     size = tokenizer.vocabulary.size
     note = f"of this run's {size:,} tokens {known:,} it knows; the others begin as the mean of its rows"
-    return Start(tokenizer, start.source, shapes, read, start.notes), note
+    return Start(tokenizer, start.source, shapes, read), note
 
 
 # ---- in the run's folder

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from gptgan_jax.distributed.rows import ALL_ROWS, Rows
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.models.generators import Generator, GeneratorConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.objectives.likelihood import token_log_probs
@@ -132,6 +133,7 @@ class Decoded(NamedTuple):
     log_probs: Array  # float32 [B, T]
 
 
+@suggests_names
 def sample(
     generator: Generator,
     params: Params,
@@ -267,6 +269,7 @@ def decode_on(
     return Sample(written.tokens, written.mask, written.log_probs)
 
 
+@suggests_names
 def log_probs(
     generator: Generator,
     params: Params,

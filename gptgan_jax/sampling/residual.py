@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling.decoding import log_probs, sample
@@ -19,6 +20,7 @@ from gptgan_jax.sampling.rollouts import resample
 from gptgan_jax.types import Array, Batch, Number, Params, Sample, Vocabulary, unconditional_batch
 
 
+@suggests_names
 class Residual(NamedTuple):
     """The residual model of two networks, whose parameters are given anew each time: all four are pure functions.
 
@@ -53,6 +55,7 @@ def energy_by(discriminator: Discriminator, vocabulary: Vocabulary) -> Callable[
     return energy
 
 
+@suggests_names
 def residual(generator: Generator, discriminator: Discriminator) -> Residual:
     """The generator's text, resampled by the discriminator.
 

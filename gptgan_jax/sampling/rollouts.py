@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from gptgan_jax.distributed.rows import ALL_ROWS, Rows
+from gptgan_jax.errors import suggests_names
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.sampling.decoding import Decoded, decode_on, draw, sample
 from gptgan_jax.types import Array, Params, PyTree, Sample
 
 
+@suggests_names
 def rollout_values(
     generator: Generator,
     params: Params,
@@ -109,6 +111,7 @@ def stretches_of(length: int, count: int) -> list[np.ndarray]:
     return np.array_split(np.arange(length - 1), max(1, min(count, length - 1)))
 
 
+@suggests_names
 def resample(
     generator: Generator,
     params: Params,

@@ -1,11 +1,11 @@
 """Pydantic's account of what is wrong with a configuration, in one line a mistake."""
 
-import difflib
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
+from gptgan_jax.errors import unknown
 from gptgan_jax.schema.structure import annotation_of, brief, classes_of, element_of, fields_of, kind_of
 
 # Types of errors whose message says what was given.
@@ -32,11 +32,7 @@ def mistakes_in(error: ValidationError, cls: Any, leaving_out: Collection[str] =
 def _lines(detail: Any, place: str, cls: Any) -> list[str]:
     """What one detail says: a check of a whole section may have found several mistakes."""
     if detail["type"] == "unexpected_keyword_argument":
-        near = difflib.get_close_matches(place, fields_of(cls), n=1, cutoff=0.5)
-        return [
-            f"unknown key {place!r}; "
-            + (f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(fields_of(cls))}")
-        ]
+        return [unknown("key", place, fields_of(cls))]
     got = "" if detail["type"] in _TOLD else f", not {brief(detail['input'])}"
     prefix = f"{place}: " if place else ""
     messages = detail["msg"].removeprefix("Value error, ").split("\n")

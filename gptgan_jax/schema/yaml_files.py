@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from gptgan_jax.errors import UserError
+from gptgan_jax.errors import UserError, unknown
 
 OWN = Path(__file__).parents[1] / "configs"
 """The project's own configurations."""
@@ -77,9 +77,7 @@ def check_keys(given: Iterable[Any], known: Sequence[str], where: str, what: str
     """Raises UserError for a key, or another name, that is none of those known, with the nearest of them."""
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"the {what}s here are {', '.join(known)}"
-            raise UserError(f"{where}unknown {what} {name!r}; {hint}")
+            raise UserError(where + unknown(what, str(name), known))
 
 
 def mapping_of(raw: Mapping[Any, Any], key: str, where: str) -> Mapping[Any, Any]:

@@ -14,7 +14,7 @@ from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.errors import UserError
 from gptgan_jax.gradients.families import without_discriminator
 from gptgan_jax.metrics.estimates import Estimate
-from gptgan_jax.models.generators import parameter_count
+from gptgan_jax.models.trees import parameter_count
 from gptgan_jax.reports.arms import COMPARISON_FILE
 from gptgan_jax.reports.arms_table import LIKELIHOOD, Spread
 from gptgan_jax.runs.folder import RunFolder

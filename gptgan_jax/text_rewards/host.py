@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 from jax.sharding import AxisType, PartitionSpec
 
-from gptgan_jax.errors import UserError
+from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.text_rewards.calling import Call, Function, Texts, within
 from gptgan_jax.text_rewards.workers import Workers
 from gptgan_jax.types import Array, Batch, Sample
@@ -158,6 +158,7 @@ class HostReward:
         return Texts([self.decode(ids) for ids in tokens], **found)
 
 
+@suggests_names
 def host_reward(
     function: Function,
     decode: Decode,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import models
+from tokenizers import AddedToken, models
 
 from gptgan_jax.errors import UserError
 
@@ -91,6 +91,25 @@ def read_special_tokens(backend: tokenizers.Tokenizer, folder: Path, where: str)
         ends_text=eos,
         ends=ends or (eos,),
     )
+
+
+def add_named_tokens(backend: tokenizers.Tokenizer, folder: Path) -> None:
+    """Adds the tokens after those of tokenizer.json that only tokenizer_config.json has, as `transformers` does.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    file = folder / SPECIALS_FILE
+    found = (read_json(file) if file.is_file() else {}).get("added_tokens_decoder")
+    for index, token in sorted(_numbered(found).items()) if isinstance(found, dict) else ():
+        content = token.get("content") if isinstance(token, dict) else None
+        if isinstance(content, str) and content and index == 1 + max(backend.get_vocab().values(), default=-1):
+            flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+            backend.add_tokens([AddedToken(content, **{flag: bool(token.get(flag)) for flag in flags})])
+
+
+def _numbered(found: Mapping[str, Any]) -> dict[int, Any]:
+    return {int(index): token for index, token in found.items() if index.isdecimal()}
 
 
 def post_processed_prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:

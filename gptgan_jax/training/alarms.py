@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from gptgan_jax.errors import suggests_names
+
 WINDOW = 5
 # The discriminator's accuracy on pairs of a real and a generated text: neither guessing nor certain.
 HEALTHY_ACCURACY = (0.55, 0.95)
@@ -15,6 +17,7 @@ WIDE_GAP, LEAST_GAP = 0.25, 0.1
 LEARN_LESS = "raise generator.dropout or likelihood.optimizer.weight_decay, or give it more text"
 
 
+@suggests_names
 def adversarial_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What is wrong now, by a short name, each with what to turn; none before the fifth line.
 
@@ -74,6 +77,7 @@ def adversarial_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
+@suggests_names
 def likelihood_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Signs that likelihood training learns its text by heart, by a short name, each with what to turn.
 

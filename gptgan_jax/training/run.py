@@ -28,7 +28,7 @@ from gptgan_jax.config.choosing import (
 from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.data.batches import batch_at
 from gptgan_jax.data.encoding import TokenisedSplit
-from gptgan_jax.data.packing import Rows, StoredRows, packed_split
+from gptgan_jax.data.packing import Rows, packed_split, stored_rows
 from gptgan_jax.distributed.hosts import is_main
 from gptgan_jax.errors import UserError
 from gptgan_jax.generation.pace import Pause, unpaused
@@ -39,9 +39,8 @@ from gptgan_jax.metrics.class_scores import classes_told_by
 from gptgan_jax.mixtures.rows import MixedRows, TextRows
 from gptgan_jax.mixtures.splits import of_each, parts_of
 from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
-from gptgan_jax.models.generators import parameter_summary
 from gptgan_jax.models.shared_trunk import begun_from, share_trunk
-from gptgan_jax.models.trees import joined, without
+from gptgan_jax.models.trees import joined, parameter_summary, without
 from gptgan_jax.objectives.optimizers import learning_count
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
@@ -111,7 +110,8 @@ class Run:
         train, stores = experiment.train, experiment.stores
         texts = sum(store.documents for store in stores) or len(train)
         parts: list[Rows] = [
-            StoredRows(store, experiment.generator.vocabulary, data.max_length, data.attend_across) for store in stores
+            stored_rows(store, packing, experiment.generator.vocabulary, data.max_length, data.attend_across, self.say)
+            for store in stores
         ]
         if not stores:
             splits = [train] if train.sources is None else parts_of(train)

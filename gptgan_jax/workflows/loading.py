@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gptgan_jax.errors import UserError
+from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.types import Params
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the shell around the networks is imported where it is neede
     from gptgan_jax.data.tokenizers import AnyTokenizer
 
 
+@suggests_names
 class Loaded(NamedTuple):
     """A trained generator, and the discriminator that was trained against it.
 
@@ -40,6 +41,7 @@ class Loaded(NamedTuple):
     config: "Config"
 
 
+@suggests_names
 def load(source: str | Path, checkpoint: str = "best") -> Loaded:
     """Loads a run or a model.
 
@@ -84,6 +86,7 @@ def load(source: str | Path, checkpoint: str = "best") -> Loaded:
     return Loaded(run.generator, params, run.tokenizer, discriminator, of_discriminator, run.config)
 
 
+@suggests_names
 def save(folder: str | Path, generator: Generator, params: Params, tokenizer: "AnyTokenizer") -> None:
     """Writes a generator as a Hugging Face model, which `load("hf:FOLDER")` and `transformers` read.
 

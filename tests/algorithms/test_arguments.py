@@ -14,6 +14,7 @@ import gptgan_jax as gg
 GENERATOR = gg.build_generator(gg.LstmConfig(hidden=4, embedding=4), VOCABULARY)
 DISCRIMINATOR = gg.build_discriminator(gg.LinearConfig(embedding=4), VOCABULARY)
 OTHERS = gg.build_discriminator(gg.LinearConfig(embedding=4), gg.Vocabulary(VOCABULARY.size + 1))
+ADAPTED = gg.build_generator(gg.LstmConfig(hidden=4, embedding=4, lora=gg.LoraConfig(rank=2)), VOCABULARY)
 BATCH = batch_of()
 gan_of = functools.partial(gg.gan_from, GENERATOR, DISCRIMINATOR)
 
@@ -35,6 +36,10 @@ gan_of = functools.partial(gg.gan_from, GENERATOR, DISCRIMINATOR)
         (lambda: gg.build_generator(gg.CnnConfig(), VOCABULARY), "an LstmConfig or a RelationalConfig, not CnnConfig"),  # type: ignore[arg-type]
         (lambda: gg.build_discriminator(gg.LstmConfig(), VOCABULARY), "be one of LinearConfig, .* not LstmConfig"),  # type: ignore[arg-type]
         (lambda: gg.build_generator(gg.LstmConfig(), gg.Vocabulary(2)), "eos_id 2 is none of the .* 0 to 1"),
+        (lambda: gg.gan_from(ADAPTED, DISCRIMINATOR), "has adapters, which adapt what has learned: give start"),
+        (lambda: gan_of(estimater=1, dens=True), "^gan_from: .* did you mean 'estimator'.; .* did you mean 'dense'"),
+        (lambda: gg.grpo(sample=2), "^grpo: unknown argument 'sample'; did you mean 'samples'"),  # type: ignore[call-arg]
+        (lambda: gg.cot(zzz=2), "^cot: unknown argument 'zzz'; the arguments here are future"),  # type: ignore[call-arg]
         (lambda: gg.unconditional_batch(jnp.zeros(3, jnp.int32), VOCABULARY), r"should be int \[B, T\].* \[3\]"),
         (lambda: gg.unconditional_batch(jnp.full((2, 3), 7), VOCABULARY), "holds the id 7; .* 0 to 6"),
     ],
@@ -43,6 +48,19 @@ def test_what_is_built_wrong_is_refused_by_name(build: Any, said: str) -> None:
     with pytest.raises((TypeError, ValueError), match=said) as raised:
         build()
     assert "\n" not in str(raised.value)
+
+
+def test_adapters_begin_with_what_has_learned_and_so_does_any_generator_that_is_given_a_start() -> None:
+    learned = GENERATOR.init(jax.random.key(7), BATCH)
+    for generator in (GENERATOR, ADAPTED):
+        gan = gg.gan_from(generator, DISCRIMINATOR, start=learned)
+        begun = gan.init(jax.random.key(0), BATCH).generator.params
+        assert jnp.array_equal(generator.logits(begun, BATCH), GENERATOR.logits(learned, BATCH))  # B is 0 at first
+        assert jax.tree.structure(begun) == jax.tree.structure(generator.init(jax.random.key(1), BATCH))
+    again = gg.gan_from(ADAPTED, DISCRIMINATOR, start=begun).init(jax.random.key(1), BATCH).generator.params
+    assert all(map(jnp.array_equal, jax.tree.leaves(again), jax.tree.leaves(begun)))
+    with pytest.raises(ValueError, match="start: these are not the parameters of this generator"):
+        gg.gan_from(GENERATOR, DISCRIMINATOR, start={"trunk": jnp.zeros(3)}).init(jax.random.key(0), BATCH)
 
 
 @functools.cache

@@ -373,13 +373,13 @@ TINY_SIZES: dict[str, int] = {
 
 TINY_STRETCHES = {"samples": 3, "length": 2, "context": 1, "stride": 1}
 
-# Those that `make test` trains; `.ci/run` trains all.
+# Those that `.ci/run` trains; `make exhaustive` trains all.
 TRAINED = ("recommended", "relgan", "spin")
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "name", [name if name in TRAINED else pytest.param(name, marks=pytest.mark.thorough) for name in METHODS]
+    "name", [name if name in TRAINED else pytest.param(name, marks=pytest.mark.exhaustive) for name in METHODS]
 )
 def test_a_preset_trains_at_a_tiny_size(name: str, tmp_path: Path) -> None:
     """Its adversarial phase; the others, and the judgement at the end, are the same for all methods."""

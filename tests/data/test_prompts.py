@@ -168,6 +168,25 @@ def test_what_ends_a_text_is_found_in_the_order_of_transformers(
         assert transformers.AutoTokenizer.from_pretrained(folder).eos_token_id == learned
 
 
+def test_a_token_that_only_the_configuration_has_is_one_as_in_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = write_folder(tmp_path / "m", template=None)
+    size = max(folder_tokenizer(folder).backend.get_vocab().values()) + 1
+    added = {str(size + i): {"content": name, "special": True} for i, name in enumerate(("<|turn|>", "<|stop|>"))}
+    names = {"eos_token": "<|stop|>", "added_tokens_decoder": added | {"999": {"content": "<|far|>", "special": True}}}
+    template = "{% for one in messages %}<|turn|>{{ one.content }}<|stop|>{% endfor %}"
+    (folder / NAMES).write_text(json.dumps(names | {"chat_template": template}), encoding="utf-8")
+    ours = folder_tokenizer(folder).for_prompts()
+    assert ours.vocabulary.eos_id == size + 1
+    assert ours.backend.token_to_id("<|far|>") is None  # an id between would be of no token
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    assert theirs.eos_token_id == size + 1
+    given = theirs.apply_chat_template(messages_of("hello"), tokenize=True, return_dict=False)
+    ours.save(tmp_path / "run")
+    for one in (ours, load_tokenizer(tmp_path / "run")):
+        assert one.vocabulary.begun(one.encode_prompts(["hello"])[0]) == given
+
+
 @pytest.mark.parametrize("value", ["</s>", [1.5], [True]])
 def test_an_end_that_is_no_id_is_refused_with_its_file(value: object, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "m")

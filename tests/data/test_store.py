@@ -18,12 +18,12 @@ import pytest
 from tiny import tiny_config
 
 from gptgan_jax.cli import main
+from gptgan_jax.data import packing, streams
 from gptgan_jax.data import store as room
-from gptgan_jax.data import streams
 from gptgan_jax.data.config import HfData, TextData
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.encoding import encode_split
-from gptgan_jax.data.packing import StoredRows, packed_batch_at, packed_split
+from gptgan_jax.data.packing import packed_batch_at, packed_split, stored_rows
 from gptgan_jax.data.store import TokenStore, build_store, open_store
 from gptgan_jax.data.tokenizers import WordTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
@@ -80,14 +80,62 @@ def test_the_datasets_library_reads_its_files(tmp_path: Path) -> None:
     assert rows == [TOKENIZER.ended(TOKENIZER.encode(text)) for text in TEXTS]
 
 
+def rows_of(folder: Path, how: Any, length: int = 7, across: bool = False, said: Any = None) -> Any:
+    store, vocabulary = build(folder, TEXTS), TOKENIZER.vocabulary
+    return stored_rows(store, how, vocabulary, length, across, (said if said is not None else []).append)
+
+
 @pytest.mark.parametrize("across", [False, True])
-def test_its_rows_are_those_of_the_same_text_in_memory(tmp_path: Path, across: bool) -> None:
-    stored = StoredRows(build(tmp_path, TEXTS), TOKENIZER.vocabulary, 7, across)
-    in_memory = packed_split(encode_split(Split(TEXTS), TOKENIZER, 7, long_documents="split"), "concatenate", across)
+@pytest.mark.parametrize("how", ["concatenate", "best_fit"])
+def test_its_rows_are_those_of_the_same_text_in_memory(tmp_path: Path, how: Any, across: bool) -> None:
+    stored = rows_of(tmp_path, how, across=across)
+    in_memory = packed_split(encode_split(Split(TEXTS), TOKENIZER, 7, long_documents="split"), how, across)
     assert (len(stored), stored.tokens) == (len(in_memory), in_memory.tokens)
     for position in range(30):
         one, other = (packed_batch_at(rows, 3, position, 4) for rows in (stored, in_memory))
         jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize("block", [1, 5, 40, 1000])
+@pytest.mark.parametrize("length", [3, 64])
+def test_best_fit_in_blocks_has_each_token_once_whole_documents_and_what_stands_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, length: int
+) -> None:
+    monkeypatch.setattr(packing, "BLOCK", block)
+    rows = rows_of(tmp_path, "best_fit", length)
+    batch = rows.gather(np.arange(len(rows)))
+    found: list[list[int]] = []
+    for inside, target, mask, segments in zip(
+        batch.packed.inputs, batch.target, batch.target_mask, batch.packed.segments, strict=True
+    ):
+        assert np.array_equal(mask, segments > 0)
+        for segment in range(1, segments.max() + 1):
+            places = segments == segment
+            assert np.array_equal(inside[places][1:], target[places][:-1])
+            found.append([int(inside[places][0]), *target[places].tolist()])
+    wanted = []
+    for text in TEXTS:
+        document = expected([text])
+        for start in range(0, len(document), length):
+            before = TOKENIZER.vocabulary.bos_id if start == 0 else document[start - 1]
+            wanted.append([before, *document[start : start + length]])
+    assert sorted(found) == sorted(wanted)
+    assert sum(map(len, found)) - len(found) == rows.tokens == len(expected(TEXTS))
+
+
+def test_best_fit_rows_are_found_once_and_again_where_their_files_are_not_whole(tmp_path: Path) -> None:
+    said: list[str] = []
+    first = rows_of(tmp_path, "best_fit", said=said)
+    assert ["packing" in line for line in said[-1:]] == [True]
+    kept, made = first.gather(np.arange(len(first))), first.rows.stat().st_mtime_ns
+    said.clear()
+    assert rows_of(tmp_path, "best_fit", said=said).rows.stat().st_mtime_ns == made
+    assert said == []
+    first.parts.write_bytes(first.parts.read_bytes()[:-16])
+    (tmp_path / "best_fit-7-older.rows").write_bytes(b"")
+    again = rows_of(tmp_path, "best_fit", said=said)
+    jax.tree.map(np.testing.assert_array_equal, again.gather(np.arange(len(again))), kept)
+    assert [path.name for path in sorted(tmp_path.glob("best_fit*"))] == ["best_fit-7-f.parts", "best_fit-7-f.rows"]
 
 
 def test_a_whole_store_is_opened_and_a_stale_one_written_anew(tmp_path: Path) -> None:

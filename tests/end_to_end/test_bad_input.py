@@ -75,7 +75,7 @@ packed rows of an LSTM    | --likelihood.packing best_fit --generator.kind lstm 
 packed rows with prompts  | --data.kind grammar --data.task answer --likelihood.packing concatenate | it needs text without prompts
 packed rows in buckets    | --likelihood.packing best_fit --likelihood.length_buckets 2 | set one of them alone
 rows that see each other  | --data.attend_across true | data.attend_across is for packed rows: set likelihood.packing, or drop it
-a store without packing   | --data.kind text --data.train one.txt --data.store s | data.store holds documents one after another: set likelihood.packing to concatenate
+a store without packing   | --data.kind text --data.train one.txt --data.store s | data.store is read in packed rows: set likelihood.packing to concatenate or best_fit
 tokens without a store    | --data.kind text --data.train one.txt --data.max_tokens 9 | data.max_tokens ends a token store: set data.store, or drop it
 a store of labels         | --data.kind hf --data.train rows.json --data.label_column text --data.store s --likelihood.packing concatenate | data.store holds text alone: drop data.label_column, or data.store
 windows of answers        | --data.kind grammar --data.task answer --data.long_documents split | a window of an answer answers nothing; set it to cut

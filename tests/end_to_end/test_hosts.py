@@ -148,7 +148,9 @@ def test_a_pair_that_loses_one_ends_and_its_run_goes_on_with_one_process_and_wit
     killed = time.monotonic()
     assert pair[0].end() != 0
     assert time.monotonic() - killed < HEARTBEAT_SECONDS + 40
-    assert re.search("lost contact with another one|another task died", pair[0].said), pair[0].said
+    # Whichever of JAX's threads notices it first: the heartbeat's, or one in the middle of a sum over both processes.
+    ends = "lost contact with another one|another task died|Fatal Python error: Aborted"
+    assert re.search(ends, pair[0].said), pair[0].said
     assert "if another one ends, so does this one" in pair[0].said
 
     one = Process(folder, 1)

@@ -12,6 +12,7 @@ from tiny import tiny_experiment, train_tiny, write_config
 
 from gptgan_jax.cli import main
 from gptgan_jax.data.batches import evaluation_batches
+from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.mixtures.splits import parts_of
 from gptgan_jax.runs.folder import RunFolder
@@ -197,12 +198,26 @@ def test_a_run_from_stores_that_was_killed_ends_like_one_that_was_not_and_reads_
 
 def test_prompts_of_a_mixture_are_answered(tmp_path: Path) -> None:
     for name in WEIGHTS:
-        rows = [{"q": f"what {name} {i}", "a": f"{name} is {i % 7} here"} for i in range(60)]
+        right = [f"{name} {i // 10} {i % 10}" for i in range(60)]
+        rows = [{"q": f"what {one}", "a": f"{name} is {i % 7} here", "r": one} for i, one in enumerate(right)]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    columns = {"kind": "hf", "prompt_column": "q", "text_column": "a"}
+    columns = {"kind": "hf", "prompt_column": "q", "text_column": "a", "answer_column": "r"}
     sources = [{**columns, "train": str(tmp_path / f"{name}.jsonl"), "weight": 1} for name in WEIGHTS]
-    experiment, folder = tiny_experiment(tmp_path, {"data.kind": "mixture", "data.sources": sources})
+    more = {"data.kind": "mixture", "data.sources": sources, "evaluation.task": "answer"}
+    experiment, folder = tiny_experiment(tmp_path, more)
     assert experiment.conditional
+    for split in (experiment.valid, experiment.test):  # an answer stays with its prompt, in the mixture's order
+        prompts = split.prompt_texts(experiment.tokenizer)
+        assert split.answers is not None
+        assert [prompt.removeprefix("what ") for prompt in prompts] == list(split.answers)
+    rewards = [{"function": "exact_answer", "weight": 1.0}]
+    with pytest.raises(UserError, match="exact_answer compares with the texts of a mixture, not with its answer_col"):
+        tiny_experiment(tmp_path, more | {"objective.rewards": rewards})
+    del sources[0]["answer_column"]
+    with pytest.raises(
+        UserError, match="verse has right answers and news has none; give every source an answer_column, or no"
+    ):
+        tiny_experiment(tmp_path, more)
     mixed = Run(experiment, folder, lambda line: None).mixed
     assert mixed is not None
     batch, tokenizer = mixed.batch_at(0, 0, 64), experiment.tokenizer

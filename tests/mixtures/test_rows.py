@@ -11,7 +11,7 @@ import pytest
 
 from gptgan_jax.data.corpora import Corpus, Split
 from gptgan_jax.data.encoding import encode_split
-from gptgan_jax.data.packing import StoredRows, packed_split
+from gptgan_jax.data.packing import packed_split, stored_rows
 from gptgan_jax.data.store import build_store
 from gptgan_jax.data.tokenizers import WordTokenizer, fit_tokenizer
 from gptgan_jax.mixtures.rows import MixedRows, TextRows
@@ -45,16 +45,17 @@ def parts_of(kind: str, folder: Path) -> list[Any]:
     match kind:
         case "none":
             return [TextRows(split) for split in splits]
-        case "store":
+        case "store" | "best_fit of a store":
             stores = [
                 build_store(folder / name, lambda texts=texts: texts, TOKENIZER, "f", [].append)
                 for name, texts in zip(NAMES, TEXTS, strict=True)
             ]
-            return [StoredRows(store, TOKENIZER.vocabulary, LENGTH, False) for store in stores]
+            how = "concatenate" if kind == "store" else "best_fit"
+            return [stored_rows(store, how, TOKENIZER.vocabulary, LENGTH, False, [].append) for store in stores]
     return [packed_split(split, kind, False) for split in splits]  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=["none", "concatenate", "best_fit", "store"])
+@pytest.fixture(params=["none", "concatenate", "best_fit", "store", "best_fit of a store"])
 def mixture(request: pytest.FixtureRequest, tmp_path: Path) -> MixedRows:
     return MixedRows(parts_of(request.param, tmp_path), WEIGHTS)
 

@@ -1,5 +1,6 @@
 """config.json and back: the same network, or one line that says what keeps it from being one of the families."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -59,22 +60,30 @@ def test_what_none_of_the_families_is_names_what_keeps_it(config: Any, says: str
 
 
 @pytest.mark.parametrize(
-    ("window", "positions", "notes"),
+    ("given", "window", "family"),
     [
-        ({"sliding_window": None}, 9000, 0),
-        ({"sliding_window": 9000}, 9000, 0),
-        ({"sliding_window": 5000}, 5000, 1),
-        ({}, 4096, 1),  # what its absence means in transformers
+        ({"sliding_window": None}, None, "llama"),  # the same network where the window never ends
+        ({"sliding_window": 9000}, None, "llama"),
+        ({"sliding_window": 5000}, 5000, "mistral"),
+        ({}, 4096, "mistral"),  # what its absence means in transformers
     ],
 )
-def test_a_mistral_s_texts_are_no_longer_than_its_window(
-    window: dict[str, Any], positions: int, notes: int, tmp_path: Path
+def test_a_mistral_s_window_is_read_and_written_where_it_cuts(
+    given: dict[str, Any], window: int | None, family: str, tmp_path: Path
 ) -> None:
     content = config_json(TransformerConfig(**(LLAMA | {"max_positions": 9000})), Vocabulary(30))
-    (tmp_path / "config.json").write_text(json.dumps(content | {"model_type": "mistral"} | window))
+    (tmp_path / "config.json").write_text(json.dumps(content | {"model_type": "mistral"} | given))
     network = read_network(tmp_path)
-    assert (network.config.max_positions, len(network.notes)) == (positions, notes)
-    assert family_of(network.config) == "llama"  # the same network where the window never ends
+    assert (network.config.max_positions, network.config.window) == (9000, window)
+    written = config_json(network.config, Vocabulary(30))
+    assert (written["model_type"], written.get("sliding_window")) == (family, window)
+    shorter = dataclasses.replace(network.config, max_positions=100)
+    assert shorter.reach is None
+    network.check(shorter)
+    network.check(dataclasses.replace(shorter, window=None))  # it spans all of such texts
+    if window is not None:
+        with pytest.raises(UserError, match=f"generator.window is None, config.json says {window}"):
+            network.check(dataclasses.replace(network.config, window=None))
 
 
 @pytest.mark.parametrize("rope_scaling", ["none", "llama3"])

@@ -20,7 +20,8 @@ from gptgan_jax.metrics.estimates import REAL, Estimate
 from gptgan_jax.models.discriminator_networks import LinearConfig
 from gptgan_jax.reports.comparison import write_comparison
 from gptgan_jax.reports.groups import groups_of
-from gptgan_jax.reports.run import ReportedRun
+from gptgan_jax.reports.run import ReportedRun, load_reported_run
+from gptgan_jax.runs.folder import RunFolder
 
 RANDOM = ObjectiveConfig(reward="random")
 FROZEN = AdversarialPhase(freeze_discriminator=True)
@@ -279,6 +280,23 @@ def test_half_finished_runs_and_hostile_texts_are_compared_too(tmp_path: Path) -
     for absent in ("## Results", "## Sweeps", "## Curves", "## Samples", "instead"):
         assert absent not in alone
     assert "none fired" in alone
+
+
+def test_a_run_that_was_not_evaluated_is_named_and_hides_nothing_of_the_others(tmp_path: Path) -> None:
+    waiting = make_run(tmp_path, "waiting", seed=1)
+    (waiting.folder / "evaluation.json").unlink()
+    waiting = load_reported_run(RunFolder(waiting.folder))
+    done = make_run(tmp_path, "done", evaluation(prompts=["asked"]), seed=2)
+    control = make_run(tmp_path, "control", evaluation(prompts=["asked"]), seed=2, objective=RANDOM)
+    note = f"{waiting.folder}: Not evaluated yet: gptgan evaluate {shlex.quote(str(waiting.folder))} measures it."
+    text = compare([waiting, done, control], tmp_path / "out")
+    (said,) = (line for line in text.splitlines() if "Not evaluated yet" in line)
+    assert said.replace("\\", "") == f"- {note}"
+    assert rows_under(text, "### Adversarial, best")[0][2:4] == ["2.600 ± 0.010 (1 run)"] * 2
+    assert [row[1] for row in rows_under(text, "## Samples")] == ["asked"]
+    assert "text after" in text
+    alone = compare([waiting], tmp_path / "alone").replace("\\", "")
+    assert f"## Results\n\n- {note.partition(': ')[2]}" in alone
 
 
 def test_equal_seeds_are_no_independent_repeats(tmp_path: Path) -> None:

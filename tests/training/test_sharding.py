@@ -54,6 +54,8 @@ from gptgan_jax import (
     sample,
     spin,
 )
+from gptgan_jax.algorithms.game import Game
+from gptgan_jax.algorithms.gan import gan_of
 from gptgan_jax.compiling.collectives import collectives_of
 from gptgan_jax.distributed.partitioning import MeshConfig, build_mesh, gathered, spec_of, state_shardings
 from gptgan_jax.errors import UserError
@@ -124,7 +126,10 @@ def methods(axis_name: str | None, dropout: float = 0.0) -> dict[str, Gan]:
             of["lstm"], of["cnn"], pair_loss=wasserstein, reward=rewards.logit, gradient_penalty_weight=0.3,
             estimator=reinforce(0.9),
         ),
-        "self-play, adapters": with_axis(of["adapted"], of["linear"], estimator=spin(refresh_every=2)),
+        "self-play, adapters": with_axis(
+            of["adapted"], of["linear"], estimator=spin(refresh_every=2),
+            start=of["gpt"].init(jax.random.key(3), batch_of()),
+        ),
         "text rewards of the host, groups drawn again": whole(
             of["lstm"], of["linear"], estimator=grpo(2), reward_scaling="group", resample_groups=2,
             discriminator_reward_weight=0.5, text_rewards=[
@@ -373,13 +378,13 @@ def in_eight_devices(work: str) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_every_mesh_gives_the_update_of_one_device_dropout_included(quick: bool) -> None:
     in_eight_devices(f"under_jit({quick})")
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_pmap_and_shard_map_give_the_update_of_one_device(quick: bool) -> None:
     in_eight_devices(f"under_shard_map({quick})")
 
@@ -460,7 +465,7 @@ def specs_of(config: Any, mesh: Any) -> dict[str, Any]:
     """Of a whole state with Adam's moments, by path."""
     generator = build_generator(config, VOCABULARY)
     judge = build_discriminator(TransformerDiscriminatorConfig(**SIZES), VOCABULARY)
-    gan = gan_from(generator, judge, kl_weight=0.1, ema_decay=0.9)
+    gan = gan_of(Game(generator, judge, kl_weight=0.1, ema_decay=0.9))  # whose state is a shape: no start
     batch = batch_of()
     state = jax.eval_shape(lambda: gan.begin(gan.init(jax.random.key(0), batch), batch))
     shardings = state_shardings(state, mesh)

@@ -104,6 +104,7 @@ def train(rate: gg.Number, batch: gg.Batch, generator: gg.Generator, discriminat
         reward=gg.rewards.relative(gg.rewards.logit),
         kl_weight=0.1 * rate,
         demonstrations=gg.Demonstrations(share=0.1, reward=1.0, steps=10),
+        start=generator.init(jax.random.key(1), batch),
         text_rewards=[gg.TextReward("shortness", shortness, 0.1, gg.linear_schedule(1.0, 0.0, 10))],
         generator_optimizer=optax.adam(rate),
         discriminator_optimizer=optax.adam(1e-3),
