@@ -31,6 +31,7 @@ def test_the_config_trains_with_the_functions(tmp_path: Path, monkeypatch: pytes
     assert all("reward/begins_alike" in step for step in steps)
 
 
+@pytest.mark.thorough
 def test_the_step_of_the_functional_api_is_made(capsys: pytest.CaptureFixture) -> None:
     names: dict[str, Any] = {}
     exec(STEPS, names)

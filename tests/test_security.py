@@ -295,6 +295,7 @@ def test_a_run_folder_is_read_without_the_module_and_the_files_that_its_config_n
     assert "evil_estimators" not in sys.modules
 
 
+@pytest.mark.thorough
 def test_to_start_from_a_run_does_not_run_its_module(foreign: Path, mark: Path, trained: Path) -> None:
     keys = {"data.train": str(trained.parents[1] / "markup.txt"), "init_from": str(foreign), "warmup.steps": 0}
     keys |= {"adversarial.steps": 0, "likelihood.steps": 2, "continued.steps": 0, "evaluation.every": 1000}

@@ -168,6 +168,7 @@ def steepness(params: Any, texts: Batch, embedded: jax.Array, dense: bool) -> ja
     return jnp.square(jax.vmap(jax.grad(score))(embedded, texts)).sum(axis=(1, 2))
 
 
+@pytest.mark.thorough
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("kind", ["r1", "r2", "gradient_penalty"])
@@ -237,6 +238,7 @@ def test_the_discriminators_own_next_token_loss_on_real_text_is_added() -> None:
     assert found == pytest.approx(float(jax.jit(next_token_loss)(params)), rel=1e-4)
 
 
+@pytest.mark.thorough
 def test_the_discriminator_enlarges_the_discrepancy_of_its_features_by_its_weight() -> None:
     weight, h = 0.7, 0.8
     gan = gan_of(dense=False, reward=rewards.mmd((h,)), mmd_weight=weight, mmd_bandwidths=(h,))
@@ -370,6 +372,7 @@ def by_label() -> Discriminator:
     return Discriminator(lambda key, batch: {"weight": jnp.ones(())}, scores, None, None, None)  # type: ignore[arg-type]
 
 
+@pytest.mark.thorough
 def test_a_share_of_the_generated_texts_is_drawn_evenly_from_all_that_are_remembered() -> None:
     size, share, steps = 8, 0.3, 300
 

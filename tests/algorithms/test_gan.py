@@ -203,6 +203,7 @@ def test_reward_and_accuracy_are_those_of_the_discriminator_before_the_step(name
     assert abs(updated["reward"] - expected["metrics"]["reward"]) > 0.01
 
 
+@pytest.mark.thorough
 @BOTH
 def test_the_generators_update_is_the_one_made_by_hand(name: str) -> None:
     after, metrics, expected = both_ways(name)
@@ -289,6 +290,7 @@ def test_a_new_state_can_be_donated_at_once() -> None:
     assert (int(state.step), int(state.begun)) == (2, 1)
 
 
+@pytest.mark.thorough
 def test_an_unjitted_step_equals_the_jitted_one() -> None:
     state = state_of("dense")
     ours, theirs = GANS["dense"].likelihood_step(state, BATCH), jitted("dense", "likelihood_step")(state, BATCH)

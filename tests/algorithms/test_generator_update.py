@@ -347,6 +347,7 @@ def with_and_without_demonstrations(rollouts: int) -> tuple[Batch, GanState, tup
     return batch, state, stepped(ours, state, batch), stepped(theirs, state, batch)
 
 
+@pytest.mark.thorough
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("rollouts", [0, 1])
 def test_a_demonstration_is_the_prompts_real_text_with_the_reward_at_its_last_token(rollouts: int) -> None:
@@ -435,6 +436,7 @@ def test_the_texts_of_a_prompt_are_neighbours_and_the_estimator_is_told_how_many
     assert float(metrics["length"]) == pytest.approx(float(metrics["mask"].sum() / 18))
 
 
+@pytest.mark.thorough
 def test_a_tokens_value_by_rollouts_is_the_expected_reward_of_the_texts_that_begin_so() -> None:
     count, temperature, relative = 2000, 0.7, rewards.relative(rewards.logit)
     gan = gan_of(estimator=spy(2, rollouts=count), dense=False, temperature=temperature, reward=relative)
@@ -483,6 +485,7 @@ def test_rollouts_are_paid_alike_whether_what_they_share_is_read_once_or_again_e
 # ---- pathwise
 
 
+@pytest.mark.thorough
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("straight_through", [True, False])
@@ -607,6 +610,7 @@ def last_nodes(params: Any, batch: Batch) -> jax.Array:
 LAYERED = GENERATOR._replace(depths=last_nodes)
 
 
+@pytest.mark.thorough
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("control", [False, True])
 def test_feature_matching_is_paid_by_the_frozen_generators_features_of_what_it_wrote(control: bool) -> None:

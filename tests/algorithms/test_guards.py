@@ -195,6 +195,7 @@ def test_skips_are_counted_while_they_follow_each_other() -> None:
     assert counts == [1, 2, 3, 0, 1]
 
 
+@pytest.mark.thorough
 def test_a_skipped_step_takes_its_random_numbers_with_it() -> None:
     """The step after one that was skipped is the one that would have come anyway, not the skipped one again."""
     case = "the pair loss"

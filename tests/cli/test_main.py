@@ -34,7 +34,7 @@ def test_help_of_train_says_how_it_is_used_and_gives_every_key(capsys) -> None:
 def test_help_of_compare_shows_a_whole_file(capsys) -> None:
     assert main(["compare", "--help"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("usage: gptgan compare FILE [--seeds N] [--key.path value ...]")
+    assert text.startswith("usage: gptgan compare FILE [--seeds N] [--arm NAME] [--key.path value ...]")
     assert all(f"\n  {key}: " in text or f"\n  {key}:\n" in text for key in KEYS)
 
 

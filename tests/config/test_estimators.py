@@ -169,6 +169,7 @@ def test_every_option_changes_the_estimator(name: str) -> None:
         assert not same(of_estimator(build_estimator(config(**fewer), STEPS)), whole), option
 
 
+@pytest.mark.cases(5)
 @pytest.mark.parametrize(
     ("config", "expected"),
     [

@@ -291,6 +291,7 @@ def stored_config(folder: Path, **more: Any) -> Any:
     )
 
 
+@pytest.mark.thorough
 def test_a_run_learns_from_it_and_goes_on_from_it_to_the_same(tmp_path: Path) -> None:
     tmp_path.mkdir(exist_ok=True)
     config = stored_config(tmp_path)

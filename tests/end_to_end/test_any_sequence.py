@@ -93,6 +93,7 @@ def test_token_ids_are_learned_generated_and_measured(numbers: Path, capsys) -> 
         assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["chinese", "numbers"])
 def test_an_exported_folder_has_the_same_tokens(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(name)

@@ -70,6 +70,7 @@ def test_each_evaluation_has_a_figure_a_source_and_their_mean_by_the_weights(run
         assert each["news"] != each["verse"]
 
 
+@pytest.mark.thorough
 def test_a_sources_figures_are_those_of_its_own_text(run: Path) -> None:
     writer = load_writer(RunFolder(run))
     params, saved = load_params(RunFolder(run), writer, "likelihood")

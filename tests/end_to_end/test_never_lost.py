@@ -56,6 +56,7 @@ def flip_largest(step: Path) -> str:
     return str(file.relative_to(step))
 
 
+@pytest.mark.thorough
 def test_a_flipped_bit_is_one_line_that_names_the_file(run: Path, capsys) -> None:
     """`evaluate` leaves such a checkpoint out, and here nothing is left."""
     name = flip_largest(run / "checkpoints" / "likelihood" / "4")

@@ -77,6 +77,7 @@ def test_texts_are_resampled_from_the_command_line(run: Path, capsys: pytest.Cap
     assert lines("--resample", "4", "--seed", "1") != chosen
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("options", "why"),
     [

@@ -158,6 +158,7 @@ def test_temperature_0_writes_one_text_over_and_over(run: Path, capsys) -> None:
     assert len(set(sampled(run, capsys))) > 1
 
 
+@pytest.mark.thorough
 def test_the_checkpoint_that_is_named_is_the_one_that_writes(run: Path, capsys) -> None:
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
         best = checkpoints.best("adversarial")
@@ -264,6 +265,7 @@ def test_the_command_again_trains_nothing_and_says_that_nothing_is_left(home: Pa
 # ---- half a run
 
 
+@pytest.mark.thorough
 def test_half_a_run_can_be_sampled_and_evaluated(home: Path, capsys, tmp_path: Path) -> None:
     half = tmp_path / "half"
     shutil.copytree(home / "runs" / "tiny", half)
@@ -365,6 +367,7 @@ def test_conditional_text_trains_through_all_phases(answers: RunFolder) -> None:
     assert all(re.match(r"(cat|dog|cow) (run|sit|eat) -> ", line) for line in first)
 
 
+@pytest.mark.thorough
 def test_conditional_text_answers_the_prompt(answers: RunFolder, capsys) -> None:
     texts = sampled(answers.path, capsys, "--prompt", "cat run", "--num", "3")
     assert len(texts) == 3

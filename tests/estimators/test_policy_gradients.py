@@ -595,7 +595,7 @@ def everything(
     return jax.tree.leaves(found)
 
 
-@pytest.mark.cases(4)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_padding_contributes_nothing_to_loss_gradient_state_or_metrics(name: str) -> None:
     plain = everything(name, PAIR, 0.0)

@@ -185,6 +185,7 @@ def test_a_quick_evaluation_keeps_a_thorough_one_of_the_same_checkpoints(judged:
 # ---- a source of known probabilities
 
 
+@pytest.mark.thorough
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", ["grammar", "oracle"])
 def test_against_its_own_source_real_text_has_no_divergence(kind: str, tmp_path: Path) -> None:

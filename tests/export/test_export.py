@@ -152,6 +152,7 @@ def test_stablehlo_takes_any_number_of_prompts_of_any_length_and_draws(run: Path
         sampler.call(weights, np.uint32(0), np.ones((1, 11), np.int32), np.ones((1, 11), bool), np.float32(1))
 
 
+@pytest.mark.thorough
 def test_a_program_for_prompts_of_every_length_has_no_kernel_of_one(run: Path) -> None:
     writer = load_writer(RunFolder(run))
     network = replace(writer.config.generator, attention="flash", dtype="bfloat16", head_width=8)
@@ -265,6 +266,7 @@ def test_what_is_not_installed_is_said_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_config_json_says_what_the_run_is(llama: Path, tmp_path: Path) -> None:
     content = json.loads((exported(llama, "hf", tmp_path / "out") / "config.json").read_text())
     assert content["model_type"] == "llama"

@@ -99,6 +99,7 @@ def test_a_few_texts_are_a_small_batch_and_the_first_of_a_large_one(
     np.testing.assert_allclose(written.log_probs[:100], nats, rtol=1e-5)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("room", [7, 40])
 def test_parts_of_a_batch_are_what_the_batch_is(
     trained: tuple[Experiment, RunFolder], params: Params, room: int, monkeypatch: pytest.MonkeyPatch

@@ -32,6 +32,7 @@ def as_read(generator: gg.Generator, params: Any, texts: gg.Sample) -> np.ndarra
     return np.asarray(jax.jit(lambda params: gg.log_probs(generator, params, batch))(params))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_weights_are_rounded_and_nothing_else_is(network: str) -> None:
     """Drawn with rounded weights, a text has the log-probability that float32 products of those weights give it, and

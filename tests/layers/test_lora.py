@@ -73,6 +73,7 @@ def test_merged_weights_are_those_of_numpy_and_nothing_else_changes(name: str) -
     assert changed == sum(path.endswith("lora_a") for path in flat(params)) > 0
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", KINDS)
 def test_the_network_with_adapters_computes_what_the_merged_one_does(name: str) -> None:
     generator, params = adapted(name)

@@ -53,6 +53,7 @@ def assert_same_scores(actual: Scores, desired: Scores, mask: Any) -> None:
     np.testing.assert_allclose(np.asarray(actual.tokens)[mask], np.asarray(desired.tokens)[mask], **CLOSE)
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_on_either_side_changes_no_score(kind: str) -> None:
     batch, mask = batch_of(), np.asarray(batch_of().target_mask)

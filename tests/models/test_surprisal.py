@@ -63,6 +63,7 @@ def test_what_it_can_not_say_is_refused() -> None:
         build_discriminator(TransformerDiscriminatorConfig(**SIZES, surprisal=2.0), VOCABULARY, classes=3)
 
 
+@pytest.mark.thorough
 def test_it_learns_to_find_generated_text_likely_and_real_text_surprising() -> None:
     gan = gan_from(
         WRITER,

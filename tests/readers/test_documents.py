@@ -342,6 +342,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.thorough
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))
 def test_a_row_of_json_is_handed_on_as_it_stands(row: dict[str, Any]) -> None:
     line = json.dumps(row, ensure_ascii=False)

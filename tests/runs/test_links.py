@@ -102,6 +102,7 @@ def test_a_run_that_is_made_over_links_writes_through_none(finished: Path, tmp_p
     assert not [path for path in planted if path.is_symlink()]
 
 
+@pytest.mark.thorough
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["tokenizer", "checkpoints", "checkpoints/adversarial", "tensorboard"])
 def test_a_folder_that_is_a_link_is_refused(name: str, finished: Path, tmp_path: Path, capsys) -> None:

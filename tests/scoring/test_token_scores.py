@@ -102,6 +102,7 @@ def test_where_a_loss_fixes_only_differences_the_first_change_is_from_the_empty_
     assert any("no probability can be read off it" in note for note in detector.notes)
 
 
+@pytest.mark.thorough
 def test_lines_of_a_file_are_scored_and_the_first_wrong_token_is_named(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -109,6 +109,8 @@ MEANT = {
     ("system/atomic_files.py", "open"),
     ("system/native_log.py", "open"),  # grows while the process lives; never through a link
     ("runs/lock.py", "open"),
+    ("data/packing.py", "open"),  # renamed when whole, as those of a store
+    ("studies/pool.py", "open"),  # a run's log, which grows while it runs
     ("data/store.py", "open"),  # of what is read, and of a lock; its files are renamed when whole
     ("cli/__init__.py", "open"),  # /dev/null
 }

@@ -120,6 +120,7 @@ def test_workers_give_what_one_process_gives_in_the_same_order(two: Workers) -> 
         assert two(texts, None) == alone(texts)
 
 
+@pytest.mark.thorough
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("function", "texts", "said"),

@@ -51,6 +51,7 @@ def test_the_labels_alone_give_the_gradient_of_the_class_loss_and_nothing_is_wri
     assert int(after.step) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("step", ["discriminator_step", "adversarial_step"])
 def test_the_class_loss_is_added_to_that_of_real_and_generated_text(step: str) -> None:

@@ -106,6 +106,7 @@ def test_a_greedy_reply_is_what_sample_writes_for_the_same_prompt(folder: Path, 
     assert any(replies)
 
 
+@pytest.mark.thorough
 def test_history_and_reset_change_what_is_answered(folder: Path, monkeypatch, capsys) -> None:
     replies, _ = talked(folder, "hi ho\ncats run\n", monkeypatch, capsys, "--temperature", "0")
     assert replies[1] == sampled(folder, f"hi ho {replies[0]} cats run", capsys)
@@ -233,6 +234,7 @@ class Terminal:
         return self.process.wait(timeout=120)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("begun", [(), ("ignored",)], ids=["", "by a parent that ignores Ctrl-C"])
 def test_on_a_real_terminal_replies_stream_ctrl_c_stops_one_and_ctrl_d_leaves(
     folder: Path, begun: tuple[str, ...]

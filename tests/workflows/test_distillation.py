@@ -70,6 +70,7 @@ def test_the_prompts_are_those_of_the_split_with_their_right_answers(teacher: Pa
     assert tests[0] != rows[0]
 
 
+@pytest.mark.thorough
 def test_the_responses_are_the_samplers_in_the_order_of_the_prompts(teacher: Path) -> None:
     rows, prompts = read(teacher.parents[1] / "train.jsonl"), read(teacher.parents[1] / "train_prompts.jsonl")
     assert [{**row, "response": None} for row in rows] == [{**row, "response": None} for row in prompts]

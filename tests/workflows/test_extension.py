@@ -27,6 +27,7 @@ def trained(folder: Path, steps: int) -> RunFolder:
     return run
 
 
+@pytest.mark.thorough
 def test_a_longer_run_goes_on_to_what_it_would_have_been(tmp_path: Path) -> None:
     run = trained(tmp_path / "longer", 4)
     longer = tiny_config(tmp_path / "longer", ALONE | {"likelihood.steps": 6})

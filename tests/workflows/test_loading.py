@@ -20,6 +20,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_tiny(tmp_path_factory.mktemp("run"), {"continued.steps": 0})
 
 
+@pytest.mark.thorough
 def test_a_run_has_what_its_best_checkpoint_holds_and_its_discriminator(run: Path) -> None:
     loaded, folder = gg.load(run), RunFolder(run)
     expected, _ = load_params(folder, load_writer(folder))
