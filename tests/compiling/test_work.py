@@ -179,6 +179,7 @@ def test_remat_computes_the_blocks_again_and_the_head_not() -> None:
     assert recomputed.model == kept.model
 
 
+@pytest.mark.cases(2)
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("phase", "adapted"),

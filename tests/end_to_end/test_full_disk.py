@@ -100,6 +100,7 @@ def test_a_disk_that_fills_up_stops_the_run_which_goes_on_with_room(
     assert_ended_whole(run)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize(("what", "at", "good"), [("checkpoint", 3, 2), ("records", 5, 4), ("first", 1, None)])
 def test_a_file_that_can_not_grow_stops_the_run(what: str, at: int, good: int | None, tmp_path, capsys) -> None:

@@ -100,6 +100,7 @@ def last_state(folder: Path) -> GanState:
         return checkpoints.restore(saved, run.target(saved.phase))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("second", "said"),

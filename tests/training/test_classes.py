@@ -87,6 +87,7 @@ def test_the_pair_loss_is_weighed() -> None:
     assert_trees_close(jax.tree.map(lambda x: 2 * x, moved[0]), moved[1])
 
 
+@pytest.mark.cases(2)
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "estimator",

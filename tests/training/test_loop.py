@@ -246,6 +246,7 @@ sys.exit(main(["train", config]))
 """
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("number", "at", "status"),
     [
@@ -644,6 +645,7 @@ def test_its_own_likelihood_training_goes_on_from_there(whole: Whole, tmp_path: 
     assert not same(best_of(made.folder), best_of(whole.folder))
 
 
+@pytest.mark.cases(2)
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "at",
