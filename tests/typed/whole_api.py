@@ -50,6 +50,29 @@ class Mean:
         return -(advantages * log_probs).sum() / log_probs.shape[0]
 
 
+class Towards:
+    """Cross-entropy with the mediator's next tokens, an estimator of one's own."""
+
+    def init(self, width: int) -> None:
+        return None
+
+    def loss(
+        self, logits: jax.Array, mediator: jax.Array, tokens: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        nats = -(jax.nn.softmax(mediator) * jax.nn.log_softmax(logits)).sum(axis=-1)
+        return jnp.where(mask, nats, 0.0).sum() / mask.shape[0], {}
+
+
+class Taught:
+    """A teacher's divergence, at an end of its own."""
+
+    beta = 0.3
+    on_policy = 0.5
+
+    def init(self, width: int) -> None:
+        return None
+
+
 def shortness(written: gg.Sample, batch: gg.Batch) -> jax.Array:
     return -written.mask.sum(axis=1).astype(jnp.float32)
 
@@ -89,7 +112,7 @@ def estimators() -> list[gg.Estimator]:
     taught: gg.Distillation = gg.distill(beta=0.1)
     mine: gg.PolicyGradientProtocol = Mean()
     own: list[gg.EstimatorProtocol | gg.PathwiseProtocol | gg.SelfPlayProtocol] = [mine]
-    others: tuple[gg.MediatedProtocol, gg.DistillationProtocol] = mediated, taught
+    others: tuple[gg.MediatedProtocol, gg.DistillationProtocol] = Towards(), Taught()
     own += others
     return [*score, matched, relaxed, mediated, *alone, taught, *map(gg.estimator_of, own)]
 
