@@ -218,7 +218,7 @@ def test_the_rival_of_a_real_model_computes_the_same(
     rival.run()
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_without_the_model_its_cases_are_left_out_with_a_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "--cases", "smollm_lora", "--ours-alone"]
     environment = os.environ | {"SMOLLM": str(tmp_path / "none")}

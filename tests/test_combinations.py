@@ -1103,7 +1103,7 @@ def taught(state: GanState) -> GanState:
     return state.replace(teacher=state.generator.params)
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_an_allowed_combination_of_estimator_loss_reward_and_dense_can_be_traced(
     no_garbage: None, traced_sampler: None
 ) -> None:

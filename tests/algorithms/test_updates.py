@@ -75,6 +75,7 @@ def test_a_replay_holds_the_latest_texts(size: int, each: int) -> None:
         assert int(replay.written) == written
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("estimator", [gg.grpo(3), pytest.param(gg.grpo(3, minibatches=2), marks=pytest.mark.thorough)])
 def test_reading_a_prompt_once_for_its_texts_changes_no_step(estimator: gg.PolicyGradient) -> None:

@@ -95,7 +95,7 @@ def test_the_claim_of_the_recommended_method_is_a_short_script() -> None:
     assert len((EXAMPLES / "policy_improvement.py").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_it_prints_what_each_model_gains_with_an_interval() -> None:
     command = [sys.executable, str(EXAMPLES / "policy_improvement.py")]
     tiny = ["--seeds", "2", "--steps", "20", "4", "2", "--count", "40"]

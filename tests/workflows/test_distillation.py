@@ -306,7 +306,7 @@ def test_the_rank_of_a_checkpoint_is_its_task_error_where_it_has_one() -> None:
     assert rank_of({METRIC: 3.0}) == 3.0
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_a_comparison_of_a_task_counts_right_answers_greedy_ones_too(teacher: Path, tmp_path: Path) -> None:
     write_config(tmp_path, student(teacher.parents[1], **{"evaluation.sweep.top_p": [1.0]}))
     arms = {"gad": {}, "frozen": {"set": {"adversarial.freeze_discriminator": True}}}
