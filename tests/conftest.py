@@ -41,7 +41,7 @@ SLOW = {
     for name in (
         "comparison", "sharding", "loop", "fine_tuning", "adapted_runs", "extending", "distillation", "run", "sweep",
         "documents", "readme", "export", "gan", "generator_update", "classes", "discriminator_update", "skipping",
-        "profiling", "study",
+        "profiling", "study", "combinations", "smollm", "hosts",
     )
 }  # fmt: skip
 
