@@ -1174,6 +1174,7 @@ def pairwise_rows() -> tuple[list[Choice], set[tuple]]:
     rng, rows, impossible = random.Random(0), [], set()
     # The axes that rules tie to each other come first, so that what cannot be is seen early.
     tied = ["pair_loss", "reward", "dense", "spectral_norm", "penalty", "label_smoothing"]
+    tied += ["discriminator", "window", "mmd_weight"]
     free = [axis for axis in AXES if axis not in ("estimator", *OPTIONS, *tied)]
     pairs = [
         pair
