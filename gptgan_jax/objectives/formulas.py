@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gptgan_jax.errors import UserError
+from gptgan_jax.objectives.likelihood import is_last
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.types import Array
 
@@ -71,11 +72,10 @@ class Formula(NamedTuple):
         s = jnp.where(mask, scores.astype(jnp.float32), 0.0)
         to_go = jnp.flip(jnp.cumsum(jnp.flip(s, axis=1), axis=1), axis=1)
         count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
-        later = jnp.flip(jnp.cumsum(jnp.flip(mask, axis=1), axis=1), axis=1)
         values = {
             "s": s,
             "s_prev": jnp.pad(s[:, :-1], ((0, 0), (1, 0))),
-            "last": jnp.where(mask & (later == 1), s, 0.0).sum(axis=1, keepdims=True),
+            "last": jnp.where(is_last(mask), s, 0.0).sum(axis=1, keepdims=True),
             "mean": s.sum(axis=1, keepdims=True) / count,
             "to_go": to_go,
         }

@@ -95,6 +95,12 @@ def generalised_jensen_shannon(logits: Array, teacher_logits: Array, beta: float
     return beta * kl(of_teacher, mixed) + (1 - beta) * kl(of_student, mixed)
 
 
+def is_last(mask: Array) -> Array:
+    """True at each row's last place that counts: bool [B, T] -> bool [B, T]."""
+    check_arrays("is_last", mask=(mask, "bool [B, T]"))
+    return mask & (jnp.arange(mask.shape[1]) == mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1, keepdims=True))
+
+
 def masked_mean(values: Array, mask: Array) -> Array:
     """Mean of the values where the mask is true, 0 where it is true nowhere: float [...], bool [...] -> float []."""
     check_arrays("masked_mean", values=(values, "float [...]"), mask=(mask, "bool [...]"))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.objectives import formulas
-from gptgan_jax.objectives.likelihood import masked_mean
+from gptgan_jax.objectives.likelihood import is_last, masked_mean
 from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths, witness
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import DISCOUNT, SHARPNESS, check_choice
@@ -385,12 +385,6 @@ def reads_prefixes(reward: Reward) -> bool:
     """Whether a reward reads more of a text than one score, so that it means nothing where whole texts are scored."""
     of_formula = isinstance(reward, functools.partial) and reward.func is _formula
     return reward is log_ratio or (of_formula and reward.keywords["of"].names != {"s"})  # type: ignore[attr-defined]
-
-
-def is_last(mask: Array) -> Array:
-    """True at each row's last place that counts: bool [B, T] -> bool [B, T]."""
-    check_arrays("is_last", mask=(mask, "bool [B, T]"))
-    return mask & (jnp.arange(mask.shape[1]) == mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1, keepdims=True))
 
 
 def _mean_by_position(values: Array, mask: Array) -> Array:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,11 @@ class Progress:
         return None if self.began is None else (now if self.ended is None else self.ended) - self.began
 
 
+def progress_before(jobs: Iterable[Job], done: Collection[Path]) -> dict[Path, Progress]:
+    """That of each run, by its folder, before any is begun."""
+    return {job.folder: Progress(State.DONE if job.folder in done else State.WAITING) for job in jobs}
+
+
 class Process(Protocol):
     """A run that was started."""
 
@@ -88,7 +93,7 @@ class Pool:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """`start` begins a run. `changed` is called with a run whose state is another, and now and then with None."""
-        self.progress = {job.folder: Progress(State.DONE if job.folder in done else State.WAITING) for job in jobs}
+        self.progress = progress_before(jobs, done)
         self.clock = clock
         self._jobs, self._slots, self._start = jobs, list(slots), start
         self._changed, self._pause = changed, pause

@@ -17,7 +17,7 @@ from gptgan_jax.schema.structure import as_plain
 from gptgan_jax.studies.board import Board, failures, summary, table_lines
 from gptgan_jax.studies.devices import Slot
 from gptgan_jax.studies.jobs import Job, cell_jobs, done_of, jobs_of
-from gptgan_jax.studies.pool import Child, Pool, Process, Progress, State
+from gptgan_jax.studies.pool import Child, Pool, Process, Progress, State, progress_before
 from gptgan_jax.studies.report import write_report
 from gptgan_jax.studies.results import CellResult, Sizes, read_cell, sizes_in, sizes_of, write_cell
 from gptgan_jax.studies.study_file import Cell, Study
@@ -67,8 +67,7 @@ def report_study(study: Study, say: Say) -> tuple[str, Path, list[str]]:
     """Writes the reports of the cells that are done, and runs nothing; returns what `run_study` does."""
     jobs = jobs_of(study)
     done = done_of(study, jobs)
-    progress = {job.folder: Progress(State.DONE if job.folder in done else State.WAITING) for job in jobs}
-    return _reported(study, jobs, progress, say)
+    return _reported(study, jobs, progress_before(jobs, done), say)
 
 
 def _reported(
@@ -182,7 +181,7 @@ def preview_study(study: Study, slots: Sequence[Slot], texts: Texts | None = Non
     done = done_of(study, jobs)
     load = texts or Texts(make_stores=False)
     check_study(study, done, load)
-    progress = {job.folder: Progress(State.DONE if job.folder in done else State.WAITING) for job in jobs}
+    progress = progress_before(jobs, done)
     rows = [("cell", "model", "generator", "discriminator", "steps")]
     for cell in study.cells:
         for job in cell_jobs(cell, study.seeds[0]):
