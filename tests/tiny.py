@@ -47,6 +47,25 @@ TINY: dict[str, Any] = {
     "evaluation.sweep.samples": 20,
     "records.tensorboard": False,
 }
+# Over TINY: the base of a comparison or a study, an LSTM on sentences of the grammar.
+COMPARED: dict[str, Any] = {
+    "data.kind": "grammar",
+    "data.max_length": 25,
+    "data.train_size": 60,
+    "data.valid_size": 30,
+    "data.test_size": 30,
+    "data.valid_fraction": None,
+    "data.test_fraction": None,
+    "generator": {"kind": "lstm", "embedding": 4, "hidden": 4},
+    **dict.fromkeys([f"generator.{key}" for key in ("layers", "width", "heads", "max_positions")]),
+    "likelihood.steps": 4,
+    "continued.steps": None,
+    "adversarial.generator_optimizer.learning_rate": 0.05,
+    "evaluation.batch_size": 30,
+    "evaluation.samples": 30,
+    "evaluation.sweep.temperatures": [0.5, 1.0],
+    "evaluation.sweep.top_p": [1.0],
+}
 # Over TINY: on sentences of the built-in grammar, which such a network hardly ever writes.
 GRAMMAR: dict[str, Any] = {
     "data.kind": "grammar",

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 from reported import sweep
-from tiny import write_config
+from tiny import COMPARED, write_config
 
 from gptgan_jax.evaluation.results import Column, Evaluation
 from gptgan_jax.runs.folder import RunFolder
@@ -14,24 +14,6 @@ from gptgan_jax.studies.devices import Slot
 from gptgan_jax.studies.jobs import Job
 from gptgan_jax.studies.study_file import Study, load_study
 
-BASE: dict[str, Any] = {
-    "data.kind": "grammar",
-    "data.max_length": 25,
-    "data.train_size": 60,
-    "data.valid_size": 30,
-    "data.test_size": 30,
-    "data.valid_fraction": None,
-    "data.test_fraction": None,
-    "generator": {"kind": "lstm", "embedding": 4, "hidden": 4},
-    **dict.fromkeys([f"generator.{key}" for key in ("layers", "width", "heads", "max_positions")]),
-    "likelihood.steps": 4,
-    "continued.steps": None,
-    "adversarial.generator_optimizer.learning_rate": 0.05,
-    "evaluation.batch_size": 30,
-    "evaluation.samples": 30,
-    "evaluation.sweep.temperatures": [0.5, 1.0],
-    "evaluation.sweep.top_p": [1.0],
-}
 HIDDEN = {"generator.hidden": [4, 6]}
 JUDGES = {
     "judge": {"small": {"discriminator.embedding": 4}, "large": {"discriminator.embedding": 8, "warmup.steps": 2}},
@@ -40,7 +22,7 @@ JUDGES = {
 
 def write_study(folder: Path, **changes: Any) -> Path:
     """FOLDER/grid.yaml with its base; None takes a key out."""
-    write_config(folder, BASE)
+    write_config(folder, COMPARED)
     raw: dict[str, Any] = {
         "base": "tiny.yaml",
         "seeds": 2,

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 import yaml
-from tiny import write_config
+from tiny import COMPARED, write_config
 
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.cli import main
@@ -28,24 +28,6 @@ from gptgan_jax.training.signals import NotFinite
 from gptgan_jax.workflows import comparison as comparing
 from gptgan_jax.workflows.comparison import Comparison, compare, load_comparison
 
-GRAMMAR: dict[str, Any] = {
-    "data.kind": "grammar",
-    "data.max_length": 25,
-    "data.train_size": 60,
-    "data.valid_size": 30,
-    "data.test_size": 30,
-    "data.valid_fraction": None,
-    "data.test_fraction": None,
-    "generator": {"kind": "lstm", "embedding": 4, "hidden": 4},
-    **dict.fromkeys([f"generator.{key}" for key in ("layers", "width", "heads", "max_positions")]),
-    "likelihood.steps": 4,
-    "continued.steps": None,
-    "adversarial.generator_optimizer.learning_rate": 0.05,
-    "evaluation.batch_size": 30,
-    "evaluation.samples": 30,
-    "evaluation.sweep.temperatures": [0.5, 1.0],
-    "evaluation.sweep.top_p": [1.0],
-}
 ARMS: dict[str, Any] = {
     "reinforce": {},
     "Logit, as a preset!": {"preset": "sub/preset.yaml", "set": {"adversarial.steps": 3}},
@@ -68,7 +50,7 @@ LABELS = ["likelihood", "continued likelihood", "reinforce", CONSTANT, RESAMPLED
 
 def write_comparison(folder: Path, **changes: Any) -> Path:
     """FOLDER/both.yaml, with its base and its preset, whose paths are of that folder."""
-    write_config(folder, GRAMMAR)
+    write_config(folder, COMPARED)
     (folder / "sub").mkdir(exist_ok=True)
     preset = {
         "name": "not this",
