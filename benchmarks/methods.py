@@ -2,8 +2,9 @@
 
     python -m benchmarks.methods [FILE] [--repeats 20] [--arms reinforce seqgan ...]
 
-FILE is a comparison (default: configs/compare_grammar.yaml): its arms are the methods, at its sizes. Each arm's
-adversarial step is compiled and timed on one batch of random tokens; the arms take turns, and the median counts.
+FILE is a comparison (default: configs/compare_grammar.yaml): its arms are the methods, at its sizes and of its
+vocabulary. Each arm's adversarial step is compiled and timed on one batch of random tokens; the arms take turns, and
+the median counts.
 """
 
 import argparse
@@ -17,14 +18,13 @@ import jax
 import numpy as np
 
 from gptgan_jax.config import Config
+from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.trained import build_networks
 from gptgan_jax.text_rewards.config import unpaid
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.types import Batch, Vocabulary
 from gptgan_jax.workflows.comparison import load_comparison
 
-VOCABULARY = 2000
-"""Tokens where the comparison's config does not say how many."""
 YARDSTICK = "reinforce"
 
 
@@ -34,18 +34,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--arms", nargs="*", help="of these alone; default: all that have an adversarial phase")
     options = parser.parse_args()
-    arms = {arm.name: arm.config for arm in load_comparison(options.file).arms if arm.config.adversarial.steps}
+    comparison = load_comparison(options.file)
+    arms = {arm.name: arm.config for arm in comparison.arms if arm.config.adversarial.steps}
     wanted = options.arms or [name for name in arms if not name.startswith("control")]
     if YARDSTICK not in arms or (missing := [name for name in wanted if name not in arms]):
         parser.error(f"{options.file} has the arms {', '.join(arms)}, not all of {YARDSTICK}, {', '.join(missing)}")
-    steps = {name: step_of(arms[name]) for name in dict.fromkeys([YARDSTICK, *wanted])}
+    vocabulary = load_experiment(comparison.base).generator.vocabulary
+    steps = {name: step_of(arms[name], vocabulary) for name in dict.fromkeys([YARDSTICK, *wanted])}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(options.repeats):
         for name, step in steps.items():
             begun = time.perf_counter()
             jax.block_until_ready(step())
             seconds[name].append(time.perf_counter() - begun)
-    print(f"{jax.default_backend()}, {os.cpu_count()} CPUs, JAX {jax.__version__}; {options.file}\n")
+    print(f"{jax.default_backend()}, {os.cpu_count()} CPUs, JAX {jax.__version__}; {options.file}, {vocabulary.size:,} tokens\n")
     print("| method | texts a step | a step (ms) | over REINFORCE |\n|---|---:|---:|---:|")
     of_reinforce = statistics.median(seconds[YARDSTICK])
     for name, times in seconds.items():
@@ -54,9 +56,8 @@ def main() -> None:
         print(f"| {name} | {texts} | {1e3 * median:.1f} | {median / of_reinforce:.2f} |")
 
 
-def step_of(config: Config) -> Callable[[], Any]:
+def step_of(config: Config, vocabulary: Vocabulary) -> Callable[[], Any]:
     """An adversarial step, compiled, on one batch of texts of all lengths."""
-    vocabulary = Vocabulary(config.vocab_size or VOCABULARY)
     players = build_networks(config, vocabulary)
     gan = build_gan(config, "adversarial", *players, functions=unpaid(config.objective.rewards))
     batch = texts_of(config, vocabulary)
