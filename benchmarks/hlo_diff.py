@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,18 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.revision:
         parser.error("which revision? Such as HEAD~1")
     folder = Path(tempfile.mkdtemp(prefix="hlo-diff-"))
+    kept = False  # what differs is there to be looked at
+    try:
+        status = compare(folder, options)
+        kept = status == 1
+    finally:
+        if not kept:
+            shutil.rmtree(folder)
+    return status
+
+
+def compare(folder: Path, options: argparse.Namespace) -> int:
+    """Compiles both trees into the folder and reports; the exit status."""
     earlier = folder / "tree"
     git = ["git", "-C", str(options.root), "worktree"]
     added = subprocess.run(

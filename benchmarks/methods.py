@@ -47,7 +47,8 @@ def main() -> None:
             begun = time.perf_counter()
             jax.block_until_ready(step())
             seconds[name].append(time.perf_counter() - begun)
-    print(f"{jax.default_backend()}, {os.cpu_count()} CPUs, JAX {jax.__version__}; {options.file}, {vocabulary.size:,} tokens\n")
+    machine = f"{jax.default_backend()}, {os.cpu_count()} CPUs, JAX {jax.__version__}"
+    print(f"{machine}; {options.file}, {vocabulary.size:,} tokens\n")
     print("| method | texts a step | a step (ms) | over REINFORCE |\n|---|---:|---:|---:|")
     of_reinforce = statistics.median(seconds[YARDSTICK])
     for name, times in seconds.items():

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -44,6 +45,10 @@ SLOW = {
         "profiling", "study", "combinations", "smollm", "hosts",
     )
 }  # fmt: skip
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest itself leaves out what is marked
