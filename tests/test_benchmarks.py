@@ -167,6 +167,7 @@ def test_a_step_is_compiled_from_shapes_alone(monkeypatch: pytest.MonkeyPatch) -
     assert found.temporaries > 0
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("case", ["gpt2_likelihood", "gpt2_adversarial"])
 def test_the_rival_computes_the_same_in_bfloat16(case: str) -> None:
@@ -195,6 +196,7 @@ def test_the_rival_computes_the_same_in_bfloat16(case: str) -> None:
 LLAMA = {**QWEN3, "width": 24, "head_width": None, "mlp_width": 20, "qk_norm": False, "max_positions": 128}
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("case", ["smollm_lora", "smollm_sampling"])
 def test_the_rival_of_a_real_model_computes_the_same(

@@ -106,7 +106,7 @@ def test_a_revision_that_there_is_not_is_one_line_and_status_2(tmp_path: Path) -
 
 
 # 40 s: four times a program is compiled in a process of its own.
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_a_renamed_function_is_no_change_and_another_scale_is_one(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "gptgan_jax", tmp_path / "gptgan_jax", ignore=shutil.ignore_patterns("__pycache__"))
     config = write_config(tmp_path / "config", {"generator.max_positions": 40, "vocab_size": 50})

@@ -282,6 +282,7 @@ def foreign(trained: Path, tmp_path: Path, mark: Path, monkeypatch: pytest.Monke
     return folder
 
 
+@pytest.mark.cases(2)
 @pytest.mark.thorough
 @pytest.mark.parametrize("command", ["sample", "evaluate", "score", "report", "report two"])
 def test_a_run_folder_is_read_without_the_module_and_the_files_that_its_config_names(

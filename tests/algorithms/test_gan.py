@@ -388,7 +388,7 @@ BY_FAMILY: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("family", BY_FAMILY)
 def test_what_stands_after_the_end_of_a_text_changes_nothing(family: str, monkeypatch: pytest.MonkeyPatch) -> None:

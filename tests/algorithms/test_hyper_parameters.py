@@ -95,7 +95,7 @@ def trained(build: Build, key: jax.Array, *numbers: gg.Number) -> tuple[Any, Any
     return (state.generator.averaged, state.discriminator.params), metrics["gradient_norm"]
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("build", BUILDS)
 def test_a_training_among_others_of_other_seeds_and_numbers_is_that_training_alone(build: Build) -> None:

@@ -377,6 +377,7 @@ TINY_STRETCHES = {"samples": 3, "length": 2, "context": 1, "stride": 1}
 TRAINED = ("recommended", "relgan", "spin")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", [name if name in TRAINED else pytest.param(name, marks=pytest.mark.exhaustive) for name in METHODS]

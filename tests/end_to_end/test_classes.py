@@ -186,8 +186,7 @@ def test_labels_alone_can_be_learned_without_a_generator(tmp_path: Path) -> None
     assert not any("length" in line for line in read_metrics(folder))
 
 
-@pytest.mark.cases(1)
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("label", CLASSES)
 def test_after_a_short_training_what_is_written_for_a_label_has_it(
     tmp_path_factory: pytest.TempPathFactory, label: str, capsys

@@ -57,7 +57,7 @@ def test_the_table_and_the_sweep_have_a_column_of_their_own_for_it(run: Path) ->
     assert found["residual"] == pytest.approx(found["likelihood"], abs=1)
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_with_a_constant_reward_it_is_the_likelihood_model(tmp_path: Path) -> None:
     found = Evaluation.load(train_tiny(tmp_path, GRAMMAR | {"objective.reward": "constant"}))
     assert found is not None

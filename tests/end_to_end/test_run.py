@@ -308,7 +308,7 @@ PARTS = {
 }
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("part", PARTS, ids=lambda name: name.replace(" ", "-"))
 def test_a_run_with_these_parts_trains_to_its_end_and_writes(part: str, tmp_path: Path, capsys) -> None:

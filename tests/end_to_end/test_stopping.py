@@ -49,6 +49,7 @@ def kept(folder: RunFolder) -> list[Saved]:
         return checkpoints.all()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)])
 def test_a_run_that_is_stuck_in_an_evaluation_is_saved_and_goes_on_to_the_same(number: int, tmp_path: Path) -> None:
@@ -82,6 +83,7 @@ def test_a_run_that_is_stuck_before_its_first_step_ends(place: str, number: int,
     assert "no checkpoint was saved yet" in said
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("number", "expected"),

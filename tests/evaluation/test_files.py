@@ -114,6 +114,7 @@ def test_references_that_are_training_text_are_refused_and_a_few_are_named(tmp_p
     assert "2.0 % of the references are also in the training text." in evaluation.notes
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "samples", [["the red cat sits ."] * 40, ["the"] * 40, ["the cat"] * 2], ids=["same", "one", "two"]

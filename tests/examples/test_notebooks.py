@@ -58,7 +58,7 @@ def test_a_notebook_says_what_it_shows_and_holds_no_outputs(path: Path) -> None:
     assert sum("parameters" in cell["metadata"].get("tags", []) for cell in found) == 1
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_a_seqgan_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     names = run("seqgan", monkeypatch)
     assert list(names["history"]) == ["untrained", "likelihood", "adversarial"]
@@ -74,14 +74,14 @@ def test_the_step_of_a_seqgan_has_thirty_lines() -> None:
     assert len([line for line in source.splitlines() if line.strip()]) <= 30
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_a_discriminator_and_an_estimator_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     records = run("your_own_parts", monkeypatch)["records"]
     assert 0 <= records["adversarial_step"]["cut_off"] <= 1
     assert {"discriminator_accuracy", "kl", "cut_off"} <= records["adversarial_step"].keys()
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_the_expected_gradient_is_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
     names = run("exact_gradients", monkeypatch)
     assert names["total"] == pytest.approx(1, abs=1e-5)

@@ -38,7 +38,7 @@ def sampled(generator: Generator, params: Params, key: jax.Array, prompt: list[i
     return [int(i) for i in np.asarray(written.tokens)[np.asarray(written.mask)] if i != VOCABULARY.eos_id]
 
 
-@pytest.mark.cases(3)
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def used(function: Callable[..., Any], *arguments: Any) -> bool:
     return "pallas_call" in str(jax.make_jaxpr(function)(*arguments))
 
 
+@pytest.mark.cases(2)
 @pytest.mark.thorough
 @pytest.mark.parametrize("scan", [False, True])
 @pytest.mark.parametrize("encoder_layers", [0, 1])

@@ -15,6 +15,7 @@ from gptgan_jax.sampling import decoding
 from gptgan_jax.types import Sample
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize(("name", "samples"), [("grouped_queries_scanned", 3), ("encoder_decoder", 1)])
 def test_the_same_texts_are_written(name: str, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def texts() -> tuple[Batch, Batch]:
     return full.replace(**repeated), full.replace(prompt=prompts.prompt, prompt_mask=prompts.prompt_mask)
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", [name if name in QUICK else thorough(name) for name in (*GENERATORS, "adapted")])
 def test_likelihoods_and_their_gradients_are_those_of_a_prompt_a_row(name: str) -> None:

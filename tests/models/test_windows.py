@@ -38,6 +38,7 @@ NETWORKS: dict[str, Any] = {
 }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_window_is_scored_as_a_text_of_its_own_after_the_prompt(kind: str) -> None:

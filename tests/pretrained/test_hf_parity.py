@@ -115,6 +115,7 @@ def assert_equal_greedy_tokens(generator: Generator, params: Any, model: Any) ->
     np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.cases(6)
 @pytest.mark.parametrize("scan", [False, True], ids=["unrolled", "scanned"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_of_transformers_gives_the_same_logits_and_texts_here(name: str, scan: bool, tmp_path: Path) -> None:
@@ -126,6 +127,7 @@ def test_a_model_of_transformers_gives_the_same_logits_and_texts_here(name: str,
     assert_equal_greedy_tokens(generator, params, model)
 
 
+@pytest.mark.cases(6)
 @pytest.mark.parametrize("scan", [False, True], ids=["unrolled", "scanned"])
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_written_gives_the_same_logits_and_texts_in_transformers(name: str, scan: bool, tmp_path: Path) -> None:

@@ -214,8 +214,7 @@ def test_a_program_chooses_and_one_that_fails_leaves_a_run_that_goes_on_as_if_it
     assert np.mean([len(text.split()) for text in texts]) == pytest.approx(max(words), rel=1e-5)
 
 
-@pytest.mark.cases(1)
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("by", "stops"),
     [

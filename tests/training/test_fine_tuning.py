@@ -83,7 +83,7 @@ def tuned(folder: Path, task: dict[str, Any], **keys: Any) -> float:
     return validation(run)
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",

@@ -504,7 +504,7 @@ def test_steps_that_go_wrong_are_skipped_told_of_and_recorded(
     ]
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_a_run_killed_between_skipped_steps_ends_like_one_that_was_not(whole: Whole, tmp_path, monkeypatch) -> None:
     """Step 12 is saved amid three skipped ones: the count, too, goes on from there."""
     poison(monkeypatch, "adversarial", SPOILT)
@@ -718,7 +718,7 @@ def test_each_update_of_the_discriminator_has_fresh_text(whole: Whole, tmp_path:
     assert set(rows) == {3 * adversarial.batch_size}
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_only_likelihood_training_has_batches_of_several_widths(whole: Whole, tmp_path: Path) -> None:
     widths: dict[str, set[int]] = {}
     execute = phase_run.PhaseRun.execute

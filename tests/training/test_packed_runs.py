@@ -26,6 +26,7 @@ def last_generator(folder: RunFolder) -> list[np.ndarray]:
     return [np.asarray(x) for x in jax.tree.leaves(params)]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("packing", ["concatenate", "best_fit"])
 def test_both_phases_of_likelihood_training_pack_and_the_others_have_a_text_a_row(tmp_path: Path, packing: str) -> None:

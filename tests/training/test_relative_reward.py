@@ -40,6 +40,7 @@ def step(relative: bool, dense: bool, level: float) -> tuple[GanState, dict[str,
     return compiled(relative, dense)(state.replace(discriminator=state.discriminator.replace(params=params)), BATCH)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("dense", [True, False])
 def test_a_relative_reward_is_the_same_at_every_level_and_an_absolute_one_is_not(dense: bool) -> None:

@@ -389,7 +389,7 @@ def test_pmap_and_shard_map_give_the_update_of_one_device(quick: bool) -> None:
     in_eight_devices(f"under_shard_map({quick})")
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("work", ["attending()", "validating()"])
 def test_each_device_attends_to_its_own_texts_and_heads(work: str) -> None:
     in_eight_devices(work)

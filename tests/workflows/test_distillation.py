@@ -364,8 +364,7 @@ def test_a_config_for_a_model_has_the_models_network_and_gads_method(name: str, 
     assert config.objective.replay_size >= 8 * config.adversarial.batch_size
 
 
-@pytest.mark.cases(1)
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", MODELS)
 def test_a_config_for_a_model_trains_at_a_tiny_size(name: str, teacher: Path, tmp_path: Path) -> None:
     sizes = {"layers": 1, "width": 8, "heads": 2, "max_positions": 48}
