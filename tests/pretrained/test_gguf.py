@@ -197,6 +197,25 @@ def test_what_is_put_around_a_text_is_as_the_file_says(
     assert backend.encode("cats").ids == before + alone + after
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, {}),
+        ({"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.pre": "llama-bpe"}, {}),
+        ({"tokenizer.ggml.pre": "llama-bpe"}, {"add_bos_token": False}),
+        ({"tokenizer.ggml.add_bos_token": True}, {"add_bos_token": True}),
+        ({"tokenizer.ggml.add_eos_token": True}, {"add_eos_token": True}),
+    ],
+)
+def test_the_config_says_what_is_put_around_a_text_only_where_llama_cpp_would_do_otherwise(
+    changes: dict[str, Any], said: dict[str, bool], tmp_path: Path
+) -> None:
+    """llama.cpp's converter takes no SmolLM that says it: it writes the key itself, and refuses to write one twice."""
+    folder = imported_tokenizer(tmp_path, changes)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    assert {key: value for key, value in config.items() if key.startswith("add_")} == said
+
+
 PIECES = {
     "gpt-2": ["It", "'s", " 1234", " o", "'", "Clock", ";", " ", " WE", "'", "LL", "\n\n", "\t", "猫", "."],
     "smollm": [
