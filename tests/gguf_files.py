@@ -47,6 +47,7 @@ CONFIGS: dict[str, TransformerConfig] = {
     "llama": TransformerConfig(**_LLAMA, rope_theta=500.0, tied_embeddings=False),
     "llama tied, slowed": TransformerConfig(**_LLAMA, rope_theta=5e5, rope_scaling="llama3", rope_factor=3.0),
     "llama with biases": TransformerConfig(**(_LLAMA | {"qkv_bias": True, "bias": True})),
+    "llama with a window": TransformerConfig(**_LLAMA, window=4, tied_embeddings=False),  # a Mistral
     "qwen2": TransformerConfig(**(_LLAMA | {"qkv_bias": True, "norm_eps": 1e-6})),
     "qwen3": TransformerConfig(**(_LLAMA | {"qk_norm": True, "head_width": 128})),
     "gpt2": TransformerConfig(layers=2, width=32, heads=4, max_positions=1024),
@@ -115,8 +116,10 @@ def model_keys(content: Mapping[str, Any], name: str) -> dict[str, Any]:
             "gpt2.attention.head_count": content["n_head"],
             "gpt2.attention.layer_norm_epsilon": content["layer_norm_epsilon"],
         }
+    window = content.get("sliding_window")
     return {
         "general.architecture": name,
+        **({} if window is None else {f"{name}.attention.sliding_window": window}),
         f"{name}.vocab_size": content["vocab_size"],
         f"{name}.block_count": content["num_hidden_layers"],
         f"{name}.context_length": content["max_position_embeddings"],

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from gptgan_jax.data.config import SPLITS, GrammarData, HfData, MixtureData, OracleData, TextData, _HeldOutData
-from gptgan_jax.data.holding_out import counted, held_out_parts, shared_notes
+from gptgan_jax.data.holding_out import alike_notes, counted, held_out_parts, shared_notes
 from gptgan_jax.data.streams import Streamed, read_stream
 from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.readers.documents import Columns, Table, read_documents, read_table
@@ -311,6 +311,8 @@ def _table_notes(which: str, table: Table) -> Iterator[str]:
     if table.cut:
         cut = counted(table.cut, "conversation")
         yield f"data.{which}: {cut} read without the turns that follow the text, or the user's last"
+    yield from alike_notes(f"data.{which}", "label", table.labels or ())
+    yield from alike_notes(f"data.{which}", "group", table.groups or ())
     if missing := sum(label is None for label in table.labels or ()):
         yield f"data.{which}: {missing} of its {counted(len(table.texts), 'row')} without a label (empty, null or -1)"
     if missing := sum(group is None for group in table.groups or ()):

@@ -9,7 +9,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -219,6 +219,27 @@ def note_line(note: str) -> str:
 def counted(count: int, noun: str) -> str:
     """ "1 line", "2 lines"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def alike_notes(which: str, noun: str, names: Iterable[str | None]) -> Iterator[str]:
+    """A line on the first names that differ only in white space, letter case or Unicode form, with their rows.
+
+    They stay different, as they are written; but most often one of them is a slip.
+
+    Args:
+        which: the set that they are of.
+        noun: what a name is of, such as label.
+        names: one a row; None: none.
+    """
+    forms: dict[str, list[str]] = {}
+    counts = Counter(name for name in names if name is not None)
+    for name, _ in counts.most_common():
+        forms.setdefault(" ".join(unicodedata.normalize("NFC", name).casefold().split()), []).append(name)
+    alike = [names for names in forms.values() if len(names) > 1]
+    for first in alike[:1]:
+        shown = ", ".join(f"{name!r} ({counted(counts[name], 'row')})" for name in first)
+        more = f"; so do {len(alike) - 1} more sets of {noun}s" if len(alike) > 1 else ""
+        yield f"{which}: {noun}s {shown} differ only in spaces, letter case or Unicode form, and are not the same{more}"
 
 
 def _shared(which: str, source: str, noun: str, how: str, shared: int, count: int) -> Iterator[str]:

@@ -95,8 +95,11 @@ def network_of(file: GgufFile) -> GgufNetwork:
     window = file.whole(f"{name}.attention.sliding_window", 0)
     notes: tuple[str, ...] = ()
     if 0 < window < positions:
-        notes = (f"max_positions is {window}, not {positions}: its sliding window is no longer",)
-        positions = window
+        if name == "llama" and not keys["bias"]:  # a Mistral's is in every layer
+            keys["window"] = window
+        else:
+            notes = (f"max_positions is {window}, not {positions}: its sliding window is no longer",)
+            positions = window
     common: dict[str, Any] = {
         "layers": file.whole(f"{name}.block_count"),
         "width": file.whole(f"{name}.embedding_length"),

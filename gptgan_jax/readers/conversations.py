@@ -3,7 +3,7 @@
 Every function raises ValueError for an invalid conversation; its message is worded to follow a colon.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from gptgan_jax.readers.cells import as_text, shown
@@ -23,6 +23,13 @@ ROLES: dict[str, Role] = {
 # The names of a message's role and content: in OpenAI and TRL, and in ShareGPT.
 NAMES = (("role", "content"), ("from", "value"))
 CALLS = ("tool_calls", "function_call")
+# Columns beside a conversation that hold its system turn, and those that hold what is put before its turns besides.
+SYSTEM_COLUMNS = ("system", "system_prompt")
+TOOL_COLUMNS = ("tools", "functions")
+SIDE_COLUMNS = (*SYSTEM_COLUMNS, *TOOL_COLUMNS)
+# Fields of a message: its weight in the loss, and text that the assistant wrote before its content.
+WEIGHTS = ("weight", "train")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
 
 def is_conversation(value: Any) -> bool:
@@ -35,9 +42,46 @@ def is_conversation(value: Any) -> bool:
 
 def turns_from(value: Any) -> tuple[Message, ...]:
     """The turns of a value for which `is_conversation` holds."""
-    if isinstance(value, dict):
-        value = [dict(zip(value, one, strict=True)) for one in zip(*value.values(), strict=True)]
-    return tuple(_message(i, one) for i, one in enumerate(value, 1))
+    return tuple(_message(i, one) for i, one in enumerate(_messages(value), 1))
+
+
+def check_learned(value: Any) -> None:
+    """Raises ValueError if the assistant's last turn is not to be learned, or is not all that the assistant wrote.
+
+    Args:
+        value: a conversation, for which `turns_from` has been called.
+    """
+    said = [(i, one) for i, one in enumerate(_messages(value), 1) if _role(one) == "assistant"]
+    for number, one in said[-1:]:
+        for name in WEIGHTS:
+            if as_text(one.get(name)) in ("0", "0.0", "false"):
+                raise ValueError(
+                    f"message {number}, the assistant's last, has {name} {as_text(one[name])}: not to learn"
+                )
+        for name in THOUGHTS:
+            if not _is_empty(one.get(name)):
+                raise ValueError(
+                    f"message {number} has {name} beside its content, which should hold all that is learned"
+                )
+
+
+def with_system(turns: Sequence[Message], row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """A conversation with the system turn of the columns beside it, if it has none of its own.
+
+    Args:
+        turns: of the conversation.
+        row: the columns beside it, those with another meaning left out.
+    """
+    for column in TOOL_COLUMNS:
+        if not _is_empty(row.get(column)):
+            raise ValueError(f"column {column} beside it names tools, which no prompt holds here")
+    if any(one.role == "system" for one in turns):
+        return tuple(turns)
+    found = {column: row[column] for column in SYSTEM_COLUMNS if not _is_empty(row.get(column))}
+    texts = {_system_text(column, value): column for column, value in found.items()}
+    if len(texts) > 1:
+        raise ValueError(f"columns {' and '.join(texts.values())} beside it hold two system turns")
+    return (*(Message("system", text) for text in texts), *turns)
 
 
 def answered(turns: Sequence[Message]) -> tuple[Prompt, str, bool]:
@@ -89,20 +133,50 @@ def prompt_value(prompt: Prompt) -> str | list[dict[str, str]]:
     return prompt if isinstance(prompt, str) else [one._asdict() for one in prompt]
 
 
+def _messages(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, dict):
+        return [dict(zip(value, one, strict=True)) for one in zip(*value.values(), strict=True)]
+    return list(value)
+
+
+def _names(value: dict[str, Any]) -> tuple[str, str]:
+    """The names of a message's role and content; empty if it has neither pair."""
+    return next((pair for pair in NAMES if all(one in value for one in pair)), ("", ""))
+
+
+def _role(value: dict[str, Any]) -> Role | None:
+    return ROLES.get(str(value.get(_names(value)[0])).lower())
+
+
 def _message(number: int, value: dict[str, Any]) -> Message:
-    name, held = next((pair for pair in NAMES if all(one in value for one in pair)), ("", ""))
+    name, held = _names(value)
     if not name:
         raise ValueError(
             f"message {number} has {', '.join(map(str, value)) or 'nothing'}; it should have role and content"
         )
-    role = ROLES.get(str(value[name]).lower())
+    role = _role(value)
     if role is None:
         raise ValueError(
             f"message {number} is of the role {shown(value[name])}, which is none of {', '.join(get_args(Role))}"
         )
     if any(value.get(call) for call in CALLS):
         raise ValueError(f"message {number} calls a tool")
+    if any(not _is_empty(value.get(name)) for name in TOOL_COLUMNS):
+        raise ValueError(f"message {number} names tools, which no prompt holds here")
     return Message(role, _content(number, value[held]))
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether nothing stands in a cell: null, white space, or an empty list or object, also written as JSON."""
+    return value is None or (value.strip() in ("", "[]", "{}", "null") if isinstance(value, str) else value in ([], {}))
+
+
+def _system_text(column: str, value: Any) -> str:
+    parts = value if isinstance(value, list) else [value]
+    try:
+        return "".join(_part(0, one) for one in parts)
+    except ValueError:
+        raise ValueError(f"column {column} beside it holds {shown(value)}, which is no system turn's text") from None
 
 
 def _content(number: int, value: Any) -> str:

@@ -7,11 +7,21 @@ from typing import Any, Literal
 
 from gptgan_jax.errors import UserError
 from gptgan_jax.readers.cells import Number, as_label, as_python, as_text, label_order, shown, text_of
-from gptgan_jax.readers.conversations import answered, asked, is_conversation, joined, turns_from
+from gptgan_jax.readers.conversations import (
+    SIDE_COLUMNS,
+    answered,
+    as_prompt,
+    asked,
+    check_learned,
+    is_conversation,
+    joined,
+    turns_from,
+    with_system,
+)
 from gptgan_jax.readers.files import format_of, matching_files, named, utf8_lines
 from gptgan_jax.readers.row_files import Place
 from gptgan_jax.readers.row_sources import Rows
-from gptgan_jax.tokenization.chat_templates import Prompt, turns_of
+from gptgan_jax.tokenization.chat_templates import Message, Prompt, turns_of
 from gptgan_jax.tokenization.token_ids import TokenIds
 
 Document = Literal["line", "paragraph", "file"]
@@ -125,6 +135,10 @@ class Columns:
         named = (self.text, self.prompt, self.label, self.answer, self.group, *self.others)
         return list(dict.fromkeys(name for name in named if name is not None))
 
+    def beside(self) -> list[str]:
+        """Columns that belong to a conversation, if a row has any; those above have their own meaning."""
+        return [] if self.prompt is None else [name for name in SIDE_COLUMNS if name not in self.names()]
+
 
 @dataclass(frozen=True)
 class Table:
@@ -174,11 +188,12 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
     others: dict[str, list[Any]] = {name: [] for name in columns.others}
     places: list[Place] = []
     blank = blank_lines = cut = 0
-    for place, row in rows.read(columns.names(), max_rows):
+    beside = columns.beside()
+    for place, row in rows.read(columns.names(), max_rows, optional=beside):
         if row is None:
             blank_lines += 1
             continue
-        cell = _Cells(rows, place, row)
+        cell = _Cells(rows, place, row, beside)
         text, prompt, is_cut = cell.exchange(columns)
         if not text.strip():
             blank += 1
@@ -239,7 +254,7 @@ def read_prompt_rows(rows: Rows, column: str) -> tuple[list[dict[str, Any]], lis
             blank += 1
             continue
         kept.append(row)
-        prompts.append(_Cells(rows, place, row).prompt(column)[0])
+        prompts.append(_Cells(rows, place, row, Columns(column, column).beside()).prompt(column)[0])
     if not kept:
         raise UserError(f"{rows.where}: no row in it")
     return kept, prompts, blank
@@ -247,11 +262,12 @@ def read_prompt_rows(rows: Rows, column: str) -> tuple[list[dict[str, Any]], lis
 
 @dataclass(frozen=True)
 class _Cells:
-    """The values of a row, by column. A bad value is a UserError that says where it is."""
+    """The values of a row, and the columns beside a conversation. A bad value is a UserError that says where it is."""
 
     rows: Rows
     place: Place
     row: dict[str, Any]
+    beside: Sequence[str] = ()
 
     def exchange(self, columns: Columns) -> tuple[str, Prompt, bool]:
         """(text, prompt, whether turns of a conversation are left out); the prompt is empty without a prompt column."""
@@ -269,24 +285,38 @@ class _Cells:
                 columns.text, f"holds a conversation; set data.prompt_column to {columns.text} too, for its prompts"
             )
         try:
-            turns = turns_from(value)
-            if own:
-                prompt, text, cut = answered(turns)
-                return text, prompt, cut
-            before, cut_before = self.prompt(columns.prompt)
-            prompt, text, cut = answered(joined(turns_of(before), turns))
+            turns, cut_before = turns_from(value), False
+            check_learned(value)
+            if not own:
+                before, cut_before = self._asked(columns.prompt)
+                turns = joined(turns_of(before), turns)
+            prompt, text, cut = answered(self._whole(turns))
             return text, prompt, cut or cut_before
         except ValueError as error:
             raise self._bad_conversation(columns.text, error) from None
 
     def prompt(self, column: str) -> tuple[Prompt, bool]:
         """(prompt, whether later turns are left out)."""
+        prompt, cut = self._asked(column)
+        if not is_conversation(self.row.get(column)):
+            return prompt, cut
+        try:
+            return as_prompt(self._whole(turns_of(prompt))), cut
+        except ValueError as error:
+            raise self._bad_conversation(column, error) from None
+
+    def _asked(self, column: str) -> tuple[Prompt, bool]:
+        """The prompt of its own column alone."""
         if not is_conversation(self.row.get(column)):
             return self.text(column), False
         try:
             return asked(turns_from(self.row[column]))
         except ValueError as error:
             raise self._bad_conversation(column, error) from None
+
+    def _whole(self, turns: tuple[Message, ...]) -> tuple[Message, ...]:
+        """A conversation with what the columns beside it say."""
+        return with_system(turns, {name: self.row.get(name) for name in self.beside})
 
     def text(self, column: str) -> str:
         value = self.row.get(column)

@@ -38,20 +38,24 @@ class Rows:
     class_names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     guessed_dates: bool = False
 
-    def read(self, columns: list[str], most: int | None = None, every: bool = False) -> Iterator[Row]:
+    def read(
+        self, columns: list[str], most: int | None = None, every: bool = False, optional: Sequence[str] = ()
+    ) -> Iterator[Row]:
         """The first rows, with these columns or with all. A column may be missing in some rows, but not in all.
 
         Args:
             columns: the required columns.
             most: the number of rows, not counting blank lines; None: all.
             every: whether the other columns are read too.
+            optional: columns that are read where they are there.
 
         Raises:
             UserError: a column that no row has, or rows that can't be read.
         """
         if self.present is not None:
             self._check(columns, self.present)
-        rows = _first(self.start(None if every else columns), most)
+        wanted = [*columns, *(name for name in optional if name in (self.present or ()))]
+        rows = _first(self.start(None if every else wanted), most)
         first: list[Row] = []
         seen: dict[str, None] = {}
         while more := list(islice(rows, _CHUNK)):

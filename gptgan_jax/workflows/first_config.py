@@ -23,7 +23,7 @@ from gptgan_jax.data.tokenizers import (
     fit_tokenizer,
 )
 from gptgan_jax.errors import UserError
-from gptgan_jax.readers.conversations import is_conversation
+from gptgan_jax.readers.conversations import SYSTEM_COLUMNS, is_conversation
 from gptgan_jax.readers.files import format_of, utf8_lines
 from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.system.atomic_files import write_whole
@@ -34,6 +34,8 @@ from gptgan_jax.tokenization.units import spacing_of
 # What columns are commonly called that hold prompts, texts and labels.
 PROMPTS = ("prompt", "question", "instruction", "query", "input", "source", "article", "document")
 TEXTS = ("response", "answer", "completion", "output", "target", "summary", "text", "sentence", "content")
+# Columns that hold more of a prompt in the form of Alpaca and of Open-Orca.
+ASIDE = ("input", "context", "history", "system", "system_prompt")
 LABELS = ("label", "labels", "class", "category", "sentiment")
 # Texts that are looked at, rows to see what columns hold, and characters that a line of wrapped prose has at most.
 LOOKED_AT, ROWS, WRAPPED = 20_000, 200, 100
@@ -173,6 +175,8 @@ def _rows(file: Path, told: list[str]) -> dict[str, Any]:
     told.append(f"{file}: {format_of(file)} with the columns {', '.join(columns)}")
     if talks and (talks[0] in CONVERSATION_COLUMNS or not texts):
         told.append(f"conversations in {talks[0]}: the assistant's last turn answers those before it")
+        if system := [name for name in SYSTEM_COLUMNS if name in columns]:
+            told.append(f"{' and '.join(system)}: the system turn of conversations that have none")
         return data | {
             "text_column": talks[0],
             **({} if talks[0] in CONVERSATION_COLUMNS else {"prompt_column": talks[0]}),
@@ -183,6 +187,9 @@ def _rows(file: Path, told: list[str]) -> dict[str, Any]:
     if text is None:
         raise UserError(f"{file}: none of its columns {', '.join(columns)} holds texts to learn; name one that does")
     told.append(f"{text} is learned{f', as the answer to {prompt}' if prompt else ''}")
+    filled = [name for name in columns if name.lower() in ASIDE and any(row.get(name) for row in some)]
+    if prompt and (unread := [name for name in filled if name not in (text, prompt)]):
+        told.append(f"{' and '.join(unread)}: not read; what an answer depends on must stand in the prompt's column")
     return data | {"text_column": text, **({"prompt_column": prompt} if prompt else {})}
 
 

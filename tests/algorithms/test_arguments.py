@@ -40,6 +40,7 @@ gan_of = functools.partial(gg.gan_from, GENERATOR, DISCRIMINATOR)
         (lambda: gan_of(estimater=1, dens=True), "^gan_from: .* did you mean 'estimator'.; .* did you mean 'dense'"),
         (lambda: gg.grpo(sample=2), "^grpo: unknown argument 'sample'; did you mean 'samples'"),  # type: ignore[call-arg]
         (lambda: gg.cot(zzz=2), "^cot: unknown argument 'zzz'; the arguments here are future"),  # type: ignore[call-arg]
+        (lambda: gg.Vocabulary(zzz=2), "^Vocabulary: unknown argument 'zzz'; the arguments here are size, "),  # type: ignore[call-arg]
         (lambda: gg.unconditional_batch(jnp.zeros(3, jnp.int32), VOCABULARY), r"should be int \[B, T\].* \[3\]"),
         (lambda: gg.unconditional_batch(jnp.full((2, 3), 7), VOCABULARY), "holds the id 7; .* 0 to 6"),
     ],
@@ -50,6 +51,10 @@ def test_what_is_built_wrong_is_refused_by_name(build: Any, said: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def doubled(params: Any) -> Any:
+    return jax.tree.map(lambda x: 2 * x, params)
+
+
 def test_adapters_begin_with_what_has_learned_and_so_does_any_generator_that_is_given_a_start() -> None:
     learned = GENERATOR.init(jax.random.key(7), BATCH)
     for generator in (GENERATOR, ADAPTED):
@@ -57,6 +62,10 @@ def test_adapters_begin_with_what_has_learned_and_so_does_any_generator_that_is_
         begun = gan.init(jax.random.key(0), BATCH).generator.params
         assert jnp.array_equal(generator.logits(begun, BATCH), GENERATOR.logits(learned, BATCH))  # B is 0 at first
         assert jax.tree.structure(begun) == jax.tree.structure(generator.init(jax.random.key(1), BATCH))
+        donated = gan.init(jax.random.key(0), BATCH).generator.params
+        jax.jit(doubled, donate_argnums=0)(donated)
+        assert any(x.is_deleted() for x in jax.tree.leaves(donated))
+        assert not any(x.is_deleted() for x in jax.tree.leaves(learned))  # it may begin many states
     again = gg.gan_from(ADAPTED, DISCRIMINATOR, start=begun).init(jax.random.key(1), BATCH).generator.params
     assert all(map(jnp.array_equal, jax.tree.leaves(again), jax.tree.leaves(begun)))
     with pytest.raises(ValueError, match="start: these are not the parameters of this generator"):

@@ -1,9 +1,13 @@
 """Chips by their published figures, and slices by name."""
 
 import importlib.util
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from jax.experimental import topologies
 
+from gptgan_jax.compiling import chips
 from gptgan_jax.compiling.chips import CHIPS, INSTALL, Slice, load_slice, parse_topology
 from gptgan_jax.compiling.tables import heading
 from gptgan_jax.errors import UserError
@@ -63,3 +67,34 @@ def test_without_libtpu_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UserError, match="libtpu") as caught:
         load_slice("v5e:2x4")
     assert INSTALL in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("several", "one", "asked", "devices"),
+    [
+        ("", "v5e:2x4", {}, 8),
+        ("2x", "v5e:2x4", {"num_slices": 2}, 16),
+        ("3x", "tpu7x:2x2x1", {"num_slices": 3}, 24),  # two devices a chip
+        ("2x", "v5e:1x2", {"num_slices": 2, "chips_per_host_bounds": (1, 2, 1)}, 4),
+    ],
+)
+def test_several_slices_are_asked_for_by_their_number_and_counted(
+    several: str, one: str, asked: dict[str, Any], devices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = several + one
+    made: list[Any] = list(range(devices))
+
+    def topology(of_one: str, platform: str, **options: Any) -> SimpleNamespace:
+        assert (of_one, platform, options) == (one, "tpu", asked)
+        return SimpleNamespace(devices=made)
+
+    for variable, value in chips._NOWHERE.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(topologies, "get_topology_desc", topology)
+    found = load_slice(name)
+    assert (found.name, found.devices) == (name, made)
+    assert (found.chip, found.shape, found.count) == parse_topology(name)
+    del made[-1]
+    with pytest.raises(UserError, match=f"--topology {name}: libtpu makes {devices - 1} devices of "):
+        load_slice(name)

@@ -44,6 +44,27 @@ def test_nothing_is_held_out_of_the_text_without_labels(tmp_path: Path) -> None:
     assert (corpus.valid.labels >= 0).all()
 
 
+def test_labels_that_look_alike_are_named_and_stay_classes(tmp_path: Path) -> None:
+    labels = ["a", "a", " a", "A", "e\u0301", "\u00e9", "a  b", "a b", "007", "7", "None", "none of these", ""]
+    rows = write(tmp_path / "alike.jsonl", [{"text": f"t {i}", "label": one} for i, one in enumerate(labels)])
+    corpus = load_corpus(data(tmp_path, train=rows, valid=rows))
+    assert set(corpus.classes) == set(labels) - {""}
+    rule = "differ only in spaces, letter case or Unicode form, and are not the same"
+    assert (
+        f"data.train: labels 'a' (2 rows), ' a' (1 row), 'A' (1 row) {rule}; so do 2 more sets of labels"
+        in corpus.notes
+    )
+    groups = load_corpus(
+        data(tmp_path, train=rows, label_column=None, group_column="label", valid_fraction=0.3, valid=None)
+    )
+    assert any(note.startswith("data.train: groups 'a' (2 rows), ' a' (1 row), 'A' (1") for note in groups.notes)
+    for pair in (["e\u0301", "\u00e9"], ["a  b", "a b"]):
+        write(tmp_path / "alike.jsonl", [{"text": "t", "label": one} for one in pair])
+        shown = ", ".join(f"{one!r} (1 row)" for one in pair)
+        assert f"data.train: labels {shown} {rule}" in load_corpus(data(tmp_path, train=rows, valid=rows)).notes
+    assert not any("labels" in note for note in load_corpus(data(tmp_path)).notes)
+
+
 def test_classes_that_training_text_lacks_can_be_named(tmp_path: Path) -> None:
     held = write(tmp_path / "other.jsonl", [{"text": "x", "label": "c"}])
     with pytest.raises(UserError, match="label 'c' is none of the training labels: a, b"):

@@ -97,12 +97,25 @@ def test_a_head_that_a_gpt2_s_file_repeats_is_tied_and_another_is_not(tmp_path: 
     assert not open_model(tmp_path / "other").network.config.tied_embeddings
 
 
-def test_a_sliding_window_shortens_the_texts_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("window", "read"), [(0, None), (15, 15), (16, None), (99, None)])
+def test_a_mistrals_window_is_read_where_it_cuts(window: int, read: int | None, tmp_path: Path) -> None:
     keys, tensors = write_file(tmp_path / "model.gguf", tmp_path / "in", "llama")
-    write_gguf(tmp_path / "short.gguf", keys | {"llama.attention.sliding_window": 9}, tensors)
+    write_gguf(tmp_path / "window.gguf", keys | {"llama.attention.sliding_window": window}, tensors)
+    assert import_gguf(tmp_path / "window.gguf", tmp_path / "out") == ()
+    network = open_model(tmp_path / "out").network
+    assert (network.config.max_positions, network.config.window) == (16, read)
+    assert network.family == ("llama" if read is None else "mistral")
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "llama with biases"])
+def test_a_window_of_unknown_layers_shortens_the_texts_and_says_so(name: str, tmp_path: Path) -> None:
+    keys, tensors = write_file(tmp_path / "model.gguf", tmp_path / "in", name)
+    key = f"{keys['general.architecture']}.attention.sliding_window"
+    write_gguf(tmp_path / "short.gguf", keys | {key: 9}, tensors)
     (note,) = import_gguf(tmp_path / "short.gguf", tmp_path / "out")
     assert note == "max_positions is 9, not 16: its sliding window is no longer"
-    assert open_model(tmp_path / "out").network.config.max_positions == 9
+    config = open_model(tmp_path / "out").network.config
+    assert (config.max_positions, config.window) == (9, None)
 
 
 def test_a_file_is_converted_once_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

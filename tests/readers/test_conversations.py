@@ -130,6 +130,76 @@ def test_the_right_answer_may_be_a_turn(tmp_path: Path) -> None:
     assert read(tmp_path, Columns("response", "prompt", answer="answer"), row).answers == ["a"]
 
 
+SHARED = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+SYSTEM = (Message("system", "s"), user("q"))
+
+
+@pytest.mark.parametrize("column", ["system", "system_prompt"])
+@pytest.mark.parametrize("value", ["s", [{"type": "text", "text": "s"}]])
+def test_a_column_beside_a_conversation_is_its_system_turn(column: str, value: Any, tmp_path: Path) -> None:
+    rows = [{"conversations": SHARED, column: one} for one in (value, "", None, " ", [])] + [{"conversations": SHARED}]
+    found = read(tmp_path, Columns("conversations", "conversations"), *rows)
+    assert found.prompts == [SYSTEM, *["q"] * 5]
+    assert found.texts == ["a"] * 6
+    apart = {"prompt": SHARED[:1], column: value}
+    for completion in ("a", SHARED[1:], SHARED):
+        found = read(tmp_path, Columns("completion", "prompt"), apart | {"completion": completion})
+        assert (found.texts, found.prompts) == (["a"], [SYSTEM])
+    file = write(tmp_path / "prompts.jsonl", apart)
+    assert read_prompt_rows(open_rows("", "json", None, file, "", False), "prompt")[1] == [SYSTEM]
+
+
+def test_a_system_turn_of_its_own_comes_before_the_column(tmp_path: Path) -> None:
+    found = read(tmp_path, MESSAGES, {"messages": [turn("system", "s"), *ASKED], "system": "another"})
+    assert found.prompts == [SYSTEM]
+    same = {"messages": ASKED, "system": "s", "system_prompt": "s"}
+    assert read(tmp_path, MESSAGES, same).prompts == [SYSTEM]
+    message = refused(tmp_path, MESSAGES, same | {"system": "another"})
+    assert "columns system and system_prompt beside it hold two system turns" in message
+
+
+def test_a_column_called_system_with_a_meaning_of_its_own_is_no_turn(tmp_path: Path) -> None:
+    row = {"messages": ASKED, "system": "s", "prompt": "q", "completion": "a"}
+    assert read(tmp_path, Columns("messages", "messages", label="system"), row).prompts == ["q"]
+    assert read(tmp_path, Columns("completion", "prompt"), row).prompts == ["q"]  # plain texts are no conversation
+
+
+def test_the_system_column_of_a_parquet_file_is_read_too(tmp_path: Path) -> None:
+    rows = {"conversations": [SHARED, SHARED], "system": ["s", None], "other": [1, 2]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "rows.parquet")
+    for streaming in (False, True):
+        found = open_rows("data.train", "json", None, str(tmp_path / "rows.parquet"), "train", streaming)
+        assert read_table(found, Columns("conversations", "conversations")).prompts == [SYSTEM, "q"]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"messages": ASKED, "system": True}, "column system beside it holds true, which is no system turn's text"),
+        ({"messages": ASKED, "system": 7}, "column system beside it holds 7, which is no system turn's text"),
+        ({"messages": ASKED, "tools": [{"name": "f"}]}, "column tools beside it names tools"),
+        ({"messages": ASKED, "tools": '[{"name": "f"}]'}, "column tools beside it names tools"),
+        ({"messages": ASKED, "functions": [{"name": "f"}]}, "column functions beside it names tools"),
+        ({"messages": [turn("system", "s") | {"tools": '["f"]'}, *ASKED]}, "message 1 names tools"),
+        ({"messages": [ASKED[0], ASKED[1] | {"weight": 0}]}, "message 2, the assistant's last, has weight 0"),
+        ({"messages": [ASKED[0], ASKED[1] | {"train": False}]}, "message 2, the assistant's last, has train false"),
+        ({"messages": [ASKED[0], ASKED[1] | {"reasoning_content": "r"}]}, "message 2 has reasoning_content beside"),
+        ({"messages": {"role": ["user", "assistant"], "content": ["q", "a"], "weight": [1, 0]}}, "has weight 0"),
+    ],
+)
+def test_what_would_change_the_text_and_is_not_read_is_refused(row: Any, says: str, tmp_path: Path) -> None:
+    message = refused(tmp_path, MESSAGES, {"messages": ASKED}, row)
+    assert message.startswith("data.train, row 2: column messages holds a conversation that can't be read: ")
+    assert says in message
+
+
+def test_what_says_nothing_or_is_of_earlier_turns_is_passed_over(tmp_path: Path) -> None:
+    earlier = [LONG[0], LONG[1], LONG[2] | {"weight": 0, "reasoning_content": "r"}, LONG[3], LONG[4] | {"weight": 1}]
+    empty = {"tools": "[]", "functions": None, "system": ""}
+    found = read(tmp_path, MESSAGES, {"messages": earlier, **empty}, {"messages": ASKED, "tools": []})
+    assert (found.texts, found.prompts) == (["a2", "a"], [BEFORE, "q"])
+
+
 def test_prompts_of_a_file_are_its_conversations_up_to_the_users_last_turn(tmp_path: Path) -> None:
     file = write(tmp_path / "rows.jsonl", *({"messages": messages} for messages in (ASKED, LONG, LONG[:-1])))
     rows, prompts, _ = read_prompt_rows(open_rows("", "json", None, file, "", False), "messages")

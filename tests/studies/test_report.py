@@ -99,6 +99,7 @@ def test_there_is_no_picture_of_what_no_cell_has() -> None:
 def test_an_interval_needs_two_seeds() -> None:
     assert interval_of(gain(0.1)) is None
     assert interval_of(gain(0.1, None)) is None
+    assert interval_of(spread_of([Estimate(0.1, 0.02)])) is None  # that error is over texts
     low, high = interval_of(gain(0.1, 0.3))
     assert (low + high) / 2 == pytest.approx(0.2)
     assert (high - low) / 2 == pytest.approx(12.706 * 0.1, rel=1e-3)

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from tiny import tiny_experiment
+from tiny import tiny_experiment, train_tiny, write_config, write_corpus
 
+from gptgan_jax.cli import main
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import Records, read_metrics
 from gptgan_jax.runs.trained import load_params, load_writer
@@ -79,4 +80,41 @@ def test_a_packed_run_that_was_killed_ends_like_one_that_was_not(tmp_path: Path)
     train(experiment, folder, lambda line: None)
     assert read_metrics(folder.path) == read_metrics(whole.path)
     for one, other in zip(last_generator(folder), last_generator(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("packing", ["concatenate", "best_fit"])
+def test_a_killed_run_from_a_store_has_the_losses_of_the_same_text_in_memory(tmp_path: Path, packing: str) -> None:
+    lines = write_corpus(tmp_path / "all.txt").read_text().splitlines()
+    lines[::7] = [" ".join(lines[i : i + 6]) for i in range(0, len(lines), 7)]  # most are longer than a row
+    files = {"train": lines[:40], "valid": lines[40:50], "test": lines[50:]}
+    for name, texts in files.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(texts), encoding="utf-8")
+    keys = PACKED | {"likelihood.packing": packing, "warmup.steps": 0, "adversarial.steps": 0, "continued.steps": 4}
+    keys |= {f"data.{name}": str(tmp_path / f"{name}.txt") for name in files}
+    for folder in ("memory", "stored"):
+        (tmp_path / folder).mkdir()
+    in_memory = train_tiny(tmp_path / "memory", keys)
+    # Of the same words in the same order: a store fits its tokenizer to the different texts alone.
+    keys |= {"tokenizer.kind": "file", "tokenizer.path": str(in_memory / "tokenizer" / "tokenizer.json")}
+    keys |= {"data.store": str(tmp_path / "store")}
+    command = ["train", str(write_config(tmp_path / "stored", keys))]
+    write = Records.write
+    for killed_at in (5, 8):  # in likelihood, and in continued training
+
+        def dying(self: Records, phase: Any, step: int, *figures: Any, at: int = killed_at) -> Any:
+            if step == at:
+                raise Killed
+            return write(self, phase, step, *figures)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Records, "write", dying)
+            with pytest.raises(Killed):
+                main(command)
+    assert main(command) == 0
+    stored = tmp_path / "stored" / "runs" / "tiny"
+    assert len(read_metrics(in_memory)) >= 10
+    assert read_metrics(stored) == read_metrics(in_memory)
+    for one, other in zip(last_generator(RunFolder(stored)), last_generator(RunFolder(in_memory)), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -44,6 +44,27 @@ def made(folder: Path, name: str, content: str) -> Config:
 
 
 @pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"instruction": "{}", "input": "{}", "output": "{}"}, "input: not read;"),
+        ({"instruction": "{}", "history": [["q", "a"]], "output": "{}"}, "history: not read;"),
+        ({"instruction": "{}", "input": "", "history": [], "output": "{}"}, None),
+        (None, "system: the system turn of"),
+    ],
+)
+def test_columns_beside_a_prompt_are_told_of(
+    row: dict[str, Any] | None, says: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(talk) | {"system": "s"} for talk in TALKS.splitlines()]
+    if row is not None:
+        rows = [{name: sentence() if value == "{}" else value for name, value in row.items()} for _ in range(200)]
+    made(tmp_path, "rows.jsonl", "\n".join(map(json.dumps, rows)))
+    told = capsys.readouterr()
+    found = [line for line in (told.out + told.err).splitlines() if "not read;" in line or "the system turn of" in line]
+    assert found == [] if says is None else says in found[0]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "data", "tokenizer"),
     [
         ("lines.txt", LINES, {"kind": "text", "document": "line"}, "word"),
