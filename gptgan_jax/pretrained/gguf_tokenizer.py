@@ -115,7 +115,7 @@ def tokenizer_of(file: GgufFile) -> GgufTokenizer:
     add_bos = file.flag("tokenizer.ggml.add_bos_token", begins) and "bos" in special
     add_eos = file.flag("tokenizer.ggml.add_eos_token", False) and "eos" in special
     _surround(backend, [tokens[special["bos"]]] if add_bos else [], [tokens[special["eos"]]] if add_eos else [])
-    # Only what llama.cpp would not do by itself: its converter fails on a SmolLM whose folder gives `add_bos_token`.
+    # Only what llama.cpp would not do by itself: its earlier converters fail on a SmolLM that gives `add_bos_token`.
     unusual = {"add_bos_token": add_bos} if add_bos != begins else {}
     if add_eos:
         unusual["add_eos_token"] = True
