@@ -223,7 +223,7 @@ def test_what_is_put_around_a_text_is_as_the_file_says(
 def test_the_config_says_what_is_put_around_a_text_only_where_llama_cpp_would_do_otherwise(
     changes: dict[str, Any], said: dict[str, bool], tmp_path: Path
 ) -> None:
-    """llama.cpp's converter of 2025 takes no SmolLM that says it: it writes the key itself, and refuses to write it twice."""
+    """A converter of 2025 takes no SmolLM that says it: it writes the key itself, and refuses to write one twice."""
     folder = imported_tokenizer(tmp_path, changes)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     assert {key: value for key, value in config.items() if key.startswith("add_")} == said
