@@ -114,6 +114,15 @@ def test_layers_scanned_without_remat_are_told_of(tmp_path: Path) -> None:
     assert line.startswith("generator.scan_layers without remat keeps all that its 1 layers compute")
 
 
+def test_the_second_copy_of_scanned_weights_is_told_of(tmp_path: Path) -> None:
+    def told(**keys: Any) -> list[str]:
+        return remarks(tiny_config(tmp_path, {f"generator.{key}": value for key, value in keys.items()}))
+
+    assert told(dtype="bfloat16") == told(scan_layers=True, remat=True, dtype="float32") == []
+    (line,) = told(scan_layers=True, remat=True, dtype="bfloat16")
+    assert line.startswith("generator.scan_layers holds all its 1 layers' weights in bfloat16 too")
+
+
 def memory(temporaries: float) -> Memory:
     return Memory(1 * 2**30, 2 * 2**30, 0, 0, temporaries, 0, 0)
 
