@@ -23,7 +23,7 @@ def remarks(config: Config) -> list[str]:
             )
         if network.dtype != "float32":
             lines.append(
-                f"{name}.scan_layers holds all its {network.layers} layers' weights in {network.dtype} too, cast before "
-                f"the loop; where memory is short, compare --{name}.scan_layers false"
+                f"{name}.scan_layers holds all its {network.layers} layers' weights in {network.dtype} too, cast "
+                f"before the loop; where memory is short, compare --{name}.scan_layers false"
             )
     return lines
