@@ -8,6 +8,7 @@ import argparse
 import functools
 import statistics
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ def main() -> None:
             seconds[weights].append(time.perf_counter() - begin)
     ratios = [a / b for a, b in zip(seconds["float32"], seconds["bfloat16"], strict=True)]
     same = np.mean(np.asarray(texts["float32"].tokens) == np.asarray(texts["bfloat16"].tokens))
-    print(f"{machine.hardware()}, {options.config}, {options.rows} x {options.tokens} tokens\n")
+    print(f"{machine.hardware()}, {Path(options.config).stem}, {options.rows} x {options.tokens} tokens\n")
     print("| weights | MB | ms, median | of float32's speed |\n|---|---:|---:|---:|")
     for weights, params in held.items():
         size = sum(x.nbytes for x in jax.tree.leaves(params)) / 1e6
