@@ -1,5 +1,6 @@
 """A study from its file to its report, of runs that are made up; one is of real runs, in processes of their own."""
 
+import dataclasses
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from studies.grids import HIDDEN, JUDGES, make_run, runner, study_in, write_stud
 
 from gptgan_jax.cli import main
 from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.reports import arms
 from gptgan_jax.reports.document import Picture
 from gptgan_jax.runs.folder import RunFolder
@@ -24,7 +26,7 @@ from gptgan_jax.studies import results
 from gptgan_jax.studies import study as studies
 from gptgan_jax.studies.board import Board, duration
 from gptgan_jax.studies.devices import Slot
-from gptgan_jax.studies.jobs import Job, jobs_of
+from gptgan_jax.studies.jobs import Job, is_done, jobs_of
 from gptgan_jax.studies.pool import Progress, State
 from gptgan_jax.studies.results import Sizes, read_cell
 from gptgan_jax.studies.study import preview_study, report_study, run_study
@@ -115,6 +117,42 @@ def test_the_results_of_a_cell_are_kept_as_json(finished: Finished) -> None:
     assert row.against_continued.value == pytest.approx(0.2)
     assert [one.value for one in row.against_likelihood.by_seed] == pytest.approx([0.19, 0.21])
     assert (study.folder / cell.slug / "comparison" / "report.html").is_file()
+
+
+def test_the_results_of_a_cell_are_read_as_they_are_written(finished: Finished) -> None:
+    cell = finished.study.cells[0]
+    path = cell.comparison.folder / "cell.json"
+    text = path.read_text()
+    plain = json.loads(text)
+    (model,) = (one for one in plain["comparison"]["models"] if one["model"] == "reinforce")
+    for value, name in enumerate(("against_likelihood", "against_continued"), 3):
+        model[name]["value"] = value
+    try:
+        path.write_text(json.dumps(plain))
+        (row,) = (row for row in read_cell(cell).rows if row.model == "reinforce")
+    finally:
+        path.write_text(text)
+    assert (row.against_likelihood.value, row.against_continued.value) == (3, 4)
+
+
+def test_results_of_other_seeds_or_without_an_arm_are_none(finished: Finished) -> None:
+    cell = finished.study.cells[0]
+    assert read_cell(cell).seeds == (0, 1)
+    for changes, there in (({"seeds": (0,)}, False), ({"seeds": (0, 1, 2)}, True), ({"arms": ()}, True)):
+        other = dataclasses.replace(cell, comparison=dataclasses.replace(cell.comparison, **changes))
+        assert (read_cell(other) is not None) == there, changes
+    renamed = tuple(dataclasses.replace(arm, name=f"another {arm.name}") for arm in cell.comparison.arms)
+    other = dataclasses.replace(cell, comparison=dataclasses.replace(cell.comparison, arms=renamed))
+    assert read_cell(other) is None
+
+
+@pytest.mark.usefixtures("made_up")
+def test_a_run_that_was_not_swept_is_not_done(tmp_path: Path) -> None:
+    job = jobs_of(study_in(tmp_path))[0]
+    make_run(job, 0.1)
+    assert is_done(job)
+    dataclasses.replace(Evaluation.load(job.folder), sweep=None).save(job.folder)
+    assert not is_done(job)
 
 
 def test_a_damaged_result_is_told_of(tmp_path: Path) -> None:

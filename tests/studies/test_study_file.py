@@ -97,6 +97,30 @@ def test_other_text_is_another_likelihood_training(tmp_path: Path) -> None:
     assert starts == ["train_size-40_kl_weight-0.0"] * 2 + ["train_size-60_kl_weight-0.0"] * 2
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "shared"),
+    [
+        ("likelihood.steps", [4, 5], False),
+        ("continued.steps", [0, 2], False),
+        ("evaluation.samples", [20, 30], False),
+        ("objective.rewards", [[], [{"function": "length"}]], False),  # the text's columns are theirs
+        ("objective.kl_weight", [0.0, 1.0], True),
+        ("discriminator.embedding", [4, 8], True),
+        ("warmup.steps", [1, 2], True),
+        ("adversarial.steps", [2, 3], False),  # continued training is as long
+        ("adversarial.batch_size", [8, 16], True),
+        ("records.tensorboard", [True, False], True),
+    ],
+)
+def test_what_likelihood_training_or_its_evaluation_reads_is_not_shared(
+    key: str, values: list[Any], shared: bool, tmp_path: Path
+) -> None:
+    study = study_in(tmp_path, cells={"axis": {f"point {i}": {key: value} for i, value in enumerate(values)}})
+    starts = {job.folder for job in jobs_of(study) if job.arm == "likelihood" and job.seed == 0}
+    assert len(starts) == (1 if shared else 2)
+    assert {job.needs for job in jobs_of(study) if job.arm == "reinforce" and job.seed == 0} == starts
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"cell": {}}, "grid.yaml: unknown key 'cell'; did you mean 'cells'?"),
     "no cells": ({"cells": None}, "cells should be a mapping of keys to lists of values, or a list of cells"),
