@@ -1,13 +1,14 @@
 """`gptgan compare`: several methods from one likelihood training, over seeds; `gptgan study`: that in many cells."""
 
 import os
-import re
 import sys
 
 from gptgan_jax.cli.config_commands import ConfigCommand, Flag, Given
-from gptgan_jax.cli.train import seeds_from, to_its_end
+from gptgan_jax.cli.train import count_from, seeds_from, to_its_end
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.terminal import configure_jax, say
+
+MOST_WORKERS = 9999
 
 _DESCRIPTION = """
 Trains several adversarial methods from one likelihood training and compares them with it, over seeds. FILE is YAML:
@@ -78,7 +79,7 @@ def _study(given: Given) -> int:
     from gptgan_jax.studies.study import preview_study, report_study, run_study
     from gptgan_jax.studies.study_file import load_study
 
-    workers = _workers(given.value("--workers"))
+    workers = count_from("--workers", given.value("--workers"), MOST_WORKERS)
     study = load_study(given.file, seeds_from(given.value("--seeds")), given.overrides)
     machine = this_machine()
     slots = slots_of(machine, workers, os.environ, cores_here())
@@ -97,14 +98,6 @@ def _study(given: Given) -> int:
         return 1 if failed else 0
 
     return to_its_end(work)
-
-
-def _workers(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not re.fullmatch("[1-9][0-9]{0,3}", text):
-        raise UserError(f"--workers {text[:40]!r} should be a whole number, at least 1: how many runs at a time")
-    return int(text)
 
 
 STUDY = ConfigCommand(

@@ -116,12 +116,21 @@ def _with_seed(config: Config, seed: int) -> Config:
 
 def seeds_from(text: str | None) -> int | None:
     """The number of --seeds."""
+    return count_from("--seeds", text, MOST_SEEDS)
+
+
+def count_from(flag: str, text: str | None, most: int) -> int | None:
+    """The number that a flag is given, None where it isn't.
+
+    Raises:
+        UserError: it is no whole number from 1 to `most`.
+    """
     if text is None:
         return None
-    seeds = _whole(text)
-    if seeds is None or seeds > MOST_SEEDS:
-        raise UserError(f"--seeds {text[:40]!r} should be a whole number, at least 1 and at most {MOST_SEEDS}")
-    return seeds
+    count = _whole(text)
+    if count is None or count > most:
+        raise UserError(f"{flag} {text[:40]!r} should be a whole number, at least 1 and at most {most}")
+    return count
 
 
 def _profile(text: str | None) -> list[str]:

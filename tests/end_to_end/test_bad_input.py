@@ -348,7 +348,7 @@ no study                  | study                    | give a file first: gptgan
 a missing study           | study no.yaml            | no.yaml: no such config file
 a study that is a config  | study tiny.yaml          | tiny.yaml: unknown key
 a study of no seeds       | study tiny.yaml --seeds 0 | --seeds '0' should be a whole number, at least 1
-a study of no workers     | study tiny.yaml --workers 0 | --workers '0' should be a whole number, at least 1: how many runs at a time
+a study of no workers     | study tiny.yaml --workers 0 | --workers '0' should be a whole number, at least 1 and at most 9999
 a study's mistyped flag   | study tiny.yaml --worker 2 | unknown flag --worker; did you mean --workers?
 no config                 | train                    | give a config first: gptgan train quickstart
 an override for a config  | train --seed 1           | give a config first
