@@ -5,7 +5,6 @@ import sys
 
 from gptgan_jax.cli.config_commands import ConfigCommand, Flag, Given
 from gptgan_jax.cli.train import count_from, seeds_from, to_its_end
-from gptgan_jax.errors import UserError
 from gptgan_jax.system.terminal import configure_jax, say
 
 MOST_WORKERS = 9999
