@@ -225,6 +225,27 @@ def test_a_report_can_be_had_of_the_cells_that_are_done(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("made_up")
+def test_a_report_is_of_all_seeds_that_are_done_whoever_ran_them(tmp_path: Path) -> None:
+    ran(study_in(tmp_path, cells={"generator.hidden": [4]}))
+    study = study_in(tmp_path, cells={"generator.hidden": [4]}, seeds=3)
+    assert read_cell(study.cells[0]).seeds == (0, 1)
+    for job in jobs_of(study):
+        if not job.folder.exists():
+            make_run(job, skill(job))
+    report_study(study, lambda line: None)
+    assert read_cell(study.cells[0]).seeds == (0, 1, 2)
+
+
+@pytest.mark.parametrize(("state", "cells"), [(State.DONE, 4), (State.RUNNING, 3), (State.WAITING, 3)])
+def test_a_cell_with_a_run_to_come_has_no_results_yet(state: State, cells: int, finished: Finished) -> None:
+    jobs = jobs_of(finished.study)
+    progress = {job.folder: Progress(State.DONE) for job in jobs}
+    last = next(job for job in jobs if job.title == "hidden 6, large; seed 1; reinforce")
+    progress[last.folder] = Progress(state)
+    assert len(studies.collect(finished.study, progress)) == cells
+
+
+@pytest.mark.usefixtures("made_up")
 def test_more_seeds_are_added_to_a_study_that_is_done(tmp_path: Path) -> None:
     one = {"generator.hidden": [4]}
     ran(study_in(tmp_path, seeds=1, cells=one))
