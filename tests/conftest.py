@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -32,6 +33,9 @@ if metadata.version("jaxlib").startswith("0.10."):  # jaxlib 0.12 ends the proce
     _QUICK += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 os.environ.setdefault("XLA_FLAGS", " ".join(_QUICK))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A suite that was begun in the background ignores Ctrl-C, and so would all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Judges that an evaluation trains are kept in the user's cache; not those of tests.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="gptgan_jax_tests_cache")
 

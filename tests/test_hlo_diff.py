@@ -134,5 +134,5 @@ def compared(root: Path, config: Path, revision: str) -> subprocess.CompletedPro
     command = [sys.executable, str(SCRIPT), revision, "--root", str(root), "--configs", str(config)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
-        [*command, "--programs", "likelihood"], capture_output=True, text=True, timeout=1800, env=environment
+        [*command, "--programs", "likelihood"], capture_output=True, text=True, timeout=600, env=environment
     )

@@ -50,7 +50,7 @@ def compiled() -> dict[str, str]:
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAMS], env=environment, capture_output=True, text=True, check=True, timeout=1800
+        [sys.executable, "-c", PROGRAMS], env=environment, capture_output=True, text=True, check=True, timeout=600
     )
     return dict(zip(("sum", "gather", "loop", "until", "named"), done.stdout.split("@@@@"), strict=False))
 

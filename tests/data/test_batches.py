@@ -317,7 +317,7 @@ def may_hang(test: Callable[..., None]) -> Callable[..., None]:
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        thread.join(timeout=1800)
+        thread.join(timeout=600)
         assert not thread.is_alive(), "deadlock"
         if with_error:
             raise with_error[0]
@@ -356,7 +356,7 @@ def test_prefetch_works_ahead_but_no_further_than_its_depth(depth: int) -> None:
     stream = prefetch(make, 0, lambda batch: batch, depth)
     next(stream)
     ahead = list(range(1 + depth + 1))
-    deadline = time.monotonic() + 1800
+    deadline = time.monotonic() + 600
     while made != ahead and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.05)

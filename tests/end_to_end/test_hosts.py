@@ -63,14 +63,14 @@ class Process:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def wait_for(self, text: str) -> None:
-        limit = time.monotonic() + 1800
+        limit = time.monotonic() + 600
         while text not in self.said:
             assert self.process.poll() is None, self.said
             assert time.monotonic() < limit, self.said
             time.sleep(0.05)
 
     def end(self) -> int:
-        return self.process.wait(timeout=1800)
+        return self.process.wait(timeout=600)
 
 
 def together(folder: Path, devices: int, *flags: str, own: Sequence[Sequence[str]] = ((), ())) -> list[Process]:

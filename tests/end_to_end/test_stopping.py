@@ -33,7 +33,7 @@ def stopped(number: int, log: Path, place: str, *arguments: str, times: int = 1)
     command = [sys.executable, str(root / "tests" / "stuck.py"), place, *arguments]
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
-    limit = time.monotonic() + 1800
+    limit = time.monotonic() + 600
     while "stuck" not in log.read_text():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < limit, log.read_text()
@@ -41,7 +41,7 @@ def stopped(number: int, log: Path, place: str, *arguments: str, times: int = 1)
     for _ in range(times):
         process.send_signal(number)
         time.sleep(0.2)
-    return process.wait(timeout=1800), log.read_text()
+    return process.wait(timeout=600), log.read_text()
 
 
 def kept(folder: RunFolder) -> list[Saved]:

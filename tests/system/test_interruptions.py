@@ -48,7 +48,7 @@ def run(script: str) -> tuple[int, str, str]:
         [sys.executable, "-c", BEGIN + textwrap.dedent(script)],
         capture_output=True,
         text=True,
-        timeout=1800,
+        timeout=600,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr

@@ -373,7 +373,7 @@ def in_eight_devices(work: str) -> None:
     }
     environment = os.environ | flags | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", f"import test_sharding; test_sharding.{work}"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

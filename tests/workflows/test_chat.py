@@ -231,7 +231,7 @@ class Terminal:
 
     def ended(self) -> int:
         os.set_blocking(self.side, False)
-        return self.process.wait(timeout=1800)
+        return self.process.wait(timeout=600)
 
 
 @pytest.mark.cases(1)
