@@ -4,7 +4,7 @@
     python benchmarks/compiled_memory.py loss                   # the output layer's cross-entropy and its gradient
     python benchmarks/compiled_memory.py draw                   # a token a row from logits
 
-At GPT-2's width in bfloat16. Needs libtpu. Bytes of a loop's body are counted once for each time that it runs.
+At GPT-2's width in bfloat16. Needs libtpu.
 """
 
 import argparse
@@ -50,18 +50,18 @@ def compiled(mesh: jax.sharding.Mesh, function: Callable[..., Any], *arguments: 
         return jax.jit(function).lower(*jax.tree.map(placed, arguments)).compile()
 
 
-def temporaries(program: jax.stages.Compiled) -> float:
-    """MB that live only while the program runs."""
+def temporaries(program: jax.stages.Compiled) -> int:
+    """Bytes that live only while the program runs."""
     found = program.memory_analysis()
     assert found is not None
-    return found.temp_size_in_bytes / 1e6
+    return found.temp_size_in_bytes
 
 
 def accessed(program: jax.stages.Compiled) -> float:
-    """MB that the program reads and writes; of a loop, those of its body."""
+    """Bytes that the program reads and writes; of a loop, those of its body once."""
     found = program.cost_analysis()
     assert found is not None
-    return found["bytes accessed"] / 1e6
+    return found["bytes accessed"]
 
 
 # ---- the sampler
@@ -88,7 +88,7 @@ def sampler(mesh: jax.sharding.Mesh, options: argparse.Namespace) -> None:
     for rows in options.rows:
         begun = jax.ShapeDtypeStruct((rows, 1), jnp.int32), jax.ShapeDtypeStruct((rows, 1), bool)
         kept = 4 * options.layers * rows * options.heads * options.length * options.head_width / 2**20
-        taken = temporaries(compiled(mesh, generate, params, key, *begun)) * 1e6 / 2**20
+        taken = temporaries(compiled(mesh, generate, params, key, *begun)) / 2**20
         print(f"| {rows} | {kept:,.0f} | {taken:,.1f} |", flush=True)
 
 
@@ -105,7 +105,7 @@ def loss(mesh: jax.sharding.Mesh, options: argparse.Namespace) -> None:
         targets, weights = jax.ShapeDtypeStruct(tokens, jnp.int32), jax.ShapeDtypeStruct(tokens, jnp.float32)
         for name, of in LOSSES.items():
             step = jax.value_and_grad(of, argnums=(0, 1))
-            taken = temporaries(compiled(mesh, step, hidden, kernel, targets, weights))
+            taken = temporaries(compiled(mesh, step, hidden, kernel, targets, weights)) / 1e6
             print(f"| {rows} | {name} | {taken:,.1f} |", flush=True)
 
 
@@ -163,10 +163,8 @@ def draw(mesh: jax.sharding.Mesh, options: argparse.Namespace) -> None:
         logits = jax.ShapeDtypeStruct((rows, options.vocabulary), jnp.float32)
         for name, function in (("gptgan_jax", inverse), ("`jax.random.categorical`", categorical)):
             program = compiled(mesh, function, key, logits)
-            size = 4 * rows * options.vocabulary / 1e6
-            print(
-                f"| {rows} | {name} | {size:.1f} | {accessed(program):.1f} | {temporaries(program):.1f} |", flush=True
-            )
+            sizes = 4 * rows * options.vocabulary, accessed(program), temporaries(program)
+            print(f"| {rows} | {name} | {' | '.join(f'{size / 1e6:.1f}' for size in sizes)} |", flush=True)
 
 
 if __name__ == "__main__":

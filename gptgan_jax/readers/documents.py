@@ -248,13 +248,13 @@ def read_prompt_rows(rows: Rows, column: str) -> tuple[list[dict[str, Any]], lis
     """
     kept: list[dict[str, Any]] = []
     prompts: list[Prompt] = []
-    blank = 0
+    blank, beside = 0, Columns(column, column).beside()
     for place, row in rows.read([column], every=True):
         if row is None:
             blank += 1
             continue
         kept.append(row)
-        prompts.append(_Cells(rows, place, row, Columns(column, column).beside()).prompt(column)[0])
+        prompts.append(_Cells(rows, place, row, beside).prompt(column)[0])
     if not kept:
         raise UserError(f"{rows.where}: no row in it")
     return kept, prompts, blank

@@ -1,5 +1,6 @@
 """The command `gptgan compile`, and the compilers that it drives."""
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -105,19 +106,19 @@ def test_a_given_vocabulary_needs_no_text(tmp_path: Path) -> None:
     assert players.example.target.shape == (1, 6)
 
 
-def test_layers_scanned_without_remat_are_told_of(tmp_path: Path) -> None:
-    def told(**keys: Any) -> list[str]:
-        return remarks(tiny_config(tmp_path, {f"generator.{key}": value for key, value in keys.items()}))
+def remarked(folder: Path, **keys: Any) -> list[str]:
+    return remarks(tiny_config(folder, {f"generator.{key}": value for key, value in keys.items()}))
 
+
+def test_layers_scanned_without_remat_are_told_of(tmp_path: Path) -> None:
+    told = functools.partial(remarked, tmp_path)
     assert told() == told(scan_layers=True, remat=True) == told(remat=True) == []
     (line,) = told(scan_layers=True)
     assert line.startswith("generator.scan_layers without remat keeps all that its 1 layers compute")
 
 
 def test_the_second_copy_of_scanned_weights_is_told_of(tmp_path: Path) -> None:
-    def told(**keys: Any) -> list[str]:
-        return remarks(tiny_config(tmp_path, {f"generator.{key}": value for key, value in keys.items()}))
-
+    told = functools.partial(remarked, tmp_path)
     assert told(dtype="bfloat16") == told(scan_layers=True, remat=True, dtype="float32") == []
     (line,) = told(scan_layers=True, remat=True, dtype="bfloat16")
     assert line.startswith("generator.scan_layers holds all its 1 layers' weights in bfloat16 too")
