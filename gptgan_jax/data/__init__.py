@@ -1,12 +1,12 @@
-"""From text to batches: where it comes from, what its tokens are, and which rows stand in which batch.
+"""From text to batches: sources of text, tokenisers, and the rows of each batch.
 
     corpus = gg.data.load_corpus(gg.data.TextData(train="captions.txt"))
     tokenizer = gg.data.fit_tokenizer(gg.data.BpeTokenizer(vocab_size=2000), corpus)
     train = gg.data.encode_split(corpus.train, tokenizer, max_length=32)
     batch = gg.data.batch_at(train, seed=0, position=0, batch_size=64)
 
-Strings of one's own are a `Split(texts)`, and a `Corpus` of three of them. A batch is a pure function of a seed and its
-position, so that a loop that goes on needs to know nothing else.
+To use your own strings, make a `Split(texts)`, and a `Corpus` of three of them. A batch is a pure function of a seed
+and a position, so these two are all that a loop needs to resume.
 
 Example:
     >>> two = gg.data.Split(["the dog runs", "the cat sleeps"])

@@ -17,7 +17,7 @@ import numpy as np
 
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit
 from gptgan_jax.errors import suggests_names
-from gptgan_jax.types import Batch, Vocabulary
+from gptgan_jax.types import Batch, TopK, Vocabulary
 
 
 @suggests_names
@@ -243,17 +243,26 @@ def gather(split: TokenisedSplit, documents: np.ndarray) -> Batch:
     if split.labels is not None:
         label = np.where(documents < 0, -1, split.labels[documents]).astype(np.int32)
     # Typed as device arrays, because they become such when they are put there.
-    rows = documents.astype(np.int32) if split.numbered else None
-    arrays: tuple[Any, ...] = (prompt, prompt_mask, target, target_mask, label, None, rows)
+    rows = split.numbers_of(documents) if split.numbered else None
+    top_k: Any = None
+    if split.top_k is not None:
+        places = _places(split.targets, documents, split.max_length)
+        likeliest: list[Any] = [array.take(places, axis=0, mode="clip") for array in split.top_k]
+        top_k = TopK(likeliest[0], likeliest[1].astype(np.float32))
+    arrays: tuple[Any, ...] = (prompt, prompt_mask, target, target_mask, label, None, rows, top_k)
     return Batch(*arrays)
 
 
 def _padded_right(ragged: Ragged, documents: np.ndarray, width: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
     """int32 and bool [B, width]: tokens, then padding."""
-    columns = np.arange(width)
-    mask = columns < ragged.lengths(documents)[:, None]
-    places = ragged.offsets[documents][:, None] + columns
-    return np.where(mask, ragged.tokens.take(places, mode="clip"), np.int32(pad_id)), mask
+    mask = np.arange(width) < ragged.lengths(documents)[:, None]
+    tokens = ragged.tokens.take(_places(ragged, documents, width), mode="clip")
+    return np.where(mask, tokens, np.int32(pad_id)), mask
+
+
+def _places(ragged: Ragged, documents: np.ndarray, width: int) -> np.ndarray:
+    """Where the first `width` tokens of documents lie, int64 [B, width]; behind a document's end they are others'."""
+    return ragged.offsets[documents][:, None] + np.arange(width)
 
 
 def _prompts(

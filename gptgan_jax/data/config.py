@@ -36,57 +36,63 @@ class _CommonData:
     max_length: int = key(32, "longest text in tokens, its end-of-text token included", ge=1)
     long_documents: LongDocuments | None = key(
         None,
-        "what becomes of a longer text: cut (the rest is lost) or split (windows of max_length, every token in one); "
-        "none: split, and cut where texts answer prompts, have labels or are drawn from a grammar or an oracle",
+        "what to do with longer texts: cut them (the rest is lost) or split them (into windows of max_length, every "
+        "token in one); null: split, but cut texts that answer prompts, have labels or are sampled (grammar, oracle)",
     )
     attend_across: bool = key(
-        False, "with likelihood.packing: documents of a row see each other, and positions count through the row"
+        False, "with likelihood.packing: documents in a row attend to each other, with positions counted over the row"
     )
-    max_prompt_length: int = key(32, "longest prompt in tokens; of longer ones prompt_keep is kept", ge=1)
+    max_prompt_length: int = key(32, "longest prompt in tokens; prompt_keep says how longer ones are cut", ge=1)
     prompt_keep: PromptKeep = key(
-        "end", "what is kept of a longer prompt: its end, as of a conversation, or its start, as of an article"
+        "end", "the part of a longer prompt that is kept: the end (for conversations) or the start (for articles)"
     )
 
 
 @config_dataclass
 class _LabelledData(_CommonData):
     label_prompts: bool = key(
-        False, "give each text's label to the generator as its prompt, and hide it from the discriminator"
+        False, "give each text's label to the generator as its prompt, hidden from the discriminator"
     )
 
 
 @config_dataclass
 class _HeldOutData(_CommonData):
     valid_fraction: float = key(
-        0.05, "held out of train for validation where valid names nothing: of its prompts, where it has any", gt=0, lt=1
+        0.05,
+        "share of train to hold out for validation if valid is not given; with prompts, the share of the prompts",
+        gt=0,
+        lt=1,
     )
     test_fraction: float = key(
-        0.05, "the same for tests, where neither valid nor test is named; rows of a prompt stay together", ge=0, lt=1
+        0.05,
+        "the same for testing, if neither valid nor test is given; rows with the same prompt stay together",
+        ge=0,
+        lt=1,
     )
-    seed: int = key(0, "chooses what is held out of train", ge=0, lt=2**31)
+    seed: int = key(0, "seed of the choice of what is held out of train", ge=0, lt=2**31)
     store: str | None = key(
         None,
-        "a folder for the tokens of train, made once, for text that is too much for memory; needs likelihood.packing; "
-        "none: in memory",
+        "folder for the tokens of train, made once, for text that does not fit into memory; needs likelihood.packing; "
+        "null: in memory",
     )
-    max_tokens: int | None = key(None, "with store: no document is taken beyond so many tokens; none: all", ge=1)
+    max_tokens: int | None = key(None, "with store: no document begins after this many tokens; null: no limit", ge=1)
 
 
 @config_dataclass
 class GrammarData(_LabelledData):
-    """English scenes from the built-in grammar: no download, and the probability of every sentence is known."""
+    """Sentences from the built-in grammar of English scenes: no download, and every sentence's probability is known."""
 
     kind: Literal["grammar"] = key("grammar", "the built-in grammar of English scenes")
     train_size: int = key(20000, "sentences to train on", ge=1)
     valid_size: int = key(2000, "sentences for validation", ge=1)
-    test_size: int = key(2000, "sentences for tests", ge=1)
-    seed: int = key(0, "draws the sentences", ge=0, lt=2**31)
+    test_size: int = key(2000, "sentences for testing", ge=1)
+    seed: int = key(0, "seed of the sentences", ge=0, lt=2**31)
     label: GrammarLabel | None = key(
-        None, "label sentences by their tense or by what their subject is; none: no labels"
+        None, "label sentences by their tense or by the kind of their subject; null: no labels"
     )
-    labelled: int | None = key(None, "training sentences that keep their label; none: all", ge=1)
+    labelled: int | None = key(None, "number of training sentences that keep their label; null: all", ge=1)
     task: GrammarTask | None = key(
-        None, "prompts with right answers: condense a sentence, or answer a question about it; none: sentences alone"
+        None, "prompts with right answers: condense a sentence, or answer a question about it; null: sentences only"
     )
 
 
@@ -94,56 +100,62 @@ class GrammarData(_LabelledData):
 class _TextKeys:
     kind: Literal["text"] = key("text", "text files")
     document: Document = key(
-        "line", "what a document is: a line, a paragraph (blank lines between them) or a file; the last two as they are"
+        "line",
+        "what a document is: a line (stripped), a paragraph (separated by blank lines) or a file; the last two keep "
+        "their white space",
     )
     train: str | tuple[str, ...] | None = key(
-        None, "training text: a file, a folder, a glob in quotes, or a list of them; must be given"
+        None, "training text: a file, a folder, a glob in quotes, or a list of them; required"
     )
-    valid: str | tuple[str, ...] | None = key(None, "validation text, as train; none: held out of train")
-    test: str | tuple[str, ...] | None = key(None, "test text, as train; none: held out of train unless valid is named")
+    valid: str | tuple[str, ...] | None = key(None, "validation text, as train; null: held out of train")
+    test: str | tuple[str, ...] | None = key(None, "test text, as train; null: held out of train unless valid is given")
 
 
 @config_dataclass
 class TextData(_TextKeys, _HeldOutData):
-    """UTF-8 text files, also compressed (.gz, .bz2, .xz, .zst)."""
+    """UTF-8 text files, optionally compressed (.gz, .bz2, .xz, .zst)."""
 
 
 @config_dataclass
 class _HfKeys:
     kind: Literal["hf"] = key("hf", "a Hugging Face dataset")
     path: str = key(
-        "json", "hub name, local dataset folder, or json | csv | tsv | parquet to read files; their endings say more"
+        "json",
+        "name on the hub, local dataset folder, or json | csv | tsv | parquet to read files; file endings take "
+        "precedence",
     )
-    name: str | None = key(None, "subset of the hub set, where it has several")
+    name: str | None = key(None, "subset of the hub dataset, if it has several")
     train: str | tuple[str, ...] | None = key(
         None,
-        "training split (none: train); with json, csv, tsv, parquet a file, a folder, a glob in quotes, or a list of "
+        "training split (null: train); with json, csv, tsv or parquet a file, a folder, a glob in quotes, or a list of "
         "them",
     )
-    valid: str | tuple[str, ...] | None = key(None, "validation split, or files; none: held out of train")
+    valid: str | tuple[str, ...] | None = key(None, "validation split, or files; null: held out of train")
     test: str | tuple[str, ...] | None = key(
-        None, "test split, or files; none: held out of train unless valid is named"
+        None, "test split, or files; null: held out of train unless valid is given"
     )
     text_column: str = key(
-        "text", "column of the text to learn; of a conversation (a list of messages) the assistant's last turn"
+        "text", "column of the text to learn; in a conversation (a list of messages), the assistant's last turn"
     )
     prompt_column: str | None = key(
         None,
-        "column of the prompt that the text answers, a text or a conversation; none: unconditional text, or the turns "
-        "before it where text_column is messages or conversations",
+        "column of the prompt, a text or a conversation; null: no prompts, or, if text_column is messages, "
+        "conversations or conversation, the turns before the last",
     )
     answer_column: str | None = key(
         None,
-        "column of the right answer, for evaluation.task, where the text is another, such as a teacher's; none: the "
+        "column of the right answer, for evaluation.task, if it differs from the text (such as a teacher's); null: the "
         "text",
     )
     group_column: str | None = key(
-        None, "column of what must not be in two splits, such as a speaker or a source; none: prompts are what mustn't"
+        None,
+        "column of groups that must not be in two splits, such as a speaker or a source; null: prompts are the groups",
     )
     streaming: bool = key(
-        False, "read without downloading the whole set; needs max_documents, or data.store, which data.max_tokens ends"
+        False,
+        "read without downloading the whole dataset; needs max_documents, or data.store (limit: data.max_tokens)",
     )
-    max_documents: int | None = key(None, "use the first so many rows of each split; none: all", ge=1)
+    max_documents: int | None = key(None, "use only this many rows of each split, from the first on; null: all", ge=1)
 
     @property
     def prompts_from(self) -> str | None:
@@ -155,26 +167,26 @@ class _HfKeys:
 
 @config_dataclass
 class _ChatKeys:
-    chat_template: bool = key(True, "write prompts by the tokenizer's chat template, where it has one")
+    chat_template: bool = key(True, "format prompts with the tokenizer's chat template, if it has one")
     enable_thinking: bool | None = key(
-        None, "the value of enable_thinking for chat templates that have it, such as Qwen3's; none: not given"
+        None, "value of enable_thinking for chat templates that take it, such as Qwen3's; null: not passed"
     )
 
 
 @config_dataclass
 class HfData(_ChatKeys, _HfKeys, _HeldOutData, _LabelledData):
-    """Any Hugging Face dataset: of the hub, of a local folder, or of json, csv, tsv or parquet files."""
+    """Any Hugging Face dataset: from the hub, a local folder, or json, csv, tsv or parquet files."""
 
     unlabelled: str | tuple[str, ...] | None = key(
-        None, "more training text, whose labels are not read: a split, or files"
+        None, "additional training text whose labels are not read: a split, or files"
     )
     label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
-    classes: tuple[str, ...] = key((), "all labels there are; none named: those of the training rows")
+    classes: tuple[str, ...] = key((), "all possible labels; []: those of the training rows")
 
-    reward_columns: tuple[str, ...] = key((), "other columns, which the functions of objective.rewards get as they are")
+    reward_columns: tuple[str, ...] = key((), "other columns, passed unchanged to the functions of objective.rewards")
 
     def columns(self, *, labels: bool = True, answers: bool = True, others: bool = True) -> Columns:
-        """The columns to read, with or without those of labels, right answers and reward functions."""
+        """The columns to read, with or without labels, right answers and the columns of reward functions."""
         return Columns(
             self.text_column,
             self.prompts_from,
@@ -191,26 +203,26 @@ class OracleData(_CommonData):
 
     kind: Literal["oracle"] = key("oracle", "the LSTM oracle of SeqGAN: token ids, no words")
     max_length: int = key(20, "tokens in each sequence", ge=1)
-    path: str | None = key(None, "an .npz with the oracle's arrays; none: drawn from N(0, 1) by the seed")
-    vocab_size: int = key(5000, "token ids, where the oracle is drawn", ge=2)
-    hidden: int = key(32, "units of the LSTM, where the oracle is drawn", ge=1)
-    seed: int = key(0, "draws the sequences, and the oracle where path names none", ge=0, lt=2**31)
+    path: str | None = key(None, "an .npz file with the oracle's arrays; null: drawn from N(0, 1) with the seed")
+    vocab_size: int = key(5000, "number of token ids, if the oracle is drawn", ge=2)
+    hidden: int = key(32, "units of the LSTM, if the oracle is drawn", ge=1)
+    seed: int = key(0, "seed of the sequences, and of the oracle if path is not given", ge=0, lt=2**31)
     train_size: int = key(10000, "sequences to train on", ge=1)
     valid_size: int = key(2000, "sequences for validation", ge=1)
-    test_size: int = key(2000, "sequences for tests", ge=1)
+    test_size: int = key(2000, "sequences for testing", ge=1)
 
 
 @config_dataclass
 class _SourceKeys:
     source: str | None = key(
-        None, "what its figures and its token store are called; none: after the file or the set that it reads"
+        None, "name of the source in metrics and in the token store; null: named after its file or dataset"
     )
-    weight: float = key(..., "its share of the tokens that are trained on, beside the others' weights", gt=0)
+    weight: float = key(..., "share of the training tokens, relative to the other sources' weights", gt=0)
 
 
 @config_dataclass
 class TextSource(_SourceKeys, _TextKeys):
-    """Text files as a source of a mixture; lengths, store and held-out shares are keys of the mixture."""
+    """Text files as a source of a mixture; lengths, store and held-out shares are set in the mixture."""
 
 
 @config_dataclass
@@ -221,10 +233,10 @@ class HfSource(_SourceKeys, _HfKeys):
 Source = Annotated[TextSource | HfSource, Field(discriminator="kind")]
 # Why other kinds of data can't be a source of a mixture.
 UNMIXED = {
-    "grammar": "its figures need the probability of every text, which a mixture has not; `gptgan data` writes its text "
-    "to a file",
-    "oracle": "it draws token ids, and no text",
-    "mixture": "a mixture is not mixed again, so name its sources here",
+    "grammar": "its metrics need the probability of every text, which a mixture does not have; `gptgan data` writes "
+    "its text to a file",
+    "oracle": "it generates token ids, not text",
+    "mixture": "mixtures can't be nested, so name its sources here",
 }
 # The smallest share of a source: less would be lost in rounding.
 LEAST_SHARE = 1e-4
@@ -235,11 +247,13 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @config_dataclass
 class MixtureData(_ChatKeys, _HeldOutData):
-    """Several sources of text, sampled by their weights in tokens, each with its own validation metric."""
+    """Several sources of text, weighted by tokens, each with its own validation metric."""
 
     kind: Literal["mixture"] = key("mixture", "several sources of text")
     sources: tuple[Source, ...] = key(
-        (), "the sources, each with kind (text or hf), weight and what it reads: [{kind: text, train: F, weight: 0.7}]"
+        (),
+        "the sources, each with kind (text or hf), weight and the keys of its kind: [{kind: text, train: F, "
+        "weight: 0.7}]",
     )
 
     @model_validator(mode="after")

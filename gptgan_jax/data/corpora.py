@@ -20,7 +20,8 @@ from gptgan_jax.data.holding_out import alike_notes, counted, held_out_parts, sh
 from gptgan_jax.data.streams import Streamed, read_stream
 from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.readers.documents import Columns, Table, read_documents, read_table
-from gptgan_jax.readers.files import FILE_FORMATS, named
+from gptgan_jax.readers.files import FILE_FORMATS, named, twice_named
+from gptgan_jax.readers.labels import check_classes, class_ids
 from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.sources.grammar_labels import LABELLINGS, label_ids
 from gptgan_jax.sources.grammar_tasks import GrammarTask, draw_pairs, task_words
@@ -131,7 +132,7 @@ def load_corpus(
         case OracleData():
             return _load_oracle(config)
         case MixtureData():
-            return _load_mixture(config, kept)
+            return _load_mixture(config, train_answers, kept)
     raise TypeError(f"no data config: {config!r}")
 
 
@@ -195,13 +196,13 @@ def _load_oracle(config: OracleData) -> Corpus:
     return Corpus(train, valid, test, source=Oracle(params))
 
 
-def _load_mixture(config: MixtureData, kept: bool) -> Corpus:
+def _load_mixture(config: MixtureData, train_answers: bool, kept: bool) -> Corpus:
     """The texts of all sources, one source after another; each source holds out its own."""
     parts: list[Part] = []
     notes: list[str] = []
     for name, weight, data in zip(config.names, config.weights, config.parts(), strict=True):
         try:
-            corpus = load_corpus(data, kept=kept)
+            corpus = load_corpus(data, train_answers, kept)
         except UserError as error:
             raise UserError(_of_source(name, str(error))) from None
         parts.append(Part(name, weight, corpus))
@@ -240,6 +241,7 @@ def _load_text(config: TextData) -> Corpus:
         if pattern is not None:
             lines, blank = read_documents(f"data.{which}", pattern, config.document)
             splits[which] = Split(lines)
+            notes += twice_named(f"data.{which}", pattern)
             notes += [f"data.{which}: {counted(blank, 'blank line')} skipped"] if blank else []
     return _complete(config, splits, (), notes)
 
@@ -248,10 +250,11 @@ def _load_streamed(config: TextData | HfData, folder: Path, kept: bool) -> Corpu
     """The in-memory part of a text that goes into a token store as a whole."""
     streamed = read_stream(config, folder, kept)
     splits = {"train": Split(streamed.train)}
-    notes = [
+    reads_files = isinstance(config, TextData) or config.path in FILE_FORMATS
+    notes = twice_named("data.train", config.train or ()) if reads_files else []
+    notes += [
         f"data.train: {'' if streamed.whole else 'the first '}{counted(streamed.count, 'document')}; "
-        f"{len(streamed.train)} of them in memory, for the "
-        "tokenizer, the discriminator and the search for copies"
+        f"{len(streamed.train)} of them in memory, for the tokenizer, the discriminator and the search for copies"
     ]
     for which in SPLITS[1:]:
         name = getattr(config, which)
@@ -262,6 +265,8 @@ def _load_streamed(config: TextData | HfData, folder: Path, kept: bool) -> Corpu
         elif held := getattr(streamed, which):
             splits[which] = Split(held)
             notes.append(f"data.{which}: {counted(len(held), 'document')} held out of data.train")
+        if name is not None:
+            notes += shared_notes(f"data.{which}", splits[which], splits["train"], "the part of data.train in memory")
     if "test" not in splits:
         notes.append("no data.test: the validation text stands in for it")
     if "valid" not in splits:
@@ -272,8 +277,7 @@ def _load_streamed(config: TextData | HfData, folder: Path, kept: bool) -> Corpu
 def _load_hf(config: HfData, train_answers: bool = False) -> Corpus:
     if config.streaming and config.max_documents is None:
         raise UserError("data.streaming: needs data.max_documents, how many documents to read of the stream")
-    if len(set(config.classes)) < len(config.classes):
-        raise UserError("data.classes: a name stands there twice; leave one out")
+    check_classes(config.classes)
     splits: dict[str, Split] = {}
     notes: list[str] = []
     classes = config.classes
@@ -282,11 +286,11 @@ def _load_hf(config: HfData, train_answers: bool = False) -> Corpus:
         name = getattr(config, which)
         if which != "train" and name is None:
             continue
-        # Training text needs right answers only if some of it will be held out.
-        held_out = not (config.valid and config.test)
-        columns = config.columns(answers=which != "train" or held_out or train_answers)
+        # Training text needs right answers only if some of it will be held out, as none is where `valid` is named.
+        columns = config.columns(answers=which != "train" or not config.valid or train_answers)
         where, table = _read_table(config, which, name, columns)
         notes += _table_notes(which, table)
+        notes += twice_named(f"data.{which}", name) if name is not None and config.path in FILE_FORMATS else []
         classes = classes or table.classes
         labels = class_ids(where, table, classes, whose)
         splits[which] = _split_of(table, labels)
@@ -328,8 +332,7 @@ def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:
     _, table = _read_table(
         config, "unlabelled", config.unlabelled, config.columns(labels=False, answers=False, others=False)
     )
-    notes = list(_table_notes("unlabelled", table))
-    more = _split_of(table, np.full(len(table.texts), -1, np.int32))
+    notes, more = list(_table_notes("unlabelled", table)), _split_of(table, np.full(len(table.texts), -1, np.int32))
     for which in SPLITS[1:]:
         held = getattr(corpus, which)
         if held is not None:
@@ -338,31 +341,9 @@ def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:
     prompts = None if train.prompts is None else [*train.prompts, *(more.prompts or ())]
     labels = None if train.labels is None or more.labels is None else np.concatenate([train.labels, more.labels])
     columns = {name: [*values, *[None] * len(more.texts)] for name, values in train.columns.items()}
-    train = Split([*train.texts, *more.texts], prompts, labels, columns=columns)
+    answers = None if train.answers is None else [*train.answers, *more.texts]  # which know no other right answer
+    train = Split([*train.texts, *more.texts], prompts, labels, answers=answers, columns=columns)
     return dataclasses.replace(corpus, train=train, notes=(*corpus.notes, *notes))
-
-
-def class_ids(where: str, table: Table, classes: Sequence[str], whose: str) -> np.ndarray | None:
-    """Labels as int32 [N], indices into the classes, -1 for no label.
-
-    Args:
-        where: the source, for messages.
-        table: its rows.
-        classes: by default those of the training rows (including held-out ones).
-        whose: the origin of the classes, for messages.
-
-    Raises:
-        UserError: no label at all, or one that is not among the classes.
-    """
-    if table.labels is None:
-        return None
-    if not classes:
-        raise UserError(f"{where}: no row of it has a label; leave data.label_column out")
-    ids = {name: i for i, name in enumerate(classes)}
-    for place, label in zip(table.places, table.labels, strict=True):
-        if label is not None and label not in ids:
-            raise UserError(f"{where}, {place}: label {label!r} is none of the {whose}: {', '.join(ids)}")
-    return np.array([-1 if label is None else ids[label] for label in table.labels], np.int32)
 
 
 def _complete(config: _HeldOutData, splits: dict[str, Split], classes: tuple[str, ...], notes: list[str]) -> Corpus:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from gptgan_jax.data.corpora import Split, counted
 from gptgan_jax.data.prompts import cut_note, cut_prompt
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import suggests_names
+from gptgan_jax.readers.top_k import StoredTopK, Tokens, read_top_k
 from gptgan_jax.types import Vocabulary
 
 ENCODE_AT_ONCE = 1000
@@ -38,6 +40,10 @@ class Ragged:
     def lengths(self, documents: np.ndarray) -> np.ndarray:
         """The lengths of some of the sequences, 0 for the index -1: int64 [N] -> int64 [N]."""
         return np.where(documents < 0, 0, self.offsets[documents + 1] - self.offsets[documents])
+
+    def stored(self) -> Tokens:
+        """The sequences as files have them."""
+        return Tokens(self.tokens, np.diff(self.offsets))
 
     def subset(self, documents: np.ndarray) -> "Ragged":
         """Some of the sequences, in the given order."""
@@ -90,6 +96,8 @@ class TokenisedSplit:
         sources: for a mixture, the source of each document; else None.
         columns: values of other columns by name, one per document.
         numbered: whether batches contain the document number of each row.
+        numbers: int32 [N], those numbers, in a part of a numbered split; None: from 0 on.
+        top_k: a teacher's most likely tokens at each target token, which batches contain then.
     """
 
     targets: Ragged
@@ -111,6 +119,8 @@ class TokenisedSplit:
     sources: Sources | None = None
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     numbered: bool = False
+    numbers: np.ndarray | None = None
+    top_k: StoredTopK | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -129,12 +139,19 @@ class TokenisedSplit:
         """
         if self.prompts is None:
             raise ValueError("unconditional text has no prompts")
+        return [self.prompt_text(i, tokenizer) for i in range(len(self))]
+
+    def prompt_text(self, document: int, tokenizer: AnyTokenizer) -> str:
+        """The text of a document's prompt, as in `prompt_texts`; "" for unconditional text."""
         if self.asked is not None:
-            return list(self.asked)
-        return [tokenizer.decode(self.prompts[i].tolist()) for i in range(len(self))]
+            return self.asked[document]
+        return "" if self.prompts is None else tokenizer.decode_prompt(self.prompts[document].tolist())
 
     def subset(self, documents: np.ndarray) -> "TokenisedSplit":
-        """The split with only some documents, in the given order; the counts stay those of the whole split."""
+        """The split with only some documents, in the given order; the counts stay those of the whole split.
+
+        Numbered documents keep their numbers. A teacher's tokens are left out.
+        """
         labels = None if self.labels is None else self.labels[documents]
         prompts = None if self.prompts is None else self.prompts.subset(documents)
         answers = None if self.answers is None else tuple(self.answers[i] for i in documents)
@@ -152,7 +169,24 @@ class TokenisedSplit:
             asked=asked,
             before=None if self.before is None else self.before[documents],
             columns={name: [values[i] for i in documents] for name, values in self.columns.items()},
+            numbers=self.numbers_of(documents) if self.numbered else None,
+            top_k=None,
         )
+
+    def numbers_of(self, documents: np.ndarray) -> np.ndarray:
+        """The numbers of documents in batches, -1 for the index -1: int64 [N] -> int32 [N]."""
+        numbers = documents if self.numbers is None else np.where(documents < 0, -1, self.numbers[documents])
+        return numbers.astype(np.int32)
+
+    def with_top_k(self, path: str) -> "TokenisedSplit":
+        """The split with a teacher's tokens from a file.
+
+        Raises:
+            UserError: as `read_top_k` does.
+        """
+        prompts = None if self.prompts is None else self.prompts.stored()
+        top_k = read_top_k(Path(path), self.targets.stored(), prompts, self.vocabulary.size)
+        return dataclasses.replace(self, top_k=top_k)
 
     def notes(self) -> tuple[str, ...]:
         """One line for each of the counts that is not zero."""

@@ -27,6 +27,9 @@ UNSUITED = f"{ALARM}the tokenizer doesn't suit the text: "
 COMMON_SHARE, COMMON_COUNT = 0.1, 10
 # Signs with a meaning in formulas or URLs; other punctuation counts as a space.
 _MEANINGFUL = frozenset("*/%&#@\\_-")
+# Signs of formulas and code. Where they are more than this share of all, case and brackets tell texts apart.
+_FORMAL, FORMAL_SHARE = frozenset("()[]{}<>=+;|&^~$`"), 0.05
+LOOKED_AT = 1000
 _HYPHEN = re.compile(r"-(?!\d)")
 
 
@@ -77,6 +80,13 @@ def normalised(text: str) -> str:
     return " ".join(_HYPHEN.sub(" ", folded).split()) or text.strip()
 
 
+def form_of(texts: Sequence[str]) -> Callable[[str], str]:
+    """How texts like these are compared: `normalised`, but for code, molecules and the like by all but white space."""
+    some = "".join("".join(texts[:: max(len(texts) // LOOKED_AT, 1)]).split())
+    formal = sum(some.count(sign) for sign in _FORMAL) > FORMAL_SHARE * len(some)
+    return (lambda text: " ".join(text.split())) if formal else normalised
+
+
 @dataclass(frozen=True, eq=False)
 class Keys:
     """The keys by which documents are held out.
@@ -101,16 +111,19 @@ class Rule:
         prompts: whether any are.
         common: the normalised prompts that are not: the empty one, and instructions that many rows share.
         questions: the number of different questions.
+        text_form, prompt_form: what is equal of texts and of prompts that are taken for the same.
     """
 
     prompts: bool
     common: frozenset[str]
     questions: int
+    text_form: Callable[[str], str] = normalised
+    prompt_form: Callable[[str], str] = normalised
 
     def keys(self, split: Documents, groups: bool = True) -> Keys:
         """The keys by which documents of a split are held out, or (without groups) compared."""
         keys, kinds = [], []
-        prompts = _normalised_prompts(split) if self.prompts else [None] * len(split)
+        prompts = _prompts(split, self.prompt_form) if self.prompts else [None] * len(split)
         belong = split.groups if groups and split.groups is not None else [None] * len(split)
         for text, prompt, group in zip(split.texts, prompts, belong, strict=True):
             if group is not None:
@@ -118,21 +131,29 @@ class Rule:
             elif prompt is not None and prompt not in self.common:
                 key, kind = f"{prompt}\0", "prompt"
             else:
-                key, kind = f"\0{normalised(text)}", "text"
+                key, kind = f"\0{self.text_form(text)}", "text"
             keys.append(key)
             kinds.append(kind)
         return Keys(keys, kinds)
 
 
-def rule_for(train: Documents) -> Rule:
-    """Finds the prompts of the training text that distinguish its rows; none if there are none."""
+def rule_for(train: Documents, exact: bool = False) -> Rule:
+    """Finds the prompts of the training text that distinguish its rows; none if there are none.
+
+    Args:
+        train: the training text.
+        exact: compare code, molecules and the like as they are written. What is held out never goes by that: then it
+            would depend on more of the text than on the document.
+    """
+    text_form = form_of(train.texts) if exact else normalised
     if train.prompts is None:
-        return Rule(False, frozenset(), 0)
-    counts = Counter(_normalised_prompts(train))
+        return Rule(False, frozenset(), 0, text_form)
+    prompt_form = form_of([prompt_text(prompt) for prompt in train.prompts]) if exact else normalised
+    counts = Counter(_prompts(train, prompt_form))
     most = max(COMMON_COUNT - 1, COMMON_SHARE * len(train))
     common = frozenset({"", *(prompt for prompt, count in counts.items() if count > most)})
     questions = len(counts.keys() - common)
-    return Rule(questions > 0, common, questions)
+    return Rule(questions > 0, common, questions, text_form, prompt_form)
 
 
 def held_out_parts(
@@ -193,7 +214,7 @@ def shared_notes(which: str, held: Documents, train: Documents, source: str = "d
         train: the training text.
         source: the config key of the training text.
     """
-    rule = rule_for(train)
+    rule = rule_for(train, exact=True)
     if held.groups is not None and train.groups is not None:
         known = {group for group in train.groups if group is not None}
         belong = [group for group in held.groups if group is not None]
@@ -209,6 +230,11 @@ def place_of(key: str, seed: int) -> float:
     """A number between 0 and 1 that decides whether a document is held out: a hash of its key and the seed."""
     hash_key = (seed % 2**64).to_bytes(8, "little")
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8, key=hash_key).digest(), "little") / 2**64
+
+
+def place_of_text(text: str, seed: int) -> float:
+    """`place_of` for a document without a prompt or group, as `Rule.keys` has it."""
+    return place_of(f"\0{normalised(text)}", seed)
 
 
 def note_line(note: str) -> str:
@@ -254,8 +280,8 @@ def _shared(which: str, source: str, noun: str, how: str, shared: int, count: in
         )
 
 
-def _normalised_prompts(split: Documents) -> list[str]:
-    return [normalised(prompt_text(prompt)) for prompt in split.prompts or [""] * len(split)]
+def _prompts(split: Documents, form: Callable[[str], str]) -> list[str]:
+    return [form(prompt_text(prompt)) for prompt in split.prompts or [""] * len(split)]
 
 
 def _by(keys: Keys) -> str:

@@ -73,7 +73,7 @@ def cut_prompt(
             return EncodedPrompt(ids, asked_text(turns), True)
     if getattr(tokenizer, "chat_template", None) is None:
         ids = _part(ids, longest, keep)
-        return EncodedPrompt(ids, tokenizer.decode(ids), True)
+        return EncodedPrompt(ids, tokenizer.decode_prompt(ids), True)
     system, last = turns[:-1], turns[-1] if turns else Message("user", asked_text(prompt))
     alone = tokenizer.encode(last.content)
     around = len(ids) - len(alone)

@@ -1,7 +1,7 @@
 """A token store: a corpus of any size, tokenised once, on disk.
 
-The store of a corpus is a folder of Arrow streams, `tokens-00000.arrow` and so on, and `store.json`. Each stream has
-one column `tokens` (one list of ids per document, ending with the end-of-text token), which
+The store of a corpus is a folder of Arrow streams, `tokens-FINGERPRINT-00000.arrow` and so on, and `store.json`. Each
+stream has one column `tokens` (one list of ids per document, ending with the end-of-text token), which
 `datasets.Dataset.from_file` can read as well. `store.json` is written last and has the position of each record batch's
 tokens. Rows are read from the files on demand, so the memory does not grow with the store.
 """
@@ -92,6 +92,11 @@ class TokenStore:
             if file not in self._files:
                 try:
                     self._files[file] = os.open(self.folder / file, os.O_RDONLY)
+                except FileNotFoundError:
+                    raise UserError(
+                        f"{self.folder / file}: no such file; another run with other text, tokenizer or settings may "
+                        "have taken the folder over: give each a data.store of its own"
+                    ) from None
                 except OSError as error:
                     raise UserError(f"{self.folder / file}: {error.strerror}; remove {self.folder}") from None
             return self._files[file]
@@ -165,16 +170,25 @@ def build_store(
                 say(f"{folder}: {found}; it is written anew")
             writer = _Writer(folder, tokenizer, fingerprint, say, max_tokens)
             with writer.shown(bar, expected):
-                writer.write(documents())
+                writer.write(_read(documents()))
             say(f"{folder}: {writer.documents:,} documents, {writer.tokens:,} tokens")
+            # Before the lock is given back: whoever waits for it may write another store there.
+            store = open_store(folder, fingerprint)
     except OSError as error:
         raise UserError(
             f"data.store {folder}: can't be written ({error.strerror or error}); its whole files are kept, and the "
             "same command goes on with them"
         ) from None
-    store = open_store(folder, fingerprint)
     assert isinstance(store, TokenStore)
     return store
+
+
+def _read(documents: Iterable[str]) -> Iterator[str]:
+    """The documents, whose own errors are none of the store's."""
+    try:
+        yield from documents
+    except OSError as error:
+        raise UserError(f"data.train: cannot be read ({error.strerror or error})") from None
 
 
 def store_fingerprint(text: str, tokenizer: Tokenizer, max_tokens: int | None) -> str:
@@ -253,7 +267,8 @@ class _Writer:
         return len(texts), np.concatenate(parts) if parts else np.zeros(0, self.dtype), lengths
 
     def _write_shard(self, first: tuple[int, np.ndarray, np.ndarray], more: Iterator[Any]) -> None:
-        name = f"tokens-{self.shards:05d}.arrow"
+        # A run that still reads an earlier store of this folder must not find other tokens by the same name.
+        name = f"tokens-{self.fingerprint[:16]}-{self.shards:05d}.arrow"
         path, counts = self.folder / f"{name}.tmp", []
         schema = pa.schema([("tokens", pa.list_(pa.from_numpy_dtype(self.dtype)))])
         written = 0

@@ -8,21 +8,22 @@ between 0 and 1. The lowest numbers are test text, the next ones validation text
 import hashlib
 import heapq
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gptgan_jax.data.config import HfData, TextData
-from gptgan_jax.data.holding_out import place_of
+from gptgan_jax.data.holding_out import place_of_text
 from gptgan_jax.errors import UserError
 from gptgan_jax.readers.documents import read_texts, stream_documents
 from gptgan_jax.readers.files import FILE_FORMATS, matching_files, named
 from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.system.atomic_files import write_whole
 
-SAMPLE_FILE, VERSION = "sample.json", 1
+SAMPLE_FILE, VERSION = "sample.json", 2
 # The most characters of training text, and of each held-out split, that are held in memory.
 MOST_TRAINING, MOST_HELD_OUT = 10_000_000, 1_000_000
 # For a stream limited by `data.max_tokens`: the assumed characters per token, and the most characters to read ahead.
@@ -71,7 +72,7 @@ class Streamed:
     def training(self) -> Iterator[str]:
         """All training documents, in the order of the files."""
         texts, seed = documents_of(self.config), self.config.seed
-        return (text for text in texts if not self.limits.held_out(place_of(text, seed)))
+        return (text for text in texts if not self.limits.held_out(place_of_text(text, seed)))
 
 
 def documents_of(config: TextData | HfData) -> Iterator[str]:
@@ -90,26 +91,39 @@ def documents_of(config: TextData | HfData) -> Iterator[str]:
 
 
 def files_of(config: TextData | HfData) -> list[str]:
-    """The files that data.train names on this machine; empty for a hub set."""
-    if config.train is None or (isinstance(config, HfData) and "://" in str(config.train)):
-        return []
+    """The files that hold data.train on this machine; empty for a hub set."""
     if isinstance(config, HfData) and config.path not in FILE_FORMATS:
+        inside = (file for file in Path(config.path).rglob("*") if file.is_file())
+        return sorted(str(file) for file in inside if not file.name.startswith((".", "cache-")))
+    if config.train is None or "://" in str(config.train):
         return []
     return matching_files("data.train", config.train)
 
 
-def _fingerprint(config: TextData | HfData) -> str:
-    """A digest of the source: names, sizes and times of the files, and the keys that choose among their documents."""
+def _contents_of(files: Sequence[str]) -> str:
+    """A digest of the files' bytes, wherever they lie and whenever they were copied there."""
     digest = hashlib.blake2b(digest_size=16)
-    for file in files_of(config):
-        facts = os.stat(file)
-        digest.update(repr((os.path.abspath(file), facts.st_size, facts.st_mtime_ns)).encode())
-    names = ("kind", "train", "document", "path", "name", "text_column", "max_documents", "seed", "valid_fraction")
-    keys: list[tuple[str, Any]] = [(name, getattr(config, name, None)) for name in (*names, "test_fraction")]
+    for file in files:
+        try:
+            with open(file, "rb") as opened:
+                digest.update(hashlib.file_digest(opened, "blake2b").digest())
+        except OSError as error:
+            raise UserError(f"data.train: {file} cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def _fingerprint(config: TextData | HfData, contents: str | None) -> str:
+    """A digest of the source: the bytes of its files, if it has any, and the keys that choose among its documents."""
+    names = ["kind", "document", "name", "text_column", "max_documents", "seed", "valid_fraction", "test_fraction"]
+    if contents is None or (isinstance(config, HfData) and config.path not in FILE_FORMATS):
+        names.append("train")  # the name of a set's split; that of a file says nothing of what is in it
+    if contents is None or getattr(config, "path", None) in FILE_FORMATS:
+        names.append("path")
+    keys: list[tuple[str, Any]] = [(name, getattr(config, name, None)) for name in names]
     if _read_ahead(config) is not None:
         keys.append(("max_tokens", config.max_tokens))
-    digest.update(repr((keys, config.valid is None, config.test is None, VERSION)).encode())
-    return digest.hexdigest()
+    facts = repr((keys, contents, config.valid is None, config.test is None, VERSION))
+    return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
 
 def read_stream(config: TextData | HfData, folder: Path, keep: bool = True) -> Streamed:
@@ -123,14 +137,20 @@ def read_stream(config: TextData | HfData, folder: Path, keep: bool = True) -> S
     Raises:
         UserError: as the readers do, and if nothing is left for a split.
     """
-    fingerprint = _fingerprint(config)
-    kept = _kept(folder, fingerprint)
-    if kept is None:
+    before = _kept(folder)
+    files = files_of(config)
+    facts = [[os.path.abspath(file), (found := os.stat(file)).st_size, found.st_mtime_ns] for file in files]
+    # Their bytes are read again only where a file looks like another one.
+    contents = before["contents"] if before.get("files") == facts else _contents_of(files) if files else None
+    fingerprint = _fingerprint(config, contents)
+    kept = before if before.get("fingerprint") == fingerprint else {}
+    if not kept:
         if keep:
             check_writable(folder)
         kept = _one_pass(config)
-        if keep:
-            write_whole(folder / SAMPLE_FILE, json.dumps(kept | {"fingerprint": fingerprint}).encode())
+    if keep and (kept is not before or kept["files"] != facts):
+        kept |= {"fingerprint": fingerprint, "contents": contents, "files": facts}
+        write_whole(folder / SAMPLE_FILE, json.dumps(kept).encode())
     parts = kept["train"], kept["valid"], kept["test"]
     return Streamed(config, fingerprint, Limits(*kept["limits"]), kept["count"], *parts, kept.get("whole", True))
 
@@ -166,7 +186,7 @@ def _one_pass(config: TextData | HfData) -> dict[str, Any]:
             whole = False
             break
         size += len(text)
-        place = place_of(text, config.seed)
+        place = place_of_text(text, config.seed)
         (tests if place < test else valids if place < test + valid else train).add(place, text)
         count += 1
     for name, wanted, found in (("test", test, tests), ("valid", valid, valids), ("train", 1.0, train)):
@@ -189,12 +209,13 @@ def _one_pass(config: TextData | HfData) -> dict[str, Any]:
     }
 
 
-def _kept(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+def _kept(folder: Path) -> dict[str, Any]:
+    """What an earlier pass left; empty if there is nothing that can be read."""
     try:
         kept = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return kept if kept.get("fingerprint") == fingerprint and kept.get("version") == VERSION else None
+        return {}
+    return kept if isinstance(kept, dict) and kept.get("version") == VERSION else {}
 
 
 class _First:
@@ -214,10 +235,16 @@ class _First:
             dropped, lost = heapq.heappop(self._heap)
             self._size -= len(lost)
             self._lost = -dropped
+        # Equal texts have one number, and are in memory together or not at all.
+        while self._lost is not None and len(self._heap) > 1 and -self._heap[0][0] >= self._lost:
+            self._size -= len(heapq.heappop(self._heap)[1])
 
     def below(self, bound: float) -> float:
         """The number below which no text is missing."""
-        return bound if self._lost is None else self._lost
+        if self._lost is None:
+            return bound
+        # The one text that is held in any case may be the one that had no room.
+        return max(self._lost, math.nextafter(-self._heap[0][0], math.inf))
 
     def texts(self) -> list[str]:
         """The different texts, ordered by their numbers."""

@@ -43,36 +43,36 @@ SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 
 @config_dataclass
 class WordTokenizer:
-    """A token for each word between spaces, as in the text-GAN literature."""
+    """One token per word between spaces, as in the text-GAN literature."""
 
-    kind: Literal["word"] = key("word", "one token a word")
-    vocab_size: int | None = key(None, "keep the most frequent words, special tokens counted; none: all", ge=5)
-    min_count: int = key(1, "keep the words that occur so often in training text (a known lexicon is kept)", ge=1)
-    lowercase: bool = key(False, "write everything in lower case first")
+    kind: Literal["word"] = key("word", "one token per word")
+    vocab_size: int | None = key(None, "keep the most frequent words, counting special tokens; null: all", ge=5)
+    min_count: int = key(1, "keep words with at least this count in the training text (a known lexicon is kept)", ge=1)
+    lowercase: bool = key(False, "convert text to lower case first")
 
 
 @config_dataclass
 class BpeTokenizer:
-    """Byte-level byte-pair encoding, trained on the corpus; it has no unknown text."""
+    """Byte-level byte-pair encoding, trained on the corpus; it can encode any text."""
 
     kind: Literal["bpe"] = key("bpe", "byte-level BPE trained on the corpus")
-    vocab_size: int = key(8000, "tokens at most, the 256 bytes and 4 special ones counted", ge=260)
+    vocab_size: int = key(8000, "maximum number of tokens, counting the 256 bytes and 4 special tokens", ge=260)
 
 
 @config_dataclass
 class CharacterTokenizer:
-    """A token for each character (Unicode code point), including white space, for text in any script or none."""
+    """One token per character (Unicode code point), including white space, for any script or symbols."""
 
-    kind: Literal["character"] = key("character", "one token a character, or a symbol of several")
-    vocab_size: int | None = key(None, "keep the most frequent, special tokens counted; none: all", ge=5)
-    min_count: int = key(1, "keep what occurs so often in training text", ge=1)
+    kind: Literal["character"] = key("character", "one token per character, or per symbol of several characters")
+    vocab_size: int | None = key(None, "keep the most frequent ones, counting special tokens; null: all", ge=5)
+    min_count: int = key(1, "keep characters with at least this count in the training text", ge=1)
     alphabet: str | tuple[str, ...] | None = key(
-        None, "all characters there are, as one string, or symbols in a list; none: those of the training text"
+        None, "all characters as one string, or symbols in a list; null: those of the training text"
     )
     symbols: str | None = key(
         None,
-        "what of several characters is one token: a regular expression, as Cl|Br|\\[[^\\]]+\\] of molecules; \\X: what "
-        "a reader takes for one character, accents included",
+        "regular expression for several characters that form one token, such as Cl|Br|\\[[^\\]]+\\] for molecules; "
+        "\\X: a character as a reader sees it, with its accents",
         min_length=1,
     )
 
@@ -85,12 +85,12 @@ class CharacterTokenizer:
 
 @config_dataclass
 class IdsTokenizer:
-    """For text that is already token ids, numbers separated by spaces: `12 7 4055 3`. Special tokens come after
+    """For text that is already token ids, numbers separated by spaces: `12 7 4055 3`. Special tokens get the ids after
     them."""
 
-    kind: Literal["ids"] = key("ids", "texts are token ids already, numbers between spaces")
+    kind: Literal["ids"] = key("ids", "texts are already token ids, numbers separated by spaces")
     vocab_size: int | None = key(
-        None, "how many ids there are, from 0; none: the training text's largest and those below it", ge=1, le=MOST_IDS
+        None, "number of ids, from 0; null: up to the largest in the training text", ge=1, le=MOST_IDS
     )
 
 
@@ -99,7 +99,7 @@ class FileTokenizer:
     """An existing tokenizer."""
 
     kind: Literal["file"] = key("file", "a tokenizer.json of Hugging Face tokenizers")
-    path: str = key("tokenizer.json", "the file; a tokenizer_config.json beside it names its special tokens")
+    path: str = key("tokenizer.json", "the file; special tokens are read from a tokenizer_config.json beside it")
 
 
 TokenizerConfig = Annotated[
@@ -163,14 +163,16 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     return _with_template(_wrapped(backend, read_special_tokens(backend, path.parent, str(path)), str(path)), path)
 
 
-def _backend(path: Path) -> tokenizers.Tokenizer:
+def _backend(path: Path, own: bool = False) -> tokenizers.Tokenizer:
+    """The tokenizer in a file; a run's `own` has its special tokens there."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; tokenizer.path should name a tokenizer.json")
     try:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"{path}: not a tokenizer.json of Hugging Face tokenizers ({error})") from error
-    add_named_tokens(backend, path.parent)
+    if not own:
+        add_named_tokens(backend, path.parent)
     # A file may truncate or pad every text, or read "<eos>" in a text as the token; neither may happen here.
     backend.no_truncation()
     backend.no_padding()
@@ -211,8 +213,9 @@ def _with_template(tokenizer: Tokenizer, path: Path) -> Tokenizer:
 
 def _saved_tokenizer(path: Path) -> Tokenizer:
     """Reads the output of `Tokenizer.save`. Older runs don't record how they read: BOS came before each prompt."""
-    backend, file = _backend(path), path.with_name(SPECIALS_FILE)
+    file = path.with_name(SPECIALS_FILE)
     own = (read_json(file) if file.is_file() else {}).get(OWN_KEY)
+    backend = _backend(path, own is not None)
     special = read_special_tokens(backend, path.parent, str(path))
     if own is None:
         special = dataclasses.replace(special, prefix=(special.begins_text,), ends=(special.ends_text,))
@@ -223,6 +226,7 @@ def _saved_tokenizer(path: Path) -> Tokenizer:
         vocabulary = Vocabulary(**(own["vocabulary"] | {"other_ends": tuple(own["vocabulary"]["other_ends"])}))
         special = dataclasses.replace(
             special,
+            names=dict(own.get("names", special.names)),
             begins_text=own["begins_text"],
             prefix=tuple(own["prefix"]),
             ends=tuple(own["ends"]),

@@ -1,1 +1,1 @@
-"""Several sources of text in one stream: the source of each row, the rows themselves, and what a run will read."""
+"""Several sources of text in one stream: the source of each row, the rows, and how much a run reads of each."""

@@ -1,7 +1,7 @@
 """The source of each row of an endless stream, as a function of a seed and the row's position only.
 
-The sources are interleaved as evenly as possible, so that after any number of rows each has had its share to within a
-row or two. Then the rows are shuffled within each block of `BLOCK`.
+The sources are interleaved as evenly as possible, so that the beginning of the stream has their shares up to a row or
+two, whatever its length. Then the rows are shuffled within each block of `BLOCK`.
 """
 
 from collections.abc import Sequence

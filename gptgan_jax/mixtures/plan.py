@@ -4,8 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from gptgan_jax.data.config import Packing
 from gptgan_jax.data.corpora import Corpus, Part
 from gptgan_jax.data.encoding import TokenisedSplit
+from gptgan_jax.data.packing import best_fit
 from gptgan_jax.data.store import TokenStore
 from gptgan_jax.mixtures.splits import parts_of
 from gptgan_jax.system.terminal import in_columns
@@ -46,7 +50,7 @@ def plan_of(
     splits: Sequence[TokenisedSplit],
     stores: Sequence[TokenStore],
     rows: int,
-    width: int | None,
+    packing: Packing,
 ) -> tuple[Planned, ...]:
     """How much likelihood training reads of each source.
 
@@ -56,7 +60,7 @@ def plan_of(
         stores: their token stores; none if text is in memory, or if they are not built yet: then the number of tokens
             is estimated from the text in memory.
         rows: the number of rows that the phase reads.
-        width: tokens of a packed row; None if a row is a text.
+        packing: of the rows; "none" if a row is a text.
     """
     train, valid, test = ([split] if split.sources is None else parts_of(split) for split in splits)
     texts = [(len(split), len(split.targets.tokens)) for split in train]
@@ -64,11 +68,20 @@ def plan_of(
     if not stores:
         sizes = [_size(part.corpus, tokens) for part, (_, tokens) in zip(parts, texts, strict=True)]
     # Rows of unequal length are sampled with shares such that the tokens have the weights.
-    a_row = width or 1 / sum(part.weight * count / tokens for part, (count, tokens) in zip(parts, texts, strict=True))
+    a_row = 1 / sum(part.weight / _tokens_a_row(split, packing) for part, split in zip(parts, train, strict=True))
     return tuple(
         Planned(part.name, part.weight, documents, tokens, part.weight * rows * a_row, len(valid[i]), len(test[i]))
         for i, (part, (documents, tokens)) in enumerate(zip(parts, sizes, strict=True))
     )
+
+
+def _tokens_a_row(split: TokenisedSplit, packing: Packing) -> float:
+    """The average number of tokens of the rows of a split, as packed."""
+    if packing == "concatenate":
+        return split.max_length
+    targets = split.targets
+    count = len(split) if packing == "none" else len(best_fit(np.diff(targets.offsets), split.max_length)[1])
+    return len(targets.tokens) / count
 
 
 def _size(corpus: Corpus, tokens: int) -> tuple[int, int]:
@@ -86,8 +99,8 @@ def _size(corpus: Corpus, tokens: int) -> tuple[int, int]:
 def repeated(plan: Sequence[Planned]) -> list[str]:
     """A line for each source that is read more than `MOST_EPOCHS` times."""
     return [
-        f"data.sources.{one.name}: likelihood training goes through its {one.tokens:,} tokens {one.epochs:.1f} times, "
-        f"and from about {MOST_EPOCHS} times on repeated text teaches little; lower its weight, or give it more text"
+        f"data.sources.{one.name}: likelihood training reads its {one.tokens:,} tokens {one.epochs:.1f} times, "
+        f"and text repeated more than about {MOST_EPOCHS} times helps little; lower its weight, or add text to it"
         for one in plan
         if one.epochs > MOST_EPOCHS
     ]

@@ -45,12 +45,19 @@ def joined(splits: Sequence[TokenisedSplit], names: Sequence[str], weights: Sequ
         asked=asked,
         answers=answers,
         sources=sources,
+        cut_share=_cut_share(splits),
         truncated_targets=sum(one.truncated_targets for one in splits),
         truncated_prompts=sum(one.truncated_prompts for one in splits),
         unknown_tokens=sum(one.unknown_tokens for one in splits),
         empty_documents=sum(one.empty_documents for one in splits),
         split_documents=sum(one.split_documents for one in splits),
     )
+
+
+def _cut_share(splits: Sequence[TokenisedSplit]) -> float:
+    """The share of all splits' target tokens that was cut off."""
+    whole = [len(one.targets.tokens) / (1 - one.cut_share) for one in splits]
+    return sum(count * one.cut_share for count, one in zip(whole, splits, strict=True)) / max(sum(whole), 1)
 
 
 def mixed(split: TokenisedSplit, shares: Sequence[float]) -> TokenisedSplit:

@@ -26,7 +26,15 @@ CALLS = ("tool_calls", "function_call")
 # Columns beside a conversation that hold its system turn, and those that hold what is put before its turns besides.
 SYSTEM_COLUMNS = ("system", "system_prompt")
 TOOL_COLUMNS = ("tools", "functions")
-SIDE_COLUMNS = (*SYSTEM_COLUMNS, *TOOL_COLUMNS)
+# What else the text of a conversation depends on where a column beside it has it, and what that is.
+UNREAD_COLUMNS = {
+    **dict.fromkeys(TOOL_COLUMNS, "names tools, which no prompt holds here"),
+    **dict.fromkeys(("images", "image"), "holds pictures, which no model here sees"),
+    **dict.fromkeys(("videos", "video"), "holds films, which no model here sees"),
+    **dict.fromkeys(("audios", "audio"), "holds sound, which no model here hears"),
+    "chat_template_kwargs": "sets options of its template, which every row has alike here (as its tokenizer was made)",
+}
+SIDE_COLUMNS = (*SYSTEM_COLUMNS, *UNREAD_COLUMNS)
 # Fields of a message: its weight in the loss, and text that the assistant wrote before its content.
 WEIGHTS = ("weight", "train")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
@@ -72,9 +80,9 @@ def with_system(turns: Sequence[Message], row: Mapping[str, Any]) -> tuple[Messa
         turns: of the conversation.
         row: the columns beside it, those with another meaning left out.
     """
-    for column in TOOL_COLUMNS:
+    for column, what in UNREAD_COLUMNS.items():
         if not _is_empty(row.get(column)):
-            raise ValueError(f"column {column} beside it names tools, which no prompt holds here")
+            raise ValueError(f"column {column} beside it {what}")
     if any(one.role == "system" for one in turns):
         return tuple(turns)
     found = {column: row[column] for column in SYSTEM_COLUMNS if not _is_empty(row.get(column))}

@@ -49,13 +49,14 @@ def stream_documents(where: str, pattern: str | Sequence[str], document: Documen
     """The documents of text files, one after another; documents of white space only are left out.
 
     A line is stripped of the white space around it. A paragraph is the text between blank lines; a file is one whole
-    document. Both keep their line feeds and indentation, except for blank lines at their ends and the last line feed.
+    document. Both keep their line feeds and indentation, except for blank lines at their ends and the last line feed; a
+    carriage return before a line feed is left out.
 
     Raises:
         UserError: no such file, a file of rows, unreadable, or not UTF-8 (with line and byte).
     """
     for path in _text_files(where, pattern):
-        lines = utf8_lines(path)
+        lines = (line.replace("\r\n", "\n") for line in utf8_lines(path))
         if document == "line":
             yield from filter(None, map(str.strip, lines))
         elif document == "paragraph":
@@ -188,6 +189,7 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
     others: dict[str, list[Any]] = {name: [] for name in columns.others}
     places: list[Place] = []
     blank = blank_lines = cut = 0
+    marked = False  # whether -1 stands for no label
     beside = columns.beside()
     for place, row in rows.read(columns.names(), max_rows, optional=beside):
         if row is None:
@@ -205,6 +207,7 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
             prompts.append(prompt)
         if columns.label is not None:
             labels.append(cell.label(columns.label, names))
+            marked = marked or (labels[-1] is None and (as_text(row.get(columns.label)) or "").startswith("-1"))
         if columns.answer is not None:
             answers.append(cell.answer(columns.answer))
         if columns.group is not None:
@@ -214,6 +217,11 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
     if not texts:
         raise UserError(f"{rows.where}: no document in it; column {columns.text} should hold text")
     occurring = sorted({label for label in labels if label is not None}, key=label_order)
+    if marked and names is None and (occurring in (["1"], ["+1"]) or any(one.startswith("-") for one in occurring)):
+        raise UserError(
+            f"{rows.where}: -1 in column {columns.label} means no label, and seems to be a class beside "
+            f"{', '.join(occurring[:3])}; write names in place of numbers"
+        )
     return Table(
         texts=texts,
         prompts=None if columns.prompt is None else prompts,

@@ -48,13 +48,30 @@ def named(pattern: str | Sequence[str]) -> str:
 def matching_files(where: str, pattern: str | Sequence[str]) -> list[str]:
     """The files of a name: the file itself, all files in a folder and its subfolders, or the matches of a glob.
 
-    The files of each name are in alphabetical order. Names that begin with a dot are left out of folders.
+    The files of each name are in alphabetical order; a file that several names stand for is there once. Names that
+    begin with a dot are left out of folders.
 
     Raises:
         UserError: for a name without any file.
     """
+    found: dict[str, str] = {}
+    for file in _matches(where, pattern):
+        found.setdefault(os.path.realpath(file), file)
+    return list(found.values())
+
+
+def twice_named(where: str, pattern: str | Sequence[str]) -> list[str]:
+    """A note on the files that several names stand for, which are read once; none for URLs. Raises as above."""
+    if "://" in str(pattern):
+        return []
+    count = len(_matches(where, pattern)) - len(matching_files(where, pattern))
+    files = "1 file is" if count == 1 else f"{count} files are"
+    return [f"{where}: {files} named again by another name or glob, and read once"] if count else []
+
+
+def _matches(where: str, pattern: str | Sequence[str]) -> list[str]:
     if not isinstance(pattern, str):
-        return [file for one in pattern for file in matching_files(where, one)]
+        return [file for one in pattern for file in _matches(where, one)]
     pattern = os.path.expanduser(pattern)
     if os.path.isfile(pattern):
         return [pattern]
@@ -74,19 +91,26 @@ def matching_files(where: str, pattern: str | Sequence[str]) -> list[str]:
 def utf8_lines(path: str) -> Iterator[str]:
     """The lines of a file with their line ends; without a byte order mark, and decompressed if necessary.
 
-    Only a line feed ends a line, so that line numbers are those of an editor.
+    Only a line feed ends a line, so that line numbers are those of an editor; in a file without any, which is as old
+    Macs wrote it, a carriage return does.
 
     Args:
         path: of a file, or a URL that fsspec supports.
 
     Raises:
-        UserError: a file that can't be read, or is not UTF-8 (with line and byte).
+        UserError: a file that can't be read, or is not UTF-8 (with line and byte), or an archive of files.
     """
     try:
         with _opened(path) as file:
+            if _is_archive(file):
+                raise UserError(f"{path}: an archive of files; unpack it, and name its files or their folder")
             for number, raw in enumerate(file, 1):
                 try:
-                    yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                    if number == 1 and "\r" in line and not line.endswith("\n"):
+                        yield from io.StringIO(line.replace("\r", "\n"))
+                    else:
+                        yield line
                 except UnicodeDecodeError as error:
                     found = f"byte 0x{error.object[error.start]:02x} at position {error.start + 1}"
                     message = f"{path}, line {number}: not UTF-8 ({found}); convert the file with iconv -t utf-8"
@@ -97,25 +121,31 @@ def utf8_lines(path: str) -> Iterator[str]:
         raise UserError(f"{path}: cannot be read (a damaged archive: {error}); pack it anew") from error
 
 
+def _is_archive(file: io.BufferedReader) -> bool:
+    """Whether a file that was just opened is in the format of tar, as .tar.gz is once it is unpacked, or of zip."""
+    begin = file.peek(512)
+    return begin[257:262] == b"ustar" or begin.startswith(b"PK\x03\x04")
+
+
 @contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
+def _opened(path: str) -> Iterator[io.BufferedReader]:
     """The decompressed bytes of a file. Its first bytes show the format: a cached file may have lost its name."""
     with _remote(path) if "://" in path else open(path, "rb") as file:
         begin = file.read(10)
         file.seek(0)
+        raw: Any = file
         if begin.startswith(b"\x1f\x8b"):
-            yield gzip.GzipFile(fileobj=file)  # type: ignore[misc]
+            raw = gzip.GzipFile(fileobj=file)
         elif begin.startswith(b"BZh") and begin[4:] == b"1AY&SY":
-            yield bz2.BZ2File(file)
+            raw = bz2.BZ2File(file)
         elif begin.startswith(b"\xfd7zXZ\x00"):
-            yield lzma.LZMAFile(file)  # noqa: SIM115
+            raw = lzma.LZMAFile(file)  # noqa: SIM115
         elif begin.startswith(b"\x28\xb5\x2f\xfd"):
-            yield _unpacked_zst(file)
-        else:
-            yield file
+            raw = _unpacked_zst(file)
+        yield raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)
 
 
-def _unpacked_zst(file: IO[bytes]) -> IO[bytes]:
+def _unpacked_zst(file: IO[bytes]) -> io.BufferedReader:
     """Decompressed by Arrow, which `datasets` installs; Python itself can from 3.14 on."""
     import pyarrow
 

@@ -15,6 +15,7 @@ from gptgan_jax.readers.cells import Number, as_json, shown
 from gptgan_jax.readers.files import RowFormat, utf8_lines
 
 _JSON = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=Number)
+_DELIMITERS = {",": "a comma", "\t": "a tab"}
 JSON_SHAPE = "a JSON file should hold an object a line, or one array of objects"
 # Half of a surrogate pair; alone it is not a character.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -125,19 +126,33 @@ def _delimited_rows(where: str, path: str, file: str, delimiter: str) -> Iterato
             if len(cells) != len(header):
                 raise UserError(
                     f"{where}, {Place(number, line, file)}: it has {len(cells)} cells, and the header names "
-                    f"{len(header)} columns; put a cell that holds a delimiter in double quotes"
+                    f"{len(header)} columns; put a cell that holds {_DELIMITERS[delimiter]} in double quotes"
                 )
             yield Place(number, line, file), dict(zip(header, cells, strict=True))
 
 
 def _is_quoted(path: str) -> bool:
-    """Whether a TSV file can be read with quotes around cells, as pandas and spreadsheets write them."""
+    """Whether a TSV file can be read with quotes around cells, as pandas and spreadsheets write them.
+
+    Raises:
+        UserError: one column, where a quote may begin a cell of several lines as well as a line.
+    """
+    merged = 0
     try:
-        for _ in csv.reader(utf8_lines(path), delimiter="\t", strict=True):
-            pass
+        for cells in csv.reader(utf8_lines(path), delimiter="\t", strict=True):
+            merged += any("\n" in cell for cell in cells)
     except csv.Error:
         return False
-    return True
+    if not merged:
+        return True
+    # Quotes that make cells of several lines are ordinary ones where every line has all of its cells without them.
+    widths = {line.count("\t") for line in utf8_lines(path) if line.strip()}
+    if widths == {0}:
+        raise UserError(
+            f"{path}: quotes may stand around cells of several lines here, or be the text's own; write it as .csv or "
+            ".jsonl"
+        )
+    return len(widths) > 1
 
 
 def _checked_header(where: str, line: int, file: str, names: list[str]) -> list[str]:

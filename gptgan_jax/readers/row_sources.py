@@ -4,6 +4,7 @@ In every function `where` names the config key (and the set) that starts an erro
 """
 
 import dataclasses
+import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -119,6 +120,11 @@ def open_rows(
             return _file_rows(where, [(file, _format(file, path)) for file in files], remote and not streaming)
         if len(forms) > 1:
             raise UserError(f"data.{which}: {split} names parquet files and others; name one kind")
+        if not remote:
+            # The `datasets` library takes names for patterns, and reads no file without rows.
+            files = [glob.escape(file) for file in files if _has_rows(file)]
+            if not files:
+                raise UserError(f"{where}: no row in it")
         source = {"path": "parquet", "data_files": {"train": files}, "split": "train", "streaming": streaming}
         return _loaded(where, path, source)
     if split is not None and not isinstance(split, str):
@@ -128,7 +134,22 @@ def open_rows(
         check_folder(where, path)
         if {STATE_FILE, SPLITS_FILE} & set(os.listdir(path)):
             return _saved(where, path, split)
+        if glob.has_magic(os.path.abspath(path)):
+            raise UserError(
+                f"data.path: {path}: the datasets library takes [, * and ? for a pattern; rename the folder"
+            )
     return _set_rows(where, path, name, split, streaming)
+
+
+def _has_rows(file: str) -> bool:
+    """Whether a parquet file has any row; one that can't be read has, to be told of where it is read."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return bool(pyarrow.parquet.read_metadata(file).num_rows)
+    except (OSError, pyarrow.ArrowException):
+        return True
 
 
 def _format(file: str, path: str) -> RowFormat:
@@ -166,12 +187,48 @@ def _set_rows(where: str, path: str, name: str | None, split: str | None, stream
 
     with _explained(where, path):
         builder = datasets.load_dataset_builder(path, name)
-    files = _plain_files(builder, split or "train")
+    split = split or "train"
+    files = _plain_files(builder, split)
     if files is not None:
         return _file_rows(where, files, download=not streaming)
-    keys = {"keep_default_na": False} if _is_of(builder, "csv") else {}
-    source = {"path": path, "name": name, "split": split or "train", "streaming": streaming, **keys}
+    parts = {part: _plain_files(builder, part) for part in {one.split("[")[0].strip() for one in split.split("+")}}
+    plain = {part: files for part, files in parts.items() if files is not None}
+    if len(plain) == len(parts) and not streaming:
+        return _sliced(where, path, split, {part: _file_rows(where, files, True) for part, files in plain.items()})
+    source = {"path": path, "name": name, "split": split, "streaming": streaming}
+    if _is_of(builder, "csv"):
+        source["keep_default_na"] = False
+        if builder.info.features is None:
+            source["features"] = _texts(where, source)
     return _loaded(where, path, source, guessed_dates=_is_of(builder, "json") and builder.info.features is None)
+
+
+def _sliced(where: str, path: str, split: str, parts: Mapping[str, Rows]) -> Rows:
+    """Slices of splits and sums of them, such as `train[:10%]+valid`. The `datasets` library would guess types."""
+    import datasets
+
+    def filled(part: str) -> Iterator[Row]:
+        return ((place, row) for place, row in parts[part].start(None) if row is not None)
+
+    with _explained(where, path):
+        counts = {part: sum(1 for _ in filled(part)) for part in parts}
+        slices = datasets.ReadInstruction.from_spec(split).to_absolute(counts)
+
+    def start(columns: list[str] | None) -> Iterator[Row]:
+        for one in slices:
+            yield from islice(filled(one.splitname), one.from_, one.to)
+
+    return Rows(where, start)
+
+
+def _texts(where: str, source: Mapping[str, Any]) -> Any:
+    """Features of a set of csv files that make every cell a text; None if it has no row."""
+    import datasets
+
+    with _explained(where, source["path"]):
+        first = next(iter(datasets.load_dataset(**{**source, "split": None, "streaming": True}).values()))
+        names = next((list(row) for row in first), None)
+    return None if names is None else datasets.Features({name: datasets.Value("string") for name in names})
 
 
 def _is_of(builder: Any, form: str) -> bool:
@@ -225,6 +282,9 @@ def _dataset_rows(where: str, dataset: Any, guessed_dates: bool = False) -> Rows
         chosen = dataset
         if columns is not None and dataset.column_names is not None:
             chosen = dataset.select_columns(columns)
+        # Pictures and sound, also in lists: what is asked is whether there are any, which needs no decoder.
+        if "decode=True" in repr(chosen.features):
+            chosen = (chosen if hasattr(chosen, "decode") else chosen.to_iterable_dataset()).decode(False)
         number = 0
         try:
             for batch in chosen.iter(batch_size=_CHUNK):

@@ -1,4 +1,4 @@
-"""A first config for a file of text: what that holds decides tokenizer, lengths, sizes and steps (`gptgan init`)."""
+"""A first config for a file of text, whose content decides tokenizer, lengths, sizes and steps (`gptgan init`)."""
 
 import math
 import re
@@ -17,26 +17,27 @@ from gptgan_jax.data.prompts import encode_prompts
 from gptgan_jax.data.tokenizers import (
     BpeTokenizer,
     CharacterTokenizer,
+    IdsTokenizer,
     Tokenizer,
     TokenizerConfig,
     WordTokenizer,
     fit_tokenizer,
 )
 from gptgan_jax.errors import UserError
+from gptgan_jax.readers.cells import shown
 from gptgan_jax.readers.conversations import SYSTEM_COLUMNS, is_conversation
 from gptgan_jax.readers.files import format_of, utf8_lines
+from gptgan_jax.readers.roles import roles_of
 from gptgan_jax.readers.row_sources import open_rows
+from gptgan_jax.runs.text_alarms import MOST_BROKEN, broken_share
 from gptgan_jax.system.atomic_files import write_whole
 from gptgan_jax.system.terminal import check_new_file
 from gptgan_jax.tokenization.chat_templates import prompt_text
+from gptgan_jax.tokenization.token_ids import TokenIds
 from gptgan_jax.tokenization.units import spacing_of
 
-# What columns are commonly called that hold prompts, texts and labels.
-PROMPTS = ("prompt", "question", "instruction", "query", "input", "source", "article", "document")
-TEXTS = ("response", "answer", "completion", "output", "target", "summary", "text", "sentence", "content")
 # Columns that hold more of a prompt in the form of Alpaca and of Open-Orca.
 ASIDE = ("input", "context", "history", "system", "system_prompt")
-LABELS = ("label", "labels", "class", "category", "sentiment")
 # Texts that are looked at, rows to see what columns hold, and characters that a line of wrapped prose has at most.
 LOOKED_AT, ROWS, WRAPPED = 20_000, 200, 100
 FEWEST = 20
@@ -71,26 +72,33 @@ class Found(NamedTuple):
     Attributes:
         data: its keys of the section `data`.
         tokenizer: that of its section.
-        texts, tokens: of the training text.
-        length, prompt_length: that 99 of a hundred texts and prompts keep within, their ends included, in tokens.
+        rows: of the training text: its texts, or windows of them.
+        tokens: of the training text.
+        length, prompt_length: of the longest texts and prompts that are kept whole, their ends included, in tokens.
+        longer: what of the texts is longer, in words; "" where none is.
         told: a line each on what was seen.
     """
 
     data: dict[str, Any]
     tokenizer: dict[str, Any]
-    texts: int
+    rows: float
     tokens: float
     length: int
     prompt_length: int | None
+    longer: str
     told: list[str]
 
 
-def write_first_config(file: Path, out: Path | None) -> tuple[Path, list[str]]:
+def write_first_config(
+    file: Path, out: Path | None, text_column: str | None = None, prompt_column: str | None = None
+) -> tuple[Path, list[str]]:
     """Looks at a file and writes a config that trains on it.
 
     Args:
         file: of lines or paragraphs of text, or of rows.
         out: the config; by default NAME.yaml in the working folder.
+        text_column, prompt_column: of rows: what is learned, and what it answers; by default found by names and
+            contents.
 
     Returns: the config's path, and a line each on what was seen.
 
@@ -101,7 +109,7 @@ def write_first_config(file: Path, out: Path | None) -> tuple[Path, list[str]]:
     check_new_file("--out", path, file)
     if path.exists():
         raise UserError(f"{path} exists; give another name with --out")
-    found = look_at(file)
+    found = look_at(file, text_column, prompt_column)
     text = config_text(found, file)
     config_from({"name": path.stem, **yaml.safe_load(text)}, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,8 +117,8 @@ def write_first_config(file: Path, out: Path | None) -> tuple[Path, list[str]]:
     return path, found.told
 
 
-def look_at(file: Path) -> Found:
-    """What a file holds, and what suits it.
+def look_at(file: Path, text_column: str | None = None, prompt_column: str | None = None) -> Found:
+    """What a file holds, and what suits it; see `write_first_config`.
 
     Raises:
         UserError: it can't be read, or holds too little to train on.
@@ -118,7 +126,12 @@ def look_at(file: Path) -> Found:
     if not file.is_file():
         raise UserError(f"{file}: no such file; give a file of text, or of rows (.jsonl, .csv, .tsv, .parquet)")
     told: list[str] = []
-    data = _lines(file, told) if format_of(file) is None else _rows(file, told)
+    if format_of(file) is not None:
+        data = _rows(file, told, text_column, prompt_column)
+    elif text_column is None and prompt_column is None:
+        data = _lines(file, told)
+    else:
+        raise UserError(f"{file}: text has no columns; leave --text-column and --prompt-column out")
     section = HfData(**data) if data["kind"] == "hf" else TextData(**data)
     try:
         corpus = load_corpus(section)
@@ -130,12 +143,21 @@ def look_at(file: Path) -> Found:
     fitted = fit_tokenizer(tokenizer, corpus)
     assert isinstance(fitted, Tokenizer)
     some = corpus.train.texts[:: max(len(corpus.train) // LOOKED_AT, 1)]
-    lengths = [len(ids) + 1 for ids in fitted.encode_batch(list(some))]
-    tokens = float(np.mean(lengths)) * len(corpus.train)
-    length, prompt_length = min(_nearly_all(lengths), LONGEST), None
+    lengths = np.array([len(ids) + 1 for ids in fitted.encode_batch(list(some))])
+    held_out = [text for split in (corpus.valid, corpus.test) if split is not None for text in split.texts]
+    longest = max(int(lengths.max()), *(len(ids) + 1 for ids in fitted.encode_batch(held_out)))
+    tokens, usual = float(lengths.mean()) * len(corpus.train), _nearly_all(lengths)
+    # A few long texts would make every batch wide; one that is hardly longer had better stay whole.
+    length, prompt_length = min(longest if longest <= 1.5 * usual else usual, LONGEST), None
+    rows, longer = float(len(corpus.train)), ""
+    if length < longest:
+        longer = f"{(lengths > length).mean():.1%} of texts are longer, and "
+        longer += "cut off" if corpus.train.prompts is not None else "split into windows"
+        if corpus.train.prompts is None:
+            rows *= float(np.ceil(lengths / length).mean())
     told.append(
         f"{counted(len(corpus.train), 'text')} to train on, about {tokens:,.0f} tokens; 99 % of texts have at most "
-        f"{_nearly_all(lengths)}"
+        f"{usual}, the longest has {longest}"
     )
     if corpus.train.prompts is not None:
         asked = encode_prompts(fitted, list(corpus.train.prompts[:LOOKED_AT]), 10**6, "end")
@@ -144,7 +166,7 @@ def look_at(file: Path) -> Found:
     keys: dict[str, Any] = {"kind": tokenizer.kind}
     if isinstance(tokenizer, BpeTokenizer):
         keys["vocab_size"] = tokenizer.vocab_size
-    return Found(data, keys, len(corpus.train), tokens, length, prompt_length, told)
+    return Found(data, keys, rows, tokens, length, prompt_length, longer, told)
 
 
 def _plain(file: Path) -> str:
@@ -159,66 +181,93 @@ def _lines(file: Path, told: list[str]) -> dict[str, Any]:
     blank = 1 - len(filled) / max(len(lines), 1)
     wrapped = bool(filled) and max(map(len, filled)) <= WRAPPED and blank > 0.05
     document = "paragraph" if wrapped and blank < 0.45 else "line"
-    told.append(f"{file}: text, a document a {document}")
+    told.append(f"{file}: text, one document per {document}")
     return {"kind": "text", "train": str(file), **({"document": document} if document != "line" else {})}
 
 
-def _rows(file: Path, told: list[str]) -> dict[str, Any]:
-    """A file of rows: its columns of text and of prompts by their names, and by what they hold."""
-    rows = open_rows(str(file), format_of(file) or "json", None, str(file), "train", False)
+def _rows(file: Path, told: list[str], text_column: str | None, prompt_column: str | None) -> dict[str, Any]:
+    """A file of rows: its columns of text and of prompts as they are named, or by their names and what they hold."""
+    form = format_of(file)
+    _check_delimiter(file)
+    rows = open_rows(str(file), form or "json", None, str(file), "train", False)
     some = [row for _, row in islice(rows.start(None), ROWS) if row is not None]
     columns = list(rows.columns())
-    talks = [name for name in columns if any(is_conversation(row.get(name)) for row in some)]
-    held = {name: [row[name] for row in some if isinstance(row.get(name), str) and row[name]] for name in columns}
-    texts = [name for name in columns if held[name]]
-    data: dict[str, Any] = {"kind": "hf", "path": format_of(file), "train": str(file)}
-    told.append(f"{file}: {format_of(file)} with the columns {', '.join(columns)}")
-    if talks and (talks[0] in CONVERSATION_COLUMNS or not texts):
-        told.append(f"conversations in {talks[0]}: the assistant's last turn answers those before it")
-        if system := [name for name in SYSTEM_COLUMNS if name in columns]:
-            told.append(f"{' and '.join(system)}: the system turn of conversations that have none")
-        return data | {
-            "text_column": talks[0],
-            **({} if talks[0] in CONVERSATION_COLUMNS else {"prompt_column": talks[0]}),
-        }
-    prompt = _called(PROMPTS, texts) or (talks[0] if talks else None)
-    others = [name for name in texts if name not in (prompt, _called(LABELS, texts))]
-    text = _called(TEXTS, others) or max(others, key=lambda name: sum(map(len, held[name])), default=None)
+    for name in (text_column, prompt_column):
+        if name is not None and name not in columns:
+            raise UserError(f"{file}: no column {name}; there are: {', '.join(columns)}")
+    if text_column is None and prompt_column is not None:
+        raise UserError("--prompt-column names what a text answers: give --text-column too")
+    data: dict[str, Any] = {"kind": "hf", "path": form, "train": str(file)}
+    told.append(f"{file}: {form} with the columns {', '.join(columns)}")
+    talks = [name for name in CONVERSATION_COLUMNS if any(is_conversation(row.get(name)) for row in some)]
+    text, prompt, others, sure = roles_of(columns, some)
+    if text_column is not None:
+        text, prompt, others, sure = text_column, prompt_column, (), True
+    elif talks:
+        text, prompt, others, sure = talks[0], None, (), True
     if text is None:
         raise UserError(f"{file}: none of its columns {', '.join(columns)} holds texts to learn; name one that does")
-    told.append(f"{text} is learned{f', as the answer to {prompt}' if prompt else ''}")
-    filled = [name for name in columns if name.lower() in ASIDE and any(row.get(name) for row in some)]
-    if prompt and (unread := [name for name in filled if name not in (text, prompt)]):
-        told.append(f"{' and '.join(unread)}: not read; what an answer depends on must stand in the prompt's column")
+    if not sure:
+        choices = ", ".join(name for name in columns if name in (text, prompt, *others))
+        raise UserError(
+            f"{file}: which of its columns {choices} is the text to learn? Give --text-column NAME"
+            f"{f' (and --prompt-column {prompt}, if it answers that)' if prompt else ''}"
+        )
+    if any(is_conversation(row.get(text)) for row in some):
+        told.append(f"conversations in {text}: the assistant's last turn answers those before it")
+        if system := [name for name in SYSTEM_COLUMNS if name in columns]:
+            told.append(f"{' and '.join(system)}: the system turn of conversations that have none")
+    else:
+        told.append(f"{text} is learned{f', as the answer to {prompt}' if prompt else ''}")
+        filled = [name for name in columns if name.lower() in ASIDE and any(row.get(name) for row in some)]
+        if prompt and (unread := [name for name in filled if name not in (text, prompt)]):
+            told.append(
+                f"{' and '.join(unread)}: not read; what an answer depends on must stand in the prompt's column"
+            )
+        elif others:
+            told.append(f"{', '.join(others)}: left out; --text-column and --prompt-column name other columns")
     return data | {"text_column": text, **({"prompt_column": prompt} if prompt else {})}
 
 
-def _called(names: Sequence[str], columns: Sequence[str]) -> str | None:
-    """The column that has the first of some names, however it is written."""
-    return next((column for name in names for column in columns if column.lower() == name), None)
+def _check_delimiter(file: Path) -> None:
+    """Raises UserError where the header of a csv or tsv file is one column, and looks as if it were several."""
+    delimiter = {"csv": ",", "tsv": "\t"}.get(format_of(file) or "", "")
+    header = next(utf8_lines(str(file)), "").strip() if delimiter else ""
+    others = [other for other in ",;\t|" if delimiter and other != delimiter and other in header]
+    if others and delimiter not in header:
+        raise UserError(
+            f"{file}: its header {shown(header)} is one column, and {shown(others[0])} seems to part several; write "
+            "commas between cells, or tabs in a .tsv file"
+        )
 
 
 def _tokenizer(corpus: Corpus, told: list[str]) -> TokenizerConfig:
-    """Characters where no spaces are between words; words where nearly all held-out ones are known; else pieces."""
+    """Characters where no spaces are between words; words where nearly all held-out ones are known and a text is one
+    line; else pieces."""
+    if isinstance(corpus.train.texts[0], TokenIds):
+        told.append("lists of whole numbers: token ids")
+        return IdsTokenizer()
     asked = [prompt_text(prompt) for prompt in (corpus.train.prompts or ())[:LOOKED_AT]]
     if spacing_of(corpus.train.texts, asked).unit == "character":
-        told.append("no spaces between words: a token is a character")
+        told.append("no spaces between words: one token per character")
         return CharacterTokenizer()
     words = fit_tokenizer(WordTokenizer(), corpus)
     held_out = list(corpus.valid.texts[:LOOKED_AT])
     unknown = sum(len(words.unknown_words(text)) for text in held_out)
     share = unknown / max(sum(len(text.split()) for text in held_out), 1)
-    if share <= MOST_UNKNOWN:
-        told.append(f"spaces between words, {share:.1%} of held-out words unknown: a token is a word")
+    broken = broken_share(corpus.train.texts)
+    seen = f"spaces between words, {share:.1%} of held-out words unknown"
+    if broken >= MOST_BROKEN:
+        seen += f", line breaks in {broken:.0%} of texts, which tokens of words would lose"
+    elif share <= MOST_UNKNOWN:
+        told.append(f"{seen}: a token is a word")
         return WordTokenizer()
     size = 2000 if len(corpus.train) < 20_000 else 8000
-    told.append(
-        f"spaces between words, {share:.1%} of held-out words unknown: a token is a piece of a word (BPE, {size})"
-    )
+    told.append(f"{seen}: a token is a piece of a word (BPE, {size})")
     return BpeTokenizer(vocab_size=size)
 
 
-def _nearly_all(lengths: Sequence[int]) -> int:
+def _nearly_all(lengths: Sequence[int] | np.ndarray) -> int:
     return max(math.ceil(float(np.quantile(lengths, 0.99))), 2)
 
 
@@ -228,13 +277,13 @@ def _nearly_all(lengths: Sequence[int]) -> int:
 def config_text(found: Found, file: Path) -> str:
     """The config as YAML with a comment on each choice."""
     size = next(size for size in SIZES if found.tokens <= size.tokens)
-    steps = min(max(round(size.epochs * found.texts / 64), 200), 20_000)
+    steps = min(max(round(size.epochs * found.rows / 64), 200), 20_000)
     warmup, adversarial = min(max(steps // 5, 100), 2000), 100
     rate = size.learning_rate
     positions = 2 ** math.ceil(math.log2(1 + found.length + (found.prompt_length or 32)))
-    lengths = [f"  max_length: {found.length}  # tokens; 99 of 100 texts are no longer"]
+    lengths = [f"  max_length: {found.length}  # tokens; {found.longer or 'no text is longer'}"]
     if found.prompt_length is not None:
-        lengths.append(f"  max_prompt_length: {found.prompt_length}  # tokens; of longer prompts the end is kept")
+        lengths.append(f"  max_prompt_length: {found.prompt_length}  # tokens; longer prompts keep their end")
     return "\n".join(
         [
             f"# Made by gptgan init {file.name}.",
@@ -246,7 +295,7 @@ def config_text(found: Found, file: Path) -> str:
             *lengths,
             "tokenizer:",
             *_section(found.tokenizer),
-            f"generator: &network  # sized by the text: {size.layers} layers for up to {_tokens(size)} tokens",
+            f"generator: &network  # size chosen by the text: {size.layers} layers for up to {_tokens(size)} tokens",
             "  kind: transformer",
             f"  layers: {size.layers}",
             f"  width: {size.width}",
@@ -259,9 +308,9 @@ def config_text(found: Found, file: Path) -> str:
             "  qkv_bias: false",
             "  bias: false",
             f"  dropout: {size.dropout}",
-            "discriminator:  # of the generator's size",
+            "discriminator:  # the same size as the generator",
             "  <<: *network",
-            "objective:  # that of configs/recommended.yaml",
+            "objective:  # as in configs/recommended.yaml",
             "  pair_loss: non_saturating",
             "  dense: false",
             "  reward: logit",
@@ -269,6 +318,12 @@ def config_text(found: Found, file: Path) -> str:
             "  kl_weight: 1.0",
             "  kl_estimator: reward",
             "  next_token_weight: 1.0",
+            # How likely a text is that is split into windows, the residual model can't tell.
+            *(
+                ["  residual_candidates: 8  # resampling too"]
+                if found.prompt_length is None and not found.longer
+                else []
+            ),
             f"likelihood:  # {size.epochs} times through the text, within 200 to 20,000 steps",
             f"  steps: {steps}",
             "  batch_size: 64",

@@ -1,4 +1,4 @@
-"""What a run would be, before anything is trained or written: `gptgan train --dry-run`; its text for `gptgan data`."""
+"""Previews of a run without training or writing anything: `gptgan train --dry-run`, and of its text, `gptgan data`."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,33 +11,42 @@ from gptgan_jax.data.holding_out import note_line
 from gptgan_jax.mixtures.plan import table
 from gptgan_jax.runs.experiment import Experiment, load_experiment
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.held_out import check_same_text
 from gptgan_jax.system.terminal import in_columns
-from gptgan_jax.training.phases import DISCRIMINATING
+from gptgan_jax.training.phases import optimizers_of
 from gptgan_jax.training.run import Run
+from gptgan_jax.workflows.extension import ExtendedFolder
 
 Say = Callable[[str], None]
 
 
 def text_lines(experiment: Experiment, say: Say) -> list[str]:
-    """What the text of a run comes to: a table of its sources. The notes that a run begins with are said."""
+    """A summary of a run's text: a table of its sources. The notes that a run begins with are passed to `say`."""
     for note in experiment.notes:
         say(note_line(note))
     if getattr(experiment.config.data, "store", None) is not None and not experiment.stores:
-        say("note: tokens are estimated from the text in memory; gptgan tokenize counts them, and writes the store")
+        say("note: tokens are estimated from the text in memory; gptgan tokenize counts them and writes the store")
     return table(experiment.plan)
 
 
-def preview(config: Config, say: Say) -> list[str]:
+def preview(config: Config, say: Say, extend: bool = False) -> list[str]:
     """What `gptgan train` would do with a configuration, in lines; nothing is written and no step is compiled.
+
+    Args:
+        config: of the run.
+        say: takes one line of news at a time.
+        extend: whether it is to go on with longer phases.
 
     Raises:
         UserError: whatever `gptgan train` would refuse before it writes anything.
     """
-    folder = RunFolder.of(config)
+    folder = ExtendedFolder.of(config) if extend else RunFolder.of(config)
     there = folder.check(config)
     experiment = load_experiment(config, folder.read_tokenizer() if there else None, say, make_stores=False)
     run = Run(experiment, folder, say)
     try:
+        if there:
+            check_same_text(folder.path, experiment)
         run.check_resources()
         return [
             *text_lines(experiment, say),
@@ -48,6 +57,7 @@ def preview(config: Config, say: Say) -> list[str]:
             "",
             *_memory(run),
             "",
+            *(folder.news(config) if isinstance(folder, ExtendedFolder) else ()),
             *_written(run, there),
         ]
     finally:
@@ -66,7 +76,7 @@ def _split_line(name: str, split: TokenisedSplit, experiment: Experiment) -> str
     tokens, lengths = split.targets.tokens, np.diff(split.targets.offsets)
     words = len(tokens) + (0 if split.prompts is None else len(split.prompts.tokens))
     return (
-        f"{name}: {len(split):,} texts, {len(tokens):,} tokens, {lengths.mean():.1f} a text (95 % have at most "
+        f"{name}: {len(split):,} texts, {len(tokens):,} tokens, {lengths.mean():.1f} per text (95 % have at most "
         f"{np.quantile(lengths, 0.95):.0f} of {split.max_length}); {split.cut_share:.1%} cut off, "
         f"{split.unknown_tokens / max(words, 1):.1%} unknown"
     )
@@ -79,8 +89,8 @@ def _memory(run: Run) -> list[str]:
         state = run.target(phase)
         players = state.generator, state.discriminator
         moving = run.gans[phase].learning.only(state)
-        learners = [moving.generator] if phase != "warmup" else []
-        learners += [moving.discriminator] if phase in DISCRIMINATING else []
+        optimizers = zip((moving.generator, moving.discriminator), optimizers_of(run.config, phase), strict=True)
+        learners = [player for player, optimizer in optimizers if optimizer is not None]
         sizes = (
             sum(state_bytes(player.params) for player in players),
             sum(state_bytes(player.opt_state) for player in players),
@@ -99,7 +109,7 @@ def _written(run: Run, there: bool) -> list[str]:
     config, folder = run.config, run.folder
     where = folder.checkpoints_of(config)
     lines = [
-        f"{'goes on with' if there else 'would write'} {folder.path}: config.yaml, tokenizer, held-out text, "
+        f"{'would resume' if there else 'would write'} {folder.path}: config.yaml, tokenizer, held-out text, "
         "metrics.jsonl, samples.txt, evaluation.json, report.html and report.md",
         f"checkpoints: {where}, up to {run.checkpoint_bytes() / 1e6:,.0f} MB",
     ]

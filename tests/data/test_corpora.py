@@ -356,3 +356,19 @@ def test_hf_asks_the_hub_for_the_subset_and_split_and_trusts_no_code(monkeypatch
     keys = {"path": "some/set", "name": "plain", "streaming": False}
     assert asked == [((), keys | {"split": "train"}), ((), keys | {"split": "dev"})]
     assert corpus.valid.texts == ["dev 0", "dev 1", "dev 2"]
+
+
+def test_right_answers_are_read_where_they_are_needed(tmp_path: Path) -> None:
+    """Not of a training file of which nothing is held out."""
+    rows = [{"q": f"q {i}", "a": f"a {i}", "right": f"r {i}"} for i in range(60)]
+    train, valid = tmp_path / "train.jsonl", tmp_path / "valid.jsonl"
+    train.write_text("".join(json.dumps({"q": row["q"], "a": row["a"]}) + "\n" for row in rows[:40]))
+    valid.write_text("".join(json.dumps(row) + "\n" for row in rows[40:]))
+    keys: dict[str, Any] = {"prompt_column": "q", "text_column": "a", "answer_column": "right", "train": str(train)}
+    corpus = load_corpus(HfData(**keys, valid=str(valid)))
+    assert corpus.train.answers is None
+    assert list(corpus.valid.answers or ()) == [f"r {i}" for i in range(40, 60)]
+    with pytest.raises(UserError, match="no column right"):
+        load_corpus(HfData(**keys, test=str(valid)))
+    with pytest.raises(UserError, match="no column right"):
+        load_corpus(HfData(**keys, valid=str(valid)), train_answers=True)

@@ -223,6 +223,33 @@ def test_what_named_files_share_with_training_text_is_counted_and_an_alarm_above
         assert any(note.startswith(f"{ALARM}data.valid shares") for note in corpus.notes) == alarms
 
 
+MOLECULES = ["CC(=O)O", "Oc1ccccc1", "C1CCCCC1=O", "CC(C)C(=O)N", "O=C(O)c1ccccc1"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "others"),
+    [
+        (MOLECULES, [text.replace("c", "C") for text in MOLECULES]),
+        (MOLECULES, [text.replace("(", "").replace(")", "") for text in MOLECULES]),
+        (["f(x) = g[x];", "y = f(x) + {a: 1};"], ["f(x) = g(x);", "Y = F(x) + {a: 1};"]),
+    ],
+)
+def test_code_and_molecules_that_differ_in_case_or_brackets_are_not_shared(ours: list[str], others: list[str]) -> None:
+    held = Split([text for text in others if text not in ours])
+    assert held.texts
+    assert list(shared_notes("data.valid", held, Split(ours))) == []
+    assert any(ALARM in note for note in shared_notes("data.valid", Split([f" {ours[0]} "]), Split(ours)))
+    # Prompts are compared in their own way.
+    found = list(
+        shared_notes(
+            "data.valid",
+            Split(["x"], ["sort a list"]),
+            Split(ours, [f"Sort a list{'!' * i}" for i in range(len(ours))]),
+        )
+    )
+    assert any("1 of its 1 prompt are also" in note for note in found)
+
+
 def test_instructions_that_all_rows_have_are_no_shared_prompts() -> None:
     def split(texts: list[str]) -> Split:
         return Split(texts, ["write a poem" if i % 2 else "" for i in range(len(texts))])

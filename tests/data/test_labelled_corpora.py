@@ -37,6 +37,14 @@ def test_text_without_labels_is_training_text_alone(tmp_path: Path) -> None:
     assert any(note.startswith("ALARM: data.valid shares 100 % of its documents") for note in corpus.notes)
 
 
+def test_right_answers_stay_beside_text_without_labels(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2], "right": f"right {i}"} for i in range(20)]
+    more = write(tmp_path / "more.jsonl", [{"text": "new"}])
+    config = data(tmp_path, unlabelled=more, answer_column="right", train=write(tmp_path / "t.jsonl", rows))
+    write(tmp_path / "valid.jsonl", rows[:2])
+    assert load_corpus(config, train_answers=True).train.answers == [*(f"right {i}" for i in range(20)), "new"]
+
+
 def test_nothing_is_held_out_of_the_text_without_labels(tmp_path: Path) -> None:
     more = write(tmp_path / "more.jsonl", [{"text": f"new {i}"} for i in range(200)])
     corpus = load_corpus(data(tmp_path, unlabelled=more, valid=None, valid_fraction=0.3, test_fraction=0.3))
@@ -77,6 +85,20 @@ def test_classes_that_training_text_lacks_can_be_named(tmp_path: Path) -> None:
         load_corpus(data(tmp_path, classes=("a", "c")))
     with pytest.raises(UserError, match="twice"):
         load_corpus(data(tmp_path, classes=("a", "b", "a")))
+    for name in ("-1", "-1.0", " "):
+        with pytest.raises(UserError, match=rf"data\.classes: '{name}' in a row means no label; call that class"):
+            load_corpus(data(tmp_path, classes=("a", "b", name)))
+
+
+@pytest.mark.parametrize("others", [[1], [-2, 0, 2], ["+1"]])
+def test_minus_one_that_seems_to_be_a_class_is_refused(others: list[Any], tmp_path: Path) -> None:
+    rows = [{"text": f"t {i}", "label": label} for i, label in enumerate([*others, -1] * 30)]
+    with pytest.raises(UserError, match=r"-1 in column label means no label, and seems to be a class beside .*; write"):
+        load_corpus(data(tmp_path, train=write(tmp_path / "signs.jsonl", rows)))
+    for row in rows:
+        row["label"] = None if row["label"] == -1 else row["label"]
+    write(tmp_path / "signs.jsonl", rows)
+    assert load_corpus(data(tmp_path, train=str(tmp_path / "signs.jsonl"), valid=None, valid_fraction=0.3)).classes
 
 
 def test_labels_become_prompts_and_text_without_one_answers_nothing(tmp_path: Path) -> None:

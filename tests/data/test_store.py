@@ -8,6 +8,7 @@ import os
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from gptgan_jax.data.packing import packed_batch_at, packed_split, stored_rows
 from gptgan_jax.data.store import TokenStore, build_store, open_store
 from gptgan_jax.data.tokenizers import WordTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.runs import experiment as experiments
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.tokenization.token_ids import TokenIds
@@ -149,6 +151,35 @@ def test_a_whole_store_is_opened_and_a_stale_one_written_anew(tmp_path: Path) ->
     assert "have changed since it was written; it is written anew" in said[0]
     assert store.tokens(0, len(store)).tolist() == expected(TEXTS[:20])
     assert {file.name for file in tmp_path.glob("tokens-*")} == {file for file, _, _ in store.parts}
+
+
+def test_a_run_never_reads_what_another_wrote_into_the_folder_since(tmp_path: Path) -> None:
+    def other(folder: Path) -> TokenStore:
+        return build(folder, texts_of(60, seed=1), fingerprint="another")
+
+    store = build(tmp_path, TEXTS)
+    first = len(expected(TEXTS[:2]))
+    assert store.tokens(0, first).tolist() == expected(TEXTS[:2])
+    other(tmp_path)
+    assert store.tokens(0, first).tolist() == expected(TEXTS[:2])  # of a file that was open
+    with pytest.raises(UserError, match=r"another run .* may have taken the folder over: give each a data\.store"):
+        store.tokens(0, len(store))
+
+
+def test_a_store_is_opened_before_another_run_can_take_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = room.locked
+
+    @contextmanager
+    def then_another(folder: Path, say: Any) -> Iterator[None]:
+        with lock(folder, say):
+            yield
+        monkeypatch.setattr(room, "locked", lock)
+        build(tmp_path, TEXTS[:5], fingerprint="another")
+
+    monkeypatch.setattr(room, "locked", then_another)
+    assert build(tmp_path, TEXTS).documents == len(TEXTS)
 
 
 def test_lists_of_numbers_are_no_text_to_store(tmp_path: Path) -> None:
@@ -335,3 +366,32 @@ def test_the_command_makes_it_alone_and_says_what_is_in_it(tmp_path: Path, capsy
     assert f"{-(-store['tokens'] // 16):,} rows of 16 tokens" in printed
     assert main(command) == 0
     assert capsys.readouterr().out == printed
+    assert main([*command, "--likelihood.packing", "best_fit"]) == 0
+    (made,) = (tmp_path / "store").glob("best_fit-16-*.rows")
+    assert f"{made.stat().st_size // 8 - 1:,} rows of 16 tokens" in capsys.readouterr().out
+
+
+def test_a_tokenizer_that_another_run_puts_there_meanwhile_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = stored_config(tmp_path)
+    own = load_experiment(config).tokenizer.vocabulary
+    read = experiments.load_tokenizer
+
+    def then_another(folder: Path) -> Any:
+        monkeypatch.setattr(experiments, "load_tokenizer", read)
+        other = dataclasses.replace(config, tokenizer=WordTokenizer(vocab_size=10))
+        assert load_experiment(other).tokenizer.vocabulary.size == 10
+        return read(folder)
+
+    monkeypatch.setattr(experiments, "load_tokenizer", then_another)
+    assert load_experiment(config).tokenizer.vocabulary == own
+
+
+def test_text_that_can_not_be_read_is_no_fault_of_the_store(tmp_path: Path) -> None:
+    def broken() -> Iterator[str]:
+        yield "w1 w2"
+        raise ConnectionError("the line is cut")
+
+    with pytest.raises(UserError, match=r"^data\.train: cannot be read \(the line is cut\)$"):
+        build_store(tmp_path, broken, TOKENIZER, "f", lambda line: None)

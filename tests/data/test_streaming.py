@@ -1,6 +1,9 @@
 """A set of the hub goes into a token store row by row: it is never held whole, and no more of it is read than fits."""
 
+import dataclasses
 import io
+import json
+import os
 import random
 import types
 from collections.abc import Iterator
@@ -14,11 +17,11 @@ from tiny import tiny_config
 from gptgan_jax.cli import main
 from gptgan_jax.data import store as stores
 from gptgan_jax.data import streams
-from gptgan_jax.data.config import HfData
+from gptgan_jax.data.config import HfData, TextData
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
-from gptgan_jax.data.holding_out import place_of
+from gptgan_jax.data.holding_out import place_of_text
 from gptgan_jax.data.store import TokenStore, build_store
-from gptgan_jax.data.streams import read_stream
+from gptgan_jax.data.streams import _First, read_stream
 from gptgan_jax.data.tokenizers import WordTokenizer, fit_tokenizer
 from gptgan_jax.runs.experiment import load_experiment
 
@@ -80,7 +83,7 @@ def test_reading_ends_where_the_store_is_full(tmp_path: Path, endless: Set) -> N
     limits = read_stream(data(tmp_path), tmp_path / "store").limits
     taken = number = 0
     while taken < store.documents:
-        taken += not limits.held_out(place_of(text_at(number), 0))
+        taken += not limits.held_out(place_of_text(text_at(number), 0))
         number += 1
     # The tokenizer is two chunks ahead of the file at most, and the library reads a thousand rows at once.
     most = number + 2 * CHUNK // len("w0 w0") + 1000
@@ -173,3 +176,88 @@ def test_a_terminal_is_shown_a_bar_and_anything_else_plain_lines(
     said = build("two", file)
     assert file.getvalue() == ""
     assert [line for line in said if line.startswith("tokenising")]
+
+
+# ---- files
+
+
+def written(folder: Path, lines: list[str], name: str = "lines.txt") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return folder / name
+
+
+def of_file(file: Path, folder: Path, **more: Any) -> TextData:
+    return TextData(train=str(file), store=str(folder), valid_fraction=0.2, test_fraction=0.2, **more)
+
+
+def test_the_same_bytes_in_another_place_at_another_time_are_the_same_text(tmp_path: Path) -> None:
+    lines = [text_at(number) for number in range(60)]
+    one, other = written(tmp_path / "a", lines), written(tmp_path / "b", lines, "copied.txt")
+    os.utime(other, (1, 1))
+    first = read_stream(of_file(one, tmp_path / "s"), tmp_path / "s")
+    again = read_stream(of_file(other, tmp_path / "s"), tmp_path / "s")
+    assert again == dataclasses.replace(first, config=again.config)
+    changed = [*lines[:-1], lines[-1].translate(str.maketrans("0123456789", "1234567890"))]
+    written(tmp_path / "b", changed, "copied.txt")
+    assert other.stat().st_size == one.stat().st_size
+    assert read_stream(of_file(other, tmp_path / "s"), tmp_path / "s").fingerprint != first.fingerprint
+
+
+def test_a_set_in_a_folder_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    found = []
+    for first in (0, 1):
+        texts = [text_at(number) for number in range(first, 60)]
+        datasets.Dataset.from_dict({"text": texts}).save_to_disk(tmp_path / "set")
+        config = HfData(path=str(tmp_path / "set"), store=str(tmp_path / "s"), valid_fraction=0.2, test_fraction=0.2)
+        found.append(read_stream(config, tmp_path / "s"))
+    assert found[0].fingerprint != found[1].fingerprint
+    assert found[1].count == 59
+
+
+def test_a_store_holds_out_what_is_held_out_in_memory(tmp_path: Path) -> None:
+    lines = [text_at(number) for number in range(80)]
+    lines += [line.upper() + "!" for line in lines[:40]]  # near copies, which belong with their like
+    file = written(tmp_path / "a", lines)
+    stored, held = (
+        load_corpus(of_file(file, tmp_path / "s")),
+        load_corpus(dataclasses.replace(of_file(file, tmp_path), store=None)),
+    )
+    for which in ("train", "valid", "test"):
+        assert {*getattr(stored, which).texts} == {*getattr(held, which).texts}
+
+
+def test_copies_at_the_edge_of_what_fits_are_held_out_together_or_not_at_all() -> None:
+    for most in range(2, 30):
+        found = _First(most)
+        places = {"aa": 0.1, "bb": 0.2, "cc": 0.3, "dd": 0.4}
+        for text in ["aa", "cc", "bb", "cc", "bb", "dd", "aa", "dd"]:
+            found.add(places[text], text)
+        bound = found.below(0.5)
+        assert found.texts() == [text for text, place in places.items() if place < bound]
+        assert found.texts()
+
+
+def test_named_held_out_text_that_is_trained_on_raises_an_alarm_with_a_store_too(tmp_path: Path) -> None:
+    lines = [text_at(number) for number in range(60)]
+    valid = written(tmp_path / "v", lines[:30])
+    config = of_file(written(tmp_path / "a", lines), tmp_path / "s", valid=str(valid))
+    assert any("ALARM" in note and "data.valid shares" in note for note in load_corpus(config).notes)
+
+
+def test_the_lines_of_a_stored_text_are_all_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MOST_TRAINING", 100)  # characters in memory
+    lines = [text_at(number) for number in range(60)]
+    written(tmp_path, lines)
+    (tmp_path / "x.yaml").write_text(
+        f"data: {{kind: text, train: {tmp_path}/lines.txt, store: {tmp_path}/s, valid_fraction: .2, "
+        "test_fraction: .2}\nlikelihood: {packing: concatenate}\n"
+    )
+    found: list[str] = []
+    for which in ("train", "valid", "test"):
+        assert main(["data", str(tmp_path / "x.yaml"), "--split", which]) == 0
+        found += [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(set(found)) == sorted(set(lines))
+    assert not (tmp_path / "s").exists()

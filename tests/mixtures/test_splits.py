@@ -9,6 +9,7 @@ import pytest
 
 from gptgan_jax.data.corpora import Corpus, Part, Split
 from gptgan_jax.data.encoding import TokenisedSplit, encode_split
+from gptgan_jax.data.packing import packed_split
 from gptgan_jax.data.tokenizers import WordTokenizer, fit_tokenizer
 from gptgan_jax.mixtures.plan import MOST_EPOCHS, plan_of, repeated, table
 from gptgan_jax.mixtures.rows import MixedRows, TextRows
@@ -40,6 +41,14 @@ def test_a_joined_split_has_every_document_of_each_source() -> None:
         assert part.before is not None
         assert part.before.tolist() == before.tolist()
     assert split.split_documents == sum(encoded(texts).split_documents for texts in TEXTS)
+
+
+def test_the_share_that_was_cut_is_of_the_tokens_of_all() -> None:
+    parts = [encode_split(Split(texts), TOKENIZER, 8, long_documents="cut") for texts in TEXTS]
+    alone = encode_split(Split([*TEXTS[0], *TEXTS[1]]), TOKENIZER, 8, long_documents="cut")
+    assert 0 < alone.cut_share < 1
+    assert parts[0].cut_share != pytest.approx(alone.cut_share, abs=0.05)
+    assert joined(parts, NAMES, WEIGHTS).cut_share == pytest.approx(alone.cut_share)
 
 
 def test_prompts_of_all_sources_are_joined() -> None:
@@ -100,16 +109,20 @@ def parts() -> list[Part]:
     return [Part(*one) for one in zip(NAMES, WEIGHTS, corpora, strict=True)]
 
 
-def test_the_plan_is_what_is_drawn() -> None:
+@pytest.mark.parametrize("packing", ["none", "concatenate", "best_fit"])
+def test_the_plan_is_what_is_drawn(packing: Any) -> None:
     split, rows = whole(), 3000
-    plan = plan_of(parts(), [split] * 3, (), rows, None)
-    mixture = MixedRows([TextRows(part) for part in parts_of(split)], WEIGHTS)
+    plan = plan_of(parts(), [split] * 3, (), rows, packing)
+    parts_read: Any = [
+        TextRows(part) if packing == "none" else packed_split(part, packing, False) for part in parts_of(split)
+    ]
+    mixture = MixedRows(parts_read, WEIGHTS)
     batch = mixture.batch_at(0, 0, rows)
     sources, *_ = mixture.rows_at(0, np.arange(rows))
     tokens = np.asarray(batch.target_mask).sum(axis=1)
     for source, one in enumerate(plan):
         assert one.drawn == pytest.approx(tokens[sources == source].sum(), rel=0.02)
-        assert one.epochs == pytest.approx((sources == source).sum() / len(parts_of(split)[source]), rel=0.02)
+        assert one.epochs == pytest.approx((sources == source).sum() / len(parts_read[source]), rel=0.02)
         assert one.documents == len(TEXTS[source])
 
 
@@ -117,10 +130,10 @@ def test_a_source_that_is_repeated_often_is_told_of() -> None:
     split = whole()
     tokens = [len(part.targets.tokens) for part in parts_of(split)]
     rows = int(1.05 * MOST_EPOCHS * tokens[1] / WEIGHTS[1] / 8)
-    plan = plan_of(parts(), [split] * 3, (), rows, 8)
+    plan = plan_of(parts(), [split] * 3, (), rows, "concatenate")
     (line,) = repeated(plan)
-    assert f"data.sources.long: likelihood training goes through its {tokens[1]:,} tokens 4.2 times" in line
-    assert repeated(plan_of(parts(), [split] * 3, (), int(rows / 1.1), 8)) == []
+    assert f"data.sources.long: likelihood training reads its {tokens[1]:,} tokens 4.2 times" in line
+    assert repeated(plan_of(parts(), [split] * 3, (), int(rows / 1.1), "concatenate")) == []
     lines = table(plan)
     assert [line.split()[0] for line in lines] == ["source", "short", "long", "all"]
     assert lines[2].split()[-1] == f"{plan[1].epochs:.2f}"

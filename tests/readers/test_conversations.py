@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -180,6 +181,10 @@ def test_the_system_column_of_a_parquet_file_is_read_too(tmp_path: Path) -> None
         ({"messages": ASKED, "tools": [{"name": "f"}]}, "column tools beside it names tools"),
         ({"messages": ASKED, "tools": '[{"name": "f"}]'}, "column tools beside it names tools"),
         ({"messages": ASKED, "functions": [{"name": "f"}]}, "column functions beside it names tools"),
+        ({"messages": ASKED, "images": ["a.png"]}, "column images beside it holds pictures, which no model here sees"),
+        ({"messages": ASKED, "audio": {"path": "a.wav"}}, "column audio beside it holds sound"),
+        ({"messages": ASKED, "videos": "a.mp4"}, "column videos beside it holds films"),
+        ({"messages": ASKED, "chat_template_kwargs": {"enable_thinking": False}}, "sets options of its template"),
         ({"messages": [turn("system", "s") | {"tools": '["f"]'}, *ASKED]}, "message 1 names tools"),
         ({"messages": [ASKED[0], ASKED[1] | {"weight": 0}]}, "message 2, the assistant's last, has weight 0"),
         ({"messages": [ASKED[0], ASKED[1] | {"train": False}]}, "message 2, the assistant's last, has train false"),
@@ -195,7 +200,7 @@ def test_what_would_change_the_text_and_is_not_read_is_refused(row: Any, says: s
 
 def test_what_says_nothing_or_is_of_earlier_turns_is_passed_over(tmp_path: Path) -> None:
     earlier = [LONG[0], LONG[1], LONG[2] | {"weight": 0, "reasoning_content": "r"}, LONG[3], LONG[4] | {"weight": 1}]
-    empty = {"tools": "[]", "functions": None, "system": ""}
+    empty = {"tools": "[]", "functions": None, "system": "", "images": [], "chat_template_kwargs": {}}
     found = read(tmp_path, MESSAGES, {"messages": earlier, **empty}, {"messages": ASKED, "tools": []})
     assert (found.texts, found.prompts) == (["a2", "a"], [BEFORE, "q"])
 
@@ -262,3 +267,20 @@ def test_a_config_of_conversations_has_prompts_whatever_its_column_is_called() -
     assert not conditional(text_column="chat")
     with pytest.raises(UserError, match="drop one of them"):
         conditional(text_column="messages", label_column="label", label_prompts=True)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_whether_there_is_sound_is_asked_without_a_decoder(tmp_path: Path, streaming: bool) -> None:
+    message = {"role": datasets.Value("string"), "content": datasets.Value("string")}
+    features = datasets.Features({"messages": datasets.List(message), "audios": datasets.List(datasets.Audio())})
+    some = [{"bytes": b"no sound that can be decoded", "path": "a.wav"}]
+    for number, sound in enumerate(([], some)):
+        path = tmp_path / f"{number}.parquet"
+        rows = pyarrow.table({"messages": [ASKED], "audios": [sound]}, schema=features.arrow_schema)
+        pyarrow.parquet.write_table(rows, path)
+        found = open_rows("data.train", "json", None, str(path), "train", streaming)
+        if sound:
+            with pytest.raises(UserError, match="column audios beside it holds sound"):
+                read_table(found, MESSAGES)
+        else:
+            assert read_table(found, MESSAGES).prompts == ["q"]

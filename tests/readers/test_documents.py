@@ -314,12 +314,47 @@ def test_classes_that_a_folder_declares_are_its_classes(tmp_path: Path) -> None:
 
 
 def test_a_date_that_a_reader_guessed_is_refused(tmp_path: Path) -> None:
-    """A part of a split is taken by the `datasets` library, which makes times of texts."""
+    """Where a card says how a file is read, the `datasets` library reads it, which makes times of texts."""
     (tmp_path / "set").mkdir()
+    card = "---\nconfigs:\n- config_name: default\n  data_files: train.jsonl\n  chunksize: 1000000\n---\n"
+    write(tmp_path / "set" / "README.md", card)
     write(tmp_path / "set" / "train.jsonl", '{"text": "1990-07-04T10:00:00"}\n' * 3)
-    rows = open_rows("data.train", str(tmp_path / "set"), None, "train[:2]", "train", False)
+    rows = open_rows("data.train", str(tmp_path / "set"), None, None, "train", False)
     with pytest.raises(UserError, match=r"row 1: column text holds .*looks like a date was read as one"):
         read_table(rows, Columns("text"))
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv"])
+def test_slices_and_sums_of_splits_are_read_as_files_are(ending: str, tmp_path: Path) -> None:
+    folder, delimiter = tmp_path / "set", "," if ending == "csv" else "\t"
+    folder.mkdir()
+    texts = {"train": ["007", "1.50", "None", "1990-07-04T10:00:00"], "test": ["1e5", '5" x', '6" y']}
+    for part, cells in texts.items():
+        if ending == "jsonl":
+            write(folder / f"{part}.jsonl", "\n".join(json.dumps({"text": cell}) for cell in cells))
+        else:
+            write_delimited(folder / f"{part}.{ending}", [["text", "n"], *([cell, "1"] for cell in cells)], delimiter)
+    wanted = {
+        "train[:2]": ["007", "1.50"],
+        "train[-50%:]": ["None", "1990-07-04T10:00:00"],
+        "test+train[1:2]": [*texts["test"], "1.50"],
+    }
+    for split, expected in wanted.items():
+        rows = open_rows("data.train", str(folder), None, split, "train", False)
+        assert read_table(rows, Columns("text")).texts == expected
+    with pytest.raises(UserError, match=r"^data\.train: .*"):
+        open_rows("data.train", str(folder), None, "train[:x]", "train", False)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_cells_are_texts_where_a_card_says_how_they_are_parted(streaming: bool, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    card = '---\nconfigs:\n- config_name: default\n  data_files: train.csv\n  sep: ";"\n---\n'
+    write(tmp_path / "set" / "README.md", card)
+    write(tmp_path / "set" / "train.csv", "text;label\n007;1.50\n1e5;NA\n")
+    rows = open_rows("data.train", str(tmp_path / "set"), None, None, "train", streaming)
+    found = read_table(rows, LABELLED)
+    assert (found.texts, found.labels) == (["007", "1e5"], ["1.50", "NA"])
 
 
 def test_a_stream_that_declares_no_columns_is_checked_by_its_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +366,44 @@ def test_a_stream_that_declares_no_columns_is_checked_by_its_first_rows(monkeypa
     assert read_table(rows, Columns("text")).texts == ["a"]
     with pytest.raises(UserError, match=r"^here: no column txt; there are: text, n$"):
         read_table(rows, Columns("txt"))
+
+
+def test_ordinary_quotes_of_a_tsv_file_merge_no_rows(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.tsv", 'text\tn\n"She came\t1\nand left"\t2\nlast\t3\n')
+    rows = open_rows("data.train", "tsv", None, str(file), "train", False)
+    assert read_table(rows, Columns("text")).texts == ['"She came', 'and left"', "last"]
+    write(file, 'text\tn\n"She came\nand ""left"""\t2\nlast\t3\n')
+    assert read_table(rows, Columns("text")).texts == ['She came\nand "left"', "last"]
+    write(file, 'text\n"She came\nand left"\nlast\n')
+    with pytest.raises(UserError, match=r"or be the text's own; write it as \.csv or \.jsonl$"):
+        read_table(rows, Columns("text"))
+    write(file, 'text\n"She came"\nlast\n')
+    assert read_table(rows, Columns("text")).texts == ["She came", "last"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_parquet_files_without_rows_are_passed_over(streaming: bool, tmp_path: Path) -> None:
+    full, empty = pyarrow.table({"text": ["a", "b"]}), pyarrow.table({"text": pyarrow.array([], pyarrow.null())})
+    for name, rows in (("p-0", empty), ("p-1", full), ("p-2", full.slice(0, 0))):
+        pyarrow.parquet.write_table(rows, tmp_path / f"{name}.parquet")
+
+    def rows_of(name: str) -> list[str]:
+        return read_table(
+            open_rows("data.train", "parquet", None, str(tmp_path / name), "train", streaming), Columns("text")
+        ).texts
+
+    assert rows_of("p-*.parquet") == ["a", "b"]
+    with pytest.raises(UserError, match=r"^data\.train: no row in it$"):
+        rows_of("p-0.parquet")
+    (tmp_path / "p-1.parquet").rename(tmp_path / "a[1].parquet")
+    assert rows_of("a[1].parquet") == ["a", "b"]
+
+
+def test_a_folder_that_the_datasets_library_takes_for_a_pattern_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "set[1]").mkdir()
+    write(tmp_path / "set[1]" / "train.jsonl", '{"text": "a"}')
+    with pytest.raises(UserError, match=r"takes \[, \* and \? for a pattern; rename the folder"):
+        open_rows("data.train", str(tmp_path / "set[1]"), None, None, "train", False)
 
 
 # ---- JSON out

@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import shutil
 from pathlib import Path
 
 import pyarrow
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from gptgan_jax.data.config import TextData
 from gptgan_jax.data.corpora import load_corpus
 from gptgan_jax.errors import UserError
-from gptgan_jax.readers.documents import read_documents, stream_documents
+from gptgan_jax.readers.documents import Document, read_documents, stream_documents
 
 CODE = "\n\n    def f(x):\n        return x\n\n\n    def g():\n\n        pass\n\n"
 
@@ -32,6 +33,13 @@ def test_paragraphs_keep_their_lines_as_they_are(tmp_path: Path) -> None:
     path = write(tmp_path / "a.py", CODE)
     paragraphs, _ = read_documents("data.train", path, "paragraph")
     assert paragraphs == ["    def f(x):\n        return x", "    def g():", "        pass"]
+
+
+@pytest.mark.parametrize("document", ["line", "paragraph", "file"])
+def test_a_file_of_windows_has_the_documents_of_any_other(tmp_path: Path, document: Document) -> None:
+    (tmp_path / "crlf.txt").write_bytes(CODE.replace("\n", "\r\n").encode())
+    plain = read_documents("data.train", write(tmp_path / "a.txt", CODE), document)[0]
+    assert read_documents("data.train", str(tmp_path / "crlf.txt"), document)[0] == plain
 
 
 def test_a_file_keeps_its_indentation_and_the_blank_lines_within(tmp_path: Path) -> None:
@@ -95,3 +103,32 @@ def test_what_holds_no_documents_is_refused_in_a_line(tmp_path: Path, name: str,
         read_documents("data.train", str(tmp_path / name.split("/")[0]), "paragraph")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_named_twice_is_read_once_and_a_note_says_so(tmp_path: Path) -> None:
+    one, other = (write(tmp_path / name, f"{name}\n" * 20) for name in ("a.txt", "b.txt"))
+    (tmp_path / "again.txt").symlink_to(one)
+    names = (one, str(tmp_path / "*.txt"))
+    assert read_documents("data.train", names, "line")[0] == ["a.txt"] * 20 + ["b.txt"] * 20
+    corpus = load_corpus(TextData(train=names, valid=other))
+    assert "data.train: 2 files are named again by another name or glob, and read once" in corpus.notes
+    assert not any("named again" in note for note in load_corpus(TextData(train=one, valid=other)).notes)
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"])
+def test_an_archive_is_refused(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "a.txt", "a line\n" * 200)
+    form = {"tar": "tar", "tar.gz": "gztar", "tar.bz2": "bztar", "tar.xz": "xztar", "zip": "zip"}[ending]
+    shutil.make_archive(str(tmp_path / "a"), form, tmp_path / "in")
+    with pytest.raises(UserError, match=r"an archive of files; unpack it, and name its files or their folder$"):
+        read_documents("data.train", str(tmp_path / f"a.{ending}"), "line")
+
+
+@pytest.mark.parametrize("document", ["line", "paragraph", "file"])
+def test_a_file_of_old_macs_has_the_documents_of_any_other(tmp_path: Path, document: Document) -> None:
+    (tmp_path / "cr.txt").write_bytes(CODE.replace("\n", "\r").encode())
+    plain = read_documents("data.train", write(tmp_path / "a.txt", CODE), document)[0]
+    assert read_documents("data.train", str(tmp_path / "cr.txt"), document)[0] == plain
+    write(tmp_path / "b.txt", "50 %\r100 %\nnext\n")  # as a progress bar writes it
+    assert read_documents("data.train", str(tmp_path / "b.txt"), "line")[0] == ["50 %\r100 %", "next"]

@@ -31,6 +31,11 @@ PARAGRAPHS = "\n\n".join("\n".join(sentence() for _ in range(3)) for _ in range(
 UNKNOWN = "\n".join(words_of_their_own(i) for i in range(200))
 QUESTIONS = "\n".join(json.dumps({"id": i, "question": sentence(), "answer": sentence()}) for i in range(200))
 REVIEWS = "label,note,review\n" + "\n".join(f"{i % 2},x,{sentence()}" for i in range(200))
+PAIRS = "\n".join(
+    json.dumps({"prompt_id": f"{i:x}", "prompt": sentence(), "chosen": sentence(), "rejected": sentence()})
+    for i in range(200)
+)
+IDS = "\n".join(json.dumps({"ids": [DRAWN.randrange(9) for _ in range(DRAWN.randint(3, 7))]}) for _ in range(200))
 TALKS = "\n".join(
     json.dumps({"messages": [{"role": "user", "content": sentence()}, {"role": "assistant", "content": sentence()}]})
     for _ in range(200)
@@ -69,11 +74,13 @@ def test_columns_beside_a_prompt_are_told_of(
     [
         ("lines.txt", LINES, {"kind": "text", "document": "line"}, "word"),
         ("poems.txt", CHINESE, {"kind": "text", "document": "line"}, "character"),
-        ("prose.txt", PARAGRAPHS, {"kind": "text", "document": "paragraph"}, "word"),
+        ("prose.txt", PARAGRAPHS, {"kind": "text", "document": "paragraph"}, "bpe"),
         ("names.txt", UNKNOWN, {"kind": "text"}, "bpe"),
         ("qa.jsonl", QUESTIONS, {"kind": "hf", "prompt_column": "question", "text_column": "answer"}, "word"),
         ("rated.csv", REVIEWS, {"kind": "hf", "prompt_column": None, "text_column": "review"}, "word"),
         ("talks.jsonl", TALKS, {"kind": "hf", "text_column": "messages"}, "word"),
+        ("pairs.jsonl", PAIRS, {"prompt_column": "prompt", "text_column": "chosen"}, "word"),
+        ("ids.jsonl", IDS, {"text_column": "ids"}, "ids"),
     ],
 )
 def test_the_config_suits_the_file_and_would_train(
@@ -99,12 +106,16 @@ def test_what_is_there_is_not_overwritten_and_what_is_no_text_is_refused(
     written = (tmp_path / "corpus.yaml").read_bytes()
     (tmp_path / "few.txt").write_text("one line\nand another\n")
     (tmp_path / "numbers.jsonl").write_text('{"a": 1}\n' * 50)
+    (tmp_path / "open.csv").write_text("left,right\n" + "\n".join(f"{sentence()} {i},{sentence()}" for i in range(99)))
+    (tmp_path / "semi.csv").write_text("text;label\n" + f"{sentence()}, {sentence()};1\n" * 50)
     capsys.readouterr()
     for file, says in (
         ("corpus.txt", "corpus.yaml exists; give another name with --out"),
         ("nowhere.txt", "no such file"),
         ("few.txt", "few.txt: "),
         ("numbers.jsonl", "none of its columns a holds texts to learn"),
+        ("open.csv", "which of its columns left, right is the text to learn? Give --text-column NAME"),
+        ("semi.csv", 'its header "text;label" is one column, and ";" seems to part several'),
     ):
         assert main(["init", file]) == 2
         said = capsys.readouterr().err
@@ -112,6 +123,38 @@ def test_what_is_there_is_not_overwritten_and_what_is_no_text_is_refused(
         assert said.count("\n") == 1
     assert (tmp_path / "corpus.yaml").read_bytes() == written
     assert not (tmp_path / "few.yaml").exists()
+
+
+def test_columns_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tmp_path / "open.csv", tmp_path / "mine.yaml"
+    file.write_text("left,right\n" + "\n".join(f"{sentence()} {i},{sentence()}" for i in range(99)))
+    command = ["init", str(file), "--out", str(out)]
+    assert main([*command, "--text-column", "middle"]) == 2
+    assert "no column middle; there are: left, right" in capsys.readouterr().err
+    assert main([*command, "--text-column", "right", "--prompt-column", "left"]) == 0
+    data: Any = load_config(out, []).data
+    assert (data.text_column, data.prompt_column) == ("right", "left")
+
+
+def test_steps_count_windows_of_long_texts_and_a_comment_says_so(tmp_path: Path) -> None:
+    long, short = (
+        "\n".join(" ".join(DRAWN.choice(SUBJECTS) for _ in range(words)) for _ in range(2000)) for words in (700, 250)
+    )
+    config = made(tmp_path, "long.txt", long)
+    text = (tmp_path / "mine.yaml").read_text()
+    assert "max_length: 256  # tokens; 100.0% of texts are longer, and split into windows\n" in text
+    assert not config.objective.residual_candidates  # which whole texts alone can be resampled by
+    (tmp_path / "mine.yaml").unlink()
+    whole = made(tmp_path, "short.txt", short)
+    assert "max_length: 251  # tokens; no text is longer\n" in (tmp_path / "mine.yaml").read_text()
+    assert whole.objective.residual_candidates == 8
+    assert config.steps("likelihood") == pytest.approx(3 * whole.steps("likelihood"), rel=0.1)
+
+
+def test_a_few_long_lines_do_not_make_every_batch_wide(tmp_path: Path) -> None:
+    config = made(tmp_path, "lines.txt", LINES + "\n" + " ".join(SUBJECTS * 20))
+    assert config.data.max_length == 8
+    assert "longer, and split into windows" in (tmp_path / "mine.yaml").read_text()
 
 
 @pytest.mark.thorough
