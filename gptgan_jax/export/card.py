@@ -1,4 +1,4 @@
-"""The model card (README.md) of an exported generator: what it is, how to use it, its data, scores and settings."""
+"""The model card (README.md) of an exported generator: description, usage, data, scores and settings."""
 
 import os
 import re
@@ -19,16 +19,16 @@ from gptgan_jax.reports.tables import table_of_scores
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.types import Params
 
-# A path from the root, without its last part: where a user's files lie is no business of a card's reader.
+# The folders of an absolute path, which are private and have no place in a card.
 FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s,;]+/)+")
-# The same as a setting, such as hf:/home/somebody/model.
+# An absolute path as a setting, such as hf:/home/somebody/model.
 PATH = re.compile(r"([a-z]*:)?(/.*)")
 HEAD: dict[str, dict[str, Any]] = {
     "hf": {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["gptgan_jax"]},
     "stablehlo": {"tags": ["gptgan_jax", "stablehlo"]},
     "savedmodel": {"library_name": "tf", "tags": ["gptgan_jax"]},
 }
-# A run may start from a run that starts from a run.
+# The longest chain of runs that start from other runs.
 MOST_STARTS = 20
 
 
@@ -39,9 +39,9 @@ def model_card(kind: str, config: Config, params: Params, saved: Saved, evaluati
         kind: hf, stablehlo or savedmodel.
         config: of the run.
         params: the generator's.
-        saved: the checkpoint that they are of.
-        evaluation: of the run, where it was evaluated.
-        use: a Python program that writes a text.
+        saved: the checkpoint of these parameters.
+        evaluation: of the run; None if it was not evaluated.
+        use: a Python program that generates a text.
     """
     network = config.generator
     size = f"memory slots: {network.slots}" if network.kind == "relational" else f"layers: {network.layers}"
@@ -50,7 +50,7 @@ def model_card(kind: str, config: Config, params: Params, saved: Saved, evaluati
         Heading(config.name, 1),
         Paragraph(
             f"A text generator ({shape}), trained by gptgan_jax: checkpoint {saved.phase}/{saved.step}. "
-            f"It writes texts of at most {config.data.max_length} tokens."
+            f"It generates texts of at most {config.data.max_length} tokens."
         ),
         Heading("Use"),
         Code(use.rstrip("\n"), "python"),
@@ -67,7 +67,7 @@ def model_card(kind: str, config: Config, params: Params, saved: Saved, evaluati
 
 
 def base_model(config: Config) -> str | None:
-    """The name of the model that a run, or the run that it starts from, starts from: a hub's, or the file's alone."""
+    """The pretrained model that a run starts from, directly or through other runs: its hub name, or a file name."""
     source = config.init_from
     for _ in range(MOST_STARTS):
         if source is None:
@@ -76,7 +76,7 @@ def base_model(config: Config) -> str | None:
             return source.removeprefix(HUB).partition("@")[0] if source.startswith(HUB) else _name_alone(source)
         try:
             source = RunFolder(Path(source)).read_config().init_from
-        except UserError:  # it is not there any more
+        except UserError:  # it no longer exists
             return None
     return None
 
@@ -91,7 +91,7 @@ def _scores(saved: Saved, evaluation: Evaluation | None) -> list[Block]:
 
 
 def _plain(config: Config) -> dict[str, Any]:
-    """The configuration as plain data, files by their last part."""
+    """The configuration as plain data; paths are reduced to the file name."""
     return _names_alone(yaml.safe_load(to_yaml(config)))
 
 
@@ -106,11 +106,11 @@ def _names_alone(tree: Any) -> Any:
 
 
 def _name_alone(source: str) -> str:
-    """The last part of a path, without what kind of model it names."""
+    """The last part of a path, without the prefix for the kind of model."""
     return os.path.basename(source.partition(":")[2].rstrip("/"))
 
 
 def _data(config: Config) -> dict[str, Any]:
-    """What the configuration says of its text, what kind it is first."""
+    """The text settings of the configuration, the kind of data first."""
     data = _plain(config)["data"]
     return {name: data[name] for name in ("kind", *data) if data[name] is not None}

@@ -1,4 +1,4 @@
-"""A generator's sampler as a program of its own, for StableHLO and TensorFlow: weights and prompts in, texts out."""
+"""A generator's sampler as a separate program for StableHLO and TensorFlow: weights and prompts in, texts out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,11 +21,11 @@ Weights = dict[str, Any]
 def sampler_of(generator: Generator, length: int) -> Callable[..., dict[str, Array]]:
     """(weights, seed uint32 [], prompt int32 [B, P], prompt_mask bool [B, P], temperature float32 []) -> texts.
 
-    The texts are {"tokens": int32 [B, T], "mask": bool [B, T], "log_probs": float32 [B, T]}, as `types.Sample` has
-    them. A prompt begins with BOS and is padded on the left.
+    The texts are {"tokens": int32 [B, T], "mask": bool [B, T], "log_probs": float32 [B, T]}, as in `types.Sample`. A
+    prompt begins with BOS and is padded on the left.
 
     Args:
-        generator: who writes.
+        generator: the network.
         length: T.
     """
 
@@ -37,18 +37,18 @@ def sampler_of(generator: Generator, length: int) -> Callable[..., dict[str, Arr
 
 
 def constraints(generator: Generator, length: int) -> tuple[str, ...]:
-    """What holds of P, for a program that serves every length of a prompt."""
+    """The constraints on P, for a program that takes prompts of any length."""
     return () if generator.max_length is None else (f"P <= {generator.max_length - length}",)
 
 
 def polymorphic_shape(generator: Generator, length: int) -> tuple[Any, Any]:
-    """B and P as symbols: one program serves every number of prompts and every length of them."""
+    """B and P as symbols: one program takes any number of prompts of any length."""
     rows, tokens = export.symbolic_shape("B, P", constraints=constraints(generator, length))
     return rows, tokens
 
 
 def arguments(generator: Generator, length: int, weights: Weights) -> tuple[Any, ...]:
-    """The sampler's, as shape structs."""
+    """The sampler's arguments as shape structs."""
     shape = polymorphic_shape(generator, length)
     return (
         {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in weights.items()},

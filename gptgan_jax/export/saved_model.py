@@ -1,4 +1,4 @@
-"""The sampler as a TensorFlow SavedModel, by `jax2tf`, where TensorFlow is installed."""
+"""The sampler as a TensorFlow SavedModel, by `jax2tf`; needs TensorFlow."""
 
 from pathlib import Path
 
@@ -27,11 +27,11 @@ print(written["tokens"], written["mask"], written["log_probs"])
 
 
 def check_available() -> None:
-    """Raises UserError where TensorFlow is not installed, or too old or new for this JAX."""
+    """Raises UserError if TensorFlow is not installed, or too old or too new for this JAX."""
     try:
         import tensorflow  # noqa: F401
         from jax.experimental import jax2tf  # noqa: F401
-    except Exception as error:  # of whatever goes wrong while another program's parts are put together
+    except Exception as error:  # importing TensorFlow can fail in many ways
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"it needs TensorFlow: pip install tensorflow-cpu ({reason})") from None
 
@@ -40,13 +40,13 @@ def save_saved_model(folder: Path, generator: Generator, params: Params, length:
     """Writes saved_model.pb and variables/; its signature is the sampler's without the weights.
 
     Args:
-        folder: that there is.
-        generator: who writes.
+        folder: an existing folder.
+        generator: the network.
         params: its parameters.
-        length: T, tokens of a text at most.
+        length: T, the most tokens of a text.
 
     Raises:
-        OSError: where they can't be written.
+        OSError: the files can't be written.
     """
     import tensorflow as tf
     from jax.experimental import jax2tf

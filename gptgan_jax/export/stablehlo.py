@@ -1,7 +1,7 @@
-"""The sampler as StableHLO, by `jax.export`: a file that JAX of another version, or another program, can run.
+"""The sampler as StableHLO, by `jax.export`: a file that another version of JAX, or another program, can run.
 
-The program takes its weights as an argument: they lie beside it in a safetensors file, so that neither has a limit of
-size. It is compiled for CPU, CUDA and TPU when it is called.
+The program takes its weights as an argument: they are in a safetensors file next to it, so the size of neither is
+limited. It is exported for CPU, CUDA and TPU, and compiled when it is called.
 """
 
 import importlib.util
@@ -36,7 +36,7 @@ print(written["tokens"], written["mask"], written["log_probs"])
 
 
 def check_available() -> None:
-    """Raises UserError where what it takes is not installed."""
+    """Raises UserError if a required package is not installed."""
     if importlib.util.find_spec("flatbuffers") is None:
         raise UserError("it needs the package flatbuffers: pip install flatbuffers")
 
@@ -45,13 +45,13 @@ def save_stablehlo(folder: Path, generator: Generator, params: Params, length: i
     """Writes sampler.stablehlo and weights.safetensors.
 
     Args:
-        folder: that there is.
-        generator: who writes.
+        folder: an existing folder.
+        generator: the network.
         params: its parameters.
-        length: T, tokens of a text at most.
+        length: T, the most tokens of a text.
 
     Raises:
-        OSError: where they can't be written.
+        OSError: the files can't be written.
     """
     weights = flat(params)
     program = export.export(jax.jit(sampler_of(generator, length)), platforms=PLATFORMS)

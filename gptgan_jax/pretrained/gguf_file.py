@@ -48,7 +48,7 @@ class GgufFile:
         kind = self._tensors[name].tensor_type.name
         if kind in ("I8", "I16", "I32", "I64"):
             raise UserError(f"{self.path}: {name} is {kind}; weights are floating-point numbers, quantised or not")
-        exact = {"F16": np.float16, "BF16": ml_dtypes.bfloat16}
+        exact = {"F64": np.float64, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
         return np.dtype(exact.get(kind, np.float32))
 
     def read(self, name: str) -> np.ndarray:

@@ -30,7 +30,7 @@ from gptgan_jax.types import Vocabulary, path_name, unconditional_batch
 Precision = Literal["float32", "bfloat16", "float16"]
 _DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 # Part of what a converted folder is kept under; another number where what is written changes.
-_VERSION = 2
+_VERSION = 3
 
 
 def import_gguf(

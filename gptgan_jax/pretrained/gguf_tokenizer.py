@@ -56,10 +56,12 @@ _SPLITS = {
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), _Split(_QWEN2, nfc=True)),
     "tekken": _Split(_TEKKEN, whole=True, begin=True),
 }
-# Control tokens that end a text or a turn, by their names, as llama.cpp takes them; files seldom have their ids.
+# Tokens that end a text or a turn, by their names, as llama.cpp takes them; files seldom have their ids, and may have
+# another type for them than that of control tokens.
 _ENDS = (
     *("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>"),
-    *("<end_of_turn>", "<EOT>", "_<EOT>", "[EOS]", "[EOT]", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
+    *("<end_of_turn>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOS]", "[EOT]"),
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",
 )
 
 
@@ -95,6 +97,7 @@ def tokenizer_of(file: GgufFile) -> GgufTokenizer:
     types: list[int] = [_NORMAL] * len(tokens)
     if "tokenizer.ggml.token_type" in file.fields:
         types = file.items("tokenizer.ggml.token_type", int, len(tokens))
+    types = [_CONTROL if token in _ENDS else kind for token, kind in zip(tokens, types, strict=True)]
     if file.flag("tokenizer.ggml.remove_extra_whitespaces", False):
         raise UserError(f"{file.path}: tokenizer.ggml.remove_extra_whitespaces is true; only false is read")
     # Rows of the embedding table that no token has are called so, to a round number.
@@ -129,7 +132,7 @@ def tokenizer_of(file: GgufFile) -> GgufTokenizer:
     if templates := _templates(file):
         config["chat_template"] = templates
     named = {f"{role}_token_id": special[role] for role in ("bos", "eos", "pad") if role in special}
-    return GgufTokenizer(backend, config, named, _ends(file, tokens, types, special))
+    return GgufTokenizer(backend, config, named, _ends(file, tokens, special))
 
 
 def _byte_level(file: GgufFile, vocab: dict[str, int], types: Sequence[int]) -> tuple[tokenizers.Tokenizer, bool]:
@@ -223,9 +226,9 @@ def _surround(backend: tokenizers.Tokenizer, before: list[str], after: list[str]
         )
 
 
-def _ends(file: GgufFile, tokens: Sequence[str], types: Sequence[int], special: Mapping[str, int]) -> tuple[int, ...]:
+def _ends(file: GgufFile, tokens: Sequence[str], special: Mapping[str, int]) -> tuple[int, ...]:
     stated = [file.whole(f"tokenizer.ggml.{name}_token_id", -1) for name in ("eot", "eom")]
-    named = [i for i, token in enumerate(tokens) if types[i] == _CONTROL and token in _ENDS]
+    named = [i for i, token in enumerate(tokens) if token in _ENDS]
     every = (special["eos"], *(i for i in stated if 0 <= i < len(tokens)), *named)
     return tuple(dict.fromkeys(every))
 

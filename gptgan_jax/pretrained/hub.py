@@ -26,6 +26,8 @@ FILES = (
     INDEX_FILE,
     "*.safetensors",
 )
+# Patterns for what is not read: another program's copy of the weights, and what lies in folders.
+NEEDLESS = ("consolidated*", "*/*")
 
 # Layers from which on a model's are scanned, unless the configuration says otherwise.
 SCANNED_FROM = 24
@@ -97,7 +99,7 @@ def _downloaded(name: str, revision: str | None, files: Sequence[str]) -> str:
     from huggingface_hub import snapshot_download
 
     try:
-        return snapshot_download(name, revision=revision, allow_patterns=list(files))
+        return snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=list(NEEDLESS))
     except Exception as error:  # of the hub's kinds, the network's and the disk's
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(

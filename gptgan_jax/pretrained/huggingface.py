@@ -1,6 +1,7 @@
 """The folder of a Hugging Face model as a generator with its parameters and tokenizer, and back."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.families import CONFIG_FILE, Network, config_json, family_of, read_network
-from gptgan_jax.pretrained.layouts import Index, Layout, Shape
-from gptgan_jax.pretrained.names import NAMES, is_ignored, layout_of
+from gptgan_jax.pretrained.layouts import AT_ONCE, Index, Layout, Shape
+from gptgan_jax.pretrained.names import HEAD, NAMES, is_ignored, layout_of
 from gptgan_jax.pretrained.weights import SHARD_BYTES, Parameter, Weights, write_weights
 from gptgan_jax.system.atomic_files import write_whole
-from gptgan_jax.tokenization.special_tokens import SPECIALS_FILE, TOKENIZER_FILE, post_processed_prefix, read_json
+from gptgan_jax.tokenization.special_tokens import SPECIALS_FILE, TOKENIZER_FILE, post_processed, read_json
 from gptgan_jax.types import Params
 
 ALIGNMENT = 64
@@ -81,6 +82,8 @@ class Model:
                 raise UserError(
                     f"{weights.file_of(name)}: {name} is no tensor of the network that {CONFIG_FILE} describes"
                 )
+        if config.tied_embeddings and HEAD in weights.names:
+            _check_copy(weights, prefix + names.outside["trunk/embedding/table"], self.network.source)
         return layouts
 
 
@@ -144,6 +147,25 @@ def save_model(
     _write_json(folder / CONFIG_FILE, content)
 
 
+def _check_copy(weights: Weights, table: str, source: Path) -> None:
+    """A head beside a tied table is left out, so it must be a copy of the table.
+
+    Raises:
+        UserError: it is another, as where a head that had been trained by itself was saved under the old config.json.
+    """
+    rows, width = weights.shape(table)
+    equal = weights.shape(HEAD) == (rows, width)
+    step = max(1, AT_ONCE // width)
+    for begin in range(0, rows if equal else 0, step):
+        part = slice(begin, min(begin + step, rows)), slice(0, width)
+        equal = equal and np.array_equal(weights.read(HEAD, part), weights.read(table, part))
+    if not equal:
+        raise UserError(
+            f"{weights.file_of(HEAD)}: {HEAD} is another than {table}, and tie_word_embeddings of {source} makes them "
+            f"one; set tie_word_embeddings to false in {CONFIG_FILE}"
+        )
+
+
 def _read(weights: Weights, layout: Layout, x: Any) -> jax.Array:
     """One parameter, in the place and type that a shape struct names."""
     parts: dict[Any, np.ndarray] = {}
@@ -169,11 +191,14 @@ def _aligned(shape: Shape, dtype: Any) -> np.ndarray:
 
 
 def _save_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int) -> None:
-    """A chat template writes all that a prompt begins with; otherwise the tokenizer puts there what the run had."""
+    """The tokenizer puts in front of a text what the run had there; of a run of chats the template does that."""
     tokenizer.save_files(folder)
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
-    begin = tokenizer.vocabulary.begun([])[:1] if tokenizer.vocabulary.begins_prompts else []
-    if tokenizer.chat_template is None and list(post_processed_prefix(backend)) != begin:
+    vocabulary = tokenizer.vocabulary
+    begin: Sequence[int] = [vocabulary.bos_id] if vocabulary.begins_prompts else []
+    if tokenizer.chat_template is not None and vocabulary != tokenizer.for_texts().vocabulary:
+        begin = tokenizer.special.prefix
+    if post_processed(backend) != (tuple(begin), ()):  # an end of text after a prompt would end it
         tokens = [(backend.id_to_token(i), i) for i in begin]
         names = [name for name, _ in tokens]
         backend.post_processor = processors.TemplateProcessing(

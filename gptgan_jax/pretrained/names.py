@@ -118,7 +118,7 @@ def layout_of(path: str, names: Names, config: TransformerConfig, prefix: str) -
 
 
 def is_ignored(name: str, names: Names, config: TransformerConfig) -> bool:
-    """Whether a tensor holds nothing that the network needs: a mask, a table of angles, a copy of the embeddings."""
+    """Whether a tensor holds nothing that the network needs: a mask, a table of angles, a tied head."""
     if name == HEAD:
         return config.tied_embeddings
     return re.fullmatch(names.ignored, name.removeprefix(names.prefix)) is not None

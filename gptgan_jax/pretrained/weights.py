@@ -80,11 +80,11 @@ class Weights:
 
     def _index(self) -> dict[str, str]:
         """The file of each tensor."""
+        if (self.folder / WEIGHTS_FILE).is_file():  # `transformers` reads no index beside it
+            return dict.fromkeys(self._look_through(WEIGHTS_FILE), WEIGHTS_FILE)
         index = self.folder / INDEX_FILE
         if index.is_file():
             return self._checked(index)
-        if (self.folder / WEIGHTS_FILE).is_file():
-            return dict.fromkeys(self._look_through(WEIGHTS_FILE), WEIGHTS_FILE)
         pickled = sorted(path.name for path in self.folder.glob("*.bin"))
         if pickled:
             raise UserError(

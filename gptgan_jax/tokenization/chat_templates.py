@@ -99,6 +99,16 @@ class ChatTemplate:
             raise UserError(f"{self._named} can't write this: {_reason(error)}; {REMEDY}") from None
 
     @property
+    def by_itself(self) -> str:
+        """The template for programs that don't know its options: they have the same values, unless others are given."""
+        chosen = "".join(
+            f"{{% if {name} is not defined %}}{{% set {name} = {value!r} %}}{{% endif %}}"
+            for name, value in self.options
+        )
+        # A template's blocks are followed by a line break that is not written.
+        return f"{chosen}\n{self.source}" if chosen else self.source
+
+    @property
     def dated(self) -> bool:
         """Whether it may write the current time."""
         return "strftime_now" in self.source
@@ -158,7 +168,7 @@ def read_template(folder: Path, names: Mapping[str, Any], special: Mapping[str, 
     The template is not validated until it is used: a run without prompts needs none.
 
     Raises:
-        UserError: a template that is not text, or is too long.
+        UserError: a template that is not text, or is too long; several, of which none is the default.
     """
     file = folder / TEMPLATE_FILE
     read_from = folder / "tokenizer_config.json"
@@ -170,8 +180,14 @@ def read_template(folder: Path, names: Mapping[str, Any], special: Mapping[str, 
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: not a text ({_reason(error)})") from None
     if isinstance(source, list):  # several by name, as older files have them
-        found = [one.get("template") for one in source if isinstance(one, dict) and one.get("name") == "default"]
-        source = found[0] if found else None
+        named = {str(one.get("name")): one.get("template") for one in source if isinstance(one, dict)}
+        if len(named) > 1 and "default" not in named:
+            they = ", ".join(map(repr, named))
+            raise UserError(
+                f"{read_from}: {TEMPLATE_KEY} has templates called {they[:160]} and none called 'default'; call the "
+                "one so that shall be used"
+            )
+        source = next(iter(named.values()), None) if len(named) == 1 else named.get("default")
     if source is None:
         return None
     if not isinstance(source, str) or len(source) > MOST_CHARACTERS:

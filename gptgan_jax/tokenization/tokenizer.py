@@ -19,15 +19,15 @@ import tokenizers
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.atomic_files import write_whole
 from gptgan_jax.tokenization.chat_templates import (
+    REMEDY,
     TEMPLATE_KEY,
     ChatTemplate,
     Message,
     Prompt,
     plain_text,
     prompt_text,
-    turns_of,
 )
-from gptgan_jax.tokenization.rendered_text import RenderedText
+from gptgan_jax.tokenization.rendered_text import Conversations
 from gptgan_jax.tokenization.special_tokens import SPECIALS_FILE, TOKENIZER_FILE, SpecialTokens
 from gptgan_jax.tokenization.token_ids import TokenIds, parse_ids, size_of_ids, unknown_ids
 from gptgan_jax.tokenization.token_texts import is_of_characters
@@ -99,9 +99,7 @@ class Tokenizer:
             ids = self.encode_batch([prompt_text(prompt) for prompt in prompts])
             begun = [[*self.special.prefix[1:], *one] for one in ids] if len(self.special.prefix) > 1 else ids
             return begun if self.vocabulary.begins_prompts else ids
-        return [
-            self._unbegun(ids) for ids in self._rendering.encode_batch([self._rendered(prompt) for prompt in prompts])
-        ]
+        return [self._unbegun(ids) for ids in self._conversations.encode_prompts(prompts)]
 
     def encode_pairs(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids of prompts, as from `encode_prompts`, and of their answers, including the end.
@@ -116,18 +114,9 @@ class Tokenizer:
         self._check_texts(prompts)
         if self.chat_template is None:
             return self.encode_prompts(prompts), [self.ended(ids) if ids else [] for ids in alone]
-        rendered = [self._rendered(prompt) for prompt in prompts]
-        asked = self._rendering.encode_batch(rendered)
-        whole = self._rendering.encode_batch([self._rendered(*pair) for pair in zip(prompts, texts, strict=True)])
-        # A template may write earlier turns differently once they are answered; then the answer is encoded after the
-        # prompt.
-        other = [i for i, (ids, all_ids) in enumerate(zip(asked, whole, strict=True)) if all_ids[: len(ids)] != ids]
-        followed = self._rendering.encode_batch([rendered[i] + self._rendering.broken(texts[i]) for i in other])
-        for i, ids in zip(other, followed, strict=True):
-            whole[i] = ids if ids[: len(asked[i])] == asked[i] else [*asked[i], *alone[i]]
+        asked, answers = self._conversations.encode_pairs(prompts, texts, alone)
         targets = []
-        for before, all_ids, own in zip(asked, whole, alone, strict=True):
-            answer = all_ids[len(before) :]
+        for answer, own in zip(answers, alone, strict=True):
             end = next((i for i, token in enumerate(answer) if token in self.vocabulary.ends), None)
             targets.append((answer[: end + 1] if end is not None else self.ended(answer)) if own else [])
         return [self._unbegun(ids) for ids in asked], targets
@@ -138,8 +127,11 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids up to the first that ends it; special tokens except the unknown one are left out."""
-        until_end = itertools.takewhile(lambda i: i not in self.vocabulary.ends, map(int, ids))
-        return self.backend.decode([i for i in until_end if i not in self._special], False)
+        return self.decode_prompt(itertools.takewhile(lambda i: i not in self.vocabulary.ends, map(int, ids)))
+
+    def decode_prompt(self, ids: Iterable[int]) -> str:
+        """The text of a prompt's token ids, none of which ends it: a template ends its turns, and BOS may be EOS."""
+        return self.backend.decode([i for i in map(int, ids) if i not in self._special], False)
 
     def unknown_words(self, text: str) -> list[str]:
         """The pieces of a text that are unknown to the tokenizer, in their order."""
@@ -162,7 +154,7 @@ class Tokenizer:
             options: the template's variables besides the messages.
 
         Raises:
-            UserError: an invalid template, or one that refuses a user's turn.
+            UserError: an invalid template, or one that refuses a user's turn or writes a token that has no id.
         """
         template = self.chat_template if chat else None
         if template is not None:
@@ -171,21 +163,33 @@ class Tokenizer:
             template = dataclasses.replace(template, options=options_now, now=template.now or now)
         tokenizer = dataclasses.replace(self, chat_template=template)
         first = tokenizer._first_of_prompts()
-        ends = self.vocabulary.other_ends
-        turn_end = tokenizer._turn_end()
-        if turn_end is not None and turn_end not in self.vocabulary.ends:
-            ends = (*ends, turn_end)
+        turn_ends = [i for i in tokenizer._turn_ends() if i not in self.vocabulary.ends]
         vocabulary = dataclasses.replace(
             self.vocabulary,
             bos_id=self.special.begins_text if first is None else first,
             begins_prompts=first is not None,
-            other_ends=ends,
+            other_ends=(*self.vocabulary.other_ends, *turn_ends),
         )
         return dataclasses.replace(tokenizer, vocabulary=vocabulary)
+
+    def for_texts(self) -> "Tokenizer":
+        """The same for texts without prompts, whatever a run that this tokenizer comes from read.
+
+        Each text begins with the beginning of text and ends as the files say. The chat template is kept, for other
+        programs and for runs that start from this one.
+        """
+        vocabulary = dataclasses.replace(
+            self.vocabulary,
+            bos_id=self.special.begins_text,
+            begins_prompts=True,
+            other_ends=tuple(i for i in self.special.ends if i != self.vocabulary.eos_id),
+        )
+        return dataclasses.replace(self, vocabulary=vocabulary)
 
     def save(self, folder: str | Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json into a folder; `load_tokenizer` reads them back."""
         own: dict[str, Any] = {
+            "names": dict(self.special.names),
             "begins_text": self.special.begins_text,
             "prefix": self.special.prefix,
             "ends": self.special.ends,
@@ -203,6 +207,9 @@ class Tokenizer:
         Args:
             folder: created if necessary.
             more: further entries of tokenizer_config.json, besides the special tokens' names and the chat template.
+
+        A role that the files name no token for is named here, but not where the chat template would then write that
+        token in other programs. A run's own files (`more`) need the name, and keep those of the template apart.
         """
         roles = {"pad": self.vocabulary.pad_id, "bos": self.special.begins_text, "eos": self.vocabulary.eos_id}
         ids = {role: i for role, i in (roles | {"unk": self.unk_id}).items() if i is not None}
@@ -210,10 +217,13 @@ class Tokenizer:
         names = named | {
             key: name for key, name in self.special.names.items() if name is not None or key != "eos_token"
         }
+        if self.chat_template is not None and more is None:
+            known, source = self.special.names, self.chat_template.source
+            names = {key: name for key, name in names.items() if known.get(key) is not None or key not in source}
         if self.vocabulary.size != vocabulary_size(self.backend):
             names[PADDED_SIZE] = self.vocabulary.size
         if self.chat_template is not None:
-            names[TEMPLATE_KEY] = self.chat_template.source
+            names[TEMPLATE_KEY] = self.chat_template.by_itself if more is None else self.chat_template.source
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_whole(Path(folder) / TOKENIZER_FILE, self.backend.to_str(pretty=True).encode())
         content = json.dumps(names | dict(more or {}), indent=1, ensure_ascii=False)
@@ -250,34 +260,29 @@ class Tokenizer:
 
     # ---- chat templates
 
-    def _rendered(self, prompt: Prompt, answer: str | None = None) -> str:
-        """The chat template's output; the names of special tokens in a message are broken."""
-        assert self.chat_template is not None
-        turns = [one._replace(content=self._rendering.broken(one.content)) for one in turns_of(prompt)]
-        return self.chat_template.render(turns, None if answer is None else self._rendering.broken(answer))
-
     @cached_property
-    def _rendering(self) -> RenderedText:
-        return RenderedText(self.backend, self._plain)
+    def _conversations(self) -> Conversations:
+        assert self.chat_template is not None
+        return Conversations(self.chat_template, self.backend, self._plain)
 
     def _first_of_prompts(self) -> int | None:
-        """The token that begins every prompt, if it is a special one."""
+        """The token that begins prompts of every kind, if it is a special one."""
         if self.chat_template is None:
             return next(iter(self.special.prefix), None)
-        first = self._rendering.encode_batch([self._rendered("a")])[0][:1]
-        return first[0] if first and first[0] in self._special else None
+        unknown = [name for name in self.special.names.values() if name and self.backend.token_to_id(name) is None]
+        if name := self._conversations.written_of(unknown):
+            raise UserError(
+                f"the tokenizer's chat template writes {name!r}, a special token of its files that tokenizer.json "
+                f"lacks; add it there, or {REMEDY}"
+            )
+        first = self._conversations.first_tokens()
+        return next(iter(first)) if len(first) == 1 and first <= self._special else None
 
-    def _turn_end(self) -> int | None:
-        """The special token that the chat template writes after an answer."""
-        if self.chat_template is None:
-            return None
-        answer = "qzjx"  # occurs in no template
-        try:
-            text = self._rendered("a", answer)
-        except UserError:
-            return None
-        behind = self._rendering.encode_batch([text[text.rfind(answer) + len(answer) :]])[0] if answer in text else []
-        return next((i for i in behind if i in self._special), None)
+    def _turn_ends(self) -> list[int]:
+        """The special tokens that the chat template writes after answers, each once."""
+        after = [] if self.chat_template is None else self._conversations.after_answers()
+        found = (next((i for i in ids if i in self._special), None) for ids in after)
+        return list(dict.fromkeys(i for i in found if i is not None))
 
 
 class EndedIdTokenizer(Tokenizer):
@@ -362,6 +367,10 @@ class IdTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The ids as decimal numbers, joined by spaces."""
         return " ".join(str(int(i)) for i in ids)
+
+    def decode_prompt(self, ids: Iterable[int]) -> str:
+        """`decode`: no id ends a text."""
+        return self.decode(ids)
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that are no ids of the vocabulary."""

@@ -21,12 +21,12 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.generation.streaming import TokenStream, WholeCharacters
 from gptgan_jax.generation.texts import Drawing
 from gptgan_jax.runs.records import one_line
-from gptgan_jax.runs.trained import Writer
+from gptgan_jax.runs.trained import Writer, system_turn
 from gptgan_jax.system.interruptions import obeyed
-from gptgan_jax.tokenization.chat_templates import Message
+from gptgan_jax.tokenization.chat_templates import Message, plain_text
 from gptgan_jax.types import Params
 
-COMMANDS = "/reset forgets what was said, /quit ends, Ctrl-C stops a reply"
+COMMANDS = "/reset starts a new conversation, /quit ends, Ctrl-C stops a reply"
 _STREAM = 0xC4A7
 
 
@@ -38,12 +38,14 @@ class Conversation:
         tokenizer: of the run.
         longest: prompt in tokens.
         keep: what is kept of a turn that is too long by itself, as it was in training.
+        system: the turn before all others, if any.
         said: all turns, oldest first.
     """
 
     tokenizer: AnyTokenizer
     longest: int
     keep: PromptKeep = "end"
+    system: tuple[Message, ...] = ()
     said: list[Message] = field(default_factory=list)
 
     def ask(self, text: str) -> list[int]:
@@ -56,7 +58,9 @@ class Conversation:
             words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
             raise UserError(f"the tokenizer doesn't know {words}; use words of the training text")
         said = [*self.said, Message("user", text)]
-        prompt = encode_prompts(self.tokenizer, [tuple(said)], self.longest, self.keep)[0]
+        if getattr(self.tokenizer, "chat_template", None) is None and self.tokenizer.unknown_words(plain_text(said)):
+            said = said[-1:]  # it can't spell what stands between turns, and never saw more than one
+        prompt = encode_prompts(self.tokenizer, [(*self.system, *said)], self.longest, self.keep)[0]
         self.said = said
         return prompt.ids
 
@@ -72,7 +76,7 @@ class Conversation:
 def check_answers(run: Writer) -> None:
     """Raises UserError for a run that learned without prompts."""
     if not run.conditional:
-        raise UserError("this run learned to write texts, not to answer; chat needs one whose text has prompts")
+        raise UserError("this run learned text without prompts; chat needs one whose text has prompts")
 
 
 def chat(
@@ -83,6 +87,7 @@ def chat(
     lines: TextIO,
     out: TextIO,
     say: Callable[[str], None],
+    system: str | None = None,
 ) -> None:
     """Answers a user's lines until they end.
 
@@ -94,14 +99,16 @@ def chat(
         lines: what the user types; where it is a terminal, a mark stands before each line.
         out: takes the replies.
         say: takes a line of news, such as why a message can't be answered.
+        system: what stands before all that is said, for a chat template.
 
     Raises:
-        UserError: a run without prompts.
+        UserError: a run without prompts, or one that has no use for `system`.
     """
     check_answers(run)
     data = run.config.data
     stream = TokenStream(run.generator, params, drawing, data.max_prompt_length, data.max_length)
-    conversation = Conversation(run.tokenizer, data.max_prompt_length, data.prompt_keep)
+    turns = system_turn(run, system)
+    conversation = Conversation(run.tokenizer, data.max_prompt_length, data.prompt_keep, turns)
     key = jax.random.fold_in(jax.random.key(seed), _STREAM)
     typed = lines.isatty()
     if typed:
@@ -113,9 +120,9 @@ def chat(
             return
         if text == "/reset":
             conversation.reset()
-            say("forgotten")
+            say("started a new conversation")
         elif text.startswith("/"):
-            say(f"no command {one_line(text)[:40]!r}: {COMMANDS}")
+            say(f"unknown command {one_line(text)[:40]!r}: {COMMANDS}")
         elif text:
             try:
                 prompt = conversation.ask(text)
@@ -127,21 +134,18 @@ def chat(
 
 
 def _answer(tokens: Iterator[int], tokenizer: AnyTokenizer, out: TextIO) -> str:
-    """Shows a reply while it is written, until its end or Ctrl-C; what was shown."""
+    """Shows a reply while it is written, until its end or Ctrl-C; what was written."""
     characters = WholeCharacters(tokenizer)
-    whole = ""
     with _interruptions() as stopped:
         for token in tokens:
-            whole += (piece := characters.add(token))
-            _show(piece, out)
+            _show(characters.add(token), out)
             if stopped():
                 break
         else:
-            whole += (piece := characters.rest())
-            _show(piece, out)
+            _show(characters.rest(), out)
     out.write("\n")
     out.flush()
-    return whole
+    return characters.text
 
 
 def _show(text: str, out: TextIO) -> None:

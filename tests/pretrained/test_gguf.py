@@ -184,6 +184,17 @@ def test_names_ends_and_the_chat_template_are_written(tmp_path: Path) -> None:
     assert [config[f"{role}_token_id"] for role in ("bos", "eos", "pad")] == [1, 2, 0]
 
 
+@pytest.mark.parametrize("kind", [1, 4, 5], ids=["normal", "user-defined", "unused"])
+def test_an_end_is_known_by_its_name_whatever_its_type(kind: int, tmp_path: Path) -> None:
+    types = tokenizer_keys(byte_level(), ROWS)["tokenizer.ggml.token_type"]
+    types = [kind, types[1], kind, *types[3:]]
+    folder = imported_tokenizer(tmp_path, {"tokenizer.ggml.token_type": types, "tokenizer.ggml.eos_token_id": 5})
+    ours = read_tokenizer(folder / "tokenizer.json")
+    assert ours.vocabulary.ends == (5, 0, 2)
+    assert {0, 2}.isdisjoint(ours.encode("".join(SPECIAL)))
+    assert ours.decode([*ours.encode("two"), 2, *ours.encode("cats")]) == "two"
+
+
 def test_several_templates_are_kept_by_their_names(tmp_path: Path) -> None:
     folder = imported_tokenizer(tmp_path, {"tokenizer.chat_template.tool_use": "tools"})
     found = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
@@ -440,7 +451,7 @@ def test_the_command_ends_with_status_2_and_one_line(whole: Any, tmp_path: Path,
     (tmp_path / "out").mkdir()
     for arguments, says in [
         ([f"gguf:{whole[0]}", f"{tmp_path}/out"], "out exists; name another folder, or remove it"),
-        ([str(whole[0]), f"{tmp_path}/new"], "what is imported is named gguf:FILE"),
+        ([str(whole[0]), f"{tmp_path}/new"], "give the model to import as gguf:FILE"),
         (["gguf:" + 300 * "x", f"{tmp_path}/new"], "no such file"),
     ]:
         assert main(["import", *arguments]) == 2

@@ -107,7 +107,7 @@ model.safetensors.index.json | [[[   | should hold weight_map
 model.safetensors.index.json | {"weight_map": {"x": "../x.safetensors"}}  | '../x.safetensors' is no safetensors file
 model.safetensors.index.json | {"weight_map": {"x": "pytorch_model.bin"}} | 'pytorch_model.bin' is no safetensors file
 model.safetensors.index.json | {"weight_map": {"x": "x.safetensors"}}     | x.safetensors: no such file, though
-model.safetensors.index.json | {"weight_map": {"x": "model.safetensors"}} | tensor x is missing, though
+model.safetensors.index.json | {"weight_map": {"x": "weights.safetensors"}} | tensor x is missing, though
 tokenizer.json        | gone         | tokenizer.json: no such file
 tokenizer.json        | half         | tokenizer.json: not a tokenizer.json
 tokenizer_config.json | {"padded_vocab_size": "many"} | padded_vocab_size 'many' should be a whole number, at least 18
@@ -130,6 +130,8 @@ KEYS = """
 {"rope_parameters": {"rope_type": "llama3", "attention_factor": 2}}     | rope_parameters: attention_factor is 2
 {"rope_scaling": {"rope_type": "llama3", "original_max_position_embeddings": 9}} | disagree on rope_scaling (None
 {"rope_scaling": {"type": "linear", "factor": 2.0}} | rope_scaling: rope_type is 'linear'
+{"rope_scaling": {"type": "dynamic", "factor": 2.0}} | rope_scaling: rope_type is 'dynamic'
+{"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}} | rope_type is 'dynamic'
 {"partial_rotary_factor": 0.5}       | partial_rotary_factor is 0.5
 {"model_type": "smollm3"}            | what is read is gpt2, llama, mistral, qwen2, qwen3 (the Transformer
 {"model_type": "gemma3_text"}        | here has not: norms after attention and MLP as well, and a sliding window
@@ -170,6 +172,8 @@ def spoil(path: Path, how: str) -> None:
     elif how == "int8":
         save_file({name: x.astype(np.int8) for name, x in load_file(path).items()}, path)
     else:
+        if path.name == INDEX_FILE:  # read where no file has all of the weights
+            path.with_name(WEIGHTS_FILE).rename(path.with_name("weights.safetensors"))
         path.write_text(how)
 
 
@@ -211,6 +215,15 @@ def test_a_key_that_is_no_good_is_refused_with_the_reason(change: str, says: str
     assert_refused(tmp_path / "model", says)
 
 
+def test_an_index_beside_a_whole_file_is_not_read_as_in_transformers(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "model")
+    stale = dict.fromkeys(load_file(whole / WEIGHTS_FILE), "model-00001-of-00001.safetensors")
+    shutil.copy(whole / WEIGHTS_FILE, tmp_path / "model" / "model-00001-of-00001.safetensors")
+    (tmp_path / "model" / INDEX_FILE).write_text(json.dumps({"weight_map": stale}))
+    with Weights(tmp_path / "model") as weights:
+        assert {weights.file_of(name).name for name in weights.names} == {WEIGHTS_FILE}
+
+
 def test_a_tensor_that_the_network_does_not_have_is_not_ignored_and_a_mask_is(tmp_path: Path) -> None:
     generator, params = write_model(tmp_path, GPT2)
     tensors = load_file(tmp_path / WEIGHTS_FILE)
@@ -220,6 +233,19 @@ def test_a_tensor_that_the_network_does_not_have_is_not_ignored_and_a_mask_is(tm
     save_file(tensors | {"transformer.h.0.attn.gate": np.ones(3, np.float32)}, tmp_path / WEIGHTS_FILE)
     with pytest.raises(UserError, match=r"transformer\.h\.0\.attn\.gate is no tensor of the network"):
         open_model(tmp_path).params(on_one_device(generator))
+
+
+def test_a_head_beside_a_tied_table_is_its_copy_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy, as Qwen3-0.6B has, is left out; transformers 5 takes another one instead of the table."""
+    generator, params = write_model(tmp_path)
+    monkeypatch.setattr(huggingface, "AT_ONCE", 24)  # three rows of eight
+    tensors = load_file(tmp_path / WEIGHTS_FILE)
+    table = tensors["model.embed_tokens.weight"]
+    save_file(tensors | {"lm_head.weight": table}, tmp_path / WEIGHTS_FILE)
+    assert_trees_close(open_model(tmp_path).params(on_one_device(generator)), params, rtol=0, atol=0)
+    for other in (np.concatenate([table[:-1], table[-1:] + 1]), table[:-1]):
+        save_file(tensors | {"lm_head.weight": other}, tmp_path / WEIGHTS_FILE)
+        assert_refused(tmp_path, "lm_head.weight is another than model.embed_tokens.weight, and tie_word_embeddings")
 
 
 def test_an_id_without_a_token_is_written_as_nothing(tmp_path: Path) -> None:

@@ -86,6 +86,24 @@ def test_a_file_of_its_own_goes_before_the_key_and_the_default_before_others(tmp
     assert written(other, other.encode_chat(HELLO)) == "hi!"
 
 
+def test_of_several_templates_the_only_one_is_taken_and_without_a_default_none_is_guessed(tmp_path: Path) -> None:
+    only = tokenizer_of(tmp_path, [{"name": "tools", "template": CHATML}])
+    assert only.chat_template is not None
+    assert only.chat_template.source == CHATML
+    with pytest.raises(UserError, match=r"has templates called 'tools', 'rag' and none called 'default'"):
+        tokenizer_of(tmp_path, [{"name": "tools", "template": CHATML}, {"name": "rag", "template": CHATML}])
+
+
+def test_a_template_that_writes_a_token_without_an_id_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "{{ turn_token }}" + CHATML)
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"turn_token": "<|turn|>"}), encoding="utf-8")
+    tokenizer = read_tokenizer(folder / "tokenizer.json")
+    with pytest.raises(UserError, match=r"chat template writes '<\|turn\|>', a special token"):
+        tokenizer.for_prompts()
+    assert not tokenizer.for_prompts(chat=False).encode_prompts([""])[0]
+
+
 def test_a_run_keeps_its_template(tmp_path: Path) -> None:
     tokenizer = tokenizer_of(tmp_path)
     tokenizer.save(tmp_path / "kept")

@@ -125,8 +125,8 @@ def test_bad_messages_and_commands_are_told_of_and_the_chat_goes_on(folder: Path
     replies, news = talked(folder, "zebra\n\n   \n/rest\n/reset\nhi\n/quit\nhi\n", monkeypatch, capsys)
     assert len(replies) == 1
     assert "doesn't know 'zebra'" in news
-    assert "no command '/rest': /reset forgets" in news
-    assert "forgotten" in news
+    assert "unknown command '/rest': /reset starts" in news
+    assert "started a new conversation" in news
 
 
 def test_ctrl_c_stops_a_reply_and_not_the_program(folder: Path, monkeypatch, capsys) -> None:
@@ -242,19 +242,19 @@ def test_on_a_real_terminal_replies_stream_ctrl_c_stops_one_and_ctrl_d_leaves(
     word = RunFolder(folder).read_tokenizer().decode([5])
     terminal = Terminal(folder, *begun)
     try:
-        assert "/reset forgets" in terminal.until("> ")
+        assert "/reset starts" in terminal.until("> ")
         for _ in range(2):  # the first one's end is not the program's
             terminal.type("hi\r")
             terminal.until(f"{word} {word} {word}")  # seen, though the reply has no end
             terminal.type("\x03")
-            assert "/reset forgets" not in terminal.until("> ")
+            assert "/reset starts" not in terminal.until("> ")
         terminal.type("half a line")
         terminal.until("line")
         terminal.type("\x03")
         # Python's `input` overlooks a signal that comes while it takes in a key, until the next one.
-        assert "/reset forgets" in terminal.until("> ", again="\x03")
+        assert "/reset starts" in terminal.until("> ", again="\x03")
         terminal.type("/reset\r")
-        assert "forgotten" in terminal.until("> ")
+        assert "started a new conversation" in terminal.until("> ")
         terminal.type("\x04")
         assert terminal.ended() == 0
     finally:
