@@ -11,7 +11,9 @@ from gptgan_jax.evaluation.results import Column
 from gptgan_jax.scoring.classifier import CHOSEN, CLASSIFIER
 
 BEST = {"likelihood": "least validation loss of its phase", "task": "best answers to validation prompts of its phase"}
-RESIDUAL, START = "residual", "start"
+RESIDUAL, RERANKED, START = "residual", "reranked", "start"
+# The columns that no discriminator had a part in.
+BASELINES = ("likelihood", "continued", RERANKED)
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,17 @@ class Candidate:
 
 
 def candidates(
-    checkpoints: Checkpoints, residual_candidates: int = 0, chosen_by: ChosenBy = "likelihood", started: bool = False
+    checkpoints: Checkpoints,
+    residual_candidates: int = 0,
+    chosen_by: ChosenBy = "likelihood",
+    started: bool = False,
+    best_of: int = 0,
 ) -> list[Candidate]:
     """The checkpoints to evaluate: each phase's best by validation, and the last adversarial one if it is different.
 
     The warm-up trains no generator; if residual candidates are requested, its last checkpoint is the residual model.
-    If the discriminator has classes, the checkpoint that predicts them best is the classifier. A run that `started`
+    With `best_of`, the likelihood phase's best is also evaluated as the likeliest of so many texts. If the
+    discriminator has classes, the checkpoint that predicts them best is the classifier. A run that `started`
     from a model is compared with the original model.
     """
     found = [Candidate(START, Saved("likelihood", 0, None), "as it came, before the first step")] if started else []
@@ -49,6 +56,10 @@ def candidates(
         best = checkpoints.best(phase)  # type: ignore[arg-type]
         if best is not None:
             found.append(Candidate(name, best, _how(best, chosen_by), phase))
+    likelihood = checkpoints.best("likelihood")
+    if best_of and likelihood is not None:
+        how = f"{_how(likelihood, chosen_by)}, each text the likeliest of {best_of}"
+        found.append(Candidate(RERANKED, likelihood, how, RERANKED))
     warm = [saved for saved in checkpoints.all() if saved.phase == "warmup"]
     if residual_candidates and warm:
         how = f"last of the warm-up, resampled from {residual_candidates} texts"

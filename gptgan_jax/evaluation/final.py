@@ -1,42 +1,33 @@
 """Evaluates each phase's best checkpoint of a run folder, and real text alike, and writes evaluation.json."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.config import EmbedderName
-from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.candidates import RESIDUAL, START, Candidate, candidates
+from gptgan_jax.evaluation.candidates import Candidate
 from gptgan_jax.evaluation.inherited import own_columns, with_baselines
 from gptgan_jax.evaluation.memorisation import TrainingText
-from gptgan_jax.evaluation.results import Column, Evaluation, scored_samples, table_of
+from gptgan_jax.evaluation.results import Column, Evaluation, Sweep, scored_samples, table_of
 from gptgan_jax.evaluation.scores import (
+    FRECHET,
     Ruler,
     judge_figures,
     likelihood_figures,
     reward_figures,
     source_figures,
-    source_log_probs,
     text_figures,
 )
-from gptgan_jax.generation.batch_sizes import rows_at_once
-from gptgan_jax.generation.pace import News, paused
-from gptgan_jax.generation.texts import Drawing, TextSet, TextWriter, Written, text_set
+from gptgan_jax.evaluation.subject import Model, Subject
+from gptgan_jax.generation.texts import Drawing, TextSet, text_set
 from gptgan_jax.metrics.class_scores import ReliabilityBin
 from gptgan_jax.metrics.divergences import LogProbs
 from gptgan_jax.metrics.estimates import REAL, Figure
-from gptgan_jax.mixtures.splits import in_proportion
-from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.runs.held_out import HeldOutText, load_held_out
-from gptgan_jax.runs.start import has_start
-from gptgan_jax.runs.trained import Writer, load_writer, restore_generator, start_params
 from gptgan_jax.scoring.classifier import (
     CLASSIFIER,
     Classifier,
@@ -44,183 +35,14 @@ from gptgan_jax.scoring.classifier import (
     classifier_or_none,
     obedience_figures,
 )
-from gptgan_jax.scoring.held_out_likelihood import HeldOut, likelihood_of
-from gptgan_jax.scoring.judge import Judge, judge_from
-from gptgan_jax.scoring.residual import ResidualModel, restore_networks
-from gptgan_jax.scoring.tasks import GREEDY, Task
+from gptgan_jax.scoring.held_out_likelihood import HeldOut
+from gptgan_jax.scoring.judge import Judge
+from gptgan_jax.scoring.tasks import GREEDY
 from gptgan_jax.scoring.token_scores import Detector, detector_or_none
-from gptgan_jax.tokenization.units import Unit, unit_for, unit_notes
-from gptgan_jax.types import Params
+from gptgan_jax.tokenization.units import unit_notes
 
 # If at least this share of held-out texts is in the training text, the signatures say so.
 LABELLED_SHARE = 0.01
-
-
-class Model(Protocol):
-    """A model that can be evaluated: it generates texts and gives their likelihood."""
-
-    def write(self, count: int, drawing: Drawing) -> Written:
-        """Generates `count` texts from the run's seed."""
-        ...
-
-    def answers(self, asked: TokenisedSplit, drawing: Drawing) -> Written:
-        """Generates an answer to each prompt of a split, from the run's seed."""
-        ...
-
-    def likelihood(self, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
-        """The likelihood of a split under the distribution that `drawing` samples from."""
-        ...
-
-
-class Subject:
-    """A run and everything that its evaluation needs, loaded once for its table and its sweep.
-
-    Attributes:
-        run: its configuration, tokenizer and network.
-        text: the held-out text.
-        split: the name of `text.test` in words.
-        references, real: two disjoint sets of held-out texts. All texts are compared with the first; the second is real
-            text that is scored as if it were samples. They are the test and the validation split; without test text,
-            the two halves of the validation split. For a mixture, a part of them in the mixture's proportions.
-    """
-
-    def __init__(self, folder: RunFolder, say: Callable[[str], None], embedder: EmbedderName | None = None) -> None:
-        """`embedder` replaces that of the configuration."""
-        self.folder = folder
-        self.embedder = embedder
-        self.say = say
-        self.run: Writer = load_writer(folder)
-        self.text: HeldOutText = load_held_out(folder.path, self.run.generator.vocabulary)
-        self.split = {"test": "test", "valid": "validation"}[self.text.split]
-        self.references, self.real = self._halves()
-        evaluation = self.run.config.evaluation
-        self.writer = TextWriter(
-            self.run.generator, self.run.tokenizer, self.run.config.data.max_length, evaluation.batch_size
-        )
-        self.likelihood_on = likelihood_of(self.run.generator)
-        self.news = News(say)
-
-    def _halves(self) -> tuple[TokenisedSplit, TokenisedSplit]:
-        if self.text.split == "test":
-            return in_proportion(self.text.test), in_proportion(self.text.valid)
-        order = np.random.default_rng(0).permutation(len(self.text.test))
-        middle = (len(order) + 1) // 2
-        halves = (self.text.test.subset(np.sort(part)) for part in (order[:middle], order[middle:]))
-        first, second = map(in_proportion, halves)
-        return first, second
-
-    @cached_property
-    def reference_texts(self) -> TextSet:
-        return text_set(self.references, self.run.tokenizer)
-
-    @cached_property
-    def real_texts(self) -> TextSet:
-        return text_set(self.real, self.run.tokenizer)
-
-    @cached_property
-    def unit(self) -> Unit:
-        """The unit of n-grams; by default that of the tokenizer or of real text."""
-        tokenizer, texts = self.run.tokenizer, self.reference_texts.texts
-        prompts = self.references.prompt_texts(tokenizer) if self.run.conditional else []
-        return unit_for(self.run.config.evaluation.unit, texts, prompts, tokenizer.as_unit, tokenizer.own_unit)
-
-    @cached_property
-    def judge(self) -> Judge:
-        train, evaluation = self.text.train, self.run.config.evaluation
-        return judge_from(
-            train.targets,
-            f"{len(train)} training texts",
-            train.vocabulary,
-            train.max_length,
-            evaluation.judge,
-            self.embedder or evaluation.embedder,
-            self.say,
-        )
-
-    def task(self, thorough: bool) -> Task | None:
-        """Scores the run's answers to the first prompts of the references; None without a task."""
-        evaluation = self.run.config.evaluation
-        return None if evaluation.task is None else self.task_on(self.references, evaluation.samples, thorough)
-
-    def task_on(self, split: TokenisedSplit, count: int, thorough: bool = False) -> Task:
-        """Scores answers to the first `count` prompts of a split, in a run with a task."""
-        name = self.run.config.evaluation.task
-        assert name is not None
-        asked = split.subset(np.arange(min(len(split), count)))
-        return Task(name, asked, self.text.train, self.run.tokenizer, thorough, self.unit)
-
-    def candidates(self, checkpoints: Checkpoints) -> list[Candidate]:
-        """The checkpoints of this run to evaluate."""
-        config = self.run.config
-        started = is_model(config.init_from) and has_start(self.folder.checkpoints)
-        return candidates(checkpoints, config.objective.residual_candidates, config.evaluation.choose_by, started)
-
-    def model(self, checkpoints: Checkpoints, candidate: Candidate) -> Model:
-        """The candidate, restored.
-
-        Raises:
-            UserError: if its checkpoint can't be read.
-        """
-        config = self.run.config
-        if candidate.name == START:
-            return GeneratorModel(self, start_params(self.folder.checkpoints, config, self.run.generator))
-        if candidate.name != RESIDUAL:
-            return GeneratorModel(self, restore_generator(checkpoints, candidate.saved, config, self.run.generator))
-        networks = restore_networks(checkpoints, candidate.saved, self.run)
-        sizes = (config.objective.residual_candidates, config.seed, config.evaluation.batch_size)
-        residual = ResidualModel(networks, self.run.tokenizer, config.data.max_length, *sizes)
-        return _Resampled(GeneratorModel(self, networks.params), residual)
-
-    def source_of(self, texts: TextSet) -> np.ndarray | None:
-        """Log-probabilities under the source of the data; None if it is not known.
-
-        They are also unknown if real texts were truncated or split: the source's probability is that of a whole text.
-        """
-        held_out = self.text.test, self.text.valid
-        if self.text.source is None or any(one.truncated_targets or one.before is not None for one in held_out):
-            return None
-        return source_log_probs(texts, self.text.source, self.run.tokenizer)
-
-
-@dataclass(frozen=True, eq=False)
-class GeneratorModel:
-    """A generator of the run; its texts answer the prompts of the references, if there are any."""
-
-    subject: Subject
-    params: Params
-
-    def write(self, count: int, drawing: Drawing) -> Written:
-        subject = self.subject
-        seed, prompts = subject.run.config.seed, subject.references.first_prompts(count)
-        return subject.writer(self.params, seed, count, drawing, prompts, subject.news)
-
-    def answers(self, asked: TokenisedSplit, drawing: Drawing) -> Written:
-        seed, prompts = self.subject.run.config.seed, asked.first_prompts(len(asked))
-        return self.subject.writer(self.params, seed, len(asked), drawing, prompts, self.subject.news)
-
-    def likelihood(self, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
-        subject = self.subject
-        logits = split.max_length * split.vocabulary.size
-        size = rows_at_once(subject.run.config.evaluation.batch_size, len(split), logits)
-        batches = paused(evaluation_batches(split, size), "likelihood", size, len(split), subject.news)
-        return subject.likelihood_on(self.params, batches, drawing).of(split.sources)
-
-
-@dataclass(frozen=True, eq=False)
-class _Resampled:
-    """The residual model of a generator and a discriminator."""
-
-    plain: GeneratorModel
-    residual: ResidualModel
-
-    def write(self, count: int, drawing: Drawing) -> Written:
-        return self.residual.write(count, drawing)
-
-    def answers(self, asked: TokenisedSplit, drawing: Drawing) -> Written:
-        raise NotImplementedError("a residual model answers no prompts")
-
-    def likelihood(self, split: TokenisedSplit, drawing: Drawing) -> HeldOut:
-        return self.residual.likelihood(self.plain.likelihood(split, drawing), split.targets, drawing)
 
 
 def evaluate_run(
@@ -251,11 +73,19 @@ def evaluate_run(
                 evaluation.save(folder.path)
             return evaluation
         evaluation = _evaluate(subject, checkpoints, chosen, thorough)
-    if earlier is not None and same:
+    if earlier is not None and same and _by_one_embedder(earlier.sweep, evaluation):
         evaluation = replace(evaluation, sweep=earlier.sweep)
     evaluation = with_baselines(evaluation, folder, subject.run.config, say)
     evaluation.save(folder.path)
     return evaluation
+
+
+def _by_one_embedder(sweep: Sweep | None, evaluation: Evaluation) -> bool:
+    """Whether the distances of an earlier sweep are by the embedder that the table's are by, if it has any."""
+    of_table = {score.name: score.signature for score in evaluation.scores}
+    of_sweep = {} if sweep is None else sweep.signatures
+    ends = [some[FRECHET].rpartition("; ")[2] for some in (of_table, of_sweep) if FRECHET in some]
+    return len(set(ends)) < 2
 
 
 class _Measure:
@@ -273,9 +103,9 @@ class _Measure:
         if self.count < 2:
             raise UserError(f"{subject.folder.path}: {self.count} held-out text is too little; hold out more")
         self.drawn = f"{self.count} texts, {self.drawing}, the run's seed"
-        self.ruler = Ruler(
-            subject.reference_texts, TrainingText(self.text.copied, self.text.train.targets), judge, unit=subject.unit
-        )
+        training = TrainingText(self.text.copied, self.text.train.targets)
+        references, paired = subject.reference_texts, self.run.conditional
+        self.ruler = Ruler(references, training, judge, unit=subject.unit, paired=paired)
         self.task = subject.task(thorough=judge is not None)
         self.test = text_set(self.text.test, self.run.tokenizer)
         self.source_of_test = None if self.run.conditional else subject.source_of(self.test)
@@ -392,7 +222,7 @@ def _notes(subject: Subject) -> list[str]:
     references = "the test split" if subject.text.split == "test" else "half of the validation split"
     return [
         f"± is one standard error over texts. Samples are drawn from the run's seed, {subject.run.config.seed}.",
-        f"References are {references}. Real text is {halves}, scored as if it were samples; its held-out NLL, where "
-        "its source is known, is that of the source itself: the least that any model can reach.",
+        f"References are {references}. Real text is {halves}, scored as if it were samples; if its source is known, "
+        "its held-out NLL is that of the source itself, the lowest that any model can reach.",
         *unit_notes(subject.run.config.evaluation.unit, subject.unit),
     ]

@@ -23,7 +23,6 @@ from gptgan_jax.evaluation.results import Axes, Cell, Sweep
 from gptgan_jax.metrics.estimates import REAL, Estimate, mean_of
 
 _Z = NormalDist().inv_cdf(0.975)
-_T = (4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)  # of 2 to 9 degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class BestDrawing:
 def oriented_points(sweep: Sweep, axes: Axes, column: str) -> np.ndarray:
     """Test values of one column's cells, oriented so that larger is better: float64 [N, 2], (diversity, quality).
 
-    Cells without a finite value of both are left out, such as top-p below 1 on an axis of NLL, which is then infinite.
+    Cells without finite values of both are left out, such as top-p below 1 on an axis of NLL, which is then infinite.
     """
     cells = [cell for cell in sweep.cells if cell.column == column]
     points = [(_finite(cell.test, axes.diversity), _finite(cell.test, axes.quality)) for cell in cells]
@@ -158,7 +157,7 @@ def gap_over_runs(differences: np.ndarray, seed: int = 0) -> Gap:
         return Gap(mean, None, None)
     # The quantile of a discrete distribution: interpolation between 27 resamples would pull the ends inwards.
     ends = np.quantile(_resamples(runs, seed) @ differences / runs, [0.025, 0.975], method="averaged_inverted_cdf")
-    low, high = mean + math.sqrt(runs / (runs - 1)) * _t(runs - 1) / _Z * (ends - mean)
+    low, high = mean + math.sqrt(runs / (runs - 1)) * student(runs - 1) / _Z * (ends - mean)
     return Gap(mean, float(low), float(high))
 
 
@@ -264,12 +263,11 @@ def _resamples(runs: int, seed: int) -> np.ndarray:
     return np.array([np.bincount(one, minlength=runs) for one in itertools.product(range(runs), repeat=runs)])
 
 
-def _t(degrees: int) -> float:
-    """Student's 97.5 % point: by table, then by the expansion of Abramowitz & Stegun 1964, 26.7.5, within 0.01 %."""
-    if degrees < 2 + len(_T):
-        return _T[degrees - 2]
-    second, third = 5 * _Z**5 + 16 * _Z**3 + 3 * _Z, 3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z
-    return _Z + (_Z**3 + _Z) / (4 * degrees) + second / (96 * degrees**2) + third / (384 * degrees**3)
+def student(degrees: int) -> float:
+    """The 97.5 % point of Student's distribution."""
+    from scipy import stats  # imported late as it is slow
+
+    return float(stats.t.ppf(0.975, degrees))
 
 
 def _verdict(gap: Gap) -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 from gptgan_jax.config import Config
 from gptgan_jax.config.structure import difference
 from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.candidates import BASELINES
 from gptgan_jax.evaluation.results import Column, Evaluation, Score, Sweep
 from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import same_held_out
 
-BASELINES = ("likelihood", "continued")
 NOTE = "Baselines: "
 
 
@@ -27,7 +27,7 @@ def own_columns(evaluation: Evaluation) -> list[Column]:
 
 
 def with_baselines(evaluation: Evaluation, folder: RunFolder, config: Config, say: Callable[[str], None]) -> Evaluation:
-    """The evaluation with the likelihood and continued columns, and cells, of the run that this one started from.
+    """The evaluation with the baselines of the run that this one started from: columns, and cells of the sweep.
 
     Earlier copies are refreshed, or kept if they can't be. A note says which columns were copied, or why none were.
 
@@ -59,9 +59,11 @@ def with_baselines(evaluation: Evaluation, folder: RunFolder, config: Config, sa
         return replace(evaluation, notes=[*notes, f"{NOTE}none; {source.path} has none to copy."])
     swept = _swept(evaluation.sweep, theirs.sweep, names)
     parts = "figures and sweep" if evaluation.sweep is not None and swept is not evaluation.sweep else "figures"
+    *others, last = names
     note = (
-        f"{NOTE}{' and '.join(names)}: {parts} copied from {source.path}, which this run started from (its checkpoint "
-        f"{config.init_checkpoint}); evaluated on the same held-out text with the same settings."
+        f"{NOTE}{', '.join(others)}{' and ' if others else ''}{last}: {parts} copied from {source.path}, which this "
+        f"run started from (its checkpoint {config.init_checkpoint}); evaluated on the same held-out text with the "
+        "same settings."
     )
     # Texts in the same row of the samples come from equal random keys.
     shown = {name: theirs.shown[name] for name in names if name in theirs.shown and there.seed == config.seed}

@@ -131,12 +131,12 @@ def memorised(evaluation: Evaluation) -> list[str]:
         runs = _above(rows, LONGEST_RUN, column.name, lambda one, real: one > real * LONGER_RUNS)
         found = []
         if copies:
-            found.append(f"{copies[0]:.1%} of its texts stand in the training text, {copies[1]:.1%} of held-out ones")
+            found.append(f"{copies[0]:.1%} of its texts are in the training text, {copies[1]:.1%} of held-out ones")
         if runs:
             found.append(f"its longest runs from there have {runs[0]:.1f} tokens, those of held-out text {runs[1]:.1f}")
         if found:
             lines.append(
-                f"{column.name}: {'; '.join(found)}: it has training text by heart; end the likelihood phase sooner, "
+                f"{column.name}: {'; '.join(found)}: it has memorised training text; end the likelihood phase sooner, "
                 "or raise generator.dropout or likelihood.optimizer.weight_decay, or give it more text"
             )
     return lines

@@ -64,7 +64,8 @@ class Cell:
     """One sampling setting for one column's generator, with its metrics by name.
 
     Attributes:
-        column: "likelihood", "continued" or "adversarial"; `REAL` for real text, whose temperature is 1.
+        column: "likelihood", "continued", "adversarial", "reranked" or "residual"; `REAL` for real text, whose
+            temperature is 1.
         temperature, top_p: how the texts were sampled.
         valid: metrics against the text that a temperature may be chosen by.
         test: metrics against the text for the report.
@@ -124,8 +125,9 @@ class ScoredText:
         start: the score that the first token's change is counted from.
         tokens: the text of each token; the end of text is one of them.
         special: the positions of tokens that are not text.
-        scores: of the text up to and including each token.
+        scores: of the text up to and including each token, or of its window so far.
         wrong: the position of the first token that the grammar forbids; None if there is none, or none is known.
+        window: tokens after which the scores begin anew; 0: never.
     """
 
     column: str
@@ -136,6 +138,7 @@ class ScoredText:
     special: list[int]
     scores: list[float]
     wrong: int | None = None
+    window: int = 0
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -206,6 +209,7 @@ def scored_text(text: TokenScore, column: str, checkpoint: str, wrong: int = NOW
         tokens=[piece.text for piece in text.pieces],
         special=[place for place, piece in enumerate(text.pieces) if piece.special],
         scores=[round(float(score), 4) for score in text.scores],
+        window=text.window,
         wrong=None if wrong == NOWHERE else wrong,
     )
 

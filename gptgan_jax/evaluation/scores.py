@@ -38,6 +38,7 @@ from gptgan_jax.text_rewards.config import RewardConfig
 from gptgan_jax.tokenization.units import Tokens, Unit, plural, units_of
 
 __all__ = [
+    "FRECHET",
     "LEAST_EMBEDDED",
     "ORDERS",
     "Ruler",
@@ -53,6 +54,7 @@ __all__ = [
     "text_figures",
 ]
 
+FRECHET = "Fréchet distance"
 ORDERS = (2, 3, 4, 5)
 # The fewest texts on each side for which the metrics of the language model are defined.
 LEAST_EMBEDDED = 20
@@ -68,6 +70,7 @@ class Ruler:
         judge: None leaves its metrics out.
         seed: of the classifier and of the models that are trained on samples.
         unit: of n-grams.
+        paired: whether sample i answers the prompt of reference i.
     """
 
     references: TextSet
@@ -75,6 +78,7 @@ class Ruler:
     judge: Judge | None = None
     seed: int = 0
     unit: Unit = "word"
+    paired: bool = False
 
 
 def likelihood_figures(
@@ -184,7 +188,7 @@ def judge_figures(samples: TextSet, ruler: Ruler, drawn: str) -> list[Figure]:
     if enough:
         embedded = (judge.embed(side.part(rows)) for side in (samples, ruler.references))
         similar = mauve(*embedded, clusters=clusters, seed=ruler.seed)
-        accuracy = judge.two_sample(samples.targets, ruler.references.targets, ruler.seed)
+        accuracy = judge.two_sample(samples.targets, ruler.references.targets, ruler.seed, paired=ruler.paired)
         learner = judge.model.fit(samples.targets, ruler.seed)
         reverse = judge.model.score(learner, ruler.references.targets).per_token()
     settings = f"{clusters} clusters, c=5, seed {ruler.seed}, {judge.embedder}"
@@ -215,7 +219,7 @@ def frechet(samples: TextSet, ruler: Ruler, drawn: str) -> Figure:
         rows = slice(0, count)
         distance = frechet_distance(*(ruler.judge.embed(side.part(rows)) for side in (samples, ruler.references)))
     signature = f"{drawn}; {count} of them against {count} references; {ruler.judge.embedder}"
-    return Figure("Fréchet distance", "", distance, signature, "lower")
+    return Figure(FRECHET, "", distance, signature, "lower")
 
 
 def source_figures(

@@ -14,10 +14,10 @@ from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.config import EmbedderName
 from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.final import Model, Subject
 from gptgan_jax.evaluation.inherited import own_columns, with_baselines
 from gptgan_jax.evaluation.results import Axes, Cell, Evaluation, Sweep
-from gptgan_jax.evaluation.scores import Ruler, Source, frechet, lm_score, self_bleu_figures
+from gptgan_jax.evaluation.scores import FRECHET, Ruler, Source, frechet, lm_score, self_bleu_figures
+from gptgan_jax.evaluation.subject import Model, Subject
 from gptgan_jax.evaluation.task_sweep import NLL, sweep_of_task
 from gptgan_jax.generation.texts import Drawing, TextSet, Written
 from gptgan_jax.metrics.divergences import LogProbs, divergences
@@ -29,7 +29,7 @@ from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.tokenization.units import plural, units_of
 
 BLEU, SELF_BLEU, LM = "BLEU-4", "Self-BLEU-4", "LM score"
-FRECHET, JS, ORACLE, GRAMMATICAL = "Fréchet distance", "Jensen-Shannon divergence", "NLL_oracle", "grammatical"
+JS, ORACLE, GRAMMATICAL = "Jensen-Shannon divergence", "NLL_oracle", "grammatical"
 FORWARD, REVERSE = "forward KL", "reverse KL"
 ORACLE_SUM = "NLL_oracle + held-out NLL"
 
@@ -81,18 +81,23 @@ def sweep(subject: Subject, models: dict[str, Model]) -> Sweep:
     test = _Side(subject.references, subject.reference_texts, subject.source_of(subject.reference_texts))
     cells: list[Cell] = []
     signatures: dict[str, str] = {}
+    first = np.arange(count)
     for column, model in models.items():
         for top_p in grid.top_p:
             for temperature in grid.temperatures:
                 drawing = Drawing(temperature, 0, top_p)
                 subject.say(f"sweep: {column}, {drawing}")
-                written = model.write(2 * count, drawing)
-                chosen_by = _figures_of(subject, model, drawing, written, slice(0, count), valid)
-                reported = _figures_of(subject, model, drawing, written, slice(count, None), test)
+                if subject.run.conditional:
+                    # Each side's texts answer its own prompts.
+                    of_valid, of_test = (model.answers(side.split.subset(first), drawing) for side in (valid, test))
+                else:
+                    written = model.write(2 * count, drawing)
+                    of_valid, of_test = written.part(slice(0, count)), written.part(slice(count, None))
+                chosen_by = _figures_of(subject, model, drawing, of_valid, valid)
+                reported = _figures_of(subject, model, drawing, of_test, test)
                 cells.append(Cell(column, temperature, top_p, _by_name(chosen_by), _by_name(reported)))
                 signatures |= {figure.name: figure.signature for figure in reported}
     # Real text: each side's texts scored against the other side's.
-    first = slice(0, count)
     chosen_by = _figures(subject, valid, test.texts.part(first), None, None)
     reported = _figures(subject, test, valid.texts.part(first), None, None)
     cells.append(Cell(REAL, 1.0, 1.0, _by_name(chosen_by), _by_name(reported)))
@@ -117,12 +122,10 @@ def _trade_offs(source: Source | None) -> tuple[list[Axes], dict[str, str]]:
     return [Axes(GRAMMATICAL, NLL, "higher", "lower", "share", "nats/token"), *axes], {JS: "nats"} | combined
 
 
-def _figures_of(
-    subject: Subject, model: Model, drawing: Drawing, written: Written, rows: slice, side: _Side
-) -> list[Figure]:
-    """The metrics of some of a model's samples, and of its likelihood, against one side."""
+def _figures_of(subject: Subject, model: Model, drawing: Drawing, written: Written, side: _Side) -> list[Figure]:
+    """The metrics of a model's samples, and of its likelihood, against one side."""
     held_out = model.likelihood(side.split, drawing)
-    return _figures(subject, side, written.as_set().part(rows), held_out, written.log_probs[rows])
+    return _figures(subject, side, written.as_set(), held_out, written.log_probs)
 
 
 def _by_name(figures: Sequence[Figure]) -> dict[str, Estimate]:

@@ -14,7 +14,7 @@ from gptgan_jax.metrics.estimates import REAL, Estimate, Figure
 from gptgan_jax.scoring.tasks import GREEDY, Task
 
 if TYPE_CHECKING:
-    from gptgan_jax.evaluation.final import Model, Subject
+    from gptgan_jax.evaluation.subject import Model, Subject
 
 NLL, MATCH, ROUGE, ERROR = "held-out NLL", "exact match", "ROUGE-L", "task error"
 

@@ -1,6 +1,6 @@
-"""What texts are worth: functions of texts, vectors and log-probabilities, without a network and without a file.
+"""Metrics of texts: functions of texts, vectors and log-probabilities, without networks and files.
 
-Where a figure is an `Estimate`, it has a standard error.
+A value that is an `Estimate` has a standard error.
 
 Example:
     >>> words = [text.split() for text in ("the dog runs", "the cat sleeps")]

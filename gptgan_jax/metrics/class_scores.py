@@ -1,4 +1,4 @@
-"""How well a discriminator tells classes: accuracy, macro-F1, nats, and whether its probabilities are right."""
+"""Metrics of a discriminator as a classifier: accuracy, macro-F1, nats and calibration."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class ReliabilityBin:
     """The texts whose most likely class has a probability in one interval.
 
     Attributes:
-        count: of them.
-        confidence: mean of that probability.
-        accuracy: the share of them that are of that class.
+        count: the number of texts.
+        confidence: the mean of that probability.
+        accuracy: the share of the texts that are of that class.
     """
 
     count: int
@@ -32,11 +32,11 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """What was said of N texts.
+    """The predictions for N texts.
 
     Attributes:
         log_probs: float64 [N, K], log-probability of each class, in nats.
-        labels: int [N], the class of each text; -1 where it has none.
+        labels: int [N], the class of each text; -1 if it has none.
     """
 
     log_probs: np.ndarray
@@ -55,18 +55,18 @@ class Told:
         rows = self.labels >= 0
         return Told(self.log_probs[rows], self.labels[rows])
 
-    # Below, every text has a label.
+    # The following need a label for every text.
 
     def accuracy(self) -> Estimate:
-        """The share of texts whose most likely class is theirs."""
+        """The share of texts whose most likely class is the right one."""
         return share_of(self.classes == self.labels)
 
     def nats(self) -> Estimate:
-        """Mean -log-probability of the right class, a text."""
+        """Mean -log-probability of the right class, in nats per text."""
         return mean_of(-self.log_probs[np.arange(len(self)), self.labels])
 
     def macro_f1(self) -> Estimate:
-        """See `macro_f1`; the error is a jackknife over groups of texts."""
+        """See `macro_f1`; the error is from a jackknife over groups of texts."""
         chosen = self.classes
         error = jackknife_error(lambda rows: macro_f1(chosen[rows], self.labels[rows]), len(self))
         return Estimate(self.macro_f1_value(), error)
@@ -86,7 +86,7 @@ class Told:
 
 @suggests_names
 def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over classes of F1 = 2 TP / (2 TP + FP + FN); of the classes that are a label or were predicted.
+    """The mean of F1 = 2 TP / (2 TP + FP + FN) over the classes that occur as labels or predictions.
 
     Args:
         predicted, labels: int [N].
@@ -104,8 +104,8 @@ def reliability_bins(confidence: np.ndarray, right: np.ndarray, bins: int = BINS
 
     Args:
         confidence: float [N], between 0 and 1.
-        right: bool [N], whether that class is the text's.
-        bins: how many intervals; each holds its upper end.
+        right: bool [N], whether that class is the right one.
+        bins: the number of intervals; each includes its upper end.
     """
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     return [
@@ -117,7 +117,7 @@ def reliability_bins(confidence: np.ndarray, right: np.ndarray, bins: int = BINS
 
 @suggests_names
 def expected_calibration_error(bins: Iterable[ReliabilityBin]) -> float:
-    """Mean |accuracy - confidence| over texts, each by its bin (Naeini et al. 2015; Guo et al. 2017)."""
+    """Mean |accuracy - confidence| of the bins, weighted by texts (Naeini et al. 2015; Guo et al. 2017)."""
     bins = list(bins)
     total = sum(one.count for one in bins)
     return sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / total

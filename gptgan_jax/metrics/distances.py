@@ -1,7 +1,7 @@
-"""Distances between two sets of feature vectors, one row a text: the Fréchet distance and MAUVE.
+"""Distances between two sets of feature vectors, one row per text: the Fréchet distance and MAUVE.
 
-Both are biased at finite size and move with the number of rows. Compare only figures of equal numbers of texts, taken
-with the same features.
+Both are biased for finite sets and depend on the number of rows. Compare only figures of equal numbers of texts and
+the same features.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.metrics.estimates import Estimate
 
-# Distances of rows to centres are held for this many pairs at a time: 16 MB.
+# Distances between rows and centres are computed for this many pairs at a time: 16 MB.
 _PAIRS_AT_ONCE = 2**22
 
 
@@ -21,15 +21,15 @@ def frechet_distance(a: np.ndarray, b: np.ndarray, *, groups: int = 10) -> Estim
     et al. 2018).
 
     |mean_a - mean_b|² + tr(C_a + C_b - 2 (C_a C_b)^½), with C the unbiased covariances, in float64 and in the squared
-    unit of the features. It is 0 for equal sets, never negative, and right where covariances are singular, as they are
-    with fewer rows than features. Its rounding is about 1e-14 of the traces.
+    unit of the features. It is 0 for equal sets, never negative, and also correct for singular covariances, which occur
+    with fewer rows than features. Its rounding error is about 1e-14 of the traces.
 
-    Biased upward: two sets drawn from one distribution are a positive distance apart, one that falls like 1 / rows. So
-    compare only equal numbers of rows.
+    Biased upward: two sets drawn from one distribution have a positive distance, which falls like 1 / rows. So compare
+    only equal numbers of rows.
 
     The standard error is a delete-a-group jackknife over the rows of both sets: row i is of group i mod `groups`, and
-    group g is left out of both at once. It does not see the bias. Against independent draws it was found right for sets
-    apart, and up to twice too large for sets alike. None with fewer than 2 rows to a group.
+    group g is left out of both at once. It does not include the bias. In comparison with independent draws it was right
+    for sets that differ, and up to twice too large for similar sets. None with fewer than 2 rows per group.
 
     Args:
         a: float [N_a, D].
@@ -64,33 +64,35 @@ def mauve(
     restarts: int = 5,
     resamples: int = 100,
 ) -> Estimate:
-    """MAUVE (Pillutla et al. 2021): how alike two sets are, from near 0 (apart) to 1 (the same), without a unit.
+    """MAUVE (Pillutla et al. 2021): the similarity of two sets, from near 0 (disjoint) to 1 (equal), without a unit.
 
     As in the package mauve-text 0.4: the rows of both sets, each scaled to L2 norm 1, are projected on their leading
     principal components and clustered together by k-means; the two histograms over the clusters give the area under
-    their divergence curve (`mauve_of_histograms`, unsmoothed). With the same clusters the figures are equal. The draws
-    of k-means are not the package's, so the figures agree within the spread over seeds, up to 0.05 for either.
+    their divergence curve (`mauve_of_histograms`, unsmoothed). With the same clusters the figures are equal. The random
+    numbers of k-means differ from the package's, so the figures agree within the spread over seeds, up to 0.05 for
+    either.
 
-    The figure does not change with the order of rows or of the two sets. Rows of equal direction share a cluster, so
-    sets that are all one row have a value too: 1 for the same row and, for different ones, the 0.004 of disjoint sets.
+    The figure does not depend on the order of rows or of the two sets. Rows of equal direction share a cluster, so sets
+    of equal rows have a value too: 1 if both have the same row, and otherwise the 0.004 of disjoint sets.
 
-    Biased: finite samples of one distribution score below 1, the more so the fewer rows there are to a cluster. So
-    compare only equal numbers of rows and clusters.
+    Biased: finite samples of one distribution score below 1, and lower with fewer rows per cluster. So compare only
+    equal numbers of rows and clusters.
 
-    The standard error is a bootstrap over the rows with the clusters kept: the spread of the value over `resamples`
-    multinomial redraws of both histograms. What another clustering would change is not in it. Against independent draws
-    it was found up to a third too small for sets apart, and two to three times too large for sets alike.
+    The standard error is a bootstrap over the rows with fixed clusters: the spread of the value over `resamples`
+    multinomial redraws of both histograms. It does not include the variation from the clustering. In comparison with
+    independent draws it was up to a third too small for sets that differ, and two to three times too large for similar
+    sets.
 
     Args:
         a: float [N_a, D], the paper's P.
         b: float [N_b, D], the paper's Q.
-        clusters: k of k-means, at least 2; None for a tenth of the smaller set. No more are used than rows differ.
+        clusters: k of k-means, at least 2; None for a tenth of the smaller set. At most the number of distinct rows.
         seed: of k-means and the bootstrap.
         scale: c of the divergence curve.
         points: of the divergence curve, between its two ends.
         explained_variance: share of the variance that the principal components keep, in (0, 1).
         max_iterations: of each k-means.
-        restarts: of k-means; the one of least inertia counts.
+        restarts: of k-means; the one of least inertia is used.
         resamples: of the bootstrap, at least 2.
 
     Raises:
@@ -105,9 +107,9 @@ def mauve(
     if min(max_iterations, restarts) < 1 or resamples < 2:
         raise ValueError("MAUVE needs at least 1 iteration, 1 restart and 2 resamples")
 
-    # Equal rows become one row with a weight. So rounding cannot part equal texts, which a collapsed generator writes
-    # many of, and the order of rows is forgotten. In single precision, which mauve-text clusters in too, rows that are
-    # equal at norm 1 but for rounding are one.
+    # Equal rows become one row with a weight. So rounding cannot separate equal texts, of which a collapsed generator
+    # has many, and the order of rows has no effect. In single precision, which mauve-text also clusters in, rows that
+    # are equal at norm 1 up to rounding become one.
     joint = np.concatenate([_unit(a), _unit(b)]).astype(np.float32)
     rows, row_of, weights = np.unique(joint, axis=0, return_inverse=True, return_counts=True)
     row_of = row_of.reshape(-1)
@@ -132,8 +134,8 @@ def mauve_of_histograms(p: np.ndarray, q: np.ndarray, scale: float = 5.0, points
     `points` weights w evenly from 1e-6 to 1 - 1e-6, and ends at (1, 0) and (0, 1). The area is by the trapezoid rule,
     and the same with p and q exchanged.
 
-    It is taken along the curve. mauve-text sorts the points by each coordinate instead, which comes to the same but
-    where points tie with an end: for histograms with all mass in one cluster the package says 0.75, and this 1.
+    It is taken along the curve. mauve-text sorts the points by each coordinate instead, which gives the same area
+    unless points tie with an end: for histograms with all mass in one cluster the package gives 0.75, and this 1.
 
     Args:
         p: float64 [k], sums to 1.
@@ -169,9 +171,9 @@ def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _frechet(a: np.ndarray, b: np.ndarray) -> float:
     of_a, of_b = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (a, b))
-    # tr (C_a C_b)^½ is tr (Rᵀ C_b R)^½ for any R with C_a = R Rᵀ: symmetric, so nothing turns complex. Eigenvalues that
-    # are zero but for rounding go: the root would lift 1e-16 to 1e-8, once for each dimension that a singular
-    # covariance lacks.
+    # tr (C_a C_b)^½ is tr (Rᵀ C_b R)^½ for any R with C_a = R Rᵀ: symmetric, so its eigenvalues are real. Those that
+    # are zero up to rounding are dropped: the root would turn 1e-16 into 1e-8, for each null dimension of a singular
+    # covariance.
     values, vectors = np.linalg.eigh(of_a)
     kept = _above_rounding(values)
     root = vectors[:, kept] * np.sqrt(values[kept])
@@ -202,10 +204,10 @@ def _principal_components(rows: np.ndarray, weights: np.ndarray, explained_varia
 def _k_means(
     rows: np.ndarray, weights: np.ndarray, clusters: int, restarts: int, max_iterations: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Labels [N] of different rows [N, D] by Lloyd's algorithm, the best of several restarts by weighted inertia.
+    """Labels [N] of distinct rows [N, D] by Lloyd's algorithm, the best of several restarts by weighted inertia.
 
-    Centres start at rows drawn by weight, as faiss starts them for mauve-text. A centre that loses all its rows moves
-    to a drawn row; faiss splits a drawn cluster, likewise by size.
+    Centres start at rows drawn by weight, as with faiss in mauve-text. A centre that loses all its rows moves to a row
+    drawn by weight; faiss splits a cluster drawn by size.
     """
     share = weights / weights.sum()
     best, best_inertia = np.zeros(len(rows), np.int64), math.inf
@@ -228,7 +230,7 @@ def _k_means(
 def _nearest(rows: np.ndarray, weights: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
     """The nearest centre of each row, and the weighted sum of squared distances to it."""
     labels = np.empty(len(rows), np.int64)
-    # |row|² is the same for all centres, so half the squared distance is compared without it.
+    # |row|² is the same for all centres, so it is left out of the comparison of half squared distances.
     half_norms = np.square(centres).sum(axis=1) / 2
     block = max(1, _PAIRS_AT_ONCE // len(centres))
     for start in range(0, len(rows), block):

@@ -1,27 +1,26 @@
-"""How far a model's text is from a source whose probabilities are known: Monte-Carlo divergences, without a bound.
+"""Monte-Carlo estimates of divergences between a model and a source whose probabilities are known.
 
-A source p such as the grammar tells log p(x) of any text, and a model q tells log q(x) exactly, as it is drawn from
-(temperature, top-k and top-p included). So a divergence is the mean, over texts drawn from one or the other, of a
-function of two known numbers: unbiased, and with a standard error. The forward KL grows where the model lacks what
-the source writes, the reverse KL where it writes what the source doesn't, and the Jensen-Shannon divergence, which
-the original GAN minimises (Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661), weighs both.
+A source p such as the grammar gives log p(x) of any text, and a model q gives log q(x) exactly, for the distribution
+that it is sampled from (including temperature, top-k and top-p). So a divergence is the mean, over texts drawn from one
+or the other, of a function of two known numbers: unbiased, and with a standard error. The forward KL grows if the model
+misses texts of the source, the reverse KL if it generates texts that the source doesn't, and the Jensen-Shannon
+divergence, which the original GAN minimises (Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661), counts both.
 
-Impossible texts. A grammar gives most strings probability 0, and a neural model writes some of them, so its reverse
-KL is infinite. It is reported as that, +inf with no error. To clip log p, or to leave such texts out in silence, would
-put a number there that is mostly the clip's, or that rewards a model for failing altogether instead of narrowly. What
-can be said instead stands beside it, each figure by itself:
+Impossible texts. A grammar gives most strings probability 0, and a neural model generates some of them, so its reverse
+KL is infinite. It is reported as +inf, with no error. With a clipped log p the figure would mostly depend on the clip;
+without such texts it would reward a model for failing completely rather than narrowly. Three other figures are finite:
 
-- `possible`: how much of the model's text the source could have written at all;
-- `reverse_kl_of_possible`: how that part is spread, KL(q(.|possible) || p), always finite, and 0 only if it is spread
-  as the source's text is; it says nothing of how large that part is;
-- `jensen_shannon`, which needs no treatment: an impossible text has p = 0, m = q/2, and costs log 2 like any other
-  text that only one of the two can write.
+- `possible`: the share of the model's text that is possible under the source;
+- `reverse_kl_of_possible`: KL(q(.|possible) || p), always finite, and 0 only if that part of the model's text has the
+  source's distribution; it does not depend on the size of that part;
+- `jensen_shannon`, which needs no special treatment: an impossible text has p = 0, m = q/2, and costs log 2 like any
+  other text that has probability 0 under one of the two.
 
-The forward KL is likewise +inf if top-k or top-p took a real text from the model. An infinite estimate proves that the
-divergence is infinite; a finite one only says that no such text was among those drawn.
+The forward KL is likewise +inf if top-k or top-p excludes a real text from the model. An infinite estimate proves that
+the divergence is infinite; a finite one only shows that no such text was drawn.
 
-The figures are about what the log-probabilities are about. If two token sequences decode to the same text and log q
-is that of one of them, q(x) is too small: the forward KL comes out too large, the reverse KL too small.
+The log-probabilities must be those of the texts. If two token sequences decode to the same text and log q is that of
+one of them, q(x) is too small: the forward KL is then too large, the reverse KL too small.
 
 Literature: Kullback & Leibler (1951), "On information and sufficiency"; Jeffreys (1946), "An invariant form for the
 prior probability in estimation problems" (the sum of both); Lin (1991), "Divergence measures based on the Shannon
@@ -46,8 +45,8 @@ class LogProbs:
     """Exact log-probabilities of the same N texts under source and model.
 
     Attributes:
-        source: log p(x), nats a text, float64 [N]; -inf where the source cannot have written x.
-        model: log q(x), nats a text, float64 [N]; -inf where the model cannot write x, as with top-k and top-p.
+        source: log p(x), nats per text, float64 [N]; -inf if x is impossible under the source.
+        model: log q(x), nats per text, float64 [N]; -inf if x is impossible under the model, as with top-k and top-p.
     """
 
     source: np.ndarray
@@ -56,7 +55,7 @@ class LogProbs:
 
 @dataclass(frozen=True)
 class Divergences:
-    """What `divergences` finds, in nats a text unless said otherwise, with standard errors over texts.
+    """The result of `divergences`, in nats per text unless noted, with standard errors over texts.
 
     Attributes:
         forward_kl: KL(p||q) = E_p[log p - log q], over real texts; +inf if one is impossible for the model.
@@ -64,7 +63,7 @@ class Divergences:
         sum: forward plus reverse KL, Jeffreys' divergence.
         jensen_shannon: 1/2 E_p[log p/m] + 1/2 E_q[log q/m] with m = (p + q) / 2. It lies in [0, log 2]; its estimate
             never exceeds log 2, and may fall below 0 by its error, as it is not clipped.
-        possible: P_q(the source can write the text), a share, with the binomial error.
+        possible: P_q(the text is possible under the source), a share, with the binomial error.
         reverse_kl_of_possible: KL(q(.|possible) || p) = E_q[log q - log p | possible] - log P_q(possible); undefined
             if no text is possible.
         source_nll_of_possible: E_q[-log p | possible]; undefined if no text is possible.
@@ -83,8 +82,8 @@ class Divergences:
 def divergences(real: LogProbs, written: LogProbs) -> Divergences:
     """Estimates the divergences between a source and a model; see the module's docstring for impossible texts.
 
-    Both sets of texts should be independent draws, all of them kept: the source's own, and the model's as its
-    log-probabilities describe it. Their numbers may differ.
+    Both sets must be independent, unfiltered draws: one from the source, one from the model's distribution as given by
+    its log-probabilities. Their numbers may differ.
 
     Args:
         real: of N texts drawn from the source.
@@ -92,15 +91,15 @@ def divergences(real: LogProbs, written: LogProbs) -> Divergences:
 
     Raises:
         ValueError: fewer than two texts in a set, arrays that are not of one rank-1 shape, NaN or +inf, a real text
-            that the source cannot have written, or a text of the model's that the model cannot have written.
+            that is impossible under the source, or a generated text that is impossible under the model.
     """
     real_p, real_q = _checked("real", real)
     written_p, written_q = _checked("written", written)
     if np.isneginf(real_p).any():
-        raise ValueError("a real text has probability 0 under the source, so the source did not write it")
+        raise ValueError("a real text has probability 0 under the source, so it was not drawn from the source")
     if np.isneginf(written_q).any():
-        raise ValueError("a written text has probability 0 under the model, so the model did not write it")
-    # What drew a text gives it a finite log-probability, so no difference below is -inf - -inf.
+        raise ValueError("a generated text has probability 0 under the model, so the model did not generate it")
+    # A text has a finite log-probability under the distribution that it was drawn from, so there is no -inf - -inf.
     forward = _mean(real_p - real_q)
     reverse = _mean(written_q - written_p)
     is_possible = np.isfinite(written_p)
@@ -119,13 +118,13 @@ def divergences(real: LogProbs, written: LogProbs) -> Divergences:
 
 
 def grammar_log_probs(texts: Sequence[str], grammar: PCFG, finished: np.ndarray | None = None) -> np.ndarray:
-    """Log-probability of each text under a grammar, in nats a text; equal texts are parsed once.
+    """Log-probability of each text under a grammar, in nats per text; equal texts are parsed once.
 
     Args:
         texts: N strings.
         grammar: the source.
-        finished: bool [N], which texts ended by themselves. One that was cut off before its end-of-text token is an
-            outcome that the source never gives, whatever its words. None if all ended.
+        finished: bool [N], which texts ended by themselves. A text that was cut off before its end-of-text token is
+            impossible under the source, whatever its words. None if all ended.
 
     Returns:
         float64 [N]; -inf for a text that is not grammatical (the empty one is not) or did not end.
@@ -141,13 +140,13 @@ def grammar_log_probs(texts: Sequence[str], grammar: PCFG, finished: np.ndarray 
 
 
 def rule_coverage(texts: Sequence[str], grammar: PCFG) -> Estimate:
-    """Share of the grammar's rules, words' rules included, that the texts use at least once.
+    """Share of the grammar's rules, including those for words, that the texts use at least once.
 
-    A text uses the rules of its most probable derivation; one that is not grammatical uses none, and still counts as a
+    A text uses the rules of its most probable derivation; one that is not grammatical uses none, but still counts as a
     text. Coverage grows with the number of texts, so compare only equal numbers.
 
-    The error is the delete-one-text jackknife's, which for a figure of this kind errs on the large side
-    (Efron & Stein 1981). No text is really left out: without text i, the rules that no other text uses are gone.
+    The error is that of the delete-one-text jackknife, which for a figure of this kind tends to be too large
+    (Efron & Stein 1981). It takes one pass: without text i, only the rules that no other text uses are lost.
 
     Args:
         texts: N strings.
@@ -189,7 +188,7 @@ def _log_ratio_to_mixture(own: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> Estimate:
-    """The mean; where a value is +inf, so is the mean, and it has no error."""
+    """The mean; if a value is +inf, so is the mean, and it has no error."""
     return Estimate(math.inf) if np.isposinf(values).any() else mean_of(values)
 
 
@@ -204,5 +203,5 @@ def _renormalised(mean_log_ratio: Estimate, possible: Estimate) -> Estimate:
         return Estimate(value)
     # To first order, text i moves the mean by 1_i (d_i - mean) / (n P) and log P by (1_i - P) / (n P), d_i being its
     # log-ratio and 1_i whether it is possible. The covariance of these is (1 - P) sum_i 1_i (d_i - mean), which is 0:
-    # how many texts are possible tells nothing of what they are like. So the two errors add in quadrature.
+    # the number of possible texts is uncorrelated with their log-ratios. So the two errors add in quadrature.
     return Estimate(value, math.hypot(mean_log_ratio.error, possible.error / possible.value))

@@ -52,14 +52,24 @@ def first_ungrammatical(pieces: Sequence[str], ended: bool, grammar: PCFG, whole
     return NOWHERE if complete or not ended else len(pieces)
 
 
-def changes(scores: np.ndarray, start: float) -> np.ndarray:
-    """What each token adds to the score of the text before it: float [n] -> float64 [n]; `start` is that of no text."""
-    return np.diff(np.asarray(scores, np.float64), prepend=start)
+def changes(scores: np.ndarray, start: float, window: int = 0) -> np.ndarray:
+    """What each token adds to the score of the text before it: float [n] -> float64 [n].
+
+    Args:
+        scores: of the text up to and including each token, or of the part of it that is in the token's window.
+        start: the score of no text.
+        window: tokens after which scores begin anew; 0: never.
+    """
+    scores = np.asarray(scores, np.float64)
+    before = np.concatenate([[start], scores[:-1]])
+    if window:
+        before[::window] = start
+    return scores - before
 
 
-def steepest_fall(scores: np.ndarray, start: float) -> int:
-    """The place of the token with the least change, the first of equals."""
-    return int(changes(scores, start).argmin())
+def steepest_fall(scores: np.ndarray, start: float, window: int = 0) -> int:
+    """The place of the token with the least change, the first of equals; see `changes`."""
+    return int(changes(scores, start, window).argmin())
 
 
 def location_figures(

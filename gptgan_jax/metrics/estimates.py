@@ -1,4 +1,4 @@
-"""Figures with their uncertainty."""
+"""Figures with standard errors."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ Better = Literal["lower", "higher", "real"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its standard error over texts; None where it has none or its value is undefined."""
+    """A figure and its standard error over texts; None if there is no error, or if the value is undefined."""
 
     value: float | None
     error: float | None = None
@@ -29,8 +29,8 @@ class Figure:
         name: what is measured.
         unit: such as "nats/token"; empty for a pure number.
         estimate: the value and its standard error.
-        signature: all that a comparable measurement must share, such as "1000 references, words, method1".
-        better: which way is better; "real" where nearest to real text's value is.
+        signature: everything that comparable measurements must share, such as "1000 references, words, method1".
+        better: which direction is better; "real" if the value of real text is best.
     """
 
     name: str
@@ -52,10 +52,10 @@ def mean_of(values: Sequence[float] | np.ndarray) -> Estimate:
 
 @suggests_names
 def share_of(which: np.ndarray) -> Estimate:
-    """The share of True in bool [N], or of ones among numbers where 0.5 is a half; undefined for none.
+    """The share of True in bool [N], or the mean of numbers in [0, 1]; undefined for none.
 
-    The standard error is Agresti and Coull's (1998, "Approximate is better than exact"), as if there were two more
-    successes and two more failures: that of 0 or N successes is not 0.
+    The standard error is Agresti and Coull's (1998, "Approximate is better than exact"), with two successes and two
+    failures added, so it is not 0 for 0 or N successes.
     """
     count, successes = len(which), float(np.sum(which))
     if not count:
@@ -65,15 +65,15 @@ def share_of(which: np.ndarray) -> Estimate:
 
 
 def jackknife_error(statistic: Callable[[np.ndarray], float], count: int, groups: int = 10) -> float | None:
-    """Standard error of a statistic of texts that is no mean over them: the delete-a-group jackknife.
+    """Standard error of a statistic that is not a mean over texts: the delete-a-group jackknife.
 
     Args:
-        statistic: of some of the texts, by their indices int [n].
+        statistic: a function of some of the texts, given by their indices int [n].
         count: number of texts; text i is of group i mod `groups`.
-        groups: left out one at a time.
+        groups: the number of groups, left out one at a time.
 
     Returns:
-        None for fewer than 2 texts to a group.
+        None for fewer than 2 texts per group.
     """
     if count < 2 * groups:
         return None
@@ -85,7 +85,7 @@ def jackknife_error(statistic: Callable[[np.ndarray], float], count: int, groups
 def ratio_of_sums(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
     """Sum over sum, such as nats over tokens, with the delta method's standard error over texts.
 
-    Undefined for no values; infinite, without an error, where a numerator is. One text has no error either.
+    Undefined for no values; infinite and without an error if a numerator is. There is no error for one text either.
     """
     if not len(numerators):
         return Estimate(None)
@@ -99,20 +99,20 @@ def ratio_of_sums(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
 def mixed_ratio(
     numerators: np.ndarray, denominators: np.ndarray, tokens: np.ndarray, of: np.ndarray, weights: Sequence[float]
 ) -> Estimate:
-    """Sum over sum in a mixture of sources, whose shares of the tokens are given: sum_s w_s a_s / sum_s w_s b_s.
+    """Sum over sum in a mixture of sources with given shares of the tokens: sum_s w_s a_s / sum_s w_s b_s.
 
-    a_s and b_s are a source's numerators and denominators for each of its tokens. The standard error is the delta
-    method's; the texts are independent draws, as many from each source as there are (stratified sampling).
+    a_s and b_s are a source's numerators and denominators per token. The standard error is the delta method's; the
+    texts are independent draws with a fixed number from each source (stratified sampling).
 
     Args:
         numerators, denominators: of each text, such as its nats and its words: float [N].
         tokens: of each text, above 0: int [N].
         of: the source of each text: int [N].
-        weights: of the sources. Of one without texts nothing is known; the others' weights then count alone.
+        weights: of the sources. Sources without texts are left out, with their weights.
 
     Returns:
-        undefined for no texts; infinite, without an error, where a numerator is; without an error where a source with
-        texts has one alone.
+        undefined for no texts; infinite and without an error if a numerator is; without an error if a source has only
+        one text.
     """
     members = [np.flatnonzero(of == source) for source in range(len(weights))]
     present = [(weight, rows) for weight, rows in zip(weights, members, strict=True) if len(rows)]
@@ -134,7 +134,7 @@ def mixed_ratio(
 
 
 def sum_of_independent(first: Estimate, second: Estimate) -> Estimate:
-    """The sum of figures of two independent samples; without an error where either has none."""
+    """The sum of figures of two independent samples; without an error if either has none."""
     assert first.value is not None
     assert second.value is not None
     value = first.value + second.value
@@ -144,7 +144,7 @@ def sum_of_independent(first: Estimate, second: Estimate) -> Estimate:
 
 
 def exponential(estimate: Estimate) -> Estimate:
-    """exp of a figure, with the error that goes with it; infinite where that is beyond floating point."""
+    """exp of a figure, with its error by the delta method; infinite if it overflows."""
     if estimate.value is None:
         return estimate
     value = math.exp(estimate.value) if estimate.value < 700 else math.inf

@@ -1,11 +1,11 @@
 """N-gram figures of a set of texts: BLEU against references, Self-BLEU, diversity and repetition.
 
-All of them read one table per order: how often each n-gram stands in each text that has it. Words become integers, an
-n-gram's integer comes from that of its first n - 1 words and its last word, and sorting does the counting, so the cost
-is n log n in the number of words, however many pairs of text and reference there are.
+All of them use one table per order: the count of each n-gram in each text that has it. Words become integers, an
+n-gram's integer comes from that of its first n - 1 words and its last word, and counting is by sorting, so the cost is
+n log n in the number of words, for any number of pairs of text and reference.
 
-BLEU is that of a sentence (Papineni et al. 2002) with method 1 of Chen and Cherry (2014) where an order has no match,
-as in NLTK's `sentence_bleu`. The words are those of the texts as they come: no lower case, no tokens split off.
+BLEU is sentence BLEU (Papineni et al. 2002) with method 1 of Chen and Cherry (2014) for orders without a match, as in
+NLTK's `sentence_bleu`. Words are used as they are, without lowercasing or splitting.
 """
 
 import math
@@ -35,9 +35,9 @@ def bleu(
 ) -> dict[int, np.ndarray]:
     """Sentence BLEU of each text against all references at once (Papineni et al. 2002), in [0, 1].
 
-    BLEU-n is the geometric mean of the precisions of 1 to n words, each n-gram matching at most as often as it stands
-    in one reference, times a penalty for a text shorter than the reference nearest to it in length (of two as near the
-    shorter). An order without a match counts as 0.1 of a match (Chen and Cherry 2014, method 1); a text without a
+    BLEU-n is the geometric mean of the precisions of 1 to n words, each n-gram matching at most as often as it occurs
+    in one reference, times a penalty for a text shorter than the reference closest in length (the shorter in case of a
+    tie). An order without a match counts as 0.1 of a match (Chen and Cherry 2014, method 1); a text without a
     matching word scores 0. The mean over generated texts against held-out ones is the quality axis of Texygen (Zhu et
     al. 2018). It grows with the number of references, so compare only equal numbers.
 
@@ -70,10 +70,10 @@ def bleu(
 
 @suggests_names
 def self_bleu(texts: Sequence[Words], orders: Sequence[int] = (2, 3, 4, 5)) -> dict[int, np.ndarray]:
-    """Sentence BLEU of each text against all the others (Zhu et al. 2018, Texygen): 1 means that they say the same.
+    """Sentence BLEU of each text against all the others (Zhu et al. 2018, Texygen): 1 if they are the same.
 
-    As `bleu`, a text being no reference of itself; an equal one elsewhere in the list is. It grows with the number of
-    texts, so compare only equal numbers. As every text is in the references of the others, the values are not
+    As `bleu`; a text is not a reference of itself, but an equal one elsewhere in the list is. It grows with the number
+    of texts, so compare only equal numbers. As every text is in the references of the others, the values are not
     independent, and their standard deviation over sqrt(N) is not the standard error of their mean.
 
     Args:
@@ -101,10 +101,9 @@ def self_bleu(texts: Sequence[Words], orders: Sequence[int] = (2, 3, 4, 5)) -> d
 def distinct_ngrams(texts: Sequence[Words], n: int) -> Estimate:
     """Distinct-n (Li et al. 2016): different n-grams over all n-grams of the texts, a share.
 
-    It falls with the number of texts, so compare only equal numbers. The standard error is that of the jackknife which
-    leaves out one text at a time. It errs on the high side (Efron and Stein 1981): 1.2 to 1.4 times the spread over
-    fresh sets of sentences of the built-in grammar. There is none where one text has all n-grams; there is no value
-    where there is no n-gram.
+    It falls with the number of texts, so compare only equal numbers. The standard error is that of the jackknife over
+    texts. It tends to be too large (Efron and Stein 1981): 1.2 to 1.4 times the spread over fresh sets of sentences of
+    the built-in grammar. There is no error if one text has all n-grams, and no value without n-grams.
 
     Raises:
         ValueError: n below 1.
@@ -117,7 +116,7 @@ def distinct_ngrams(texts: Sequence[Words], n: int) -> Estimate:
     rest = ngrams.sum() - ngrams
     if not rest.all():
         return Estimate(value)
-    # A text takes with it only the n-grams that stand nowhere else.
+    # Without a text, only the n-grams that occur nowhere else are lost.
     own = np.bincount(counts.text[counts.spread[counts.gram] == 1], minlength=len(texts))
     left_out = (len(counts.spread) - own) / rest
     return Estimate(value, math.sqrt((len(texts) - 1) * left_out.var()))
@@ -127,7 +126,7 @@ def distinct_ngrams(texts: Sequence[Words], n: int) -> Estimate:
 def repetition(texts: Sequence[Words], n: int) -> Estimate:
     """seq-rep-n (Welleck et al. 2020): 1 - different n-grams over n-grams within a text, a share.
 
-    The mean over the texts that have an n-gram, with its standard error; no value where none has.
+    The mean over the texts that have an n-gram, with its standard error; no value if none has.
 
     Raises:
         ValueError: n below 1.
@@ -142,21 +141,21 @@ def repetition(texts: Sequence[Words], n: int) -> Estimate:
 def distinct_texts(texts: Sequence[str]) -> Estimate:
     """The share of different texts among all, with its jackknife standard error; no value for no texts.
 
-    It falls with the number of texts, so compare only equal numbers. The error errs on the high side, by about sqrt(2)
-    where equal texts come in pairs.
+    It falls with the number of texts, so compare only equal numbers. The error tends to be too large, by about sqrt(2)
+    if equal texts come in pairs.
     """
     return distinct_ngrams([[text] for text in texts], 1)
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """How often each n-gram of one order stands in each text that has it: one pair each, sorted by n-gram.
+    """The counts of each n-gram of one order in each text that has it: one pair each, sorted by n-gram.
 
     Attributes:
-        gram: int64 [pairs], from 0 without gaps.
-        text: int64 [pairs], its place in the list.
+        gram: int64 [pairs], the n-gram, numbered from 0 without gaps.
+        text: int64 [pairs], the index of the text.
         count: int64 [pairs], at least 1.
-        spread: int64 [n-grams], how many texts have it.
+        spread: int64 [n-grams], the number of texts with the n-gram.
     """
 
     gram: np.ndarray
@@ -179,7 +178,7 @@ def _ngram_counts(texts: Sequence[Words], longest: int) -> Iterator[_Counts]:
     for n in range(1, longest + 1):
         fits = left[start] >= n
         start, gram = start[fits], gram[fits]
-        # Both keys are below the square of the number of words, which int64 holds up to three billion.
+        # Both keys are below the square of the number of words, which fits int64 up to three billion words.
         _, gram = np.unique(gram * len(ids) + word[start + n - 1], return_inverse=True)
         pairs, count = np.unique(gram * len(texts) + text[start], return_counts=True)
         gram_of_pair, text_of_pair = np.divmod(pairs, len(texts))
@@ -187,10 +186,10 @@ def _ngram_counts(texts: Sequence[Words], longest: int) -> Iterator[_Counts]:
 
 
 def ngram_jensen_shannon(texts: Sequence[Words], others: Sequence[Words], n: int) -> float:
-    """Jensen-Shannon divergence between how often n-grams occur in two sets of texts, in nats: from 0 to log 2.
+    """Jensen-Shannon divergence between the n-gram frequencies of two sets of texts, in nats: from 0 to log 2.
 
-    Of few texts it is large even where both come from one source, so compare only equal numbers. NaN where a side has
-    no n-gram. Lin (1991), "Divergence measures based on the Shannon entropy".
+    With few texts it is large even if both come from one source, so compare only equal numbers. NaN if a side has no
+    n-gram. Lin (1991), "Divergence measures based on the Shannon entropy".
 
     Raises:
         ValueError: n below 1.
@@ -216,7 +215,7 @@ def _ngram_counts_of(texts: Sequence[Words], n: int) -> _Counts:
 
 
 def _most_in_a_reference(counts: _Counts, first: int) -> np.ndarray:
-    """int64 [pairs]: the largest count of the n-gram in a text from `first` on; 0 where none has it."""
+    """int64 [pairs]: the largest count of the n-gram in a text from `first` on; 0 if none has it."""
     most = np.zeros(len(counts.spread), np.int64)
     reference = counts.text >= first
     np.maximum.at(most, counts.gram[reference], counts.count[reference])
@@ -224,7 +223,7 @@ def _most_in_a_reference(counts: _Counts, first: int) -> np.ndarray:
 
 
 def _most_in_another(counts: _Counts) -> np.ndarray:
-    """int64 [pairs]: the largest count of the n-gram in any text but the pair's own; 0 where no other has it."""
+    """int64 [pairs]: the largest count of the n-gram in any text but the pair's own; 0 if no other has it."""
     rising = np.lexsort((counts.count, counts.gram))
     last = counts.spread.cumsum() - 1
     owner = rising[last]
@@ -241,10 +240,10 @@ def _matches(counts: _Counts, most: np.ndarray, size: int) -> np.ndarray:
 
 
 def _closest_other(lengths: np.ndarray) -> np.ndarray:
-    """int64 [N]: of each of at least two texts the closest length of another one, the shorter of two as close."""
+    """int64 [N]: the closest length of another text for each of at least two; the shorter in case of a tie."""
     order = np.argsort(lengths)
     rising = lengths[order]
-    # The closest is a neighbour by rank; the shortest and the longest text have the same one on both sides.
+    # The closest is adjacent by rank; the shortest and the longest text have the same neighbour on both sides.
     padded = np.concatenate([rising[1:2], rising, rising[-2:-1]])
     closest = np.empty_like(lengths)
     closest[order] = _nearer(rising, padded[:-2], padded[2:])
@@ -252,7 +251,7 @@ def _closest_other(lengths: np.ndarray) -> np.ndarray:
 
 
 def _nearer(lengths: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """The nearer of the length below and the length above, which may be equal; the one below if both are as near."""
+    """The nearer of the length below and the length above, which may be equal; the one below in case of a tie."""
     return np.where(lengths - below <= above - lengths, below, above)
 
 
@@ -264,7 +263,7 @@ def _scores(
     bleus = {}
     log_penalty = np.minimum(1 - closest / np.maximum(lengths, 1), 0)
     for n, matching in enumerate(matches, start=1):
-        possible = np.maximum(lengths - n + 1, 1)  # NLTK's 1 of a text that is too short
+        possible = np.maximum(lengths - n + 1, 1)  # 1 for a text that is too short, as in NLTK
         sums = sums + np.log(np.where(matching > 0, matching, _MATCHES_OF_NONE) / possible)
         if n in orders:
             bleus[n] = np.where(matches[0] > 0, np.exp(log_penalty + sums / n), 0.0)

@@ -1,6 +1,6 @@
-"""How good summaries are: ROUGE against the real one, at its length too, and how much of them was not copied.
+"""Metrics of summaries: ROUGE against the real summary, also at its length, and the share that was not copied.
 
-Every figure here is of N summaries, each with the text that it is of and the real summary of that text.
+Every figure is for N summaries, each with its source text and the real summary of that text.
 """
 
 import re
@@ -15,20 +15,20 @@ from gptgan_jax.errors import suggests_names
 from gptgan_jax.metrics.estimates import Estimate, Figure, mean_of, ratio_of_sums
 from gptgan_jax.tokenization.units import UNSPACED, Unit, first_units, plural, units_of
 
-# By the library's names.
+# The keys are the library's names.
 ROUGES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
 ENGLISH = "F1, rouge-score, Porter stemmer"
 ANY_SCRIPT = "F1, rouge-score, words of any script, characters where it has no spaces between words"
-# The library's own words are those of English, whose texts have few others: so many, or this share of all.
+# The library's own words are English ones; an English text has at most this number or this share of others.
 FEW_WORDS, FEW = 2, 0.05
 ENDS = (".", "!", "?")
-# What ends a sentence wherever it stands, with the quotation marks and brackets that it closes: full-width and
-# half-width marks, danda, and the full stops of Urdu, Ethiopic, Burmese and Khmer. Beside a letter of a script without
-# spaces the marks of English do so too.
+# Marks that end a sentence without a space after them, with closing quotation marks and brackets: full-width and
+# half-width marks, danda, and the full stops of Urdu, Ethiopic, Burmese and Khmer. Next to a letter of a script without
+# spaces, the English marks do so too.
 _END_WITHIN = re.compile(
     f"(?:[。！？｡।॥۔؟።။។]|．(?!\\d)|(?<=[{UNSPACED}])[.!?](?=[{UNSPACED}]))[。！？｡।॥!?]*[」』）”’》〉】\"')]*"
 )
-# Joiners and soft hyphens inside words stand for nothing that is read.
+# Joiners and soft hyphens inside words are ignored.
 _UNREAD = re.compile("[\u00ad\u200c\u200d\u2060\ufeff]")
 
 
@@ -37,11 +37,11 @@ def rouge(summaries: Sequence[str], references: Sequence[str]) -> dict[str, np.n
     """ROUGE-1, ROUGE-2 and ROUGE-L of each summary: the F1 of shared words, pairs of words, and of the longest
     common subsequence of words (Lin 2004, "ROUGE: a package for automatic evaluation of summaries").
 
-    The `rouge-score` library does it. Its own words are those of published figures: in lower case, of a to z and digits
-    alone, stemmed where they are longer than three letters. They serve where the real summaries are in English. Where
-    more than 5 % of their words have other letters, words are of letters, marks and digits of any script, and each
-    character is a word in scripts without spaces (`words_of_any_script`); so in a pair whose real summary is mostly of
-    other letters, whatever the rest are. A text without any word scores 0, also against another such text.
+    Computed by the `rouge-score` library. Its own words are those of published figures: lower case, only a to z and
+    digits, stemmed if longer than three letters. They are used if the real summaries are in English. If more than 5 %
+    of their words have other letters, words are of letters, marks and digits of any script, and each character is a
+    word in scripts without spaces (`words_of_any_script`). The same goes for any pair whose real summary is mostly of
+    other letters. A text without any word scores 0, even against another such text.
 
     Args:
         summaries: N texts.
@@ -51,7 +51,7 @@ def rouge(summaries: Sequence[str], references: Sequence[str]) -> dict[str, np.n
         float64 [N] by name, in [0, 1].
 
     Raises:
-        ValueError: of the two there are not equally many.
+        ValueError: summaries and references differ in number.
     """
     english = is_english(references)
     scored = [
@@ -62,7 +62,7 @@ def rouge(summaries: Sequence[str], references: Sequence[str]) -> dict[str, np.n
 
 
 def is_english(references: Sequence[str]) -> bool:
-    """Whether the library's own words, of a to z and digits, do for real summaries."""
+    """Whether the library's own words, of a to z and digits, suffice for real summaries."""
     words = [word for text in references for word in _words(text)]
     others = sum(map(_is_other, words))
     return others <= max(FEW_WORDS, FEW * len(words)) and 2 * others <= len(words)
@@ -74,21 +74,21 @@ def _mostly_other(text: str) -> bool:
 
 
 def _is_other(word: str) -> bool:
-    """Whether the library would find no such word."""
+    """Whether the library would not find this word."""
     return not (word.isascii() and word.isalnum())
 
 
 def words_of_any_script(text: str) -> list[str]:
-    """The words of a text, in lower case and in compatible forms (NFKC): letters, marks and digits in a row.
+    """The words of a text, lowercased and in NFKC: sequences of letters, marks and digits.
 
-    In a script without spaces between words every character is one. Of a text without any of these, such as emoji,
+    In a script without spaces between words every character is a word. In a text without any of these, such as emoji,
     every sign is.
     """
     return _words(_UNREAD.sub("", unicodedata.normalize("NFKC", text)))
 
 
 def _words(text: str) -> list[str]:
-    if text.isascii():  # the same, sooner
+    if text.isascii():  # the same result, faster
         return re.findall("[a-z0-9]+", text.lower()) or [sign for sign in text if not sign.isspace()]
     words: list[str] = []
     begun = False
@@ -110,10 +110,10 @@ def _kind(character: str) -> str:
 
 
 class _AnyScript:
-    """A tokenizer as rouge-score takes one: words of any script, those of a to z stemmed as it stems them."""
+    """A tokenizer for rouge-score: words of any script, those of a to z with its stemming."""
 
     def __init__(self) -> None:
-        from nltk.stem.porter import PorterStemmer  # rouge-score brings it
+        from nltk.stem.porter import PorterStemmer  # a dependency of rouge-score
 
         self._stem = lru_cache(maxsize=100_000)(PorterStemmer().stem)
 
@@ -124,15 +124,15 @@ class _AnyScript:
 
 @lru_cache(maxsize=2)
 def _scorer(english: bool) -> Any:
-    from rouge_score.rouge_scorer import RougeScorer  # imported where it is used
+    from rouge_score.rouge_scorer import RougeScorer  # optional, so imported on use
 
     return RougeScorer(list(ROUGES), use_stemmer=True, tokenizer=None if english else _AnyScript())
 
 
 def cut_to_length(summaries: Sequence[str], references: Sequence[str], unit: Unit = "word") -> list[str]:
-    """Each summary's first words (or characters), as many as the real one has; a shorter one stays as it is.
+    """The summaries cut to the length of the real ones, in words or characters; shorter ones stay as they are.
 
-    F1 still rewards the right length; of summaries that were cut so, none gains by being longer than the real one.
+    F1 still rewards the right length, but a summary no longer gains by being longer than the real one.
     """
     pairs = zip(summaries, units_of(references, unit), strict=True)
     return [first_units(summary, len(real), unit) for summary, real in pairs]
@@ -140,11 +140,11 @@ def cut_to_length(summaries: Sequence[str], references: Sequence[str], unit: Uni
 
 @suggests_names
 def novel_ngrams(summaries: Sequence[str], sources: Sequence[str], n: int, unit: Unit = "word") -> Estimate:
-    """The share of a summary's n-grams that its source lacks: how much of it was not copied (See et al. 2017, "Get to
-    the point"). The mean over the summaries that have an n-gram, different n-grams counted once; words as they come.
+    """The share of a summary's n-grams that do not occur in its source, i.e. were not copied (See et al. 2017, "Get to
+    the point"). The mean over the summaries that have an n-gram; each distinct n-gram counts once, words as they are.
 
     Raises:
-        ValueError: of summaries and sources there are not equally many.
+        ValueError: summaries and sources differ in number.
     """
     shares = []
     for summary, source in zip(units_of(summaries, unit), units_of(sources, unit), strict=True):
@@ -159,9 +159,8 @@ def _ngrams(words: Sequence[str], n: int) -> set[tuple[str, ...]]:
 
 
 def first_sentence(text: str) -> str:
-    """The words of a text up to the first that ends in a full stop, an exclamation or a question mark, or up to such a
-    mark of another script, after which no space is needed; all of them where there is none. The usual summary to be
-    better than ("lead")."""
+    """The text up to the first word that ends in a full stop, exclamation mark or question mark, or up to such a mark
+    of another script, which needs no space after it; the whole text if there is none. The usual baseline ("lead")."""
     words = text.split()
     for i, word in enumerate(words):
         if end := _END_WITHIN.search(word):
@@ -202,6 +201,6 @@ def summary_figures(
 
 
 def novelty_figure(summaries: Sequence[str], sources: Sequence[str], drawn: str, unit: Unit = "word") -> Figure:
-    """What can be said of real summaries too."""
+    """The share of novel n-grams, which is also measured for real summaries."""
     signature = f"{drawn}; not in the prompt" + (f"; {plural(unit)}" if unit != "word" else "")
     return Figure("new 2-grams", "share", novel_ngrams(summaries, sources, 2, unit), signature)

@@ -1,4 +1,4 @@
-"""The report of a comparison: its table, the sweeps of all models in one picture, curves, samples and alarms."""
+"""The report of a comparison: its table, the sweeps of all models in one plot, curves, samples and alarms."""
 
 import json
 import shlex
@@ -36,6 +36,7 @@ SHOWN = {
     "continued": "continued",
     "adversarial": "adversarial, best",
     "residual": "residual",
+    "reranked": "reranked",
 }
 
 
@@ -46,6 +47,7 @@ def write_arms(
     folder: Path,
     failed: Mapping[str, str],
     cell: str = "",
+    command: Sequence[str] = (),
 ) -> str:
     """Writes report.html, report.md with its PNGs, and comparison.json into a folder.
 
@@ -56,6 +58,7 @@ def write_arms(
         folder: made if there is none.
         failed: by run why its training failed.
         cell: its name, where the file describes a study and this is one of its cells.
+        command: that makes all this, word by word.
 
     Returns: the main table as Markdown, for a terminal.
 
@@ -66,6 +69,7 @@ def write_arms(
     table = measured.table()
     title = f"Comparison of {file.stem}" + (f": {cell}" if cell else "")
     alarms, fired = _alarms(models)
+    reproduce: list[Block] = [Heading("Reproduce"), Code(shlex.join(command), "sh")] if command else []
     blocks: list[Block] = [
         Heading(title, level=1),
         *([Bullets(tuple(f"FAILED: {run}: {why}" for run, why in failed.items()))] if failed else []),
@@ -77,8 +81,7 @@ def write_arms(
         *_samples(models),
         *([] if fired else alarms),
         *_configuration(models),
-        Heading("Reproduce"),
-        Code(f"gptgan {'study' if cell else 'compare'} {shlex.quote(str(file))}", "sh"),
+        *reproduce,
     ]
     write_document(folder, title, blocks, (CURVES_FILE, *PICTURES))
     plain = {"file": str(file), **measured.plain(), "failed": dict(failed)}
@@ -95,32 +98,32 @@ def _notes(measured: ArmsTable) -> list[str]:
     means = (
         f"Means over {count} seeds ± half the 95 % Student-t interval over seeds; real text ± its standard error."
         if count > 1
-        else "One seed: ± is one standard error over texts, which knows nothing of the seeds."
+        else "One seed: ± is one standard error over texts, without the variation between seeds."
     )
     figures = [name for name in measured.figures() if name in sweep.signatures]
     otherwise = dict.fromkeys(measured.measured_otherwise)
     scratch = ", ".join(model.label for model in measured.models[1:] if model.from_scratch)
-    but, too = (f", but for {scratch}, trained from scratch", f", and of {scratch}") if scratch else ("", "")
+    but, too = (f", except {scratch}, trained from scratch", f", and {scratch}") if scratch else ("", "")
     return [
         means,
-        "T=1: temperature 1 and no top-p. T chosen: the temperature (and top-p) of least "
-        f"{measured.combined} on validation text, each model's and seed's own. All figures are on test text.",
-        f"Against likelihood: the difference of {axes.quality} where {axes.diversity} is the same, on average over the "
-        "range that the frontiers of both reach in a seed; positive is better than any temperature of likelihood.",
-        f"{LIKELIHOOD} is what all others start from{but}; {CONTINUED}, where there is one, goes on from there with "
-        "real text alone.",
-        "Processor seconds: mean over seeds, of all cores, of what comes after the likelihood training (of that "
-        f"itself in its own row{too}), with compilation and the validation on the way, without the evaluation; no "
-        "GPU's time. Updates are the generator's. Texts written in training are the generator's; continuations of "
-        "their prefixes, which rollouts need, are counted at their most.",
+        "T=1: temperature 1, no top-p. T chosen: the temperature (and top-p) with the lowest "
+        f"{measured.combined} on validation text, for each model and seed. All figures are on test text.",
+        f"Against likelihood: the difference in {axes.quality} at equal {axes.diversity}, averaged over the range that "
+        "the frontiers of both reach in a seed; positive means better than likelihood at any temperature.",
+        f"All others start from {LIKELIHOOD}{but}; {CONTINUED}, if present, is trained further from there on real text "
+        "only.",
+        "Processor seconds: mean over seeds, of all cores, for training after the likelihood phase (in the rows of "
+        f"{LIKELIHOOD}{too}: for that training itself), including compilation and validation during training, without "
+        "the final evaluation and without GPU time. Updates are the generator's. Texts generated in training are the "
+        "generator's; continuations of their prefixes, which rollouts need, are counted at their maximum.",
         "Evaluated: " + "; ".join(_judged(model) for model in measured.models if model.runs) + ".",
-        *([f"Measured otherwise, and left out: {', '.join(otherwise)}."] if otherwise else []),
+        *([f"Left out because measured differently: {', '.join(otherwise)}."] if otherwise else []),
         "Measured with: " + "; ".join(f"{name}: {sweep.signatures[name]}" for name in figures) + ".",
     ]
 
 
 def _judged(model: Model) -> str:
-    """Which checkpoint of each seed stands in the table."""
+    """The checkpoint of each seed that is in the table."""
     name = SHOWN[model.column]
     found = [column for run in model.runs.values() for column in run.evaluation.columns if column.name == name]
     steps = ", ".join(dict.fromkeys(column.checkpoint for column in found))
@@ -136,15 +139,15 @@ def _sweeps(measured: ArmsTable) -> list[Block]:
     found = [dominance(sweeps, measured.axes, label, LIKELIHOOD) for label in others]
     if found:
         explained = (
-            "At single levels of diversity, which all seeds reach. A gap is positive where the first is better; its "
-            "interval is by bootstrap over seeds, of at least three."
+            "At levels of diversity that all seeds reach. A gap is positive if the first is better; its interval is a "
+            "bootstrap over seeds and needs at least three."
         )
         blocks += [Heading("Quality at equal diversity", 3), Paragraph(explained), *dominance_blocks(found)]
     return [*blocks, Heading("Best temperature", 3), *best_blocks(sweeps)]
 
 
 def _curves(models: Sequence[Model]) -> list[Block]:
-    # Several models may be of the same runs, as continued likelihood is of the likelihood's: the first has the curves.
+    # Several models may share runs, such as likelihood and continued likelihood: the first one gets the curves.
     first = {id(model.runs): model for model in reversed(models)}
     records = {m.label: [run.records for run in m.runs.values()] for m in models if m.runs and first[id(m.runs)] is m}
     figure = comparison_figure(records)
@@ -162,13 +165,13 @@ def _samples(models: Sequence[Model]) -> list[Block]:
     if REAL in evaluation.shown:
         shown[REAL] = evaluation.shown[REAL]
     seeds = {seed for seed, _ in firsts.values()}
-    keys = "from equal keys" if len(seeds) == 1 else "from the seed of each run, so rows don't correspond"
-    line = Paragraph(f"Texts of each model's first seed, {keys}; real text has none.")
+    keys = "from the same PRNG keys" if len(seeds) == 1 else "from the seed of each run, so rows don't correspond"
+    line = Paragraph(f"Samples of each model's first seed, {keys}, and real text.")
     return [Heading("Samples"), line, samples_table(shown, evaluation.prompts)]
 
 
 def _alarms(models: Sequence[Model]) -> tuple[list[Block], bool]:
-    """Those of the adversarial runs, and of others what says that their figures mean little; whether any fired."""
+    """The alarms of adversarial runs, and those of others that make figures unreliable; whether any fired."""
     lines, any_fired = [], False
     for model in models:
         for seed, run in model.runs.items() if model.column in ("likelihood", "adversarial") else ():
@@ -192,8 +195,8 @@ def _configuration(models: Sequence[Model]) -> list[Block]:
         Heading("Configuration"),
         Paragraph(f"From {base.folder}:"),
         Code(to_yaml(base.config), "yaml"),
-        Paragraph("What the others have instead:"),
+        Paragraph("Keys that differ in the others:"),
         Table(("model", "key: there -> here"), tuple(rows)),
-        Paragraph("The run folders, each with a report of its own:"),
+        Paragraph("The run folders, each with its own report:"),
         Table(("model", "folders"), tuple(folders)),
     ]

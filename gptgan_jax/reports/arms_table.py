@@ -8,12 +8,13 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
-from gptgan_jax.evaluation.frontiers import chosen_cell, dominance
+from gptgan_jax.evaluation.candidates import BASELINES
+from gptgan_jax.evaluation.frontiers import chosen_cell, dominance, student
 from gptgan_jax.evaluation.results import Axes, Cell, Sweep
+from gptgan_jax.evaluation.scores import FRECHET
 from gptgan_jax.evaluation.sweep import (
     BLEU,
     FORWARD,
-    FRECHET,
     GRAMMATICAL,
     JS,
     NLL,
@@ -32,8 +33,6 @@ from gptgan_jax.reports.tables import decimals_of, number
 from gptgan_jax.runs.timing import read_times
 
 LIKELIHOOD, CONTINUED = "likelihood", "continued likelihood"
-BASELINES = ("likelihood", "continued")
-"""The columns of sweeps that no discriminator had a part in."""
 # By what is known of the source of the data: the figures, how the table calls them, and which way is better.
 OF_ORACLE = {ORACLE: "NLL_oracle ↓", NLL: "held-out NLL ↓", ORACLE_SUM: "their sum ↓"}
 OF_GRAMMAR = {
@@ -53,7 +52,7 @@ class Model:
 
     Attributes:
         label: what it is called.
-        column: of its runs' sweeps: "likelihood", "continued", "adversarial" or "residual".
+        column: of its runs' sweeps: "likelihood", "continued", "adversarial", "residual" or "reranked".
         runs: by seed; a seed that failed is missing.
     """
 
@@ -97,9 +96,7 @@ def spread_of(estimates: Sequence[Estimate]) -> Spread:
         return Spread(infinite[0] if infinite else None, None, tuple(estimates))
     if len(values) == 1:
         return Spread(values[0], estimates[0].error if len(estimates) == 1 else None, tuple(estimates))
-    from scipy import stats  # imported late as it is slow
-
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    half = student(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return Spread(fmean(values), half, tuple(estimates))
 
 

@@ -1,4 +1,4 @@
-"""What a discriminator says of texts: its score token by token, and how far its classes can be relied on."""
+"""A discriminator's output on texts: its score token by token, and how reliable its classes are."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,14 +65,15 @@ def score_blocks(texts: Sequence[ScoredText]) -> list[Block]:
     """What the colours mean, and the texts; a colour is full at the change that one token in twenty exceeds."""
     if not texts:
         return []
-    steps = [changes(np.array(text.scores), text.start) for text in texts]
+    steps = [changes(np.array(text.scores), text.start, text.window) for text in texts]
     sizes = np.abs(np.concatenate(steps))
     full = float(np.quantile(sizes[np.isfinite(sizes)], 0.95)) if np.isfinite(sizes).any() else 0.0
     full = full or 1.0
     wrong = any(text.wrong is not None for text in texts)
+    part = "its window" if any(text.window for text in texts) else "the text"
     explained = (
-        "Each token is coloured by what it adds to the score of the text before it, a logit: blue where the text looks "
-        "more like real text with it, orange where less. The steepest fall is framed (in plain text: bold)"
+        f"Each token is coloured by what it adds to the score of {part} before it, a logit: blue where that looks more "
+        "like real text with it, orange where less. The steepest fall is framed (in plain text: bold)"
     )
     underlined = "; the first token that the grammar forbids is underlined (struck through)" if wrong else ""
     legend = tuple(Shade(f" {full * level / LEVELS:+.2f} ", level) for level in range(-LEVELS, LEVELS + 1))

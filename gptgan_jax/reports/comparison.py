@@ -1,4 +1,4 @@
-"""The report of several runs: what differs between them, and what came of it, over the seeds of each configuration."""
+"""The report of several runs: how they differ, and their results over the seeds of each configuration."""
 
 import shlex
 from collections import Counter
@@ -32,9 +32,9 @@ from gptgan_jax.runs.folder import RunFolder
 CURVES_FILE = "curves.png"
 RESULTS_NOTES = (
     "Each figure is a mean over runs, with its 95 % Student-t interval and the standard deviation (sd) over runs. With "
-    "1 run it is the run's own figure ± one standard error over texts, which knows nothing of the seeds.",
+    "1 run it is the run's own figure ± one standard error over texts, without the variation between seeds.",
     "Real text does not depend on the seed: the mean of the runs' figures ± their standard error over texts.",
-    "↓ and ↑ say which way is better; real: the nearer to real text, the better.",
+    "↓ and ↑ show which direction is better; real: closer to real text is better.",
 )
 
 
@@ -99,13 +99,13 @@ def _what(groups: Sequence[Group]) -> list[Block]:
         if count > 1
     ]
     different = Paragraph(
-        "ATTENTION: the runs differ in data or tokenizer. Their scores are of different text and can't be compared as "
-        "if they were of the same."
+        "ATTENTION: the runs differ in data or tokenizer. Their scores are on different text and can't be compared "
+        "directly."
     )
     return [
         *([different] if len(_texts(groups)) > 1 else []),
         Heading("What is compared"),
-        Paragraph("A group is named after what its configuration has other than base; its runs differ in their seeds."),
+        Paragraph("A group is named by how its configuration differs from base; its runs differ only in their seeds."),
         Table(("group", "runs", "seeds", "folders"), tuple(rows), right=[1]),
         *([Bullets(tuple(notes))] if notes else []),
     ]
@@ -185,7 +185,7 @@ def _sweeps(groups: Sequence[Group]) -> list[Block]:
     ]
     if found:
         explained = (
-            "A gap is positive where the first is better. Intervals are by bootstrap over runs, of at least three."
+            "A gap is positive if the first is better. Intervals are a bootstrap over runs and need at least three."
         )
         blocks += [Heading("Quality at equal diversity", 3), Paragraph(explained), area_table(found)]
     for label, sweeps in swept.items():
@@ -256,7 +256,7 @@ def _configuration(groups: Sequence[Group]) -> list[Block]:
         Code(to_yaml(first.config), "yaml"),
     ]
     if others:
-        blocks += [Paragraph("What the others have instead:"), Table(("folder", "key: there -> here"), tuple(rows))]
+        blocks += [Paragraph("Keys that differ in the others:"), Table(("folder", "key: there -> here"), tuple(rows))]
     return blocks
 
 

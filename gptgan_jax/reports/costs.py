@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gptgan_jax.config import Config, Phase
 from gptgan_jax.config.estimators import build_estimator
-from gptgan_jax.gradients.families import PolicyGradient
+from gptgan_jax.gradients.families import Distillation, PolicyGradient
 from gptgan_jax.runs.timing import TrainingTime
 
 # The phases that made each column of a sweep, besides the likelihood training that all but the first start from.
@@ -13,6 +13,7 @@ PHASES_OF: dict[str, tuple[Phase, ...]] = {
     "continued": ("continued",),
     "adversarial": ("warmup", "adversarial"),
     "residual": ("warmup",),
+    "reranked": (),
 }
 
 
@@ -23,7 +24,7 @@ class Cost:
     Attributes:
         processor_seconds: of all cores, with compilation and the validation on the way; None where not recorded.
         updates: of the generator's parameters.
-        texts: written for the training.
+        texts: written for the training; where groups are drawn again, at most.
         continuations: of prefixes, written for the values of tokens.
     """
 
@@ -39,12 +40,12 @@ def cost_of(config: Config, times: dict[str, TrainingTime], column: str) -> Cost
     Args:
         config: of the run.
         times: of its phases.
-        column: "likelihood", "continued", "adversarial" or "residual".
+        column: "likelihood", "continued", "adversarial", "residual" or "reranked".
     """
     phases = [phase for phase in PHASES_OF[column] if config.steps(phase)]
     known = [times[phase].processor for phase in phases if phase in times]
     seconds = sum(known) if len(known) == len(phases) else None
-    if column in ("likelihood", "continued"):
+    if column in ("likelihood", "continued", "reranked"):
         return Cost(seconds, sum(map(config.steps, phases)) // config.likelihood.optimizer.accumulate, 0, 0)
     adversarial, warmup = config.adversarial, config.warmup
     steps = adversarial.steps if column == "adversarial" else 0
@@ -53,6 +54,9 @@ def cost_of(config: Config, times: dict[str, TrainingTime], column: str) -> Cost
     if isinstance(estimator, PolicyGradient):
         samples, rollouts, passes = estimator.samples, estimator.rollouts, estimator.epochs * estimator.minibatches
     a_step = adversarial.batch_size * samples
+    if isinstance(estimator, Distillation) and not estimator.on_policy:
+        a_step = 0  # it learns on real texts
+    a_step *= 1 + config.objective.resample_groups  # at most
     return Cost(
         processor_seconds=seconds,
         updates=steps * passes // adversarial.generator_optimizer.accumulate,

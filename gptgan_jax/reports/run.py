@@ -14,6 +14,7 @@ from gptgan_jax.algorithms.guards import SKIPPED
 from gptgan_jax.config import Config
 from gptgan_jax.config.files import to_yaml
 from gptgan_jax.data.holding_out import ALARM
+from gptgan_jax.evaluation.candidates import BASELINES, RERANKED, RESIDUAL
 from gptgan_jax.evaluation.frontiers import Dominance, best_drawing, dominance
 from gptgan_jax.evaluation.memorisation import memorised
 from gptgan_jax.evaluation.results import Axes, Evaluation, Sweep
@@ -29,10 +30,10 @@ from gptgan_jax.scoring.token_scores import notes_on_scores
 
 LOSS_FILE, DISCRIMINATOR_FILE = "loss.png", "discriminator.png"
 PICTURES = (LOSS_FILE, DISCRIMINATOR_FILE, RELIABILITY_FILE, "frontier-[0-9].png")
-OURS, BASELINES = "adversarial", ("likelihood", "continued")
+OURS = ("adversarial", RESIDUAL, RERANKED)
 ERRORS_NOTE = "± is one standard error over texts."
 RESULTS_NOTES = (
-    "↓ and ↑ say which way is better; real: the nearer to real text, the better.",
+    "↓ and ↑ show which direction is better; real: closer to real text is better.",
     "Bold is better than every other checkpoint by more than two combined standard errors.",
 )
 
@@ -162,10 +163,10 @@ def frontier_blocks(sweeps: Mapping[str, Sequence[Sweep]], axes: Axes, number: i
 
 
 def compared(runs: Sequence[Sweep], axes: Axes) -> list[Dominance]:
-    """The adversarial generator against each baseline that every run has swept."""
-    swept = [{cell.column for cell in run.cells} for run in runs]
-    names = [name for name in BASELINES if all({OURS, name} <= columns for columns in swept)]
-    return [dominance(runs, axes, OURS, name) for name in names]
+    """What a discriminator or reranking made, each against each baseline, of all that every run has swept."""
+    swept = set[str].intersection(*({cell.column for cell in run.cells} for run in runs))
+    pairs = [(ours, theirs) for ours in OURS for theirs in BASELINES if ours != theirs and {ours, theirs} <= swept]
+    return [dominance(runs, axes, ours, theirs) for ours, theirs in pairs]
 
 
 def dominance_blocks(found: Sequence[Dominance]) -> list[Block]:
@@ -217,7 +218,7 @@ def _sweep(sweep: Sweep | None) -> list[Block]:
     if found:
         blocks += [
             Heading("Quality at equal diversity", 3),
-            Paragraph("A gap is positive where the first is better. An interval needs at least three runs."),
+            Paragraph("A gap is positive if the first is better. An interval needs at least three runs."),
             area_table([("", one) for one in found]),
             *dominance_blocks(found),
         ]
@@ -252,7 +253,7 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> list[Block]:
 def _samples(evaluation: Evaluation) -> list[Block]:
     if not any(evaluation.shown.values()):
         return []
-    line = Paragraph("Texts in one row come from equal keys; real text has none.")
+    line = Paragraph("Samples in a row come from the same PRNG key; real text is not sampled.")
     return [Heading("Samples"), line, samples_table(evaluation.shown, evaluation.prompts)]
 
 
@@ -261,7 +262,7 @@ def _scored(run: ReportedRun) -> list[Block]:
     texts = run.evaluation.scored
     if not texts:
         return []
-    by = f"By the discriminator of checkpoint {texts[0].checkpoint}; gptgan score does so with any text."
+    by = f"Scored by the discriminator of checkpoint {texts[0].checkpoint}; gptgan score does this for any text."
     return [
         Heading("The discriminator, token by token"),
         *score_blocks(texts),

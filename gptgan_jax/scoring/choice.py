@@ -8,6 +8,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+import jax
 import numpy as np
 
 from gptgan_jax.algorithms.guards import SKIPPED
@@ -30,6 +31,8 @@ from gptgan_jax.tokenization.units import Unit, unit_for, units_of
 from gptgan_jax.types import Params
 
 _FAILED, _FOUND = "failed ", "found "
+# A stream of its own: the final table is of other texts than those that chose.
+_CHOICE_STREAM = 0xC4
 
 
 class ChoiceFailed(UserError):
@@ -84,7 +87,7 @@ class SampleFigure:
             Exception: whatever `pause` raises, to stop.
         """
         prompts = self._valid.first_prompts(self._count)
-        written = self._writer(params, self._config.seed, self._count, self._drawing, prompts, pause)
+        written = self._writer(params, self._config.seed + _CHOICE_STREAM, self._count, self._drawing, prompts, pause)
         texts = written.as_set()
         match self.choice.name:
             case "command":
@@ -108,7 +111,8 @@ class SampleFigure:
     @cached_property
     def _unit(self) -> Unit:
         prompts = self._valid.prompt_texts(self._tokenizer) if self._valid.prompts is not None else []
-        return unit_for(self._config.evaluation.unit, self._real.texts, prompts)
+        tokenizer, asked = self._tokenizer, self._config.evaluation.unit
+        return unit_for(asked, self._real.texts, prompts, tokenizer.as_unit, tokenizer.own_unit)
 
     def _words(self, texts: list[str]) -> list[list[str]]:
         return [list(words) for words in units_of(texts, self._unit)]
@@ -140,7 +144,8 @@ class SampleFigure:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
         def look() -> None:
-            pause(COMMAND, 0, len(texts))
+            if jax.process_count() == 1:  # all processes must ask as often whether they are to stop
+                pause(COMMAND, 0, len(texts))
 
         def found() -> str:
             try:
@@ -149,6 +154,7 @@ class SampleFigure:
                 return f"{_FAILED}{failure}"
 
         said = told_by_first(found)
+        pause(COMMAND, len(texts), len(texts))
         if said.startswith(_FAILED):
             raise ChoiceFailed(f"evaluation.choose_command {command!r} {said.removeprefix(_FAILED)}")
         return float(said.removeprefix(_FOUND))

@@ -33,10 +33,10 @@ class Classifier:
     params: Params
 
     def tell(self, split: TokenisedSplit) -> Told:
-        """The predicted classes of a split's texts, in order; their prompts are not read."""
-        bare = unconditional_split(split.targets, split.vocabulary, split.max_length)
-        size = rows_at_once(self.run.config.evaluation.batch_size, len(bare))
-        told = classes_told_by(self.run.discriminator)(self.params, evaluation_batches(bare, size))
+        """The predicted classes of a split's texts, in order, read as in training: after their prompts, if these are no
+        labels."""
+        size = rows_at_once(self.run.config.evaluation.batch_size, len(split))
+        told = classes_told_by(self.run.discriminator)(self.params, evaluation_batches(split, size))
         labels = np.full(len(split), -1) if split.labels is None else split.labels
         return Told(told.log_probs, labels)
 

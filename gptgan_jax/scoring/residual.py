@@ -1,8 +1,12 @@
-"""The residual model: the likelihood model's text, resampled by a discriminator that learned to tell it from real text.
+"""The residual model: text of the likelihood model, resampled by a discriminator trained against real text.
 
-Deng et al. 2020 (https://arxiv.org/abs/2004.11714): q(x) = p(x) exp(s(x)) / Z, with the generator's p and the
-discriminator's logit s. Z is estimated from texts of p, so the likelihood is known up to that estimate. Only for
-text without prompts: Z is another for every prompt.
+From N texts of the generator's p one is chosen in proportion to exp(s), with the discriminator's logit s:
+
+    q(x) = N p(x) E[exp(s(x)) / (exp(s(x)) + the sum of exp(s) of N - 1 other texts of p)]
+
+which tends to p(x) exp(s(x)) / Z as N grows (Deng et al. 2020, https://arxiv.org/abs/2004.11714). The mean is estimated
+from texts of p, so the likelihood is known up to that estimate. Only for text without prompts, as the mean differs for
+every prompt.
 """
 
 from collections.abc import Callable
@@ -30,10 +34,14 @@ from gptgan_jax.sampling.rollouts import resample
 from gptgan_jax.scoring.held_out_likelihood import HeldOut
 from gptgan_jax.types import Array, Params, Sample
 
-# Texts that Z is estimated from: its logarithm is then off by about 0.01 nats a text where exp(s) varies by its mean.
-TEXTS_FOR_Z = 8000
-# A stream of its own: the texts for Z are none of those that are evaluated.
-_Z_STREAM = 0x5A
+# Number of "other" texts of p: the likelihood is off by about 0.01 nats per text if exp(s) varies by its mean.
+OTHERS = 8000
+# Number of random splits of them into groups of N - 1: more lower the error of the mean, and only cost time.
+_PARTINGS = 4
+# A random stream of its own: the others are different from the texts that are evaluated.
+_OTHERS_STREAM = 0x5A
+# Numbers that are compared at once.
+_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +75,7 @@ def restore_networks(checkpoints: Checkpoints, saved: Saved, run: Writer) -> Net
     """Both players of a checkpoint.
 
     Raises:
-        UserError: where the checkpoint can't be read, or the discriminator's scores are no log-odds.
+        UserError: the checkpoint can't be read, or the discriminator's scores are not log-odds.
     """
     config, generator = run.config, run.generator
     if config.objective.pair_loss not in LOG_ODDS:
@@ -79,7 +87,7 @@ def restore_networks(checkpoints: Checkpoints, saved: Saved, run: Writer) -> Net
 
 
 class ResidualModel:
-    """Writes texts of the residual model and tells their likelihood."""
+    """Generates texts of the residual model and gives their likelihood."""
 
     def __init__(
         self,
@@ -99,13 +107,14 @@ class ResidualModel:
         self._plain = TextWriter(networks.generator, tokenizer, length, batch_size)
         sampler = resampler(networks, candidates)
         self._resampled = TextWriter(networks.generator, tokenizer, length, batch_size, sampler, candidates)
-        self._log_z: dict[Drawing, float] = {}
+        self._candidates = candidates
+        self._others: dict[Drawing, np.ndarray] = {}
 
     def write(self, count: int, drawing: Drawing) -> Written:
         """`count` texts from the seed, and their log-probabilities; the proposals are drawn as `drawing` says."""
         networks = self._networks
         written = self._resampled(networks.both, self._seed, count, drawing)
-        gained = self._energies(written.tokens, written.mask) - self.log_z(drawing)
+        gained = self._gained(written.tokens, written.mask, drawing)
         return replace(written, log_probs=written.log_probs + gained)
 
     def likelihood(self, held_out: HeldOut, targets: Ragged, drawing: Drawing) -> HeldOut:
@@ -119,16 +128,14 @@ class ResidualModel:
         tokens = np.full((len(targets), self._length), self._networks.generator.vocabulary.pad_id, np.int32)
         mask = np.arange(self._length) < np.diff(targets.offsets)[:, None]
         tokens[mask] = targets.tokens
-        nats = held_out.nats - self._energies(tokens, mask) + self.log_z(drawing)
-        return HeldOut(nats, held_out.tokens, held_out.sources)
+        return HeldOut(held_out.nats - self._gained(tokens, mask, drawing), held_out.tokens, held_out.sources)
 
-    def log_z(self, drawing: Drawing) -> float:
-        """log of the mean of exp(s) over the generator's texts, nats a text."""
-        if drawing not in self._log_z:
-            written = self._plain(self._networks.params, self._seed + _Z_STREAM, TEXTS_FOR_Z, drawing)
-            energies = self._energies(written.tokens, written.mask)
-            self._log_z[drawing] = float(np.logaddexp.reduce(energies) - np.log(len(energies)))
-        return self._log_z[drawing]
+    def _gained(self, tokens: np.ndarray, mask: np.ndarray, drawing: Drawing) -> np.ndarray:
+        """log(q / p) of texts, float64 [N]."""
+        if drawing not in self._others:
+            written = self._plain(self._networks.params, self._seed + _OTHERS_STREAM, OTHERS, drawing)
+            self._others[drawing] = self._energies(written.tokens, written.mask)
+        return resampled_gain(self._energies(tokens, mask), self._others[drawing], self._candidates)
 
     def _energies(self, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """s of each text, float64 [N]."""
@@ -143,8 +150,33 @@ class ResidualModel:
         return np.concatenate([np.asarray(one, np.float64) for one in found])[:count]
 
 
+def resampled_gain(energies: np.ndarray, others: np.ndarray, candidates: int) -> np.ndarray:
+    """How much likelier a text is chosen from several than generated: log(q / p) in nats.
+
+    Args:
+        energies: float64 [N], s of the texts.
+        others: float64 [M], s of texts of the generator, M at least `candidates`.
+        candidates: number of candidates for each text.
+
+    Returns: float64 [N]; its exponential is an unbiased estimate.
+    """
+    if candidates == 1:
+        return np.zeros(len(energies))
+    size = candidates - 1
+    order = np.random.default_rng(0)
+    groups = np.concatenate(
+        [order.permutation(others)[: len(others) // size * size].reshape(-1, size) for _ in range(_PARTINGS)]
+    )
+    sums = np.logaddexp.reduce(groups, axis=1)
+    found = []
+    for some in np.array_split(energies, max(len(energies) * len(sums) // _AT_ONCE, 1)):
+        chosen = -np.logaddexp(0.0, sums[None] - some[:, None])  # log of a text's share among its group
+        found.append(np.logaddexp.reduce(chosen, axis=1) - np.log(len(sums)))
+    return np.log(candidates) + np.concatenate(found)
+
+
 def resampler(networks: Networks, candidates: int) -> Callable[..., Sample]:
-    """A sampler for `TextWriter` whose parameters are `networks.both`: it chooses each text from so many."""
+    """A sampler for `TextWriter` with parameters `networks.both`, which chooses each text from several candidates."""
 
     def sampler(both: tuple[Params, Params], key: Array, prompt: Array, prompt_mask: Array, **options: Any) -> Sample:
         params, scorer = both

@@ -139,7 +139,7 @@ class Task:
             return []
         asked = self.asked
         test = two_sample_test(asked.vocabulary, asked.max_prompt_length + 1 + asked.max_length)
-        accuracy = test(turns, _turns(asked, asked.targets), seed)
+        accuracy = test(turns, _turns(asked, asked.targets), seed, paired=True)
         settings = f"CNN, 60 % learned, 30 % tested, seed {seed}"
         signature = f"{drawn}; prompt and reply, against {len(asked)} real ones; {settings}"
         return [Figure("classifier accuracy on turns", "share", accuracy, signature)]

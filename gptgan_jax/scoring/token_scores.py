@@ -16,7 +16,7 @@ from gptgan_jax.algorithms.compatibility import LOG_ODDS
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, Config
-from gptgan_jax.config.estimators import CustomConfig, SpinConfig
+from gptgan_jax.config.estimators import CustomConfig, build_estimator
 from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.data.config import GrammarData
 from gptgan_jax.data.encoding import TokenisedSplit, unconditional_split
@@ -24,6 +24,7 @@ from gptgan_jax.distributed.hosts import fetched
 from gptgan_jax.errors import UserError
 from gptgan_jax.generation.batch_sizes import rows_at_once
 from gptgan_jax.generation.texts import TextSet
+from gptgan_jax.gradients.families import Mediated, without_discriminator
 from gptgan_jax.metrics.error_places import (
     LEAST_TEXTS,
     NOWHERE,
@@ -33,6 +34,7 @@ from gptgan_jax.metrics.error_places import (
     steepest_fall,
 )
 from gptgan_jax.metrics.estimates import Figure
+from gptgan_jax.models.discriminators import surprisal_of
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.runs.folder import RunFolder
@@ -48,6 +50,14 @@ WHOLE_TEXTS = (
     "this discriminator learned from whole texts (objective.dense false): it was never asked about the beginning of a "
     "text, so only the score at the last token is what it was trained for"
 )
+WINDOWS = (
+    "windows of {} tokens are judged each by itself (objective.window): a token's score is that of its window up to "
+    "it, and a text's the mean of those at its windows' ends"
+)
+SURPRISALS = (
+    "the discriminator is a language model (discriminator.surprisal): a token's score is its own surprisal in nats, "
+    "and a text's the mean of its tokens'"
+)
 MARGINS = "by objective.pair_loss {} a score is a margin, and no probability can be read off it"
 TOO_FEW = f"fewer than {LEAST_TEXTS} texts have a known error: too few to say how often it is found"
 
@@ -58,11 +68,13 @@ class TokenScore:
 
     Attributes:
         pieces: the text of each token.
-        score: of the whole text, a logit: the one at its last token.
-        scores: float64 [n], of the text up to and including each token.
+        score: of the whole text, a logit: the one at its last token. The mean of those at windows' ends, where windows
+            are judged by themselves; of surprisals the mean of all.
+        scores: float64 [n], of the text up to and including each token, or of its window so far, or of the token alone.
         start: the score that the first token's change is counted from: 0 (even odds), or, if the discriminator's loss
             fixes only differences of scores, its score of the empty text.
         log_probs: float64 [n], of each token under the generator, in nats; None without a generator.
+        window: tokens after which the scores begin anew, see `window_of_scores`; 0: never.
     """
 
     pieces: list[Piece]
@@ -70,11 +82,12 @@ class TokenScore:
     scores: np.ndarray
     start: float
     log_probs: np.ndarray | None = None
+    window: int = 0
 
     @property
     def fall(self) -> int:
         """The position of the token at which the score falls most, or rises least."""
-        return steepest_fall(self.scores, self.start)
+        return steepest_fall(self.scores, self.start, self.window)
 
     @property
     def surprise(self) -> int:
@@ -137,6 +150,7 @@ class Detector:
         """Scores each text of a split, in order, with the likelihood of its tokens under a generator's parameters."""
         size = rows_at_once(self.run.config.evaluation.batch_size, len(split), split.max_length * split.vocabulary.size)
         relative = self.run.config.objective.pair_loss in DIFFERENCES_ONLY
+        window = window_of_scores(self.run.config)
 
         def judged() -> Iterable[Any]:
             for batch in evaluation_batches(split, size):
@@ -154,6 +168,7 @@ class Detector:
                         prefixes[row][own].astype(np.float64),
                         float(empty[row]) if relative else 0.0,
                         None if likely is None else likely[row][own].astype(np.float64),
+                        window,
                     )
                 )
         return found
@@ -228,12 +243,27 @@ def too_few(figures: Iterable[Figure]) -> bool:
 
 def notes_on_scores(config: Config) -> list[str]:
     """What a reader of a discriminator's scores must know, one line each."""
-    whole = [] if config.objective.dense else [WHOLE_TEXTS]
-    return [*whole, *([] if gives_probabilities(config) else [MARGINS.format(config.objective.pair_loss)])]
+    loss, window = config.objective.pair_loss, config.objective.window
+    notes = {
+        WHOLE_TEXTS: not config.objective.dense,
+        WINDOWS.format(window): window,
+        SURPRISALS: surprisal_of(config.discriminator) is not None,
+        MARGINS.format(loss): not _gives_log_odds(config),
+    }
+    return [note for note, holds in notes.items() if holds]
 
 
 def gives_probabilities(config: Config) -> bool:
     """Whether the sigmoid of a score is the probability that a text is real, if half of all texts are."""
+    return _gives_log_odds(config) and not config.objective.window
+
+
+def window_of_scores(config: Config) -> int:
+    """The tokens after which scores begin anew: those of a window; 1, where each is of its token alone; 0: never."""
+    return config.objective.window or int(surprisal_of(config.discriminator) is not None)
+
+
+def _gives_log_odds(config: Config) -> bool:
     loss = config.objective.pair_loss
     return loss in LOG_ODDS and loss not in DIFFERENCES_ONLY
 
@@ -247,8 +277,12 @@ def problem_of_discriminator(folder: RunFolder, config: Config) -> str | None:
     if isinstance(estimator, CustomConfig) and not config.warmup.steps:
         # Only the code of a user's own estimator says whether it has a discriminator, and that code is not run here.
         learns = learns and any("discriminator_loss" in line for line in read_metrics(folder.path))
-    elif isinstance(estimator, SpinConfig):
-        return "is not trained: self-play (objective.estimator spin) needs none"
+    elif not isinstance(estimator, CustomConfig):
+        built = build_estimator(estimator, config.adversarial.steps)
+        if isinstance(built, Mediated):
+            return f"is a mediator (objective.estimator {estimator.kind}): it learns next tokens, and no score"
+        if without_discriminator(built):
+            return f"is not trained: objective.estimator {estimator.kind} needs none"
     if not config.warmup.steps and not (config.adversarial.steps and learns):
         return "was never trained: give it steps with warmup.steps or adversarial.steps"
     return None

@@ -22,16 +22,21 @@ PATIENCE = 4
 # Fewer texts on a side leave too few for training and too few for testing.
 LEAST_TEXTS = 20
 
-TwoSampleTest = Callable[[Ragged, Ragged, int], Estimate]
+TwoSampleTest = Callable[..., Estimate]
+"""(samples, references, seed, paired=False) -> accuracy"""
 
 
 def two_sample_test(vocabulary: Vocabulary, max_length: int, steps: int = 300) -> TwoSampleTest:
-    """A test of (samples, references, seed): the accuracy of a classifier on texts that it was not trained on.
+    """A test of (samples, references, seed, paired): the accuracy of a classifier on texts that it was not trained on.
 
     A CNN is trained on 60 % of both sides (equally many texts of each), with early stopping by another 10 %, and tested
     on the remaining 30 %. An accuracy of one half is chance: the test then finds no difference, but does not prove that
     there is none. The error is the binomial one of the tested texts. Undefined for fewer than 20 texts on a side.
     Lopez-Paz & Oquab 2017, "Revisiting classifier two-sample tests".
+
+    With `paired` text i of both sides answers the same prompt, and both are learned from or both tested: otherwise a
+    classifier that remembers which prompt it saw with which answer is wrong about the other, and a perfect generator
+    scores below one half.
     """
     discriminator = build_discriminator(
         CnnConfig(embedding=64, filters=64, widths=(1, 2, 3, 4), dropout=0.25), vocabulary
@@ -70,15 +75,16 @@ def two_sample_test(vocabulary: Vocabulary, max_length: int, steps: int = 300) -
             sides.append(0.5 + 0.5 * np.sign(sign * scores))
         return np.concatenate(sides)
 
-    def test(samples: Ragged, references: Ragged, seed: int) -> Estimate:
+    def test(samples: Ragged, references: Ragged, seed: int, paired: bool = False) -> Estimate:
         count = min(len(samples), len(references))
         if count < LEAST_TEXTS:
             return Estimate(None)
         rng = np.random.default_rng(seed)
         learned, stopped = round(0.6 * count), round(0.7 * count)
         parts = []
+        shared = rng.permutation(count) if paired else None
         for side in (references, samples):
-            order = rng.permutation(len(side))[:count]
+            order = rng.permutation(len(side))[:count] if shared is None else shared
             parts.append([as_split(side.subset(rows)) for rows in np.split(order, [learned, stopped])])
         real, fake = parts
         init_key, dropout_key = jax.random.split(jax.random.key(seed))

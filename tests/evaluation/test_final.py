@@ -12,9 +12,12 @@ from tiny import tiny_experiment, write_corpus
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.data.batches import evaluation_batches
-from gptgan_jax.evaluation import final
-from gptgan_jax.evaluation.final import Subject, candidates, evaluate_run
-from gptgan_jax.evaluation.results import Column, Evaluation, Score
+from gptgan_jax.evaluation import subject as subjects
+from gptgan_jax.evaluation.candidates import candidates
+from gptgan_jax.evaluation.final import _by_one_embedder, evaluate_run
+from gptgan_jax.evaluation.results import Column, Evaluation, Score, Sweep
+from gptgan_jax.evaluation.scores import FRECHET
+from gptgan_jax.evaluation.subject import Subject
 from gptgan_jax.generation.texts import Drawing
 from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.runs.experiment import Experiment
@@ -97,7 +100,7 @@ def silently(line: str) -> None:
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     experiment, folder = untrained(tmp_path_factory.mktemp("final"), {"evaluation.samples": 10})
-    real = final.likelihood_of
+    real = subjects.likelihood_of
     seen: list[np.ndarray] = []
 
     def noting(generator: object) -> object:
@@ -111,7 +114,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
         return inner
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(final, "likelihood_of", noting)
+        patch.setattr(subjects, "likelihood_of", noting)
         evaluation = evaluate_run(folder, silently)
     return Judged(evaluation, experiment, folder, np.concatenate(seen))
 
@@ -235,3 +238,13 @@ def test_english_text_is_measured_by_words_without_a_note(judged: Judged) -> Non
     assert signatures
     assert all("words" in signature for signature in signatures)
     assert not any("character" in note for note in judged.evaluation.notes)
+
+
+@pytest.mark.parametrize(("ends", "kept"), [(("a", "a"), True), (("a", "b"), False), (("a",), True), ((), True)])
+def test_a_sweep_by_another_embedder_than_the_table_is_dropped(ends: tuple[str, ...], kept: bool) -> None:
+    signatures = [f"9 texts; 9 of them against 9 references; embedder {end}" for end in ends]
+    scores = [Score(FRECHET, "", signature, "lower", {}) for signature in signatures[:1]]
+    table = Evaluation([], scores, {}, [], [])
+    sweep = Sweep([], [], {}, {FRECHET: signatures[1]} if signatures[1:] else {})
+    assert _by_one_embedder(sweep, table) == kept
+    assert _by_one_embedder(None, table)

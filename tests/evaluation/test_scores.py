@@ -98,7 +98,7 @@ class Models:
         self.embedded: list[TextSet] = []
         self.fitted: list[tuple[Ragged, int]] = []
         self.scored: list[tuple[float, Ragged]] = []
-        self.told: list[tuple[Ragged, Ragged, int]] = []
+        self.told: list[tuple[Ragged, Ragged, int, bool]] = []
 
     def fit(self, targets: Ragged, seed: int) -> Params:
         self.fitted.append((targets, seed))
@@ -113,8 +113,8 @@ class Models:
         self.embedded.append(texts)
         return np.array([np.random.default_rng(list(text.encode())).normal(size=3) for text in texts.texts])
 
-    def two_sample(self, samples: Ragged, references: Ragged, seed: int) -> Estimate:
-        self.told.append((samples, references, seed))
+    def two_sample(self, samples: Ragged, references: Ragged, seed: int, paired: bool = False) -> Estimate:
+        self.told.append((samples, references, seed, paired))
         return Estimate(0.625, 0.03)
 
     def judge(self) -> Judge:
@@ -507,9 +507,11 @@ def test_judge_figures_are_those_of_its_models_on_as_many_samples_as_references(
         tuple(SAMPLES.texts[:30]),
         tuple(REFERENCES.texts),
     }
-    assert models.told == [(SAMPLES.targets, REFERENCES.targets, 11)]
+    assert models.told == [(SAMPLES.targets, REFERENCES.targets, 11, False)]
     assert models.fitted == [(SAMPLES.targets, 11)], "the reverse LM learns from all samples"
     assert models.scored == [(2.0, SAMPLES.targets), (3.0, REFERENCES.targets)]
+    judge_figures(SAMPLES, Ruler(REFERENCES, None, models.judge(), seed=11, paired=True), DRAWN)
+    assert models.told[1:] == [(SAMPLES.targets, REFERENCES.targets, 11, True)]
 
 
 def test_of_more_references_than_samples_the_first_are_embedded_and_all_are_read() -> None:

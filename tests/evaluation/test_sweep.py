@@ -10,8 +10,10 @@ from tiny import tiny_experiment
 
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.data.batches import evaluation_batches
-from gptgan_jax.evaluation.final import Subject, candidates, evaluate_run
+from gptgan_jax.evaluation.candidates import candidates
+from gptgan_jax.evaluation.final import evaluate_run
 from gptgan_jax.evaluation.results import Cell, Evaluation
+from gptgan_jax.evaluation.subject import Subject
 from gptgan_jax.evaluation.sweep import sweep_run
 from gptgan_jax.generation.texts import Drawing
 from gptgan_jax.metrics.estimates import REAL

@@ -307,10 +307,10 @@ def test_numbers_that_are_no_log_probabilities_are_refused(side: str, source: li
 
 
 def test_texts_that_their_own_writer_cannot_have_written_are_refused() -> None:
-    with pytest.raises(ValueError, match="the source did not write it"):
+    with pytest.raises(ValueError, match="it was not drawn from the source"):
         small(real=LogProbs(np.array([-1.0, -INF]), np.array([-1.0, -1.0])))
     for source in (-1.0, -INF):
-        with pytest.raises(ValueError, match="the model did not write it"):
+        with pytest.raises(ValueError, match="the model did not generate it"):
             small(written=LogProbs(np.array([-1.0, source]), np.array([-1.0, -INF])))
 
 

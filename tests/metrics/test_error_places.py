@@ -81,6 +81,14 @@ def test_a_change_is_counted_from_the_score_before_it_and_the_first_of_equal_fal
     assert steepest_fall(scores, 2.0) == 0
 
 
+def test_where_windows_are_judged_by_themselves_a_change_is_counted_within_its_own() -> None:
+    scores = np.array([2.0, 3.0, 0.5, 0.0, 1.0])
+    np.testing.assert_allclose(changes(scores, 0.25, window=2), [1.75, 1.0, 0.25, -0.5, 0.75])
+    assert steepest_fall(scores, 0.25) == 2
+    assert steepest_fall(scores, 0.25, window=2) == 3
+    np.testing.assert_allclose(changes(scores, 0.0, window=1), scores)
+
+
 def figures(places: list[int], lengths: list[int], falls: list[int], surprises: list[int] | None):
     found = location_figures(places, lengths, falls, surprises, "some", "others")
     return {figure.name: figure.estimate for figure in found}

@@ -9,7 +9,7 @@ import pytest
 from reported import evaluation, make_run, sweep
 
 from gptgan_jax.config import AdversarialPhase, Config, LikelihoodPhase, ObjectiveConfig, WarmupPhase
-from gptgan_jax.config.estimators import PpoConfig, RolloutConfig
+from gptgan_jax.config.estimators import DistillConfig, PpoConfig, RlooConfig, RolloutConfig
 from gptgan_jax.data.config import GrammarData
 from gptgan_jax.evaluation.results import Sweep
 from gptgan_jax.metrics.estimates import Estimate
@@ -93,7 +93,10 @@ def test_a_seed_that_failed_or_was_measured_otherwise_is_left_out_and_counted(tm
 def test_an_arm_of_which_every_seed_failed_keeps_its_row(tmp_path: Path) -> None:
     table = table_of(tmp_path, [sweep(0.1, ["adversarial"])], lost=0, last=30)
     out = tmp_path / "out"
-    printed = write_arms(table.models, table.seeds, Path("x.yaml"), out, {"arm-0": "not finite"})
+    printed = write_arms(
+        table.models, table.seeds, Path("x.yaml"), out, {"arm-0": "not finite"}, command=["gptgan", "compare", "x y"]
+    )
+    assert "gptgan compare 'x y'" in (out / "report.md").read_text()
     (row,) = [line for line in printed.splitlines() if line.startswith("| arm ")]
     assert set(row) == set("| arm–")
     assert "FAILED: arm-0: not finite" in (out / "report.md").read_text()
@@ -124,6 +127,22 @@ def test_an_arms_cost_counts_updates_and_texts(estimator: dict, updates: int, te
     assert cost_of(config, times, "adversarial") == Cost(3, updates, texts, continuations)
     assert cost_of(config, {"warmup": TrainingTime(1, 9)}, "adversarial").processor_seconds is None
     assert cost_of(config, times, "likelihood") == Cost(9, 1000, 0, 0)
+
+
+@pytest.mark.parametrize(("on_policy", "texts"), [(1.0, 40), (0.5, 40), (0.0, 0)])
+def test_who_distils_on_real_texts_writes_none(on_policy: float, texts: int) -> None:
+    phases = {"likelihood": LikelihoodPhase(steps=0), "warmup": WarmupPhase(steps=0)}
+    objective = ObjectiveConfig(estimator=DistillConfig(teacher="hf:x", on_policy=on_policy))
+    config = Config(**phases, objective=objective, adversarial=AdversarialPhase(steps=10, batch_size=4))
+    assert cost_of(config, {}, "adversarial").texts == texts
+
+
+def test_groups_that_may_be_drawn_again_count_at_their_most() -> None:
+    phases = {"likelihood": LikelihoodPhase(steps=0), "warmup": WarmupPhase(steps=0)}
+    paid = [{"function": "length"}]
+    objective = ObjectiveConfig(estimator=RlooConfig(samples=2), resample_groups=3, rewards=paid, dense=False)
+    config = Config(**phases, objective=objective, adversarial=AdversarialPhase(steps=10, batch_size=4))
+    assert cost_of(config, {}, "adversarial").texts == 10 * 4 * 2 * 4
 
 
 def test_more_updates_of_the_discriminator_need_more_texts() -> None:

@@ -166,7 +166,7 @@ def test_other_text_is_compared_under_a_warning_with_its_own_real_text(tmp_path:
         make_run(tmp_path, "b", judged(3.0), last=0, data=GrammarData(seed=1)),
     ]
     text = compare(runs, tmp_path / "out")
-    assert "of different text" in text[: text.index("## What is compared")]
+    assert "on different text" in text[: text.index("## What is compared")]
     heads = next(line for line in text.splitlines() if line.startswith("| score"))
     assert [cell.strip().replace("\\", "") for cell in heads.strip("|").split(" | ")] == [
         *("score", "better", "base", "data.seed: 1", "real text of base", "real text of data.seed: 1", "measured with")
@@ -242,7 +242,7 @@ def test_all_parts_stand_in_their_order(tmp_path: Path) -> None:
         "| a question | text after ",
         "## Configuration",
         "```yaml\nname: a\n",
-        "What the others have instead:",
+        "Keys that differ in the others:",
         "objective.reward: sigmoid -&gt; random",
         "## Reproduce",
     ]

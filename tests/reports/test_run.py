@@ -16,7 +16,15 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.memorisation import COPIED
 from gptgan_jax.evaluation.results import EVALUATION_FILE, Column, Evaluation, Score
 from gptgan_jax.metrics.estimates import REAL, Estimate
-from gptgan_jax.reports.run import Alarm, ReportedRun, alarms_in, alarms_of, load_reported_run, write_run_report
+from gptgan_jax.reports.run import (
+    Alarm,
+    ReportedRun,
+    alarms_in,
+    alarms_of,
+    compared,
+    load_reported_run,
+    write_run_report,
+)
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import one_line
 
@@ -259,10 +267,21 @@ def test_what_a_checkpoint_knows_by_heart_is_an_alarm_beside_those_of_training(t
     text = report(run)
     alarms = text[text.index("## Alarms") : text.index("Evaluated:")]
     assert "step 60: odd" in alarms
-    assert "likelihood: 40.0% of its texts stand in the training text, 10.0% of held-out ones" in alarms
+    assert "likelihood: 40.0% of its texts are in the training text, 10.0% of held-out ones" in alarms
     assert "adversarial, best:" not in alarms
     # Of a column that was copied from another run, that one tells.
     copied = [dataclasses.replace(one, run="elsewhere") for one in run.evaluation.columns]
     assert alarms_of(dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, columns=copied))) == [
         "adversarial, step 60: odd"
     ]
+
+
+def test_what_a_discriminator_or_reranking_made_is_compared_with_each_baseline() -> None:
+    one = sweep()
+    base = [cell for cell in one.cells if cell.column == "likelihood"]
+    names = ("likelihood", "continued", "reranked", "residual")
+    made = dataclasses.replace(one, cells=[dataclasses.replace(cell, column=name) for name in names for cell in base])
+    found = [(each.ours, each.theirs) for each in compared([made, made], one.axes[0])]
+    of_residual = [("residual", theirs) for theirs in ("likelihood", "continued", "reranked")]
+    assert found == [*of_residual, ("reranked", "likelihood"), ("reranked", "continued")]
+    assert compared([made, dataclasses.replace(made, cells=base)], one.axes[0]) == []

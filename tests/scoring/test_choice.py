@@ -23,7 +23,7 @@ from gptgan_jax.metrics.ngrams import ngram_jensen_shannon
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.runs.trained import load_writer, restore_generator
-from gptgan_jax.scoring.choice import SampleFigure, StepMeans
+from gptgan_jax.scoring.choice import _CHOICE_STREAM, SampleFigure, StepMeans
 from gptgan_jax.scoring.held_out_likelihood import likelihood_of
 from gptgan_jax.sources.grammar import english_scenes
 from gptgan_jax.training.loop import train
@@ -123,7 +123,9 @@ def test_figures_of_samples_are_those_of_the_texts_that_are_drawn(tmp_path: Path
         of_run = (config, valid, tokenizer, source, write, likelihood)
         return SampleFigure(Choice(name, True), *of_run).measure(params, lambda *_: None)
 
-    texts = writer(params, config.seed, 30, Drawing()).texts
+    texts = writer(params, config.seed + _CHOICE_STREAM, 30, Drawing()).texts
+    # Those of the final table are others, of which none chose a checkpoint.
+    assert len({*texts} & {*writer(params, config.seed, 30, Drawing()).texts}) < len({*texts}) / 2
     words = [text.split() for text in texts]
     assert measured("different_texts") == len(set(texts)) / 30
     assert measured("distinct_1") == pytest.approx(len({w for t in words for w in t}) / sum(map(len, words)))
@@ -210,7 +212,8 @@ def test_a_program_chooses_and_one_that_fails_leaves_a_run_that_goes_on_as_if_it
         best = checkpoints.best("likelihood")
         assert best is not None
         params = restore_generator(checkpoints, best, run.config, run.generator)
-    texts = TextWriter(run.generator, run.tokenizer, 6, 8)(params, 0, 12, Drawing()).texts
+    seed = run.config.seed + _CHOICE_STREAM
+    texts = TextWriter(run.generator, run.tokenizer, 6, 8)(params, seed, 12, Drawing()).texts
     assert np.mean([len(text.split()) for text in texts]) == pytest.approx(max(words), rel=1e-5)
 
 
@@ -342,3 +345,14 @@ def test_json_lines_have_the_prompts_that_the_samples_answer(tmp_path: Path) -> 
     given = json.loads((tmp_path / "given").read_text())
     assert [row["prompt"] for row in given] == [rows[i % 4]["prompt"] for i in range(12)]
     assert all(set(row) == {"prompt", "text"} for row in given)
+
+
+@pytest.mark.parametrize("unit", ["auto", "word", "character", "token"])
+def test_figures_are_of_the_unit_that_the_table_has(tmp_path: Path, unit: str) -> None:
+    keys = GRAMMAR | {"evaluation.choose_samples": 20, "evaluation.unit": unit, "tokenizer": {"kind": "character"}}
+    experiment, _ = tiny_experiment(tmp_path, keys)
+    of_run = (experiment.config, experiment.valid, experiment.tokenizer, None, lambda *_: None, lambda *_: None)
+    figure = SampleFigure(Choice("distinct_1", True), *of_run)
+    (found,) = figure._words(["a bc"])
+    # By default as the tokenizer has it; a token is a space too.
+    assert len(found) == {"word": 2, "token": 4}.get(unit, 3)

@@ -21,7 +21,7 @@ from gptgan_jax.data.corpora import Split
 from gptgan_jax.data.encoding import encode_split
 from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.results import Evaluation
-from gptgan_jax.metrics.error_places import BY_CHANCE, BY_SCORE, BY_SURPRISE, PLACED
+from gptgan_jax.metrics.error_places import BY_CHANCE, BY_SCORE, BY_SURPRISE, PLACED, changes
 from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import held_out_of, save_held_out
@@ -100,6 +100,40 @@ def test_where_a_loss_fixes_only_differences_the_first_change_is_from_the_empty_
     (first, second) = detector.score(split)
     assert first.start == second.start != 0
     assert any("no probability can be read off it" in note for note in detector.notes)
+
+
+@pytest.mark.parametrize(
+    ("keys", "window"),
+    [
+        ({"objective.window": 2}, 2),
+        (
+            {
+                "discriminator": {
+                    "kind": "transformer", "layers": 1, "width": 8, "heads": 2, "max_positions": 32, "surprisal": 9.0
+                },
+                "objective.pair_loss": "hinge",
+                "objective.reward": "logit",
+            },
+            1,
+        ),
+    ],
+)  # fmt: skip
+def test_scores_that_begin_anew_are_compared_within_a_window(
+    tmp_path: Path, keys: dict[str, Any], window: int, capsys: pytest.CaptureFixture
+) -> None:
+    """A window is scored as a text of its own: so are the changes that its tokens make."""
+    folder = saved_once(tmp_path, keys).path
+    detector = detector_of(folder)
+    split = encode_split(Split(["two cats run here"]), detector.run.tokenizer, 6)
+    (one,) = detector.score(split)
+    steps = changes(one.scores, one.start, one.window)
+    assert one.fall == int(steps.argmin())
+    for begin in range(0, len(one.scores), window):
+        assert steps[begin] == pytest.approx(one.scores[begin] - one.start)
+    assert any("by itself (objective.window)" in note or "its own surprisal" in note for note in detector.notes)
+    (tmp_path / "texts.txt").write_text("two cats run here\n")
+    assert main(["score", str(folder), str(tmp_path / "texts.txt")]) == 0
+    assert json.loads(capsys.readouterr().out)["probability"] is None
 
 
 @pytest.mark.thorough
@@ -225,7 +259,10 @@ def test_rows_have_the_prompts_that_the_answers_are_scored_with(tmp_path: Path, 
             "adversarial",
             "was never trained: give it steps with warmup.steps or adversarial.steps",
         ),
-        ({"warmup.steps": 0, "objective.estimator": {"kind": "spin"}}, "likelihood", "self-play"),
+        *(
+            ({"warmup.steps": 0, "objective.estimator": {"kind": kind}}, "likelihood", f"estimator {kind} needs none")
+            for kind in ("spin", "dgsan", "jsdgan", "self_critic", "feature_matching")
+        ),
         ({}, "likelihood", "the discriminator of checkpoint likelihood/0 has learned nothing yet"),
     ],
 )

@@ -79,6 +79,21 @@ def test_sets_of_which_half_is_strange_are_told_apart_in_part(tell: TwoSampleTes
     assert abs(found.value - 0.75) < 4 * found.error
 
 
+def test_answers_to_the_same_prompts_that_are_as_good_are_told_apart_by_chance(tell: TwoSampleTest) -> None:
+    """Where one answer alone is learned, a classifier that remembers its prompt is wrong about the other."""
+
+    def answered(seed: int) -> Ragged:
+        rng = np.random.default_rng(seed)
+        return ragged([[10 + i // 10, 20 + i % 10, int(rng.integers(3, 10)), EOS] for i in range(100)])
+
+    paired, apart = (
+        [tell(answered(2 * seed), answered(2 * seed + 1), seed, paired=pair).value for seed in range(4)]
+        for pair in (True, False)
+    )
+    assert abs(np.mean(paired) - 0.5) < 3 * error_of(0.5, 60) / 2
+    assert np.mean(apart) < 0.4
+
+
 def test_equal_arguments_give_equal_figures_and_the_seed_matters(tell: TwoSampleTest) -> None:
     samples, references = drawn(0, 60), drawn(1, 60, 5, 11)
     found = [tell(samples, references, seed) for seed in range(3)]

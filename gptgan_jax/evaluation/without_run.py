@@ -1,11 +1,15 @@
-"""Scores text files from any toolkit with the same metrics as a run."""
+"""Scores text files from any toolkit, and unmodified Hugging Face models, with the metrics of a run."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gptgan_jax.config import EmbedderName, JudgeConfig
+from gptgan_jax.config.checking import config_from
+from gptgan_jax.config.files import override, with_absolute_paths
 from gptgan_jax.data.corpora import Corpus, Split, counted
 from gptgan_jax.data.encoding import Ragged, encode_split
 from gptgan_jax.data.tokenizers import (
@@ -16,16 +20,23 @@ from gptgan_jax.data.tokenizers import (
     read_tokenizer,
 )
 from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.final import evaluate_run
 from gptgan_jax.evaluation.memorisation import TrainingText
 from gptgan_jax.evaluation.results import Column, Evaluation, table_of
 from gptgan_jax.evaluation.scores import Ruler, judge_figures, text_figures
 from gptgan_jax.generation.texts import TextSet
 from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.readers.documents import matching_files, read_lines
-from gptgan_jax.runs.held_out import text_hashes
+from gptgan_jax.runs.experiment import load_experiment
+from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.held_out import held_out_of, save_held_out, text_hashes
+from gptgan_jax.runs.start import save_start
+from gptgan_jax.schema.yaml_files import read_yaml
 from gptgan_jax.scoring.judge import judge_from
 from gptgan_jax.tokenization.units import Unit, UnitName, plural, unit_for, unit_notes, units_of
 
+# The sections of a config that determine the text and the settings of a model's evaluation.
+SECTIONS = ("data", "evaluation", "seed")
 # The most tokens of a text that the language model reads; n-grams use whole texts.
 LONGEST = 128
 VOCABULARY = 20_000
@@ -151,7 +162,7 @@ def _read_samples(path: Path) -> list[str]:
         lines = Path(file).read_bytes().decode("utf-8-sig").split("\n")
         texts += [line.strip() for line in (lines if lines[-1] else lines[:-1])]
     if len(texts) < FEWEST_SAMPLES:
-        raise UserError(f"--samples: {path} has {len(texts)} text; at least {FEWEST_SAMPLES} are needed, one a line")
+        raise UserError(f"--samples: {path} has {len(texts)} text; at least {FEWEST_SAMPLES} are needed, one per line")
     return texts
 
 
@@ -159,7 +170,7 @@ def _read(path: Path, fewest: int, what: str) -> tuple[list[str], list[str]]:
     """The texts of a file of real text, and a note on its blank lines if it has any."""
     texts, blank = read_lines(f"--{what}", str(path))
     if len(texts) < fewest:
-        raise UserError(f"--{what}: {path} has {len(texts)} text; at least {fewest} are needed, one a line")
+        raise UserError(f"--{what}: {path} has {len(texts)} text; at least {fewest} are needed, one per line")
     return texts, [f"{counted(blank, 'blank line')} of {path} left out."] if blank else []
 
 
@@ -207,3 +218,33 @@ def _check_spelling(samples: list[str], path: Path, held_out: list[str], others:
             f"--samples: {len(unknown)} of the {len(words)} {plural(unit)} of {path} (such as {unknown[0]!r}) are in "
             "no reference; samples and references must be spelt by one tokenizer"
         )
+
+
+def evaluate_model(name: str, file: Path, overrides: Sequence[str], say: Callable[[str], None]) -> Evaluation:
+    """Scores an unmodified Hugging Face model on a config's held-out text, like a run that starts from it.
+
+    Args:
+        name: hf:FOLDER, gguf:FILE or hub:NAME.
+        file: the config; its networks, tokenizer and training are ignored.
+        overrides: overrides of its text and evaluation settings.
+        say: called with one line of progress at a time.
+
+    Raises:
+        UserError: no such model or config, or text that can't be read.
+    """
+    raw: dict[str, Any] = {key: value for key, value in read_yaml(file).items() if key in SECTIONS}
+    override(raw, overrides)
+    if others := sorted(set(raw) - set(SECTIONS)):
+        raise UserError(f"--{others[0]} has no effect on a pre-trained model; give keys of {', '.join(SECTIONS)}")
+    with tempfile.TemporaryDirectory() as place:
+        raw |= {"name": "model", "runs_folder": place, "init_from": name}
+        config = with_absolute_paths(config_from(raw, str(file)))
+        experiment = load_experiment(config)
+        for note in experiment.notes:
+            say(f"note: {note}")
+        folder = RunFolder.of(config)
+        assert experiment.start is not None
+        save_start(folder.checkpoints_of(config), experiment.start.params())
+        save_held_out(folder.path, held_out_of(experiment))
+        folder.create(config, experiment.tokenizer, experiment.corpus.classes)
+        return evaluate_run(folder, say)

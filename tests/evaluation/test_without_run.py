@@ -10,23 +10,23 @@ from gptgan_jax.cli import main
 from gptgan_jax.config import JudgeConfig
 from gptgan_jax.data.corpora import Corpus, Split
 from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, WordTokenizer, fit_tokenizer
-from gptgan_jax.evaluation import files
-from gptgan_jax.evaluation.files import evaluate_files
+from gptgan_jax.evaluation import without_run
 from gptgan_jax.evaluation.results import Evaluation, Score
+from gptgan_jax.evaluation.without_run import evaluate_files
 from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.tokenization.units import UnitName
 
 
 @pytest.fixture(autouse=True)
 def _small_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "JudgeConfig", lambda: JudgeConfig(layers=1, width=8, steps=2))
+    monkeypatch.setattr(without_run, "JudgeConfig", lambda: JudgeConfig(layers=1, width=8, steps=2))
 
 
 @pytest.fixture
 def _no_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out what needs trained models, which takes most of the time."""
-    monkeypatch.setattr(files, "judge_from", lambda *arguments: None)
-    monkeypatch.setattr(files, "judge_figures", lambda *arguments: [])
+    monkeypatch.setattr(without_run, "judge_from", lambda *arguments: None)
+    monkeypatch.setattr(without_run, "judge_figures", lambda *arguments: [])
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
@@ -71,19 +71,19 @@ def test_without_training_text_a_third_of_the_references_does_nothing_but_train_
 ) -> None:
     references = [f"the red cat {i}" for i in range(60)]
     learned: list[str] = []
-    real = files.encode_split
+    real = without_run.encode_split
     monkeypatch.setattr(
-        files, "encode_split", lambda split, *rest: learned.append(list(split.texts)) or real(split, *rest)
+        without_run, "encode_split", lambda split, *rest: learned.append(list(split.texts)) or real(split, *rest)
     )
     seen: dict[str, set[str]] = {}
-    measure = files.text_figures
+    measure = without_run.text_figures
 
     def noting(samples, ruler, drawn):
         seen.setdefault("references", set(ruler.references.texts))
         seen["real"] = set(samples.texts)
         return measure(samples, ruler, drawn)
 
-    monkeypatch.setattr(files, "text_figures", noting)
+    monkeypatch.setattr(without_run, "text_figures", noting)
     evaluation = scored(written(tmp_path / "s.txt", references[:30]), written(tmp_path / "r.txt", references))
     judge = set(learned[0])
     assert [len(part) for part in (judge, seen["references"], seen["real"])] == [20, 20, 20]
