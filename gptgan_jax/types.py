@@ -1,6 +1,6 @@
-"""The arrays that travel: what the data gives, what the sampler writes, what training carries.
+"""The arrays that functions exchange: batches of real text, samples, scores, and the training state.
 
-Dimensions: B batch, P prompt length, T target length. Masks are bool, true where a token counts.
+Dimensions: B batch, P prompt length, T target length. Masks are bool and true where a token counts.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from gptgan_jax.errors import suggests_names
@@ -17,34 +18,34 @@ PyTree = Any
 Params = Any
 Array = jax.Array
 Number = float | Array
-"""A hyper-parameter: a number, or an array of no dimensions, which JAX may be tracing (`jax.vmap` over rates)."""
+"""A hyperparameter: a number, or a scalar array, which JAX may be tracing (`jax.vmap` over rates)."""
 
 
 def as_tuple(kind: Any, parts: Any) -> Any:
-    """A named tuple of an object's attributes; the object itself where it lacks one that has no default."""
+    """A named tuple of an object's attributes; the object itself if it lacks one that has no default."""
     if all(hasattr(parts, name) for name in kind._fields if name not in kind._field_defaults):
         return kind(**{name: getattr(parts, name) for name in kind._fields if hasattr(parts, name)})
     return parts
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """The name of a parameter from its place in a tree, as `jax.tree_util` gives it: trunk/embedding/table."""
+    """The name of a parameter from its `jax.tree_util` path, such as trunk/embedding/table."""
     return "/".join(str(getattr(part, "key", part)) for part in path)
 
 
 @suggests_names
 @dataclass(frozen=True)
 class Vocabulary:
-    """How many token ids there are and which of them are special.
+    """The number of token ids, and the special ones.
 
     Attributes:
         size: number of ids, V; every id is in [0, V).
-        pad_id: fills the positions that a mask excludes; its value never matters.
+        pad_id: fills positions outside the mask; its value never matters.
         bos_id: the one-token prompt of unconditional text, and the first input of a decoder with an encoder.
-        eos_id: ends a text and is counted as part of it; None where every text fills the whole target length.
-        other_ends: ids that end a generated text as well, such as the end of a turn.
-        begins_prompts: whether BOS stands before each prompt. Where it does not, as in models without a beginning of
-            text, it is the prompt where there is no other.
+        eos_id: ends a text and is part of it; None if every text fills the whole target length.
+        other_ends: other ids that end a generated text, such as the end of a turn.
+        begins_prompts: whether BOS precedes each prompt. If not, as in models without a beginning-of-text token, BOS is
+            only the prompt of text that has none.
 
     Example:
         >>> gg.Vocabulary(size=8).ends, gg.Vocabulary(size=8, eos_id=None).ends
@@ -62,11 +63,11 @@ class Vocabulary:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """All ids that end a text, EOS first; none where every text fills the whole target length."""
+        """All ids that end a text, EOS first; empty if every text fills the whole target length."""
         return self.other_ends if self.eos_id is None else (self.eos_id, *self.other_ends)
 
     def check(self) -> None:
-        """Raises ValueError where there is no id, or a special one is not among those that there are."""
+        """Raises ValueError if the size is below 1 or a special id is out of range."""
         if self.size < 1:
             raise ValueError(f"a vocabulary of size {self.size} has no ids; it should have at least one")
         named = {"pad_id": self.pad_id, "bos_id": self.bos_id, "eos_id": self.eos_id}
@@ -74,39 +75,75 @@ class Vocabulary:
             if value is not None and not 0 <= value < self.size:
                 raise ValueError(f"{name} {value} is none of the vocabulary's ids, which are 0 to {self.size - 1}")
 
+    def check_ids(self, name: str, ids: Array, mask: Array | None = None) -> None:
+        """Checks token ids whose values are known; those that are being traced, or are on other hosts, pass.
+
+        Raises:
+            ValueError: an id, where the mask is true, is not one of the vocabulary's: it would give NaN.
+        """
+        if isinstance(ids, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
+            return
+        if not getattr(ids, "is_fully_addressable", True):
+            return
+        found = np.asarray(ids)
+        wrong = (found < 0) | (found >= self.size)
+        if mask is not None:
+            wrong &= np.asarray(mask)
+        if wrong.any():
+            raise ValueError(f"{name} holds the id {found[wrong][0]}; the vocabulary's are 0 to {self.size - 1}")
+
     def begun(self, prompt: Sequence[int]) -> list[int]:
-        """A prompt's token ids with BOS before them, where that belongs there."""
+        """A prompt's token ids, with BOS before them if the vocabulary wants it."""
         return [self.bos_id, *prompt] if self.begins_prompts or not prompt else list(prompt)
 
 
 class Packed(struct.PyTreeNode):
-    """What the generator reads where a row of a batch holds several documents, or a part of one.
+    """The generator's input for rows that hold several documents, or part of one.
 
     Attributes:
-        inputs: int32 [B, T], what stands before each target token: BOS before the first of a document, else the token
-            before it, which for the first token of a row may be of the row before.
-        segments: int32 [B, T], from 1 on; tokens attend to those before them of equal number, and positions count
-            anew in each. 0 is padding.
+        inputs: int32 [B, T], the token before each target token: BOS at the start of a document, otherwise the previous
+            token, which for the first token of a row may be in the previous row.
+        segments: int32 [B, T], counted from 1; a token attends to earlier tokens of its segment, and positions restart
+            in each. 0 is padding.
     """
 
     inputs: Array
     segments: Array
 
 
+class TopK(struct.PyTreeNode):
+    """A teacher's K most likely tokens at each target position, for distillation without the teacher; see `distill`.
+
+    Attributes:
+        ids: int32 [B, T, K], in any order.
+        log_probs: float32 [B, T, K], their log-probabilities in nats at temperature 1.
+
+    Example:
+        >>> log_probs, ids = jax.lax.top_k(jax.nn.log_softmax(generator.logits(params, batch)), 4)
+        >>> taught = batch.replace(top_k=gg.TopK(ids, log_probs))
+        >>> taught.top_k.ids.shape
+        (2, 3, 4)
+    """
+
+    ids: Array
+    log_probs: Array
+
+
 class Batch(struct.PyTreeNode):
     """Real text. Prompts are padded on the left, targets on the right, so that a prompt ends where its target begins.
 
-    Every prompt holds at least one token: BOS, where nothing else is in it.
+    Every prompt has at least one token: BOS, if it is otherwise empty.
 
     Attributes:
         prompt: int32 [B, P]; unconditional text has P = 1 and BOS.
         prompt_mask: bool [B, P].
-        target: int32 [B, T], ending in EOS where the text is shorter than T.
-        target_mask: bool [B, T]; covers EOS, not what comes after it.
-        label: int32 [B], the class of the text; -1 where it has none.
-        packed: for likelihood training on packed rows, whose prompts count for nothing; None: a row is a text.
-        rows: int32 [B], which document of the training text each is, where a reward function looks others of its
-            columns up; else None.
+        target: int32 [B, T], ending in EOS if the text is shorter than T.
+        target_mask: bool [B, T]; true up to and including EOS.
+        label: int32 [B], the class of the text; -1 for none.
+        packed: for likelihood training on packed rows, which ignore the prompts; None: each row is one text.
+        rows: int32 [B], the index of each text's document in the training text, for reward functions that look up its
+            other columns; otherwise None.
+        top_k: a teacher's most likely tokens, for distillation from those; otherwise None.
 
     Example:
         >>> batch.target.shape, batch.prompt.shape
@@ -122,6 +159,7 @@ class Batch(struct.PyTreeNode):
     label: Array
     packed: Packed | None = None
     rows: Array | None = None
+    top_k: TopK | None = None
 
 
 @suggests_names
@@ -133,7 +171,7 @@ def unconditional_batch(target: Array, vocabulary: Vocabulary) -> Batch:
         vocabulary: of the ids.
 
     Raises:
-        ValueError: another shape, or an id that the vocabulary does not have.
+        ValueError: wrong shape, or an id that is not in the vocabulary.
 
     Example:
         >>> gg.unconditional_batch(jnp.array([[3, 2, 0], [4, 5, 6]]), vocabulary).target_mask
@@ -143,11 +181,7 @@ def unconditional_batch(target: Array, vocabulary: Vocabulary) -> Batch:
     if jnp.ndim(target) != 2:
         raise ValueError(f"target should be int [B, T], a text a row, and has the shape {list(jnp.shape(target))}")
     target = jnp.asarray(target, jnp.int32)
-    if not isinstance(target, jax.core.Tracer) and target.size:
-        least, most = int(target.min()), int(target.max())
-        if least < 0 or most >= vocabulary.size:
-            wrong = least if least < 0 else most
-            raise ValueError(f"target holds the id {wrong}; the vocabulary's are 0 to {vocabulary.size - 1}")
+    vocabulary.check_ids("target", target)
     rows = target.shape[0]
     mask = jnp.ones(target.shape, bool)
     if vocabulary.eos_id is not None:
@@ -158,13 +192,13 @@ def unconditional_batch(target: Array, vocabulary: Vocabulary) -> Batch:
 
 
 class Sample(struct.PyTreeNode):
-    """Text that a generator wrote.
+    """Generated text.
 
     Attributes:
         tokens: int32 [B, T]; pad_id after EOS.
-        mask: bool [B, T]; covers EOS, not what comes after it.
-        log_probs: float32 [B, T], log-probability in nats of each token under the distribution it was drawn from
-            (temperature, top-k and top-p included); 0 outside the mask.
+        mask: bool [B, T]; true up to and including EOS.
+        log_probs: float32 [B, T], log-probability in nats of each token under the distribution it was sampled from
+            (with temperature, top-k and top-p); 0 outside the mask.
 
     Example:
         >>> written = gg.sample(generator, params, key, batch.prompt, batch.prompt_mask, length=5)
@@ -178,17 +212,17 @@ class Sample(struct.PyTreeNode):
 
 
 class Scores(struct.PyTreeNode):
-    """What a discriminator says of texts, as logits: positive means "real".
+    """A discriminator's scores of texts, as logits: positive means "real".
 
     Attributes:
         tokens: float32 [B, T]; entry t scores the text up to and including token t.
-        sequence: float32 [B], the judgement at the last token, that is of the whole text; of surprisals their mean.
-        classes: float32 [B, K], logits of the classes of the whole text, whose log-sum-exp the judgement then is; None
-            where the discriminator has no classes.
-        features: float32 [B, W], what the judgement or those logits are a linear function of; None where the
+        sequence: float32 [B], the score of the whole text, at its last token; for surprisals their mean.
+        classes: float32 [B, K], class logits of the whole text, whose log-sum-exp is the score; None if the
+            discriminator has no classes.
+        features: float32 [B, W], of which the score or the class logits are a linear function; None if the
             discriminator has several representations.
-        parts: float32 [B, S], of the whole text by each of S representations, whose mean `sequence` is; None where the
-            discriminator has one.
+        parts: float32 [B, S], scores of the whole text by each of S representations, with `sequence` as their mean;
+            None if the discriminator has one.
 
     Example:
         >>> scores = discriminator.scores(scorer, batch)
@@ -204,7 +238,7 @@ class Scores(struct.PyTreeNode):
 
     @property
     def texts(self) -> Array:
-        """Of whole texts, float32 [B, S]: a column for each representation, or one."""
+        """The scores of whole texts, float32 [B, S]: one column per representation."""
         return self.sequence[:, None] if self.parts is None else self.parts
 
 
@@ -212,10 +246,10 @@ class Player(struct.PyTreeNode):
     """One network with its optimiser.
 
     Attributes:
-        params: what learns.
-        opt_state: the optimiser's.
-        ema: an exponential moving average of the parameters, which is then what is evaluated and kept; None where there
-            is none.
+        params: the network's parameters.
+        opt_state: the optimiser's state.
+        ema: an exponential moving average of the parameters, which is evaluated and kept in their place; None without
+            one.
 
     Example:
         >>> state.generator.ema is None, state.generator.averaged is state.generator.params
@@ -228,7 +262,7 @@ class Player(struct.PyTreeNode):
 
     @property
     def averaged(self) -> Params:
-        """The average where there is one, else the parameters."""
+        """The average if there is one, otherwise the parameters."""
         return self.params if self.ema is None else self.ema
 
 
@@ -237,7 +271,7 @@ class Replay(struct.PyTreeNode):
 
     Attributes:
         texts: Batch of S rows.
-        written: int32 [], texts put in so far; those beyond the first S stand in place of older ones.
+        written: int32 [], number of texts stored so far; from S on each replaces an older one.
     """
 
     texts: Batch
@@ -245,22 +279,22 @@ class Replay(struct.PyTreeNode):
 
 
 class GanState(struct.PyTreeNode):
-    """All that training carries and all that a checkpoint holds.
+    """The whole training state, as checkpoints save it.
 
     Attributes:
-        step: int32 [], updates made since `init`.
-        key: typed PRNG key []; never changes, each step folds its own number in.
+        step: int32 [], steps made since `init`.
+        key: typed PRNG key []; never changes, as each step folds in its own number.
         begun: int32 [], the step at which this phase began.
         generator: Player.
         discriminator: Player.
         estimator: the estimator's own state, such as a moving-average baseline.
         reference: the generator's parameters when this phase began, for the KL penalty, or those of its opponent in
-            self-play; None where neither is used.
-        replay: texts of earlier steps for the discriminator; None where it sees fresh ones alone.
-        teacher: the parameters of whom the generator is distilled from, which no step changes and no checkpoint holds;
-            None where there is none.
-        skipped: int32 [], how many steps in a row were left out until now; see `algorithms.guards`. None where a
-            state was put together by hand.
+            self-play; None if neither is used.
+        replay: texts of earlier steps for the discriminator; None if it only sees new ones.
+        teacher: the parameters of the teacher in distillation, which steps don't change and checkpoints don't save;
+            None without one.
+        skipped: int32 [], number of consecutive steps skipped up to now; see `algorithms.guards`. None in a state that
+            was built by hand.
 
     Example:
         >>> int(state.step), gg.parameter_count(state.generator.params), gg.parameter_count(state.discriminator.params)

@@ -270,6 +270,11 @@ RULES = (
         ("objective.window", "is of whole texts, choose another"),
     ),
     Rule(
+        "the token before a window is another window's",
+        lambda c: c["window"] and c["reward"] == "formula" and "s_prev" in (c["formula"] or "") and judged(c),
+        ("objective.window", "s_prev of objective.reward formula", "leave it out"),
+    ),
+    Rule(
         "no discriminator: no windows for it",
         lambda c: c["window"] and (undiscriminated(c) or mediated(c)),
         ("objective.window", "set it to 0"),
@@ -278,6 +283,23 @@ RULES = (
         "an energy is that of a whole text",
         lambda c: c["window"] and c["residual_candidates"] and not undiscriminated(c),
         ("objective.residual_candidates", "set objective.window to 0"),
+    ),
+    Rule(
+        "scores that are fixed at each position alone are no energy of texts of any length",
+        lambda c: (
+            c["residual_candidates"] and c["pair_loss"] == "relativistic" and c["dense"] and not undiscriminated(c)
+        ),
+        ("objective.residual_candidates", "set objective.dense to false"),
+    ),
+    Rule(
+        "a window's end has the nats of one token",
+        lambda c: surprised(c) and c["window"],
+        ("discriminator.surprisal", "set objective.window to 0"),
+    ),
+    Rule(
+        "what weighs a token by its own probability learns from a constant",
+        lambda c: c["estimator"] == "sentigan" and c["reward"] == "constant",
+        ("objective.reward constant is no control", "set objective.reward to random"),
     ),
     Rule(
         "nats are no log-odds",
@@ -759,12 +781,26 @@ SPECIAL: list[Choice] = [
         for more in ({}, {"residual_candidates": 4, "warmup_steps": 2})
     ),
     *(
+        {**USUAL, **variants("reinforce")[0], "pair_loss": loss, "reward": "logit", "dense": dense,
+         "residual_candidates": 4, "warmup_steps": 2}
+        for loss in LOSSES
+        for dense in (True, False)
+    ),
+    *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "formula", "formula": formula, "window": window}
+        for v in (variants("reinforce")[0], variants("cot")[0])
+        for formula in ("s - s_prev", "s - mean")
+        for window in (0, 2)
+    ),
+    *(
         {**USUAL, **v, "pair_loss": loss, "reward": reward, "discriminator": "surprisal", "dense": dense, **more}
         for v in (variants("reinforce")[0], variants("rollout")[0], variants("gumbel")[0], variants("cot")[0])
         for loss in ("non_saturating", "hinge", "wasserstein")
         for reward in ("logit", "mmd")
         for dense in (True, False)
-        for more in ({}, {"penalty": "r1_weight"}, {"untied": "discriminator"}, {"next_token_weight": 0.1})
+        for more in (
+            {}, {"penalty": "r1_weight"}, {"untied": "discriminator"}, {"next_token_weight": 0.1}, {"window": 2}
+        )
     ),
     *(
         {**USUAL, **variants("reinforce")[0], "pair_loss": LOSSES[0], "reward": r, "dense": dense, "formula": formula}

@@ -1,6 +1,6 @@
-"""Which choices of a game go together: stated once, for `Game.check` and for configurations (`config.compatibility`).
+"""Rules for which choices of a game go together, for `Game.check` and for configurations (`config.compatibility`).
 
-What only a configuration knows (its data, phases and sizes) is in `config.compatibility`.
+Rules on data, phases and sizes, which only a configuration has, are in `config.compatibility`.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,9 +24,9 @@ from gptgan_jax.objectives.text_rewards import RewardScaling
 CONTROLS: tuple[RewardName, ...] = ("constant", "random")
 PENALTIES = ("r1_weight", "r2_weight", "gradient_penalty_weight")
 OF_DISCRIMINATOR = (*PENALTIES, "next_token_weight", "mmd_weight", "label_smoothing", "replay_size", "class_weight")
-"""What is of no use where there is none."""
+"""Settings that have no effect without a discriminator."""
 LOG_ODDS: tuple[PairLossName, ...] = ("non_saturating", "relativistic", "relativistic_tie")
-"""Losses whose scores are log-odds; those of the others are margins, which no probability can be read off."""
+"""Losses whose scores are log-odds; scores of the others are margins, which give no probability."""
 NEEDS_LOG_ODDS: tuple[RewardName, ...] = (
     "sigmoid",
     "log_sigmoid",
@@ -39,25 +39,26 @@ NEEDS_LOG_ODDS: tuple[RewardName, ...] = (
 
 
 class Choices(NamedTuple):
-    """What the rules look at.
+    """The input of the rules.
 
     Attributes:
-        estimator: None if it isn't known, and then no rule about it applies.
-        estimator_name: what messages call it.
+        estimator: None if it is unknown; rules about it are then skipped.
+        estimator_name: its name in messages.
         pair_loss, reward: their names; None for a function of the user's own.
-        reads_prefixes: whether the reward reads scores of other prefixes of a text than the one that it pays.
+        reads_prefixes: what a reward reads beside the score that it pays, by its names in formulas.
+        matches_features: whether the reward pays for the likeness of mean features.
         label_smoothing: of the pair loss.
         demonstrations: whether real texts are among those that the generator learns from.
         bounded_slope: whether spectral normalisation bounds the discriminator's slope, or it is the user's own.
         has_second_derivatives: whether penalties on its gradient can be differentiated.
-        no_next_token: why the discriminator predicts no next token, and what to do; None if it does.
+        no_next_token: why the discriminator does not predict the next token, and what to do; None if it does.
         has_classes: whether the discriminator has a logit for each class.
-        surprisal: whether the discriminator scores tokens by their surprisal to it, a language model.
-        window: tokens of a window that the discriminator judges by itself; 0: texts as they are.
-        representations: how many parts of an embedding it judges each by itself.
-        text_rewards, paying_rewards: how many text rewards there are, and of these how many have a weight.
-        key: from an attribute of a `Game` to what messages call it: a key of a configuration.
-        no_demonstrations: what to set to have none, and to what.
+        surprisal: whether the discriminator scores tokens by their surprisal, as a language model.
+        window: tokens of the windows that the discriminator scores separately; 0: whole texts.
+        representations: number of parts of the embedding that it scores separately.
+        text_rewards, paying_rewards: number of text rewards, and of those with a weight.
+        key: from an attribute of a `Game` to its name in messages, such as a key of a configuration.
+        no_demonstrations: the setting that turns demonstrations off, and its value.
         others: as in `Game`.
     """
 
@@ -65,7 +66,8 @@ class Choices(NamedTuple):
     estimator_name: str
     pair_loss: PairLossName | None
     reward: RewardName | None
-    reads_prefixes: bool
+    reads_prefixes: frozenset[str]
+    matches_features: bool
     label_smoothing: float
     dense: bool
     entropy_weight: float
@@ -99,12 +101,12 @@ class Choices(NamedTuple):
 
     @property
     def penalties(self) -> list[str]:
-        """The penalties on the discriminator's gradient that are chosen."""
+        """The penalties on the discriminator's gradient that are on."""
         return [name for name in PENALTIES if getattr(self, name)]
 
 
 def reasons(c: Choices) -> Iterator[str]:
-    """Why the choices do not go together, a line each: what is wrong and what would be right. None if they do."""
+    """Why the choices do not go together, one line each: what is wrong and what would be right. Empty if they do."""
     if without_discriminator(c.estimator):
         yield from _without_discriminator(c)
     if isinstance(c.estimator, SelfPlay):
@@ -130,7 +132,7 @@ def reasons(c: Choices) -> Iterator[str]:
 
 
 def no_discriminator(estimator: Estimator | None) -> str:
-    """How a line begins that says what an estimator without a discriminator has no use for."""
+    """The start of a message about a setting that an estimator without a discriminator can't use."""
     kinds = {SelfPlay: "by self-play", Distillation: "that distils"}
     kind = kinds.get(type(estimator), "that matches features")
     return f"an estimator {kind} has no discriminator: "
@@ -233,6 +235,8 @@ def _of_windows(c: Choices) -> Iterator[str]:
         yield f"{why}they are scored at their ends, set {c.key('dense')} to true"
     if c.reward in ("log_ratio", "mmd"):
         yield f"{why}{c.key('reward')} {c.reward} is of whole texts, choose another"
+    if "s_prev" in c.reads_prefixes and c.reward == "formula":
+        yield f"{why}s_prev of {c.key('reward')} formula is the score of another one, leave it out"
     if c.class_weight:
         yield f"{why}no class is told of one, set {c.key('class_weight')} to 0"
 
@@ -249,6 +253,8 @@ def _of_surprisal(c: Choices) -> Iterator[str]:
         yield f"{why}of tokens and not of embeddings: set {c.key(name)} to 0"
     if c.reward == "mmd":
         yield f"{why}and gives no features: choose another {c.key('reward')} than mmd"
+    if c.window:
+        yield f"{why}and a window's end has those of one token alone: set {c.key('window')} to 0"
     if c.class_weight:
         yield f"{why}and has no head for classes: set {c.key('class_weight')} to 0"
 
@@ -311,17 +317,46 @@ def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:
     if c.reward in CONTROLS and c.demonstrations:
         without = " to ".join(c.no_demonstrations)
         yield f"{c.key('reward')} {c.reward} is a control only without demonstrations; set {without}"
+    if c.reward == "constant" and estimator.weighs_tokens:
+        yield (
+            f"{c.key('reward')} constant is no control of {c.estimator_name}, which weighs each token by its own "
+            f"probability and learns from a constant: set {c.key('reward')} to random"
+        )
     if (estimator.rollouts or estimator.whole_texts) and c.dense:
         yield f"{c.estimator_name} scores whole texts; set {c.key('dense')} to false"
-    if estimator.rollouts and c.reward == "mmd":
+    if estimator.weighs_by is not None:
+        yield from _of_weights(c, estimator.weighs_by)
+    of_features = {f"{c.key('reward')} mmd": c.reward == "mmd", c.key("matches_features"): c.matches_features}
+    for name in [name for name, chosen in of_features.items() if chosen and estimator.rollouts]:
         yield (
-            f"{c.key('reward')} mmd compares the texts of a step, and continuations of one text are alike: use an "
+            f"{name} compares the texts of a step, and continuations of one text are alike: use an "
             f"estimator without rollouts, such as reinforce, in place of {c.estimator_name}"
         )
     if estimator.rollouts and c.kl_weight and c.kl_estimator == "reward":
         yield (
             f"{c.estimator_name} takes values of tokens, not rewards that add up; "
             f"set {c.key('kl_estimator')} to exact or low_variance"
+        )
+
+
+def _of_weights(c: Choices, by: RewardName) -> Iterator[str]:
+    if c.paying_rewards:
+        yield (
+            f"{c.estimator_name} weighs texts by what the discriminator says of them: set each weight of "
+            f"{c.key('text_rewards')} to 0 (measured alone), or use another estimator"
+        )
+    if c.reward not in (by, *CONTROLS, None):
+        ratio = {"logit": "D/(1 - D)", "log_sigmoid": "D"}[by]
+        yield f"{c.estimator_name} weighs texts by {ratio}; set {c.key('reward')} to {by}"
+    if c.pair_loss not in ("non_saturating", None) or c.label_smoothing:
+        yield (
+            f"{c.estimator_name} needs D to be a probability: set {c.key('pair_loss')} to non_saturating and "
+            "label_smoothing to 0"
+        )
+    if c.demonstrations:
+        yield (
+            f"{c.estimator_name} weighs what the generator wrote against each other; set "
+            f"{' to '.join(c.no_demonstrations)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The discriminator's side of a step: its gradient, and its scores of what the generator wrote."""
+"""The discriminator's side of a step: its gradient, and its scores of the generated texts."""
 
 from typing import NamedTuple
 
@@ -16,18 +16,19 @@ from gptgan_jax.objectives.discrimination import pair_accuracy, prompt_accuracy
 from gptgan_jax.objectives.likelihood import masked_mean, token_log_probs
 from gptgan_jax.objectives.mmd import squared_mmd
 from gptgan_jax.objectives.penalties import gradient_penalty, zero_centred
-from gptgan_jax.objectives.rewards import Judgement, is_last
+from gptgan_jax.objectives.rewards import Judgement
+from gptgan_jax.objectives.windows import of_windows
 from gptgan_jax.schema.ranges import is_on
 from gptgan_jax.types import Array, Batch, GanState, Params, Sample, Scores
 
 
 class Discrimination(NamedTuple):
-    """What a discriminator makes of a batch and of texts that answer its prompts.
+    """The discriminator's gradient and scores for a batch and for texts that answer its prompts.
 
     Attributes:
-        gradient: of its loss, by those of its parameters that learn.
-        judgement: its scores without dropout, of which the reward is made; those of all devices' rows. None of a
-            mediator, which scores nothing.
+        gradient: of its loss, by its trained parameters.
+        judgement: its scores without dropout, from which rewards are computed, of all devices' rows. None for a
+            mediator, which gives no scores.
         metrics: float32 scalars.
     """
 
@@ -37,10 +38,9 @@ class Discrimination(NamedTuple):
 
 
 def counted(game: Game, scores: Scores, mask: Array) -> tuple[Array, Array]:
-    """What of the scores counts, and its mask: of every token or window's end [R, T], or of whole texts [R, S]."""
+    """What of the scores counts, and its mask: of tokens [R, T], of windows [R, W], or of whole texts [R, S]."""
     if game.dense and (window := game.discriminator.window):
-        ends = jnp.arange(1, mask.shape[1] + 1) % window == 0
-        return scores.tokens, mask & (ends | is_last(mask))
+        return of_windows(scores.tokens, mask, window)
     return (scores.tokens, mask) if game.dense else (scores.texts, jnp.ones_like(scores.texts, dtype=bool))
 
 
@@ -53,7 +53,7 @@ def judgement_of(game: Game, real: Scores, batch: Batch, fake: Scores, fakes: Ba
 
 
 def discriminate(game: Game, state: GanState, batch: Batch, written: Sample, key: Array) -> Discrimination:
-    """The discriminator reads real and generated text as one batch; it has not learnt from them yet."""
+    """The discriminator's gradient and scores, with real and generated text read as one batch."""
     if isinstance(game.estimator, Mediated):
         return _mediate(game, state, batch, written, key)
     discriminator, params, rows = game.discriminator, state.discriminator.params, game.rows
@@ -65,18 +65,16 @@ def discriminate(game: Game, state: GanState, batch: Batch, written: Sample, key
         learnt = rows.own(mixed_with(state.replay, game.replay_share, rows.gathered(fakes), key_replay))
 
     def loss_of(params: Params) -> tuple[Array, tuple[Metrics, tuple[Scores, Scores]]]:
-        # Earlier texts of a replay answer other prompts.
+        # Texts from the replay answer other prompts.
         scores = real, fake = _scores_of_both(game, params, batch, learnt, key_dropout, state.replay is None)
         parts = judgement_of(game, real, batch, fake, learnt)
-        samples = parts.fake.shape[0] // parts.real.shape[0]
-        pairs = jnp.repeat(parts.real, samples, axis=0), jnp.repeat(parts.real_mask, samples, axis=0)
-        loss = game.pair_loss(*pairs, parts.fake, parts.fake_mask)
+        loss = game.pair_loss(*_paired(parts))
         loss += _penalties(game, params, batch, learnt, key_penalty)
         extra, found = _of_real_text(game, params, batch, real, key_dropout)
         if is_on(game.mmd_weight):
             if parts.real_features is None or parts.fake_features is None:
-                raise ValueError("mmd_weight spreads features of texts, and this discriminator gives none")
-            # It learns features by which the two differ, as the generator makes them alike.
+                raise ValueError("mmd_weight needs features of texts, and this discriminator gives none")
+            # The discriminator learns features in which both differ, while the generator makes them similar.
             found["feature_mmd"] = squared_mmd(parts.fake_features, parts.real_features, game.mmd_bandwidths)
             extra -= game.mmd_weight * found["feature_mmd"]
         return game.real_fake_weight * loss + extra, ({"discriminator_loss": loss, **found}, scores)
@@ -84,7 +82,7 @@ def discriminate(game: Game, state: GanState, batch: Batch, written: Sample, key
     (_, (losses, scores)), gradient = gradient_of(loss_of, params, game.learning.discriminator, has_aux=True)
     gradient, losses = rows.mean((gradient, losses))
     if discriminator.drops or state.replay is not None:
-        # Otherwise the pass that it learns by is its judgement already, and need not be made twice.
+        # Otherwise the forward pass of the loss already has these scores.
         scores = _scores_of_both(game, params, batch, fakes)
     real, fake = scores
     metrics = {
@@ -100,7 +98,7 @@ def discriminate(game: Game, state: GanState, batch: Batch, written: Sample, key
 
 
 def supervised(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[Params, Metrics]:
-    """The gradient of the discriminator's losses on real text alone, and metrics: nothing is written."""
+    """The gradient of the discriminator's losses on real text only, and metrics; no text is generated."""
     discriminator, params, rows = game.discriminator, state.discriminator.params, game.rows
     key_dropout = rows.own_key(key)
 
@@ -120,7 +118,7 @@ def supervised(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[P
 
 
 def _of_real_text(game: Game, params: Params, batch: Batch, real: Scores, key_dropout: Array) -> tuple[Array, Metrics]:
-    """What of the discriminator's loss needs no generated text, weighted: its classes, and the next token."""
+    """The weighted terms of the discriminator's loss that need no generated text: classes and next token."""
     total, found = jnp.float32(0), {}
     if is_on(game.class_weight) and real.classes is not None:
         found["class_loss"] = class_cross_entropy(*game.rows.gathered((real.classes, batch.label)))
@@ -142,8 +140,24 @@ def _class_metrics(game: Game, real: Scores, batch: Batch) -> Metrics:
 # ---- inside
 
 
+def _paired(parts: Judgement) -> tuple[Array, Array, Array, Array]:
+    """Real and generated scores with their masks: each generated text beside the real one of its prompt.
+
+    Where there are several a prompt, the first of all prompts come first, then the second: so that neighbours are never
+    one real text and itself, which would tell nothing where a loss compares them (`relativistic_tie`).
+    """
+    count = parts.real.shape[0]
+    samples = parts.fake.shape[0] // count
+
+    def in_turns(x: Array) -> Array:
+        return x.reshape(count, samples, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape)
+
+    real, real_mask = (jnp.tile(x, (samples, 1)) for x in (parts.real, parts.real_mask))
+    return real, real_mask, in_turns(parts.fake), in_turns(parts.fake_mask)
+
+
 def _mediate(game: Game, state: GanState, batch: Batch, written: Sample, key: Array) -> Discrimination:
-    """A mediator learns the next token of real and of generated text, a text like another."""
+    """The gradient of a mediator, which learns the next tokens of real and of generated text alike."""
     fakes, rows = answering(batch, written), game.rows
     key_dropout = rows.own_key(key)
 
@@ -169,19 +183,19 @@ def _mediate(game: Game, state: GanState, batch: Batch, written: Sample, key: Ar
 def _scores_of_both(
     game: Game, params: Params, real: Batch, fakes: Batch, dropout_key: Array | None = None, same_prompts: bool = True
 ) -> tuple[Scores, Scores]:
-    """The scores of real and of generated texts, by one forward pass.
+    """The scores of real and of generated texts, in one forward pass.
 
     Args:
         game: with the discriminator.
         params: its parameters.
         real: B texts.
-        fakes: R texts; where they answer the same prompts, R / B neighbours each.
-        dropout_key: dropout acts where it is given.
-        same_prompts: whether they do, so that each prompt may be read once for all its texts.
+        fakes: R texts; if they answer the same prompts, R / B neighbours each.
+        dropout_key: for dropout, if given.
+        same_prompts: whether they answer the same prompts, so that each prompt can be read once for all its texts.
     """
     discriminator, count = game.discriminator, real.target.shape[0]
     each = fakes.target.shape[0] // count
-    # With dropout, texts of a prompt that is read once would have its dropout in common.
+    # With dropout, texts that share one reading of their prompt would share its dropout.
     drops = discriminator.drops and dropout_key is not None
     if each == 1 or real.prompt.shape[1] == 1 or drops or not (same_prompts and discriminator.shares_prompts):
         joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), real, fakes)
@@ -189,7 +203,7 @@ def _scores_of_both(
         return jax.tree.map(lambda x: x[:count], scores), jax.tree.map(lambda x: x[count:], scores)
 
     def beside(a: Array, b: Array) -> Array:
-        """The real text of a prompt and those that were generated for it, as neighbours."""
+        """The real text of a prompt and the texts generated for it, as neighbours."""
         together = jnp.concatenate([a[:, None], b.reshape(count, each, *b.shape[1:])], axis=1)
         return together.reshape(-1, *a.shape[1:])
 
@@ -207,16 +221,15 @@ def _scores_of_both(
 
 
 def _penalties(game: Game, params: Params, real: Batch, fakes: Batch, key: Array) -> Array:
-    """R1, R2 and gradient penalty, weighted; without dropout, as a function of embeddings."""
+    """R1, R2 and gradient penalty, weighted, without dropout, as functions of embeddings."""
     discriminator = game.discriminator
 
     def score(batch: Batch, embeddings: Array) -> Array:
         scores = discriminator.judge(params, embeddings, batch)
         if not game.dense:
             return scores.sequence
-        return jnp.where(batch.target_mask, scores.tokens, 0.0).sum(axis=1) / jnp.maximum(
-            batch.target_mask.sum(axis=1), 1
-        )
+        values, mask = counted(game, scores, batch.target_mask)
+        return jnp.where(mask, values, 0.0).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)
 
     total = jnp.float32(0)
     if is_on(game.r1_weight):
@@ -226,18 +239,18 @@ def _penalties(game: Game, params: Params, real: Batch, fakes: Batch, key: Array
         embedded = discriminator.embed(params, fakes)
         total += game.r2_weight * zero_centred(lambda x: score(fakes, x), embedded)
     if is_on(game.gradient_penalty_weight):
-        # Between a real text and the first one that was generated for its prompt, over the tokens that either has.
+        # Between a real text and the first one generated for its prompt, over the tokens that either has.
         first = jax.tree.map(lambda x: x[:: fakes.target.shape[0] // real.target.shape[0]], fakes)
         both = real.replace(
             prompt_mask=real.prompt_mask | first.prompt_mask, target_mask=real.target_mask | first.target_mask
         )
-        # What stands after a text's end must not count where the other goes on.
+        # Padding after the end of one text must not count where the other text is longer.
         ends = (_inside(real, discriminator.embed(params, real)), _inside(first, discriminator.embed(params, first)))
         total += game.gradient_penalty_weight * gradient_penalty(lambda x: score(both, x), *ends, key, game.rows)
     return total
 
 
 def _inside(batch: Batch, embeddings: Array) -> Array:
-    """The embeddings of tokens that count; 0 for the others."""
+    """The embeddings of tokens inside the masks; 0 for the others."""
     mask = jnp.concatenate([batch.prompt_mask, batch.target_mask], axis=1)
     return jnp.where(mask[..., None], embeddings, 0)

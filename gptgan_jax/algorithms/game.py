@@ -1,4 +1,4 @@
-"""What two players play: the networks, the losses and the regularisers, checked against each other."""
+"""The game of two players: networks, losses and regularisers, checked for consistency."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
@@ -21,6 +21,7 @@ from gptgan_jax.gradients.families import (
 )
 from gptgan_jax.models.discriminators import Discriminator, representations_of, surprisal_of
 from gptgan_jax.models.generators import Generator
+from gptgan_jax.objectives.classification import matches_features
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths
@@ -35,7 +36,7 @@ NO_NEXT_TOKEN = "needs a Transformer discriminator: others predict no next token
 REINFORCE: Estimator = reinforce()
 GENERATOR_OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-4))
 DISCRIMINATOR_OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(4e-4))
-"""For an adversarial phase: the two rates of SAGAN (Zhang et al. 2019, arXiv:1805.08318), gradients cut to norm 1."""
+"""Defaults for an adversarial phase: the rates of SAGAN (Zhang et al. 2019, arXiv:1805.08318), clipping at 1."""
 
 
 @suggests_names
@@ -43,9 +44,9 @@ class Demonstrations(NamedTuple):
     """Real texts among those that the generator learns from (TextGAIL, Wu et al. 2021).
 
     Attributes:
-        share: of the texts of a step that are real ones, at first.
-        reward: paid at the last token of a real text.
-        steps: in which the share falls linearly to 0.
+        share: initial share of real texts in a step.
+        reward: of a real text, at its last token.
+        steps: over which the share falls linearly to 0.
 
     Example:
         >>> half = gg.Demonstrations(share=0.5, reward=1.0, steps=1000)
@@ -59,57 +60,57 @@ class Demonstrations(NamedTuple):
 
 @suggests_names
 class Game(NamedTuple):
-    """All that the steps are made of; each is a function of this and of a state.
+    """Everything that the training steps need besides the state.
 
     Attributes:
         generator, discriminator: the two players.
         estimator: of the generator's gradient.
-        teacher: whom the generator is distilled from, where the estimator is a `Distillation`; its parameters are
-            `GanState.teacher`: state.replace(teacher=params).
-        pair_loss: what the discriminator minimises.
-        reward: from the discriminator's logits. With a loss that fixes only differences, such as `relativistic`, it
-            should be `rewards.relative`: the level of the logits then means nothing, and where texts may end it would
-            pay for or against length.
+        teacher: the teacher, if the estimator is a `Distillation`; its parameters are `GanState.teacher`:
+            state.replace(teacher=params). None: batches have its most likely tokens, `Batch.top_k`.
+        pair_loss: the discriminator's loss.
+        reward: from the discriminator's logits. With a loss that only depends on differences, such as `relativistic`,
+            use `rewards.relative`: the level of the logits is then arbitrary, and would reward or penalise length.
         dense: score and reward every token; otherwise whole texts, rewarded at their last token.
-        temperature: that the generator writes at while it trains; its gradient is of that same distribution.
-        entropy_weight: nats of next-token entropy, summed over a text, added to the generator's objective by this much.
-        likelihood_weight: of the real texts' negative log-likelihood, nats a text, in the generator's loss.
+        temperature: at which the generator samples during training; its gradient is of the same distribution.
+        entropy_weight: weight of the next-token entropy, in nats and summed over a text, in the generator's objective.
+        likelihood_weight: weight of the real texts' negative log-likelihood, in nats per text, in the generator's loss.
         kl_weight: weight of KL(generator || reference), summed over a text's tokens; the reference is the generator at
             the beginning of the phase.
-        kl_estimator: `exact` sums over the vocabulary at the prefixes that were written, and leaves out how a token
-            changes the prefixes after it. `low_variance` is Schulman's ratio - 1 - log ratio of the tokens written; it
-            is never negative, and the gradient of its sample is in expectation that of KL(reference || generator) at
-            each prefix. `reward` takes log(generator / reference) of each token from its reward, which with discount 1
-            is exact for whole texts.
-        r1_weight, r2_weight: of half the squared gradient of the score by the embeddings of real and of generated
-            text (Mescheder et al. 2018).
-        gradient_penalty_weight: of (|gradient| - 1)^2 between real and generated embeddings (Gulrajani et al. 2017).
-        next_token_weight: of the discriminator's own next-token cross-entropy on real text, nats a token, added to
-            its loss: an auxiliary objective (Radford et al. 2018), by which it knows the language sooner than one bit a
-            text could tell it. Needs a Transformer.
-        mmd_weight: of MMD^2 between its features of real and of generated texts, which it then maximises; for the
-            reward `rewards.mmd`.
-        mmd_bandwidths: of the kernel of features.
-        class_weight: of the cross-entropy of real texts' labels, in nats a labelled text, in the discriminator's loss.
-            Needs a discriminator with classes.
-        real_fake_weight: of the pair loss in the discriminator's loss. With 0 `discriminator_step` writes no texts and
-            learns the labels alone, and `adversarial_step` is refused.
-        replay_size, replay_share: texts of earlier steps that are kept, and the share of the discriminator's generated
-            texts that is drawn from them.
+        kl_estimator: `exact` sums over the vocabulary at the sampled prefixes, and ignores how a token changes later
+            prefixes. `low_variance` is Schulman's ratio - 1 - log ratio of the sampled tokens; it is never negative,
+            and the expected gradient of its sample is that of KL(reference || generator) at each prefix. `reward`
+            subtracts log(generator / reference) of each token from its reward, which with discount 1 is exact for whole
+            texts.
+        r1_weight, r2_weight: weight of half the squared gradient of the score by the embeddings of real and of
+            generated text (Mescheder et al. 2018).
+        gradient_penalty_weight: weight of (|gradient| - 1)^2 between real and generated embeddings (Gulrajani et al.
+            2017).
+        next_token_weight: weight of the discriminator's own next-token cross-entropy on real text, in nats per token,
+            in its loss: an auxiliary objective (Radford et al. 2018) that teaches it the language sooner than one bit
+            per text could. Needs a Transformer.
+        mmd_weight: weight of MMD^2 between its features of real and of generated texts, which it then maximises; for
+            the reward `rewards.mmd`.
+        mmd_bandwidths: of the kernel on features.
+        class_weight: weight of the cross-entropy of real texts' labels, in nats per labelled text, in the
+            discriminator's loss. Needs a discriminator with classes.
+        real_fake_weight: weight of the pair loss in the discriminator's loss. With 0 `discriminator_step` generates no
+            texts and only learns the labels, and `adversarial_step` is refused.
+        replay_size, replay_share: number of texts of earlier steps to keep, and the share of the discriminator's
+            generated texts that is drawn from them.
         demonstrations: real texts for the generator.
-        discriminator_updates: updates of the discriminator for each of the generator; the batch is that many times
-            as long.
-        ema_decay: of the average of the generator's parameters; 0 keeps none. It is ramped up from 0 at the start.
+        discriminator_updates: updates of the discriminator per update of the generator; batches have that many times
+            the rows.
+        ema_decay: of the average of the generator's parameters, ramped up from 0 at the start; 0: no average.
         generator_optimizer, discriminator_optimizer: Optax's. By default Adam at 1e-4 and at 4e-4, for an adversarial
             phase.
-        text_rewards: what the generator is paid beside the discriminator's reward.
-        reward_scaling: how several rewards, the discriminator's among them, are put on one scale; see
+        text_rewards: rewards of the generator beside the discriminator's.
+        reward_scaling: how several rewards, including the discriminator's, are put on one scale; see
             `objectives.text_rewards`.
-        discriminator_reward_weight: of the discriminator's reward in what is paid; with 0 the generator learns from the
-            text rewards alone, and the discriminator only looks on.
-        resample_groups: times at most that the texts of a prompt are drawn again where the text rewards pay all of them
-            alike, so that they show no difference (dynamic sampling: DAPO, Yu et al. 2025, arXiv:2503.14476).
-        axis_name: of the devices that share the rows of a batch, where a step runs under `jax.pmap` or `jax.shard_map`
+        discriminator_reward_weight: weight of the discriminator's reward; with 0 the generator learns from the text
+            rewards only, and the discriminator has no influence.
+        resample_groups: how many times at most the texts of a prompt are resampled if the text rewards are equal for
+            all of them and thus give no signal (dynamic sampling: DAPO, Yu et al. 2025, arXiv:2503.14476).
+        axis_name: of the devices that share the rows of a batch, if a step runs under `jax.pmap` or `jax.shard_map`
             (with check_vma=False); None under `jax.jit`, whose program sees all rows. See `rows.Rows`.
 
     Example:
@@ -154,41 +155,41 @@ class Game(NamedTuple):
 
     @property
     def rows(self) -> Rows:
-        """How a program's rows are part of the batch."""
+        """Which rows of the batch a program holds."""
         return Rows(self.axis_name)
 
     @property
     def learning(self) -> Learning:
-        """Which of the players' parameters learn, by what the networks say of themselves."""
+        """Which of the players' parameters are trained, by the networks' configurations."""
         return Learning.of(self.generator.config, self.discriminator.config)
 
     @property
     def samples(self) -> int:
-        """Texts that the generator writes for each prompt."""
+        """Number of texts that the generator generates for each prompt."""
         return self.estimator.samples if isinstance(self.estimator, PolicyGradient) else 1
 
     @property
     def pays_values(self) -> bool:
-        """Whether each token is paid its own value, by texts that go on from it."""
+        """Whether the reward of each token is its own value, estimated from continuations."""
         return isinstance(self.estimator, PolicyGradient) and self.estimator.rollouts > 0
 
     @property
     def needs_reference(self) -> bool:
-        """Whether an earlier generator is carried along."""
+        """Whether an earlier generator is kept as the reference."""
         distilled = isinstance(self.estimator, Distillation)
         return is_on(self.kl_weight) or (without_discriminator(self.estimator) and not distilled)
 
     def pay(self, judgement: Judgement, key: Array) -> Array:
-        """The discriminator's reward, float32 [R, T]; of whole texts [R, 1], the mean over its representations."""
+        """The discriminator's reward, float32 [R, T]; for whole texts [R, 1], the mean over its representations."""
         rewards = self.reward(judgement, key)
         return rewards if self.dense or rewards.shape[1] == 1 else rewards.mean(axis=1, keepdims=True)
 
     def check(self) -> None:
-        """Checks every number, and that the choices go together, by the rules that hold for configurations.
+        """Checks every number, and that the choices go together, by the same rules as for configurations.
 
         Raises:
-            ValueError: one line that names what is wrong, and what would be right.
-            TypeError: something is not of its kind, such as a text instead of a number.
+            ValueError: one line that says what is wrong and what would be right.
+            TypeError: something has the wrong type, such as a string instead of a number.
         """
         self._check_parts()
         for name, allowed in GAME.items():
@@ -213,10 +214,10 @@ class Game(NamedTuple):
             REWARD_WEIGHT.check(f"the weight of reward {reward.name}", reward.weight)
         names = [reward.name for reward in self.text_rewards]
         if len(set(names)) < len(names):
-            raise UserError(f"text_rewards: a name stands there twice among {', '.join(names)}")
+            raise UserError(f"text_rewards: there is a duplicate name among {', '.join(names)}")
 
     def _check_parts(self) -> None:
-        """Whether everything is of its kind: what is not would otherwise be seen late, or not at all."""
+        """Checks the types of all parts, as wrong ones would otherwise be found late or not at all."""
         for name, kind in (("generator", Generator), ("discriminator", Discriminator)):
             found = getattr(self, name)
             if not isinstance(found, kind):
@@ -233,7 +234,7 @@ class Game(NamedTuple):
             )
         if not isinstance(self.estimator, Estimator):
             raise TypeError(
-                "estimator should be a PolicyGradient, Pathwise, Mediated or SelfPlay, such as "
+                "estimator should be a PolicyGradient, Pathwise, Mediated, SelfPlay or Distillation, such as "
                 f"reinforce(discount=0.95), not {shown(self.estimator)}"
             )
         if isinstance(self.estimator, Distillation):
@@ -250,8 +251,20 @@ class Game(NamedTuple):
         check_function("reward", self.reward, "rewards.sigmoid", "float [R, T]", judgement, jax.random.key(0))
 
     def _check_teacher(self) -> None:
+        estimator: Any = self.estimator
+        if self.teacher is None and not estimator.on_policy:
+            if is_on(self.temperature - 1):
+                raise UserError(
+                    "batches with top_k hold a teacher's probabilities at temperature 1: set temperature to 1"
+                )
+            if self.generator.output is None:
+                raise UserError("distillation reads the generator's output layer: give it `output`")
+            return
         if not isinstance(self.teacher, Generator):
-            raise TypeError(f"distillation needs teacher, a Generator, not {shown(self.teacher)}")
+            raise TypeError(
+                f"distillation needs teacher, a Generator, not {shown(self.teacher)}"
+                "; without one, on_policy 0 and batches with top_k"
+            )
         mine, theirs = self.generator.vocabulary, self.teacher.vocabulary
         if mine.size != theirs.size:
             raise UserError(
@@ -261,15 +274,15 @@ class Game(NamedTuple):
             raise UserError("distillation reads both networks' output layers: give each generator `output`")
 
     def check_state(self, step: str, state: GanState, *players: str) -> None:
-        """Whether a state is this game's own, when a step is traced; compiled programs hold nothing of it.
+        """Checks, when a step is traced, that a state belongs to this game; compiled programs do not repeat the check.
 
         Args:
-            step: whose state it is, for the message.
-            state: of it.
-            players: whose optimizers it needs, "generator" or "discriminator".
+            step: the step's name, for the message.
+            state: given to the step.
+            players: whose optimizers the step needs, "generator" or "discriminator".
 
         Raises:
-            ValueError: something is missing, or is of another optimizer or estimator.
+            ValueError: something is missing, or belongs to another optimizer or estimator.
         """
         mend = "begin the phase with this gan: state = gan.begin(state, batch)"
         for name in players:
@@ -277,6 +290,9 @@ class Game(NamedTuple):
             expected = jax.eval_shape(getattr(self, f"{name}_optimizer").init, player.params)
             if not _is_like(player.opt_state, expected):
                 raise ValueError(f"{step}: the state of the {name}'s optimizer is that of another optimizer; {mend}")
+        if "discriminator" in players and bool(self.replay_size) != (state.replay is not None):
+            what = "no replay, for replay_size" if self.replay_size else "a replay, and replay_size is 0"
+            raise ValueError(f"{step}: the state has {what}; {mend}")
         if "discriminator" not in players or "generator" not in players:
             return
         structures: list[Any] = [
@@ -287,8 +303,7 @@ class Game(NamedTuple):
         needed = {
             "reference, for kl_weight": self.needs_reference and state.reference is None,
             "average, for ema_decay": is_on(self.ema_decay) and state.generator.ema is None,
-            "replay, for replay_size": bool(self.replay_size) and state.replay is None,
-            "teacher, for distillation": isinstance(self.estimator, Distillation) and state.teacher is None,
+            "teacher, for distillation": self.teacher is not None and state.teacher is None,
         }
         for what, is_missing in needed.items():
             if is_missing:
@@ -296,10 +311,10 @@ class Game(NamedTuple):
                 raise ValueError(f"{step}: the state has no {what}; {mend}")
 
     def check_batch(self, step: str, batch: Batch, adversarial: bool = False) -> None:
-        """Checks shapes and types of a batch, and that it can be parted as an adversarial step does it.
+        """Checks shapes, types and known token ids of a batch, and that an adversarial step can split it.
 
         Raises:
-            TypeError, ValueError: the array is named, and what it should be.
+            TypeError, ValueError: the message names the array and what it should be.
         """
         shapes = {"prompt": "int [P, S]", "prompt_mask": "bool [P, S]", "target": "int [B, T]"}
         shapes |= {"target_mask": "bool [B, T]", "label": "int [B]"}
@@ -307,8 +322,13 @@ class Game(NamedTuple):
         rows = batch.target.shape[0]
         if batch.prompt.shape[0] != rows:
             raise ValueError(f"{step}: batch.prompt has {batch.prompt.shape[0]} rows and batch.target {rows}")
+        for name in ("prompt", "target"):
+            ids, mask = getattr(batch, name), getattr(batch, f"{name}_mask")
+            self.generator.vocabulary.check_ids(f"{step}: batch.{name}", ids, mask)
         if not adversarial:
             return
+        if isinstance(self.estimator, Distillation) and self.teacher is None and batch.top_k is None:
+            raise ValueError(f"{step}: batch.top_k is None, and the estimator distils without a teacher; give it")
         if rows % self.discriminator_updates:
             raise ValueError(
                 f"{step}: a batch of {rows} rows can't be split evenly over discriminator_updates "
@@ -323,7 +343,7 @@ class Game(NamedTuple):
             )
 
     def _choices(self) -> Choices:
-        """What the rules look at."""
+        """The input of the rules."""
         same = {name: _known(getattr(self, name)) for name in Choices._fields if name in self._fields}
         loss, smoothing = pair_loss_name(self.pair_loss)
         network = self.discriminator.config  # None where it is the user's own
@@ -334,6 +354,7 @@ class Game(NamedTuple):
                 "label_smoothing": _known(smoothing),
                 "reward": reward_name(self.reward),
                 "reads_prefixes": reads_prefixes(self.reward),
+                "matches_features": matches_features(self.reward),
                 "demonstrations": self.demonstrations is not None,
                 "text_rewards": len(self.text_rewards),
                 "paying_rewards": sum(reward.is_paid for reward in self.text_rewards),
@@ -346,18 +367,18 @@ class Game(NamedTuple):
             representations=representations_of(network),
             surprisal=surprisal_of(network) is not None,
             window=self.discriminator.window,
-            key=lambda name: name,
+            key=lambda name: {"matches_features": "reward matching_features"}.get(name, name),
             no_demonstrations=("demonstrations", "None"),
         )
 
 
 def _known(value: Any) -> Any:
-    """A value for the rules, which ask of a number whether it is 0: of one that is being traced, that is not known."""
+    """A value for the rules, which check whether numbers are 0; traced numbers are unknown and count as 1."""
     return 1.0 if isinstance(value, jax.core.Tracer) else value
 
 
 def _is_like(found: Any, expected: Any) -> bool:
-    """Whether two trees have one structure, and arrays of the same shapes."""
+    """Whether two trees have the same structure and shapes."""
     outlines: list[Any] = [
         (jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (found, expected)
     ]
@@ -365,7 +386,7 @@ def _is_like(found: Any, expected: Any) -> bool:
 
 
 def _mend(name: str, kind: Any, found: Any) -> str:
-    """What to do about something that is no player."""
+    """Advice for something that is not a player."""
     if isinstance(found, Generator | Discriminator):
         return "the two players are swapped"
     lacking = [part for part in kind._fields if part not in kind._field_defaults and not hasattr(found, part)]

@@ -1,4 +1,4 @@
-"""The functional loop: both players and their optimisers in one state, and three pure steps on it.
+"""The functional training loop: both players and their optimisers in one state, and three pure steps on it.
 
     gan = gan_from(generator, discriminator, estimator=reinforce(discount=0.23))
     state = gan.init(key, batch)
@@ -62,20 +62,20 @@ Step = Callable[[GanState, Batch], tuple[GanState, Metrics]]
 
 @suggests_names
 class Gan(NamedTuple):
-    """A generator, a discriminator and how they learn.
+    """The training functions of a generator and a discriminator.
 
     Attributes:
         init: (key, batch) -> GanState with new parameters.
-        begin: (GanState, batch=None) -> GanState for a new phase: the same parameters (the average where there is one),
-            step and key; new optimiser states, estimator state, reference, average and replay. A batch is needed for
-            its shapes, where there is a replay.
+        begin: (GanState, batch=None) -> GanState for a new phase: the same parameters (or their average, if there is
+            one), step and key; new optimiser states, estimator state, reference, average and replay. With a replay, a
+            batch is needed for its shapes.
         likelihood_step: the generator learns the batch by maximum likelihood.
-        discriminator_step: the generator writes texts that answer the batch's prompts; the discriminator learns to tell
-            them from the batch, and the batch's labels where it has classes.
-        adversarial_step: the same, and the generator learns from the judgement of the discriminator as it was before
-            this step. With several discriminator updates it takes a batch of as many times the rows: the generator
-            answers every so manieth row, and the discriminator goes on with the others.
-        learning: which of the players' parameters the steps change; the others they hand on as they came.
+        discriminator_step: the generator generates texts that answer the batch's prompts; the discriminator learns to
+            distinguish them from the batch, and with classes also the batch's labels.
+        adversarial_step: the same, and the generator learns from the scores of the discriminator as it was before this
+            step. With N discriminator updates the batch has N times the rows: the generator answers every N-th row, and
+            the discriminator is updated further with the others.
+        learning: which of the players' parameters the steps change; the others are passed on unchanged.
 
     Example:
         >>> state, metrics = gan.likelihood_step(gan.init(key, batch), batch)
@@ -128,10 +128,10 @@ def gan_from(
     teacher: Generator | None = None,
     start: Params | None = None,
 ) -> Gan:
-    """The training steps of a generator and a discriminator. `Game` says more about each argument.
+    """The training steps of a generator and a discriminator. See `Game` for details of each argument.
 
-    A number may be traced by JAX, unless it makes shapes: under `jax.vmap` many trainings of different rates, weights,
-    discounts and temperatures are one program (examples/seeds_and_rates.py).
+    A number may be traced by JAX unless shapes depend on it: under `jax.vmap` many trainings with different rates,
+    weights, discounts and temperatures are one program (examples/seeds_and_rates.py).
 
     Args:
         generator, discriminator: the two networks, or objects of your own with the same functions
@@ -139,45 +139,45 @@ def gan_from(
         estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), penalised(), maligan(),
             weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), self_critic(), cot(), feature_matching(),
             distill(), or one of your own (`EstimatorProtocol`).
-        pair_loss: the discriminator's loss of the logits of real and of generated text.
-        reward: from the discriminator's logits to what the generator is paid.
-        dense: score and pay every token; False scores whole texts and pays at their last token.
-        temperature: at which the generator samples while it trains, above 0.
-        entropy_weight: on the entropy of the next token in the generator's objective, per nat.
-        likelihood_weight: on the real texts' negative log-likelihood in the generator's loss, per nat.
-        kl_weight: on KL(generator || reference) in the generator's loss, per nat.
-        kl_estimator: "exact" over the vocabulary, "low_variance" of the sampled tokens, or "reward": in the reward.
-        r1_weight, r2_weight: on half the squared gradient of the score at real and at generated embeddings.
-        gradient_penalty_weight: on (|gradient| - 1)^2 between real and generated embeddings.
-        next_token_weight: on the discriminator's own next-token loss on real text; needs a Transformer.
-        mmd_weight: on the squared discrepancy of features in what the discriminator maximises, for `rewards.mmd`.
+        pair_loss: the discriminator's loss on the logits of real and of generated text.
+        reward: from the discriminator's logits to the generator's rewards.
+        dense: score and reward every token; False scores whole texts and rewards them at their last token.
+        temperature: at which the generator samples during training, above 0.
+        entropy_weight: weight of the entropy of the next token, in nats, in the generator's objective.
+        likelihood_weight: weight of the real texts' negative log-likelihood, in nats, in the generator's loss.
+        kl_weight: weight of KL(generator || reference), in nats, in the generator's loss.
+        kl_estimator: "exact": over the vocabulary; "low_variance": of the sampled tokens; "reward": in the reward.
+        r1_weight, r2_weight: weight of half the squared gradient of the score at real and at generated embeddings.
+        gradient_penalty_weight: weight of (|gradient| - 1)^2 between real and generated embeddings.
+        next_token_weight: weight of the discriminator's own next-token loss on real text; needs a Transformer.
+        mmd_weight: weight of the squared discrepancy of features that the discriminator maximises, for `rewards.mmd`.
         mmd_bandwidths: of its kernel.
-        class_weight: on the cross-entropy of labels in the discriminator's loss; needs a discriminator with classes.
-        real_fake_weight: on the pair loss in the discriminator's loss.
-        replay_size: texts of earlier steps that are kept for the discriminator; 0 for none.
-        replay_share: the share of its generated texts that is drawn from those, between 0 and 1.
+        class_weight: weight of the cross-entropy of labels in the discriminator's loss; needs classes.
+        real_fake_weight: weight of the pair loss in the discriminator's loss.
+        replay_size: number of texts of earlier steps to keep for the discriminator; 0: none.
+        replay_share: share of its generated texts that is drawn from those, between 0 and 1.
         demonstrations: real texts among those that the generator learns from.
-        discriminator_updates: for each of the generator; a batch has so many times the rows.
-        ema_decay: of an average of the generator's parameters, at least 0 and below 1; 0 for none.
-        text_rewards: functions of the texts that pay beside the discriminator's reward; see `TextReward`, and
-            `host_reward` for one of Python strings.
+        discriminator_updates: updates per update of the generator; batches have that many times the rows.
+        ema_decay: of an average of the generator's parameters, at least 0 and below 1; 0: none.
+        text_rewards: rewards by functions of the texts, beside the discriminator's; see `TextReward`, and `host_reward`
+            for functions of Python strings.
         reward_scaling: "none", or each reward normalised within the texts of a prompt ("group") or of the step
             ("batch").
-        discriminator_reward_weight: of the discriminator's reward; 0 leaves the text rewards alone.
-        resample_groups: times at most that the texts of a prompt are drawn again where text rewards pay them alike.
-        generator_optimizer, discriminator_optimizer: Optax transformations of this phase. The defaults are for an
+        discriminator_reward_weight: weight of the discriminator's reward; 0: only text rewards count.
+        resample_groups: how many times at most the texts of a prompt are resampled if all have equal text rewards.
+        generator_optimizer, discriminator_optimizer: Optax transformations for this phase. The defaults are for an
             adversarial one: Adam, the generator's at 1e-4 and the discriminator's at 4e-4 (Zhang et al. 2019,
             arXiv:1805.08318), each gradient clipped to norm 1. Likelihood training from scratch and the
-            discriminator's warm-up want higher rates, such as 1e-3 to 3e-3: give them a gan of their own.
+            discriminator's warm-up need higher rates, such as 1e-3 to 3e-3: give them a gan of their own.
         axis_name: of the devices that share a batch under `jax.pmap` or `jax.shard_map`; None under `jax.jit`.
-        teacher: whom `distill()` distils from; its parameters go into the state: state.replace(teacher=params).
-        start: the generator's parameters that `init` begins with, such as those that `load` gives; None draws them at
-            random. A generator with adapters (`LoraConfig`) needs them, with adapters or without: what stays as it is
-            must have learned something.
+        teacher: of `distill()`; its parameters go into the state: state.replace(teacher=params). None: `Batch.top_k`.
+        start: the generator's parameters with which `init` starts, such as those from `load`; None: random. A generator
+            with adapters (`LoraConfig`) needs them, with or without adapters, as its frozen weights must have been
+            trained before.
 
     Raises:
         ValueError: a number is out of its range, or choices do not go together; the message says what would be right.
-        TypeError: an argument is not of its kind.
+        TypeError: an argument has the wrong type.
 
     Example:
         >>> gan = gg.gan_from(generator, discriminator, estimator=gg.rloo(samples=2), kl_weight=0.1, **optimizers)
@@ -222,14 +222,14 @@ def gan_from(
     gan = gan_of(game)
     if gan.learning.generator is not None and start is None:
         raise UserError(
-            "the generator has adapters, which adapt what has learned: give start, the parameters that it begins with "
+            "the generator has adapters, which need trained weights: give start, its initial parameters "
             '(gg.load("hf:FOLDER").params), or drop lora from its configuration'
         )
     return gan if start is None else gan._replace(init=partial(init, game, start=start))
 
 
 def gan_of(game: Game) -> Gan:
-    """The functional loop of a game; `gan_from` with the parts put together already.
+    """The functional training loop of a game; like `gan_from`, but with a `Game`.
 
     Raises:
         ValueError, TypeError: see `Game.check`.
@@ -249,13 +249,13 @@ def gan_of(game: Game) -> Gan:
 
 
 def init(game: Game, key: Array, batch: Batch, start: Params | None = None) -> GanState:
-    """See `Gan.init`; the generator's parameters are those of `start`, where it has them, and else drawn."""
+    """See `Gan.init`; the generator's parameters are those of `start` if given, otherwise random."""
     key_g, key_d, key_steps = jax.random.split(key, 3)
     drawn = game.generator.init(key_g, batch)
     player_g = Player(drawn if start is None else begun_with(start, drawn), None)
     player_d = Player(game.discriminator.init(key_d, batch), None)
-    start = jnp.int32(0)
-    return begin(game, GanState(start, key_steps, start, player_g, player_d, estimator=None, reference=None), batch)
+    none = jnp.int32(0)
+    return begin(game, GanState(none, key_steps, none, player_g, player_d, estimator=None, reference=None), batch)
 
 
 def begin(game: Game, state: GanState, batch: Batch | None = None) -> GanState:
@@ -304,7 +304,7 @@ def likelihood_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState
 
 
 def discriminator_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
-    """The generator generates answers to the batch's prompts, and the discriminator learns to tell them from it."""
+    """The generator answers the batch's prompts, and the discriminator learns to distinguish the answers from it."""
     game.check_batch("discriminator_step", batch)
     game.check_state("discriminator_step", state, "discriminator")
     state, metrics = _discriminator_update(game, state, batch, jax.random.fold_in(state.key, state.step))
@@ -312,13 +312,13 @@ def discriminator_step(game: Game, state: GanState, batch: Batch) -> tuple[GanSt
 
 
 def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
-    """One step of both players, each by what the other was before it.
+    """One step of both players, each against the other as it was before the step.
 
     1. The generator generates texts that answer the batch's prompts.
-    2. The discriminator scores them and the real ones; its gradient is that of its loss.
-    3. The scores become rewards, the rewards advantages, and the generator follows its estimator's gradient.
-       Text rewards, where there are any, are paid beside them.
-    4. The discriminator follows its own; with several updates, it goes on with the rest of the batch.
+    2. The discriminator scores them and the real ones, and the gradient of its loss is computed.
+    3. The scores become rewards, to which text rewards are added, the rewards become advantages, and the generator is
+       updated with its estimator's gradient.
+    4. The discriminator is updated with its gradient; further updates use the rest of the batch.
     """
     if not is_on(game.real_fake_weight):
         raise ValueError("real_fake_weight is 0: the generator has nothing to learn from this discriminator")
@@ -337,7 +337,7 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
     first, others = _slices(batch, game.discriminator_updates)
     drawn = draw(game, state.generator.params, first, key_sample)
     written = drawn.written
-    # Only text rewards ask which rows of the data these are.
+    # Only text rewards need the rows' indices in the data.
     first, others = first.replace(rows=None), None if others is None else others.replace(rows=None)
     found = discriminate(game, state, first, written, key_judge)
     if isinstance(game.estimator, Mediated):
@@ -375,7 +375,7 @@ def _discriminator_update(game: Game, state: GanState, batch: Batch, key: Array)
 
 
 def _with_discriminator(game: Game, state: GanState, batch: Batch, written: Sample, found: Discrimination) -> GanState:
-    """The discriminator after an update, and the generated texts in its replay."""
+    """The state with the discriminator updated and the generated texts added to its replay."""
     learns = game.learning.discriminator
     player = updated(game.discriminator_optimizer, state.discriminator, found.gradient, learns)
     replay = None if state.replay is None else remember(state.replay, game.rows.gathered(answering(batch, written)))
@@ -383,7 +383,7 @@ def _with_discriminator(game: Game, state: GanState, batch: Batch, written: Samp
 
 
 def _slices(batch: Batch, count: int) -> tuple[Batch, Batch | None]:
-    """Every count-th row, and the others as [count - 1, B, ...]; rows that lie on one device stay there."""
+    """Every count-th row, and the others as [count - 1, B, ...]; rows stay on their devices."""
     if count == 1:
         return batch, None
     split = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gptgan_jax.algorithms.discriminator_update import counted
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.algorithms.learning import gradient_of, updated, where_learning
 from gptgan_jax.algorithms.mixing import with_demonstrations
@@ -29,13 +30,14 @@ from gptgan_jax.gradients.families import (
     PolicyGradient,
     SelfPlay,
 )
-from gptgan_jax.layers.chunked_likelihood import Teacher, weighted_divergence
+from gptgan_jax.layers.chunked_likelihood import Teacher, weighted_divergence, weighted_top_k_divergence
 from gptgan_jax.layers.dense import DTYPES
 from gptgan_jax.objectives.likelihood import token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, is_last
 from gptgan_jax.objectives.text_rewards import Pay, combined, text_totals
+from gptgan_jax.objectives.windows import at_ends
 from gptgan_jax.sampling.decoding import log_probs, shape_logits
-from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Sample, Scores
+from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Sample, Scores, TopK
 
 Update = tuple[Player, PyTree, Metrics]
 
@@ -52,10 +54,10 @@ def policy_update(
     key: Array,
     real: Batch | None = None,
 ) -> Update:
-    """The generator learns from rewards: (player, estimator's state, metrics).
+    """Updates the generator from rewards: (player, estimator's state, metrics).
 
-    Rewards, advantages and losses are of all rows; networks run on this program's own. `real` are this program's real
-    texts, where they are not those of the batch.
+    Rewards, advantages and losses are of all rows; networks run on this program's own rows. `real` are this program's
+    real texts, if they are not those of the batch.
     """
     real = batch if real is None else real
     key_reward, key_rollout, key_rows, key_order = jax.random.split(key, 4)
@@ -68,11 +70,9 @@ def policy_update(
     batch, written = rows.gathered((batch, written))
     if not game.pays_values and not game.dense:
         rewards = rewards * is_last(written.mask)
-    paid_at = written.mask
+    metrics = {"reward": _mean_pay(game, rewards, judgement.fake_mask if game.discriminator.window else written.mask)}
     if game.discriminator.window:
-        paid_at = judgement.fake_mask
-        rewards = jnp.where(paid_at, rewards, 0.0)
-    metrics = {"reward": _mean_pay(game, rewards, paid_at)}
+        rewards = at_ends(rewards, written.mask, game.discriminator.window)
     if game.text_rewards:
         rewards, found = with_text_rewards(game, state, rewards, drawn)
         metrics |= found
@@ -94,7 +94,7 @@ def policy_update(
 
 
 def with_text_rewards(game: Game, state: GanState, rewards: Array, drawn: Drawn) -> tuple[Array, Metrics]:
-    """What each token is paid in all, and the mean of each text reward.
+    """The total reward of each token, and the mean of each text reward.
 
     Args:
         game, state: of the step.
@@ -116,7 +116,7 @@ def with_text_rewards(game: Game, state: GanState, rewards: Array, drawn: Drawn)
 
 
 def _mean_pay(game: Game, rewards: Array, mask: Array) -> Array:
-    """The mean pay of a token, or of a window, where each is paid, else of a text."""
+    """The mean reward per token or window with dense rewards, otherwise per text."""
     paid = jnp.where(mask, rewards, 0.0).sum()
     return paid / (mask.sum() if game.dense or game.pays_values else mask.shape[0])
 
@@ -131,7 +131,7 @@ def _updates(
     real: Batch,
     key: Array,
 ) -> tuple[Player, Metrics]:
-    """One update by all texts of a step, or several passes over them in minibatches."""
+    """One update from all texts of a step, or several passes over them in minibatches."""
     rows = game.rows
 
     def loss_of(params: Params, part: Experience, advantages: Array, texts: Batch) -> tuple[Array, Metrics]:
@@ -169,7 +169,7 @@ def matching_step(
     key_sample: Array,
     key_learn: Array,
 ) -> tuple[GanState, Metrics]:
-    """The generator is paid by features of a frozen copy of itself, its reference; there is no discriminator."""
+    """Rewards the generator by features from its reference, a frozen copy of itself, without a discriminator."""
     matching = estimator.matching
     assert matching is not None
     stretches = matching.stretches(batch.replace(rows=None))
@@ -201,7 +201,7 @@ def matching_step(
 def pathwise_update(
     game: Game, estimator: Pathwise, state: GanState, batch: Batch, written: Sample, judgement: Judgement, key: Array
 ) -> Update:
-    """The generator follows the gradient of the discriminator's own judgement of relaxed texts."""
+    """Updates the generator with the gradient of the discriminator's score of relaxed texts."""
     key_relax, key_reward = jax.random.split(key)
     rows, texts = game.rows, answering(batch, written)
     key_relax = rows.own_key(key_relax)
@@ -212,9 +212,8 @@ def pathwise_update(
         discriminator, scorer = game.discriminator, state.discriminator.params
         scores: Scores = discriminator.judge(scorer, discriminator.embed(scorer, texts, weights), texts)
         mask = judgement.fake_mask if game.dense else jnp.ones_like(judgement.fake_mask[:, :1])
-        fake, features, classes = rows.gathered(
-            (scores.tokens if game.dense else scores.texts, scores.features, scores.classes)
-        )
+        values, _ = counted(game, scores, texts.target_mask)
+        fake, features, classes = rows.gathered((values, scores.features, scores.classes))
         relaxed = judgement._replace(fake=fake, fake_features=features, fake_classes=classes)
         rewards = game.pay(relaxed, key_reward)
         paid = jnp.where(mask, rewards, 0.0).sum()
@@ -232,7 +231,7 @@ def pathwise_update(
 
 
 def mediated_update(game: Game, estimator: Mediated, state: GanState, batch: Batch, written: Sample) -> Update:
-    """The generator follows its loss against the mediator's next-token probabilities at the prefixes that it wrote."""
+    """Updates the generator with its loss against the mediator's next-token probabilities at its own prefixes."""
     rows, texts = game.rows, answering(batch, written)
     assert game.discriminator.next_logits is not None
     mediator = game.discriminator.next_logits(state.discriminator.params, texts)
@@ -254,14 +253,19 @@ def mediated_update(game: Game, estimator: Mediated, state: GanState, batch: Bat
 def self_play_step(
     game: Game, estimator: SelfPlay, state: GanState, batch: Batch, key: Array
 ) -> tuple[GanState, Metrics]:
-    """The generator learns to prefer real text to that of its reference; there is no discriminator."""
+    """Trains the generator to prefer real text to that of its reference, without a discriminator."""
     estimator_state, renew = estimator.refresh(state.estimator)
     learns = game.learning.generator
     reference = where_learning(
         lambda old, new: jnp.where(renew, new, old), learns, state.reference, state.generator.params
     )
-    written = write(game, reference, batch, key)
-    texts = answering(batch, written)
+    texts, shapes_found = batch, {}
+    if estimator.writes:
+        written = write(game, reference, batch, key)
+        texts = answering(batch, written)
+        # These are of the reference's texts: the generator itself generates none here.
+        shapes = shape_metrics(game, batch, written).items()
+        shapes_found = {name if name.startswith("real_") else f"reference_{name}": x for name, x in shapes}
 
     def of_texts(params: Params, texts: Batch) -> Array:
         return game.rows.gathered(log_probs(game.generator, params, texts, game.temperature).sum(axis=1))
@@ -274,7 +278,7 @@ def self_play_step(
         return loss, metrics | {"loss": loss}
 
     player, metrics = _followed(game, state.generator, loss_of)
-    metrics |= shape_metrics(game, batch, written)
+    metrics |= shapes_found
     return state.replace(generator=player, estimator=estimator_state, reference=reference), metrics
 
 
@@ -284,12 +288,14 @@ def self_play_step(
 def distillation_step(
     game: Game, estimator: Distillation, state: GanState, batch: Batch, key_sample: Array, key_rows: Array
 ) -> tuple[GanState, Metrics]:
-    """The generator learns its teacher's next-token distributions on texts of its own, or real ones."""
+    """Trains the generator on its teacher's next-token distributions, on its own texts or real ones.
+
+    Without a teacher the batch holds its most likely tokens on real texts.
+    """
     rows, teacher, temperature = game.rows, game.teacher, game.temperature
-    assert teacher is not None
     if isinstance(temperature, jax.Array):
-        raise TypeError("temperature is a part of the program that distils, so it can't be traced: give it in Python")
-    batch = batch.replace(rows=None)
+        raise TypeError("in distillation temperature is compiled into the program and can't be traced: give a number")
+    top_k, batch = batch.top_k, batch.replace(rows=None, top_k=None)
     texts, metrics = batch, {}
     if estimator.on_policy:
         written = write(game, state.generator.params, batch, key_sample)
@@ -298,16 +304,22 @@ def distillation_step(
         own = rows.uniform(key_rows, (batch.target.shape[0],)) < estimator.on_policy
         texts = jax.tree.map(lambda new, old: jnp.where(own.reshape(-1, *[1] * (new.ndim - 1)), new, old), texts, batch)
     mask = rows.gathered(texts.target_mask)
-    assert teacher.output is not None
-    of_teacher = jax.lax.stop_gradient((teacher.hidden(state.teacher, texts), *teacher.output(state.teacher)))
-    theirs = Teacher(*of_teacher, DTYPES[getattr(teacher.config, "dtype", "float32")])
+    theirs: Teacher | TopK | None = top_k
+    if teacher is not None:
+        assert teacher.output is not None
+        of_teacher = jax.lax.stop_gradient((teacher.hidden(state.teacher, texts), *teacher.output(state.teacher)))
+        theirs = Teacher(*of_teacher, DTYPES[getattr(teacher.config, "dtype", "float32")])
+    assert theirs is not None
 
     def loss_of(params: Params) -> tuple[Array, Metrics]:
         assert game.generator.output is not None
         ours = game.generator.hidden(params, texts), *game.generator.output(params)
         weights = texts.target_mask.astype(jnp.float32)
         dtype = DTYPES[getattr(game.generator.config, "dtype", "float32")]
-        own = weighted_divergence(*ours, theirs, weights, estimator.beta, temperature, dtype)
+        if isinstance(theirs, TopK):
+            own = weighted_top_k_divergence(*ours, theirs, weights, estimator.beta, dtype)
+        else:
+            own = weighted_divergence(*ours, theirs, weights, estimator.beta, temperature, dtype)
         total = rows.gathered(own[None]).sum()
         likelihood, found = with_likelihood(game, params, batch)
         loss = total / mask.shape[0] + likelihood
@@ -323,7 +335,7 @@ def distillation_step(
 def _followed(
     game: Game, player: Player, loss_of: Callable[..., tuple[Array, Metrics]], *arguments: Any
 ) -> tuple[Player, Metrics]:
-    """The generator after one update by a loss of (params, *arguments), and that loss's metrics, of all devices."""
+    """The generator after one update with a loss of (params, *arguments), and the loss's metrics over all devices."""
     learns = game.learning.generator
     (_, metrics), gradient = gradient_of(loss_of, player.params, learns, *arguments, has_aux=True)
     gradient, metrics = game.rows.mean((gradient, metrics))
@@ -332,9 +344,9 @@ def _followed(
 
 
 def averaged(game: Game, state: GanState) -> GanState:
-    """With the generator's average brought up to date; its decay is ramped up, so that the start does not linger.
+    """The state with the generator's average updated; its decay is ramped up so that the start has little weight.
 
-    What does not learn stays in it to the bit.
+    Frozen parameters in it stay the same bit for bit.
     """
     player = state.generator
     if player.ema is None:

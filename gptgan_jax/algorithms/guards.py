@@ -1,4 +1,4 @@
-"""Wrappers around the pure steps: numbers that go wrong are left out (`skipping`), or found (`checked`)."""
+"""Wrappers around the pure steps: skip steps whose numbers are not finite (`skipping`), or find errors (`checked`)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,13 +17,13 @@ SKIPPED = "skipped"
 
 @suggests_names
 def skipping(gan: Gan) -> Gan:
-    """The same loop, but a step that would spoil the state leaves it as it was.
+    """The same loop, except that a step with non-finite numbers leaves the state unchanged.
 
-    Where any metric of a step (a loss, a gradient's norm, a reward) or any number of the state that it makes is NaN or
-    infinite, the new state is the old one bit for bit, but for `step`, which goes on, so that the next step draws other
-    random numbers, and `skipped`, which counts how many steps in a row were left out.
+    If any metric of a step (a loss, a gradient norm, a reward) or any number in its new state is NaN or infinite, the
+    old state is kept bit for bit, except for `step`, which still advances so that the next step uses other random
+    numbers, and `skipped`, which counts consecutive skipped steps.
 
-    The steps' metrics have "skipped" besides, int32 []: 0 for a step that was made, else the count with this one.
+    The steps' metrics also have "skipped", int32 []: 0 for a step that was made, otherwise the count with this one.
 
     Example:
         >>> state, metrics = gg.skipping(gan).likelihood_step(gan.init(key, batch), batch)
@@ -39,22 +39,22 @@ def skipping(gan: Gan) -> Gan:
 
 @suggests_names
 def checked(step: Step, vocabulary: Vocabulary) -> Callable[[GanState, Batch], tuple[GanState, Metrics]]:
-    """A step, compiled, that says what is wrong with the values that it is given and makes; for finding mistakes.
+    """A compiled step that reports wrong values in its inputs and its computation; for debugging.
 
         step = gg.checked(gan.adversarial_step, vocabulary)
         state, metrics = step(state, batch)
 
-    Shapes and types are checked whenever a step is traced. Values are not, as that takes time: a token id that is not
-    in the vocabulary gives NaN, and a mask with holes another text. This finds them, and the operation that first made
-    a NaN. It donates nothing and is not to be jitted again.
+    Shapes and types are checked whenever a step is traced. Values are not, as this takes time: a token id outside the
+    vocabulary gives NaN, and a mask with holes gives a different text. This function finds both, and the operation that
+    first produced a NaN. It donates nothing and must not be jitted again.
 
     Args:
         step: one of a `Gan`.
-        vocabulary: of its players.
+        vocabulary: of its networks.
 
     Returns:
         (state, batch) -> (state, metrics), which raises jax.experimental.checkify.JaxRuntimeError (a ValueError) with
-        a line that says what was wrong.
+        one line that says what is wrong.
 
     Example:
         >>> step = gg.checked(gan.likelihood_step, vocabulary)
@@ -89,17 +89,18 @@ def checked(step: Step, vocabulary: Vocabulary) -> Callable[[GanState, Batch], t
 
 
 def all_finite(tree: Any) -> Array:
-    """Whether no floating-point array of a tree holds NaN or an infinity, bool []."""
+    """Whether all floating-point arrays of a tree are finite, bool []."""
     found = [jnp.isfinite(x).all() for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return jnp.stack(found).all() if found else jnp.bool_(True)
 
 
 def _guarded(step: Step, learning: Learning) -> Step:
     def guarded(state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
-        assert state.skipped is not None
+        if state.skipped is None:
+            raise ValueError("the state counts no skipped steps; begin the phase: state = gan.begin(state)")
         after, metrics = step(state, batch)
-        # One answer for all arrays, so that the two players can't come apart. What stays as it is needs no look: it is
-        # as large as all the rest, and was read by the step, whose metrics would tell.
+        # One decision for all arrays, so that both networks stay in step. Frozen parameters are not checked: they are
+        # large, and the step reads them, so its metrics would show a NaN in them.
         before, new = learning.only(state), learning.only(after)
         good = all_finite((metrics, new))
         skipped = jnp.where(good, 0, state.skipped + 1)

@@ -1,9 +1,9 @@
-"""What of the players learns: gradients by that alone, updates of that alone, and one copy of all the rest.
+"""Which parameters are trained: gradients and updates only for those, and a single copy of all frozen ones.
 
-A network with adapters (`layers.lora`) is mostly weights that stay as they are. A step hands those on as they came, so
-that they need no gradient, no state of an optimiser and no second copy: generator, average, reference and a
-discriminator on the generator's Transformer are then the same arrays. `Learning.only` and `Learning.frozen` take a
-state apart into what learns and the arrays that stay, each of them once; `Learning.whole` puts it together.
+In a network with adapters (`layers.lora`) most weights are frozen. A step passes these on unchanged, so they need no
+gradient, no optimiser state and no second copy: generator, average, reference and a discriminator on the generator's
+Transformer share the same arrays. `Learning.only` and `Learning.frozen` split a state into the trained part and the
+frozen arrays, each of them once; `Learning.whole` puts it together again.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ Learns = Callable[[str], bool]
 
 
 class Frozen(NamedTuple):
-    """The parameters of a state that stay as they are, each array once.
+    """The frozen parameters of a state, each array once.
 
     Attributes:
         generator: the generator's.
-        ema, reference, discriminator: what of the average, the reference and the discriminator is not the same array as
-            the generator's of that path.
-        teacher: the teacher's; None where there is none.
+        ema, reference, discriminator: those of the average, the reference and the discriminator that are not the same
+            array as the generator's at that path.
+        teacher: the teacher's; None without one.
     """
 
     generator: Params
@@ -40,11 +40,11 @@ class Frozen(NamedTuple):
 
 
 class Learning(NamedTuple):
-    """Which parameters learn.
+    """Which parameters are trained.
 
     Attributes:
-        generator, discriminator: whether the parameter at a path of that player does, such as trunk/embedding/table;
-            None where all do.
+        generator, discriminator: whether the parameter at a path of that network is trained, such as
+            trunk/embedding/table; None if all are.
     """
 
     generator: Learns | None = None
@@ -52,16 +52,16 @@ class Learning(NamedTuple):
 
     @classmethod
     def of(cls, generator_config: Any, discriminator_config: Any) -> "Learning":
-        """What learns in two networks, by their configurations; everything where they have no adapters."""
+        """What is trained in two networks, by their configurations; everything if they have no adapters."""
         return cls(_learns(generator_config), _learns(discriminator_config, NEW))
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing stays as it is."""
+        """Whether nothing is frozen."""
         return self.generator is None and self.discriminator is None
 
     def only(self, state: GanState) -> GanState:
-        """The state without the parameters that stay as they are; of arrays, shape structs or shardings."""
+        """The state without its frozen parameters; of arrays, shape structs or shardings."""
 
         def of_generator(params: Params | None) -> Params | None:
             return None if params is None else split(params, self.generator)[0]
@@ -75,7 +75,7 @@ class Learning(NamedTuple):
         )
 
     def frozen(self, state: GanState) -> Frozen:
-        """The parameters that stay as they are."""
+        """The frozen parameters."""
         base = split(state.generator.params, self.generator)[1]
 
         def others(params: Params | None, learns: Learns | None) -> Params:
@@ -90,7 +90,7 @@ class Learning(NamedTuple):
         )
 
     def whole(self, only: GanState, frozen: Frozen) -> GanState:
-        """The state that `only` and `frozen` made two parts of."""
+        """The state from the two parts that `only` and `frozen` made of it."""
         only = only.replace(teacher=frozen.teacher)
         if self.is_all:
             return only
@@ -114,19 +114,19 @@ EVERYTHING = Learning()
 
 
 def split(params: Params, learns: Learns | None) -> tuple[Params, Params]:
-    """The parameters that learn, and those that stay as they are."""
+    """The trained parameters, and the frozen ones."""
     return (params, {}) if learns is None else parted(params, learns)
 
 
 def gradient_of(
     loss: Callable[..., Any], params: Params, learns: Learns | None, *arguments: Any, has_aux: bool = False
 ) -> tuple[Any, Params]:
-    """What a loss comes to (and what it returns besides), and its gradient by the parameters that learn.
+    """The value of a loss (with its auxiliary output), and its gradient by the trained parameters.
 
     Args:
         loss: (params, *arguments) -> float32 [], or with `has_aux` (float32 [], anything).
-        params: all parameters of a player.
-        learns: which of them do.
+        params: all parameters of a network.
+        learns: which of them are trained.
     """
     learning, still = split(params, learns)
 
@@ -139,13 +139,13 @@ def gradient_of(
 def updated(
     optimizer: optax.GradientTransformation, player: Player, gradient: Params, learns: Learns | None = None
 ) -> Player:
-    """The player after one update; its average is not touched, nor is what does not learn.
+    """The player after one update; its average and its frozen parameters are unchanged.
 
     Args:
         optimizer: of all parameters of the player.
-        player: before.
-        gradient: of those that learn.
-        learns: which do.
+        player: before the update.
+        gradient: of the trained parameters.
+        learns: which parameters are trained.
     """
     if learns is None:
         updates, opt_state = optimizer.update(gradient, player.opt_state, player.params)
@@ -158,7 +158,7 @@ def updated(
 
 
 def where_learning(function: Callable[[Any, Any], Any], learns: Learns | None, old: Params, new: Params) -> Params:
-    """`jax.tree.map(function, old, new)` over the parameters that learn; the others are the old ones, as they are."""
+    """`jax.tree.map(function, old, new)` over the trained parameters; the others are the old ones, unchanged."""
     (moving, still), (to, _) = split(old, learns), split(new, learns)
     return joined(jax.tree.map(function, moving, to), still)
 
@@ -169,16 +169,16 @@ def _learns(config: Any, new: Sequence[str] = ()) -> Learns | None:
 
 
 def begun_with(start: Params, drawn: Params) -> Params:
-    """A copy of the parameters that a player starts with, and of those drawn for it the adapters that these lack.
+    """A copy of the given parameters to start from, with adapters from the random initialisation if they have none.
 
     Raises:
-        UserError: they are not of its shapes.
+        UserError: their shapes do not fit.
     """
 
     def is_like(tree: Params) -> bool:
         return bool(jax.tree.map(jnp.shape, start) == jax.tree.map(jnp.shape, tree))
 
-    copied = jax.tree.map(jnp.copy, start)  # a state is donated
+    copied = jax.tree.map(jnp.copy, start)  # copied because states are donated
     if is_like(drawn):
         return copied
     if not is_like(without_adapters(drawn)):

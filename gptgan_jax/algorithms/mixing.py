@@ -1,7 +1,7 @@
-"""Texts mixed: real ones among those the generator learns from, earlier ones among those the discriminator learns from.
+"""Mixing texts: real ones into the generator's, and those of earlier steps into the discriminator's.
 
-Demonstrations: TextGAIL (Wu et al. 2021, arXiv:2004.13796). Replay: what the discriminator learned of earlier
-generators it then does not forget (Shrivastava et al. 2017, arXiv:1612.07828).
+Demonstrations: TextGAIL (Wu et al. 2021, arXiv:2004.13796). Replay keeps the discriminator from forgetting earlier
+generators (Shrivastava et al. 2017, arXiv:1612.07828).
 """
 
 import jax
@@ -21,14 +21,14 @@ def with_demonstrations(
     rewards: Array,
     key: Array,
 ) -> tuple[Sample, Array, Array]:
-    """Some texts replaced by real ones, and the share of them."""
+    """Replaces some texts by real ones; returns texts, rewards, and the share of real ones."""
     demonstrations = game.demonstrations
     assert demonstrations is not None
     made = (state.step - state.begun).astype(jnp.float32)
     share = demonstrations.share * jnp.clip(1 - made / demonstrations.steps, 0.0, 1.0)
     real = repeated(batch, game.samples)
     taken = (jax.random.uniform(key, (written.mask.shape[0],)) < share)[:, None]
-    # Rollouts take rewards for values: there every token is worth what the text is paid.
+    # With rollouts, rewards are values: every token then has the reward of the text.
     paid_at = jnp.ones(written.mask.shape) if game.pays_values else is_last(real.target_mask)
     replaced = Sample(
         tokens=jnp.where(taken, real.target, written.tokens),
@@ -45,16 +45,16 @@ def empty_replay(batch: Batch, size: int) -> Replay:
 
 
 def remember(replay: Replay, fakes: Batch) -> Replay:
-    """With the texts put in, in place of the oldest."""
+    """Adds the texts to the replay, in place of the oldest."""
     size, rows = replay.texts.target.shape[0], fakes.target.shape[0]
-    places = jnp.arange(rows)[-size:]  # of more texts than there is room for, the last
+    places = jnp.arange(rows)[-size:]  # the last ones, if there are more texts than slots
     slots = (replay.written + places) % size
     texts = jax.tree.map(lambda old, new: old.at[slots].set(new[places]), replay.texts, fakes)
     return Replay(texts, replay.written + rows)
 
 
 def mixed_with(replay: Replay, share: Number, fakes: Batch, key: Array) -> Batch:
-    """The texts, a share of them replaced by earlier ones; by none as long as there are none."""
+    """The texts with a share of them replaced by earlier ones, once there are any."""
     key_rows, key_slots = jax.random.split(key)
     size, rows = replay.texts.target.shape[0], fakes.target.shape[0]
     slots = jax.random.randint(key_slots, (rows,), 0, jnp.clip(replay.written, 1, size))

@@ -1,8 +1,8 @@
-"""What keeps the generator from collapsing and from leaving its start: entropy, KL from a reference, and likelihood.
+"""Regularisers that keep the generator from collapsing or drifting: entropy, KL from a reference, and likelihood.
 
     loss + kl_weight KL(p || p_ref) - entropy_weight H(p) - likelihood_weight log p(real text)
 
-With `kl_estimator` "reward" the penalty is taken from the reward of each token instead (Ziegler et al. 2019,
+With `kl_estimator` "reward" the penalty is subtracted from the reward of each token instead (Ziegler et al. 2019,
 arXiv:1909.08593); "low_variance" is the estimator r - 1 - log r of KL (Schulman 2020).
 """
 
@@ -22,13 +22,13 @@ from gptgan_jax.types import Array, Batch, GanState, Params
 def with_kl_penalty(
     game: Game, state: GanState, rewards: Array, own: Batch, mask: Array, log_probs_now: Array
 ) -> Array:
-    """The rewards [R, T] without kl_weight log(p / p_ref) of each token, where the penalty is in the reward.
+    """The rewards [R, T] minus kl_weight log(p / p_ref) of each token, if the penalty is in the reward.
 
     Args:
         game, state: with the reference.
         rewards, mask: of all rows.
-        now: log p of each token, of all rows.
         own: the texts of this program's own rows.
+        log_probs_now: log p of each token, of all rows.
     """
     if not (is_on(game.kl_weight) and game.kl_estimator == "reward"):
         return rewards
@@ -39,18 +39,18 @@ def with_kl_penalty(
 def regularised(
     game: Game, params: Params, reference: Params | None, logits: Array, chosen: Array, texts: Batch, real: Batch
 ) -> tuple[Array, Metrics]:
-    """All three as an addition to the loss, sums over a text's tokens averaged over texts; and metrics.
+    """All three as a term of the loss, summed over a text's tokens and averaged over texts; and metrics.
 
     Args:
         game: of the step.
-        params: the generator's, by which it is differentiable.
-        reference: the generator that it is held near, where `kl_weight` is not 0.
-        logits, chosen: the generator's of `texts`, and log p of their tokens.
+        params: the generator's; the result is differentiable by them.
+        reference: parameters of the reference, if `kl_weight` is not 0.
+        logits, chosen: the generator's logits on `texts`, and log p of their tokens.
         texts, real: this program's own rows of the generated and of the real texts.
     """
     mask = game.rows.gathered(texts.target_mask)
     count, tokens = mask.shape[0], jnp.maximum(mask.sum(), 1)
-    # Where it is but a metric, its gradient times 0 would be computed all the same.
+    # If it is only a metric, stop its gradient, which would otherwise be computed and multiplied by 0.
     of_logits = entropy(logits if is_on(game.entropy_weight) else jax.lax.stop_gradient(logits))
     entropy_sum = jnp.where(mask, game.rows.gathered(of_logits), 0.0).sum()
     metrics = {"entropy": entropy_sum / tokens}
@@ -67,11 +67,11 @@ def regularised(
 
 
 def with_likelihood(game: Game, params: Params, real: Batch) -> tuple[Array, Metrics]:
-    """The real texts' negative log-likelihood as an addition to the loss, summed over a text's tokens, and a metric.
+    """The real texts' negative log-likelihood as a term of the loss, summed over a text's tokens, and a metric.
 
     Args:
         game: of the step.
-        params: the generator's, by which it is differentiable.
+        params: the generator's; the result is differentiable by them.
         real: this program's own rows of the real batch.
     """
     if not is_on(game.likelihood_weight):

@@ -1,12 +1,12 @@
-"""SeqGAN (Yu et al. 2017, arXiv:1609.05473): a token is paid what the texts that go on from it are worth.
+"""SeqGAN (Yu et al. 2017, arXiv:1609.05473): the reward of a token is the mean score of its continuations.
 
-    Q(y_<t, y_t) = 1/M sum_m D(y_<=t, continuation m)      for t < T, by Monte-Carlo search
+    Q(y_<t, y_t) = 1/M sum_m D(y_<=t, continuation m)      for t < T, by Monte Carlo search
     Q(y_<T, y_T) = D(y)                                    at the last token
     gradient     = E sum_t Q(y_<t, y_t) grad log p(y_t | y_<t)
 
-The estimator is `estimators.seqgan.rollout`: it takes Q as rewards, and credits each token with its own alone. Here is
-Q: `sampling.rollout_values` generates the continuations, and the discriminator's scores of them become rewards. One
-step of it all is `gan.adversarial_step`: generate, score, Q, the generator's update, the discriminator's.
+The estimator is `estimators.seqgan.rollout`: it takes Q as rewards, and each token gets only its own. Q is computed
+here: `sampling.rollout_values` generates the continuations, and the discriminator's scores of them become rewards. A
+whole step is `gan.adversarial_step`: generate, score, compute Q, update the generator, update the discriminator.
 """
 
 import jax.numpy as jnp
@@ -18,16 +18,13 @@ from gptgan_jax.sampling.rollouts import rollout_values
 from gptgan_jax.types import Array, Batch, GanState, Sample
 
 STRETCHES = 4
-"""Parts of a text whose continuations are scored together: with 4, 57 % of their tokens are read; never below 50 %."""
+"""Parts of a text whose continuations are scored together: 4 parts read 57 % of their tokens; 50 % is the limit."""
 
 
 def rollout_rewards(
     game: Game, rollouts: int, state: GanState, batch: Batch, written: Sample, judgement: Judgement, key: Array
 ) -> Array:
-    """Q(y_<t, y_t) of each token that was written, [R, T]: what the texts that go on from it are paid, on average.
-
-    Covers this program's own rows.
-    """
+    """Q(y_<t, y_t) of each generated token, [R, T]: the mean reward of its continuations; of this program's rows."""
     prompts = repeated(batch, game.samples)
     continued = repeated(prompts, rollouts)
 

@@ -1,4 +1,4 @@
-"""The texts of a step: what the generator writes in answer to a batch, their likelihood, and their shape."""
+"""The generated texts of a step: sampling, rewards of texts, likelihood, and metrics of length and repetition."""
 
 from typing import NamedTuple
 
@@ -15,18 +15,18 @@ Metrics = dict[str, Array]
 
 
 def repeated(batch: Batch, count: int) -> Batch:
-    """Every row `count` times, neighbours together."""
+    """Every row `count` times, copies next to each other."""
     return batch if count == 1 else jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), batch)
 
 
 def answering(batch: Batch, written: Sample) -> Batch:
-    """The texts in place of the batch's targets; R texts of B prompts are neighbours by prompt."""
+    """The batch with the texts as targets; the R texts of B prompts are neighbours by prompt."""
     prompts = repeated(batch, written.tokens.shape[0] // batch.target.shape[0])
     return prompts.replace(target=written.tokens, target_mask=written.mask)
 
 
 def write(game: Game, params: Params, batch: Batch, key: Array) -> Sample:
-    """Texts that answer the batch's prompts, `game.samples` for each, neighbours together."""
+    """Generated texts that answer the batch's prompts, `game.samples` neighbours for each."""
     return sample(
         game.generator,
         params,
@@ -41,19 +41,19 @@ def write(game: Game, params: Params, batch: Batch, key: Array) -> Sample:
 
 
 def with_prompts_once(game: Game, texts: Batch) -> Batch:
-    """The same texts for the generator, each prompt once for its `game.samples` neighbours where it reads them so."""
+    """The same texts with each prompt only once for its `game.samples` neighbours, if the generator supports this."""
     if game.samples == 1 or not reads_once(game.generator, texts.prompt):
         return texts
     return texts.replace(prompt=texts.prompt[:: game.samples], prompt_mask=texts.prompt_mask[:: game.samples])
 
 
 class Drawn(NamedTuple):
-    """The texts of an adversarial step, and what the text rewards make of them; of this program's own rows.
+    """The texts of an adversarial step with their text rewards, of this program's own rows.
 
     Attributes:
-        written: R texts, those of a prompt neighbours.
-        rewards: of each of `Game.text_rewards` float32 [R] or [R, T].
-        again: int32 [], times that texts were drawn again; None where that is not asked for.
+        written: R texts, those of a prompt as neighbours.
+        rewards: for each of `Game.text_rewards`, float32 [R] or [R, T].
+        again: int32 [], how many times texts were resampled; None without resampling.
     """
 
     written: Sample
@@ -62,7 +62,7 @@ class Drawn(NamedTuple):
 
 
 def draw(game: Game, params: Params, batch: Batch, key: Array) -> Drawn:
-    """Texts that answer the batch's prompts, with their text rewards; drawn again where these show no difference."""
+    """Texts that answer the batch's prompts, with their text rewards; resampled for prompts where these are equal."""
     written = write(game, params, batch, key)
     if not game.text_rewards:
         return Drawn(written)
@@ -77,7 +77,7 @@ def draw(game: Game, params: Params, batch: Batch, key: Array) -> Drawn:
 
     def wanted(state: tuple[Array, Drawn]) -> Array:
         again, drawn = state
-        dull = game.rows.gathered(dull_groups(game, drawn))  # a loop must end at once on all devices
+        dull = game.rows.gathered(dull_groups(game, drawn))  # the loop must end in the same iteration on all devices
         return (again < game.resample_groups) & dull.any()
 
     def renewed(state: tuple[Array, Drawn]) -> tuple[Array, Drawn]:
@@ -94,7 +94,7 @@ def draw(game: Game, params: Params, batch: Batch, key: Array) -> Drawn:
 
 
 def dull_groups(game: Game, drawn: Drawn) -> Array:
-    """Of which prompts every text reward that is paid is the same for all texts: bool [R / N]."""
+    """Prompts for which every text reward with a weight is the same for all texts: bool [R / N]."""
     found = [
         without_signal(rewards if rewards.ndim == 1 else text_totals(rewards, drawn.written.mask), game.samples)
         for reward, rewards in zip(game.text_rewards, drawn.rewards, strict=True)
@@ -104,13 +104,13 @@ def dull_groups(game: Game, drawn: Drawn) -> Array:
 
 
 def next_token_nats(game: Game, logits: Array, batch: Batch) -> Array:
-    """Mean negative log-likelihood in nats a token, over all rows: float [B, T, V] -> float32 []."""
+    """Mean negative log-likelihood in nats per token, over all rows: float [B, T, V] -> float32 []."""
     nats = game.rows.gathered(-token_log_probs(logits, batch.target))
     return masked_mean(nats, game.rows.gathered(batch.target_mask))
 
 
 def shape_metrics(game: Game, batch: Batch, written: Sample) -> Metrics:
-    """How long the written and the batch's real texts are, and how much they repeat themselves."""
+    """Mean length and repetition of the generated texts and of the batch's real ones."""
     metrics = {}
     for prefix, tokens, mask in (("", written.tokens, written.mask), ("real_", batch.target, batch.target_mask)):
         lengths, shares = game.rows.gathered((mask.sum(axis=1), repeated_bigrams(tokens, mask)))
@@ -120,7 +120,7 @@ def shape_metrics(game: Game, batch: Batch, written: Sample) -> Metrics:
 
 
 def repeated_bigrams(tokens: Array, mask: Array) -> Array:
-    """The share of a text's 2-grams of tokens that it has said before (seq-rep-2, Welleck et al. 2020).
+    """The share of a text's token 2-grams that occurred in it before (seq-rep-2, Welleck et al. 2020).
 
     Args:
         tokens: int32 [B, T].
@@ -129,7 +129,7 @@ def repeated_bigrams(tokens: Array, mask: Array) -> Array:
     Returns:
         float32 [B]; 0 for a text of fewer than two tokens.
     """
-    # A 2-gram as one number, by Knuth's multiplicative hashing: equal ones become neighbours in one sort of a row.
+    # Each 2-gram becomes one number by Knuth's multiplicative hashing; sorting a row makes equal ones neighbours.
     first, second = tokens[:, :-1].astype(jnp.uint32), tokens[:, 1:].astype(jnp.uint32)
     there = mask[:, 1:]
     keys = jnp.sort(jnp.where(there, first * jnp.uint32(2654435761) + second, jnp.uint32(2**32 - 1)), axis=1)

@@ -1,1 +1,1 @@
-"""Estimators of the generator's gradient, a paper a file; `gradients.families` says what each of them is."""
+"""Estimators of the generator's gradient, one file per paper; `gradients.families` defines their interfaces."""

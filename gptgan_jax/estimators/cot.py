@@ -1,4 +1,4 @@
-"""CoT (Lu et al. 2018): a generator is drawn to a language model of real and generated text alike, the mediator."""
+"""CoT (Lu et al. 2018): the generator is trained towards a mediator, a language model of real and generated text."""
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +15,17 @@ from gptgan_jax.types import Array
 def cot(future: bool = False) -> Mediated:
     """Cooperative training (Lu et al. 2018, arXiv:1804.03782), with the generator G and the mediator M.
 
-        M minimises -1/2 E_real log M(y) - 1/2 E_G log M(y)        whose best is (P + G) / 2, with P the data
+        M minimises -1/2 E_real log M(y) - 1/2 E_G log M(y)        optimum (P + G) / 2, with P the data
         G minimises E_G sum_t KL(G(. | y_<t) || M(. | y_<t))
 
-    With the best M the second is KL(G || (P + G) / 2), and its gradient at that M twice that of the Jensen-Shannon
-    divergence of P and G. Every KL is a sum over the vocabulary, so a step has no noise but that of the prefixes.
+    With the optimal M the second is KL(G || (P + G) / 2), and its gradient, with M fixed, is twice that of the
+    Jensen-Shannon divergence of P and G. Every KL is summed over the vocabulary, so the only noise is in the prefixes.
 
-    The paper's gradient leaves out how a token changes the prefixes after it: a bias. With `future` a token is also
-    charged, by its log-probability, with the KL at the prefixes after it, and the gradient is exact.
+    The paper's gradient ignores how a token changes the prefixes after it, which is a bias. With `future` the KL at
+    later prefixes is added through the token's log-probability, and the gradient is exact.
 
     Args:
-        future: with that term.
+        future: add that term.
 
     Example:
         >>> certain, uniform = 100.0 * jax.nn.one_hot(batch.target, 8), jnp.zeros((2, 3, 8))
@@ -45,7 +45,7 @@ def cot(future: bool = False) -> Mediated:
         kl = jnp.where(mask, kl_divergence(logits, mediator), 0.0)
         total, rows = kl.sum(), mask.shape[0]
         if future:
-            # Its own KL is of the prefix, whatever the token: to charge it would add noise alone.
+            # The KL at the token itself depends on the prefix only: including it would just add noise.
             later = jax.lax.stop_gradient(discounted_returns(kl, mask, 1.0) - kl)
             charged = (later * token_log_probs(logits, tokens)).sum()
             total += charged - jax.lax.stop_gradient(charged)

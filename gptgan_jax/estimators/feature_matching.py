@@ -1,4 +1,4 @@
-"""EBFT (Jelassi et al. 2026): the generator's texts have the features of real ones, by a frozen copy of itself."""
+"""EBFT (Jelassi et al. 2026): match the features of real texts, as computed by a frozen copy of the generator."""
 
 from typing import Literal, get_args
 
@@ -14,7 +14,7 @@ from gptgan_jax.types import Array, Batch
 
 Whitening = Literal["real", "group", "none"]
 TOLERANCE = 1e-5
-"""Of an eigenvalue, over the largest: what is less spans no direction."""
+"""Eigenvalues below this share of the largest count as zero."""
 
 
 @suggests_names
@@ -29,21 +29,21 @@ def feature_matching(
 ) -> PolicyGradient:
     """Energy-based fine-tuning (Jelassi et al. 2026, arXiv:2603.12248): feature matching by leave-one-out REINFORCE.
 
-    Text j of the N that answer a prompt is paid 2 f_j . f - 2 diversity mean_k f_j . f_k over the others k, where f_j
-    are its features and f those of the real text, less the same of the prompt's texts without j. With diversity 1 and
-    features that depend on their own text alone (whitening real or none) the expected gradient is, exactly, that of
-    -|E f_j - f|^2. Features that are whitened by those of the prompt's other texts are a bias.
+    With f_j the features of text j of the N that answer a prompt, and f those of the real text, the reward of text j is
+    2 f_j . f - 2 diversity mean_k f_j . f_k over the other texts k, minus the mean of this over the others without j.
+    With diversity 1 and features that depend only on their own text (whitening real or none) the expected gradient is
+    exactly that of -|E f_j - f|^2. Whitening by the prompt's other texts is a bias.
 
     Args:
-        samples: texts a prompt, N, at least 3.
-        depths: shares of the generator's layers, each above 0 and at most 1, after which the last token's state is
-            taken, from the generator as it was when the phase began.
-        whitening: by the second moment of the real texts' features in the batch (real), by that of the features of the
-            texts of each prompt, as in the paper (group), or none: each depth's state with length 1.
-        diversity: weight of the texts' likeness; the authors' code has .5.
-        length: tokens of a stretch of a text that the generator writes anew; None is all of it.
+        samples: texts per prompt, N, at least 3.
+        depths: relative depths of layers, each above 0 and at most 1, after which the last token's hidden state is
+            taken, in the generator as it was when the phase began.
+        whitening: by the second moment of the real texts' features in the batch (real), by that of each prompt's
+            generated texts, as in the paper (group), or none: the state of each depth is only scaled to length 1.
+        diversity: weight of the similarity between the texts; the authors' code uses .5.
+        length: tokens of each stretch of a text that is generated; None: the whole text.
         context: tokens of the text before the first stretch.
-        stride: tokens from one stretch to the next; None: `length`.
+        stride: tokens from the start of one stretch to the next; None: `length`.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -74,8 +74,8 @@ def feature_matching(
         alignment = jnp.einsum("bnw,bw->bn", ours, target)
         likeness = jnp.einsum("bnw,bmw->bnm", ours, ours)
         similarity = (likeness.sum(axis=2) - jnp.einsum("bnn->bn", likeness)) / (samples - 1)
-        # Of this the leave-one-out mean is taken. In that of the others their likeness to j would stand as well, and
-        # take a share of 1/(N - 1) of it back: what is left is (N - 2)/(N - 1), so it is paid with the inverse.
+        # A leave-one-out mean is subtracted later. The other texts' similarities to j are part of it and cancel a share
+        # of 1/(N - 1), which leaves (N - 2)/(N - 1) of the term; it is therefore multiplied by the inverse.
         paid = 2 * alignment - 2 * diversity * (samples - 1) / (samples - 2) * similarity
         share = counts[:, None] / jnp.maximum(counts.sum(), 1) / samples
         return paid.ravel(), {"alignment": (share * alignment).sum(), "similarity": (share * similarity).sum()}
@@ -88,9 +88,9 @@ def feature_matching(
 
 
 def whitened(written: Array, real: Array, counts: Array, how: Whitening) -> tuple[Array, Array]:
-    """Features of N written texts a prompt, float [B, N, L, D], and of the real ones, [B, L, D], as vectors [..., L D].
+    """Features of N generated texts per prompt, float [B, N, L, D], and of real ones, [B, L, D], as vectors [..., L D].
 
-    `counts`, bool [B], says which prompts' real texts have any token.
+    `counts`, bool [B], is true for prompts whose real text has any token.
     """
     written, real = (x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in (written, real))
     if how != "real":
@@ -110,7 +110,7 @@ def _unit(x: Array) -> Array:
 
 
 def _inverse_root(moment: Array) -> Array:
-    """The pseudo-inverse of the root of symmetric matrices, float [..., K, K]."""
+    """The pseudo-inverse of the square root of symmetric matrices, float [..., K, K]."""
     values, vectors = jnp.linalg.eigh(moment)
     spans = values > TOLERANCE * values[..., -1:]
     roots = jnp.where(spans, jax.lax.rsqrt(jnp.where(spans, values, 1.0)), 0.0)
@@ -118,10 +118,10 @@ def _inverse_root(moment: Array) -> Array:
 
 
 def stretches_of(batch: Batch, length: int, context: int, stride: int) -> Batch:
-    """Stretches of each text, as texts that answer all that stands before them; those of a text are neighbours.
+    """Stretches of each text, as texts with everything before them as their prompt; those of a text are neighbours.
 
-    A stretch begins at token `context` and at each `stride` further that leaves it whole within T; where the text has
-    ended before, no token of it counts.
+    Stretches begin at token `context` and then every `stride` tokens, as long as they fit into T; a stretch after the
+    end of its text has no token that counts.
     """
     starts = range(context, batch.target.shape[1] - length + 1, stride)
     if not starts:
@@ -135,7 +135,7 @@ def stretches_of(batch: Batch, length: int, context: int, stride: int) -> Batch:
         prompt = jnp.concatenate([batch.prompt, batch.target[:, :start]], axis=1)
         mask = jnp.concatenate([batch.prompt_mask, batch.target_mask[:, :start]], axis=1)
         target, target_mask = (x[:, start : start + length] for x in (batch.target, batch.target_mask))
-        # A text that has ended would leave a hole before the stretch.
+        # Otherwise the padding of a text that has ended would be a gap in the prompt before the stretch.
         prompt_mask = jnp.where(target_mask[:, :1], jnp.pad(mask, room), True)
         return Batch(jnp.pad(prompt, room), prompt_mask, target, target_mask, batch.label)
 

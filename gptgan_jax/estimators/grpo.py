@@ -1,4 +1,4 @@
-"""GRPO (Shao et al. 2024): a text against those that answer the same prompt."""
+"""GRPO (Shao et al. 2024): returns relative to the other texts that answer the same prompt."""
 
 import jax.numpy as jnp
 
@@ -21,24 +21,26 @@ def grpo(
     minibatches: int = 1,
     ratio: Ratio = "token",
 ) -> PolicyGradient:
-    """Group-relative policy optimisation (Shao et al. 2024, arXiv:2402.03300): a return against those of its group.
+    """Group-relative policy optimisation (Shao et al. 2024, arXiv:2402.03300): returns relative to a group of texts.
 
-    With g_i the mean over the tokens of text i of its returns, A_t = (R_t - mean of g) / std of g over the N texts of
-    the prompt, and the loss is `clipped_surrogate`.
+    With g_i the mean return over the tokens of text i, A_t = (R_t - mean of g) / std of g over the N texts of the
+    prompt, and the loss is `clipped_surrogate`.
 
-    The mean includes the text itself, so without `deviation` the expected gradient is (N - 1)/N times the exact one.
-    Dividing by the group's deviation gives every prompt the same weight, however much its texts differ: a bias, and
-    for a discriminator's noisy rewards an amplifier (Liu et al. 2025, "Dr. GRPO", arXiv:2503.20783).
+    The mean includes the text itself. If texts are rewarded only at their last token, the expected gradient without
+    `deviation` is (N - 1)/N times the exact one; with dense rewards its direction differs too, because a text's mean
+    return is not its return from a given token on.
+    Dividing by the group's deviation gives every prompt the same weight, however much its texts differ. This is a bias,
+    and it amplifies the noise in a discriminator's rewards (Liu et al. 2025, "Dr. GRPO", arXiv:2503.20783).
 
     Args:
-        samples: texts a prompt, N, at least 2.
+        samples: texts per prompt, N, at least 2.
         discount: in [0, 1].
         deviation: divide by the standard deviation of the group's returns.
         length_normalised: average over a text's tokens, as the paper does, which favours long bad and short good texts.
         clip, epochs, minibatches, ratio: see `ppo`.
 
     Raises:
-        ValueError: a number is out of its range; when it is traced, the texts are not `samples` a prompt.
+        ValueError: a number is out of its range; during tracing, if there are not `samples` texts per prompt.
 
     Example:
         >>> advantages, _, _ = gg.grpo(samples=2, deviation=False).advantages(None, experience)
@@ -64,7 +66,7 @@ def grpo(
         advantages = returns - mean
         if deviation:
             deviations = jnp.repeat(groups.std(axis=1), samples)[:, None]
-            # Where returns are equal, rounding their mean leaves a deviation, which would make advantages of nothing.
+            # Equal returns have a tiny deviation from rounding; dividing by it would create advantages from nothing.
             advantages = jnp.where(deviations > 1e-5 * jnp.abs(mean), advantages / (deviations + 1e-6), 0.0)
         if length_normalised:
             advantages = advantages / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)

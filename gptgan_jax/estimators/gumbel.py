@@ -1,8 +1,8 @@
-"""Gumbel-softmax: the judgement differentiated through tokens made continuous.
+"""Gumbel-softmax: the score is differentiated through continuous relaxations of the tokens.
 
-The tokens are drawn by the usual sampler, and the Gumbel noise that would have drawn them is found afterwards, given
-the tokens. So the gradient needs one teacher-forced pass and no backward pass through the decoding, and several draws
-of the noise for the same text can be averaged.
+The usual sampler draws the tokens, and Gumbel noise is then sampled conditional on them. The gradient therefore needs
+one teacher-forced pass and no backward pass through the decoding, and several noise samples for the same text can be
+averaged.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,18 @@ Schedule = Callable[[Array], Array]
 def gumbel(temperature: Number | Schedule = 1.0, straight_through: bool = True, draws: int = 1) -> Pathwise:
     """Gumbel-softmax (Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712).
 
-    In place of a token the discriminator reads softmax((log p + g) / temperature), where g is Gumbel noise with which
-    log p + g is largest at that token; straight-through, it reads the token, and the gradient is that of the softmax.
+    In place of a token the discriminator reads softmax((log p + g) / temperature), where g is Gumbel noise for which
+    log p + g is largest at that token. Straight-through, it reads the token itself, with the gradient of the softmax.
 
-    The generator reads its own tokens as they were drawn, as in RelGAN (Nie et al. 2019): no gradient flows from a
-    token into those after it. That, and the relaxation, is its bias.
+    The generator reads its own sampled tokens, as in RelGAN (Nie et al. 2019): no gradient flows from a token into the
+    ones after it. This and the relaxation are its biases.
 
     Args:
-        temperature: of the relaxation, above 0; or a function of the adversarial steps made. RelGAN's is
+        temperature: of the relaxation, above 0; or a function of the number of adversarial steps made. RelGAN's is
             beta^(-i/N) with an inverse temperature beta of 100 or 1000 at the end.
         straight_through: the discriminator reads the tokens, and the gradient is that of the relaxed ones; otherwise it
             reads the relaxed ones.
-        draws: of the noise given the tokens, averaged: Rao-Blackwellised straight-through (Paulus et al. 2021,
+        draws: noise samples given the tokens, averaged: Rao-Blackwellised straight-through (Paulus et al. 2021,
             arXiv:2010.04838).
 
     Raises:
@@ -74,9 +74,9 @@ def gumbel(temperature: Number | Schedule = 1.0, straight_through: bool = True, 
 
 
 def conditional_perturbed(key: Array, log_probs: Array, tokens: Array) -> Array:
-    """log_probs + Gumbel noise, drawn given that its largest entry is the token's.
+    """log_probs + Gumbel noise, sampled under the condition that the token's entry is the largest.
 
-    With E exponential, the largest is -log E_k, and each other one -log(E_i / p_i + E_k) (Maddison et al. 2014).
+    With E exponential, the largest entry is -log E_k, and the others are -log(E_i / p_i + E_k) (Maddison et al. 2014).
 
     Args:
         key: PRNG key.

@@ -1,4 +1,4 @@
-"""PPO (Schulman et al. 2017): several updates from the texts of a step, as long as the generator stays near."""
+"""PPO (Schulman et al. 2017): several updates from the texts of a step, with clipped probability ratios."""
 
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.baselines import Baseline, moving_average
@@ -20,14 +20,14 @@ def ppo(
     """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347): several updates from the texts of a step.
 
     A_t = R_t - baseline, as in `reinforce`, and the loss is `clipped_surrogate`. The first update's gradient is
-    REINFORCE's; later ones weigh by probability ratios.
+    REINFORCE's; later ones weight the texts by probability ratios.
 
     Args:
         discount: in [0, 1].
         baseline: default: `moving_average()`.
         clip, ratio: see `clipped_surrogate`.
         epochs: passes over the texts.
-        minibatches: updates a pass; must divide the texts of a step.
+        minibatches: updates per pass; must divide the number of texts of a step.
 
     Raises:
         ValueError: a number is out of its range.

@@ -1,4 +1,4 @@
-"""REINFORCE (Williams 1992): the return of each token, less what was expected."""
+"""REINFORCE (Williams 1992): the return of each token minus a baseline."""
 
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.baselines import Baseline, moving_average
@@ -11,9 +11,8 @@ from gptgan_jax.types import Number
 def reinforce(discount: Number = 1.0, baseline: Baseline | None = None) -> PolicyGradient:
     """REINFORCE (Williams 1992, doi:10.1007/BF00992696): A_t = R_t - baseline, loss -1/R sum A_t log p(y_t | y_<t).
 
-    With discount = 1 the expected gradient is that of the expected sum of rewards, exactly. With discount < 1 each
-    token is credited with a shortened future, as ScratchGAN (d'Autume et al. 2019, arXiv:1905.09922) does with .23: a
-    bias that buys variance.
+    With discount = 1 the expected gradient is exactly that of the expected sum of rewards. With discount < 1 later
+    rewards count less, as in ScratchGAN (d'Autume et al. 2019, arXiv:1905.09922) with .23: more bias for less variance.
 
     Args:
         discount: in [0, 1].

@@ -1,4 +1,4 @@
-"""RLOO (Kool et al. 2019; Ahmadian et al. 2024): the other texts of a prompt are the baseline."""
+"""RLOO (Kool et al. 2019; Ahmadian et al. 2024): the other texts of a prompt serve as the baseline."""
 
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.gradients.baselines import leave_one_out
@@ -17,7 +17,7 @@ def rloo(samples: int = 4, discount: Number = 1.0) -> PolicyGradient:
     With discount = 1 the expected gradient is exact.
 
     Args:
-        samples: texts a prompt, at least 2.
+        samples: texts per prompt, at least 2.
         discount: in [0, 1].
 
     Raises:

@@ -1,6 +1,6 @@
-"""SeqGAN (Yu et al. 2017): tokens are paid what the texts that go on from them are worth; see `algorithms.seqgan`.
+"""SeqGAN (Yu et al. 2017): the reward of a token is the mean score of its continuations; see `algorithms.seqgan`.
 
-SentiGAN (Wang & Wan 2018) charges them instead, those most that are likely to be written.
+SentiGAN (Wang & Wan 2018) uses a penalty instead, weighted by each token's own probability.
 """
 
 import jax.numpy as jnp
@@ -15,12 +15,12 @@ from gptgan_jax.types import Array
 
 @suggests_names
 def rollout(rollouts: int = 16, baseline: Baseline | None = None) -> PolicyGradient:
-    """SeqGAN (Yu et al. 2017, arXiv:1609.05473): a token is worth the mean score of texts that go on from it.
+    """SeqGAN (Yu et al. 2017, arXiv:1609.05473): the value of a token is the mean score of its continuations.
 
     A_t = 1/M sum_m D(y_<=t, continuation m) - baseline, with M = `rollouts`; A_T = D(y) - baseline.
 
-    The value of each token is estimated by `rollouts` continuations that the generator writes; that of the last one is
-    the judgement of the text itself. The expected gradient is that of the expected judgement, exactly.
+    The value of each token is estimated from `rollouts` continuations that the generator samples; that of the last one
+    is the score of the text itself. The expected gradient is exactly that of the expected score.
 
     Args:
         rollouts: continuations of each prefix, at least 1.
@@ -41,12 +41,13 @@ def rollout(rollouts: int = 16, baseline: Baseline | None = None) -> PolicyGradi
 def penalised(rollouts: int = 16) -> PolicyGradient:
     """The penalty-based objective of SentiGAN (Wang & Wan, IJCAI 2018, doi:10.24963/ijcai.2018/618).
 
-        loss = 1/R sum_r sum_t p(y_t | y_<t) V(y_<t, y_t)       V = 1/M sum_m penalty of texts that go on from y_t
+        loss = 1/R sum_r sum_t p(y_t | y_<t) V(y_<t, y_t)       V = 1/M sum_m penalty of continuation m of y_<=t
 
-    with the penalty 1 - D (`rewards.penalty` is minus that) where `rollout` has log p and a reward. So a token is
-    weighed by its own probability besides: the gradient is E sum_t p(y_t) Q_t grad log p(y_t), with Q = -V, and not
-    that of the expected Q. Nor may a baseline be taken from Q: its expected gradient would not be 0. The paper means it
-    to keep a generator from a few texts that are paid well.
+    It has p and the penalty 1 - D (minus `rewards.penalty`) where `rollout` has log p and a reward. A token is thus
+    also weighted by its own probability: the gradient is E sum_t p(y_t) Q_t grad log p(y_t), with Q = -V, and not that
+    of the expected Q. A baseline can't be subtracted from Q, as its expected gradient would not be 0. The paper's
+    purpose is to keep the generator from producing only a few well-rewarded texts. A constant reward is therefore no
+    control for it; a random one is.
 
     Args:
         rollouts: continuations of each prefix, M, at least 1.
@@ -61,7 +62,7 @@ def penalised(rollouts: int = 16) -> PolicyGradient:
     """
 
     def loss(log_probs: Array, experience: Experience, advantages: Array) -> Array:
-        # Masked before the exponential, whose gradient in the padding would else be infinity times 0.
+        # Masked before the exponential, as its gradient in the padding could otherwise be infinity times 0.
         return surrogate(jnp.exp(jnp.where(experience.sample.mask, log_probs, 0.0)), experience, advantages)
 
-    return rollout(rollouts, no_baseline())._replace(loss=loss)
+    return rollout(rollouts, no_baseline())._replace(loss=loss, weighs_tokens=True)

@@ -1,4 +1,4 @@
-"""Without a discriminator, as the generator knows its own probabilities: SPIN, DGSAN, JSDGAN, and any pair loss."""
+"""No discriminator, only the generator's own probabilities: SPIN, DGSAN, JSDGAN, and pair losses on log-ratios."""
 
 from typing import Literal, get_args
 
@@ -19,13 +19,13 @@ OwnLoss = Literal["relativistic", "non_saturating", "hinge"]
 def spin(scale: Number = 0.1, refresh_every: int = 100) -> SelfPlay:
     """Self-play fine-tuning (Chen et al. 2024, arXiv:2401.01335).
 
-    The loss is the mean of softplus(-scale ((log p - log q)(real) - (log p - log q)(written))), where q is the
-    reference and wrote the texts. Its minimum moves from q towards the data, to q(x) (data(x)/q(x))^(1/scale) where the
-    texts allow it.
+    The loss is the mean of softplus(-scale ((log p - log q)(real) - (log p - log q)(generated))), where q is the
+    reference, which generated the texts. Its minimum moves from q towards the data, to q(x) (data(x)/q(x))^(1/scale)
+    up to normalisation.
 
     Args:
         scale: the paper's lambda, above 0.
-        refresh_every: steps of an iteration: then the generator becomes its own reference.
+        refresh_every: steps of an iteration, after which the generator becomes its own reference.
 
     Raises:
         ValueError: a number is out of its range.
@@ -54,15 +54,15 @@ def spin(scale: Number = 0.1, refresh_every: int = 100) -> SelfPlay:
 def dgsan(refresh_every: int = 100) -> SelfPlay:
     """Discrete generative self-adversarial network (Montahaei et al. 2019, arXiv:1908.09127).
 
-        D = p / (p + q)              the best discriminator of texts by p and by q, the reference
-        loss = mean over real texts of -log D + mean over texts by q of -log(1 - D)
+        D = p / (p + q)              the optimal discriminator between texts from p and from the reference q
+        loss = mean over real texts of -log D + mean over texts from q of -log(1 - D)
 
-    The generator p is learned through D, and then becomes the next reference. Without restrictions on p the minimum is
-    the data's distribution itself, after one iteration; at the beginning of one the gradient is half that of
-    likelihood. `spin` with scale 1 is its like, with real and written texts in pairs.
+    The generator p is trained through D and then becomes the next reference. Without restrictions on p the minimum is
+    the data distribution itself, after one iteration; at the start of an iteration the gradient is half that of
+    likelihood training. `spin` with scale 1 is similar, but with real and generated texts in pairs.
 
     Args:
-        refresh_every: steps of an iteration: then the generator becomes its own reference.
+        refresh_every: steps of an iteration, after which the generator becomes its own reference.
 
     Raises:
         ValueError: a number is out of its range.
@@ -88,18 +88,18 @@ def dgsan(refresh_every: int = 100) -> SelfPlay:
 
 @suggests_names
 def self_critic(pair_loss: OwnLoss = "relativistic", scale: Number = 0.1, refresh_every: int | None = None) -> SelfPlay:
-    """The generator's own log-ratio for a critic, as DPO has it (Rafailov et al. 2023, arXiv:2305.18290).
+    """The generator's own log-ratio as the critic, as in DPO (Rafailov et al. 2023, arXiv:2305.18290).
 
-        critic(y) = scale log p(y) / q(y)        with q the reference, which wrote the texts
-        loss = pair loss of the critic's scores of real and of written texts
+        critic(y) = scale log p(y) / q(y)        with q the reference, which generated the texts
+        loss = pair loss of the critic's scores of real and of generated texts
 
-    With a `relativistic` loss and the reference of the phase's beginning it is DPO's, real texts preferred to the
-    reference's own; where the reference is renewed, `spin`. With `non_saturating` and scale 1 it is `dgsan`, and with
-    `hinge` pairs that are told apart well enough teach nothing more.
+    With the `relativistic` loss and a fixed reference it is DPO, with real texts preferred to the reference's own; with
+    a reference that is refreshed it is `spin`. With `non_saturating` and scale 1 it is `dgsan`. With `hinge`, texts
+    whose score is beyond the margin have no gradient.
 
     Args:
-        pair_loss: of the scores: relativistic, non_saturating or hinge. A Wasserstein loss would have no minimum, as a
-            log-probability has no bound.
+        pair_loss: loss on the scores: relativistic, non_saturating or hinge. A Wasserstein loss would have no minimum,
+            as log-probabilities are unbounded.
         scale: DPO's beta, above 0.
         refresh_every: steps after which the generator becomes its own reference; None: never.
 
@@ -134,18 +134,18 @@ def self_critic(pair_loss: OwnLoss = "relativistic", scale: Number = 0.1, refres
 def jsdgan(texts: int = 10_000, normalised: bool = True) -> SelfPlay:
     """The Jensen-Shannon divergence of p and the training texts (JSDGAN: Li et al. 2019, AISTATS, PMLR 89).
 
-    The training texts have the probability d = 1 / N each, all other texts none. The best discriminator is known,
-    d / (d + p), and the gradient of the divergence is, over real texts alone,
+    Each training text has the probability d = 1 / N, and all other texts have none. The optimal discriminator is known,
+    d / (d + p), and the gradient of the divergence is an expectation over real texts only,
 
         1/2 E_real w grad log p,      w = p / d log(p / (d + p))  <= 0
 
-    For texts of more than a few tokens p / d is as good as 0, and so is w. TextGAN-PyTorch, by whose code it is known
-    best, divides: `normalised` p is (p - least) / (largest - least) over the batch, and d one over its size. That is
-    likelihood of those texts of a batch that are likely already; it is no gradient of the divergence.
+    For texts of more than a few tokens p / d is practically 0, and so is w. The implementation in TextGAN-PyTorch
+    rescales: its `normalised` p is (p - least) / (largest - least) over the batch, and d is one over the batch size.
+    That is likelihood training on the texts of a batch that are already likely, and not the divergence's gradient.
 
     Args:
-        texts: N, at least 1; of no effect on the normalised one.
-        normalised: as that code does.
+        texts: N, at least 1; no effect if `normalised`.
+        normalised: rescale as TextGAN-PyTorch does.
 
     Raises:
         ValueError: a number is out of its range.
@@ -168,7 +168,7 @@ def jsdgan(texts: int = 10_000, normalised: bool = True) -> SelfPlay:
         weights = -jnp.exp(ratio) * jax.nn.softplus(-ratio)
         return (weights * real).mean() / 2, {"weight": weights.mean()}
 
-    return SelfPlay(lambda width: None, loss, lambda state: (state, jnp.bool_(False)))
+    return SelfPlay(lambda width: None, loss, lambda state: (state, jnp.bool_(False)), writes=False)
 
 
 def _check(name: str, *log_probs: Array) -> None:

@@ -1,4 +1,4 @@
-"""Likelihood of generated texts, weighted: MaliGAN (Che et al. 2017), cooperative training (Lamprier et al. 2022)."""
+"""Weighted likelihood of generated texts: MaliGAN (Che et al. 2017), cooperative training (Lamprier et al. 2022)."""
 
 from collections.abc import Callable
 
@@ -17,12 +17,12 @@ def maligan(samples: int = 1, baseline: Number = 1.0) -> PolicyGradient:
     """Maximum-likelihood augmented GAN (Che et al. 2017, arXiv:1702.07983): likelihood of texts weighted by D/(1 - D).
 
     A_t = N w - baseline at every token of a text, with w = softmax over the N texts of their total reward. With the
-    logit as reward, exp(reward) = D/(1 - D) is the density ratio of data and generator where D is right, and the
-    weights, normalised to sum to 1, make the texts stand for real ones. Normalising is a bias of order 1/N.
+    logit as reward, exp(reward) = D/(1 - D) is the density ratio of data to generator if D is optimal, and the weights,
+    normalised to sum to 1, reweight the texts to the data distribution. Normalising is a bias of order 1/N.
 
     Args:
-        samples: texts a prompt; weights are normalised over them, or over the batch where it is 1.
-        baseline: taken from N times each weight; 1 centres them, and any leaves the expected gradient as it is.
+        samples: texts per prompt; weights are normalised over them, or over the batch if it is 1.
+        baseline: subtracted from N times each weight; 1 centres them, and no value changes the expected gradient.
 
     Raises:
         ValueError: a number is out of its range.
@@ -34,7 +34,8 @@ def maligan(samples: int = 1, baseline: Number = 1.0) -> PolicyGradient:
     """
     SAMPLES.check("samples", samples)
     WEIGHTS_BASELINE.check("baseline", baseline)
-    return PolicyGradient(lambda width: None, _normalised_weights(baseline), surrogate, samples, whole_texts=True)
+    weights = _normalised_weights(baseline)
+    return PolicyGradient(lambda width: None, weights, surrogate, samples, whole_texts=True, weighs_by="logit")
 
 
 @suggests_names
@@ -42,12 +43,12 @@ def weighted_likelihood(samples: int = 1) -> PolicyGradient:
     """Cooperative training: likelihood of generated texts, weighted by the probability D that they are real.
 
     Lamprier et al. 2022, "Generative cooperative networks for natural language generation" (PMLR 162, 11891-11905).
-    A_t = N w at every token of a text, with w = softmax over the N texts of their total reward. The target is
-    p(x) D(x), and with log D as reward the normalised weights exp(reward) draw from it. Normalising is a bias of order
-    1/N.
+    A_t = N w at every token of a text, with w = softmax over the N texts of their total reward. The target distribution
+    is p(x) D(x), to which the normalised weights exp(reward) with log D as reward reweight the texts. Normalising is a
+    bias of order 1/N.
 
     Args:
-        samples: texts a prompt; weights are normalised over them, or over the batch where it is 1.
+        samples: texts per prompt; weights are normalised over them, or over the batch if it is 1.
 
     Raises:
         ValueError: a number is out of its range.
@@ -58,7 +59,8 @@ def weighted_likelihood(samples: int = 1) -> PolicyGradient:
         [1.46, 0.54]
     """
     SAMPLES.check("samples", samples)
-    return PolicyGradient(lambda width: None, _normalised_weights(0.0), surrogate, samples, whole_texts=True)
+    weights = _normalised_weights(0.0)
+    return PolicyGradient(lambda width: None, weights, surrogate, samples, whole_texts=True, weighs_by="log_sigmoid")
 
 
 def _normalised_weights(baseline: Number) -> Callable[[PyTree, Experience], tuple[Array, PyTree, Metrics]]:

@@ -1,7 +1,7 @@
-"""Generates one text token by token, to show it while it is generated.
+"""Generates a text token by token, so that it can be shown as it is generated.
 
-`sampling.sample` runs one compiled loop and shows nothing before its end. Here one compiled step generates each
-token; for the same key, prompt and sampling settings both generate the same text.
+`sampling.sample` runs one compiled loop and returns nothing before its end. Here one compiled step generates each
+token; with the same key, prompt and sampling settings both generate the same text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -83,7 +83,7 @@ class TokenStream:
 
 
 class WholeCharacters:
-    """Turns token ids into text, never half a character: a token may be part of a character, or continue a word."""
+    """Turns token ids into text without splitting characters: a token may be only part of a character."""
 
     def __init__(self, tokenizer: AnyTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -105,9 +105,7 @@ class WholeCharacters:
         return self._tokenizer.decode(self._ids)
 
     def _new(self, text: str) -> str:
-        """The part of the text that is not shown yet; empty if the decoder has changed what was shown."""
-        if not text.startswith(self._shown):
-            return ""
-        new = text[len(self._shown) :]
+        """The part of the text that is not shown yet; empty if the decoder has changed the part that was shown."""
+        new = text[len(self._shown) :] if text.startswith(self._shown) else ""
         self._shown = text
         return new

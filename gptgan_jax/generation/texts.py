@@ -53,7 +53,7 @@ class TextSet:
         return len(self.texts)
 
     def part(self, rows: np.ndarray | slice) -> "TextSet":
-        """Some of them."""
+        """The texts of these rows."""
         chosen = np.arange(len(self))[rows]
         return TextSet([self.texts[i] for i in chosen], self.targets.subset(chosen))
 
@@ -78,6 +78,10 @@ class Written:
     tokens: np.ndarray
     mask: np.ndarray
     log_probs: np.ndarray
+
+    def part(self, rows: slice) -> "Written":
+        """The texts of these rows."""
+        return Written(self.texts[rows], self.tokens[rows], self.mask[rows], self.log_probs[rows])
 
     def as_set(self) -> TextSet:
         """The texts without their log-probabilities."""

@@ -1,4 +1,4 @@
-"""Weights in fewer bytes while texts are written: each token reads all of them."""
+"""Weights in fewer bytes for generation, where each token reads all of them."""
 
 from typing import Literal
 
@@ -9,15 +9,15 @@ from gptgan_jax.types import Params
 
 Weights = Literal["float32", "bfloat16"]
 MATRICES = ("kernel", "table", "recurrent", "lora_a", "lora_b")
-"""Names of what is multiplied with or looked up; biases, norms and positions are small, and stay as they are."""
+"""Names of the parameters that are converted: matrices and tables. Biases, norms and positions are small and stay."""
 
 
 def held_in(params: Params, weights: Weights) -> Params:
-    """A generator's parameters with its matrices in that type, for half the bytes in bfloat16.
+    """A generator's parameters with its matrices in that type; bfloat16 halves their size.
 
-    Products are computed in the network's own `dtype` and summed up in float32, as before: of a network with `dtype:
-    bfloat16` nothing changes but where its weights are rounded, once here in place of at each token. Of one in float32
-    each weight is off by up to 2^-8 of itself.
+    Products are still computed in the network's own `dtype` and accumulated in float32. For a network with `dtype:
+    bfloat16` the result is the same, as its weights are rounded once here instead of at each token. For one in float32
+    the relative error of each weight is up to 2^-8.
     """
     if weights == "float32":
         return params

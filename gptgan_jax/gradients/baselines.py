@@ -1,4 +1,4 @@
-"""Returns, and what is taken from them before they weigh a gradient."""
+"""Returns, and the baselines that are subtracted from them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from gptgan_jax.types import Array, Number, PyTree
 
 
 def discounted_returns(rewards: Array, mask: Array, discount: Number) -> Array:
-    """R_t = r_t + discount * R_{t+1} over the tokens that count: float32 [B, T], bool [B, T] -> float32 [B, T].
+    """R_t = r_t + discount * R_{t+1} over the masked tokens: float32 [B, T], bool [B, T] -> float32 [B, T].
 
     The discount is in [0, 1].
     """
@@ -39,9 +39,9 @@ def text_means(values: Array, mask: Array) -> Array:
 
 
 class Baseline(NamedTuple):
-    """What is expected of a token before it is written; it must not depend on that token or on those after it.
+    """The expected return of a token before it is sampled; must not depend on that token or later ones.
 
-    Then it leaves the expected gradient as it is and takes variance away.
+    It then reduces the variance of the gradient without changing its expectation.
 
     Attributes:
         init: width of the hidden states -> state.
@@ -55,7 +55,7 @@ class Baseline(NamedTuple):
 
 
 def no_baseline() -> Baseline:
-    """0: the returns themselves are the advantages.
+    """A baseline of 0: the advantages are the returns themselves.
 
     Example:
         >>> advantages, _, _ = gg.reinforce(baseline=gg.no_baseline()).advantages(None, experience)
@@ -67,7 +67,7 @@ def no_baseline() -> Baseline:
 
 
 class MovingAverage(NamedTuple):
-    """An exponential moving average with the bias of its start removed."""
+    """An exponential moving average, corrected for the bias of its start."""
 
     total: Array
     weight: Array
@@ -90,7 +90,7 @@ def moving_average(decay: Number = 0.9) -> Baseline:
     """The average return of earlier steps.
 
     Args:
-        decay: weight of the past, in [0, 1); 1 would never learn one.
+        decay: weight of the past, in [0, 1).
 
     Raises:
         ValueError: a number is out of its range.
@@ -110,12 +110,12 @@ def moving_average(decay: Number = 0.9) -> Baseline:
 
 
 def leave_one_out() -> Baseline:
-    """The mean return of the other texts that answer the same prompt; with one text a prompt, of the batch's others.
+    """The mean return of the other texts that answer the same prompt, or of the batch if prompts have one text each.
 
-    Kool et al. 2019; of each other text it takes the mean over its tokens.
+    Kool et al. 2019. The return of each other text is averaged over its tokens.
 
     Raises:
-        ValueError: when it is traced, where there is no other text.
+        ValueError: during tracing, if there is no other text.
 
     Example:
         >>> gg.leave_one_out().value(None, experience, jnp.array([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]))
@@ -145,10 +145,10 @@ class LearnedValue(NamedTuple):
 
 @suggests_names
 def learned_value(learning_rate: Number = 1e-3) -> Baseline:
-    """A value of the prefix: linear in the hidden state that the token is drawn from, learned by squared error.
+    """A learned value of the prefix: linear in the hidden state from which the token is sampled, with squared error.
 
-    The value of a step is that before it learns the step's returns. Hidden states are those of the generator, which
-    moves on: the regression follows it.
+    Each step uses the value from before it is fitted to the step's returns. As the generator's hidden states change
+    during training, the regression follows them.
 
     Args:
         learning_rate: Adam's.

@@ -1,16 +1,15 @@
-"""Estimators of the generator's gradient: what every one of them takes and gives.
+"""Estimators of the generator's gradient: their interfaces.
 
-There are four families, by the way that the judgement reaches the generator: `PolicyGradient` through the
-log-probabilities of what was written (`policy_gradients`), `Pathwise` through relaxed tokens (`estimators.gumbel`),
-`Mediated` through the next-token probabilities of the judge itself (`estimators.cot`), and `SelfPlay` through
-log-probabilities alone, without any discriminator (`estimators.spin`). Without one is a `PolicyGradient` with a
-`Matching` too, which is paid by a frozen copy of the generator, and `Distillation`, which has a teacher
-(`estimators.distillation`). A new estimator is a function that returns one of these tuples; docs/extending.md writes
-one.
+There are five families. Three use the discriminator: `PolicyGradient` through the log-probabilities of sampled tokens
+(`policy_gradients`), `Pathwise` through relaxed tokens (`estimators.gumbel`), and `Mediated` through its next-token
+probabilities (`estimators.cot`). Two have none: `SelfPlay`, on log-probabilities of the generator and its reference
+(`estimators.spin`), and `Distillation`, with a teacher (`estimators.distillation`). A `PolicyGradient` with a
+`Matching` has none either: its rewards come from a frozen copy of the generator. A new estimator is a function that
+returns one of these tuples; docs/extending.md has an example.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, cast
+from typing import Literal, NamedTuple, Protocol, cast
 
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.objectives.shapes import check_arrays
@@ -21,15 +20,15 @@ Metrics = dict[str, Array]
 
 @suggests_names
 class Experience(NamedTuple):
-    """What the generator wrote in a step, and what it is paid.
+    """The texts that the generator generated in a step, and their rewards.
 
     Attributes:
-        sample: R texts of T tokens, the N texts of a prompt being neighbours. Its `log_probs` are those of the
-            generator before this step's updates, without gradient.
-        rewards: float32 [R, T], paid at each token; at the last one alone where whole texts are scored. Where the
-            estimator asks for `rollouts`: the estimated value of having written each token.
-        hidden: float [R, T, D], the generator's hidden state that each token was drawn from, without gradient.
-        samples: N, texts a prompt. In `loss` with several minibatches, the rows are some of these in any order.
+        sample: R texts of T tokens; the N texts of a prompt are neighbours. Its `log_probs` are those of the generator
+            before this step's updates, without gradient.
+        rewards: float32 [R, T], the reward of each token; only at the last one if whole texts are scored. If the
+            estimator has `rollouts`, the estimated value of each token.
+        hidden: float [R, T, D], the generator's hidden state from which each token was sampled, without gradient.
+        samples: N, texts per prompt. In `loss` with several minibatches, the rows are a subset in any order.
 
     Example:
         >>> experience.rewards.shape, experience.hidden.shape, experience.samples
@@ -42,10 +41,10 @@ class Experience(NamedTuple):
     samples: int
 
     def check(self, function: str, **others: tuple[Array, str]) -> None:
-        """Checks the arrays that estimators read, and others that go with them: see `check_arrays`.
+        """Checks the arrays that estimators read, and any others given: see `check_arrays`.
 
         Raises:
-            TypeError, ValueError: one has another type or shape; `function` and the argument are named.
+            TypeError, ValueError: one has the wrong type or shape; the message names `function` and the argument.
         """
         check_arrays(
             function,
@@ -63,13 +62,13 @@ class Experience(NamedTuple):
 
 @suggests_names
 class Matching(NamedTuple):
-    """What a text is paid where there is no discriminator: its features, by a frozen copy, beside those of a real text.
+    """Rewards without a discriminator: from the features of a text and of a real text, by a frozen generator.
 
     Attributes:
-        depths: shares of the generator's layers after which the last token's state is a feature.
-        pay: (features of R written texts [R, L, D], of B real ones [B, L, D], bool [B] which of these have any token)
-            -> (what each written text is paid, float32 [R], metrics).
-        stretches: the real batch -> the batch whose prompts are answered, and whose targets are the real texts.
+        depths: relative depths of the generator's layers after which the last token's state is a feature.
+        pay: (features of R generated texts [R, L, D], of B real ones [B, L, D], bool [B]: which of them have a token)
+            -> (reward of each generated text, float32 [R], metrics).
+        stretches: the real batch -> the batch whose prompts are answered and whose targets are the real texts.
 
     Example:
         >>> matching = gg.feature_matching(samples=3, depths=(1.0,), whitening="none").matching
@@ -88,16 +87,18 @@ class PolicyGradient(NamedTuple):
     """Score-function estimators: the gradient of log-probabilities, weighted by advantages.
 
     Attributes:
-        init: width of the hidden states -> state, carried in `GanState.estimator`.
-        advantages: (state, Experience) -> (advantages float32 [R, T], new state, metrics); once a step.
-        loss: (log_probs float32 [R, T], Experience, advantages) -> float32 []: a surrogate of which only the gradient
-            means something, averaged over texts. `log_probs` are differentiable and 0 outside the mask.
-        samples: N, texts written for each prompt.
-        rollouts: continuations of every prefix whose judgement estimates the value of a token; 0 is none.
+        init: width of the hidden states -> state, kept in `GanState.estimator`.
+        advantages: (state, Experience) -> (advantages float32 [R, T], new state, metrics); called once per step.
+        loss: (log_probs float32 [R, T], Experience, advantages) -> float32 []: a surrogate, averaged over texts, of
+            which only the gradient is meaningful. `log_probs` are differentiable and 0 outside the mask.
+        samples: N, texts generated for each prompt.
+        rollouts: continuations of every prefix, whose scores estimate the value of a token; 0: none.
         epochs: passes over the texts of a step.
-        minibatches: updates a pass.
-        whole_texts: its advantages are those of whole texts, so that rewards should be paid at the last token alone.
-        matching: what pays in place of the discriminator; None where that does.
+        minibatches: updates per pass.
+        whole_texts: its advantages are those of whole texts, so rewards should be given only at the last token.
+        matching: gives rewards in place of the discriminator; None if the discriminator does.
+        weighs_by: the reward that its weights are defined for, "logit" or "log_sigmoid"; None: any.
+        weighs_tokens: whether the loss weights a token by its own probability, so that a constant reward also teaches.
 
     Example:
         >>> estimator = gg.reinforce()
@@ -115,16 +116,18 @@ class PolicyGradient(NamedTuple):
     minibatches: int = 1
     whole_texts: bool = False
     matching: Matching | None = None
+    weighs_by: Literal["logit", "log_sigmoid"] | None = None
+    weighs_tokens: bool = False
 
 
 @suggests_names
 class Pathwise(NamedTuple):
-    """Estimators that differentiate the judgement itself, through tokens made continuous.
+    """Estimators that differentiate the score itself, through continuous relaxations of the tokens.
 
     Attributes:
         init: width of the hidden states -> state.
-        relax: (state, key, logits float32 [R, T, V], tokens int32 [R, T]) -> float32 [R, T, V], what the discriminator
-            reads in place of the tokens that were drawn from those logits; differentiable in the logits.
+        relax: (state, key, logits float32 [R, T, V], tokens int32 [R, T]) -> float32 [R, T, V], which the discriminator
+            reads in place of the tokens sampled from those logits; differentiable in the logits.
         advance: state -> (state of the next step, metrics).
 
     Example:
@@ -140,9 +143,9 @@ class Pathwise(NamedTuple):
 
 @suggests_names
 class Mediated(NamedTuple):
-    """Estimators whose judge is a language model of real and generated text alike, the mediator.
+    """Estimators with a mediator, a language model of real and generated text.
 
-    It is the discriminator's Transformer, which learns the next token of both in equal shares, and no score.
+    The mediator is the discriminator's Transformer, which learns the next tokens of both in equal shares, and no score.
 
     Attributes:
         init: width of the hidden states -> state.
@@ -162,13 +165,14 @@ class Mediated(NamedTuple):
 
 @suggests_names
 class SelfPlay(NamedTuple):
-    """Estimators without a discriminator: real text against text of an earlier generator, the reference.
+    """Estimators without a discriminator: real text against text from an earlier generator, the reference.
 
     Attributes:
         init: width of the hidden states -> state.
-        loss: (real, reference's real, written, reference's written), log-probabilities float32 [B] of whole texts
-            -> (float32 [], metrics).
-        refresh: state -> (new state, bool []: whether the generator of now becomes the reference first).
+        loss: (real, real under the reference, generated, generated under the reference), log-probabilities float32 [B]
+            of whole texts -> (float32 [], metrics).
+        refresh: state -> (new state, bool []: whether the current generator becomes the reference before this step).
+        writes: whether the loss uses texts generated by the reference; if not, it is given the real ones twice.
 
     Example:
         >>> estimator = gg.spin(refresh_every=2)
@@ -180,16 +184,17 @@ class SelfPlay(NamedTuple):
     init: Callable[[int], PyTree]
     loss: Callable[[Array, Array, Array, Array], tuple[Array, Metrics]]
     refresh: Callable[[PyTree], tuple[PyTree, Array]]
+    writes: bool = True
 
 
 @suggests_names
 class Distillation(NamedTuple):
-    """Estimators without a discriminator: a teacher's next-token distributions, at prefixes of some texts.
+    """Estimators without a discriminator that learn a teacher's next-token distributions.
 
     Attributes:
         init: width of the hidden states -> state.
         beta: of the divergence between teacher and student; see `likelihood.generalised_jensen_shannon`.
-        on_policy: share of the texts that the student writes, the others being those of the batch.
+        on_policy: share of the texts that the student generates; the others are the batch's.
 
     Example:
         >>> estimator = gg.distill(beta=0.0, on_policy=0.5)
@@ -206,7 +211,7 @@ Estimator = PolicyGradient | Pathwise | Mediated | SelfPlay | Distillation
 
 
 class PolicyGradientProtocol(Protocol):
-    """What a score-function estimator must have; of `PolicyGradient`'s numbers it has what it needs.
+    """What a score-function estimator must have; the numbers of `PolicyGradient` are optional.
 
     Example:
         >>> from types import SimpleNamespace
@@ -223,7 +228,7 @@ class PolicyGradientProtocol(Protocol):
 
 
 class PathwiseProtocol(Protocol):
-    """What an estimator through relaxed tokens must have, as `Pathwise` says of each.
+    """What an estimator through relaxed tokens must have, as described in `Pathwise`.
 
     Example:
         >>> from types import SimpleNamespace
@@ -240,7 +245,7 @@ class PathwiseProtocol(Protocol):
 
 
 class SelfPlayProtocol(Protocol):
-    """What an estimator without a discriminator must have, as `SelfPlay` says of each.
+    """What an estimator without a discriminator must have, as described in `SelfPlay`.
 
     Example:
         >>> from types import SimpleNamespace
@@ -257,8 +262,7 @@ class SelfPlayProtocol(Protocol):
 
 
 class MediatedProtocol(Protocol):
-    """What an estimator with a mediator must have, as `Mediated` says of each. With `refresh` besides it is a
-    `SelfPlay`.
+    """What an estimator with a mediator must have, as described in `Mediated`. With a `refresh` too it is a `SelfPlay`.
 
     Example:
         >>> from types import SimpleNamespace
@@ -274,7 +278,7 @@ class MediatedProtocol(Protocol):
 
 
 class DistillationProtocol(Protocol):
-    """What an estimator with a teacher must have, as `Distillation` says of each.
+    """What an estimator with a teacher must have, as described in `Distillation`.
 
     Example:
         >>> from types import SimpleNamespace
@@ -298,14 +302,14 @@ EstimatorProtocol = (
 
 @suggests_names
 def estimator_of(parts: Estimator | EstimatorProtocol) -> Estimator:
-    """The tuple of an estimator's functions; what is none comes back as it is, and `Game.check` says what is wrong.
+    """An object's functions as an estimator tuple; anything else is returned as it is, for `Game.check` to report.
 
     Example:
         >>> from types import SimpleNamespace
         >>> type(gg.estimator_of(SimpleNamespace(**gg.gumbel()._asdict()))).__name__
         'Pathwise'
     """
-    # The first that fits is taken. `Mediated` is last: a `SelfPlay` has its functions too.
+    # The first that fits is used. `Mediated` is last, as a `SelfPlay` has its functions too.
     families = PolicyGradient, Pathwise, SelfPlay, Distillation, Mediated
     found = (
         parts
@@ -316,10 +320,10 @@ def estimator_of(parts: Estimator | EstimatorProtocol) -> Estimator:
 
 
 def matching_of(estimator: Estimator | None) -> Matching | None:
-    """What pays in place of a discriminator; None where one does, or nothing is paid."""
+    """The estimator's `Matching`, which gives rewards in place of a discriminator; None if it has none."""
     return estimator.matching if isinstance(estimator, PolicyGradient) else None
 
 
 def without_discriminator(estimator: Estimator | None) -> bool:
-    """Whether an estimator has none; one that is not known is taken to have one."""
+    """Whether an estimator uses no discriminator; an unknown one is assumed to use it."""
     return isinstance(estimator, SelfPlay | Distillation) or matching_of(estimator) is not None

@@ -1,9 +1,9 @@
-"""What score-function estimators share: the surrogate losses, and returns less a baseline as advantages.
+"""Shared by score-function estimators: the surrogate losses, and advantages as returns minus a baseline.
 
-In the formulas y_t is token t of one of R generated texts, p the generator, r_t its reward, A_t its advantage and
-R_t = r_t + discount R_{t+1} its return. Every surrogate is a sum over a text's tokens (never a mean over padding) and a
+In the formulas y_t is token t of one of R generated texts, p the generator, r_t the reward, A_t the advantage and
+R_t = r_t + discount R_{t+1} the return. Every surrogate is a sum over a text's tokens (never a mean over padding) and a
 mean over texts. `tests/estimators/test_policy_gradients.py` compares each estimator's expected gradient with the exact
-one over all texts of a tiny vocabulary.
+one, computed over all texts of a tiny vocabulary.
 """
 
 from collections.abc import Callable
@@ -32,10 +32,10 @@ def clipped_surrogate(clip: Number, ratio: Ratio = "token") -> Callable[[Array, 
     The ratio w is p(y_t | y_<t) / p_old(y_t | y_<t), or p(y) / p_old(y) of the whole text.
 
     Args:
-        clip: how far the ratio may move and still be rewarded for it, above 0.
-        ratio: of each token's probability now to that when it was written, which leaves out how the earlier tokens'
-            probabilities moved; or of the whole text's, which is the exact importance weight of a text. The latter
-            pays a text its advantage at its first token.
+        clip: ratios beyond 1 - clip and 1 + clip give no further gain; above 0.
+        ratio: "token": of each token's current probability to that at sampling time, which ignores changes in the
+            probabilities of earlier tokens; "sequence": of the whole text's, the exact importance weight of a text,
+            with the advantage at its first token.
     """
     CLIP.check("clip", clip)
     check_choice("ratio", ratio, get_args(Ratio))
@@ -46,7 +46,7 @@ def clipped_surrogate(clip: Number, ratio: Ratio = "token") -> Callable[[Array, 
         moved = jnp.where(mask, log_probs - experience.sample.log_probs, 0.0)
         if ratio == "sequence":
             moved, advantages, mask = moved.sum(axis=1, keepdims=True), advantages[:, :1], mask[:, :1]
-        # The bound keeps the exponential finite; infinity times a gradient of 0 would be no number.
+        # The bound keeps the exponential finite, as infinity times a gradient of 0 would be NaN.
         ratios = jnp.exp(jnp.clip(moved, -60, 60))
         worse = jnp.minimum(ratios * advantages, jnp.clip(ratios, 1 - clip, 1 + clip) * advantages)
         return -jnp.where(mask, worse, 0.0).sum() / mask.shape[0]
@@ -63,7 +63,7 @@ def with_baseline(discount: Number, baseline: Baseline) -> PolicyGradient:
         mask = experience.sample.mask
         returns = discounted_returns(experience.rewards, mask, discount)
         value = baseline.value(state, experience, returns)
-        # [R] would broadcast along the tokens.
+        # A value of shape [R] would broadcast along the tokens.
         if jnp.shape(value) not in ((), (mask.shape[0], 1), mask.shape):
             raise ValueError(
                 f"the baseline's value has the shape {list(jnp.shape(value))}, and should have [], "

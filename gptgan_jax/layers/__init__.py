@@ -1,1 +1,1 @@
-"""The parts of networks that models share."""
+"""Layers that the models share."""

@@ -1,7 +1,7 @@
 """Attention: with all its scores in memory, or by kernels that hold a block of them at a time.
 
-Dimensions: B batch, T new tokens, S attended slots, K key/value heads, G query heads of each, E head width; where N
-texts answer each of B prompts of P tokens, R = B N.
+Dimensions: B batch, T new tokens, S attended slots, K key/value heads, G query heads of each, E head width; with N
+texts for each of B prompts of P tokens, R = B N.
 """
 
 from functools import partial
@@ -15,13 +15,13 @@ from gptgan_jax.distributed.partitioning import on_each_device
 from gptgan_jax.types import Array
 
 BLOCK = 128
-"""The least number of tokens that a kernel's block has; a shorter text has nothing to gain from one."""
+"""The smallest block of a kernel, in tokens; shorter texts gain nothing from it."""
 
 
 def attend(queries_BTKGE: Array, keys_BKSE: Array, values_BKSE: Array, mask_BTS: Array) -> Array:
     """Grouped-query scaled dot-product attention with the softmax in float32.
 
-    A row of the mask without any slot gives the mean of the values rather than NaN; such rows are padding.
+    An all-false row of the mask, which is padding, gives the mean of the values rather than NaN.
 
     Returns:
         [B, T, K, G, E].
@@ -36,10 +36,10 @@ def attend(queries_BTKGE: Array, keys_BKSE: Array, values_BKSE: Array, mask_BTS:
 
 
 def _attend_once(queries_BKGE: Array, keys_BKSE: Array, values_BKSE: Array, mask_B1S: Array) -> Array:
-    """`attend` of one token a row, whose queries are scaled already, in products of matrices that lie as they are.
+    """`attend` for one token per row, with scaled queries, as matrix products that need no transposes.
 
-    With several query heads a key head, the products of `attend` took three times as long on a CPU: XLA transposed both
-    weights and mixture there.
+    With several query heads per key head, the products of `attend` took three times as long on a CPU, because XLA
+    transposed the weights and the result.
     """
     scores = jnp.matmul(queries_BKGE, keys_BKSE.swapaxes(2, 3), preferred_element_type=jnp.float32)
     scores = jnp.where(mask_B1S[:, None], scores, jnp.finfo(jnp.float32).min)
@@ -55,11 +55,11 @@ def attend_beside(
     values_RKSE: Array,
     mask_RTS: Array,
 ) -> Array:
-    """`attend` of texts to what is kept of their prompt, once for N neighbours, and to slots of their own.
+    """`attend` of texts to the cached keys and values of their prompt, shared by N adjacent texts, and to their own.
 
-    One softmax goes over both. The queries of a prompt's texts are the rows of one matrix product, so its keys and
-    values are read once and never copied (Juravsky et al. 2024, arXiv:2402.05099); their gradient is the sum over the
-    texts. Each row of `mask_RTS` has a slot.
+    One softmax covers both. The queries of a prompt's texts are the rows of one matrix product, so its keys and values
+    are read once and never copied (Juravsky et al. 2024, arXiv:2402.05099); their gradient is the sum over the texts.
+    No row of `mask_RTS` may be all false.
 
     Returns:
         [R, T, K, G, E].
@@ -69,7 +69,7 @@ def attend_beside(
     least, of_float = jnp.finfo(jnp.float32).min, {"preferred_element_type": jnp.float32}
     queries_RTKGE = queries_RTKGE * size**-0.5
     queries_BNTKGE = queries_RTKGE.reshape(prompts, -1, length, kv_heads, group, size)
-    # Scores stay as the products leave them, [B, K, N, T, G, P] and [R, K, T, G, S]: only sums are brought together.
+    # Scores keep the layouts of their products, [B, K, N, T, G, P] and [R, K, T, G, S]; only their sums are combined.
     of_prompt = jnp.einsum("bntkge,bkpe->bkntgp", queries_BNTKGE, prompt_keys_BKPE, **of_float)
     of_prompt = jnp.where(prompt_mask_BP[:, None, None, None, None], of_prompt, least)
     of_own = jnp.einsum("rtkge,rkse->rktgs", queries_RTKGE, keys_RKSE, **of_float)
@@ -91,21 +91,21 @@ def attend_beside(
 
 
 def causal_mask(filled: Array, length: int, window: int | None = None) -> Array:
-    """What the first `length` positions see: the filled slots up to themselves. bool [B, S] -> bool [B, length, S].
+    """The causal mask of the first `length` positions over the filled slots: bool [B, S] -> bool [B, length, S].
 
-    Padding sees itself, so that no row is empty: an empty one would average over all slots, the future included.
+    Padding sees itself, so that no row is empty: an empty one would average over all slots, including future ones.
 
     Args:
-        window: how many slots each sees at most, the last ones; None: all.
+        window: the number of most recent slots that each position sees; None: all.
     """
     slots = filled.shape[1]
     return _past(length, slots, window) & filled[:, None, :] | jnp.eye(length, slots, dtype=bool)
 
 
 def mask_of(tokens_BT: Array, causal: bool, window: int | None = None) -> Array:
-    """What the tokens of whole texts see of each other: bool [B, T] -> bool [B, T, T].
+    """The attention mask between the tokens of whole texts: bool [B, T] -> bool [B, T, T].
 
-    Of segments, int32 [B, T] (see `types.Packed`), each sees its own alone.
+    For segments, int32 [B, T] (see `types.Packed`), tokens see only their own segment.
     """
     length = tokens_BT.shape[1]
     if tokens_BT.dtype != bool:
@@ -117,7 +117,7 @@ def mask_of(tokens_BT: Array, causal: bool, window: int | None = None) -> Array:
 
 
 def _past(length: int, slots: int, window: int | None) -> Array:
-    """Which slots lie before each of the first `length`, itself included, and in its window: bool [length, slots]."""
+    """Whether each slot is at or before each of the first `length`, and in its window: bool [length, slots]."""
     past = jnp.tril(jnp.ones((length, slots), bool))
     return past if window is None else past & ~jnp.tril(past, -window)
 
@@ -127,15 +127,15 @@ def flash_attend(
 ) -> Array:
     """`attend` within whole texts, without their T x T scores in memory (Dao et al. 2022, arXiv:2205.14135).
 
-    On a TPU by JAX's Splash attention, on an NVIDIA GPU by cuDNN, which want bfloat16; neither has second derivatives.
-    Elsewhere it is `attend`, whose scores are computed again in the backward pass. Texts shorter than `BLOCK` are
-    attended to in full everywhere. Over a mesh each device works on its own texts and heads.
+    Uses JAX's Splash attention on a TPU and cuDNN on an NVIDIA GPU, both in bfloat16 and without second derivatives.
+    Elsewhere it uses `attend`, and recomputes its scores in the backward pass. Texts shorter than `BLOCK` use `attend`
+    on every device. Over a mesh each device computes its own texts and heads.
 
     Args:
         queries_BTKGE, keys_BKTE, values_BKTE: of all tokens.
-        tokens_BT: bool, which of them are no padding; in each row they are neighbours. What padding attends to is
-            another than in `attend`. Or int32, the segments of packed rows: cuDNN's kernel has none, and there `attend`
-            takes its place.
+        tokens_BT: bool, False for padding; the tokens of a row are contiguous. The results for padding differ from
+            those of `attend`. Or int32, the segments of packed rows, for which `attend` replaces cuDNN's kernel, as
+            that does not support them.
         causal: whether a token sees only those before it, and itself.
 
     Returns:
@@ -145,11 +145,11 @@ def flash_attend(
     if queries_BTKGE.shape[1] < BLOCK:
         return _in_full(*arrays, causal=causal)
     kernels = {"tpu": partial(splash, causal=causal)}
-    if tokens_BT.dtype == bool and _cudnn_takes(queries_BTKGE.shape[-1]):  # to trace this kernel takes such a GPU
+    if tokens_BT.dtype == bool and _cudnn_takes(queries_BTKGE.shape[-1]):  # tracing this kernel needs such a GPU
         kernels["cuda"] = partial(cudnn, causal=causal)
 
     def of_a_device(*parts: Array) -> Array:
-        # A conditional keeps the residuals of all its branches, so the last should have none but its arguments.
+        # A conditional keeps the residuals of all its branches, so those of the last should only be its arguments.
         return jax.lax.platform_dependent(*parts, default=jax.checkpoint(partial(_in_full, causal=causal)), **kernels)
 
     queries, keys = ("rows", None, "heads", None, None), ("rows", "heads", None, None)
@@ -165,7 +165,7 @@ def splash(
     interpret: bool = False,
 ) -> Array:
     """As `flash_attend`, by the Pallas kernel for TPUs; with `interpret` it runs anywhere, slowly."""
-    # Imported late: it takes a tenth of a second, and most programs need none of it.
+    # Imported here because it takes a tenth of a second, and most programs do not need it.
     from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 
     batch, length, kv_heads, group, size = queries_BTKGE.shape
@@ -197,10 +197,10 @@ def splash(
 
 
 def block_of(length: int) -> int:
-    """Tokens of a block: the largest that lengthens a text by no more than a quarter over what the smallest does.
+    """Tokens of a block: the largest whose padded length is at most a quarter more than that of the smallest block.
 
-    Splash wants texts that its block divides, so they are filled up to one. No block is larger than 512: 2,048 overflow
-    a TPU's VMEM.
+    Splash needs texts whose length is a multiple of the block, so they are padded. No block is larger than 512: 2,048
+    overflow a TPU's VMEM.
     """
 
     def slots(block: int) -> int:
@@ -219,7 +219,7 @@ def cudnn(
 ) -> Array:
     """As `flash_attend`, by cuDNN; `implementation` "xla" is the same call without it.
 
-    A mask would be an array of T x T. So each text, whose tokens are neighbours, is moved to the front of its row.
+    A mask would be an array of T x T. So each text, whose tokens are contiguous, is moved to the front of its row.
     """
     batch, length, *_, size = queries_BTKGE.shape
     first, places = jnp.argmax(tokens_BT, axis=1)[:, None], jnp.arange(length)
@@ -242,7 +242,7 @@ def cudnn(
 
 
 def _cudnn_takes(head_size: int) -> bool:
-    """Whether there is a GPU whose kernel is for such heads: from Ampere on, and twice as wide from Hopper on."""
+    """Whether there is a GPU whose kernel supports this head size: from Ampere on, twice the size from Hopper on."""
     backend = get_backend()
     if "cuda" not in backend.platform_version:
         return False

@@ -1,9 +1,9 @@
-"""Output layer and a loss of its logits as one, a part of the text at a time: never do all logits lie in memory.
+"""The output layer fused with a loss of its logits, for one part of the text at a time: all logits are never in memory.
 
-They would be the largest array of likelihood training: every token times the vocabulary; of distillation, twice. As the
-weights of the tokens are known beforehand, a part's gradient is computed beside its loss, while its logits are still in
-the processor's cache, and nothing is computed twice. (Parts of the vocabulary instead: Wijmans et al. 2024,
-arXiv 2411.09009.)
+They would be the largest array of likelihood training, tokens times vocabulary, and twice that for distillation. The
+weights of the tokens are known beforehand, so a part's gradient is computed along with its loss, while its logits are
+still in the processor's cache, and nothing is recomputed. (Wijmans et al. 2024, arXiv 2411.09009, split the vocabulary
+instead.)
 """
 
 from collections.abc import Callable
@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from gptgan_jax.distributed.partitioning import constrain, is_split
-from gptgan_jax.objectives.likelihood import generalised_jensen_shannon, token_log_probs
-from gptgan_jax.types import Array
+from gptgan_jax.objectives.likelihood import generalised_jensen_shannon, token_log_probs, top_k_divergence
+from gptgan_jax.types import Array, TopK
 
 LEAST_ROWS = 512
-"""Tokens of a part at least; and twice the width, as each part adds once to the kernel's whole gradient."""
+"""The least number of tokens in a part. It is also at least twice the width: each part updates the whole gradient of
+the kernel."""
 
 
 def weighted_nats(
@@ -39,7 +40,7 @@ def weighted_nats(
 
 
 class Teacher(NamedTuple):
-    """Whose next-token distributions are learned.
+    """The model whose next-token distributions are learned.
 
     Attributes:
         hidden: [B, T, D'], its hidden states.
@@ -65,7 +66,8 @@ def weighted_divergence(
 ) -> Array:
     """The sum over all tokens of weight times the generalised Jensen-Shannon divergence from a teacher: float32 [].
 
-    Neither's logits are ever whole in memory, also on a mesh. Differentiable once, by hidden states, kernel and bias.
+    Neither model's logits are ever all in memory, also on a mesh. Differentiable once, by hidden states, kernel and
+    bias.
 
     Args:
         hidden, kernel, bias, weights, dtype: as in `weighted_nats`; of the student.
@@ -78,12 +80,27 @@ def weighted_divergence(
     return _weighted(per_token, dtype, hidden, kernel, bias, teacher.hidden, layer, weights)
 
 
+def weighted_top_k_divergence(
+    hidden: Array, kernel: Array, bias: Array | None, top_k: TopK, weights: Array, beta: float, dtype: jnp.dtype
+) -> Array:
+    """The sum over all tokens of weight times the divergence from a teacher's K most likely tokens: float32 [].
+
+    Differentiable once, by hidden states, kernel and bias.
+
+    Args:
+        hidden, kernel, bias, weights, dtype: as in `weighted_nats`.
+        top_k: the teacher's; no gradient goes to it.
+        beta: see `top_k_divergence`.
+    """
+    return _weighted(_TopKDivergenceOf(beta), dtype, hidden, kernel, bias, top_k, (), weights)
+
+
 def _nats_of(logits: Array, targets: Array, shared: Any) -> Array:
     return -token_log_probs(logits, targets)
 
 
 class _DivergenceOf(NamedTuple):
-    """What a part's logits are compared with; equal ones are one function, so that nothing is traced anew."""
+    """The divergence of a part's logits; equal instances count as one function, so nothing is traced again."""
 
     beta: float
     temperature: float
@@ -94,8 +111,17 @@ class _DivergenceOf(NamedTuple):
         return generalised_jensen_shannon(logits / self.temperature, theirs / self.temperature, self.beta)
 
 
+class _TopKDivergenceOf(NamedTuple):
+    """As `_DivergenceOf`, for a teacher's most likely tokens."""
+
+    beta: float
+
+    def __call__(self, logits: Array, top_k: TopK, shared: Any) -> Array:
+        return top_k_divergence(logits, top_k.ids, top_k.log_probs, self.beta)
+
+
 PerToken = Callable[[Array, Any, Any], Array]
-"""(logits [B, t, V] of a part of the text, what else there is of it [B, t, ...], what all parts share) -> [B, t]."""
+"""(logits [B, t, V] of a part of the text, its other inputs [B, t, ...], inputs shared by all parts) -> [B, t]."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -105,11 +131,11 @@ def _weighted(
     hidden: Array,
     kernel: Array,
     bias: Array | None,
-    others: Array,
+    others: Any,
     shared: Any,
     weights: Array,
 ) -> Array:
-    def part(total: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, None]:
+    def part(total: Array, inputs: tuple[Array, Any, Array]) -> tuple[Array, None]:
         x, other, weight = inputs
         return total + (weight * per_token(_logits(dtype, x, kernel, bias), other, shared)).sum(), None
 
@@ -123,14 +149,14 @@ def _value_and_gradient(
     hidden: Array,
     kernel: Array,
     bias: Array | None,
-    others: Array,
+    others: Any,
     shared: Any,
     weights: Array,
 ) -> tuple[Array, tuple[Array, Array, Array | None]]:
     width = hidden.shape[-1]
 
     def part(
-        so_far: tuple[Array, Array, Array | None], inputs: tuple[Array, Array, Array]
+        so_far: tuple[Array, Array, Array | None], inputs: tuple[Array, Any, Array]
     ) -> tuple[tuple[Array, Array, Array | None], Array]:
         total, of_kernel, of_bias = so_far
         x, other, weight = inputs
@@ -170,11 +196,11 @@ def _product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
-def _parts(hidden: Array, others: Array, weights: Array, one_if_split: bool) -> tuple[Array, Array, Array]:
-    """All rows of a stretch of tokens at a time, [parts, B, tokens, ...]; the last filled up with tokens of weight 0.
+def _parts(hidden: Array, others: Any, weights: Array, one_if_split: bool) -> tuple[Array, Any, Array]:
+    """Splits the token axis: [parts, B, tokens, ...]; the last part is padded with tokens of weight 0.
 
-    With `one_if_split` there is one part alone over a mesh: each would send its gradient of the whole kernel between
-    the devices.
+    With `one_if_split` there is only one part over a mesh: each part would send its gradient of the whole kernel
+    between the devices.
     """
     rows, length, width = hidden.shape
     wanted = length if one_if_split and is_split() else max(1, max(LEAST_ROWS, 2 * width) // rows)
@@ -186,9 +212,9 @@ def _parts(hidden: Array, others: Array, weights: Array, one_if_split: bool) -> 
         filled = jnp.pad(x, [(0, 0), (0, count * tokens - length), *rest])
         return filled.reshape(rows, count, tokens, *x.shape[2:]).swapaxes(0, 1)
 
-    return split(hidden), split(others), split(weights)
+    return split(hidden), jax.tree.map(split, others), split(weights)
 
 
 def _whole(parts: Array, shape: tuple[int, ...]) -> Array:
-    """What `_parts` split, [parts, B, tokens, D] -> [B, T, D]."""
+    """The inverse of `_parts`: [parts, B, tokens, D] -> [B, T, D]."""
     return parts.swapaxes(0, 1).reshape(shape[0], -1, shape[2])[:, : shape[1]]

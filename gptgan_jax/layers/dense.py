@@ -1,7 +1,7 @@
-"""The parts that Transformer, LSTM and discriminators share.
+"""Layers that Transformer, LSTM and discriminators share.
 
 Every matrix product runs on two-dimensional operands: XLA's CPU backend is 1.6x faster on [B*T, D] @ [D, F] than on
-[B, T, D] @ [D, F], and no backend is slower. Parameters are float32; `dtype` is what products are computed in.
+[B, T, D] @ [D, F], and no backend is slower. Parameters are float32; `dtype` is that of the products.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from gptgan_jax.types import Array
 Initializer = Callable[..., Array]
 
 DEPTHS = "depths"
-"""The collection of what each layer of a network gave, kept where it is asked for alone (`Generator.depths`)."""
+"""The collection of the outputs of each layer, recorded only on request (`Generator.depths`)."""
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Projection(nn.Module):
-    """x [..., D] -> x @ kernel (+ bias), [..., features]; where `lora` names it, with an adapter beside the kernel."""
+    """x [..., D] -> x @ kernel (+ bias), [..., features]; with an adapter if `lora` names it."""
 
     features: int
     use_bias: bool = True
@@ -44,7 +44,7 @@ class Projection(nn.Module):
             y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).astype(dtype)
         if beside := adapters(self, self.lora, self.name, shape):
             a, b, scale = beside
-            # Two thin products: W + A @ B is never made, neither here nor in the backward pass.
+            # Two thin products: W + A @ B is never computed, neither here nor in the backward pass.
             product = flat @ a.astype(dtype) @ b.astype(dtype)
             y = y + (product if scale == 1 else scale * product)
         if self.lora.rank:
@@ -53,7 +53,7 @@ class Projection(nn.Module):
 
 
 class Embedding(nn.Module):
-    """A table [vocab_size, width] that embeds token ids and, where it is tied, gives the output logits."""
+    """A table [vocab_size, width] that embeds token ids and, if tied, gives the output logits."""
 
     vocab_size: int
     width: int
@@ -67,17 +67,17 @@ class Embedding(nn.Module):
 
     def __call__(self, tokens: Array) -> Array:
         """int32 [...] -> [..., width]."""
-        # A table that is split by width is put together first: rows and width can't both be split over one axis.
+        # A table that is split by width is gathered first: rows and width can't both be split over one axis.
         return jnp.take(constrain(self.table, "vocabulary", None), tokens, axis=0).astype(DTYPES[self.dtype])
 
     def relaxed(self, weights: Array) -> Array:
-        """Mixtures of embeddings: float [..., vocab_size], how much of each token -> [..., width]."""
+        """Weighted sums of embeddings: weights of the tokens, float [..., vocab_size] -> [..., width]."""
         dtype = DTYPES[self.dtype]
         mixed = weights.reshape(-1, self.vocab_size).astype(dtype) @ self.table.astype(dtype)
         return mixed.reshape(*weights.shape[:-1], self.width)
 
     def logits(self, hidden: Array) -> Array:
-        """[..., width] -> float32 [..., vocab_size]: the products with every row of the table."""
+        """[..., width] -> float32 [..., vocab_size]: the dot products with every row of the table."""
         return output_logits(hidden, self.table.T, self.dtype)
 
     def weighted_nats(self, hidden: Array, targets: Array, weights: Array) -> Array:
@@ -111,13 +111,14 @@ class OutputHead(nn.Module):
             return output_logits(hidden, kernel, self.dtype) + bias
 
         def multiplied(hidden: Array, kernel: Array, bias: Array) -> Array:
-            """The bias as weights of an input that is always 1."""
+            """The bias as the weights of a constant input 1."""
             hidden = jnp.concatenate([hidden, jnp.ones((*hidden.shape[:-1], 1), hidden.dtype)], axis=-1)
             return output_logits(hidden, jnp.concatenate([kernel, bias[None]]), self.dtype)
 
         if self.dtype != "float32":
             return added(hidden, kernel, bias)
-        # On a CPU adding it would be one more pass over the logits. Elsewhere products round it, even of float32.
+        # On a CPU, adding the bias would be one more pass over the logits. Elsewhere a product would round it, even in
+        # float32.
         return jax.lax.platform_dependent(hidden, kernel, bias, cpu=multiplied, default=added)
 
     def weighted_nats(self, hidden: Array, targets: Array, weights: Array) -> Array:
@@ -126,7 +127,7 @@ class OutputHead(nn.Module):
 
     @nn.compact
     def weights(self, width: int) -> tuple[Array, Array | None]:
-        """Kernel [width, vocab_size], and bias [vocab_size] where there is one."""
+        """Kernel [width, vocab_size], and bias [vocab_size] if there is one."""
         kernel = self.param("kernel", self.kernel_init, (width, self.vocab_size), jnp.float32)
         if not self.use_bias:
             return kernel, None
@@ -157,7 +158,7 @@ class Norm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout that acts exactly when the caller passes a `dropout` key; evaluation passes none."""
+    """Dropout that is active only if the caller passes a `dropout` key; evaluation passes none."""
 
     rate: float
 
@@ -167,9 +168,9 @@ class Dropout(nn.Module):
 
 
 def positions_of(mask: Array) -> Array:
-    """Position of each token among the tokens that count: bool [B, S] -> int32 [B, S]; 0 before the first.
+    """Position of each token, not counting padding: bool [B, S] -> int32 [B, S]; 0 before the first token.
 
-    Of segments, int32 [B, S] (see `types.Packed`), the position within each.
+    For segments, int32 [B, S] (see `types.Packed`), the position within each.
     """
     if mask.dtype != bool:
         places = jnp.broadcast_to(jnp.arange(mask.shape[-1], dtype=jnp.int32), mask.shape)

@@ -1,11 +1,10 @@
-"""Low-rank adaptation (LoRA, Hu et al. 2021): beside each weight matrix W learns a product of two thin ones alone.
+"""Low-rank adaptation (LoRA, Hu et al. 2021): each weight matrix W is frozen, and a low-rank product beside it learns.
 
     x @ W + (alpha / rank) (x @ A) @ B          A [D, rank] random, B [rank, F] zero at first
 
-So a network that is adapted begins as the one that it adapts. A and B are parameters of their own beside W, `lora_a`
-and `lora_b` beside `kernel`, and a network's configuration says where they are: sampler, averages, references and
-checkpoints see nothing but a tree of parameters. No gradient reaches what does not learn, and the optimiser keeps
-nothing for it.
+An adapted network therefore starts out equal to the original. A and B are parameters of their own, `lora_a` and
+`lora_b` beside `kernel`; a network's configuration says where they are, and sampler, averages, references and
+checkpoints just see a tree of parameters. Frozen parameters get no gradient and no optimiser state.
 """
 
 import fnmatch
@@ -24,12 +23,12 @@ from gptgan_jax.types import Array, Params, path_name
 
 A, B = "lora_a", "lora_b"
 GIVEN_A, GIVEN_B = "given_a", "given_b"
-"""Adapters that another network learned and that stay: x @ given_a @ given_b, beside those that learn."""
+"""Frozen adapters that another network learned: x @ given_a @ given_b, beside the trained ones."""
 
 
 @config_dataclass
 class LoraConfig:
-    """Low-rank adapters (LoRA, Hu et al. 2021): the network stays as it started, and they alone learn.
+    """Low-rank adapters (LoRA, Hu et al. 2021): the network's weights are frozen, and only the adapters learn.
 
     Example:
         >>> config = gg.TransformerConfig(layers=1, width=8, heads=2, lora=gg.LoraConfig(rank=2, alpha=16))
@@ -37,22 +36,24 @@ class LoraConfig:
         8.0
     """
 
-    rank: int = key(0, "columns of A and rows of B; 0: no adapters, the whole network learns", ge=0)
-    alpha: float = key(16.0, "x @ A @ B counts alpha / rank times", gt=0)
-    targets: tuple[str, ...] = key((), "weight matrices that are adapted, such as qkv; [] is every one in a layer")
-    trained: tuple[str, ...] = key((), "what learns besides: patterns of paths, such as trunk/embedding/*")
+    rank: int = key(0, "rank of the adapters (columns of A, rows of B); 0: no adapters, the whole network learns", ge=0)
+    alpha: float = key(16.0, "x @ A @ B is scaled by alpha / rank", gt=0)
+    targets: tuple[str, ...] = key((), "weight matrices to adapt, such as qkv; []: all of them in every layer")
+    trained: tuple[str, ...] = key(
+        (), "parameters trained besides the adapters: path patterns, such as trunk/embedding/*"
+    )
 
     @property
     def scale(self) -> float:
-        """What the product of the two counts."""
+        """The factor of the product of the two."""
         return self.alpha / self.rank
 
     def rank_of(self, name: str | None) -> int:
-        """The rank of a matrix's adapter, by its name; 0 where it has none."""
+        """The rank of the adapter of a named matrix; 0 if it has none."""
         return self.rank if not self.targets or name in self.targets else 0
 
     def check_targets(self, names: Sequence[str]) -> None:
-        """Raises ValueError where a target is not among the names of a network's matrices."""
+        """Raises ValueError if a target is not the name of one of a network's matrices."""
         for target in self.targets:
             if target not in names:
                 raise ValueError(f"lora.targets: {target!r} is no matrix of this network; it has {', '.join(names)}")
@@ -72,16 +73,16 @@ NO_ADAPTERS = LoraConfig()
 
 @config_dataclass
 class LoraBeside(LoraConfig):
-    """Adapters of a network that starts from another one with adapters, and keeps those apart from the weights.
+    """Adapters of a network that starts from another adapted network and keeps its adapters apart from the weights.
 
-    So both networks have one set of weights in memory, and one copy of it on the disk.
+    Both networks then share one set of weights in memory and one copy on disk.
     """
 
-    given: LoraConfig = key(LoraConfig, "of the other network: its rank and its targets")
+    given: LoraConfig = key(LoraConfig, "rank and targets of the other network's adapters")
 
 
 def given_of(lora: LoraConfig) -> LoraConfig:
-    """The configuration of the adapters that stay; of rank 0 where there are none."""
+    """The configuration of the frozen adapters; of rank 0 if there are none."""
     return lora.given if isinstance(lora, LoraBeside) else NO_ADAPTERS
 
 
@@ -98,9 +99,9 @@ def adapter(module: nn.Module, beside: str, rank: int, shape: tuple[int, int]) -
 def adapters(
     module: nn.Module, lora: LoraConfig, name: str | None, shape: tuple[int, int]
 ) -> tuple[Array, Array, float] | None:
-    """What a matrix `name` of shape [D, F] has beside it: A [D, R], B [R, F] and what A @ B counts; None for nothing.
+    """The adapter of a matrix `name` of shape [D, F]: A [D, R], B [R, F] and the factor of A @ B; None without one.
 
-    Where adapters that stay are beside those that learn, both are one product of all their columns.
+    Frozen and trained adapters of the same matrix are concatenated into one product.
     """
     own, given = lora.rank_of(name), given_of(lora).rank_of(name)
     pairs = []
@@ -127,18 +128,18 @@ def low_rank(a: Array, b: Array, scale: float) -> Array:
 
 
 def learns(lora: LoraConfig, new: Sequence[str] = ()) -> Callable[[str], bool]:
-    """Whether the parameter at a path learns: all do without adapters, else those, `lora.trained` and the new ones.
+    """Whether the parameter at a path is trained: all without adapters, else adapters, `lora.trained` and new ones.
 
     Args:
         lora: of the network.
-        new: patterns of the paths of what the network did not start with, such as a discriminator's head.
+        new: path patterns of parameters that the network did not start with, such as a discriminator's head.
     """
     patterns = (A, B, f"*/{A}", f"*/{B}", f"*_{A}", f"*_{B}", *lora.trained, *new)
     return lambda path: not lora.rank or any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def only_learning(params: Params, lora: LoraConfig, new: Sequence[str] = ()) -> Params:
-    """The same numbers, of which those that don't learn are constants to a gradient; see `learns`."""
+    """The same parameters, with the frozen ones as constants for the gradient; see `learns`."""
     if not lora.rank:
         return params
     chosen = learns(lora, new)
@@ -150,14 +151,14 @@ def only_learning(params: Params, lora: LoraConfig, new: Sequence[str] = ()) -> 
 
 @suggests_names
 def merged(params: Params, lora: LoraConfig) -> Params:
-    """The network without adapters that computes the same: W + (alpha / rank) A @ B in the place of each W.
+    """The parameters of the equivalent network without adapters: W + (alpha / rank) A @ B in place of each W.
 
     Args:
-        params: of a network with this configuration; layers may be stacked, as scanned ones are.
-        lora: says alpha; where it has no adapters, the parameters are given back.
+        params: of a network with this configuration; layers may be stacked, as in scanned networks.
+        lora: gives alpha; if it has no adapters, the parameters are returned unchanged.
 
     Returns:
-        the tree without `lora_a` and `lora_b`; nothing is copied that has no adapter.
+        the tree without `lora_a` and `lora_b`; parameters without an adapter are not copied.
 
     Example:
         >>> lora = gg.LoraConfig(rank=2)
@@ -184,14 +185,14 @@ def merged(params: Params, lora: LoraConfig) -> Params:
 
 
 def without_adapters(params: Params) -> Params:
-    """The tree without its adapters, of arrays or shape structs: the network that is adapted."""
+    """The tree without its adapters, of arrays or shape structs: the original network."""
     if not isinstance(params, dict):
         return params
     return {name: without_adapters(value) for name, value in params.items() if not _is_adapter(name)}
 
 
 def given(params: Params, lora: LoraConfig) -> Params:
-    """Copies of a network's adapters, under the names that they have in another, where they stay; nothing else."""
+    """Only copies of a network's adapters, under the names of frozen adapters in another network."""
     found: Params = {}
     for name, value in params.items():
         if isinstance(value, dict):
@@ -205,7 +206,7 @@ def given(params: Params, lora: LoraConfig) -> Params:
 
 
 def with_adapters(base: Params, params: Params) -> Params:
-    """The base, a tree without adapters, with the adapters of `params`, which has the same tree besides."""
+    """The base, a tree without adapters, with the adapters of `params`, a tree of the same network."""
     if not isinstance(params, dict):
         return base
     return {name: value if _is_adapter(name) else with_adapters(base[name], value) for name, value in params.items()}

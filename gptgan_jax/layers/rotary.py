@@ -1,7 +1,7 @@
-"""Rotary position embeddings (Su et al. 2021), and how Llama 3.1 and later slow them down for longer contexts.
+"""Rotary position embeddings (Su et al. 2021), with the scaling for longer contexts of Llama 3.1 and later.
 
 The i-th pair of a head's features turns by `position * frequency_i` radians. A network that was trained on short
-contexts reads longer ones better where its slow pairs turn slower still and its fast pairs stay as they were.
+contexts reads longer ones better if its slow pairs turn slower still and its fast pairs are unchanged.
 
 Dimensions: B batch, T tokens, E head width.
 """
@@ -25,14 +25,14 @@ def frequencies(
     high: float = 4.0,
     original: int = 8192,
 ) -> np.ndarray:
-    """Radians a position of each pair of features: float32 [E/2].
+    """Radians per position for each pair of features: float32 [E/2].
 
     Args:
         size: E, even.
         theta: base of the wavelengths.
         scaling: with `llama3` (Dubey et al. 2024) a pair that makes at most `low` turns in `original` positions is
-            `factor` times slower, one that makes at least `high` turns is as fast as before, those between in between.
-        factor, low, high, original: see there.
+            `factor` times slower, one that makes at least `high` turns is unchanged, and those between interpolate.
+        factor, low, high, original: see `scaling`.
     """
     plain = theta ** (-np.arange(0, size, 2, dtype=np.float64) / size)
     if scaling == "llama3":
@@ -43,7 +43,7 @@ def frequencies(
 
 
 def rotate(x: Array, positions: Array, per_position: np.ndarray) -> Array:
-    """Turns the pairs (x_i, x_{i + E/2}), as Llama does.
+    """Rotates the pairs (x_i, x_{i + E/2}), as Llama does.
 
     Args:
         x: [B, T, ..., E].

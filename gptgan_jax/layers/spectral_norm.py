@@ -13,11 +13,11 @@ from gptgan_jax.types import Array, Params
 def spectrally_normalised(params: Params, doublings: int = 8) -> Params:
     """The parameters with every weight matrix divided by its largest singular value (Miyato et al. 2018).
 
-    A weight matrix is a leaf named "kernel"; with a leading axis, as scanned layers have, each matrix along it.
-    Embedding tables, biases and scales of norms stay. The singular value is estimated by 2^doublings power iterations
-    from a fixed start, so equal parameters give equal results and there is no state to carry. The estimate comes from
-    below, by less than 1 % for random matrices at the default: the largest singular value of the result is 1 or a
-    little more. The singular vectors are constants to the gradient.
+    Weight matrices are the leaves named "kernel"; with a leading axis, as scanned layers have, each matrix along it.
+    Embedding tables, biases and scales of norms stay as they are. The singular value is estimated by 2^doublings power
+    iterations from a fixed start, so equal parameters give equal results and there is no state to carry. The estimate
+    is never too large, and by default less than 1 % too small for random matrices, so the largest singular value of the
+    result is 1 or slightly more. The singular vectors are constants to the gradient.
     """
 
     def normalised(path: tuple[Any, ...], leaf: Array) -> Array:
@@ -39,7 +39,7 @@ def _divided_by_norm(kernel: Array, doublings: int) -> Array:
     matrix = jax.lax.stop_gradient(kernel)
     # Entries of at most 1 keep the squares below from overflowing.
     matrix = matrix / jnp.maximum(jnp.abs(matrix).max(), jnp.finfo(matrix.dtype).tiny)
-    # Squaring W^T W doubles the power: a few matrix products in place of hundreds of dependent matrix-vector products.
+    # Squaring W^T W doubles the power: a few matrix products instead of hundreds of dependent matrix-vector products.
     power = _unit(matrix.T @ matrix)
     for _ in range(doublings):
         power = _unit(power @ power)

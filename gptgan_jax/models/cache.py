@@ -1,4 +1,4 @@
-"""What a generator keeps of the tokens that it has read: keys and values, of texts and of common prompts; a state.
+"""A generator's cache of the tokens it has read: keys and values of texts and of shared prompts, or a recurrent state.
 
 Dimensions: B rows, S slots, K key/value heads, E head width; P tokens of a prompt, R = B N where N texts answer each.
 """
@@ -17,16 +17,16 @@ Kept = Array | tuple[Array, Array]
 
 
 def kept(keys: Array, values: Array) -> Kept:
-    """Keys and values as a decoding loop carries them.
+    """Keys and values in the layout for a decoding loop.
 
-    A TPU pads the last dimension to 128 lanes, which would double what heads of 64 take, so there they lie side by
-    side. A CPU multiplies matrices that lie apart without copying them.
+    A TPU pads the last dimension to 128 lanes, which would double the memory of heads of 64, so there keys and values
+    are stored side by side. A CPU multiplies separate matrices without copying them.
     """
     return jnp.concatenate([keys, values], axis=-1) if is_for_tpu() else (keys, values)
 
 
 def keys_and_values(of: Kept) -> tuple[Array, Array]:
-    """What `kept` was made of."""
+    """The inverse of `kept`."""
     if isinstance(of, tuple):
         return of
     keys, values = jnp.split(of, 2, axis=-1)
@@ -44,14 +44,14 @@ class Cache(struct.PyTreeNode):
 
     Attributes:
         layers: per decoder layer {"own"}, the keys and values of its slots (and {"cross"}, of the encoder's P tokens);
-            with scan_layers one such dict with a leading layer axis. Heads come before slots, as the products of
-            attention want them: otherwise every decoded token would cost a transpose of the whole cache. Of texts that
-            branch off from prompts, "own" has R rows; what is kept of the prompts stands beside it once, {"prompt"} of
-            [B, K, P, E], and so does what the cross-attention reads.
-        mask: bool [B, S], the slots that hold a token; [R, S] of texts that branch off.
+            with scan_layers one such dict with a leading layer axis. Heads come before slots, as the attention products
+            need them: otherwise every decoded token would transpose the whole cache. For texts that share prompts,
+            "own" has R rows, and the keys and values of the prompts are stored once, {"prompt"} of [B, K, P, E], as are
+            those of the cross-attention.
+        mask: bool [B, S], the slots that hold a token; [R, S] for texts that share prompts.
         index: int32 [], the next slot to write.
         context_mask: bool [B, P], which prompt tokens the cross-attention sees; None without an encoder.
-        prompt_mask: bool [B, P], which slots of the prompts hold a token; None where every row has all of its own.
+        prompt_mask: bool [B, P], which slots of shared prompts hold a token; None if no prompts are shared.
     """
 
     layers: Any
@@ -61,7 +61,7 @@ class Cache(struct.PyTreeNode):
     prompt_mask: Array | None = None
 
     def repeat(self, count: int) -> "Cache":
-        """Each row `count` times, neighbours together."""
+        """Each row `count` times, copies next to each other."""
         if self.prompt_mask is not None:
             raise ValueError("a cache whose rows have their prompts in common is not repeated")
         return self.replace(
@@ -71,7 +71,7 @@ class Cache(struct.PyTreeNode):
         )
 
     def of_prompts(self) -> "Cache":
-        """With all that it holds as prompts that others have in common, and no slots of their own."""
+        """The cache with its content as prompts to be shared, and without own slots."""
 
         def layer(parts: dict[str, Kept]) -> dict[str, Kept]:
             return {"prompt" if name == "own" else name: x for name, x in parts.items()}
@@ -81,7 +81,7 @@ class Cache(struct.PyTreeNode):
         )
 
     def branched(self, count: int, slots: int) -> "Cache":
-        """For `count` texts, neighbours, that go on from each row, with so many slots of their own, all empty."""
+        """The cache for `count` texts, neighbours, that continue each row, with empty slots of their own."""
 
         def layer(parts: dict[str, Kept]) -> dict[str, Kept]:
             keys, values = keys_and_values(parts["prompt"])
@@ -96,13 +96,13 @@ class Cache(struct.PyTreeNode):
         )
 
     def prompt_lengths(self, rows: int) -> Array:
-        """int32 [R]: tokens of the prompt that each of so many rows goes on from."""
+        """int32 [R]: the number of prompt tokens of each row."""
         assert self.prompt_mask is not None
         lengths = self.prompt_mask.sum(axis=1, dtype=jnp.int32)
         return jnp.repeat(lengths, rows // lengths.shape[0], total_repeat_length=rows)
 
     def resized(self, by: int) -> "Cache":
-        """With room for so many more tokens; for fewer where `by` is negative, and those must not be filled."""
+        """The cache with room for `by` more tokens, or for fewer if `by` is negative; removed slots must be empty."""
 
         def of(x: Array, axis: int) -> Array:
             pad = [(0, max(by, 0) if i == axis % x.ndim else 0) for i in range(x.ndim)]
@@ -118,10 +118,10 @@ class Cache(struct.PyTreeNode):
 
 
 class RecurrentCache(struct.PyTreeNode):
-    """What a network that reads a token at a time keeps of all of them: arrays [B, ...], whatever their number."""
+    """The state of a recurrent network: arrays [B, ...] whose size does not depend on the number of tokens."""
 
     states: Any
 
     def repeat(self, count: int) -> "RecurrentCache":
-        """Each row `count` times, neighbours together."""
+        """Each row `count` times, copies next to each other."""
         return jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), self)

@@ -1,9 +1,9 @@
-"""The convolution over tokens, with its gradients written as convolutions of the same form, and what it finds in the
-ends of texts that begin alike.
+"""The convolution over tokens, with its gradients written as convolutions of the same form, and the maxima of its
+filters over the ends of texts with a common beginning.
 
-XLA's CPU backend has a fast convolution for one order of dimensions. It brings others into that order in the outermost
-computation alone, so a gradient taken inside a loop, as that of the discriminator's further updates of a step, would
-run twenty times slower.
+XLA's CPU backend has a fast convolution for one order of dimensions. It brings other orders into that one only in the
+outermost computation, so a gradient inside a loop, such as that of further discriminator updates in a step, would run
+twenty times slower.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]
     x, kernel = kept
     before = kernel.shape[0] - 1
     of_x = _convolution(gradient, kernel[::-1].swapaxes(1, 2), 0, before)
-    # Rows take the place of channels: [E, S, B] with windows [S, B, F] -> [E, W, F].
+    # Rows serve as channels: [E, S, B] with windows [S, B, F] -> [E, W, F].
     of_kernel = _convolution(x.transpose(2, 1, 0), gradient.swapaxes(0, 1), before, 0)
     return of_x, of_kernel.swapaxes(0, 1)
 
@@ -38,10 +38,10 @@ causal_convolution.defvjp(_forward, _backward)
 
 
 def largest_in_ends(x: Array, mask: Array, kernels: Sequence[Array], start: int, count: int) -> list[Array]:
-    """Each filter's largest value over the same windows, those that end at token `start` or later inside the mask.
+    """Each filter's largest value over the windows that end at token `start` or later, inside the mask.
 
-    A window across `start` is a sum of two products: what it reads before `start` is computed once for `count` texts,
-    and no zeros are multiplied. Products of the same tokens are one, whatever the width.
+    A window across `start` is a sum of two products: its part before `start` is computed once for `count` texts, and no
+    zeros are multiplied. Products of the same tokens are merged into one for all widths.
 
     Args:
         x: [B, S, E], 0 outside the mask; of B texts, `count` neighbours have their first `start` tokens in common.
@@ -49,7 +49,7 @@ def largest_in_ends(x: Array, mask: Array, kernels: Sequence[Array], start: int,
         kernels: [W, E, F] each, W differing.
 
     Returns:
-        [B, F] for each kernel; -inf where no token at `start` or later is inside the mask.
+        [B, F] for each kernel; -inf if no token at `start` or later is inside the mask.
     """
     begun = x.reshape(-1, count, *x.shape[1:])[:, 0, :start]
     end, inside = x[:, start:], mask[:, start:, None]

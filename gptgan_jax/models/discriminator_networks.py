@@ -1,4 +1,4 @@
-"""The networks of the discriminators with their configurations: from tokens to what is said of prefixes and texts."""
+"""The discriminators' networks and configurations: from tokens to scores of prefixes and of whole texts."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from gptgan_jax.types import Array
 
 @config_dataclass
 class LinearConfig:
-    """D(x) = sigmoid(w.x + b) of the mean embedding.
+    """D(x) = sigmoid(w.x + b) with x the mean embedding.
 
     Example:
         >>> network = gg.build_discriminator(gg.LinearConfig(embedding=4), vocabulary)
@@ -29,7 +29,7 @@ class LinearConfig:
     """
 
     kind: Literal["linear"] = "linear"
-    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
+    dtype: Literal["float32", "bfloat16"] = key("float32", "type in which matrix products are computed")
     embedding: int = key(64, "size of the token embeddings", ge=1)
     spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
 
@@ -45,7 +45,7 @@ class MlpConfig:
     """
 
     kind: Literal["mlp"] = "mlp"
-    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
+    dtype: Literal["float32", "bfloat16"] = key("float32", "type in which matrix products are computed")
     embedding: int = key(64, "size of the token embeddings", ge=1)
     hidden: int = key(128, "size of the hidden layers", ge=1)
     layers: int = key(2, "hidden layers", ge=1)
@@ -64,14 +64,16 @@ class CnnConfig:
     """
 
     kind: Literal["cnn"] = "cnn"
-    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
+    dtype: Literal["float32", "bfloat16"] = key("float32", "type in which matrix products are computed")
     embedding: int = key(64, "size of the token embeddings", ge=1)
     representations: int = key(
-        1, "parts of the embedding that are judged each by itself, by the same filters (RelGAN, Nie et al. 2019)", ge=1
+        1,
+        "equal parts of the embedding that are scored separately, with the same filters (RelGAN, Nie et al. 2019)",
+        ge=1,
     )
-    widths: tuple[Annotated[int, Field(ge=1)], ...] = key((1, 2, 3, 4, 5), "window widths in tokens", min_length=1)
-    filters: int = key(64, "filters of each width", ge=1)
-    highway: bool = key(False, "a highway layer after pooling (Srivastava et al. 2015, arXiv:1505.00387)")
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = key((1, 2, 3, 4, 5), "filter widths in tokens", min_length=1)
+    filters: int = key(64, "number of filters of each width", ge=1)
+    highway: bool = key(False, "use a highway layer after pooling (Srivastava et al. 2015, arXiv:1505.00387)")
     hidden: int = key(0, "units of a linear layer before the score; 0: none", ge=0)
     dropout: float = key(0.1, "dropout rate on the pooled features", ge=0, lt=1)
     spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
@@ -80,9 +82,11 @@ class CnnConfig:
     def _check(self) -> "CnnConfig":
         if self.embedding % self.representations:
             raise ValueError(
-                f"representations {self.representations} are parts of equal size: they should divide embedding "
-                f"{self.embedding}"
+                f"representations {self.representations} must divide embedding {self.embedding}: the parts are of "
+                "equal size"
             )
+        if len(set(self.widths)) < len(self.widths):
+            raise ValueError(f"widths {list(self.widths)} contain a duplicate; raise filters for more of a width")
         return self
 
 
@@ -99,14 +103,14 @@ class TransformerDiscriminatorConfig(TransformerConfig):
 
     from_generator: bool = key(
         False,
-        "start from the generator's weights when likelihood training ends; keys of the network left out are the "
-        "generator's, but for dropout, tied_embeddings, lora",
+        "start from the generator's weights when likelihood training ends; network keys that are not given are the "
+        "generator's, except dropout, tied_embeddings and lora",
     )
     spectral_norm: bool = key(False, "divide each weight matrix by its largest singular value (Miyato et al. 2018)")
     surprisal: float | None = key(
         None,
-        "score a token by how surprising it is to this network as a language model, -log p, at most so many nats "
-        "(DPGAN, Xu et al. 2018: 12); none: by a head",
+        "score a token by its surprisal -log p under this network as a language model, capped at this many nats "
+        "(DPGAN, Xu et al. 2018: 12); null: by a scalar head",
         gt=0,
     )
 
@@ -119,7 +123,7 @@ class TransformerDiscriminatorConfig(TransformerConfig):
                 "from_generator and spectral_norm exclude each other: the trunk would no longer be the generator's"
             )
         if self.lora.rank and not self.from_generator:
-            raise ValueError("lora adapts what the network starts from: set from_generator true, or drop lora")
+            raise ValueError("lora adapts the weights that the network starts from: set from_generator, or drop lora")
         return self
 
 
@@ -135,11 +139,10 @@ def prefix_mean(x: Array, mask: Array) -> Array:
 
 
 class Judged(NamedTuple):
-    """For texts or prefixes: scores [...], features [..., W], and where there are classes, their logits [..., K].
+    """Of texts or prefixes: scores [...], features [..., W], and class logits [..., K] if there are classes.
 
-    Where parts of the embedding are judged each by itself, `parts` [..., S] has what is said of each, and there are no
-    features.
-    """
+    If parts of the embedding are scored separately, `parts` [..., S] holds the score of each, and there are no
+    features."""
 
     scores: Array
     classes: Array | None = None
@@ -150,7 +153,7 @@ class Judged(NamedTuple):
 class _Head(nn.Module):
     """One score w.x + b, or K class logits and their log-sum-exp; float32, from [..., W].
 
-    Class logits begin around -log K, so that real and generated text begin alike likely, as they do without classes.
+    Class logits start around -log K, so that real and generated text are equally likely at first, as without classes.
     """
 
     classes: int
@@ -165,7 +168,7 @@ class _Head(nn.Module):
 
 
 class _Windows(nn.Module):
-    """Filters of each token beside the width - 1 before it, or zeros: their weights, and the bias that is added."""
+    """Filters over each token and the width - 1 tokens (or zeros) before it: their weights and biases."""
 
     filters: int
     width: int
@@ -181,10 +184,10 @@ class _Windows(nn.Module):
 
 
 class _Network(nn.Module):
-    """Tokens to token embeddings [B, S, E], and those to what is said of each prefix.
+    """From tokens to embeddings [B, S, E], and from those to scores of each prefix.
 
-    Kinds differ in `table` and `features`. Whole texts have features of their own, so that where only they count, XLA
-    leaves out those of the prefixes.
+    Kinds differ in `table` and `features`. Features of whole texts are computed separately, so that XLA can drop those
+    of the prefixes if only whole texts are scored.
     """
 
     config: Any
@@ -195,7 +198,7 @@ class _Network(nn.Module):
         self.head = _Head(self.classes)
 
     def table(self) -> Embedding:
-        """The size of the tokens' embeddings."""
+        """The table of token embeddings."""
         raise NotImplementedError
 
     def __call__(self, tokens: Array, mask: Array) -> tuple[Judged, Judged]:
@@ -208,7 +211,7 @@ class _Network(nn.Module):
         return jnp.concatenate([table(prompt), table.relaxed(weights)], axis=1)
 
     def judge(self, x: Array, mask: Array) -> tuple[Judged, Judged]:
-        """What is said of each prefix and of the whole texts."""
+        """The scores of each prefix and of the whole texts."""
         prefixes, whole = self.features(x, mask)
         return self.head(prefixes), self.head(whole)
 
@@ -218,7 +221,7 @@ class _Network(nn.Module):
 
 
 class _WithTable(_Network):
-    """With a table of embeddings of its own, beside whatever else it has."""
+    """A network with its own embedding table."""
 
     def setup(self) -> None:
         super().setup()
@@ -270,7 +273,7 @@ class _Cnn(_WithTable):
         count = self.config.representations
         if count == 1:
             return super().judge(x, mask)
-        # Each part stands in a row of its own: [B, S, E] -> [B * R, S, E / R].
+        # Each part becomes a row of its own: [B, S, E] -> [B * R, S, E / R].
         parts = jnp.moveaxis(x.reshape(*x.shape[:2], count, -1), 2, 1).reshape(-1, x.shape[1], x.shape[2] // count)
         prefixes, whole = super().judge(parts, jnp.repeat(mask, count, axis=0))
         of_prefixes = prefixes.scores.reshape(-1, count, x.shape[1]).mean(axis=1)
@@ -282,7 +285,7 @@ class _Cnn(_WithTable):
         return self.above(prefixes), self.above(whole)
 
     def above(self, x: Array) -> Array:
-        """From pooled features to those that are scored."""
+        """From pooled features to the features that are scored."""
         if self.config.highway:
             share = jax.nn.sigmoid(self.highway_gate(x))
             x = share * jax.nn.relu(self.highway(x)) + (1 - share) * x
@@ -294,9 +297,9 @@ class _Cnn(_WithTable):
         kernels, bias = self.windows()
         inside = mask[..., None]
         x = jnp.where(inside, x, 0)
-        # As convolutions, not as products with the windows side by side: on a CPU that is twice as fast.
+        # Convolutions are twice as fast on a CPU as one matrix product with concatenated windows.
         filters = [causal_convolution(x, kernel) for kernel in kernels]
-        # The largest first, then bias and relu, which do not change which one is the largest.
+        # The maximum is taken before bias and relu, which do not change which value is the largest.
         filters = [jnp.where(inside, one, -jnp.inf) for one in filters]
         prefixes = jnp.concatenate([jax.lax.associative_scan(jnp.maximum, one, axis=1) for one in filters], axis=-1)
         whole = jnp.concatenate([one.max(axis=1) for one in filters], axis=-1)
@@ -314,7 +317,7 @@ class _Cnn(_WithTable):
 
     @nn.compact
     def windows(self) -> tuple[list[Array], Array]:
-        """The weights of each width, and all biases, one after another."""
+        """The weights of each width, and all biases concatenated."""
         cfg = self.config
         size = cfg.embedding // cfg.representations
         each = [_Windows(cfg.filters, width, cfg.dtype, name=f"width_{width}")(size) for width in cfg.widths]
@@ -331,7 +334,7 @@ class _Transformer(_Network):
     def __call__(self, tokens: Array, mask: Array) -> tuple[Judged, Judged]:
         if self.config.surprisal is None:
             return super().__call__(tokens, mask)
-        self.trunk(tokens, mask)  # of a language model alone there is no head to begin
+        self.trunk(tokens, mask)  # a pure language model has no head to initialise
         return Judged(mask), Judged(mask)
 
     def table(self) -> Embedding:
@@ -342,10 +345,10 @@ class _Transformer(_Network):
         return hidden, last_token(hidden, mask)
 
     def scores_of_prompts(self, prompt: Array, prompt_mask: Array, x: Array, mask: Array) -> tuple[Judged, Judged]:
-        """What is said of each prefix [R, T] and of the whole texts [R], of which R / B neighbours answer a prompt.
+        """The scores of each prefix [R, T] and of the whole texts [R]; R / B neighbours answer the same prompt.
 
         Args:
-            prompt: embeddings [B, P, E] of the prompts, which are read once.
+            prompt: embeddings [B, P, E] of the prompts, each read once.
             prompt_mask: bool [B, P].
             x: embeddings [R, T, E] of the texts.
             mask: bool [R, T].

@@ -1,9 +1,9 @@
 """Discriminators: networks that score how real a text is, as a tuple of pure functions.
 
-Every kind scores prefixes: entry t of the token scores sees the prompt and the text up to and including token t, and
-the sequence score is the entry at the last token. So one definition serves a dense reward and a judgement of the whole.
-Scores are logits: the probability of "real" is their sigmoid. With classes the head has K logits, and their log-sum-exp
-is the score.
+Every kind scores prefixes: entry t of the token scores depends on the prompt and the text up to and including token t,
+and the sequence score is the entry at the last token. The same network thus gives dense rewards and scores of whole
+texts. Scores are logits: the probability of "real" is their sigmoid. With classes the head has K logits, and the score
+is their log-sum-exp.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from gptgan_jax.types import Array, Batch, Params, Scores, Vocabulary, as_tuple
 
 
 class ScoreTexts(Protocol):
-    """(params, batch, dropout_key) -> Scores of the batch's targets. Dropout acts where a key is given."""
+    """(params, batch, dropout_key) -> Scores of the batch's targets. Dropout is applied if a key is given."""
 
     def __call__(self, params: Params, batch: Batch, dropout_key: Array | None = None) -> Scores: ...
 
@@ -37,35 +37,35 @@ class ScoreTexts(Protocol):
 class Embed(Protocol):
     """(params, batch, weights) -> float [B, P + T, E], token embeddings of prompt and target, without positions.
 
-    With `weights`, float [B, T, V], entry t of the target is the mixture of all tokens' embeddings in these shares, a
-    relaxed token: rows that are one-hot give the tokens' own embeddings. What `batch.target` holds is then not read.
+    With `weights`, float [B, T, V], entry t of the target is a relaxed token, the average of all tokens' embeddings
+    with these weights; one-hot rows give the embeddings of tokens. `batch.target` is then not read.
     """
 
     def __call__(self, params: Params, batch: Batch, weights: Array | None = None) -> Array: ...
 
 
 class Judge(Protocol):
-    """(params, embeddings, batch, dropout_key) -> Scores of texts that `Embed` embedded.
+    """(params, embeddings, batch, dropout_key) -> Scores of texts embedded by `Embed`.
 
-    Only the batch's masks and shapes count. Embeddings outside the masks change no score inside them.
+    Only the masks and shapes of the batch are used. Embeddings outside the masks change no score inside them.
     """
 
     def __call__(self, params: Params, embeddings: Array, batch: Batch, dropout_key: Array | None = None) -> Scores: ...
 
 
 class NextLogits(Protocol):
-    """(params, batch, dropout_key) -> float32 [B, T, V], logits of each target token, given the text before it."""
+    """(params, batch, dropout_key) -> float32 [B, T, V], logits of each target token given the text before it."""
 
     def __call__(self, params: Params, batch: Batch, dropout_key: Array | None = None) -> Array: ...
 
 
 class Continuations(NamedTuple):
-    """Judges many texts that go on from the same beginnings, and reads what they share once. Without dropout.
+    """Scores many continuations of the same texts, reading what they share only once. Without dropout.
 
     Attributes:
-        read: (params, batch of R texts) -> what is kept of each prefix.
+        read: (params, batch of R texts) -> features kept for each prefix.
         scores: (params, kept, batch of R * M texts, shared) -> Scores of whole texts, with empty `tokens`: M neighbours
-            have the prompt and the first `shared` tokens, at least 1, of one of the R texts that were read.
+            have the prompt and the first `shared` tokens, at least 1, of one of the R texts.
     """
 
     read: Callable[[Params, Batch], Array]
@@ -73,9 +73,9 @@ class Continuations(NamedTuple):
 
 
 class DiscriminatorProtocol(Protocol):
-    """What a discriminator must have, as `Discriminator` says of each: a class of one's own need not know that tuple.
+    """What a discriminator must have, as described in `Discriminator`; your own class need not be that tuple.
 
-    What a `Discriminator` may have besides (config, next_logits, classes, ...) is taken from it where it is there.
+    Optional parts of a `Discriminator` (config, next_logits, classes, ...) are used if the object has them.
 
     Example:
         >>> from types import SimpleNamespace
@@ -100,17 +100,16 @@ class Discriminator(NamedTuple):
     Attributes:
         init: (key, batch) -> params.
         scores: see `ScoreTexts`; rows without any target token get the score of their prompt.
-        embed, judge: the two halves of `scores`, apart for relaxed tokens and for gradients with respect to embeddings;
-            see `Embed` and `Judge`.
-        config: what it was built from; None of one's own, which is then taken to drop nothing out.
-        next_logits: what its Transformer takes to come next, by its own embeddings; None where it has none. See
+        embed, judge: the two halves of `scores`, for relaxed tokens and for gradients with respect to embeddings; see
+            `Embed` and `Judge`.
+        config: what it was built from; None for your own, which is then assumed to have no dropout.
+        next_logits: its Transformer's prediction of the next token, with its own embeddings; None if it has none. See
             `NextLogits`.
-        classes: K, how many classes it tells; 0 where its head is one score.
-        continuations: the same scores of texts with common beginnings for less; None where there is no such way.
-        shares_prompts: whether `scores` takes batches with one prompt for each N rows of targets as well, and reads it
-            once.
-        vocabulary: the token ids that it reads; None where that is not said.
-        window: tokens of a window that it judges by itself, at whose end its score counts; 0: texts as they are. See
+        classes: K, number of classes; 0 if its head gives a single score.
+        continuations: a cheaper way to score texts with common beginnings; None if there is none.
+        shares_prompts: whether `scores` also takes batches with one prompt per N rows of targets, and reads it once.
+        vocabulary: its token ids; None if unknown.
+        window: tokens of the windows that it scores separately, with the score at their end; 0: whole texts. See
             `in_windows`.
 
     Example:
@@ -139,7 +138,7 @@ class Discriminator(NamedTuple):
 
 @suggests_names
 def discriminator_of(player: Discriminator | DiscriminatorProtocol) -> Discriminator:
-    """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong.
+    """An object's functions as a `Discriminator`; anything else is returned as it is, for `Game.check` to report.
 
     Example:
         >>> from types import SimpleNamespace
@@ -150,17 +149,17 @@ def discriminator_of(player: Discriminator | DiscriminatorProtocol) -> Discrimin
 
 
 def has_dropout(config: DiscriminatorConfig | None) -> bool:
-    """Whether such a discriminator drops out; None, of one that was not built from a configuration, is taken for no."""
+    """Whether a discriminator with this configuration has dropout; no for None, that is one without configuration."""
     return getattr(config, "dropout", 0.0) > 0
 
 
 def representations_of(config: Any) -> int:
-    """How many parts of an embedding such a discriminator judges each by itself."""
+    """The number of parts of the embedding that a discriminator with this configuration scores separately."""
     return getattr(config, "representations", 1)
 
 
 def surprisal_of(config: Any) -> float | None:
-    """Where such a discriminator scores tokens by their surprisal, the most nats that one may have."""
+    """The cap in nats, if a discriminator with this configuration scores tokens by their surprisal; otherwise None."""
     return getattr(config, "surprisal", None)
 
 
@@ -170,14 +169,14 @@ def build_discriminator(
 ) -> Discriminator:
     """The discriminator that a configuration describes.
 
-    With adapters, of a generator that has some (`generator_lora`), its Transformer keeps the generator's apart from the
-    weights, so that both have the same weights; `begun_from` puts them there.
+    If it has adapters and so has the generator (`generator_lora`), its Transformer keeps the generator's adapters apart
+    from the weights, so that both share the same weights; `begun_from` sets them.
 
-    With `classes`, its head gives so many logits (GAN-BERT, Croce et al. 2020): the score of a text is their
+    With `classes`, its head gives that many logits (GAN-BERT, Croce et al. 2020): the score of a text is their
     log-sum-exp, and `Scores` has the logits too.
 
     Raises:
-        ValueError: one class, which would tell nothing, or a vocabulary whose special ids are not among its own.
+        ValueError: only one class, or a special id that is not in the vocabulary.
         TypeError: the configuration is not one of a discriminator.
 
     Example:
@@ -190,9 +189,9 @@ def build_discriminator(
         names = ", ".join(kind.__name__ for kind in NETWORKS)
         raise TypeError(f"config should be one of {names}, not {getattr(config, '__name__', type(config).__name__)}")
     if classes == 1:
-        raise ValueError("a discriminator with classes needs two of them or more")
+        raise ValueError("a discriminator with classes needs at least two of them")
     if classes and representations_of(config) > 1:
-        raise ValueError("representations are judged each by itself, without classes: set one of the two alone")
+        raise ValueError("representations are scored separately, without classes: set only one of the two")
     network = config
     if isinstance(config, TransformerDiscriminatorConfig) and keeps_adapters(config, generator_lora):
         network = replace(config, lora=LoraBeside(**vars(config.lora), given=generator_lora))
@@ -234,7 +233,7 @@ def build_discriminator(
         return Scores(tokens, whole.scores, whole.classes, whole.features, whole.parts)
 
     def surprisals(params: Params, batch: Batch, dropout_key: Array | None) -> Scores:
-        """-log p of each token, and of whole texts the mean of their tokens."""
+        """-log p of each token, and for whole texts the mean over their tokens."""
         assert surprisal is not None
         check_length(batch)
         nats = -token_log_probs(next_logits(params, batch, dropout_key), batch.target)
@@ -313,10 +312,10 @@ def build_discriminator(
 
 
 def without_prompts(discriminator: Discriminator, vocabulary: Vocabulary) -> Discriminator:
-    """The discriminator, to whom every prompt is BOS: it sees nothing of what a text answers.
+    """The discriminator with every prompt replaced by BOS, so that it does not see what a text answers.
 
-    Wanted where the prompt names the text's class: to read it there would be no judgement of the text. Shapes stay, as
-    what stands before BOS counts nothing.
+    Used if the prompt names the text's class, which the discriminator should not simply read off. Shapes stay the same:
+    everything before BOS is masked.
     """
 
     def hidden(batch: Batch) -> Batch:
@@ -353,13 +352,13 @@ def without_prompts(discriminator: Discriminator, vocabulary: Vocabulary) -> Dis
 
 @suggests_names
 def in_windows(discriminator: Discriminator, window: int) -> Discriminator:
-    """The discriminator, to whom a text is windows of so many tokens, each judged by itself after the text's prompt.
+    """The discriminator on windows of a text, each scored separately after the text's prompt.
 
-    So a long text is paid for each part, by what stands in that part (GAR judges slices of about 320 tokens: Liu et al.
-    2025, arXiv:2512.16917). Its score of a whole text is the mean of its windows' last scores.
+    Each part of a long text is thus rewarded for its own content (GAR scores slices of about 320 tokens: Liu et al.
+    2025, arXiv:2512.16917). The score of a whole text is the mean of its windows' last scores.
 
     Args:
-        discriminator: of texts as long as the prompt and one window.
+        discriminator: for texts as long as the prompt and one window.
         window: tokens, at least 1; the last one of a text may be shorter.
 
     Example:
@@ -370,7 +369,7 @@ def in_windows(discriminator: Discriminator, window: int) -> Discriminator:
     WINDOW.check("window", window, static=True)
 
     def parts_of(x: Array) -> Array:
-        """[B, T, ...] -> [B * windows, window, ...], those of a text neighbours."""
+        """[B, T, ...] -> [B * windows, window, ...], the windows of a text as neighbours."""
         room = -x.shape[1] % window
         return jnp.pad(x, ((0, 0), (0, room), *((0, 0),) * (x.ndim - 2))).reshape(-1, window, *x.shape[2:])
 
@@ -383,7 +382,7 @@ def in_windows(discriminator: Discriminator, window: int) -> Discriminator:
         rows, length = batch.target.shape
         any_token = parts_of(batch.target_mask).any(axis=1).reshape(rows, -1)
         of_windows = found.sequence.reshape(rows, -1)
-        # Of a text without tokens the first window has the score of the prompt.
+        # The first window of a text without tokens has the score of the prompt.
         weights = any_token.at[:, 0].set(True).astype(of_windows.dtype)
         whole = (of_windows * weights).sum(axis=1) / weights.sum(axis=1)
         return Scores(found.tokens.reshape(rows, -1)[:, :length], whole)

@@ -1,6 +1,6 @@
 """Generators: networks that give the next token's logits, as a tuple of pure functions.
 
-The sampler, the objectives and the training steps know nothing of a generator but this tuple.
+The sampler, the objectives and the training steps use a generator only through this tuple.
 """
 
 from collections.abc import Callable
@@ -26,23 +26,23 @@ RecurrentConfig = LstmConfig | RelationalConfig
 
 
 class Logits(Protocol):
-    """(params, batch, dropout_key) -> float32 [B, T, V]: entry t is before the softmax over target token t,
-    given the prompt and the target tokens before t. Dropout acts where a key is given."""
+    """(params, batch, dropout_key) -> float32 [B, T, V]: entry t has the logits of target token t, given the prompt and
+    the target tokens before t. Dropout is applied if a key is given."""
 
     def __call__(self, params: Params, batch: Batch, dropout_key: Array | None = None) -> Array: ...
 
 
 class WeightedNats(Protocol):
     """(params, batch, weights float32 [B, T], dropout_key) -> float32 []: the sum over target tokens of weight times
-    negative log-likelihood in nats. Its gradient may be taken once."""
+    negative log-likelihood in nats. Only its first derivative is supported."""
 
     def __call__(self, params: Params, batch: Batch, weights: Array, dropout_key: Array | None = None) -> Array: ...
 
 
 class GeneratorProtocol(Protocol):
-    """What a generator must have, as `Generator` says of each: a class of one's own need not know that tuple.
+    """What a generator must have, as described in `Generator`; your own class need not be that tuple.
 
-    What a `Generator` may have besides (max_length, config, weighted_nats, ...) is taken from it where it is there.
+    Optional parts of a `Generator` (max_length, config, weighted_nats, ...) are used if the object has them.
 
     Example:
         >>> from types import SimpleNamespace
@@ -71,29 +71,29 @@ class Generator(NamedTuple):
     """A text generator.
 
     Attributes:
-        vocabulary: the token ids it writes.
+        vocabulary: its token ids.
         init: (key, batch) -> params.
         logits: teacher-forced logits of a whole batch; see `Logits`.
-        hidden: (params, batch) -> float [B, T, D], the hidden states that those logits are read from.
+        hidden: (params, batch) -> float [B, T, D], the hidden states from which those logits are computed.
         prefill: (params, prompt, prompt_mask, length) -> (logits float32 [B, V] of the first target token, cache with
             room for `length` target tokens).
         decode: (params, cache, tokens int32 [B]) -> (logits float32 [B, V] of the next token, cache).
-        repeat: (cache, count) -> the cache of a decoding in which each row stands `count` times, neighbours together.
-        max_length: the longest prompt plus target that it can read, or None where there is no limit.
-        config: what it was built from; None of one's own.
-        weighted_nats: what likelihood training minimises, without all logits at once; None: it is made of `logits`. Who
-            replaces those by others sets it to None.
-        for_writing: params -> the same, as they are best read once a token; see `partitioning.gathered`. Who writes
-            calls it once, before the loop over tokens.
-        resized: (cache, by) -> the cache with room for so many more tokens, or for fewer where `by` is negative; None
-            where a step costs the same whatever the room.
+        repeat: (cache, count) -> the cache with each row repeated `count` times, copies next to each other.
+        max_length: the longest prompt plus target in tokens; None if there is no limit.
+        config: what it was built from; None for your own.
+        weighted_nats: the loss of likelihood training, without all logits in memory at once; None: it is computed from
+            `logits`. Set it to None if you replace `logits`.
+        for_writing: params -> the same, laid out for reading them once per token; see `partitioning.gathered`. Called
+            once when sampling, before the loop over tokens.
+        resized: (cache, by) -> the cache with room for `by` more tokens, or fewer if `by` is negative; None if the cost
+            of a step does not depend on the room.
         branch: (params, prompt, prompt_mask, length, count) -> as `prefill`, logits [B, V] and a cache of B * count
-            rows: `count` texts, neighbours, go on from each prompt, which is read once. `logits` and `hidden` then take
-            batches with one prompt for each `count` rows of targets as well. None: each row needs its own prompt.
-        depths: (params, batch) -> float [B, L, D], what each of the L layers made of the last token of each text, which
-            has been read; None where the network has no layers to name.
+            rows: `count` texts, neighbours, continue each prompt, which is read once. `logits` and `hidden` then also
+            take batches with one prompt per `count` rows of targets. None: each row needs its own prompt.
+        depths: (params, batch) -> float [B, L, D], the output of each of the L layers at the last token of each text;
+            None if the network has no such layers.
         output: params -> (kernel [D, V], bias [V] or None) of the output layer: logits are hidden @ kernel + bias. None
-            where they are made otherwise.
+            if logits are computed in another way.
 
     Example:
         >>> generator.logits(params, batch).shape
@@ -122,7 +122,7 @@ class Generator(NamedTuple):
 
 @suggests_names
 def generator_of(player: Generator | GeneratorProtocol) -> Generator:
-    """The tuple of a player's functions; what is none comes back as it is, and `Game.check` says what is wrong.
+    """An object's functions as a `Generator`; anything else is returned as it is, for `Game.check` to report.
 
     Example:
         >>> from types import SimpleNamespace
@@ -136,11 +136,11 @@ def generator_of(player: Generator | GeneratorProtocol) -> Generator:
 def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generator:
     """The generator that a configuration describes: a GPT, an LSTM language model or a relational memory.
 
-    With `encoder_layers` > 0 an encoder reads the prompt; without, the decoder does.
+    With `encoder_layers` > 0 an encoder reads the prompt, otherwise the decoder.
 
     Raises:
         TypeError: the configuration is not one of a generator.
-        ValueError: a vocabulary whose special ids are not among its own.
+        ValueError: a special id is not in the vocabulary.
 
     Example:
         >>> network = gg.build_generator(gg.LstmConfig(embedding=4, hidden=4), vocabulary)
@@ -196,7 +196,7 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
         arguments = batch.prompt, batch.prompt_mask, batch.target
         _, found = module.apply({"params": params}, *arguments, method="read", mutable=[DEPTHS])
         states = module.layer_states(found[DEPTHS])
-        # Of a text without tokens it is the last of the prompt.
+        # If a text has no tokens, this is the last token of the prompt.
         last = states.shape[2] - batch.target.shape[1] - 1 + batch.target_mask.sum(axis=1)
         return jnp.take_along_axis(states, last[None, :, None, None], axis=2)[:, :, 0].swapaxes(0, 1)
 
@@ -258,14 +258,16 @@ class _TransformerGenerator(nn.Module):
         count = target.shape[0] // prompt.shape[0]
         if count > 1 and not self.config.encoder_layers:
             states, prompts = self.trunk.read_prompts(self.trunk.embedding(prompt), prompt_mask)
-            read = target[:, :-1]
+            first, read = jnp.repeat(states[:, -1:], count, axis=0), target[:, :-1]
+            if not read.shape[1]:
+                return first
             after = self.trunk.read_on(self.trunk.embedding(read), jnp.ones_like(read, dtype=bool), prompts)
-            return jnp.concatenate([jnp.repeat(states[:, -1:], count, axis=0), after], axis=1)
+            return jnp.concatenate([first, after], axis=1)
         prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
-        # Of texts that answer one prompt, each has a beginning of its own beside what the encoder says of that.
+        # Texts that answer the same prompt share the encoder's output, but each has its own prefix.
         prefix, prefix_mask = (x if count == 1 else jnp.repeat(x, count, axis=0) for x in (prefix, prefix_mask))
         inputs = jnp.concatenate([prefix, target[:, :-1]], axis=1)
-        # Padding after EOS stays attendable: it lies in the future of every token that counts.
+        # Padding after EOS need not be masked: it is in the future of every token that counts.
         mask = jnp.concatenate([prefix_mask, jnp.ones_like(target[:, :-1], dtype=bool)], axis=1)
         return self.trunk(inputs, mask, context, context_mask)[:, prefix.shape[1] - 1 :]
 
@@ -281,13 +283,13 @@ class _TransformerGenerator(nn.Module):
         return self._logits(hidden[:, -1]), cache.branched(count, max(length - 1, 1))
 
     def read(self, prompt: Array, prompt_mask: Array, target: Array) -> None:
-        """Whole texts, to their last tokens; what each layer makes of them is kept (`DEPTHS`)."""
+        """Reads whole texts up to their last tokens; the output of each layer is kept (`DEPTHS`)."""
         prefix, prefix_mask, context, context_mask = self._prefix(prompt, prompt_mask)
         mask = jnp.concatenate([prefix_mask, jnp.ones_like(target, dtype=bool)], axis=1)
         self.trunk(jnp.concatenate([prefix, target], axis=1), mask, context, context_mask)
 
     def layer_states(self, kept: Any) -> Array:
-        """Those of the decoder, float [L, B, S, D]."""
+        """The states of the decoder's layers, float [L, B, S, D]."""
         decoder = kept["trunk"]["decoder"]
         if self.config.scan_layers:
             return decoder["blocks"]["states"][0]
@@ -305,7 +307,7 @@ class _TransformerGenerator(nn.Module):
         return self._logits(hidden), cache
 
     def _prefix(self, prompt: Array, prompt_mask: Array) -> tuple[Array, Array, Array | None, Array | None]:
-        """What the decoder reads before the target, and the encoder's context where there is one."""
+        """The decoder's input before the target, and the encoder's context if there is one."""
         if not self.config.encoder_layers:
             return prompt, prompt_mask, None, None
         start, start_mask = _start(prompt, self.vocabulary)
@@ -335,7 +337,7 @@ class _RecurrentGenerator(nn.Module):
 
     def hidden(self, prompt: Array, prompt_mask: Array, target: Array, packed: Packed | None = None) -> Array:
         if packed is not None:
-            raise ValueError("a recurrent network reads a text a row: packed rows need a Transformer")
+            raise ValueError("a recurrent network reads one text per row: packed rows need a Transformer")
         count = target.shape[0] // prompt.shape[0]
         prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)
         if count > 1:
@@ -380,6 +382,6 @@ class _RecurrentGenerator(nn.Module):
 
 
 def _start(prompt: Array, vocabulary: Vocabulary) -> tuple[Array, Array]:
-    """The one-token prefix, BOS, of a decoder whose prompt an encoder reads: int32 [B, 1], bool [B, 1]."""
+    """BOS, the one-token prefix of a decoder whose prompt is read by an encoder: int32 [B, 1], bool [B, 1]."""
     start = jnp.full((prompt.shape[0], 1), vocabulary.bos_id, jnp.int32)
     return start, jnp.ones_like(start, dtype=bool)

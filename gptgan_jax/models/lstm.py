@@ -1,8 +1,8 @@
 """The LSTM encoder-decoder: embedding -> LSTM stack over the prompt -> LSTM stack over the text -> vocabulary.
 
-The final states of encoder layer i start decoder layer i (Sutskever et al. 2014). Without encoder layers the decoder
-reads the prompt itself: the literature's LSTM language model. Input projections of a whole layer are one matrix
-product outside the scan over time; only the recurrent product runs step by step.
+The final states of encoder layer i are the initial states of decoder layer i (Sutskever et al. 2014). Without encoder
+layers the decoder reads the prompt itself, as in the literature's LSTM language models. The input projections of a
+whole layer are one matrix product outside the scan over time; only the recurrent product runs step by step.
 """
 
 from typing import Literal
@@ -32,14 +32,16 @@ class LstmConfig:
     kind: Literal["lstm"] = "lstm"
     layers: int = key(1, "LSTM layers of the decoder", ge=1)
     encoder_layers: int = key(
-        0, "LSTM layers of the encoder that reads the prompt: 0 (none) or as many as layers", ge=0
+        0, "LSTM layers of the encoder, which reads the prompt: 0 (none) or as many as layers", ge=0
     )
     embedding: int = key(32, "size of the token embeddings", ge=1)
     hidden: int = key(32, "size of the hidden states", ge=1)
     dropout: float = key(0.0, "dropout rate on each layer's input", ge=0, lt=1)
-    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
-    init_stddev: float | None = key(None, "weights start from N(0, this^2); default: uniform +-1/sqrt(hidden)", gt=0)
-    lora: LoraConfig = key(LoraConfig, "adapters that learn in place of the weights that it starts from")
+    dtype: Literal["float32", "bfloat16"] = key("float32", "type in which matrix products are computed")
+    init_stddev: float | None = key(
+        None, "standard deviation of normal initial weights; default: uniform within +-1/sqrt(hidden)", gt=0
+    )
+    lora: LoraConfig = key(LoraConfig, "adapters that are trained in place of the weights")
 
     @model_validator(mode="after")
     def _check(self) -> "LstmConfig":
@@ -92,12 +94,12 @@ class LstmLayer(nn.Module):
         return hidden.swapaxes(0, 1), state
 
     def step(self, x: Array, state: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-        """One step for one token a row: [B, X] -> hidden [B, hidden], state."""
+        """One step for one token per row: [B, X] -> hidden [B, hidden], state."""
         state = _cell(self.inputs(x), state, self._recurrent())
         return state[1], state
 
     def _recurrent(self) -> Array:
-        """The recurrent weights, their adapter added once for all steps."""
+        """The recurrent weights, with their adapter added once for all steps."""
         weights = self.recurrent
         if self.lora.rank_of("recurrent"):
             weights = weights + low_rank(*self.recurrent_adapter, self.lora.scale)
@@ -114,7 +116,7 @@ def _cell(gates: Array, state: tuple[Array, Array], recurrent: Array) -> tuple[A
 
 
 class LstmNetwork(nn.Module):
-    """Tokens to logits."""
+    """From tokens to logits."""
 
     config: LstmConfig
     vocab_size: int
@@ -129,7 +131,7 @@ class LstmNetwork(nn.Module):
         self.head = OutputHead(self.vocab_size, use_bias=True, dtype=cfg.dtype)
 
     def encode(self, tokens: Array, mask: Array) -> tuple[tuple[Array, Array], ...]:
-        """Final states of the encoder, one a layer; zeros where there is no encoder."""
+        """Final states of the encoder, one per layer; zeros without an encoder."""
         if not self.encoder:
             return tuple(layer.start(tokens.shape[0]) for layer in self.decoder)
         return self._run(self.encoder, tokens, mask, tuple(layer.start(tokens.shape[0]) for layer in self.encoder))[1]
@@ -141,7 +143,7 @@ class LstmNetwork(nn.Module):
         return self._run(self.decoder, tokens, mask, states)
 
     def decode(self, tokens: Array, cache: RecurrentCache) -> tuple[Array, RecurrentCache]:
-        """Logits [B, V] after one new token a row, int32 [B]."""
+        """Logits [B, V] after one new token per row, int32 [B]."""
         x = self.embedding(tokens)
         states = []
         for layer, state in zip(self.decoder, cache.states, strict=True):

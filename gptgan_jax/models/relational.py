@@ -10,10 +10,10 @@ A memory M of S slots, each of H heads of E numbers, reads a token embedding x a
     i, f = sigmoid(W_i x' + U_i tanh(M)), sigmoid(W_f x' + U_f tanh(M) + 1)
     M   <- i tanh(C) + f M
 
-The logits are a linear function of all slots. Details are those of RelGAN's code (weilinie/RelGAN,
-utils/models/relational_memory.py), where they go beyond the papers: gates without a bias of their own, products of
-queries and keys divided by the root of the sizes of query, key and value together, norms over all numbers of a row, and
-a memory that begins as the first S rows of the identity.
+The logits are a linear function of all slots. Details beyond the papers follow RelGAN's code (weilinie/RelGAN,
+utils/models/relational_memory.py): gates without a bias of their own, products of queries and keys divided by the root
+of the sizes of query, key and value together, norms over all numbers of a row, and the first S rows of the identity as
+initial memory.
 """
 
 from typing import Literal
@@ -48,8 +48,8 @@ class RelationalConfig:
     heads: int = key(2, "attention heads; a slot is heads * head_width numbers", ge=1)
     head_width: int = key(16, "size of an attention head", ge=1)
     embedding: int = key(32, "size of the token embeddings", ge=1)
-    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
-    lora: LoraConfig = key(LoraConfig, "adapters that learn in place of the weights that it starts from")
+    dtype: Literal["float32", "bfloat16"] = key("float32", "type in which matrix products are computed")
+    lora: LoraConfig = key(LoraConfig, "adapters that are trained in place of the weights")
 
     @model_validator(mode="after")
     def _check(self) -> "RelationalConfig":
@@ -78,7 +78,7 @@ class RelationalConfig:
 
 
 class RelationalMemory(nn.Module):
-    """One step of the memory: from projected tokens and the memory before to the memory after."""
+    """One step of the memory: from projected tokens and the previous memory to the next."""
 
     config: RelationalConfig
 
@@ -102,7 +102,7 @@ class RelationalMemory(nn.Module):
         return jnp.broadcast_to(jnp.eye(cfg.slots, cfg.width), (rows, cfg.slots, cfg.width))
 
     def project(self, x: Array) -> tuple[Array, Array]:
-        """What each token brings, [..., X] -> its slot [..., H E] and its share of both gates [..., 2 H E]."""
+        """The projection of each token, [..., X] -> its slot [..., H E] and its part of both gates [..., 2 H E]."""
         slot = self.inputs(x)
         return slot, self.gate_inputs(slot)
 
@@ -125,7 +125,7 @@ class RelationalMemory(nn.Module):
 
 
 class RelationalNetwork(nn.Module):
-    """Tokens to logits; the state is the memory."""
+    """From tokens to logits; the state is the memory."""
 
     config: RelationalConfig
     vocab_size: int
@@ -137,12 +137,12 @@ class RelationalNetwork(nn.Module):
         self.head = OutputHead(self.vocab_size, use_bias=True, dtype=cfg.dtype, kernel_init=by_fan_in)
 
     def encode(self, tokens: Array, mask: Array) -> Array:
-        """The memory before anything was read."""
+        """The initial memory."""
         return self.memory.start(tokens.shape[0])
 
     def decode_all(self, tokens: Array, mask: Array, states: Array) -> tuple[Array, Array]:
         """Hidden states [B, T, S H E] of whole texts int32 [B, T], and the final memory; a masked step changes none."""
-        # What needs the token alone is one product for all of them.
+        # Everything that only depends on the tokens is one product for all of them.
         slots, gates = self.memory.project(self.embedding(tokens))
 
         def step(module: RelationalMemory, memory: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
@@ -156,6 +156,6 @@ class RelationalNetwork(nn.Module):
         return hidden, final
 
     def decode(self, tokens: Array, cache: RecurrentCache) -> tuple[Array, RecurrentCache]:
-        """Logits [B, V] after one new token a row, int32 [B]."""
+        """Logits [B, V] after one new token per row, int32 [B]."""
         memory = self.memory.step(cache.states, *self.memory.project(self.embedding(tokens)))
         return self.head(memory.reshape(memory.shape[0], -1)), RecurrentCache(memory)

@@ -1,4 +1,4 @@
-"""A discriminator that starts from a generator: which of its parameters are copied, and which are the same arrays."""
+"""A discriminator that starts from a generator: which parameters it copies, and which arrays it shares."""
 
 import functools
 
@@ -12,11 +12,11 @@ from gptgan_jax.models.trees import joined, parted
 from gptgan_jax.types import Params
 
 NEW = ("head/*",)
-"""Patterns of the paths of parameters that a discriminator has and the generator it starts from does not."""
+"""Path patterns of parameters that the discriminator has and the generator does not."""
 
 
 def keeps_adapters(config: DiscriminatorConfig, generator_lora: LoraConfig) -> bool:
-    """Whether such a discriminator has the generator's adapters beside weights that are the generator's own."""
+    """Whether such a discriminator keeps the generator's adapters beside weights that it shares with the generator."""
     adapted = isinstance(config, TransformerDiscriminatorConfig) and config.from_generator and config.lora.rank > 0
     return adapted and generator_lora.rank > 0
 
@@ -26,12 +26,12 @@ def share_trunk(generator_params: Params, discriminator_params: Params) -> Param
     """The discriminator's parameters with its Transformer replaced by the generator's; its head and adapters stay.
 
     Args:
-        generator_params: without adapters; where it has some, `lora.merged` is what it learned.
+        generator_params: without adapters; merge them into the weights first with `merged`.
         discriminator_params: with adapters or without.
 
     Raises:
-        ValueError: where one of the two is no Transformer, or they differ in shape. That they agree in what has no
-            shape, such as the activation, is up to the caller.
+        ValueError: one of the two is not a Transformer, or their shapes differ. Settings without a shape, such as the
+            activation, are not checked and must agree.
 
     Example:
         >>> shape = {"layers": 1, "width": 8, "heads": 2}
@@ -44,7 +44,7 @@ def share_trunk(generator_params: Params, discriminator_params: Params) -> Param
     if mine is None or theirs is None:
         raise ValueError("only a Transformer discriminator can start from a generator, and only from a Transformer")
     if jax.tree.map(jnp.shape, without_adapters(mine)) != jax.tree.map(jnp.shape, theirs):
-        raise ValueError("the discriminator can start from the generator only where both have the same Transformer")
+        raise ValueError("the discriminator can start from the generator only if both have the same Transformer")
     return {**discriminator_params, "trunk": with_adapters(jax.tree.map(jnp.copy, theirs), mine)}
 
 
@@ -55,16 +55,16 @@ def begun_from(
     config: DiscriminatorConfig,
     will_begin: bool = False,
 ) -> Params:
-    """The parameters of a discriminator that starts from a generator (`from_generator`), at the end of its training.
+    """The parameters of a discriminator that starts from a trained generator (`from_generator`).
 
-    What neither player ever changes is not copied: where both have adapters, it is the generator's own arrays.
+    Parameters that neither network changes are not copied: if both have adapters, they are the generator's arrays.
 
     Args:
-        generator_params: of the generator, with its adapters where it has some.
+        generator_params: of the generator, with its adapters if it has any.
         discriminator_params: of the discriminator, as `build_discriminator` made it with `generator_lora`.
         generator_lora, config: of the two.
-        will_begin: the discriminator only takes the place of the one that will begin later; its trunk is not copied
-            where the generator has adapters, whatever of it will learn.
+        will_begin: the result is only a placeholder for the discriminator that starts later; if the generator has
+            adapters, its trunk is not copied, whatever will be trained.
     """
     if not will_begin and not keeps_adapters(config, generator_lora):
         params = generator_params

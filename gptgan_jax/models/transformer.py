@@ -1,12 +1,12 @@
-"""One Transformer for generator, encoder and discriminator; its switches span GPT-2 and the Llama/Qwen family.
+"""One Transformer for generator, encoder and discriminator; its options cover GPT-2 and the Llama/Qwen family.
 
-Pre-norm blocks (Radford et al. 2019; Touvron et al. 2023). Keys and values of decoding live in an explicit `Cache`
-that goes in and comes out, so a decoding step is a pure function. Query, key and value weights are fused and grouped by
-key/value head: the kernel's columns run [K, H/K + 2, head_dim], so a split of it over devices falls between heads.
+Pre-norm blocks (Radford et al. 2019; Touvron et al. 2023). Keys and values for decoding are in an explicit `Cache` that
+is passed in and returned, so a decoding step is a pure function. Query, key and value weights are fused and grouped by
+key/value head: the kernel's columns are ordered [K, H/K + 2, head_dim], so splits over devices fall between heads.
 
 Dimensions: B batch, T new tokens, S attended slots, D width, H heads, K key/value heads, G = H/K, E head width. Where N
-texts answer each of B prompts, they are R = B N rows, a prompt's texts neighbours, and the prompt is read once.
-"""
+texts answer each of B prompts, there are R = B N rows, with a prompt's texts as neighbours, and each prompt is read
+once."""
 
 import dataclasses
 from typing import Any
@@ -25,7 +25,7 @@ from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.types import Array, Params
 
 KEPT = ("qkv", "query", "key_value", "out", "gate", "up")
-"""What the backward pass of a block with adapters has from the forward pass: the values of these matrices' products."""
+"""Matrices whose products the backward pass of a block with adapters keeps from the forward pass."""
 
 ACTIVATIONS = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -40,7 +40,7 @@ Layer = dict[str, Kept]
 
 
 class _Step(struct.PyTreeNode):
-    """What every block of one forward pass shares."""
+    """Values shared by all blocks of a forward pass."""
 
     positions: Array  # [B, T]
     mask: Array  # bool [B, T, S]
@@ -55,8 +55,8 @@ class _Step(struct.PyTreeNode):
 class Attention(nn.Module):
     """Self-attention; with a cache it writes the new keys and values there and attends to all slots.
 
-    A cache without slots, {}, takes the new keys and values as they are; one with a prompt's alone is attended to
-    beside the new ones, which are not kept.
+    A cache without slots, {}, takes the new keys and values as they are; a cache with only a prompt's is attended to
+    together with the new ones, which are not kept.
     """
 
     config: TransformerConfig
@@ -69,7 +69,7 @@ class Attention(nn.Module):
         batch, length, _ = x.shape
         qkv = Projection(kv_heads * (group + 2) * head, cfg.qkv_bias, cfg.dtype, lora=cfg.lora, name="qkv")(x)
         qkv = constrain(qkv.reshape(batch, length, kv_heads, group + 2, head), "rows", None, "heads", None, None)
-        # The gradient of a split is one concatenation; that of three slices would be a sum of three padded arrays.
+        # The gradient of a split is one concatenation; for three slices it would be a sum of three padded arrays.
         queries, keys, values = jax.lax.split(qkv, (group, 1, 1), axis=3)
         keys, values = keys[:, :, :, 0], values[:, :, :, 0]
         if cfg.qk_norm:
@@ -122,7 +122,7 @@ class CrossAttention(nn.Module):
             assert cache is not None, "decoding needs the cache that the prefill made"
             keys, values = keys_and_values(cache["cross"])
         assert step.context_mask is not None
-        # Texts that answer one prompt see the same of it, so their tokens are as those of one text.
+        # Texts that answer the same prompt see the same encoder output, so their tokens are handled like one text.
         prompts, slots = step.context_mask.shape
         queries = queries.reshape(prompts, -1, kv_heads, group, head)
         mask = jnp.broadcast_to(step.context_mask[:, None], (prompts, queries.shape[1], slots))
@@ -152,7 +152,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: self-attention, cross-attention where there is an encoder, MLP."""
+    """Pre-norm residual block: self-attention, cross-attention if there is an encoder, MLP."""
 
     config: TransformerConfig
     depth: int
@@ -189,9 +189,9 @@ class Stack(nn.Module):
         cfg = self.config
         block = Block
         if cfg.remat or cfg.lora.rank:
-            # Where weights stay as they are, little of a block is needed for its gradient: what its matrices made, from
-            # which the rest is made again at the cost of a few elementwise passes. (All of it would be several times as
-            # much as is read of weights.)
+            # With frozen weights the backward pass needs little of a block: the outputs of its matrix products, from
+            # which the rest is recomputed by a few elementwise passes. (Keeping everything would be several times the
+            # size of the weights that are read.)
             policy = None if cfg.remat else jax.checkpoint_policies.save_only_these_names(*KEPT)
             block = nn.remat(Block, prevent_cse=not cfg.scan_layers, policy=policy)
         if cfg.scan_layers:
@@ -206,7 +206,7 @@ class Stack(nn.Module):
         else:
             updated = []
             if not self.is_initializing() and not self.has_rng("dropout"):
-                # Traced once for all of them: random numbers, which differ from block to block, are not drawn here.
+                # Traced once for all blocks: random numbers, which differ between blocks, are not drawn here.
                 block = nn.jit(block)
             for i in range(self.depth):
                 cache = None if caches is None else caches[i]
@@ -217,7 +217,7 @@ class Stack(nn.Module):
 
 
 def shallow_config(config: TransformerConfig) -> TransformerConfig:
-    """The same network with no more than one block of each kind, where its blocks are not scanned."""
+    """The same network with at most one block of each kind, if its blocks are not scanned."""
     if config.scan_layers:
         return config
     return dataclasses.replace(config, layers=1, encoder_layers=min(1, config.encoder_layers))
@@ -239,9 +239,9 @@ def deep_shapes(shapes: Params, config: TransformerConfig) -> Params:
 
 
 class Trunk(nn.Module):
-    """Tokens to hidden states: embedding, positions, encoder where there is one, decoder.
+    """From tokens to hidden states: embedding, positions, an optional encoder, decoder.
 
-    Generator and discriminator both own one under the name `trunk`, so the weights of one can start the other.
+    Generator and discriminator both have one under the name `trunk`, so one can start from the weights of the other.
     """
 
     config: TransformerConfig
@@ -298,7 +298,7 @@ class Trunk(nn.Module):
         context: Array | None = None,
         context_mask: Array | None = None,
     ) -> tuple[Array, Cache]:
-        """Hidden states [B, T, D] of the first tokens, and a cache with room for `slots` tokens that holds theirs."""
+        """Hidden states [B, T, D] of the first tokens, and a cache for `slots` tokens that contains theirs."""
         cfg = self.config
         batch, length = tokens.shape
         kv_heads, head = cfg.key_value_heads, cfg.head_size
@@ -322,7 +322,7 @@ class Trunk(nn.Module):
     def read_prompts(
         self, x: Array, mask: Array, context: Array | None = None, context_mask: Array | None = None
     ) -> tuple[Array, Cache]:
-        """Hidden states [B, P, D] of prompts, from their token embeddings, and a cache that holds them and no more."""
+        """Hidden states [B, P, D] of prompts, from their token embeddings, and a cache with exactly these."""
         positions = positions_of(mask)
         step = _Step(positions, mask_of(mask, True, self.config.reach), jnp.int32(0), context, context_mask, mask)
         caches: Any = {} if self.config.scan_layers else ({},) * self.config.layers
@@ -330,22 +330,24 @@ class Trunk(nn.Module):
         return hidden, Cache(caches, mask, jnp.int32(mask.shape[1]), context_mask)
 
     def read_on(self, x: Array, mask: Array, prompts: Cache) -> Array:
-        """Hidden states [R, T, D] of whole texts that go on from the B prompts of `read_prompts`, B a divisor of R.
+        """Hidden states [R, T, D] of whole texts that continue the B prompts of `read_prompts`, with B a divisor of R.
 
-        Not with a window: each text would see another part of its prompt.
+        Not supported with a window, as each token would see a different part of the prompt.
 
         Args:
             x: their token embeddings.
             mask: bool [R, T].
-            prompts: what is kept of them.
+            prompts: their caches.
         """
+        if self.config.reach is not None:
+            raise ValueError("several texts of one prompt can't be read behind it with a window: repeat the prompt")
         cache = prompts.of_prompts()
         positions = positions_of(mask) + cache.prompt_lengths(x.shape[0])[:, None]
         step = _Step(positions, causal_mask(mask, x.shape[1]), jnp.int32(0), None, None, None, cache.prompt_mask)
         return self.decoder(self.place(x, positions), cache.layers, step)[0]
 
     def decode(self, tokens: Array, cache: Cache) -> tuple[Array, Cache]:
-        """Hidden states [B, D] of one new token a row, int32 [B], and the cache that holds it."""
+        """Hidden states [B, D] of one new token per row, int32 [B], and the cache that contains it."""
         filled = cache.mask.at[:, cache.index].set(True)
         positions = cache.mask.sum(axis=1, dtype=jnp.int32)[:, None]
         if cache.prompt_mask is not None:
@@ -363,5 +365,5 @@ class Trunk(nn.Module):
 
 
 def _residual_init(depth: int) -> Any:
-    """GPT-2's: projections back into the residual stream start smaller the deeper the network."""
+    """GPT-2's initialisation: projections into the residual stream start smaller in deeper networks."""
     return nn.initializers.normal(0.02 / (2 * depth) ** 0.5)

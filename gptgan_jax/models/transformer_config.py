@@ -12,7 +12,7 @@ from gptgan_jax.schema import config_dataclass, key
 
 @config_dataclass
 class TransformerConfig:
-    """The network of a Transformer. The defaults are GPT-2's choices at a size for a CPU.
+    """The network of a Transformer. The defaults are GPT-2's architecture at a size that suits a CPU.
 
     Example:
         >>> config = gg.TransformerConfig(layers=1, width=8, heads=2)
@@ -23,7 +23,7 @@ class TransformerConfig:
 
     kind: Literal["transformer"] = "transformer"
     layers: int = key(4, "blocks of the decoder", ge=1)
-    encoder_layers: int = key(0, "blocks of the encoder that reads the prompt; 0 is decoder-only", ge=0)
+    encoder_layers: int = key(0, "blocks of the encoder, which reads the prompt; 0: decoder-only", ge=0)
     width: int = key(128, "size of the hidden states, D", ge=1)
     heads: int = key(4, "attention heads, H; must divide width unless head_width is given", ge=1)
     kv_heads: int | None = key(None, "key/value heads, K (grouped-query attention); default: heads", ge=1)
@@ -35,30 +35,32 @@ class TransformerConfig:
     positions: Literal["learned", "rotary"] = key("learned", "learned or rotary position embeddings")
     max_positions: int = key(256, "longest prompt plus target, in tokens", ge=2)
     window: int | None = key(
-        None, "a token attends to itself and the window - 1 before it (sliding window, Mistral); default: to all", ge=1
+        None,
+        "sliding window (Mistral): a token attends to itself and the window - 1 tokens before it; default: to all",
+        ge=1,
     )
     rope_theta: float = key(10000.0, "base of the rotary wavelengths", gt=0)
     rope_scaling: RopeScaling = key("none", "slower rotation for longer contexts, as in Llama 3.1 to 3.3")
-    rope_factor: float = key(8.0, "with llama3: how much slower the slow pairs of features turn", ge=1)
+    rope_factor: float = key(8.0, "with llama3: factor by which slow feature pairs are slowed down", ge=1)
     rope_low_turns: float = key(
-        1.0, "with llama3: pairs that turn at most so often in rope_original_positions are slowed", gt=0
+        1.0, "with llama3: pairs with at most this many turns in rope_original_positions are slowed down", gt=0
     )
-    rope_high_turns: float = key(4.0, "with llama3: pairs that turn at least so often are left as they are", gt=0)
+    rope_high_turns: float = key(4.0, "with llama3: pairs with at least this many turns are unchanged", gt=0)
     rope_original_positions: int = key(8192, "with llama3: length of the original context, in tokens", ge=1)
     qkv_bias: bool = key(True, "bias on queries, keys and values")
     bias: bool = key(True, "bias on the other projections")
     qk_norm: bool = key(False, "RMSNorm on each query and key head (Qwen3)")
     tied_embeddings: bool = key(True, "output logits use the input embedding table")
     dropout: float = key(0.0, "dropout rate after embeddings, attention and MLP", ge=0, lt=1)
-    dtype: Literal["float32", "bfloat16"] = key("float32", "what matrix products are computed in")
+    dtype: Literal["float32", "bfloat16"] = key("float32", "type in which matrix products are computed")
     attention: Literal["dense", "flash"] = key(
         "dense",
-        "flash: by kernels that never hold all scores of a text (Splash on a TPU, cuDNN on an NVIDIA GPU); for texts "
-        "from some hundred tokens on, in bfloat16. Attention to an encoder stays dense",
+        "flash: kernels that never hold all attention scores of a text (Splash on a TPU, cuDNN on an NVIDIA GPU), in "
+        "bfloat16; pays off from a few hundred tokens on. Attention to an encoder stays dense",
     )
     remat: bool = key(False, "recompute activations in the backward pass to save memory")
-    scan_layers: bool = key(False, "one compiled block scanned over layers; worth it from about 24 layers")
-    lora: LoraConfig = key(LoraConfig, "adapters that learn in place of the weights that it starts from")
+    scan_layers: bool = key(False, "compile one block and scan it over the layers; pays off from about 24 layers on")
+    lora: LoraConfig = key(LoraConfig, "adapters that are trained in place of the weights")
 
     @property
     def key_value_heads(self) -> int:
@@ -77,7 +79,7 @@ class TransformerConfig:
 
     @property
     def reach(self) -> int | None:
-        """The window where it cuts, as it does nothing to texts that it spans; None: each token sees all before it."""
+        """The window if it is shorter than the longest text; None: each token attends to all before it."""
         return self.window if self.window is not None and self.window < self.max_positions else None
 
     @property
@@ -119,7 +121,7 @@ class TransformerConfig:
         if self.attention == "flash" and self.head_size % 8:
             raise ValueError(f"attention flash needs heads of a multiple of 8 features, not {self.head_size}")
         if self.window is not None and self.encoder_layers:
-            raise ValueError("window is of a decoder-only Transformer: set encoder_layers to 0, or drop window")
+            raise ValueError("window is for a decoder-only Transformer: set encoder_layers to 0, or drop window")
         if self.reach is not None and self.attention == "flash":
             raise ValueError(
                 f"attention flash has no window: set attention dense, or max_positions to at most window {self.window}"

@@ -1,4 +1,4 @@
-"""Trees of parameters: nested dicts of arrays or shape structs, counted, taken apart and put together by paths."""
+"""Trees of parameters, nested dicts of arrays or shape structs: counting, splitting and joining them by paths."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -11,12 +11,12 @@ from gptgan_jax.types import Params, PyTree
 
 
 def flat(tree: PyTree) -> dict[str, Any]:
-    """The leaves of any tree by their paths, such as generator/params/trunk/embedding/table."""
+    """The leaves of any tree by path, such as generator/params/trunk/embedding/table."""
     return {path_in(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def nested(leaves: Mapping[str, Any]) -> Params:
-    """The nested dicts that `flat` was made from."""
+    """The nested dicts from which `flat` was made."""
     tree: Params = {}
     for path, x in leaves.items():
         *parents, last = path.split("/")
@@ -32,7 +32,7 @@ def parted(params: Params, chosen: Callable[[str], bool]) -> tuple[Params, Param
 
     Args:
         params: nested dicts.
-        chosen: of a path, such as trunk/embedding/table.
+        chosen: whether a path, such as trunk/embedding/table, is chosen.
     """
     leaves = flat(params)
     taken = {path for path in leaves if chosen(path)}
@@ -43,7 +43,7 @@ def parted(params: Params, chosen: Callable[[str], bool]) -> tuple[Params, Param
 
 
 def joined(one: Params, other: Params) -> Params:
-    """The parameters of both; where both have one, that of the first."""
+    """The parameters of both trees; the first has precedence."""
     if not other:
         return one
     both = {name: joined(one[name], other[name]) for name in one.keys() & other.keys() if isinstance(one[name], dict)}
@@ -51,25 +51,25 @@ def joined(one: Params, other: Params) -> Params:
 
 
 def without(params: Params, others: Params, same: Callable[[Any, Any], bool] = operator.is_) -> Params:
-    """The parameters without those that another tree has, too.
+    """The parameters without those that another tree has too.
 
     Args:
-        params, others: the two.
-        same: of two at the same path, whether they are one; by default whether both are the same array.
+        params, others: the two trees.
+        same: whether two parameters at the same path are equal; by default if they are the same array.
     """
     known = flat(others)
     return nested({path: x for path, x in flat(params).items() if path not in known or not same(x, known[path])})
 
 
 def path_in(path: tuple[Any, ...]) -> str:
-    """The name of a leaf from its place in a tree, as `jax.tree_util` gives it: keys, fields and indices."""
+    """The name of a leaf from its `jax.tree_util` path of keys, fields and indices."""
     kinds = ("key", "name", "idx")
     return "/".join(str(next(getattr(part, kind) for kind in kinds if hasattr(part, kind))) for part in path)
 
 
 @suggests_names
 def parameter_count(params: Params) -> int:
-    """The number of numbers in a tree of arrays, an int.
+    """The number of scalars in a tree of arrays, an int.
 
     Example:
         >>> gg.parameter_count({"w": jnp.zeros((3, 4)), "b": jnp.zeros(4)})

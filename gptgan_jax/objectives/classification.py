@@ -1,9 +1,12 @@
 """Classes and "generated" from one set of K logits (Salimans et al. 2016; Croce et al. 2020, GAN-BERT).
 
-A text is of class k with the probability exp(l_k) / (1 + sum of exp(l)), and generated with what is left: the logit of
-"generated" is fixed at 0, as one number added to all K + 1 would change nothing. So the log-odds of "real" are
-logsumexp(l), which any pair loss of log-odds takes for its score, and among real texts the classes have softmax(l).
+A text is of class k with probability exp(l_k) / (1 + sum of exp(l)), and generated with the rest: the logit of
+"generated" is fixed at 0, since adding a constant to all K + 1 logits would change nothing. The log-odds of "real" are
+therefore logsumexp(l), which serves as the score in any pair loss of log-odds, and the classes of real text have the
+probabilities softmax(l).
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,27 +24,31 @@ class ClassificationConfig:
     """The discriminator as a classifier of the data's labels."""
 
     weight: float = key(
-        0.0, "on its cross-entropy of the labels of real text; 0: it has no classes", GAME["class_weight"]
+        0.0, "weight of the cross-entropy of real texts' labels in its loss; 0: no classes", GAME["class_weight"]
     )
     real_fake_weight: float = key(
-        1.0, "on its loss of real against generated text; 0: labels alone, no text is written", GAME["real_fake_weight"]
+        1.0,
+        "weight of its loss on real against generated text; 0: only labels are learned, no text is generated",
+        GAME["real_fake_weight"],
     )
     labelled_share: float | None = key(
         None,
-        "share of labelled texts in the batches of warm-up and adversarial phase; none: as in the data",
+        "share of labelled texts in the batches of the warm-up and adversarial phases; null: as in the data",
         gt=0,
         le=1,
     )
     feature_matching_weight: float = key(
-        0.0, "on the generator's squared distance between its texts' mean features and real text's", WEIGHT
+        0.0,
+        "weight, for the generator, of the squared distance between mean features of its texts and real texts",
+        WEIGHT,
     )
     label_reward_weight: float = key(
-        0.0, "on log p(label | text) of what answers a label, in the reward; in nats", WEIGHT
+        0.0, "weight of log p(label | text), in nats, in the reward of texts that answer a label", WEIGHT
     )
 
 
 def class_cross_entropy(classes: Array, label: Array) -> Array:
-    """Mean -log softmax(classes)[label] in nats over the rows with a label; 0 where there is none.
+    """Mean -log softmax(classes)[label] in nats over the rows with a label; 0 if there is none.
 
     Args:
         classes: float [B, K], the class logits.
@@ -62,59 +69,66 @@ def class_accuracy(classes: Array, label: Array) -> Array:
 
 
 def matching_features(reward: Reward, weight: Number) -> Reward:
-    """The reward and, at each text's last token, what lessens the distance of mean features (Salimans et al. 2016).
+    """The reward plus, at each text's last token, one for matching mean features (Salimans et al. 2016).
 
-    With features f, the mean m of real texts' and the mean m_i of the other generated texts', text i is paid
-    2 weight (m - m_i) . f_i. As (m - m_i) is a constant to the gradient and does not know text i, the expected gradient
-    is exactly that of -weight |m - E f|^2, whether it comes by the log-probability of what was written (policy
-    gradients) or through f itself (relaxed tokens).
+    With features f, m the mean over real texts and m_i the mean over the other generated texts, text i gets
+    2 weight (m - m_i) . f_i. As (m - m_i) is held constant and does not depend on text i, the expected gradient is
+    exactly that of -weight |m - E f|^2, through the log-probabilities of the text (policy gradients) as well as through
+    f itself (relaxed tokens).
 
     Raises:
-        ValueError: a negative weight; when called, a discriminator without features.
+        ValueError: a negative weight; when called: the discriminator gives no features.
     """
     WEIGHT.check("the weight of feature matching", weight)
+    return functools.partial(_with_matching, by=reward, weight=weight)
 
-    def with_matching(judgement: Judgement, key: Array) -> Array:
-        fake, real = judgement.fake_features, judgement.real_features
-        if fake is None or real is None:
-            raise ValueError("feature matching needs a discriminator that gives features")
-        check_arrays(
-            "matching_features",
-            fake_mask=(judgement.fake_mask, "bool [R, T]"),
-            fake_features=(fake, "float [R, W]"),
-            real_features=(real, "float [B, W]"),
-        )
-        fake, real = fake.astype(jnp.float32), real.astype(jnp.float32)
-        others = (fake.sum(axis=0) - fake) / max(fake.shape[0] - 1, 1)
-        away = jax.lax.stop_gradient(real.mean(axis=0) - others)
-        paid = 2 * weight * (away * fake).sum(axis=-1)
-        return reward(judgement, key) + paid[:, None] * is_last(judgement.fake_mask)
 
-    return with_matching
+def _with_matching(judgement: Judgement, key: Array, *, by: Reward, weight: Number) -> Array:
+    fake, real = judgement.fake_features, judgement.real_features
+    if fake is None or real is None:
+        raise ValueError("feature matching needs a discriminator that gives features")
+    check_arrays(
+        "matching_features",
+        fake_mask=(judgement.fake_mask, "bool [R, T]"),
+        fake_features=(fake, "float [R, W]"),
+        real_features=(real, "float [B, W]"),
+    )
+    fake, real = fake.astype(jnp.float32), real.astype(jnp.float32)
+    others = (fake.sum(axis=0) - fake) / max(fake.shape[0] - 1, 1)
+    away = jax.lax.stop_gradient(real.mean(axis=0) - others)
+    paid = 2 * weight * (away * fake).sum(axis=-1)
+    return by(judgement, key) + paid[:, None] * is_last(judgement.fake_mask)
+
+
+def matches_features(reward: Reward | None) -> bool:
+    """Whether `matching_features` made a reward, or one that it is a part of."""
+    while isinstance(reward, functools.partial) and reward.func is not _with_matching:
+        reward = reward.keywords.get("by")
+    return isinstance(reward, functools.partial)
 
 
 def naming_label(reward: Reward, weight: Number) -> Reward:
-    """The reward and, at the last token of a text that answers a label, weight log softmax(classes)[label].
+    """The reward plus, at the last token of a text that answers a label, weight log softmax(classes)[label].
 
-    The generator's side of AC-GAN (Odena et al. 2017): text that answers "positive" should be told to be positive.
-    Texts that answer no label are paid nothing more.
+    The generator's side of AC-GAN (Odena et al. 2017): text that answers "positive" should be classified as positive.
+    Texts that answer no label get nothing more.
 
     Raises:
-        ValueError: a negative weight; when called, a discriminator without classes.
+        ValueError: a negative weight; when called: the discriminator has no classes.
     """
     WEIGHT.check("the weight of the labels' reward", weight)
+    return functools.partial(_with_label, by=reward, weight=weight)
 
-    def with_label(judgement: Judgement, key: Array) -> Array:
-        classes, label = judgement.fake_classes, judgement.fake_label
-        if classes is None or label is None:
-            raise ValueError("a reward for obeying labels needs a discriminator with classes")
-        check_arrays(
-            "naming_label",
-            fake_mask=(judgement.fake_mask, "bool [R, T]"),
-            fake_classes=(classes, "float [R, K]"),
-            fake_label=(label, "int [R]"),
-        )
-        paid = weight * jnp.where(label >= 0, token_log_probs(classes, label), 0.0)
-        return reward(judgement, key) + paid[:, None] * is_last(judgement.fake_mask)
 
-    return with_label
+def _with_label(judgement: Judgement, key: Array, *, by: Reward, weight: Number) -> Array:
+    classes, label = judgement.fake_classes, judgement.fake_label
+    if classes is None or label is None:
+        raise ValueError("a reward for obeying labels needs a discriminator with classes")
+    check_arrays(
+        "naming_label",
+        fake_mask=(judgement.fake_mask, "bool [R, T]"),
+        fake_classes=(classes, "float [R, K]"),
+        fake_label=(label, "int [R]"),
+    )
+    paid = weight * jnp.where(label >= 0, token_log_probs(classes, label), 0.0)
+    return by(judgement, key) + paid[:, None] * is_last(judgement.fake_mask)

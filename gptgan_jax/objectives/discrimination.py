@@ -1,8 +1,8 @@
-"""What the discriminator minimises: losses of the logits that it gives real and generated text.
+"""The discriminator's losses on its logits of real and of generated text.
 
 Each is a function (real, real_mask, fake, fake_mask) -> float32 [], of logits float32 [B, T] at every token or [B, 1]
-for whole texts. Row i of the real batch is paired with row i of the fake one: both have the same shape. Masks are bool,
-of the shape of their scores.
+for whole texts. Row i of the real batch is paired with row i of the fake one, so both have the same shape. Masks are
+bool and have the shape of their scores.
 
 Example:
     >>> real, fake, mask = jnp.array([[2.0], [0.0]]), jnp.array([[0.5], [-1.0]]), jnp.ones((2, 1), bool)
@@ -55,19 +55,19 @@ PairLossName = Literal["non_saturating", "hinge", "relativistic", "relativistic_
 def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *, smoothing: Number = 0.0) -> Array:
     """Cross-entropy of real against fake (Goodfellow et al. 2014): mean softplus(-real) + mean softplus(fake).
 
-    With smoothing, "real" has the probability 1 - smoothing for real text and smoothing for generated text, instead of
-    1 and 0: the best logits are then finite, log((1 - smoothing) / smoothing) and minus that.
+    With smoothing, the target probability of "real" is 1 - smoothing for real text and smoothing for generated text,
+    instead of 1 and 0: the optimal logits are then finite, log((1 - smoothing) / smoothing) and minus that.
 
     Args:
         real, fake: logits of real and of generated texts, float [B, T].
-        real_mask, fake_mask: bool [B, T], which of them count.
+        real_mask, fake_mask: bool [B, T], true for logits that count.
         smoothing: of the labels, at least 0 and below 1/2.
 
     Returns:
         float32 [].
 
     Raises:
-        TypeError, ValueError: an array of another shape or type; a smoothing out of its range.
+        TypeError, ValueError: an array of wrong shape or type; smoothing out of its range.
 
     Example:
         >>> real, fake, mask = jnp.zeros((2, 1)), jnp.zeros((2, 1)), jnp.ones((2, 1), bool)
@@ -83,17 +83,17 @@ def non_saturating(real: Array, real_mask: Array, fake: Array, fake_mask: Array,
 
 @suggests_names
 def hinge(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
-    """Mean max(0, 1 - real) + mean max(0, 1 + fake) (Lim & Ye 2017): scores beyond the margin teach no more.
+    """Mean max(0, 1 - real) + mean max(0, 1 + fake) (Lim & Ye 2017): scores beyond the margin have no gradient.
 
     Args:
         real, fake: logits of real and of generated texts, float [B, T].
-        real_mask, fake_mask: bool [B, T], which of them count.
+        real_mask, fake_mask: bool [B, T], true for logits that count.
 
     Returns:
         float32 [].
 
     Raises:
-        TypeError, ValueError: an array of another shape or type.
+        TypeError, ValueError: an array of wrong shape or type.
 
     Example:
         >>> real, fake, mask = jnp.array([[2.0]]), jnp.array([[0.5]]), jnp.array([[True]])
@@ -108,19 +108,19 @@ def hinge(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array
 def relativistic(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *, smoothing: Number = 0.0) -> Array:
     """Mean softplus(fake - real) over pairs (Jolicoeur-Martineau 2018); Bradley-Terry with real as the winner.
 
-    At every token, only the positions that both texts have are compared. With smoothing, the real text wins with the
-    probability 1 - smoothing.
+    With scores at every token, only positions that both texts have are compared. With smoothing, the target probability
+    that the real text wins is 1 - smoothing.
 
     Args:
         real, fake: logits of real and of generated texts, float [B, T].
-        real_mask, fake_mask: bool [B, T], which of them count.
+        real_mask, fake_mask: bool [B, T], true for logits that count.
         smoothing: of the labels, at least 0 and below 1/2.
 
     Returns:
         float32 [].
 
     Raises:
-        TypeError, ValueError: an array of another shape or type; a smoothing out of its range.
+        TypeError, ValueError: an array of wrong shape or type; smoothing out of its range.
 
     Example:
         >>> real, fake, mask = jnp.zeros((2, 1)), jnp.zeros((2, 1)), jnp.ones((2, 1), bool)
@@ -137,22 +137,22 @@ def relativistic(real: Array, real_mask: Array, fake: Array, fake_mask: Array, *
 def relativistic_tie(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
     """Bradley-Terry with ties (Davidson 1970): real beats fake, and texts of the same origin tie.
 
-    With the difference d of two scores and Z = exp(d/2) + exp(-d/2) + 1, the first text wins with the probability
-    exp(d/2) / Z and they tie with 1 / Z. The loss is the mean of -log P(real wins) over real-fake pairs, plus half the
-    mean of -log P(tie) over pairs of same origin: the average of the mean over pairs of real texts and the mean over
-    pairs of generated ones, where each row is paired with the next and the last with the first. A label for ties
-    steadies the critic (RARO 2025): it keeps it from telling real texts apart. At every token, only the positions that
-    both texts have are compared.
+    With the difference d of two scores and Z = exp(d/2) + exp(-d/2) + 1, the first text wins with probability
+    exp(d/2) / Z and they tie with probability 1 / Z. The loss is the mean of -log P(real wins) over real-fake pairs,
+    plus half the mean of -log P(tie) over pairs of the same origin. The latter is the average of the mean over pairs of
+    real texts and the mean over pairs of generated ones, with each row paired with the next and the last with the
+    first. The tie label stabilises the critic (RARO 2025), as it discourages ranking real texts against each other.
+    With scores at every token, only positions that both texts have are compared.
 
     Args:
         real, fake: logits of real and of generated texts, float [B, T].
-        real_mask, fake_mask: bool [B, T], which of them count.
+        real_mask, fake_mask: bool [B, T], true for logits that count.
 
     Returns:
         float32 [].
 
     Raises:
-        TypeError, ValueError: an array of another shape or type.
+        TypeError, ValueError: an array of wrong shape or type.
 
     Example:
         >>> real, fake, mask = jnp.zeros((2, 1)), jnp.zeros((2, 1)), jnp.ones((2, 1), bool)
@@ -179,19 +179,19 @@ def _log_normalizer(difference: Array) -> Array:
 
 @suggests_names
 def wasserstein(real: Array, real_mask: Array, fake: Array, fake_mask: Array) -> Array:
-    """Mean fake - mean real (Arjovsky et al. 2017): minus a distance only where the scores cannot grow steep.
+    """Mean fake - mean real (Arjovsky et al. 2017): minus a distance only if the slope of the scores is bounded.
 
-    It has no minimum of its own, so it wants a penalty such as `penalties.gradient_penalty`.
+    It has no minimum by itself, so it needs a penalty such as `penalties.gradient_penalty`.
 
     Args:
         real, fake: logits of real and of generated texts, float [B, T].
-        real_mask, fake_mask: bool [B, T], which of them count.
+        real_mask, fake_mask: bool [B, T], true for logits that count.
 
     Returns:
         float32 [].
 
     Raises:
-        TypeError, ValueError: an array of another shape or type.
+        TypeError, ValueError: an array of wrong shape or type.
 
     Example:
         >>> real, fake, mask = jnp.array([[2.0]]), jnp.array([[0.5]]), jnp.array([[True]])
@@ -220,21 +220,20 @@ PAIR_LOSSES: dict[PairLossName, PairLoss] = {
     "wasserstein": wasserstein,
 }
 SMOOTHABLE: tuple[PairLossName, ...] = ("non_saturating", "relativistic")
-"""The losses whose labels are probabilities that can be smoothed."""
+"""The losses whose labels can be smoothed."""
 DIFFERENCES_ONLY: frozenset[PairLossName] = frozenset({"relativistic", "relativistic_tie", "wasserstein"})
-"""The losses that one number added to all scores does not change, so that only differences of scores mean something."""
+"""The losses that do not change when a constant is added to all scores: only differences of scores are meaningful."""
 
 
 def build_pair_loss(name: PairLossName, smoothing: Number = 0.0) -> PairLoss:
-    """The loss of a name, with its labels smoothed.
+    """The loss with a given name, with label smoothing.
 
     Args:
         name: one of `PAIR_LOSSES`.
-        smoothing: how much of each label's probability is given to the other answer; in [0, 1/2).
+        smoothing: probability moved from each label to the other; in [0, 1/2).
 
     Raises:
-        ValueError: no loss has that name, smoothing is out of range, or it is not 0 and the loss has no such
-            probabilities.
+        ValueError: no loss has that name, smoothing is out of range, or it is not 0 for a loss that can't be smoothed.
     """
     check_choice("the pair loss", name, PAIR_LOSSES)
     LABEL_SMOOTHING.check("label smoothing", smoothing)
@@ -247,7 +246,7 @@ def build_pair_loss(name: PairLossName, smoothing: Number = 0.0) -> PairLoss:
 
 
 def pair_loss_name(loss: PairLoss) -> tuple[PairLossName | None, float]:
-    """The name and the smoothing that `build_pair_loss` makes the loss from; (None, 0) for a loss of the user's own."""
+    """The name and smoothing of a loss made by `build_pair_loss`; (None, 0) for a loss of the user's own."""
     plain: Any = loss
     smoothing = 0.0
     if isinstance(plain, functools.partial) and plain.keywords.keys() == {"smoothing"} and not plain.args:
@@ -256,26 +255,26 @@ def pair_loss_name(loss: PairLoss) -> tuple[PairLossName | None, float]:
 
 
 def pair_accuracy(real: Array, fake: Array) -> Array:
-    """Share of all real-fake pairs that the scores rank rightly, ties counting half: float [B], [B] -> float32 [].
+    """Share of all real-fake pairs that the scores rank correctly, ties counting half: float [B], [R] -> float32 [].
 
-    The area under the ROC curve: it needs no threshold, so it means the same for every pair loss; chance is 1/2.
+    This is the area under the ROC curve. It needs no threshold, so it is comparable across pair losses; chance is 1/2.
     """
     check_arrays("pair_accuracy", real=(real, "float [B]"), fake=(fake, "float [R]"))
     return jnp.heaviside(real[:, None] - fake[None, :], 0.5).mean()
 
 
 def prompt_accuracy(real: Array, fake: Array) -> Array:
-    """Share of pairs of answers to one prompt that the scores rank rightly, ties counting half: [B], [R] -> float32 [].
+    """Share of same-prompt real-fake pairs that are ranked correctly, ties counting half: [B], [R] -> float32 [].
 
-    Scores of different prompts need not be comparable, least of all after a loss of differences, which sees those
-    within a prompt alone; `pair_accuracy` counts all pairs.
+    Scores of different prompts need not be comparable, especially with a loss of differences, which only compares texts
+    of the same prompt; `pair_accuracy` counts all pairs.
 
     Args:
-        real: of the prompts' real texts.
-        fake: of R/B generated texts a prompt, neighbours by prompt.
+        real: scores of the prompts' real texts.
+        fake: scores of R/B generated texts per prompt, neighbours by prompt.
 
     Raises:
-        ValueError: R is no multiple of B.
+        ValueError: R is not a multiple of B.
     """
     check_arrays("prompt_accuracy", real=(real, "float [B]"), fake=(fake, "float [R]"))
     if fake.shape[0] % real.shape[0]:

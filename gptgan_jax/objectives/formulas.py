@@ -1,7 +1,7 @@
 """Rewards by a short formula of the discriminator's scores, such as 0.5 * sigmoid(s) * (tanh(s) + 1).
 
-A formula is arithmetic on a few names, and nothing else: it is read as a syntax tree, of which only what stands in
-`NAMES`, `FUNCTIONS` and `OPERATORS` is taken, and none of it is run as Python.
+A formula is arithmetic on a few names and nothing else: it is parsed into a syntax tree that may only contain what is
+in `NAMES`, `FUNCTIONS` and `OPERATORS`, and is not run as Python.
 """
 
 import ast
@@ -18,7 +18,7 @@ from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.types import Array
 
 LONGEST = 300
-"""Characters of a formula."""
+"""The most characters of a formula."""
 NAMES = {
     "s": "the score",
     "s_prev": "the score one token before, 0 at the first",
@@ -55,11 +55,11 @@ ALLOWED = (
 
 
 class Formula(NamedTuple):
-    """A formula that has been read.
+    """A parsed formula.
 
     Attributes:
-        text: as it was written.
-        names: which of `NAMES` it reads.
+        text: its source.
+        names: those of `NAMES` that it uses.
     """
 
     text: str
@@ -68,7 +68,7 @@ class Formula(NamedTuple):
     def __call__(self, scores: Array, mask: Array) -> Array:
         """Its value at every token: float [R, T], bool [R, T] -> float32 [R, T]; 0 outside the mask."""
         check_arrays("formula", scores=(scores, "float [R, T]"), mask=(mask, "bool [R, T]"))
-        # What stands in the padding must have no part in a gradient either, whatever the functions make of it.
+        # Zeros in the padding keep it out of the gradient too, whatever the functions do with it.
         s = jnp.where(mask, scores.astype(jnp.float32), 0.0)
         to_go = jnp.flip(jnp.cumsum(jnp.flip(s, axis=1), axis=1), axis=1)
         count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
@@ -84,10 +84,10 @@ class Formula(NamedTuple):
 
 
 def read(text: str) -> Formula:
-    """A formula from its text.
+    """Parses a formula.
 
     Raises:
-        UserError: it is no formula, or holds something else than `ALLOWED` says.
+        UserError: it is not a formula, or has something that `ALLOWED` does not list.
     """
     tree = _tree(text)
     names: set[str] = set()
@@ -107,7 +107,7 @@ def _tree(text: str) -> ast.expr:
 
 
 def _check(node: ast.AST, text: str, names: set[str]) -> None:
-    """Raises UserError for what is not allowed, and collects the names."""
+    """Raises UserError for anything that is not allowed, and collects the names."""
     match node:
         case ast.Constant(value=bool()):
             pass
@@ -133,7 +133,7 @@ def _check(node: ast.AST, text: str, names: set[str]) -> None:
 
 
 def _value(node: ast.AST, values: dict[str, Array]) -> Array:
-    """Of a tree that `_check` has passed."""
+    """The value of a tree that `_check` has accepted."""
     match node:
         case ast.Constant(value=number):
             return jnp.float32(number)

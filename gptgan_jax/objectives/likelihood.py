@@ -1,4 +1,4 @@
-"""Maximum likelihood, and the per-token quantities that the penalties on a generator are made of."""
+"""Maximum likelihood, and the per-token quantities used by a generator's regularisers and distillation."""
 
 import math
 from typing import Literal
@@ -11,13 +11,16 @@ from gptgan_jax.types import Array
 
 KlEstimator = Literal["exact", "low_variance", "reward"]
 
+# The least total probability of the tokens outside a teacher's top K; anything below is rounding error.
+LEAST_REMAINING = 1e-7
+
 
 @jax.custom_vjp
 def token_log_probs(logits: Array, tokens: Array) -> Array:
     """log softmax(logits)[token] in nats: float [..., V], int32 [...] -> float32 [...].
 
-    Its gradient, token - softmax, is written out: that of a gather would be a scatter, which is slow on every backend,
-    and picking by comparison instead reads all logits once more.
+    Its gradient, token - softmax, is written by hand: that of a gather would be a scatter, which is slow on every
+    backend, and selecting by comparison would read all logits once more.
     """
     return _picked(logits, tokens)[0]
 
@@ -40,7 +43,7 @@ token_log_probs.defvjp(_picked, _picked_gradient)
 
 
 def cross_entropy(logits: Array, targets: Array, mask: Array) -> Array:
-    """Mean negative log-likelihood in nats a token: float [B, T, V], int32 [B, T], bool [B, T] -> float32 []."""
+    """Mean negative log-likelihood in nats per token: float [B, T, V], int32 [B, T], bool [B, T] -> float32 []."""
     check_arrays(
         "cross_entropy",
         logits=(logits, "float [B, T, V]"),
@@ -54,7 +57,7 @@ def entropy(logits: Array) -> Array:
     """Entropy in nats of each next-token distribution: float [..., V] -> float32 [...]."""
     check_arrays("entropy", logits=(logits, "float [..., V]"))
     logits = logits.astype(jnp.float32)
-    # In the form that token_log_probs has, so that XLA computes it once.
+    # In the same form as in token_log_probs, so that XLA computes it only once.
     log_probs = logits - jax.nn.logsumexp(logits, axis=-1)[..., None]
     return -(jnp.exp(log_probs) * log_probs).sum(axis=-1)
 
@@ -82,9 +85,47 @@ def generalised_jensen_shannon(logits: Array, teacher_logits: Array, beta: float
         logits=(logits, "float [..., V]"),
         teacher_logits=(teacher_logits, "float [..., V]"),
     )
-    of_teacher, of_student = (
-        jax.nn.log_softmax(x.astype(jnp.promote_types(x.dtype, jnp.float32))) for x in (teacher_logits, logits)
+    of_teacher, of_student = (jax.nn.log_softmax(_at_least_float32(x)) for x in (teacher_logits, logits))
+    return _divergence(of_teacher, of_student, beta)
+
+
+def top_k_divergence(logits: Array, ids: Array, log_probs: Array, beta: float) -> Array:
+    """D_beta of `generalised_jensen_shannon` over K + 1 events: each of the teacher's K tokens, or any other token.
+
+    It is at most the divergence over all tokens, because merging tokens can only reduce it, and equal to it for K = V.
+    In nats: float [..., V], int [..., K], float [..., K] -> float32 [...].
+
+    Args:
+        logits: the student's.
+        ids: of the K tokens, without repetition.
+        log_probs: the teacher's log-probabilities of them.
+        beta: see `generalised_jensen_shannon`.
+    """
+    check_arrays(
+        "top_k_divergence",
+        logits=(logits, "float [..., V]"),
+        ids=(ids, "int [..., K]"),
+        log_probs=(log_probs, "float [..., K]"),
     )
+    logits, of_teacher = _at_least_float32(logits), _at_least_float32(log_probs)
+    norm = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    of_student = jnp.take_along_axis(logits, ids, axis=-1) - norm
+    if ids.shape[-1] < logits.shape[-1]:
+        # Summed directly: 1 minus the sum of the K tokens would be rounding error when that is close to 1.
+        without = jnp.put_along_axis(logits, ids, -jnp.inf, axis=-1, inplace=False)
+        others = jax.nn.logsumexp(without, axis=-1, keepdims=True) - norm
+        remaining = jnp.maximum(1 - jnp.exp(of_teacher).sum(axis=-1, keepdims=True), LEAST_REMAINING)
+        of_student = jnp.concatenate([of_student, others], axis=-1)
+        of_teacher = jnp.concatenate([of_teacher, jnp.log(remaining)], axis=-1)
+    return _divergence(of_teacher, of_student, beta)
+
+
+def _at_least_float32(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _divergence(of_teacher: Array, of_student: Array, beta: float) -> Array:
+    """D_beta from log-probabilities [..., E] of the same events."""
 
     def kl(one: Array, other: Array) -> Array:
         return (jnp.exp(one) * (one - other)).sum(axis=-1)
@@ -96,12 +137,12 @@ def generalised_jensen_shannon(logits: Array, teacher_logits: Array, beta: float
 
 
 def is_last(mask: Array) -> Array:
-    """True at each row's last place that counts: bool [B, T] -> bool [B, T]."""
+    """True at the last true entry of each row: bool [B, T] -> bool [B, T]."""
     check_arrays("is_last", mask=(mask, "bool [B, T]"))
     return mask & (jnp.arange(mask.shape[1]) == mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1, keepdims=True))
 
 
 def masked_mean(values: Array, mask: Array) -> Array:
-    """Mean of the values where the mask is true, 0 where it is true nowhere: float [...], bool [...] -> float []."""
+    """Mean of the values where the mask is true; 0 if it is true nowhere: float [...], bool [...] -> float []."""
     check_arrays("masked_mean", values=(values, "float [...]"), mask=(mask, "bool [...]"))
     return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)

@@ -1,8 +1,8 @@
-"""Regularisers of the discriminator: how steep its scores may be in the embeddings of the texts.
+"""Regularisers of the discriminator: penalties on the gradient of its scores by the texts' embeddings.
 
-Each takes `score`, which maps embeddings float [B, S, E] to one number a text, float [B], and in which no text depends
-on another. It may read a mask, as padding that does not change the score adds nothing to a gradient. All are
-differentiable a second time, with respect to the parameters inside `score`; each caller applies its own weight.
+Each takes `score`, which maps embeddings float [B, S, E] to one number per text, float [B]; no text may affect
+another's score. It may use a mask: padding that does not change the score adds nothing to a gradient. All can be
+differentiated again, by the parameters inside `score`; the caller applies the weight.
 
 Example:
     >>> def steep(embeddings):
@@ -35,7 +35,7 @@ Score = Callable[[Array], Array]
 
 
 def gradient_norms_squared(score: Score, embeddings: Array) -> Array:
-    """Squared length of each text's gradient of its own score: float [B, S, E] -> float32 [B]."""
+    """Squared norm of the gradient of each text's score by its embeddings: float [B, S, E] -> float32 [B]."""
     check_arrays("gradient_norms_squared", embeddings=(embeddings, "float [B, S, E]"))
 
     def total(embeddings: Array) -> Array:
@@ -56,15 +56,15 @@ def zero_centred(score: Score, embeddings: Array) -> Array:
 
 
 def gradient_penalty(score: Score, real: Array, fake: Array, key: Array, rows: Rows = ALL_ROWS) -> Array:
-    """Mean squared distance of the gradient's length from 1, between real and generated texts (WGAN-GP).
+    """Mean squared distance of the gradient's norm from 1, between real and generated texts (WGAN-GP).
 
-    The places are e real + (1 - e) fake with e uniform between 0 and 1, drawn for each text (Gulrajani et al. 2017).
+    The gradient is at e real + (1 - e) fake, with e uniform between 0 and 1 for each text (Gulrajani et al. 2017).
 
     Args:
-        score: of such a mixture; where lengths differ, it should count a position that either text has.
+        score: of such a mixture; if lengths differ, it should count positions that either text has.
         real, fake: float [B, S, E].
         key: typed PRNG key.
-        rows: where these are a device's share of more.
+        rows: if these are only one device's share of the rows.
 
     Returns:
         float32 [].
@@ -72,5 +72,5 @@ def gradient_penalty(score: Score, real: Array, fake: Array, key: Array, rows: R
     check_arrays("gradient_penalty", real=(real, "float [B, S, E]"), fake=(fake, "float [B, S, E]"))
     weight = rows.uniform(key, (real.shape[0], 1, 1), dtype=real.dtype)
     squared = gradient_norms_squared(score, weight * real + (1 - weight) * fake)
-    # The square root has no finite derivative at 0, where a score that ignores its text begins.
+    # The square root has no finite derivative at 0, the gradient norm of a score that ignores its text.
     return jnp.square(jnp.sqrt(squared + 1e-12) - 1).mean()

@@ -1,7 +1,7 @@
-"""What a generator is paid for a token, or for a whole text: functions of the discriminator's logits.
+"""Rewards of the generator for each token, or for whole texts: functions of the discriminator's logits.
 
-Each is a function (judgement, key) -> float32 [R, T], differentiable in the scores; nothing counts outside the mask.
-`constant` and `random` are controls: their expected gradient is zero, so whatever gain they show was not adversarial.
+Each is a function (judgement, key) -> float32 [R, T], differentiable in the scores; values outside the mask are
+ignored. `constant` and `random` are controls: their expected gradient is zero, so a gain they show is not adversarial.
 
 Example:
     >>> mask = jnp.array([[True, True, True], [True, True, False]])
@@ -55,17 +55,17 @@ def __dir__() -> list[str]:
 
 
 class Judgement(NamedTuple):
-    """The discriminator's logits at every token, or for whole texts: in one column (T = 1), or one a representation.
+    """The discriminator's logits at every token, or of whole texts: one column (T = 1), or one per representation.
 
     Attributes:
-        fake: float [R, T], of generated texts; where there are several a prompt, they are neighbours.
+        fake: float [R, T], of generated texts; the texts of a prompt are neighbours.
         fake_mask: bool [R, T].
         real: float [B, T], of the real batch.
         real_mask: bool [B, T].
-        fake_features, real_features: float [R, W] and [B, W], of whole texts, what the discriminator's score or its
-            class logits are a linear function of; None where it has several representations.
-        fake_classes: float [R, K], its class logits of generated texts; None where it has none.
-        fake_label: int32 [R], the class that each was asked for; -1 for none.
+        fake_features, real_features: float [R, W] and [B, W], features of whole texts, of which the discriminator's
+            score or class logits are a linear function; None if it has several representations.
+        fake_classes: float [R, K], class logits of generated texts; None without classes.
+        fake_label: int32 [R], the requested class of each generated text; -1 for none.
     """
 
     fake: Array
@@ -78,7 +78,7 @@ class Judgement(NamedTuple):
     fake_label: Array | None = None
 
     def check(self, reward: str) -> None:
-        """Raises ValueError or TypeError for scores and masks of other shapes or types; `reward` is named."""
+        """Raises ValueError or TypeError for scores and masks of wrong shape or type; the message names `reward`."""
         check_arrays(
             reward,
             fake=(self.fake, "float [R, T]"),
@@ -125,15 +125,15 @@ def log_sigmoid(judgement: Judgement, key: Array) -> Array:
 
 
 def softplus(judgement: Judgement, key: Array) -> Array:
-    """-log(1 - D), never below 0 (Ho & Ermon 2016, GAIL): what the generator gains in the saturating game."""
+    """-log(1 - D), never below 0 (Ho & Ermon 2016, GAIL): the generator's objective in the saturating game."""
     judgement.check("softplus")
     return jax.nn.softplus(judgement.fake.astype(jnp.float32))
 
 
 def penalty(judgement: Judgement, key: Array) -> Array:
-    """D - 1, between -1 and 0: minus the probability that the text so far is none of the real ones (SentiGAN, Wang &
-    Wan 2018). Of a text that answers a label D is the probability of real text with that label, where the discriminator
-    has classes."""
+    """D - 1, between -1 and 0: minus the probability that the text so far is generated (SentiGAN, Wang & Wan 2018).
+    With a discriminator that has classes, D of a text that answers a label is the probability of real text with that
+    label."""
     judgement.check("penalty")
     score = judgement.fake.astype(jnp.float32)
     if judgement.fake_classes is None or judgement.fake_label is None:
@@ -145,9 +145,9 @@ def penalty(judgement: Judgement, key: Array) -> Array:
 
 
 def log_ratio(judgement: Judgement, key: Array) -> Array:
-    """The log-odds that this token gained, s_t - s_{t-1}, with 0 before the first.
+    """The log-odds gained by this token, s_t - s_{t-1}, with 0 before the first.
 
-    Where s_t is the log-ratio of the two densities of the first t tokens, this is
+    If s_t is the log-ratio of the two densities of the first t tokens, this is
     log p_real(y_t | y_<t) / p_generator(y_t | y_<t). Over a text it sums to the last score.
     """
     judgement.check("log_ratio")
@@ -156,10 +156,10 @@ def log_ratio(judgement: Judgement, key: Array) -> Array:
 
 
 def pair_probability(judgement: Judgement, key: Array) -> Array:
-    """Mean over the real texts of sigma(fake - real): how often the text is taken for the more real one.
+    """Mean over the real texts of sigma(fake - real): how often the text would be taken for the real one.
 
-    The probability of Bradley & Terry (1952), as `discrimination.relativistic` fits it. Compared are the scores at the
-    same position, of the real texts that have it; where none has it, all real scores that count.
+    This is the probability of Bradley & Terry (1952), as fitted by `discrimination.relativistic`. Scores are compared
+    at the same position, with the real texts that have it; if none has it, with all real scores inside the mask.
     """
     judgement.check("pair_probability")
     return _mean_over_pairs(jax.nn.sigmoid, judgement)
@@ -169,14 +169,14 @@ def log_pair_probability(judgement: Judgement, key: Array) -> Array:
     """Mean over the real texts of log sigma(fake - real), never above 0: minus the generator's loss in a relativistic
     GAN (Jolicoeur-Martineau 2018, arXiv:1807.00734; RelGAN, Nie et al. 2019), over all pairs of a step.
 
-    Compared are the scores at the same position, as by `pair_probability`.
+    Scores are compared as in `pair_probability`.
     """
     judgement.check("log_pair_probability")
     return _mean_over_pairs(jax.nn.log_sigmoid, judgement)
 
 
 def _mean_over_pairs(value: Callable[[Array], Array], judgement: Judgement) -> Array:
-    """Mean over the real texts of a value of fake - real, [R, T]; see `pair_probability`."""
+    """Mean over the real texts of a function of fake - real, [R, T]; see `pair_probability`."""
     fake, real = judgement.fake.astype(jnp.float32), judgement.real.astype(jnp.float32)
 
     def mean_won(fake: Array, real: Array, mask: Array) -> Array:
@@ -184,8 +184,7 @@ def _mean_over_pairs(value: Callable[[Array], Array], judgement: Judgement) -> A
         won = jnp.where(mask, value(fake[:, None] - real), 0.0)
         return won.sum(axis=1) / jnp.maximum(mask.sum(), 1)
 
-    # One position after another, and computed anew for the gradient: all real scores at all positions would be R T B T
-    # numbers.
+    # One position at a time, recomputed for the gradient: all pairs at all positions would be R T B T numbers.
     @jax.checkpoint
     def at(position: tuple[Array, Array, Array]) -> Array:
         fake, here, here_mask = position
@@ -200,12 +199,12 @@ def _mean_over_pairs(value: Callable[[Array], Array], judgement: Judgement) -> A
 
 @suggests_names
 def ranked(sharpness: Number = 1.0) -> Reward:
-    """log of a text's share among the real ones (Lin et al. 2017, RankGAN).
+    """The log of a text's share in a softmax with the real texts (Lin et al. 2017, RankGAN).
 
     The share of a score s is exp(g s) / (exp(g s) + sum of exp(g r) over the scores r of the real texts), at the same
-    position. Where only some real texts have the position, they stand for all; where none has it, all real scores that
-    count do: a share does not rise merely because few real texts are as long. The paper ranks cosine similarities to
-    reference texts; here it is the discriminator's score.
+    position. If only some real texts have the position, the sum is scaled up from those to all; if none has it, all
+    real scores inside the mask are used. Thus a share does not rise merely because few real texts are as long. The
+    paper ranks cosine similarities to reference texts; here the discriminator's scores are ranked.
 
     Args:
         sharpness: g, above 0.
@@ -214,33 +213,33 @@ def ranked(sharpness: Number = 1.0) -> Reward:
         ValueError: the sharpness is not above 0.
     """
     SHARPNESS.check("the sharpness of a ranking", sharpness)
+    return functools.partial(_ranked, sharpness=sharpness)
 
-    def reward(judgement: Judgement, key: Array) -> Array:
-        judgement.check("ranked")
-        mask = judgement.real_mask
-        real = jnp.where(mask, sharpness * judgement.real.astype(jnp.float32), -jnp.inf)
-        counts = mask.sum(axis=0)
-        here = jax.nn.logsumexp(real, axis=0) - jnp.log(jnp.maximum(counts, 1))
-        anywhere = jax.nn.logsumexp(real) - jnp.log(jnp.maximum(mask.sum(), 1))
-        texts = jnp.log(jnp.maximum(mask.any(axis=1).sum(), 1))
-        rivals = texts + jnp.where(counts > 0, here, anywhere)
-        return jax.nn.log_sigmoid(sharpness * judgement.fake.astype(jnp.float32) - rivals)
 
-    return reward
+def _ranked(judgement: Judgement, key: Array, *, sharpness: Number) -> Array:
+    judgement.check("ranked")
+    mask = judgement.real_mask
+    real = jnp.where(mask, sharpness * judgement.real.astype(jnp.float32), -jnp.inf)
+    counts = mask.sum(axis=0)
+    here = jax.nn.logsumexp(real, axis=0) - jnp.log(jnp.maximum(counts, 1))
+    anywhere = jax.nn.logsumexp(real) - jnp.log(jnp.maximum(mask.sum(), 1))
+    texts = jnp.log(jnp.maximum(mask.any(axis=1).sum(), 1))
+    rivals = texts + jnp.where(counts > 0, here, anywhere)
+    return jax.nn.log_sigmoid(sharpness * judgement.fake.astype(jnp.float32) - rivals)
 
 
 @suggests_names
 def formula(text: str) -> Reward:
     """A reward by arithmetic on the scores, such as `0.5 * sigmoid(s) * (tanh(s) + 1)`; see `objectives.formulas`.
 
-    Of each token it may read s, the score; s_prev, that of the token before; last and mean, of the whole text; to_go,
-    the sum of scores from the token on.
+    At each token it may use s, the score; s_prev, the score of the previous token; last and mean, of the whole text;
+    and to_go, the sum of scores from the token on.
 
     Args:
         text: the formula.
 
     Raises:
-        UserError: it is none, or holds what no formula may; the message says what it may.
+        UserError: it is not a valid formula; the message says what is allowed.
     """
     return functools.partial(_formula, of=formulas.read(text))
 
@@ -252,18 +251,18 @@ def _formula(judgement: Judgement, key: Array, *, of: formulas.Formula) -> Array
 
 @suggests_names
 def mmd(bandwidths: Sequence[Number] = BANDWIDTHS) -> Reward:
-    """Likeness of the discriminator's features, at the last token (TextGAN: Zhang et al. 2017, arXiv:1706.03850).
+    """Similarity of the discriminator's features, at the last token (TextGAN: Zhang et al. 2017, arXiv:1706.03850).
 
-    Text i is paid 2 mean k(f_i, f of real texts) - 2 mean k(f_i, f of the other generated texts), with the Gaussian
-    kernel k of `objectives.mmd`. The expected gradient is that of -MMD^2 between the two distributions of features,
-    exactly, by policy gradients; through relaxed tokens it is that of the relaxed texts.
+    The reward of text i is 2 mean k(f_i, f of real texts) - 2 mean k(f_i, f of the other generated texts), with the
+    Gaussian kernel k of `objectives.mmd`. With policy gradients the expected gradient is exactly that of -MMD^2 between
+    the two distributions of features; through relaxed tokens it is that of the relaxed texts.
 
     Args:
-        bandwidths: of the kernel, each above 0; with several it is their sum.
+        bandwidths: of the kernel, each above 0; kernels of several bandwidths are summed.
 
     Raises:
-        ValueError: no bandwidth, or one that is not above 0; when called, a discriminator without features, or a single
-            generated text.
+        ValueError: no bandwidth, or one that is not above 0; when called: the discriminator gives no features, or there
+            is only one generated text.
     """
     check_bandwidths(bandwidths)
     return functools.partial(_mmd, bandwidths=tuple(bandwidths))
@@ -281,47 +280,47 @@ def _mmd(judgement: Judgement, key: Array, *, bandwidths: Sequence[Number]) -> A
 
 @suggests_names
 def constant(discount: Number) -> Reward:
-    """Control: pays so that the return of every token of every text is 1, whatever its length.
+    """Control: a reward for which the return of every token of every text is 1, whatever its length.
 
-    That is 1 at the last token and 1 - discount at those before it. A reward of 1 a token would not do: where texts may
-    end, its return grows with their length, and the generator would learn to write long ones.
+    It is 1 at the last token and 1 - discount at those before it. A reward of 1 per token is no control: its return
+    grows with the length of a text, so the generator would learn to generate long ones.
 
     Args:
         discount: the estimator's, in [0, 1].
     """
     DISCOUNT.check("discount", discount)
+    return functools.partial(_constant, discount=discount)
 
-    def reward(judgement: Judgement, key: Array) -> Array:
-        judgement.check("constant")
-        return jnp.where(is_last(judgement.fake_mask), 1.0, 1.0 - discount).astype(jnp.float32)
 
-    return reward
+def _constant(judgement: Judgement, key: Array, *, discount: Number) -> Array:
+    judgement.check("constant")
+    return jnp.where(is_last(judgement.fake_mask), 1.0, 1.0 - discount).astype(jnp.float32)
 
 
 def random(judgement: Judgement, key: Array) -> Array:
-    """Control: uniform noise between -1 and 1, drawn anew for every token."""
+    """Control: uniform noise between -1 and 1, independent for every token."""
     judgement.check("random")
     return jax.random.uniform(key, judgement.fake.shape, jnp.float32, minval=-1.0, maxval=1.0)
 
 
 @suggests_names
 def relative(reward: Reward) -> Reward:
-    """Takes from each generated text's score the real batch's mean at the same position before paying for it.
+    """The reward, with the real batch's mean score at the same position subtracted from each score.
 
-    The mean is over the real texts that have the position, and over all real scores that count where none has it.
-    Wanted where the pair loss fixes only differences (`discrimination.DIFFERENCES_ONLY`): the level of the logits then
-    means nothing, and where texts may end it would pay for or against length.
+    The mean is over the real texts that have the position, or over all real scores inside the mask if none has it. Use
+    it with pair losses that only depend on differences (`discrimination.DIFFERENCES_ONLY`): the level of the logits is
+    then arbitrary, and would reward or penalise length.
     """
-
-    def relative_reward(judgement: Judgement, key: Array) -> Array:
-        judgement.check("relative")
-        level = _mean_by_position(judgement.real.astype(jnp.float32), judgement.real_mask)
-        return reward(judgement._replace(fake=judgement.fake.astype(jnp.float32) - level), key)
-
-    return relative_reward
+    return functools.partial(_paid_relatively, by=reward)
 
 
-_MADE: dict[object, RewardName] = {_mmd: "mmd", _formula: "formula"}
+def _paid_relatively(judgement: Judgement, key: Array, *, by: Reward) -> Array:
+    judgement.check("relative")
+    level = _mean_by_position(judgement.real.astype(jnp.float32), judgement.real_mask)
+    return by(judgement._replace(fake=judgement.fake.astype(jnp.float32) - level), key)
+
+
+_MADE: dict[object, RewardName] = {_mmd: "mmd", _formula: "formula", _ranked: "ranked", _constant: "constant"}
 _OF_SCORES: dict[RewardName, Reward] = {
     "sigmoid": sigmoid,
     "logit": logit,
@@ -329,6 +328,12 @@ _OF_SCORES: dict[RewardName, Reward] = {
     "softplus": softplus,
     "penalty": penalty,
     "log_ratio": log_ratio,
+}
+_NAMED: dict[RewardName, Reward] = {
+    **_OF_SCORES,
+    "pair_probability": pair_probability,
+    "log_pair_probability": log_pair_probability,
+    "random": random,
 }
 _relative = relative  # `build_reward` has an argument of that name
 
@@ -340,13 +345,13 @@ def build_reward(
     bandwidths: Sequence[Number] = BANDWIDTHS,
     text: str = "s",
 ) -> Reward:
-    """The reward of a name.
+    """The reward with a given name.
 
     Args:
         name: of the reward.
         discount: the estimator's.
-        relative: see the function `relative`. It changes neither the rewards of pairs and `ranked`, which are made of
-            differences already, nor `mmd`, which reads no score, nor the controls.
+        relative: see the function `relative`. It has no effect on the rewards of pairs and `ranked`, which use
+            differences already, on `mmd`, which uses no score, and on the controls.
         bandwidths: of `mmd`.
         text: the formula of `formula`.
 
@@ -354,41 +359,37 @@ def build_reward(
         ValueError: no reward has that name.
     """
     check_choice("the reward", name, get_args(RewardName))
-    if name in _OF_SCORES:
-        return _relative(_OF_SCORES[name]) if relative else _OF_SCORES[name]
-    if name == "formula":
-        return _relative(formula(text)) if relative else formula(text)
-    others: dict[RewardName, Reward] = {
-        "pair_probability": pair_probability,
-        "log_pair_probability": log_pair_probability,
-        "ranked": ranked(),
-        "mmd": mmd(bandwidths),
-        "constant": constant(discount),
-        "random": random,
-    }
-    return others[name]
+    if name in _OF_SCORES or name == "formula":
+        of_score = formula(text) if name == "formula" else _OF_SCORES[name]
+        return _relative(of_score) if relative else of_score
+    made: dict[RewardName, Reward] = {"ranked": ranked(), "mmd": mmd(bandwidths), "constant": constant(discount)}
+    return (_NAMED | made)[name]
 
 
 def reward_name(reward: Reward) -> RewardName | None:
-    """The name of a reward that is one of this module's functions, or of `mmd` or `formula`; None for any other."""
+    """The name of a reward of this module, with or without `relative`; None for any other."""
+    reward = _without_level(reward)
     if isinstance(reward, functools.partial) and reward.func in _MADE:
         return _MADE[reward.func]
-    of_pairs: dict[RewardName, Reward] = {
-        "pair_probability": pair_probability,
-        "log_pair_probability": log_pair_probability,
-    }
-    named: dict[RewardName, Reward] = {**_OF_SCORES, **of_pairs, "random": random}
-    return next((name for name, known in named.items() if known is reward), None)
+    return next((name for name, known in _NAMED.items() if known is reward), None)
 
 
-def reads_prefixes(reward: Reward) -> bool:
-    """Whether a reward reads more of a text than one score, so that it means nothing where whole texts are scored."""
-    of_formula = isinstance(reward, functools.partial) and reward.func is _formula
-    return reward is log_ratio or (of_formula and reward.keywords["of"].names != {"s"})  # type: ignore[attr-defined]
+def reads_prefixes(reward: Reward) -> frozenset[str]:
+    """What a reward reads of a text besides one score, by its names in `formulas.NAMES`; empty: nothing."""
+    reward = _without_level(reward)
+    if isinstance(reward, functools.partial) and reward.func is _formula:
+        return reward.keywords["of"].names - {"s"}
+    return frozenset({"s_prev"} if reward is log_ratio else ())
+
+
+def _without_level(reward: Reward) -> Reward:
+    """The reward inside `relative`; any other reward unchanged."""
+    relatively = isinstance(reward, functools.partial) and reward.func is _paid_relatively
+    return _without_level(reward.keywords["by"]) if relatively else reward  # type: ignore[attr-defined]
 
 
 def _mean_by_position(values: Array, mask: Array) -> Array:
-    """Mean over the rows that have a position, float32 [B, T] -> [T]; over everything where none has it."""
+    """Mean over the rows that have a position, float32 [B, T] -> [T]; over all values in the mask if none has it."""
     counts = mask.sum(axis=0)
     means = jnp.where(mask, values, 0.0).sum(axis=0) / jnp.maximum(counts, 1)
     return jnp.where(counts > 0, means, masked_mean(values, mask))

@@ -1,6 +1,6 @@
-"""Arrays and functions checked against what their docstrings say, when a function is called or traced.
+"""Checks arrays and functions against what the docstrings say, when a function is called or traced.
 
-Without it [4] and [4, 1] would broadcast to [4, 4] and give a number. Compiled programs hold nothing of it.
+Without the checks [4] and [4, 1] would silently broadcast to [4, 4]. They cost nothing in compiled programs.
 """
 
 import functools
@@ -14,17 +14,17 @@ _KINDS = {"float": jnp.floating, "int": jnp.integer, "bool": jnp.bool_}
 
 
 def check_arrays(function: str, **arrays: tuple[Any, str]) -> None:
-    """Checks what a function was given.
+    """Checks the arguments of a function.
 
     Args:
         function: its name, for the message.
-        **arrays: by the argument's name the array and what it should be, such as "float [B, T]": float (of any width),
-            int or bool, and its dimensions. A letter stands for the same number in all arguments, "..." for the same
-            numbers of any count, a digit for itself, and "float []" is a scalar.
+        **arrays: for each argument the array and what it should be, such as "float [B, T]": float (of any width), int
+            or bool, and its dimensions. A letter is the same number in all arguments, "..." is the same sequence of any
+            length, a digit stands for itself, and "float []" is a scalar.
 
     Raises:
-        TypeError: an argument is no array, or of another type.
-        ValueError: it has another shape.
+        TypeError: an argument is not an array, or has the wrong type.
+        ValueError: it has the wrong shape.
     """
     known: dict[str, tuple[tuple[int, ...], str]] = {}
     for name, (array, expected) in arrays.items():
@@ -45,8 +45,8 @@ def check_arrays(function: str, **arrays: tuple[Any, str]) -> None:
 def _fits(
     name: str, shape: tuple[int, ...], dimensions: tuple[str, ...], known: dict[str, tuple[tuple[int, ...], str]]
 ) -> bool:
-    """Whether a shape has these dimensions; what it says of letters that were not known is noted."""
-    free = len(shape) - len(dimensions) + 1  # what "..." stands for
+    """Whether a shape has these dimensions; sizes of new letters are added to `known`."""
+    free = len(shape) - len(dimensions) + 1  # dimensions that "..." covers
     if "..." not in dimensions and len(shape) != len(dimensions):
         return False
     if free < 0:
@@ -75,7 +75,7 @@ def _parsed(expected: str) -> tuple[str, tuple[str, ...]]:
 
 
 def check_function(name: str, function: Any, such_as: str, gives: str, *arguments: Any) -> None:
-    """Raises TypeError for what is no function, or for one that gives no array, such as one to be called first."""
+    """Raises TypeError for something that is not a function, or does not return an array, such as a factory."""
     if not callable(function):
         raise TypeError(f"{name} should be a function, such as {such_as}, not {shown(function)}")
     wrong = f"{name}: {shown(function)}"
@@ -85,7 +85,7 @@ def check_function(name: str, function: Any, such_as: str, gives: str, *argument
         raise TypeError(
             f"{wrong} does not take {len(arguments)} arguments ({error}), as {such_as} does: is it to be called first?"
         ) from None
-    except ValueError:  # of a function without a signature nothing is known
+    except ValueError:  # the function has no signature to check
         pass
     found: Any = None
 
@@ -96,7 +96,7 @@ def check_function(name: str, function: Any, such_as: str, gives: str, *argument
 
     try:
         jax.eval_shape(probe, *arguments)
-    except Exception:  # what goes wrong here may be right for the batches that it will see
+    except Exception:  # may still work for the batches that it will get
         return
     if not hasattr(found, "shape"):
         raise TypeError(f"{wrong} gives {shown(found)}, and should give {gives}: is it to be called first?")

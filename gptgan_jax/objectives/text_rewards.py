@@ -1,17 +1,16 @@
-"""What a generator is paid for its texts beside the discriminator's reward: by functions of the texts themselves.
+"""Rewards by functions of the generated texts themselves, beside the discriminator's.
 
-A text reward is a function (written, batch) -> float [R], a number a text, which is paid at its last token, or
-float [R, T], a number a token. Several are put on one scale first, if that is asked for:
+A text reward is a function (written, batch) -> float [R], one number per text, given at its last token, or
+float [R, T], one number per token. Several rewards can be put on one scale first:
 
     none     sum of weight * reward
-    group    each reward less its mean over the texts of a prompt, by their deviation; then weighted and summed. The
-             first normalisation of GDPO (Liu et al. 2026, arXiv:2601.05242), which keeps apart what a sum that is
-             normalised afterwards would make equal
+    group    each reward minus its mean over the texts of a prompt, divided by their standard deviation; then weighted
+             and summed. This is the first normalisation of GDPO (Liu et al. 2026, arXiv:2601.05242), which preserves
+             differences that would vanish if only the sum were normalised
     batch    the same over all texts of the step
 
-The discriminator's reward is one of them. A reward that is paid at several tokens of a text is divided by the
-deviation of the texts' totals and nothing is taken from it: a mean taken from each token would pay for or against
-length.
+The discriminator's reward is one of them. A reward given at several tokens of a text is only divided by the standard
+deviation of the texts' totals: subtracting a mean at each token would reward or penalise length.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,11 +32,11 @@ class TextReward(NamedTuple):
     """A reward beside the discriminator's.
 
     Attributes:
-        name: what its figure is called: reward/NAME.
-        function: (written, batch) -> float [R] or [R, T], traced in the step. The batch has a row for each of the R
-            texts: its prompt, and as target the real text that answers it. Nothing outside the masks counts. Under
-            `Game.axis_name` it sees this device's own rows alone.
-        weight: of it in what is paid; with 0 it is measured and not paid.
+        name: of its metric, reward/NAME.
+        function: (written, batch) -> float [R] or [R, T], traced in the step. The batch has one row for each of the R
+            texts: its prompt, and as target the real text that answers it. Values outside the masks are ignored. Under
+            `Game.axis_name` it only sees this device's rows.
+        weight: in the total reward; with 0 it is only measured.
         schedule: factor of the weight at a step of the phase, int32 [] -> float32 [], counted from 0; None: 1.
 
     Example:
@@ -53,14 +52,14 @@ class TextReward(NamedTuple):
 
     @property
     def is_paid(self) -> bool:
-        """Whether it is more than measured."""
+        """Whether it counts in the total reward."""
         return is_on(self.weight)
 
     def measured(self, written: Sample, batch: Batch) -> Array:
         """The reward of each text, float32 [R], or of each token, float32 [R, T].
 
         Raises:
-            TypeError, ValueError: when it is traced, where the function gives something else.
+            TypeError, ValueError: during tracing, if the function returns something else.
         """
         found = jnp.asarray(self.function(written, batch))
         rows, tokens = written.mask.shape
@@ -74,13 +73,13 @@ class TextReward(NamedTuple):
         return found.astype(jnp.float32)
 
     def weight_at(self, made: Array) -> Number:
-        """Its weight after so many steps of the phase: int32 [] -> float32 []."""
+        """Its weight after a number of steps of the phase: int32 [] -> float32 []."""
         return self.weight if self.schedule is None else self.weight * self.schedule(made)
 
 
 @suggests_names
 def linear_schedule(start: Number, end: Number, steps: int) -> Callable[[Array], Array]:
-    """From `start` at step 0 in equal steps to `end` at step `steps`, where it stays.
+    """A linear schedule from `start` at step 0 to `end` at step `steps`, constant from there on.
 
     Args:
         start, end: factors of a weight.
@@ -102,16 +101,16 @@ def linear_schedule(start: Number, end: Number, steps: int) -> Callable[[Array],
 
 
 class Pay(NamedTuple):
-    """What a step pays.
+    """The rewards of a step, before text rewards are added.
 
     Attributes:
-        discriminator: float32 [R, T], the discriminator's reward of each token; its value where `values`.
+        discriminator: float32 [R, T], the discriminator's reward of each token; its value with `values`.
         mask: bool [R, T].
-        samples: N, texts a prompt, neighbours.
-        values: whether a token is to be paid the value of having written it, that is all that follows it, not its own
-            part (rollouts). A text's reward is then paid at every token: the text is one continuation of each of its
-            prefixes, so that this is right in expectation.
-        is_dense: whether the discriminator pays every token.
+        samples: N, texts per prompt, neighbours.
+        values: whether the reward of a token is its value, including all later rewards, instead of its own part (with
+            rollouts). A text's reward is then given at every token: the text is one continuation of each of its
+            prefixes, so this is correct in expectation.
+        is_dense: whether the discriminator rewards every token.
     """
 
     discriminator: Array
@@ -128,11 +127,11 @@ def combined(
     scaling: RewardScaling = "none",
     discriminator_weight: Number = 1.0,
 ) -> Array:
-    """What each token is paid in all: float32 [R, T].
+    """The total reward of each token: float32 [R, T].
 
     Args:
         pay: the discriminator's part.
-        rewards: each with what it gave, [R] or [R, T].
+        rewards: each with its values, [R] or [R, T].
         made: int32 [], steps of the phase made so far, for the schedules.
         scaling: see the module.
         discriminator_weight: of the discriminator's reward.
@@ -151,7 +150,7 @@ def combined(
 
 
 def normalised(values: Array, size: int) -> Array:
-    """Less the mean of its group, by the group's deviation (that of NumPy); 0 where all of a group are equal.
+    """Values minus the mean of their group, divided by its standard deviation (as in NumPy); 0 if all are equal.
 
     Args:
         values: float32 [R], groups of neighbours.
@@ -162,19 +161,19 @@ def normalised(values: Array, size: int) -> Array:
 
 
 def text_totals(rewards: Array, mask: Array) -> Array:
-    """The sum of each text's pay: float32 [R, T], bool [R, T] -> [R]."""
+    """The sum of each text's rewards: float32 [R, T], bool [R, T] -> [R]."""
     return jnp.where(mask, rewards, 0.0).sum(axis=1)
 
 
 def without_signal(totals: Array, samples: int) -> Array:
-    """Which groups are paid alike for all their texts, so that nothing can be learnt from them: [R] -> bool [R / N]."""
+    """Groups whose texts all have the same reward, so that nothing can be learned from them: [R] -> bool [R / N]."""
     groups = totals.reshape(-1, samples)
     spread = groups.max(axis=1) - groups.min(axis=1)
     return spread <= 1e-6 * jnp.abs(groups).max(axis=1)
 
 
 def _divided(values: Array, of: Array, size: int) -> Array:
-    """Values [R] or [R, T] by the deviation of the group's `of` [R]; 0 where that has none but rounding."""
+    """Values [R] or [R, T] divided by the standard deviation of their group's `of` [R]; 0 if that is only rounding."""
     groups = of.reshape(-1, size)
     deviation, level = groups.std(axis=1), jnp.abs(groups).max(axis=1)
     inverse = jnp.where(deviation > 1e-6 * level, 1 / jnp.maximum(deviation, 1e-30), 0.0)
@@ -185,7 +184,7 @@ def _divided(values: Array, of: Array, size: int) -> Array:
 def _scaled_pay(pay: Pay, size: int) -> Array:
     """The discriminator's part on the scale of the others."""
     last = is_last(pay.mask)
-    if pay.values:  # the value of the last token is the judgement of the text
+    if pay.values:  # the value of the last token is the score of the text
         return _divided(pay.discriminator, text_totals(pay.discriminator, last), size)
     totals = text_totals(pay.discriminator, pay.mask)
     if pay.is_dense:
@@ -194,7 +193,7 @@ def _scaled_pay(pay: Pay, size: int) -> Array:
 
 
 def _at_tokens(found: Array, pay: Pay) -> Array:
-    """A reward where it is paid: [R] or [R, T] -> [R, T]."""
+    """A reward at the tokens where it is given: [R] or [R, T] -> [R, T]."""
     if found.ndim == 1:
         return found[:, None] * (pay.mask if pay.values else is_last(pay.mask))
     own = jnp.where(pay.mask, found, 0.0)

@@ -1,9 +1,9 @@
-"""Drawing tokens by inverting the cumulative distribution: two uniforms a row instead of a Gumbel a token.
+"""Sampling tokens by inverting the cumulative distribution: two uniforms per row instead of a Gumbel per token.
 
-On a CPU that is an order of magnitude faster than `jax.random.categorical`; on a TPU it takes a fourteenth of the
+On a CPU this is an order of magnitude faster than `jax.random.categorical`; on a TPU it needs a fourteenth of the
 arithmetic, by its compiler's count, and about as many bytes. Two levels, first a group of tokens and then a token in
-it, each with a uniform of its own, keep the sums short and the resolution fine at any vocabulary. A group is a block of
-neighbours, or on a TPU, where an array of blocks would be a copy, the tokens a fixed distance apart.
+it, each with its own uniform, keep the sums short and the resolution fine for any vocabulary. A group is a block of
+neighbours, or on a TPU, where an array of blocks would be a copy, tokens at a fixed distance.
 """
 
 import functools
@@ -16,28 +16,28 @@ from gptgan_jax.types import Array
 
 BLOCK = 128
 DISTANCE = 4096
-"""Between the tokens of a group on a TPU: a multiple of its 128 lanes, so that stretches of it are no copies."""
+"""Distance of the tokens of a group on a TPU: a multiple of its 128 lanes, so that slices are not copied."""
 LANES = 16
-"""Numbers of a block that are added at once, side by side, on a CPU."""
+"""Numbers of a block that are added in parallel on a CPU."""
 
 
 def draw_tokens(uniforms: Array, logits: Array) -> tuple[Array, Array]:
-    """Tokens in proportion to softmax(logits), up to float32 rounding; a logit of -inf is never drawn.
+    """Tokens sampled from softmax(logits), exact up to float32 rounding; a logit of -inf is never drawn.
 
-    Nothing of the logits' size is written. A TPU draws another token than a CPU by the same numbers, equally exactly.
+    No array of the logits' size is written. A TPU and a CPU draw different tokens from the same uniforms, both exactly.
 
     Args:
-        uniforms: float32 [2, N * M] in [0, 1), M tokens a row of logits.
+        uniforms: float32 [2, N * M] in [0, 1), M tokens per row of logits.
         logits: float32 [N, V].
 
     Returns:
-        The tokens int32 [N * M], those of a row neighbours, and float32 [N], the log-sum-exp of each row.
+        The tokens int32 [N * M], those of a row next to each other, and float32 [N], the log-sum-exp of each row.
     """
     return _by_distance(uniforms, logits) if is_for_tpu() else _by_blocks(uniforms, logits)
 
 
 def _by_blocks(uniforms: Array, logits: Array) -> tuple[Array, Array]:
-    """`draw_tokens`; the logits are read twice."""
+    """`draw_tokens`, reading the logits twice."""
     count, vocab_size = logits.shape
     draws = uniforms.shape[1] // count
     of_each = functools.partial(jnp.repeat, repeats=draws, axis=0)
@@ -59,7 +59,7 @@ def _by_blocks(uniforms: Array, logits: Array) -> tuple[Array, Array]:
 
 
 def _by_distance(uniforms: Array, logits: Array, distance: int = DISTANCE) -> tuple[Array, Array]:
-    """`draw_tokens`; the logits are read three times, as they lie: for the largest, for the sums and for the group."""
+    """`draw_tokens`, reading the logits three times, without copies: for the maximum, the sums and the group."""
     count, vocab_size = logits.shape
     draws, distance = uniforms.shape[1] // count, min(distance, vocab_size)
     largest = jnp.max(logits, axis=1, keepdims=True)
@@ -78,7 +78,7 @@ def _exponential_sums(blocks: Array, largest: Array) -> Array:
 
 
 def _exponential_sums_on_cpu(blocks: Array, largest: Array) -> Array:
-    """The same by additions alone: XLA's CPU backend computes them with the exponentials, as it does no reduction."""
+    """The same by additions only, which XLA's CPU backend fuses with the exponentials, unlike reductions."""
     slices = [jnp.exp(blocks[:, :, i : i + LANES] - largest) for i in range(0, BLOCK, LANES)]
     sums = functools.reduce(jnp.add, slices)
     while sums.shape[2] > 1:
@@ -88,10 +88,10 @@ def _exponential_sums_on_cpu(blocks: Array, largest: Array) -> Array:
 
 
 def _first_above(weights: Array, uniform: Array) -> Array:
-    """Index in proportion to the weights [N, K], by one uniform number [N] in [0, 1) a row; never one of weight 0.
+    """An index sampled in proportion to weights [N, K], by one uniform number [N] in [0, 1) per row; never of weight 0.
 
-    Rounding may make a cumulative sum move where a weight of 0 is added, so such places are taken out of the search,
-    and the total is the largest sum that is left: then some sum is always above the uniform part of it.
+    Rounding may change a cumulative sum even where a weight of 0 is added, so these places are excluded, and the total
+    is the largest sum that is left: some sum is then always above the uniform share of it.
     """
     cumulative = jnp.where(weights > 0, _cumulative(weights), 0)
     above = cumulative > uniform[:, None] * jnp.max(cumulative, axis=1, keepdims=True)
@@ -100,9 +100,9 @@ def _first_above(weights: Array, uniform: Array) -> Array:
 
 
 def _cumulative(weights: Array) -> Array:
-    """Sums of the weights up to each: [N, K] -> [N, K]."""
+    """Cumulative sums of the weights: [N, K] -> [N, K]."""
     sums = functools.partial(jnp.cumsum, axis=1)
     if weights.shape[1] > BLOCK:
         return sums(weights)
-    # For few weights, a product by a triangle of ones takes less time there.
+    # For few weights, multiplying by a triangle of ones takes less time there.
     return jax.lax.platform_dependent(weights, cpu=lambda w: w @ jnp.triu(jnp.ones((w.shape[1],) * 2)), default=sums)

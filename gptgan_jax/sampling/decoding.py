@@ -1,8 +1,8 @@
-"""Writing text: one prefill, then cached decoding inside one compiled loop.
+"""Sampling: one prefill, then cached decoding inside one compiled loop.
 
 `sample` and `log_probs` apply the same temperature, top-k and top-p, so for the same tokens they give the same
-log-probabilities; training relies on it. Prompt length, temperature, k and p are arrays: changing them recompiles
-nothing.
+log-probabilities; training relies on this. Prompt length, temperature, k and p are arrays: changing them does not
+recompile.
 """
 
 import functools
@@ -23,6 +23,9 @@ from gptgan_jax.sampling.categorical import draw_tokens
 from gptgan_jax.schema.ranges import COUNT, WEIGHT, Range
 from gptgan_jax.types import Array, Batch, Params, PyTree, Sample
 
+COLDEST = 1e-30
+"""The lowest temperature above 0 that logits are divided by; below it they are as good as greedy."""
+
 
 def shape_logits(
     logits: Array,
@@ -30,25 +33,27 @@ def shape_logits(
     top_k: Array | int | None = None,
     top_p: Array | float | None = None,
 ) -> Array:
-    """Logits of the distribution that is drawn from: float32 [..., V] -> float32 [..., V].
+    """Logits of the distribution from which tokens are sampled: float32 [..., V] -> float32 [..., V].
 
     Args:
         logits: the model's.
-        temperature: divides the logits; 0 leaves only the most likely token (ties share).
-        top_k: keep the k most likely tokens (and those that tie with the last of them); None keeps all.
-        top_p: then keep the smallest set of most likely tokens whose probability reaches p (Holtzman et al. 2020);
+        temperature: divides the logits; 0 keeps only the most likely token (or those that tie).
+        top_k: keep the k most likely tokens (and ties with the last of them); None keeps all.
+        top_p: then keep the smallest set of most likely tokens with at least this probability (Holtzman et al. 2020);
             None keeps all.
 
     Excluded tokens get -inf.
     """
     temperature = jnp.asarray(temperature, jnp.float32)
     warm = temperature > 0
+    # Divided by less, logits would be infinite; differences of them that float32 tells apart are already then.
+    temperature = jnp.where(warm, jnp.maximum(temperature, COLDEST), temperature)
 
     def with_greedy() -> Array:
         greedy = jnp.where(logits >= logits.max(axis=-1, keepdims=True), 0.0, -jnp.inf)
         return jnp.where(warm, logits / jnp.where(warm, temperature, 1.0), greedy)
 
-    # For the largest logits all are read once more: only where some row is greedy.
+    # Finding the largest logits reads all of them once more, so it is done only if some row is greedy.
     shaped = jax.lax.cond(warm.all(), lambda: logits / temperature, with_greedy)
     if top_k is not None:
         ordered = jnp.flip(jnp.sort(shaped, axis=-1), axis=-1)
@@ -62,10 +67,10 @@ def shape_logits(
 
 
 def _nucleus_threshold(probs: Array, top_p: Array | float) -> Array:
-    """The largest threshold whose tokens (of that probability or more) together reach top_p: [..., V] -> [..., 1].
+    """The largest threshold for which tokens at or above it have a total probability of top_p: [..., V] -> [..., 1].
 
-    Found by bisection over the bits of a float, which order as the floats do: exact, and on a CPU many times faster
-    than sorting a vocabulary.
+    Found by bisection over the bits of a float, which have the same order as the floats: exact, and on a CPU many times
+    faster than sorting the vocabulary.
     """
     most = probs.max(axis=-1, keepdims=True)
     one = jax.lax.bitcast_convert_type(jnp.float32(1.0), jnp.int32)
@@ -83,16 +88,16 @@ def _nucleus_threshold(probs: Array, top_p: Array | float) -> Array:
 
 
 def draw(key: Array, logits: Array, rows: Rows = ALL_ROWS, count: int = 1) -> tuple[Array, Array]:
-    """Draws tokens of each row in proportion to softmax(logits).
+    """Samples tokens for each row from softmax(logits).
 
     Args:
         key: PRNG key.
         logits: float32 [B, V]; -inf is never drawn.
-        rows: where the draws are a device's share of more.
-        count: draws a row.
+        rows: if these are only one device's share of the rows.
+        count: draws per row.
 
     Returns:
-        tokens int32 [B * count], those of a row neighbours, and their log-probabilities float32 [B * count].
+        tokens int32 [B * count], those of a row next to each other, and their log-probabilities float32 [B * count].
     """
     tokens, log_total = draw_tokens(rows.uniform(key, (2, logits.shape[0] * count), axis=1), logits)
     chosen = jnp.take_along_axis(logits, tokens.reshape(-1, count), axis=-1)
@@ -101,31 +106,31 @@ def draw(key: Array, logits: Array, rows: Rows = ALL_ROWS, count: int = 1) -> tu
 
 STAGES = 4
 LEAST_STAGE = 16
-"""Tokens of a stage: in a shorter one, what attention is spared is not worth the time to compile a loop for it."""
+"""The least tokens of a stage: shorter ones save too little attention to be worth compiling a loop for."""
 
 
 def at_most(times: int) -> str:
-    """The name of a loop whose end depends on the data, by which its trips can be counted in a compiled program."""
+    """The name of a loop whose end depends on the data, from which its trip count can be read in a compiled program."""
     return f"at_most_{times}_times"
 
 
 MOST_BLOCKS = 48
-"""Blocks of the loops of all stages together, as each is compiled: 30 in four stages took 18 s, and were as fast as in
-one, for a deep network reads more of weights than of its cache."""
+"""The most blocks in the loops of all stages together, as each is compiled: 30 in four stages took 18 s, and were no
+faster than in one, because a deep network reads more weights than cache."""
 
 
 def stages_of(length: int, config: GeneratorConfig | None) -> list[int]:
-    """Where the stages of writing so many tokens end, the last at `length`; in each, attention reads the slots that it
-    can fill, and no more."""
+    """The ends of the decoding stages, the last at `length`; in each, attention reads only the slots that the stage can
+    fill."""
     blocks = config.layers if isinstance(config, TransformerConfig) and not config.scan_layers else 1
     count = max(1, min(STAGES, length // LEAST_STAGE, MOST_BLOCKS // blocks))
     return [length * (i + 1) // count for i in range(count)]
 
 
 class Decoded(NamedTuple):
-    """What the decoding loop has written so far."""
+    """The state of the decoding loop."""
 
-    written: Array  # int32 [], tokens a row
+    written: Array  # int32 [], tokens per row
     ended: Array  # bool [B]
     last: Array  # int32 [B]
     tokens: Array  # int32 [B, T]
@@ -147,24 +152,24 @@ def sample(
     rows: Rows = ALL_ROWS,
     samples: int = 1,
 ) -> Sample:
-    """Writes texts, ending at EOS or at `length` tokens. Pure; wrap in `jax.jit` with `length`, `samples` static.
+    """Generates texts, ending at EOS or at `length` tokens. Pure; wrap in `jax.jit` with `length`, `samples` static.
 
     Args:
-        generator: who writes.
+        generator: the generator.
         params: its parameters.
-        key: PRNG key; equal keys and arguments write equal texts.
+        key: PRNG key; equal keys and arguments give equal texts.
         prompt: int32 [B, P], padded on the left.
         prompt_mask: bool [B, P].
         length: target length T in tokens.
         temperature, top_k, top_p: see `shape_logits`.
-        rows: where these are a device's share of more: they are then written as they would be among all.
+        rows: if these are only one device's share of the rows; the texts are then the same as in the whole batch.
         samples: N, texts for each prompt, which is read once.
 
     Returns:
-        Sample with [B * N, T] arrays, the texts of a prompt neighbours. The loop stops as soon as every row has ended.
+        Sample with [B * N, T] arrays, the texts of a prompt as neighbours. The loop stops once every row has ended.
 
     Raises:
-        TypeError, ValueError: an argument of another shape, type or range.
+        TypeError, ValueError: an argument of wrong shape, type or range.
 
     Example:
         >>> texts = gg.sample(generator, params, key, batch.prompt, batch.prompt_mask, length=4, samples=3)
@@ -172,6 +177,7 @@ def sample(
         (6, 4)
     """
     check_arrays("sample", prompt=(prompt, "int [B, P]"), prompt_mask=(prompt_mask, "bool [B, P]"))
+    generator.vocabulary.check_ids("sample: prompt", prompt, prompt_mask)
     COUNT.check("length", length, static=True)
     COUNT.check("samples", samples, static=True)
     _check_drawing(temperature, top_k, top_p)
@@ -197,7 +203,7 @@ def sample(
 
 
 def _check_drawing(temperature: Array | float, top_k: Array | int | None, top_p: Array | float | None) -> None:
-    """Raises ValueError for a number out of its range; what is being traced is not known, and passes."""
+    """Raises ValueError for a number out of its range; traced values are not checked."""
     for name, value, allowed in (
         ("temperature", temperature, WEIGHT),
         ("top_k", top_k, COUNT),
@@ -208,7 +214,7 @@ def _check_drawing(temperature: Array | float, top_k: Array | int | None, top_p:
 
 
 def reads_once(generator: Generator, prompt: Array) -> bool:
-    """Whether a prompt, int32 [B, P], that has several texts is read once for all of them: one of BOS alone is not."""
+    """Whether a prompt, int32 [B, P], is read once for its several texts: not if it is only BOS."""
     return generator.branch is not None and prompt.shape[1] > 1
 
 
@@ -225,10 +231,10 @@ def decode_on(
     rows: Rows = ALL_ROWS,
     stages: Sequence[int] = (),
 ) -> Sample:
-    """Goes on from what is written until every row has ended or is full.
+    """Continues decoding until every row has ended or is full.
 
-    `logits` are of the next token, [B, V], or [B / M, V] where M neighbours have them in common.
-    `stages` say where the loop is parted, if nothing is written yet and the generator's cache can be resized.
+    `logits` are of the next token, [B, V], or [B / M, V] if M neighbours share them.
+    `stages` are the ends of the loops, if nothing is generated yet and the generator's cache can be resized.
     """
     vocabulary = generator.vocabulary
     length = so_far.tokens.shape[1]
@@ -285,7 +291,7 @@ def log_probs(
         float32 [B, T]; 0 outside the target mask, -inf for a token that top-k or top-p excludes.
 
     Raises:
-        ValueError: temperature, top_k or top_p is out of its range.
+        ValueError: temperature, top_k or top_p is out of its range, or a token id is not in the vocabulary.
 
     Example:
         >>> gg.log_probs(generator, params, batch).shape
@@ -293,6 +299,7 @@ def log_probs(
         >>> float(gg.log_probs(generator, params, batch)[1, 2])  # behind the end of the text
         0.0
     """
+    generator.vocabulary.check_ids("log_probs: batch.target", batch.target, batch.target_mask)
     _check_drawing(temperature, top_k, top_p)
     logits = shape_logits(generator.logits(params, batch, dropout_key), temperature, top_k, top_p)
     return jnp.where(batch.target_mask, token_log_probs(logits, batch.target), 0.0)

@@ -1,9 +1,9 @@
-"""The residual model: a generator's text, chosen by a discriminator that learned to tell it from real text.
+"""The residual model: a generator's text, resampled by a discriminator trained to distinguish it from real text.
 
     q(x) = p(x) exp(s(x)) / Z,    Z = E_p exp(s(x))        (Deng et al. 2020, arXiv:2004.11714)
 
-with the generator's p and the discriminator's logit s, of texts without prompts: Z is another for every prompt. Where
-s is log-odds and right, q is the distribution of real text; it needs no adversarial phase.
+with the generator's p and the discriminator's logit s, for texts without prompts, as Z differs for every prompt. If s
+gives the true log-odds, q is the distribution of real text. No adversarial phase is needed.
 """
 
 from collections.abc import Callable
@@ -22,16 +22,17 @@ from gptgan_jax.types import Array, Batch, Number, Params, Sample, Vocabulary, u
 
 @suggests_names
 class Residual(NamedTuple):
-    """The residual model of two networks, whose parameters are given anew each time: all four are pure functions.
+    """The residual model of two networks, as four pure functions of their parameters.
 
     Attributes:
         energy: (discriminator_params, tokens int32 [R, T], mask bool [R, T]) -> float32 [R], the logit s of each text.
         sample: (params, discriminator_params, key, count, length, candidates=8, temperature=1.0) -> Sample [count, T].
-            Each text is one of `candidates` of the generator's, drawn in proportion to exp(s): exact as their number
-            grows. Its log-probabilities are the generator's.
+            Each text is one of `candidates` texts of the generator, sampled in proportion to exp(s); exact in the limit
+            of many candidates. Its log-probabilities are the generator's.
         log_z: (params, discriminator_params, key, count, length, temperature=1.0) -> (float32 [], float32 []): log Z in
-            nats a text, estimated by `count` texts of the generator, and its standard error.
-        log_probs: (params, discriminator_params, batch, log_z) -> float32 [B], log q in nats of the batch's targets.
+            nats per text, estimated from `count` texts of the generator, and its standard error.
+        log_probs: (params, discriminator_params, batch, log_z, temperature=1.0) -> float32 [B], log q in nats of the
+            batch's targets, given a log Z estimated at the same temperature.
 
     Example:
         >>> model = gg.residual(generator, discriminator)
@@ -42,7 +43,7 @@ class Residual(NamedTuple):
     energy: Callable[[Params, Array, Array], Array]
     sample: Callable[..., Sample]
     log_z: Callable[..., tuple[Array, Array]]
-    log_probs: Callable[[Params, Params, Batch, Number], Array]
+    log_probs: Callable[..., Array]
 
 
 def energy_by(discriminator: Discriminator, vocabulary: Vocabulary) -> Callable[[Params, Array, Array], Array]:
@@ -60,8 +61,8 @@ def residual(generator: Generator, discriminator: Discriminator) -> Residual:
     """The generator's text, resampled by the discriminator.
 
     Args:
-        generator: of p.
-        discriminator: of s, trained against this generator by a pair loss whose scores are log-odds
+        generator: gives p.
+        discriminator: gives s; trained against this generator with a pair loss whose scores are log-odds
             (`non_saturating`, `relativistic`).
 
     Example:
@@ -95,11 +96,11 @@ def residual(generator: Generator, discriminator: Discriminator) -> Residual:
         written = sample(generator, params, key, *prompts(count), length, temperature)
         energies = energy(scorer, written.tokens, written.mask)
         log_mean = jax.nn.logsumexp(energies) - jnp.log(count)
-        # By the delta method: the deviation of exp(s) / Z over the root of the number of texts.
+        # By the delta method: the standard deviation of exp(s) / Z over the square root of the number of texts.
         return log_mean, jnp.exp(energies - log_mean).std(ddof=1) / jnp.sqrt(count)
 
-    def log_q(params: Params, scorer: Params, batch: Batch, log_z: Number) -> Array:
-        own = log_probs(generator, params, batch).sum(axis=1)
+    def log_q(params: Params, scorer: Params, batch: Batch, log_z: Number, temperature: Number = 1.0) -> Array:
+        own = log_probs(generator, params, batch, temperature).sum(axis=1)
         return own + energy(scorer, batch.target, batch.target_mask) - log_z
 
     return Residual(energy, sample_residual, log_z, log_q)

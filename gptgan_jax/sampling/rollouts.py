@@ -1,4 +1,4 @@
-"""What the continuations of a text are worth, and the choice among several samples by their energies."""
+"""Values of tokens by continuations, and choosing among several samples by energy or likelihood."""
 
 from collections.abc import Callable
 
@@ -27,28 +27,28 @@ def rollout_values(
     rows: Rows = ALL_ROWS,
     stretches: int = 1,
 ) -> Array:
-    """Value of having written each token: the mean over continuations that the generator writes from there.
+    """The value of each token: the mean value of texts that the generator continues from there.
 
-    The Monte-Carlo search of SeqGAN (Yu et al. 2017). The written text is decoded once; at each of its tokens the cache
-    is copied for the continuations, which are written and valued together, so that no prefix is read twice.
+    This is the Monte Carlo search of SeqGAN (Yu et al. 2017). The text is decoded once; at each token the cache is
+    copied for the continuations, which are sampled and valued together, so that no prefix is read twice.
 
     Args:
-        generator: who writes on.
+        generator: samples the continuations.
         params: its parameters.
         key: PRNG key.
-        prompt, prompt_mask: [R, P], what the texts answer.
+        prompt, prompt_mask: [R, P], the prompts of the texts.
         written: the R texts, T tokens long.
         count: M, continuations of each prefix.
         value: (key, tokens int32 [R*M, T], mask bool [R*M, T], shared) -> float32 [R*M], of whole texts; the M
-            continuations of a row are neighbours, and begin with the first `shared` tokens of that row of `written`.
-        temperature: that the continuations are written at.
-        rows: where these R are a device's share of more.
-        stretches: how many programs the tokens are parted into; in each `shared` is one number. Useful where `value`
-            reads what is shared once; each takes time to compile.
+            continuations of a row are neighbours, and start with the first `shared` tokens of that row of `written`.
+        temperature: of the continuations.
+        rows: if these are only one device's share of the rows.
+        stretches: number of programs into which the tokens are split; `shared` is one number in each. Useful if `value`
+            reads the shared part once; each program takes time to compile.
 
     Returns:
-        float32 [R, T]: at t the mean value of texts that begin with the tokens up to and including t; at a text's last
-        token and after it, the value of the text itself.
+        float32 [R, T]: at t the mean value of texts that start with the tokens up to and including t; from the last
+        token of a text on, the value of the text itself.
 
     Example:
         >>> value = lambda key, tokens, mask, shared: mask.sum(axis=1) / 1.0  # the length of a whole text
@@ -63,7 +63,7 @@ def rollout_values(
         key_write, key_value = jax.random.split(jax.random.fold_in(key, t))
         logits, cache = generator.decode(params, cache, jnp.take(written.tokens, t, axis=1))
         known = written.mask & (jnp.arange(length) <= t)
-        # A text without a token after t has ended: it is its own continuation.
+        # A text without a token after t has ended and is its own continuation.
         branch = Decoded(
             written=t + 1,
             ended=~jnp.take(written.mask, t + 1, axis=1),
@@ -100,14 +100,14 @@ def rollout_values(
 
         cache, values = jax.lax.scan(valued, cache, jnp.asarray(stretch))
         found.append(values.T)
-    # The text itself, as often as the others so that `value` has one shape.
+    # The text itself, repeated like the others so that `value` is called with one shape.
     texts = jnp.repeat(written.tokens, count, axis=0), jnp.repeat(written.mask, count, axis=0)
     whole = mean(jax.random.fold_in(key, length), *texts, length)
     return jnp.concatenate([*found, whole[:, None]], axis=1)
 
 
 def stretches_of(length: int, count: int) -> list[np.ndarray]:
-    """The tokens that have continuations, all but the last of `length`, in so many parts of equal size if it can be."""
+    """The tokens that have continuations, all but the last of `length`, split into `count` nearly equal parts."""
     return np.array_split(np.arange(length - 1), max(1, min(count, length - 1)))
 
 
@@ -126,11 +126,11 @@ def resample(
     top_p: Array | float | None = None,
     rows: Rows = ALL_ROWS,
 ) -> Sample:
-    """Writes texts from the residual energy-based model p(x) exp(energy(x)) / Z (Deng et al. 2020).
+    """Samples from the residual energy-based model p(x) exp(energy(x)) / Z (Deng et al. 2020).
 
-    The generator writes `candidates` texts for each prompt, and one is drawn in proportion to exp(energy): exact as
-    their number grows. With a discriminator's logit as energy, trained by cross-entropy against this generator, the
-    model is that of the data where the discriminator is right.
+    The generator samples `candidates` texts for each prompt, and one of them is drawn in proportion to exp(energy);
+    this is exact in the limit of many candidates. With the logit of an optimal discriminator, trained by cross-entropy
+    against this generator, as energy, the model is the data distribution.
 
     Args:
         generator, params, key, prompt, prompt_mask, length, temperature, top_k, top_p, rows: see `sample`.
@@ -138,7 +138,7 @@ def resample(
         candidates: N, at least 1.
 
     Returns:
-        Sample [B, T]; its log-probabilities are the generator's, not the model's.
+        Sample [B, T]; its log-probabilities are the generator's, not those of the residual model.
 
     Example:
         >>> energy = lambda tokens, mask: mask.sum(axis=1) / 1.0  # longer texts are likelier
@@ -146,12 +146,54 @@ def resample(
         >>> chosen.tokens.shape
         (2, 3)
     """
-    count = prompt.shape[0]
     key_write, key_choose = jax.random.split(key)
     written = sample(
         generator, params, key_write, prompt, prompt_mask, length, temperature, top_k, top_p, rows, candidates
     )
-    energies = energy(written.tokens, written.mask).astype(jnp.float32).reshape(count, candidates)
+    energies = energy(written.tokens, written.mask).astype(jnp.float32).reshape(-1, candidates)
     chosen, _ = draw(key_choose, energies, rows)
-    index = jnp.arange(count) * candidates + chosen
+    return _one_of_each(written, chosen, candidates)
+
+
+@suggests_names
+def best_of(
+    generator: Generator,
+    params: Params,
+    key: Array,
+    prompt: Array,
+    prompt_mask: Array,
+    length: int,
+    candidates: int,
+    temperature: Array | float = 1.0,
+    top_k: Array | int | None = None,
+    top_p: Array | float | None = None,
+    rows: Rows = ALL_ROWS,
+) -> Sample:
+    """Best-of-N sampling: each text is the likeliest of several, by the probability with which it was drawn.
+
+    This is the generator's own probability at temperature 1; other temperatures, top-k and top-p change it, and with it
+    the ranking. It is reranking without a discriminator, the control for `resample` with as many samples. With more
+    candidates it approaches the single most likely text: it gains quality and loses diversity, as a lower temperature
+    does.
+
+    Args:
+        generator, params, key, prompt, prompt_mask, length, temperature, top_k, top_p, rows: see `sample`.
+        candidates: N, at least 1.
+
+    Returns:
+        Sample [B, T]; its log-probabilities are the generator's, without the effect of choosing.
+
+    Example:
+        >>> chosen = gg.best_of(generator, params, key, batch.prompt, batch.prompt_mask, 3, candidates=4)
+        >>> chosen.tokens.shape
+        (2, 3)
+    """
+    written = sample(generator, params, key, prompt, prompt_mask, length, temperature, top_k, top_p, rows, candidates)
+    chosen = written.log_probs.sum(axis=1).reshape(-1, candidates).argmax(axis=1)
+    return _one_of_each(written, chosen, candidates)
+
+
+def _one_of_each(written: Sample, chosen: Array, candidates: int) -> Sample:
+    """From texts [B*N, T], N neighbours per row, the chosen one of each row, int32 [B]: [B, T]."""
+    index = jnp.arange(len(chosen)) * candidates + chosen
     return jax.tree.map(lambda x: jnp.take(x, index, axis=0), written)

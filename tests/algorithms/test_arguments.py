@@ -36,7 +36,7 @@ gan_of = functools.partial(gg.gan_from, GENERATOR, DISCRIMINATOR)
         (lambda: gg.build_generator(gg.CnnConfig(), VOCABULARY), "an LstmConfig or a RelationalConfig, not CnnConfig"),  # type: ignore[arg-type]
         (lambda: gg.build_discriminator(gg.LstmConfig(), VOCABULARY), "be one of LinearConfig, .* not LstmConfig"),  # type: ignore[arg-type]
         (lambda: gg.build_generator(gg.LstmConfig(), gg.Vocabulary(2)), "eos_id 2 is none of the .* 0 to 1"),
-        (lambda: gg.gan_from(ADAPTED, DISCRIMINATOR), "has adapters, which adapt what has learned: give start"),
+        (lambda: gg.gan_from(ADAPTED, DISCRIMINATOR), "has adapters, which need trained weights: give start"),
         (lambda: gan_of(estimater=1, dens=True), "^gan_from: .* did you mean 'estimator'.; .* did you mean 'dense'"),
         (lambda: gg.grpo(sample=2), "^grpo: unknown argument 'sample'; did you mean 'samples'"),  # type: ignore[call-arg]
         (lambda: gg.cot(zzz=2), "^cot: unknown argument 'zzz'; the arguments here are future"),  # type: ignore[call-arg]
@@ -87,6 +87,7 @@ def state() -> gg.GanState:
         ({"kl_weight": 0.1}, "adversarial_step", "has no reference, for kl_weight"),
         ({"ema_decay": 0.9}, "adversarial_step", "has no average, for ema_decay"),
         ({"replay_size": 8}, "adversarial_step", "has no replay, for replay_size"),
+        ({"replay_size": 8}, "discriminator_step", "has no replay, for replay_size"),
     ],
 )
 def test_a_state_of_another_gan_is_refused_and_how_to_begin_is_said(gan: Any, step: str, said: str) -> None:
@@ -95,6 +96,13 @@ def test_a_state_of_another_gan_is_refused_and_how_to_begin_is_said(gan: Any, st
         jax.eval_shape(getattr(other, step), state(), BATCH)
     assert "\n" not in str(raised.value)
     jax.eval_shape(getattr(other, step), other.begin(state(), BATCH), BATCH)
+
+
+@pytest.mark.parametrize("step", ["discriminator_step", "adversarial_step"])
+def test_a_replay_that_a_gan_does_not_keep_is_refused(step: str) -> None:
+    remembering = gan_of(replay_size=8)
+    with pytest.raises(ValueError, match=f"{step}: the state has a replay, and replay_size is 0; begin"):
+        jax.eval_shape(getattr(gan_of(), step), remembering.begin(state(), BATCH), BATCH)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +135,31 @@ def test_a_sampler_says_which_argument_is_out_of_its_range(change: Any, said: st
     arguments = {"prompt": BATCH.prompt, "prompt_mask": BATCH.prompt_mask, "length": 3} | change
     with pytest.raises(ValueError, match=said):
         gg.sample(GENERATOR, state().generator.params, jax.random.key(0), **arguments)
+
+
+@pytest.mark.parametrize("place", ["prompt", "target"])
+@pytest.mark.parametrize("wrong", [7, -1])
+def test_ids_outside_the_vocabulary_are_refused_where_they_are_known_and_count(place: str, wrong: int) -> None:
+    ids, mask = getattr(BATCH, place), getattr(BATCH, f"{place}_mask")
+    batch = BATCH.replace(**{place: jnp.where(mask, wrong, ids)})
+    gan, params = gan_of(), state().generator.params
+    calls = {
+        f"{step}: batch.{place}": functools.partial(getattr(gan, step), state(), batch)
+        for step in ("likelihood_step", "discriminator_step", "adversarial_step")
+    }
+    if place == "prompt":
+        calls["sample: prompt"] = lambda: gg.sample(
+            GENERATOR, params, jax.random.key(0), batch.prompt, batch.prompt_mask, 2
+        )
+    else:
+        calls["log_probs: batch.target"] = lambda: gg.log_probs(GENERATOR, params, batch)
+    for said, call in calls.items():
+        with pytest.raises(ValueError, match=f"{said} holds the id {wrong}; the vocabulary's are 0 to 6"):
+            call()
+    padded = BATCH.replace(**{place: jnp.where(mask, ids, wrong)})
+    if place == "target":
+        assert jnp.isfinite(gg.log_probs(GENERATOR, params, padded)).all()
+    jax.eval_shape(gan.likelihood_step, state(), batch)
 
 
 @pytest.mark.thorough

@@ -26,6 +26,7 @@ from gptgan_jax import (
     no_baseline,
     reinforce,
     relativistic,
+    relativistic_tie,
     rewards,
     sample,
 )
@@ -236,6 +237,25 @@ def test_the_discriminators_own_next_token_loss_on_real_text_is_added() -> None:
     assert float(metrics["discriminator_loss"]) == pytest.approx(float(jax.jit(pair)(params)), rel=1e-4)
     found = float(metrics["discriminator_next_token_loss"])
     assert found == pytest.approx(float(jax.jit(next_token_loss)(params)), rel=1e-4)
+
+
+def test_with_several_texts_a_prompt_a_real_text_ties_with_another_and_never_with_itself() -> None:
+    samples = 3
+    gan = gan_of(
+        dense=False, pair_loss=relativistic_tie, estimator=reinforce(1.0, no_baseline())._replace(samples=samples)
+    )
+    state = state_of(gan)
+    params = state.discriminator.params
+    fake = answers_by_hand(keys_by_hand(state)[0], state.generator.params, BATCH, samples)
+    real, written = (np.asarray(DISCRIMINATOR.scores(params, texts).sequence) for texts in (BATCH, fake))
+
+    def other(difference: np.ndarray) -> np.ndarray:
+        return np.log(np.exp(difference / 2) + np.exp(-difference / 2) + 1)
+
+    pairs = np.repeat(real, samples) - written
+    ties = [other(x - np.roll(x, -1)).mean() for x in (real, written.reshape(-1, samples).T.ravel())]
+    expected = (other(pairs) - pairs / 2).mean() + sum(ties) / 4
+    assert float(stepped(gan, state)[1]["discriminator_loss"]) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.thorough

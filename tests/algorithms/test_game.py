@@ -21,7 +21,7 @@ from gptgan_jax.algorithms.gan import Gan, gan_of
 from gptgan_jax.config import AdversarialPhase, ObjectiveConfig
 from gptgan_jax.errors import UserError
 from gptgan_jax.objectives import discrimination, rewards
-from gptgan_jax.objectives.classification import ClassificationConfig
+from gptgan_jax.objectives.classification import ClassificationConfig, matching_features, naming_label
 from gptgan_jax.objectives.discrimination import DIFFERENCES_ONLY, PAIR_LOSSES, build_pair_loss, pair_loss_name
 from gptgan_jax.objectives.rewards import RewardName, build_reward, reward_name
 from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT
@@ -44,6 +44,7 @@ SURPRISAL = gg.build_discriminator(gg.TransformerDiscriminatorConfig(**TRANSFORM
 DISCRIMINATORS |= {
     "windows": gg.in_windows(DISCRIMINATOR, 2),
     "surprisal": SURPRISAL,
+    "surprising windows": gg.in_windows(SURPRISAL, 2),
     "foreign": SURPRISAL._replace(next_logits=None),
 }
 LESSON = Demonstrations(0.5, 1.0, 10)
@@ -138,6 +139,8 @@ MEDIATED: dict[str, Any] = {"estimator": gg.cot(), "discriminator": "transformer
 DISTILLING = {"estimator": gg.distill(), "teacher": GENERATOR}
 MMD: dict[str, Any] = {"reward": rewards.mmd((1.0, 2.0)), "dense": False}
 NOVELTY: dict[str, Any] = {"discriminator": "surprisal", "pair_loss": gg.wasserstein, "reward": rewards.logit}
+WEIGHING: dict[str, Any] = {"estimator": gg.maligan(2), "reward": rewards.logit, "dense": False}
+MATCHING_FEATURES = naming_label(matching_features(rewards.sigmoid, 0.1), 0.1)
 MATCHING = {"estimator": gg.feature_matching(), "reward": rewards.logit, "dense": False}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (SELF_PLAY | {"pair_loss": gg.wasserstein, "reward": rewards.logit}, "pair_loss should be non_saturating"),
@@ -201,6 +204,21 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"estimator": gg.rollout(2)}, "estimator (PolicyGradient) scores whole texts; set dense to false"),
     ({"estimator": gg.maligan(2)}, "scores whole texts; set dense to false"),
     ({"estimator": gg.weighted_likelihood(2)}, "scores whole texts; set dense to false"),
+    (
+        {"estimator": gg.maligan(2), "dense": False},
+        "estimator (PolicyGradient) weighs texts by D/(1 - D); set reward to logit",
+    ),
+    ({"estimator": gg.weighted_likelihood(2), "dense": False}, "weighs texts by D; set reward to log_sigmoid"),
+    (WEIGHING | {"pair_loss": gg.hinge}, "needs D to be a probability: set pair_loss to non_saturating"),
+    (WEIGHING | {"demonstrations": LESSON}, "weighs what the generator wrote against each other; set"),
+    (WEIGHING | {"text_rewards": PAID}, "weighs texts by what the discriminator says of them: set each weight"),
+    (SELF_PLAY | {"reward": rewards.constant(1.0)}, "reward constant would change nothing and is no control of it"),
+    (
+        {"pair_loss": gg.wasserstein, "reward": rewards.relative(rewards.sigmoid), "discriminator": "bounded"},
+        "reward sigmoid reads the score as log-odds",
+    ),
+    ({"reward": rewards.relative(rewards.log_ratio), "dense": False}, "with dense false it equals logit; use that"),
+    ({"reward": rewards.relative(rewards.formula("s - s_prev")), "dense": False}, "reads s alone, their score: set"),
     ({"estimator": gg.ppo(ratio="sequence")}, "scores whole texts; set dense to false"),
     ({"estimator": gg.grpo(ratio="sequence")}, "scores whole texts; set dense to false"),
     (
@@ -208,15 +226,28 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "takes values of tokens, not rewards that add up; set kl_estimator to exact or low_variance",
     ),
     (MMD | {"estimator": gg.rollout(2)}, "use an estimator without rollouts, such as reinforce, in place of estimator"),
+    (
+        {"estimator": gg.rollout(2), "dense": False, "reward": MATCHING_FEATURES},
+        "reward matching_features compares the texts of a step, and continuations of one text are alike: use an",
+    ),
+    (
+        {"estimator": gg.penalised(2), "dense": False, "reward": rewards.constant(1.0)},
+        "constant is no control of estimator (PolicyGradient), which weighs each token by its own probability",
+    ),
     (MMD | {"discriminator": "representations"}, "one set of features: set discriminator.representations to 1"),
     ({"reward": rewards.formula("s * mean"), "dense": False}, "of whole texts reads s alone, their score: set"),
     ({"discriminator": "windows", "estimator": gg.spin()}, "has no discriminator that judges; set it to 0"),
     ({"discriminator": "windows", "dense": False}, "they are scored at their ends, set dense to true"),
     ({"discriminator": "windows", "reward": rewards.log_ratio}, "reward log_ratio is of whole texts, choose another"),
+    (
+        {"discriminator": "windows", "reward": rewards.relative(rewards.formula("s - s_prev"))},
+        "s_prev of reward formula is the score of another one, leave it out",
+    ),
     ({"discriminator": "windows", "class_weight": 1.0}, "no class is told of one, set class_weight to 0"),
     (NOVELTY | {"pair_loss": gg.relativistic}, "which are no log-odds: set pair_loss to wasserstein or hinge"),
     (NOVELTY | {"estimator": gg.gumbel()}, "which no relaxed token has: use an estimator by policy gradients"),
     (NOVELTY | {"r2_weight": 0.1}, "of tokens and not of embeddings: set r2_weight to 0"),
+    (NOVELTY | {"discriminator": "surprising windows"}, "a window's end has those of one token alone: set window to 0"),
     (NOVELTY | MMD, "and gives no features: choose another reward than mmd"),
     (NOVELTY | {"class_weight": 0.1}, "and has no head for classes: set class_weight to 0"),
     (NOVELTY | {"discriminator": "foreign"}, "which this network is not: it needs a Transformer"),
@@ -284,6 +315,9 @@ def test_every_rule_refuses_some_game() -> None:
         NOVELTY,
         NOVELTY | {"estimator": gg.rollout(2), "dense": False},
         {"reward": rewards.formula("tanh(s) - s_prev")},
+        {"reward": rewards.formula("s - mean"), "discriminator": "windows"},
+        {"reward": MATCHING_FEATURES, "dense": False},
+        {"reward": rewards.random, "estimator": gg.penalised(2), "dense": False},
         {"reward": rewards.formula("0.5 * s"), "dense": False},
         MMD | {"estimator": gg.gumbel(), "dense": True},
         DISTILLING | {"likelihood_weight": 0.1},
@@ -303,9 +337,9 @@ def test_the_rules_know_losses_and_rewards_by_their_functions() -> None:
     own = lambda *scores: jnp.float32(0)  # noqa: E731
     assert pair_loss_name(own) == (None, 0.0)
     for reward in get_args(RewardName):
-        # These two are made anew whenever they are built.
-        assert reward_name(build_reward(reward, 1.0)) == (None if reward in ("ranked", "constant") else reward)
-    assert reward_name(rewards.relative(rewards.logit)) is None
+        assert reward_name(build_reward(reward, 1.0)) == reward
+        assert reward_name(rewards.relative(build_reward(reward, 1.0))) == reward
+    assert reward_name(rewards.relative(lambda judgement, key: judgement.fake)) is None
     assert PAIR_LOSSES.keys() >= DIFFERENCES_ONLY
 
 
@@ -321,6 +355,7 @@ def test_the_rules_look_at_attributes_of_a_game_by_their_names() -> None:
         "surprisal",
         "window",
         "reads_prefixes",
+        "matches_features",
         "paying_rewards",
     }
     assert set(Choices._fields) - own - {"key", "no_demonstrations"} <= set(Game._fields)

@@ -27,6 +27,7 @@ from gptgan_jax import (
     Player,
     PolicyGradient,
     Sample,
+    TopK,
     Vocabulary,
     build_discriminator,
     distill,
@@ -578,7 +579,9 @@ def test_self_play_prefers_real_text_to_the_references_and_has_no_discriminator(
     assert_trees_close(after.generator.params, by_hand, rtol=1e-4, atol=1e-5)
     assert_trees_differ(after.generator.params, before.generator.params)
     assert float(metrics["margin"]) == pytest.approx(float(margin(before.generator.params).mean()), rel=1e-4)
-    assert float(metrics["length"]) == pytest.approx(float(texts.target_mask.sum() / 6))
+    # The generator writes nothing, and the texts that were written are not called its own.
+    assert float(metrics["reference_length"]) == pytest.approx(float(texts.target_mask.sum() / 6))
+    assert "length" not in metrics
     assert_trees_close(after.discriminator, before.discriminator, rtol=0, atol=0)
     assert_trees_close(after.reference, before.reference, rtol=0, atol=0)
     assert int(after.step) == 1
@@ -747,7 +750,29 @@ def test_on_own_texts_the_expected_gradient_is_that_of_the_divergence_at_prefixe
     assert_trees_differ(fixed, exact)  # the bias is real
 
 
+def test_a_teachers_tokens_in_the_batch_are_as_good_as_the_teacher_at_real_texts() -> None:
+    gan, before = distilling(0.0, likelihood_weight=0.3)
+    wanted, figures = stepped(gan, before)
+    log_ps = jax.nn.log_softmax(GENERATOR.logits(before.teacher, BATCH))
+    log_probs, ids = jax.lax.top_k(log_ps, V)
+    away = gan_from(
+        LINEAR, DISCRIMINATOR, estimator=distill(0.4, 0.0), likelihood_weight=0.3, generator_optimizer=optax.sgd(RATE)
+    )
+    found, same = stepped(away, before.replace(teacher=None), BATCH.replace(top_k=TopK(ids, log_probs)))
+    assert_trees_close(found.generator.params, wanted.generator.params, rtol=1e-4, atol=1e-6)
+    assert float(same["divergence"]) == pytest.approx(float(figures["divergence"]), rel=1e-4)
+    few = BATCH.replace(top_k=TopK(ids[..., :1], log_probs[..., :1]))
+    assert float(stepped(away, before.replace(teacher=None), few)[1]["divergence"]) < float(figures["divergence"])
+
+
 def test_distillation_without_its_teacher_is_refused() -> None:
+    with pytest.raises(ValueError, match="probabilities at temperature 1"):
+        gan_from(LINEAR, DISCRIMINATOR, estimator=distill(on_policy=0.0), temperature=0.5)
+    with pytest.raises(ValueError, match="the generator's output layer"):
+        gan_from(GENERATOR, DISCRIMINATOR, estimator=distill(on_policy=0.0))
+    gan = gan_from(LINEAR, DISCRIMINATOR, estimator=distill(on_policy=0.0))
+    with pytest.raises(ValueError, match="top_k is None, and the estimator distils without a teacher"):
+        gan.adversarial_step(gan.init(jax.random.key(0), BATCH), BATCH)
     with pytest.raises(TypeError, match="distillation needs teacher, a Generator"):
         gan_from(LINEAR, DISCRIMINATOR, estimator=distill())
     with pytest.raises(ValueError, match="reads both networks' output layers"):

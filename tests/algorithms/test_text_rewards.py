@@ -258,7 +258,10 @@ def test_a_function_that_fails_in_the_functional_api_names_the_text() -> None:
         ({"text_rewards": [], "discriminator_reward_weight": 0.0}, "set discriminator_reward_weight to 1"),
         ({"text_rewards": [], "reward_scaling": "group"}, "set it to none"),
         ({"reward_scaling": "sum"}, "reward_scaling should be one of none, group, batch"),
-        ({"text_rewards": [TextReward("a", of_text), TextReward("a", of_text)]}, "a name stands there twice"),
+        (
+            {"text_rewards": [TextReward("a", of_text), TextReward("a", of_text)]},
+            "there is a duplicate name among a, a",
+        ),
         ({"text_rewards": [TextReward("a", of_text, float("nan"))]}, "the weight of reward a should be a finite"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import tiny_experiment
 
-from gptgan_jax.evaluation.final import GeneratorModel, Subject
+from gptgan_jax.evaluation.subject import GeneratorModel, Subject
 from gptgan_jax.generation import batch_sizes as sizes
 from gptgan_jax.generation.batch_sizes import rows_at_once
 from gptgan_jax.generation.pace import News

@@ -1,5 +1,8 @@
 """Writing token by token: the very text that the sampler writes, in whole characters, compiled once."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +96,14 @@ def test_bytes_that_never_become_a_character_are_shown_at_the_end() -> None:
     pieces = streamed(tokenizer, ids)
     assert pieces[:-1] == ["a", "", ""]
     assert "".join(pieces) == tokenizer.decode(ids)
+
+
+def test_what_follows_a_change_of_what_was_shown_is_shown() -> None:
+    spelt = {1: "don 't", 2: "don't", 3: "don't go"}
+    tokenizer: Any = SimpleNamespace(decode=lambda ids: spelt[len(ids)])
+    characters = WholeCharacters(tokenizer)
+    assert [characters.add(0) for _ in range(3)] == ["don 't", "", " go"]
+    assert characters.text == "don't go"
 
 
 def test_words_come_with_the_spaces_between_them() -> None:

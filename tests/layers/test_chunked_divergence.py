@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gptgan_jax.layers import chunked_likelihood
-from gptgan_jax.layers.chunked_likelihood import Teacher, weighted_divergence
-from gptgan_jax.objectives.likelihood import generalised_jensen_shannon
+from gptgan_jax.layers.chunked_likelihood import Teacher, weighted_divergence, weighted_top_k_divergence
+from gptgan_jax.objectives.likelihood import generalised_jensen_shannon, top_k_divergence
+from gptgan_jax.types import TopK
 
 ROWS, WIDTH, OF_TEACHER, VOCABULARY, TEMPERATURE = 3, 4, 5, 11, 0.7
 BETAS = (0.0, 0.1, 0.5, 1.0)
@@ -119,3 +120,78 @@ def test_never_do_all_logits_lie_in_memory() -> None:
 
     compiled = jax.jit(jax.grad(loss, (0, 1))).lower(hidden, kernel, theirs, of_theirs).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * rows * length * vocabulary
+
+
+# ---- of a teacher's most likely tokens alone
+
+
+def most_likely(probabilities: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the `count` most likely tokens, and their probabilities."""
+    ids = np.argsort(-probabilities, axis=-1)[..., :count]
+    return ids, np.take_along_axis(probabilities, ids, -1)
+
+
+def events(probabilities: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Probabilities of these tokens, and of any other: [..., V] -> [..., K + 1]."""
+    named = np.take_along_axis(probabilities, ids, -1)
+    return np.concatenate([named, 1 - named.sum(axis=-1, keepdims=True)], axis=-1)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("count", [1, 4, VOCABULARY - 1])
+def test_most_likely_tokens_and_all_others_are_the_events_that_are_compared(beta: float, count: int) -> None:
+    student, teacher = some_logits()
+    ids, named = most_likely(softmax(teacher), count)
+    wanted = divergence(events(softmax(teacher), ids), events(softmax(student), ids), beta)
+    with jax.enable_x64(True):
+        found = top_k_divergence(jnp.asarray(student), jnp.asarray(ids), jnp.asarray(np.log(named)), beta)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    assert (wanted <= divergence(softmax(teacher), softmax(student), beta) + 1e-12).all()
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_all_tokens_in_any_order_are_the_whole_divergence(beta: float) -> None:
+    student, teacher = some_logits()
+    ids, named = most_likely(softmax(teacher), VOCABULARY)
+    with jax.enable_x64(True):
+        found, pull = jax.vjp(
+            lambda x: top_k_divergence(x, jnp.asarray(ids), jnp.asarray(np.log(named)), beta), jnp.asarray(student)
+        )
+        whole, pull_whole = jax.vjp(
+            lambda x: generalised_jensen_shannon(x, jnp.asarray(teacher), beta), jnp.asarray(student)
+        )
+        np.testing.assert_allclose(found, whole, rtol=1e-10)
+        np.testing.assert_allclose(*(p(jnp.ones_like(found))[0] for p in (pull, pull_whole)), atol=1e-12)
+
+
+def test_a_teacher_who_names_all_that_is_likely_gives_finite_gradients() -> None:
+    logits, ids, log_probs = jnp.asarray([[30.0, 0.0, -30.0]]), jnp.asarray([[0]]), jnp.asarray([[0.0]])
+    for beta in BETAS:
+        value, pull = jax.vjp(lambda x, beta=beta: top_k_divergence(x, ids, log_probs, beta), logits)
+        assert np.isfinite([*value, *pull(jnp.ones(1))[0][0]]).all()
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_in_parts_it_is_that_of_all_logits(beta: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked_likelihood, "LEAST_ROWS", 6)
+    rng, length, count = np.random.default_rng(3), 7, 4
+    hidden = rng.normal(size=(ROWS, length, WIDTH))
+    kernel, bias = rng.normal(size=(WIDTH, VOCABULARY)), rng.normal(size=VOCABULARY)
+    of_teacher, named = most_likely(softmax(rng.normal(0, 2, (ROWS, length, VOCABULARY))), count)
+    weights = rng.uniform(size=(ROWS, length))
+    top_k = TopK(jnp.asarray(of_teacher, jnp.int32), jnp.asarray(np.log(named), jnp.float32))
+
+    def found(hidden: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        return weighted_top_k_divergence(hidden, kernel, bias, top_k, jnp.float32(weights), beta, jnp.float32)
+
+    value, gradients = jax.jit(jax.value_and_grad(found, (0, 1, 2)))(*(jnp.float32(x) for x in (hidden, kernel, bias)))
+    with jax.enable_x64(True):
+
+        def whole(hidden: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+            per_token = top_k_divergence(hidden @ kernel + bias, jnp.asarray(of_teacher), jnp.log(named), beta)
+            return (jnp.asarray(weights) * per_token).sum()
+
+        wanted, exact = jax.value_and_grad(whole, (0, 1, 2))(*(jnp.asarray(x) for x in (hidden, kernel, bias)))
+    np.testing.assert_allclose(value, wanted, rtol=1e-5)
+    for one, other in zip(gradients, exact, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

@@ -173,7 +173,7 @@ def test_adapters_are_as_large_as_their_rank_says() -> None:
         (lambda: LoraConfig(targets=("qkv",)), "targets has no effect without adapters"),
         (lambda: LoraConfig(alpha=1.0), "alpha has no effect without adapters"),
         (lambda: LoraConfig(trained=("head/*",)), "trained has no effect without adapters"),
-        (lambda: TransformerDiscriminatorConfig(**SMALL, lora=LORA), "set from_generator true, or drop lora"),
+        (lambda: TransformerDiscriminatorConfig(**SMALL, lora=LORA), "set from_generator, or drop lora"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make: Any, says: str) -> None:
@@ -187,7 +187,7 @@ def test_a_discriminator_takes_the_trunk_of_the_generator_and_learns_by_adapters
     )
     own = random_params(jax.eval_shape(judge.init, jax.random.key(0), BATCH))
     _, writer = build(TransformerConfig(**SMALL, lora=LORA))
-    with pytest.raises(ValueError, match="only where both have the same Transformer"):
+    with pytest.raises(ValueError, match="only if both have the same Transformer"):
         share_trunk(writer, own)
     params = share_trunk(merged(writer, LORA), own)
     assert_trees_close(without_adapters(params["trunk"]), merged(writer, LORA)["trunk"], rtol=0, atol=0)

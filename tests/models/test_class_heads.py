@@ -106,5 +106,5 @@ def test_without_classes_there_are_no_logits_of_any() -> None:
 
 
 def test_one_class_is_refused() -> None:
-    with pytest.raises(ValueError, match="two of them or more"):
+    with pytest.raises(ValueError, match="needs at least two of them"):
         build_discriminator(KINDS["linear"], VOCABULARY, 1)

@@ -17,10 +17,12 @@ from gptgan_jax import (
     Scores,
     TransformerConfig,
     TransformerDiscriminatorConfig,
+    Vocabulary,
     build_discriminator,
     build_generator,
     sample,
     share_trunk,
+    unconditional_batch,
 )
 from gptgan_jax.models.discriminator_networks import DiscriminatorConfig
 from gptgan_jax.models.discriminators import without_prompts
@@ -213,9 +215,9 @@ def test_representations_by_hand_are_cnns_with_one_set_of_filters_on_parts_of_th
 
 
 def test_representations_must_divide_the_embedding_and_have_no_classes() -> None:
-    with pytest.raises(ValueError, match="representations 3 are parts of equal size: they should divide embedding 4"):
+    with pytest.raises(ValueError, match="representations 3 must divide embedding 4: the parts are of equal size"):
         CnnConfig(embedding=4, representations=3)
-    with pytest.raises(ValueError, match="judged each by itself, without classes"):
+    with pytest.raises(ValueError, match="scored separately, without classes"):
         build_discriminator(CnnConfig(embedding=4, representations=2), VOCABULARY, classes=2)
 
 
@@ -382,3 +384,17 @@ def test_embeddings_of_another_shape_or_too_many_are_refused() -> None:
     long = padded(batch, right=18)
     with pytest.raises(ValueError, match="25 tokens need max_positions"):
         discriminator.judge(params, discriminator.embed(params, long), long)
+
+
+def test_a_cnn_with_one_width_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="contain a duplicate; raise filters"):
+        CnnConfig(widths=(2, 3, 2))
+
+
+def test_prompts_of_several_texts_are_not_read_once_with_a_window() -> None:
+    vocabulary = Vocabulary(size=9)
+    generator = build_generator(TransformerConfig(layers=1, width=8, heads=2, max_positions=16, window=3), vocabulary)
+    one = unconditional_batch(jnp.full((2, 4), 5), vocabulary)
+    params = generator.init(jax.random.key(0), one)
+    with pytest.raises(ValueError, match="repeat the prompt"):
+        generator.logits(params, one.replace(prompt=one.prompt[:1], prompt_mask=one.prompt_mask[:1]))

@@ -61,7 +61,7 @@ def test_one_layer_knows_nothing_of_what_lies_before_its_window() -> None:
 def test_what_has_no_window_is_refused() -> None:
     for wrong, said in (
         ({"attention": "flash", "dtype": "bfloat16", "head_width": 8}, "flash has no window: .* at most window 3"),
-        ({"encoder_layers": 1}, "window is of a decoder-only Transformer"),
+        ({"encoder_layers": 1}, "window is for a decoder-only Transformer"),
     ):
         with pytest.raises(ValueError, match=said):
             dataclasses.replace(CONFIG, **wrong)

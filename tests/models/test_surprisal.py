@@ -1,5 +1,7 @@
 """A discriminator that scores by surprisal: against the generator of the same weights, and what it is paid by."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,10 @@ from gptgan_jax import (
     rewards,
     wasserstein,
 )
+from gptgan_jax.config.files import load_config
+from gptgan_jax.training.phases import game_of
 
+PRESET = Path(__file__).parents[2] / "configs" / "dpgan.yaml"
 SIZES = {"layers": 1, "width": 8, "heads": 2, "max_positions": 16}
 BATCH = batch_of(prompts=(2, 3, 1, 2), targets=(4, 2, 3, 1))
 JUDGE = build_discriminator(TransformerDiscriminatorConfig(**SIZES, surprisal=2.2), VOCABULARY)
@@ -114,3 +119,13 @@ def test_paid_the_surprisal_alone_the_expected_gradient_is_exact_and_by_dpgans_p
     first = [row for prefix, row in ROW.items() if prefix == ()]
     np.testing.assert_allclose(bias[first], 0, atol=1e-6)  # the first token has none before it
     assert len(TEXTS) == len(SURPRISAL)
+
+
+def test_the_preset_pays_dull_text_least_and_novel_text_most() -> None:
+    """Dull text is likely to the judge in every token, novel text is not; real text is in between."""
+    config = load_config(PRESET, [])
+    nats = jnp.array([[1.0] * 4, [3.0] * 4, [6.0] * 4])
+    mask = jnp.ones((3, 4), bool)
+    game = game_of(config, "adversarial", WRITER, JUDGE)
+    paid = game.pay(rewards.Judgement(nats, mask, jnp.full((2, 4), 3.0), mask[:2]), jax.random.key(0))
+    np.testing.assert_allclose(paid, nats**2, rtol=1e-6)  # the product of a token's surprisal and its text's

@@ -12,9 +12,12 @@ from helpers import VOCABULARY, batch_of, random_params
 from gptgan_jax import (
     Batch,
     CnnConfig,
+    Discriminator,
     LstmConfig,
     PolicyGradient,
+    Scores,
     TransformerDiscriminatorConfig,
+    Vocabulary,
     build_discriminator,
     build_generator,
     gan_from,
@@ -23,11 +26,13 @@ from gptgan_jax import (
     reinforce,
     rewards,
 )
-from gptgan_jax.algorithms.discriminator_update import counted
+from gptgan_jax.algorithms.discriminator_update import counted, judgement_of
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.config.checking import config_from
 from gptgan_jax.errors import UserError
+from gptgan_jax.objectives.discrimination import PairLossName, build_pair_loss
 from gptgan_jax.objectives.rewards import is_last
+from gptgan_jax.objectives.windows import at_ends
 from gptgan_jax.runs.trained import build_networks
 
 LENGTHS = (5, 2, 4, 1)
@@ -66,12 +71,13 @@ def test_what_counts_and_is_paid_are_the_ends_of_windows_and_of_texts() -> None:
     judge = in_windows(build_discriminator(NETWORKS["cnn"], VOCABULARY), 2)
     writer = build_generator(LstmConfig(embedding=4, hidden=4), VOCABULARY)
     expected = np.array([[0, 1, 0, 1, 1], [0, 1, 0, 0, 0], [0, 1, 0, 1, 0], [1, 0, 0, 0, 0]], bool)
+    windows = np.array([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 0, 0]], bool)
     scorer = random_params(jax.eval_shape(judge.init, jax.random.key(0), BATCH), seed=1)
-    values, mask = counted(Game(writer, judge), judge.scores(scorer, BATCH), BATCH.target_mask)
-    np.testing.assert_array_equal(mask, expected)
-    assert values.shape == mask.shape
-    np.testing.assert_array_equal(is_last(mask).sum(axis=1), 1)
-    np.testing.assert_array_equal(is_last(mask).argmax(axis=1), np.array(LENGTHS) - 1)
+    scores = judge.scores(scorer, BATCH)
+    values, mask = counted(Game(writer, judge), scores, BATCH.target_mask)
+    np.testing.assert_array_equal(mask, windows)
+    np.testing.assert_array_equal(values[windows], scores.tokens[expected])
+    np.testing.assert_array_equal(at_ends(values, BATCH.target_mask, 2), np.where(expected, scores.tokens, 0))
 
     plain = reinforce(baseline=no_baseline())
 
@@ -87,6 +93,56 @@ def test_what_counts_and_is_paid_are_the_ends_of_windows_and_of_texts() -> None:
     ends = wrote & (np.array([False, True, False, True, False]) | np.asarray(is_last(jnp.asarray(wrote))))
     np.testing.assert_array_equal(np.asarray(metrics["paid"]) > 0, ends)
     assert float(metrics["reward"]) == pytest.approx(np.asarray(metrics["paid"]).sum() / ends.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["relativistic", "relativistic_tie"])
+def test_a_window_is_compared_with_the_same_window_of_other_texts_wherever_both_end(name: PairLossName) -> None:
+    """The second window of a text of three tokens and that of one of four, whose ends are at two positions."""
+    judge = in_windows(build_discriminator(NETWORKS["transformer"], VOCABULARY), 2)
+    writer = build_generator(LstmConfig(embedding=4, hidden=4), VOCABULARY)
+    lengths = (3, 4, 3, 4)
+    real, fake = (batch_of((2, 3, 1, 2), lengths[step:] + lengths[:step], 4, seed=step) for step in (0, 1))
+    scorer = random_params(jax.eval_shape(judge.init, jax.random.key(0), real), seed=1)
+    pays = rewards.relative(rewards.logit)
+    game = Game(writer, judge, pair_loss=build_pair_loss(name), reward=pays)
+    of_both = judge.scores(scorer, real), judge.scores(scorer, fake)
+    judgement = judgement_of(game, of_both[0], real, of_both[1], fake)
+    rows = np.arange(4)
+    values = [
+        np.stack([x.tokens[:, 1], np.asarray(x.tokens)[rows, np.array(ends) - 1]], axis=1)
+        for x, ends in zip(of_both, (lengths, lengths[1:] + lengths[:1]), strict=True)
+    ]
+    expected = game.pair_loss(values[0], jnp.ones((4, 2), bool), values[1], jnp.ones((4, 2), bool))
+    found = game.pair_loss(judgement.real, judgement.real_mask, judgement.fake, judgement.fake_mask)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        game.pay(judgement, jax.random.key(0)), values[1] - values[0].mean(axis=0), rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("penalty", ["r1_weight", "r2_weight", "gradient_penalty_weight"])
+def test_a_penalty_is_on_the_slope_of_the_scores_that_count(penalty: str) -> None:
+    """A score that only tells how far a window has got: it is flat at every token that does not end one."""
+    whole = build_discriminator(NETWORKS["cnn"], VOCABULARY)
+
+    def judge_of(weight: float) -> Discriminator:
+        def judge(params: Any, embeddings: Any, batch: Batch, dropout_key: Any = None) -> Scores:
+            x = embeddings[:, batch.prompt.shape[1] :].sum(axis=-1)
+            tokens = x * jnp.where(jnp.arange(x.shape[1]) == x.shape[1] - 1, 1.0, weight)
+            found: Scores = whole.judge(params, embeddings, batch, dropout_key)
+            return found.replace(tokens=tokens, sequence=tokens[:, -1])
+
+        return in_windows(whole._replace(judge=judge), 2)
+
+    def penalty_of(weight: float) -> float:
+        batch = batch_of((2, 1), (4, 4), 4)
+        options: dict[str, Any] = {penalty: 1.0, "generator_optimizer": optax.sgd(0.1)}
+        writer = build_generator(LstmConfig(embedding=4, hidden=4), Vocabulary(7, eos_id=None))
+        gan = gan_from(writer, judge_of(weight), discriminator_optimizer=optax.sgd(0.1), **options)
+        _, metrics = gan.discriminator_step(gan.init(jax.random.key(0), batch), batch)
+        return float(metrics["discriminator_loss"])
+
+    assert penalty_of(0.0) == pytest.approx(penalty_of(3.0), rel=1e-6)
 
 
 def test_a_text_without_tokens_has_the_score_of_its_prompt() -> None:

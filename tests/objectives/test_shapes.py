@@ -172,6 +172,14 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, jax.Array]]] = {
         lambda logits, teacher_logits: likelihood.generalised_jensen_shannon(logits, teacher_logits, 0.5),
         {"logits": LOGITS, "teacher_logits": LOGITS},
     ),
+    "top_k_divergence": (
+        lambda logits, ids, log_probs: likelihood.top_k_divergence(logits, ids, log_probs, 0.5),
+        {
+            "logits": LOGITS,
+            "ids": jnp.zeros((*LOGITS.shape[:-1], 1), int),
+            "log_probs": -jnp.ones((*LOGITS.shape[:-1], 1)),
+        },
+    ),
     "masked_mean": (likelihood.masked_mean, {"values": SCORES, "mask": MASK}),
 }
 # Arrays that a function does not look at.
@@ -179,7 +187,14 @@ UNREAD = {("matching_features", "fake_classes"), ("matching_features", "fake_lab
     ("naming_label", name) for name in ("fake_features", "real_features")
 ), *(("mmd", name) for name in ("fake_classes", "fake_label"))}  # fmt: skip
 # Ranks that a function takes as they are, and sizes that need not agree.
-ANY_RANK = ("token_log_probs", "kl_divergence", "generalised_jensen_shannon", "masked_mean", "conditional_perturbed")
+ANY_RANK = (
+    "token_log_probs",
+    "kl_divergence",
+    "generalised_jensen_shannon",
+    "top_k_divergence",
+    "masked_mean",
+    "conditional_perturbed",
+)
 ANY_SIZE = {
     ("is_last", "mask"), ("pair_accuracy", "real"), ("pair_accuracy", "fake"), ("zero_centred", "embeddings"),
     ("matching_features", "real_features"), ("mmd", "real_features"),
@@ -243,11 +258,11 @@ def test_every_public_function_of_arrays_is_among_them() -> None:
         if value.__module__ == module.__name__ and not name.startswith("_")
     }
     makers = {"build_pair_loss", "pair_loss_name", "build_reward", "reward_name", "formula", "no_baseline"}
-    makers |= {"reads_prefixes"}  # of a reward, not of arrays
+    makers |= {"reads_prefixes", "matches_features"}  # of a reward, not of arrays
     assert public - makers - FUNCTIONS.keys() == {"entropy"}  # of one array, of any rank
     estimators = {name for name in gg.__all__ if name in dir(configs)}
     assert {name for name in estimators if inspect.isfunction(getattr(gg, name))} - FUNCTIONS.keys() <= {
-        "leave_one_out", "moving_average", "no_baseline", "distill", "feature_matching",
+        "leave_one_out", "moving_average", "no_baseline", "distill", "feature_matching", "estimator_of",
     }  # fmt: skip
 
 

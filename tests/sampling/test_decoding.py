@@ -138,6 +138,15 @@ def test_without_an_eos_every_text_fills_the_length() -> None:
     assert (text.log_probs < 0).all()
 
 
+@pytest.mark.parametrize("name", ["gpt2", "lstm"])
+def test_several_texts_of_one_token_each_answer_a_prompt_that_is_read_once(name: str) -> None:
+    generator, params = generator_of(name)
+    batch = batch_of(prompts=(2, 3), targets=(1, 1), length=1)
+    each: Batch = jax.tree.map(lambda x: jnp.repeat(x, 3, axis=0), batch)
+    once = each.replace(prompt=batch.prompt, prompt_mask=batch.prompt_mask)
+    np.testing.assert_allclose(log_probs(generator, params, once), log_probs(generator, params, each), rtol=1e-5)
+
+
 def test_a_text_of_one_token_needs_no_decoding() -> None:
     write, judge = compiled("gpt2")
     text = write(MANY, jax.random.key(0), ALL, length=1)
@@ -298,6 +307,14 @@ def test_shaping_by_hand() -> None:
     assert probs(temperature=0.5) == pytest.approx([1 / 30, 16 / 30, 4 / 30, 9 / 30], abs=1e-4)
     assert probs(temperature=0.5, top_p=0.5) == [0, 1, 0, 0]  # the temperature comes first
     assert probs(temperature=0.0) == [0, 1, 0, 0]
+
+
+def test_however_low_the_temperature_the_likeliest_token_is_drawn_and_nothing_overflows() -> None:
+    logits = jnp.array([[-40.0, 90.0, 89.999, 3.0], [-1e4, -2e4, -1e5, -1e5]])
+    for temperature in (1e-6, 1e-20, 1e-30, 1e-37, 1e-38):
+        tokens, log_p = draw(jax.random.key(0), shape_logits(logits, temperature))
+        assert tokens.tolist() == [1, 0]
+        np.testing.assert_allclose(log_p, 0.0, atol=1e-6)
 
 
 def test_shaping_keeps_what_ties_with_the_last_token_kept() -> None:

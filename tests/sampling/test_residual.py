@@ -38,6 +38,17 @@ def exact(batch: gg.Batch, params: dict, scorer: dict) -> tuple[np.ndarray, floa
     return weights / weights.sum(), float(np.log(weights.sum()))
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_at_another_temperature_they_are_of_the_generator_there(players: tuple, temperature: float) -> None:
+    batch, params, scorer = players
+    energy = np.float64(DISCRIMINATOR.scores(scorer, batch).sequence)
+    log_p = np.float64(gg.log_probs(GENERATOR, params, batch, temperature).sum(axis=1))
+    log_z = np.log(np.exp(log_p + energy).sum())
+    found = np.float64(MODEL.log_probs(params, scorer, batch, log_z, temperature))
+    np.testing.assert_allclose(found, log_p + energy - log_z, rtol=1e-4, atol=1e-4)
+    assert np.exp(found).sum() == pytest.approx(1, abs=1e-4)
+
+
 def test_its_probabilities_are_those_of_the_formula(players: tuple) -> None:
     probabilities, log_z = exact(*players)
     batch, params, scorer = players

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -33,7 +34,7 @@ from gptgan_jax.runs.trained import load_params, load_writer
 from gptgan_jax.training import phase_run
 from gptgan_jax.training import run as training_run
 from gptgan_jax.training.loop import train
-from gptgan_jax.training.phase_run import PhaseRun
+from gptgan_jax.training.phase_run import METRIC, SKIPPED, PhaseRun
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.training.sharding import Placement
 from gptgan_jax.training.signals import Interrupted, NotFinite
@@ -269,7 +270,7 @@ def test_a_signal_stops_a_run_that_the_same_command_continues(whole: Whole, numb
     if number != signal.SIGKILL:
         last = done.stderr.splitlines()[-1]
         assert f"stopped by {signal.Signals(number).name} at step {at + 1}; saved in {folder.path}" in last
-        assert "the same command goes on from here" in last
+        assert "the same command resumes from here" in last
         assert state_at(experiment, folder, "last").step == at + 1
     heard: list[str] = []
     train(experiment, folder, heard.append)
@@ -367,7 +368,7 @@ def test_a_broken_best_likelihood_checkpoint_is_passed_over_for_the_next_best(wh
         patch.setattr(Checkpoints, "save", lambda self, phase, state, *_: save(self, phase, state, float(state.step)))
         patch.setattr(Checkpoints, "restore", broken)
         train(experiment, folder, heard.append)
-    assert "warning: the likelihood checkpoint of step 2 can't be read (gone); passing on" in heard
+    assert "warning: likelihood checkpoint of step 2 can't be read (gone); trying another" in heard
     assert heard.count("taking the generator of the best likelihood checkpoint, step 4") == 2
 
 
@@ -433,6 +434,16 @@ def test_validation_on_the_way_scores_as_many_texts_as_max_texts(tmp_path: Path)
     batch = jax.tree.map(lambda x: x[:3], next(phase_run.evaluation_batches(experiment.valid, 8)))
     expected = training_run.likelihood_of(experiment.generator)(params, [batch]).per_token().value
     assert read_metrics(folder.path)[-1]["valid_nats_per_token"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["reinforce", "spin", "distill"])
+def test_alarms_watch_the_steps_of_every_estimator_and_no_validation(kind: str) -> None:
+    step: dict[str, object] = {"step": 3, "gradient_norm": 1.0, "real_length": 4.0}
+    step |= {"discriminator_accuracy": 0.5} if kind == "reinforce" else {"loss": 0.5}
+    run: Any = SimpleNamespace(phase="adversarial")
+    assert PhaseRun.watched(run, step)
+    assert not PhaseRun.watched(run, step | {SKIPPED: 1})
+    assert not PhaseRun.watched(run, {"step": 3, METRIC: 2.0})
 
 
 @pytest.mark.thorough
@@ -535,7 +546,7 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_and_name_the_last_good_che
             "gptgan: loss not finite at step 5 (phase likelihood, after 1 skipped steps); the last good checkpoint is"
         )
         assert "likelihood/4; lower the learning rate" in last
-        assert last.endswith("or raise max_skips and go on")
+        assert last.endswith("or raise max_skips and resume")
         experiment, folder = tiny_experiment(tmp_path, keys)
         train(experiment, folder, silently)
     assert [line["step"] for line in read_metrics(folder.path) if "skipped" in line] == [4, 5]

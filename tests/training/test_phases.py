@@ -6,6 +6,7 @@ A key that has no case, as a new one has not, fails.
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -28,11 +29,12 @@ from gptgan_jax.config import (
 )
 from gptgan_jax.config.checking import config_from
 from gptgan_jax.config.estimators import EstimatorConfig
+from gptgan_jax.config.files import load_config
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.optimizers import OptimizerConfig
 from gptgan_jax.text_rewards.config import unpaid
 from gptgan_jax.training import phases
-from gptgan_jax.training.phases import game_of
+from gptgan_jax.training.phases import game_of, learning_rates
 
 Keys = dict[str, Any]
 Changes = set[tuple[Phase, str]]
@@ -228,7 +230,7 @@ NEEDED: dict[str, Keys] = {
 
 
 # What these name is loaded when a run begins, and handed to `game_of`.
-OF_THE_TEACHER = ("teacher", "teacher_checkpoint")
+OF_THE_TEACHER = ("teacher", "teacher_checkpoint", "top_k_file")
 
 
 def estimator_cases() -> Iterator[tuple[str, Case]]:
@@ -492,6 +494,13 @@ def test_an_optimiser_makes_as_many_steps_as_there_are_updates() -> None:
 
 def test_a_frozen_discriminator_is_not_updated() -> None:
     assert built("adversarial", BASE | {"adversarial.freeze_discriminator": True})[1] == ("zero", 0)
+
+
+@pytest.mark.parametrize("preset", ["dgsan", "jsdgan", "self_critic", "ebft", "gkd"])
+def test_a_discriminator_that_no_step_trains_has_no_optimiser(preset: str) -> None:
+    config = load_config(Path(phases.__file__).parents[1] / "configs" / f"{preset}.yaml")
+    assert phases.optimizers_of(config, "adversarial")[1] is None
+    assert set(learning_rates(config, "adversarial", 0)) == {"learning_rate"}
 
 
 def test_an_estimator_counts_for_the_warm_up_as_far_as_it_says_how_many_texts_there_are() -> None:

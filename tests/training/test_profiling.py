@@ -77,6 +77,6 @@ def test_a_run_leaves_its_trace_and_is_the_same_run_without(tmp_path: Path, caps
     capsys.readouterr()
     assert main(["train", config]) == 0
     assert main(["train", config, "--profile=1:2"]) == 0
-    assert capsys.readouterr().err.count("all 6 steps are done already") == 2
+    assert capsys.readouterr().err.count("all 6 steps are already done") == 2
     assert sorted((run / "checkpoints").rglob("*")) == before
     assert [path.read_bytes() for path in (run / "profile").rglob("*.xplane.pb")] == [content]

@@ -538,7 +538,7 @@ def test_slices_are_apart_along_data(sizes: dict[str, int]) -> None:
 
 
 def test_slices_that_data_does_not_go_over_are_refused() -> None:
-    with pytest.raises(UserError, match=r"mesh.data 1: 2 slices are joined by .* it should be a multiple of 2"):
+    with pytest.raises(UserError, match=r"mesh.data 1: 2 slices are connected only by .* it should be a multiple of 2"):
         build_mesh(MeshConfig(data=1, fsdp=8), slices_of_four(2))
 
 
