@@ -1,4 +1,4 @@
-"""Reward functions by configuration: which function, what it weighs, and what of the data it sees."""
+"""Reward functions by configuration: the function, its weight, and the data that it is given."""
 
 import dataclasses
 import importlib
@@ -9,38 +9,43 @@ from typing import Any
 from pydantic import model_validator
 
 from gptgan_jax.data.encoding import TokenisedSplit
+from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.objectives.text_rewards import RewardFunction, TextReward, linear_schedule
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.schema.ranges import REWARD_WEIGHT
 from gptgan_jax.text_rewards.calling import Call, Function, signature_of
-from gptgan_jax.text_rewards.functions import BUILT_IN, NEEDS_WHOLE_STEP
-from gptgan_jax.text_rewards.host import Decode, HostReward, Lookup
+from gptgan_jax.text_rewards.functions import BUILT_IN, NEEDS_WHOLE_STEP, bleu
+from gptgan_jax.text_rewards.host import HostReward, Lookup
+from gptgan_jax.tokenization.units import unit_for
+
+# Training texts by which a unit is chosen.
+LOOKED_AT = 1000
 
 
 @config_dataclass
 class ScheduleConfig:
-    """How a weight changes: a factor that goes in equal steps from one number to another, where it stays."""
+    """How a weight changes: a factor that moves linearly from one number to another and then stays there."""
 
     start: float = key(1.0, "factor of the weight at the first step of the phase")
-    end: float = key(..., "factor of the weight in the end")
-    steps: int = key(..., "steps of the phase until then", ge=1)
+    end: float = key(..., "factor of the weight at the end")
+    steps: int = key(..., "steps of the phase until the end value is reached", ge=1)
 
 
 @config_dataclass
 class RewardConfig:
-    """A reward by a function of the texts."""
+    """A reward computed from the texts by a function."""
 
     function: str = key(
         ..., "module:name of a Python function, or exact_answer, length, pattern, bleu, grammatical, ...", min_length=1
     )
-    name: str = key("", "what its figures are called, reward/NAME; default: the function's name")
-    weight: float = key(1.0, "of it in what the generator is paid; 0: measured, not paid", REWARD_WEIGHT)
-    schedule: ScheduleConfig | None = key(None, "how the weight changes in the phase; none: it stays")
+    name: str = key("", "name of its metric, reward/NAME; default: the function's name")
+    weight: float = key(1.0, "weight in the generator's reward; 0: only measured", REWARD_WEIGHT)
+    schedule: ScheduleConfig | None = key(None, "how the weight changes during the phase; null: constant")
     options: dict[str, Any] = key(dict, "other arguments of the function")
-    per_token: bool = key(False, "the function gives a list for each text, a number a token")
-    workers: int = key(0, "processes that share the texts; 0: the one that trains", ge=0, le=256)
-    timeout: float = key(60.0, "seconds that it may take for the texts of a step", gt=0, le=1e6)
+    per_token: bool = key(False, "the function returns a list for each text, one number per token")
+    workers: int = key(0, "processes that share the texts; 0: only the training process", ge=0, le=256)
+    timeout: float = key(60.0, "time limit for the texts of a step, in seconds", gt=0, le=1e6)
 
     def __hash__(self) -> int:
         # A dict has no hash; equal sections have equal functions and names.
@@ -102,6 +107,16 @@ class RewardConfig:
         return TextReward(self.called, function, self.weight, factor)
 
 
+class _Prompts:
+    """The text of each prompt of a split, found when it is asked for."""
+
+    def __init__(self, split: TokenisedSplit, tokenizer: AnyTokenizer) -> None:
+        self.split, self.tokenizer = split, tokenizer
+
+    def __getitem__(self, row: int, /) -> str:
+        return self.split.prompt_text(row, self.tokenizer)
+
+
 class HostRewards:
     """The reward functions of a run, while it trains.
 
@@ -111,34 +126,35 @@ class HostRewards:
             of them than is in a batch.
     """
 
-    def __init__(self, configs: Sequence[RewardConfig], decode: Decode, train: TokenisedSplit) -> None:
+    def __init__(self, configs: Sequence[RewardConfig], tokenizer: AnyTokenizer, train: TokenisedSplit) -> None:
         """Imports them, and starts nothing.
 
         Args:
             configs: of the functions.
-            decode: token ids -> text.
+            tokenizer: of the texts.
             train: the text that prompts are of.
 
         Raises:
             UserError: one can't be imported, has other options, or takes columns where none are named.
         """
+        calls = {config.called: _with_unit(config.call(), tokenizer, train) for config in configs}
         lookup = None
-        # The rows of a mixture are not numbered: prompts and references are decoded there.
-        if (
-            configs
-            and train.sources is None
-            and (train.columns or train.answers is not None or train.asked is not None)
+        # Prompts are never decoded from a batch, where they have BOS, or what precedes a window, and markup.
+        if configs and (
+            train.columns or train.answers is not None or any("prompts" in c.takes for c in calls.values())
         ):
-            lookup = Lookup(train.columns, train.asked, train.answers)
+            lookup = Lookup(train.columns, _Prompts(train, tokenizer), train.answers)
         self.train = train if lookup is None else dataclasses.replace(train, numbered=True)
         self.functions: dict[str, HostReward] = {
-            config.called: HostReward(config.call(), decode, lookup, config.workers, config.timeout, raises=False)
+            config.called: HostReward(
+                calls[config.called], tokenizer.decode, lookup, config.workers, config.timeout, raises=False
+            )
             for config in configs
         }
-        for config in configs:
-            if not train.columns and "columns" in signature_of(config.call().function):
+        for name, call in calls.items():
+            if not train.columns and "columns" in signature_of(call.function):
                 raise UserError(
-                    f"objective.rewards: {config.called} takes columns; name those that it needs in data.reward_columns"
+                    f"objective.rewards: {name} takes columns; name those that it needs in data.reward_columns"
                 )
 
     def check(self) -> None:
@@ -151,6 +167,17 @@ class HostRewards:
         """Ends their processes."""
         for function in self.functions.values():
             function.close()
+
+
+def _with_unit(call: Call, tokenizer: AnyTokenizer, train: TokenisedSplit) -> Call:
+    """With the unit of all training text, where that is left open: the texts of a step may look otherwise."""
+    if call.function is not bleu or call.options.get("unit", "auto") != "auto":
+        return call
+    some = range(0, len(train), max(len(train) // LOOKED_AT, 1))
+    texts = [tokenizer.decode(train.targets[i].tolist()) for i in some]
+    prompts = [train.prompt_text(i, tokenizer) for i in some] if train.prompts is not None else []
+    unit = unit_for("auto", texts, prompts, own=tokenizer.own_unit)
+    return dataclasses.replace(call, options={**call.options, "unit": unit})
 
 
 def unpaid(configs: Sequence[RewardConfig]) -> Mapping[str, RewardFunction]:

@@ -1,4 +1,4 @@
-"""The built-in reward functions. Each takes N texts and gives N numbers; higher is better."""
+"""The built-in reward functions. Each takes N texts and returns N numbers; higher is better."""
 
 import functools
 import re
@@ -8,14 +8,14 @@ from typing import Literal
 from gptgan_jax.errors import UserError
 from gptgan_jax.metrics.exact_match import exact_match
 from gptgan_jax.metrics.ngrams import bleu as sentence_bleu
-from gptgan_jax.metrics.ngrams import words_of
 from gptgan_jax.sources.grammar import english_scenes
 from gptgan_jax.text_rewards.calling import Function
 from gptgan_jax.text_rewards.molecules import drug_likeness, valid_molecule
+from gptgan_jax.tokenization.units import unit_for, units_of
 
 
 def exact_answer(texts: Sequence[str], references: Sequence[str]) -> list[float]:
-    """1 where the final answer of a text is that of the reference, else 0; see `metrics.exact_match`.
+    """1 if the final answer of a text is that of the reference, otherwise 0; see `metrics.exact_match`.
 
     The reference is the real text to the same prompt, or what `data.answer_column` holds.
     """
@@ -28,11 +28,11 @@ def length(
     target: float = 0.0,
     unit: Literal["tokens", "words", "characters"] = "tokens",
 ) -> list[float]:
-    """Minus how far a text's length is from the target: 0 at it, and -1 a unit away.
+    """Minus the distance of a text's length from the target: 0 at the target, -1 if it is off by one unit.
 
     Args:
-        texts, tokens: N texts, and their token ids; the end of the text is one of them.
-        target: the length that is wanted.
+        texts, tokens: N texts, and their token ids, including the end of text.
+        target: the desired length.
         unit: of the length.
     """
     lengths = {
@@ -46,7 +46,7 @@ def length(
 
 
 def pattern(texts: Sequence[str], pattern: str, whole: bool = False) -> list[float]:
-    r"""1 where a regular expression of Python is found in a text, else 0.
+    r"""1 if a Python regular expression is found in a text, otherwise 0.
 
     Args:
         texts: N texts.
@@ -61,7 +61,13 @@ def pattern(texts: Sequence[str], pattern: str, whole: bool = False) -> list[flo
     return [float(found(text) is not None) for text in texts]
 
 
-def bleu(texts: Sequence[str], references: Sequence[str], n: int = 2, alone: bool = False) -> list[float]:
+def bleu(
+    texts: Sequence[str],
+    references: Sequence[str],
+    n: int = 2,
+    alone: bool = False,
+    unit: Literal["auto", "word", "character"] = "auto",
+) -> list[float]:
     """Sentence BLEU-n, in [0, 1], against the real texts of the step: PG-BLEU, the baseline of SeqGAN (Yu et al. 2017).
 
     Args:
@@ -70,17 +76,22 @@ def bleu(texts: Sequence[str], references: Sequence[str], n: int = 2, alone: boo
         n: the longest n-gram.
         alone: against the one reference of the prompt, not against those of all prompts. Where texts answer prompts
             that is what is meant; with parallel workers it is the only way, as no worker sees all references.
+        unit: n-grams of words or of characters. auto: that of the tokenizer or of the training text, as
+            `evaluation.unit` has it; where the function is called alone, that of the references.
     """
     if n < 1:
         raise UserError(f"reward bleu: n {n} should be at least 1")
-    written, real = words_of(texts), words_of(references)
+    if unit not in ("auto", "word", "character"):
+        raise UserError(f"reward bleu: unit {unit!r} should be one of auto, word, character")
+    chosen = unit_for(unit, references)
+    written, real = units_of(texts, chosen), units_of(references, chosen)
     if alone:
         return [float(sentence_bleu([one], [other], (n,))[n][0]) for one, other in zip(written, real, strict=True)]
     return [float(value) for value in sentence_bleu(written, list(map(list, dict.fromkeys(map(tuple, real)))), (n,))[n]]
 
 
 def grammatical(texts: Sequence[str]) -> list[float]:
-    """1 where the built-in grammar of English scenes can derive a text, else 0."""
+    """1 if the built-in grammar of English scenes can derive a text, otherwise 0."""
     return [float(_derivable(text)) for text in texts]
 
 
@@ -98,8 +109,7 @@ BUILT_IN: dict[str, Function] = {
     "valid_molecule": valid_molecule,
     "drug_likeness": drug_likeness,
 }
-"""By the names that a configuration has for them."""
+"""By their names in a configuration."""
 
 NEEDS_WHOLE_STEP = ("bleu",)
-"""Those whose number for a text depends on the texts beside it, so that they can't be shared among workers as they
-are."""
+"""Functions whose value for a text depends on the other texts, so that they can't be split among workers."""

@@ -1,12 +1,12 @@
-"""A Python function of texts as a reward of the compiled step: each device calls it for its own rows.
+"""A Python function of texts as a reward in the compiled step: each device calls it for its own rows.
 
-The step hands over token ids as NumPy arrays and waits. A function must not compute with JAX on the devices that wait
-for it: on CPU that can hang.
+The step passes token ids as NumPy arrays and waits. The function must not compute with JAX on the devices that wait for
+it: on a CPU that can hang.
 """
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,28 +22,34 @@ from gptgan_jax.types import Array, Batch, Sample
 Decode = Callable[[list[int]], str]
 
 
+class TextOfRow(Protocol):
+    """Texts by the numbers of rows: a list, or what finds them when they are asked for."""
+
+    def __getitem__(self, row: int, /) -> str: ...
+
+
 class Lookup:
-    """What a function is told of the rows of the data, by `Batch.rows`.
+    """Columns of the data that a function can use, indexed by `Batch.rows`.
 
     Attributes:
-        columns: other columns by their names, a value a document.
-        prompts, references: of each document; None: what the batch has, decoded.
+        columns: other columns by name, one value per document.
+        prompts, references: of each document; None: decoded from the batch.
     """
 
     def __init__(
         self,
         columns: Mapping[str, Sequence[Any]],
-        prompts: Sequence[str] | None = None,
-        references: Sequence[str] | None = None,
+        prompts: TextOfRow | None = None,
+        references: TextOfRow | None = None,
     ) -> None:
         self.columns, self.prompts, self.references = columns, prompts, references
 
 
 class HostReward:
-    """A reward (written, batch) -> float32 [R], or [R, T], of a Python function of texts.
+    """A reward (written, batch) -> float32 [R], or [R, T], by a Python function of texts.
 
-    Where the function fails, the step either fails with it, or is given NaN and the reason is kept as `error`: then the
-    step can be left out, and whoever looks there says so (`gptgan train`).
+    If the function fails, the step either fails too, or gets NaN while the reason is kept as `error`: the step can then
+    be skipped, and the caller can report the reason (as `gptgan train` does).
     """
 
     def __init__(
@@ -54,24 +60,27 @@ class HostReward:
         workers: int = 0,
         timeout: float | None = None,
         raises: bool = True,
+        decode_prompt: Decode | None = None,
     ) -> None:
         """See `host_reward`.
 
         Args:
             call: the function.
-            decode: token ids -> text, without what is no text, such as the end of it.
+            decode: token ids -> text, without special tokens such as the end of the text.
             lookup: by rows of the data; None: batches have no rows.
             workers: processes; 0: in this one.
             timeout: seconds that the texts of one call may take; None: as many as they take.
             raises: whether the step fails where the function does.
+            decode_prompt: the same for a prompt, where that differs.
         """
         call.check()
         self.call, self.decode, self.lookup = call, decode, lookup
+        self.decode_prompt = decode_prompt or decode
         self.count, self.timeout, self.raises = workers, timeout, raises
         self.error: Exception | None = None
         self._takes = call.takes
         self._workers: Workers | None = None
-        # Several devices of a process call at once, and a user's function need not stand that.
+        # Several devices of a process call at once, and a user's function need not be thread-safe.
         self._lock = threading.Lock()
 
     def __call__(self, written: Sample, batch: Batch) -> Array:
@@ -94,10 +103,10 @@ class HostReward:
             self._workers = None
 
     def values(self, texts: Texts) -> list[Any]:
-        """The numbers of texts, in this process or in others.
+        """The function's values for texts, computed in this process or in workers.
 
         Raises:
-            UserError: the function failed, took too long, or gave something else than finite numbers.
+            UserError: the function failed, took too long, or returned something other than finite numbers.
         """
         if not len(texts):
             return []
@@ -107,11 +116,11 @@ class HostReward:
         return self.call(texts) if self.timeout is None else within(self.call, texts, self.timeout)
 
     def _decodes(self, what: str) -> bool:
-        """Whether prompts or references are given, and as the batch has them."""
+        """Whether prompts or references are passed and are decoded from the batch."""
         return what in self._takes and getattr(self.lookup, what, None) is None
 
     def _values(self, arrays: Mapping[str, np.ndarray], out: np.ndarray) -> None:
-        """Writes the numbers of this device's rows to `out`, float32 [R] or [R, T]."""
+        """Writes the values of this device's rows to `out`, float32 [R] or [R, T]."""
         with self._lock:
             if self.error is not None:
                 out[...] = np.nan
@@ -119,7 +128,7 @@ class HostReward:
             try:
                 self._fill(out, self._texts(arrays))
             except Exception as error:
-                # Any other is of the tokenizer, for instance.
+                # Any other error comes from elsewhere, such as the tokenizer.
                 known = isinstance(error, UserError)
                 told = error if known else UserError(f"reward {self.call.name}: {type(error).__name__}: {error}")
                 if self.raises:
@@ -141,7 +150,7 @@ class HostReward:
         if "tokens" in self._takes or self.call.per_token:
             found["tokens"] = tokens
         if "prompt" in arrays:
-            found["prompts"] = [self.decode(ids) for ids in _rows(arrays["prompt"], arrays["prompt_mask"])]
+            found["prompts"] = [self.decode_prompt(ids) for ids in _rows(arrays["prompt"], arrays["prompt_mask"])]
         if "target" in arrays:
             found["references"] = [self.decode(ids) for ids in _rows(arrays["target"], arrays["target_mask"])]
         if self.lookup is not None:
@@ -168,25 +177,28 @@ def host_reward(
     per_token: bool = False,
     workers: int = 0,
     timeout: float | None = None,
+    decode_prompt: Decode | None = None,
 ) -> HostReward:
     """A reward of a Python function of texts, as `TextReward.function`.
 
         TextReward("short", host_reward(short, tokenizer.decode), weight=0.1)
 
     Args:
-        function: takes a list of texts and gives a number for each. What it names of the following it is given too:
-            prompts, references (the real texts), tokens (lists of token ids), a list with an entry a text. It must be
-            pure: what it gives depends on its arguments alone. And it must not use JAX.
+        function: takes a list of texts and returns a number for each. It also gets those of the following that are
+            among its parameters, each a list with one entry per text: prompts, references (the real texts), tokens
+            (lists of token ids). It must be pure, that is depend on its arguments only, and must not use JAX.
         decode: token ids -> text.
-        name: what messages call it; default: the function's name.
+        name: for messages; default: the function's name.
         options: other arguments of the function.
         per_token: it gives a list for each text, a number a token.
         workers: processes that share the texts; the function must be of a module then. 0: this process.
         timeout: seconds that a call may take; None: any number.
+        decode_prompt: token ids of a prompt -> text. None: `decode`, or where that is a tokenizer's, what doesn't stop
+            at an end of text, as one may stand within a prompt.
 
     Raises:
-        ValueError: options that the function does not take. In a step: the function failed, was late or gave something
-            else than finite numbers; JAX wraps it in an error of its own, whose last line it is.
+        ValueError: options that the function does not take. In a step: the function failed, took too long or returned
+            something other than finite numbers; JAX wraps this in an error of its own, as its last line.
 
     Example:
         >>> def length(texts):
@@ -196,18 +208,21 @@ def host_reward(
         Array([6., 4.], dtype=float32)
     """
     called = name or str(getattr(function, "__name__", type(function).__name__))
-    return HostReward(Call(called, function, dict(options or {}), per_token), decode, None, workers, timeout)
+    call = Call(called, function, dict(options or {}), per_token)
+    # `Tokenizer.decode` stops at the first end of a text, and such may begin a prompt, or end a turn of it.
+    decode_prompt = decode_prompt or getattr(getattr(decode, "__self__", None), "decode_prompt", None)
+    return HostReward(call, decode, None, workers, timeout, decode_prompt=decode_prompt)
 
 
 def _rows(ids: np.ndarray, mask: np.ndarray) -> list[list[int]]:
-    """The ids that count, row by row."""
+    """The token ids inside the mask, row by row."""
     return [row[there].tolist() for row, there in zip(ids, mask, strict=True)]
 
 
 def _on_each_device(
     host: Callable[[Mapping[str, np.ndarray], np.ndarray], None], per_token: bool, arguments: dict[str, Array]
 ) -> Array:
-    """Calls a host function for arrays [R, ...], on several devices of a mesh for each one's own rows."""
+    """Calls a host function for arrays [R, ...]; on a mesh of several devices, for each device's own rows."""
 
     def called(arguments: dict[str, Array]) -> Array:
         tokens = arguments["tokens"]
@@ -224,7 +239,7 @@ def _on_each_device(
         def elsewhere(arguments: dict[str, Array]) -> Array:
             return jax.pure_callback(copied, result, arguments, vmap_method="sequential")
 
-        # On CPU `pure_callback` moves its arguments by the threads that wait for it: several devices would hang.
+        # On a CPU `pure_callback` moves its arguments in the threads that wait for it: several devices would hang.
         return jax.lax.platform_dependent(
             arguments, cpu=buffer_callback(in_place, result, vmap_method="sequential"), default=elsewhere
         )
@@ -237,9 +252,9 @@ def _on_each_device(
 
 
 def _axes_of_rows(rows: int) -> tuple[str, ...]:
-    """The axes of the mesh that a step is compiled for over which rows are split evenly; none inside of `shard_map`.
+    """The mesh axes of the current step over which rows are split evenly; none inside `shard_map`.
 
-    All of them where that goes: devices that share a text would call the function for it once each.
+    All axes if possible, as devices that share a text would otherwise each call the function for it.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1 or any(kind == AxisType.Manual for kind in mesh.axis_types):

@@ -11,11 +11,11 @@ NOT_INSTALLED = (
 
 
 def valid_molecule(texts: Sequence[str], joined: bool = False) -> list[float]:
-    """1 where a text is the SMILES of a molecule that RDKit parses and sanitises, with an atom in it; else 0.
+    """1 if a text is the SMILES of a molecule with at least one atom that RDKit parses and sanitises, otherwise 0.
 
     Args:
-        texts: N texts. White space in one makes it no molecule, unless it is `joined`.
-        joined: take spaces out first, which a tokenizer of words puts between symbols.
+        texts: N texts. A text with white space is not a molecule, unless `joined`.
+        joined: first remove the spaces that a word tokenizer puts between symbols.
     """
     return [float(_molecule(text, joined) is not None) for text in texts]
 
@@ -25,8 +25,8 @@ def drug_likeness(texts: Sequence[str], invalid: float = 0.0, joined: bool = Fal
 
     Args:
         texts: N texts.
-        invalid: for a text that is no molecule.
-        joined: as of `valid_molecule`.
+        invalid: value for a text that is not a molecule.
+        joined: see `valid_molecule`.
     """
     _rdkit()
     from rdkit.Chem import QED
@@ -36,10 +36,10 @@ def drug_likeness(texts: Sequence[str], invalid: float = 0.0, joined: bool = Fal
 
 
 def _molecule(text: str, joined: bool) -> Any:
-    """The molecule of a text, sanitised; None where it is none, or one of no atoms."""
+    """The molecule of a text, sanitised; None if it is not a molecule or has no atoms."""
     chem = _rdkit()
     text = text.replace(" ", "") if joined else text
-    # RDKit takes what follows white space for a name, and a NUL for the end.
+    # RDKit reads anything after white space as a name, and a NUL as the end.
     if not text or any(char.isspace() or char == "\0" for char in text):
         return None
     molecule = chem.MolFromSmiles(text)
@@ -51,5 +51,5 @@ def _rdkit() -> Any:
         from rdkit import Chem, rdBase
     except ImportError:
         raise UserError(NOT_INSTALLED) from None
-    rdBase.DisableLog("rdApp.*")  # a line on standard error for every text that is no molecule
+    rdBase.DisableLog("rdApp.*")  # a line on standard error for every text that is not a molecule
     return Chem

@@ -9,7 +9,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -41,7 +42,8 @@ class Workers:
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(call, theirs), name=f"reward {call.name} {i}", daemon=True)
             try:
-                process.start()
+                with _on_processors():
+                    process.start()
             except Exception as error:
                 self.close()
                 raise UserError(
@@ -120,12 +122,25 @@ class Workers:
             process.join()
 
 
+@contextmanager
+def _on_processors() -> Iterator[None]:
+    """Processes that are started meanwhile leave the accelerators to this one, whatever they import first."""
+    before = os.environ.get("JAX_PLATFORMS")
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["JAX_PLATFORMS"]
+        else:
+            os.environ["JAX_PLATFORMS"] = before
+
+
 def _work(call: Call, pipe: Connection) -> None:
     """What a process does: numbers for texts, until there are no more."""
     # Ctrl-C and SIGTERM come to all processes of a job; the one that trains decides what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.environ["JAX_PLATFORMS"] = "cpu"  # the accelerators are that one's
     while True:
         try:
             texts = pipe.recv()

@@ -39,3 +39,7 @@ def in_a_hurry(texts: list[str]) -> list[float]:
 
 def dying(texts: list[str]) -> list[float]:
     os._exit(3)
+
+
+def prompted(texts: list[str], prompts: list[str]) -> list[float]:
+    return [float(bool(prompt)) for prompt in prompts]

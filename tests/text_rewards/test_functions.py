@@ -49,6 +49,16 @@ def test_bleu_is_nltks_against_all_real_texts_of_the_step_or_the_one() -> None:
         np.testing.assert_allclose(bleu(texts, real, n, alone=True), alone, rtol=1e-6)
 
 
+def test_bleu_of_text_without_spaces_is_of_characters() -> None:
+    texts, real = ["床前明月光", "疑是地上霜"], ["床前看月光", "疑是地上霜"]
+    spaced = [[" ".join(text) for text in part] for part in (texts, real)]
+    assert bleu(texts, real) == bleu(texts, real, unit="character") == bleu(*spaced, unit="word")
+    assert 0 < bleu(texts, real)[0] < 1
+    assert bleu(texts, real, unit="word")[0] == 0
+    with pytest.raises(UserError, match="unit 'token' should be one of auto, word, character"):
+        bleu(texts, real, unit="token")  # type: ignore[arg-type]
+
+
 def test_what_the_grammar_draws_is_grammatical_and_what_is_shuffled_is_not() -> None:
     drawn = english_scenes().sample(np.random.default_rng(0), 5)
     assert grammatical(drawn) == [1.0] * 5

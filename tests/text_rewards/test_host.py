@@ -1,17 +1,27 @@
 """From the arrays of a step to the lists of a function, and back."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from chat_folders import CHATML, write_folder
 from helpers import batch_of
 
 from gptgan_jax import Sample
+from gptgan_jax.data.batches import gather
+from gptgan_jax.data.corpora import Corpus, Split
+from gptgan_jax.data.encoding import TokenisedSplit, encode_split
+from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, Tokenizer, fit_tokenizer, read_tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.mixtures.rows import MixedRows, TextRows
+from gptgan_jax.mixtures.splits import joined, parts_of
 from gptgan_jax.text_rewards.calling import Call
-from gptgan_jax.text_rewards.host import HostReward, Lookup
+from gptgan_jax.text_rewards.config import HostRewards, RewardConfig
+from gptgan_jax.text_rewards.host import HostReward, Lookup, host_reward
+from gptgan_jax.tokenization.chat_templates import Message, Prompt
 
 BATCH = batch_of()
 MASK = jnp.arange(4) < jnp.array([[2], [4], [1]])
@@ -87,3 +97,82 @@ def test_a_failure_is_kept_for_who_looks_and_the_function_is_not_called_again() 
     assert isinstance(reward.error, UserError)
     assert "reward mine gave nan for the text '0 1'" in str(reward.error)
     assert calls == [3]
+
+
+# ---- of real tokenizers and of the data
+
+
+SYSTEM = Message("system", "be kind")
+
+
+def split_of(tokenizer: Tokenizer, name: str) -> TokenisedSplit:
+    """Four documents, whose prompt, text and right answer have the same number."""
+    prompts: list[Prompt] = [(SYSTEM, Message("user", f"{name} {i}")) for i in range(4)]
+    texts, answers = [f"{name} {i} text" for i in range(4)], [f"{name} {i} answer" for i in range(4)]
+    return encode_split(Split(texts, prompts, answers=answers), tokenizer, 40, 80)
+
+
+@pytest.mark.parametrize("template", [CHATML, None])
+def test_prompts_of_a_mixture_are_those_of_the_rows(template: str | None, tmp_path: Path) -> None:
+    """With a template whose turns end as texts do, and where texts begin as they end."""
+    folder = write_folder(tmp_path, template=template, eos_token="<|im_end|>", bos_token="<|im_end|>")
+    tokenizer = read_tokenizer(folder / "tokenizer.json").for_prompts()
+    train = joined([split_of(tokenizer, name) for name in ("a", "b")], ["a", "b"], [0.5, 0.5])
+    seen: dict[str, Any] = {}
+
+    def told(texts: Any, prompts: Any, references: Any) -> list[float]:
+        seen.update(prompts=prompts, references=references)
+        return [0.0] * len(texts)
+
+    config = RewardConfig(function="text_rewards.reward_examples:words", name="told")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RewardConfig, "_function", lambda self: told)
+        rewards = HostRewards([config], tokenizer, train)
+    batch = MixedRows([TextRows(part) for part in parts_of(rewards.train)], [0.5, 0.5]).batch_at(0, 1, 16)
+    written = Sample(batch.target, batch.target_mask, jnp.zeros(batch.target.shape))
+    jax.jit(rewards.functions["told"])(written, batch)
+    texts = [tokenizer.decode(row[there]) for row, there in zip(batch.target, batch.target_mask, strict=True)]
+    assert len(set(texts)) == 8
+    before = "be kind" if template is None else ""
+    assert [prompt.removeprefix(before).strip() for prompt in seen["prompts"]] == [text[:3] for text in texts]
+    assert seen["references"] == [f"{text[:3]} answer" for text in texts]
+
+
+def test_a_prompt_is_decoded_past_what_ends_a_text(tmp_path: Path) -> None:
+    """Without a lookup, as in the functional API."""
+    folder = write_folder(tmp_path, eos_token="<|im_end|>", bos_token="<|im_end|>")
+    tokenizer = read_tokenizer(folder / "tokenizer.json").for_prompts()
+    batch = gather(split_of(tokenizer, "a"), np.arange(2))
+    seen: list[str] = []
+
+    def told(texts: Any, prompts: list[str]) -> list[float]:
+        seen.extend(prompts)
+        return [0.0] * len(texts)
+
+    written = Sample(batch.target, batch.target_mask, jnp.zeros(batch.target.shape))
+    jax.jit(host_reward(told, tokenizer.decode))(written, batch)
+    assert seen == [f"system\nbe kind\nuser\na {i}\nassistant\n" for i in range(2)]
+    seen.clear()
+    jax.jit(host_reward(told, tokenizer.decode, decode_prompt=lambda ids: "mine"))(written, batch)
+    assert seen == ["mine", "mine"]
+
+
+def test_windows_of_a_text_without_prompts_have_none() -> None:
+    tokenizer = fit_tokenizer(CharacterTokenizer(), Corpus(Split(["abcdef"]), Split(["a"]), None))
+    train = encode_split(Split(["abcdef"]), tokenizer, 2, long_documents="split")
+    config = RewardConfig(function="text_rewards.reward_examples:prompted")
+    rewards = HostRewards([config], tokenizer, train)
+    batch = gather(rewards.train, np.arange(3))
+    written = Sample(batch.target, batch.target_mask, jnp.zeros(batch.target.shape))
+    assert jax.jit(rewards.functions["prompted"])(written, batch).tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "unit"),
+    [("床前明月光", {}, "character"), ("a b c", {}, "word"), ("床前", {"unit": "word"}, "word")],
+)
+def test_the_unit_of_bleu_is_that_of_the_training_text(text: str, asked: dict[str, str], unit: str) -> None:
+    tokenizer = fit_tokenizer(BpeTokenizer(vocab_size=300), Corpus(Split([text] * 9), Split([text]), None))
+    train = encode_split(Split([text] * 9), tokenizer, 40)
+    rewards = HostRewards([RewardConfig(function="bleu", options={"n": 1, **asked})], tokenizer, train)
+    assert rewards.functions["bleu"].call.options == {"n": 1, "unit": unit}
