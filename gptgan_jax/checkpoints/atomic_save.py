@@ -12,11 +12,11 @@ from orbax.checkpoint.path import atomicity
 
 from gptgan_jax.checkpoints.checksums import write_checksums
 
-# Orbax writes the time of the rename into this file, so it changes after the checksums were computed.
+# Orbax writes the time of the rename into this file, so it changes after the checksums are computed.
 METADATA_FILE = "_CHECKPOINT_METADATA"
 # The last file that Orbax writes.
 COMPLETE_FILE = atomicity.COMMIT_SUCCESS_FILE
-# A key of a step's own metadata: it says that the step has checksums, so that missing ones mean damage.
+# A key of a step's own metadata: the step has checksums, so missing ones mean damage.
 SEALED = "checksums"
 
 
@@ -35,7 +35,7 @@ def noted(folder: epath.Path) -> dict[str, Any]:
 
 
 def discard_unfinished(folder: epath.Path) -> None:
-    """Deletes the temporary folders of a failed save. Its other files may still be written: until none comes back."""
+    """Deletes the temporary folders of a failed save, repeatedly, as files of it may still be written."""
     quiet = 0
     for _ in range(100):
         unfinished = [path for path in folder.iterdir() if atomicity.TMP_DIR_SUFFIX in path.name]
@@ -43,7 +43,7 @@ def discard_unfinished(folder: epath.Path) -> None:
         if quiet == 3:
             return
         for path in unfinished:
-            # A file may appear or vanish under this: the next look finds it.
+            # A file may appear or vanish meanwhile: the next pass handles it.
             with contextlib.suppress(OSError):
                 path.rmtree()
         time.sleep(0.05)

@@ -24,10 +24,10 @@ from gptgan_jax.models.trees import flat, joined, nested, without
 from gptgan_jax.types import GanState, Params
 
 BASE = "base"
-"""What a checkpoint's own metadata calls the digest of the base that it belongs to."""
+"""The key for the digest of the base in a checkpoint's own metadata."""
 
 NETWORKS = ("generator/params/", "generator/ema/", "reference/", "discriminator/params/")
-"""Where in a state its parameters may be."""
+"""The places of a base's parameters in a state."""
 
 
 class WrongBase(UserError):
@@ -38,7 +38,7 @@ class Base:
     """The parameters in a folder `start`; each is read once, on first use.
 
     Attributes:
-        folder: their place.
+        folder: that holds them.
         held: the parameters read so far, as nested dicts.
     """
 
@@ -89,7 +89,7 @@ class Base:
         except Exception as error:
             reason = " ".join(str(error).split())[:120]
             raise WrongBase(
-                f"{self.folder} can't be read ({reason}): what this run starts from; choose another --name"
+                f"{self.folder}, which this run starts from, can't be read ({reason}); choose another --name"
             ) from error
 
     # ---- checkpoints without it
@@ -133,12 +133,12 @@ class Base:
     def _check(self, digest: str | None, checkpoint: epath.Path) -> None:
         if not self.folder.is_dir():
             raise WrongBase(
-                f"{self.folder} is missing: checkpoint {checkpoint} holds what learned alone, and the rest is there; "
-                "bring it back from where the run was trained"
+                f"{self.folder} is missing: checkpoint {checkpoint} holds only the trained parameters, and needs the "
+                "rest from there; copy it from where the run was trained"
             )
         if digest != self.digest:
             raise WrongBase(
-                f"{self.folder} is not the base that checkpoint {checkpoint} was trained on; bring that back from "
+                f"{self.folder} is not the base that checkpoint {checkpoint} was trained on; copy that one from "
                 "where the run was trained"
             )
 

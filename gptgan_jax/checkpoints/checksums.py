@@ -1,4 +1,4 @@
-"""The size and checksum of every file of a folder, in a file next to them, to find damage before the files are used.
+"""The size and checksum of every file of a folder, stored next to them, to find damage before the files are used.
 
 Orbax notices a file that is missing or truncated, but loads a flipped bit as a parameter.
 """
@@ -28,7 +28,7 @@ def write_checksums(folder: epath.Path, left_out: Sequence[str] = ()) -> None:
 
 
 def damage(folder: epath.Path, within: str = "") -> str | None:
-    """What is wrong with a folder according to its checksums.json, naming the file; None if all files are intact.
+    """The first damage in a folder according to its checksums.json, naming the file; None if all files are intact.
 
     Args:
         folder: local or remote.

@@ -5,11 +5,12 @@ run is the one with the highest step. A step is written under a temporary name, 
 completed by one rename: it never exists without its checksums.
 """
 
+import contextlib
 import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,12 +24,14 @@ from gptgan_jax.checkpoints.atomic_save import SEALED, START, discard_unfinished
 from gptgan_jax.checkpoints.bases import BASE, Base, WrongBase
 from gptgan_jax.checkpoints.retention import kept_checkpoints, metrics_of, rank_of
 from gptgan_jax.checkpoints.steps import (
+    REPLACED,
     TRASH,
     Damaged,
     NotSaved,
     Saved,
     absolute,
     cause_of,
+    finished_steps,
     problem_of,
     reason_of,
     saved_of,
@@ -57,6 +60,7 @@ class Checkpoints:
         self._managers: dict[Phase, ocp.CheckpointManager] = {}
         self._policy = kept_checkpoints(keep)
         self._base = Base(self.folder / START, alone=read_only) if base is None else base
+        self._replacing = False
         self.damaged: list[tuple[Saved, str, epath.Path]] = []
 
     def all(self) -> list[Saved]:
@@ -196,10 +200,26 @@ class Checkpoints:
                     self._manager(phase).delete(saved.step)
             self._empty_trash(phase)
 
-    def forget(self, saved: Saved) -> None:
-        """Deletes a checkpoint, so that another one with the same step can be saved."""
+    @contextlib.contextmanager
+    def replacing(self, saved: Saved) -> Iterator[None]:
+        """While this context lasts another checkpoint can be saved in place of one, which goes when that is whole.
+
+        Where it doesn't come to that, the one before is back at the end, or after a kill when a run goes on with it.
+
+        Raises:
+            NotSaved: the other one can't be written.
+        """
         self.wait()
-        self._manager(saved.phase).delete(saved.step)
+        self._move(saved.phase, self._folder_of(saved), self.folder / saved.phase / REPLACED / str(saved.step))
+        self._replacing = True
+        try:
+            yield
+        finally:
+            try:
+                self.wait()
+            finally:
+                self._replacing = False
+                self._settle_replaced(saved.phase)
 
     def set_aside(self, saved: Saved) -> epath.Path:
         """Moves an unreadable checkpoint out of the way of a new one with the same step; returns its new place."""
@@ -207,14 +227,30 @@ class Checkpoints:
         number = 1
         while aside.exists():
             aside, number = aside.parent / f"{saved.phase}-{saved.step}-{number}", number + 1
-        self._together("checkpoint about to be set aside")
-        if jax.process_index() == 0:
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            (self.folder / saved.phase / str(saved.step)).rename(aside)
-        self._together("checkpoint set aside")
-        if saved.phase in self._managers:
-            self._managers.pop(saved.phase).close()
+        self._move(saved.phase, self._folder_of(saved), aside)
         return aside
+
+    def _move(self, phase: Phase, folder: epath.Path, to: epath.Path) -> None:
+        """Moves a checkpoint from or to a place where Orbax doesn't look for any."""
+        self._together("checkpoint about to be moved")
+        if jax.process_index() == 0:
+            to.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(to)
+        self._together("checkpoint moved")
+        if phase in self._managers:
+            self._managers.pop(phase).close()
+
+    def _settle_replaced(self, phase: Phase) -> None:
+        """Deletes a checkpoint that was to be replaced where another one is in its place, or moves it back there."""
+        replaced = self.folder / phase / REPLACED
+        for aside in sorted(replaced.iterdir()) if replaced.is_dir() else ():
+            if (int(aside.name), phase) not in finished_steps(self.folder):
+                if jax.process_index() == 0 and (place := self.folder / phase / aside.name).exists():
+                    place.rmtree()  # half written, where there is no rename
+                self._move(phase, aside, self.folder / phase / aside.name)
+        self._together("replaced checkpoints settled")
+        if jax.process_index() == 0:
+            replaced.rmtree(missing_ok=True)
 
     def wait(self) -> None:
         """Waits until all saves are on disk.
@@ -298,6 +334,9 @@ class Checkpoints:
     def _manager(self, phase: Phase) -> ocp.CheckpointManager:
         if phase not in self._managers:
             if (self.folder / phase).is_dir():
+                # Where there is none, processes that see the folder at other times need not meet.
+                if not (self._read_only or self._replacing) and (self.folder / phase / REPLACED).is_dir():
+                    self._settle_replaced(phase)
                 self._check_small_files(phase)
                 self._empty_trash(phase)
             options = ocp.CheckpointManagerOptions(

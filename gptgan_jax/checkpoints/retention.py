@@ -16,8 +16,8 @@ CHOICE_RANK = "choice_rank"
 
 @dataclass(frozen=True)
 class LeastOf(preservation_policy.PreservationPolicy):
-    """Keeps the checkpoint of which a function of the metrics is least, the earliest of equals; none where all are
-    infinite."""
+    """Keeps the checkpoint with the lowest value of a function of its metrics, the earliest of equals; none if all
+    values are infinite."""
 
     measure: Callable[[Any], float]
 
@@ -34,7 +34,7 @@ class LeastOf(preservation_policy.PreservationPolicy):
 
 
 def kept_checkpoints(keep: int) -> preservation_policy.PreservationPolicy:
-    """The latest `keep`, the best generator, and the one of least class error."""
+    """The latest `keep`, the best generator, and the one with the lowest class error."""
     return preservation_policy.AnyPreservationPolicy(
         [
             preservation_policy.LatestN(keep),
@@ -50,21 +50,24 @@ def metrics_of(
     task_error: float | None = None,
     choice_rank: float | None = None,
 ) -> dict[str, float] | None:
-    """What is saved beside a checkpoint: what was measured; None where nothing was.
+    """The metrics saved with a checkpoint; None if nothing was measured.
 
-    NaN counts as not measured: compared with others it would stay the least.
+    NaN counts as not measured, as it would always compare as the lowest. A NaN task error is saved as infinite, since a
+    checkpoint without that metric would be ranked by another.
     """
+    if task_error is not None and math.isnan(task_error):
+        task_error = math.inf
     values = {METRIC: valid_nats, CLASS_METRIC: class_error, TASK_METRIC: task_error, CHOICE_RANK: choice_rank}
     return {name: value for name, value in values.items() if value is not None and not math.isnan(value)} or None
 
 
 def value_of(metrics: Any, name: str = METRIC) -> float:
-    """A metric of a checkpoint; infinite where it was not measured."""
+    """A metric of a checkpoint; infinite if it was not measured."""
     return (metrics or {}).get(name, math.inf)
 
 
 def rank_of(metrics: Any) -> float:
-    """What generators are ranked by, the least first: the figure of `evaluation.choose_by` where it was measured, or
-    their answers, or else likelihood."""
+    """The value that ranks generators, lowest first: the metric of `evaluation.choose_by` if it was measured, else the
+    task error, else the validation loss."""
     measured = (name for name in (CHOICE_RANK, TASK_METRIC) if name in (metrics or {}))
     return value_of(metrics, next(measured, METRIC))

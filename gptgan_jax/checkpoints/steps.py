@@ -1,6 +1,5 @@
-"""Saved steps on disk: their list, and what is wrong with them."""
+"""Saved steps on disk: their list and their problems."""
 
-import errno
 import json
 import math
 import os
@@ -13,12 +12,10 @@ from gptgan_jax.checkpoints.atomic_save import COMPLETE_FILE, METADATA_FILE, SEA
 from gptgan_jax.checkpoints.checksums import damage
 from gptgan_jax.checkpoints.retention import CHOICE_RANK, CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.config import PHASES, Phase
+from gptgan_jax.system.atomic_files import FULL
 
-# Disk full, over quota, file too large, I/O error, read-only: not the program's fault.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-
-
-TRASH = "deleted"
+# In a phase's folder: what is being deleted, and what is being replaced.
+TRASH, REPLACED = "deleted", "replaced"
 
 
 class NotSaved(OSError):
@@ -34,10 +31,10 @@ class Saved:
     """A checkpoint: its phase, its global step, and its metrics on validation text.
 
     Attributes:
-        phase, step: its place.
+        phase, step: which identify it.
         valid_nats: the generator's loss in nats per token; None if it was not measured, like all of the following.
         class_error: the share of labelled texts that the discriminator misclassified.
-        task_error: how far greedy answers are from right; measured if `evaluation.choose_by` needs it.
+        task_error: the error of greedy answers; measured if `evaluation.choose_by` needs it.
         choice_rank: another metric for `evaluation.choose_by`, negated if higher is better; infinite if it was NaN.
     """
 
@@ -81,12 +78,12 @@ def is_remote(folder: str | os.PathLike[str]) -> bool:
 
 
 def problem_of(folder: epath.Path, within: str = "") -> str | None:
-    """What is wrong with a checkpoint's files, or with those whose path begins with `within`; None if nothing is."""
+    """The problem with a checkpoint's files, or with those whose path begins with `within`; None if there is none."""
     try:
         return damage(folder, within)
     except FileNotFoundError:
         pass
-    # Checkpoints of earlier versions have no checksums. The metadata of newer ones says that they have.
+    # Checkpoints of earlier versions have no checksums; the metadata of newer ones says that they do.
     try:
         if noted(folder).get(SEALED):
             return "its checksums are missing"

@@ -1,1 +1,1 @@
-"""Several devices and several processes: what lies where, and how they meet."""
+"""Several devices and several processes: how arrays are split, and how processes synchronise."""

@@ -130,8 +130,19 @@ def from_all(text: str) -> list[str]:
 
 
 def told_by_first(find: Callable[[], str]) -> str:
-    """What the first process finds; every process must come here, and all get it."""
-    return from_all(find() if is_main() else "")[0]
+    """What the first process finds; every process must come here, and all get it.
+
+    Raises:
+        RefusedByAll: in every process, where it raised UserError in the first of several.
+    """
+    content = in_all(lambda: find() if is_main() else "").encode()
+    if jax.process_count() == 1:
+        return content.decode()
+    from jax.experimental import multihost_utils
+
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+    own = np.frombuffer(content.ljust(max(size, 1)), np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(own))[:size].astype(np.uint8).tobytes().decode()
 
 
 def in_all(work: Callable[[], Result]) -> Result:
@@ -198,8 +209,8 @@ def failure_among_many(error: Exception) -> str | None:
     where = f"process {jax.process_index()} of {jax.process_count()}"
     if isinstance(error, jax.errors.JaxRuntimeError):
         return (
-            f"{where} lost contact with another one, or its devices failed ({text[:200]}); the same command in all "
-            "processes goes on from the last checkpoint"
+            f"{where} lost contact with another one, or its devices failed ({text[:200]}); repeat the command in all "
+            "processes to resume from the last checkpoint"
         )
     return f"{where} failed: {type(error).__name__}: {text[:400]}"
 

@@ -61,20 +61,24 @@ OTHER_KERNELS: tuple[str | None, ...] = ("width", None)
 
 @config_dataclass
 class MeshConfig:
-    """How the devices of all processes share the work. Their product is the number of devices."""
+    """How the devices of all processes share the work: data * fsdp * tensor is the number of devices."""
 
-    data: int = key(-1, "copies of the players, each with its share of the texts; -1: as many as fit", ge=-1)
-    fsdp: int = key(
-        1, "the same, and parameters and optimiser states are split over these devices; -1: the rest", ge=-1
+    data: int = key(
+        -1, "data parallelism: copies of both networks, each with its share of the texts; -1: the rest", ge=-1
     )
-    tensor: int = key(1, "devices that share each text, splitting heads, hidden units and vocabulary", ge=1)
-    heartbeat_seconds: int = key(60, "with several processes: one that is silent for so long stops the others", ge=10)
+    fsdp: int = key(
+        1, "as data, but parameters and optimiser states are also split over these devices; -1: the rest", ge=-1
+    )
+    tensor: int = key(1, "tensor parallelism: devices that split heads, hidden units and vocabulary", ge=1)
+    heartbeat_seconds: int = key(60, "with several processes: if one is silent for this long, the others stop", ge=10)
     gather_to_write: bool = key(
         True,
-        "with fsdp: the generator's weights are put together once for all tokens of a text, not anew for each; each "
-        "device then holds them, split over tensor alone, while it writes",
+        "with fsdp: gather the generator's weights once per text instead of once per token; each device then holds "
+        "them, split only over tensor, while it generates",
     )
-    backend: Literal["jit", "pmap"] = key("jit", "pmap: one program a device, which has its own texts; data alone")
+    backend: Literal["jit", "pmap"] = key(
+        "jit", "pmap: one program per device with its own texts, for data parallelism only"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "MeshConfig":
@@ -114,7 +118,7 @@ def build_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh
         data, *inside = shape
         if data % slices:
             raise UserError(
-                f"mesh.data {data}: {slices} slices are joined by the data centre's network alone, so it should be a "
+                f"mesh.data {data}: {slices} slices are connected only by the data centre's network, so it should be a "
                 f"multiple of {slices}"
             )
         grid = mesh_utils.create_hybrid_device_mesh((data // slices, *inside), (slices, 1, 1), devices)

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -16,7 +16,8 @@ from gptgan_jax.data.corpora import Corpus, Part, Split, load_corpus
 from gptgan_jax.data.encoding import TokenisedSplit, encode_split
 from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.data.prompts import encode_prompts
-from gptgan_jax.data.store import TokenStore, build_store, store_fingerprint
+from gptgan_jax.data.store import TokenStore, build_store, locked, store_fingerprint
+from gptgan_jax.data.streams import Streamed
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
     EndedIdTokenizer,
@@ -84,13 +85,17 @@ class Experiment:
         return self.stores[0] if self.stores and not self.corpus.parts else None
 
     @property
+    def of_stores(self) -> tuple[str, ...]:
+        """The fingerprints of the token stores that the config names, made or not."""
+        return tuple(fingerprint for _, fingerprint in _fingerprinted(self.corpus, self.tokenizer))
+
+    @property
     def plan(self) -> tuple[Planned, ...]:
         """What likelihood training draws of each source of the text, which is one where there is no mixture."""
         config, splits = self.config, (self.train, self.valid, self.test)
         rows = config.steps("likelihood") * config.rows("likelihood")
-        packed = None if config.likelihood.packing == "none" else config.data.max_length
         parts = self.corpus.parts or (Part(config.data.kind, 1.0, self.corpus),)
-        return plan_of(parts, splits, self.stores, rows, packed)
+        return plan_of(parts, splits, self.stores, rows, config.likelihood.packing)
 
     @property
     def conditional(self) -> bool:
@@ -129,25 +134,26 @@ def load_experiment(
 def _loaded(
     config: Config, tokenizer: AnyTokenizer | None, say: Callable[[str], None], bar: TextIO | None, make_stores: bool
 ) -> Experiment:
-    start = None if config.init_from is None or tokenizer is not None else load_start(config)
+    begun = tokenizer is not None  # the run goes on with what it learned to read
+    start = None if config.init_from is None or begun else load_start(config)
     corpus = load_corpus(config.data, bool(config.objective.rewards), kept=make_stores)
     notes = list(corpus.notes)
     if start is not None:
         _check_start(config, corpus, start)
         if config.init_vocabulary == "by_token":
-            start, note = by_token(config, start, _fitted(config, corpus, make_stores))
+            start, note = by_token(config, start, _fitted(config, corpus, make_stores, say))
         else:
             note = "its tokenizer is taken"
         tokenizer = start.tokenizer
         notes[:0] = [f"the generator starts from {start.source}, and {note}"]
     fitted = config.tokenizer if tokenizer is None else None
-    tokenizer = tokenizer or _fitted(config, corpus, make_stores)
-    if config.conditional:
-        tokenizer = for_prompts(config, tokenizer)
+    tokenizer = tokenizer or _fitted(config, corpus, make_stores, say)
+    if not begun:
+        tokenizer = as_read(config, tokenizer)
     alarms: list[str] = []
     train, valid, test = _encoded(config, corpus, tokenizer, notes, alarms)
     notes[:0] = alarms + text_alarms(fitted, corpus, tokenizer, train, [valid, test])
-    _check_labels(config, train, valid, corpus.classes, tokenizer)
+    check_labels(config, train, valid, corpus.classes, tokenizer)
     generator, discriminator = build_networks(config, tokenizer.vocabulary, corpus.classes)
     stores = _stores_of(corpus, tokenizer, say, bar) if make_stores else ()
     players = generator, discriminator
@@ -203,21 +209,35 @@ def _encoded(
     return train, valid, test
 
 
-def _fitted(config: Config, corpus: Corpus, kept: bool) -> AnyTokenizer:
-    """The tokenizer of the training text; beside a token store it is kept, where it may be: to fit it takes a while."""
+def _fitted(config: Config, corpus: Corpus, kept: bool, say: Callable[[str], None]) -> AnyTokenizer:
+    """The tokenizer of the training text; beside a token store it is kept, where it may be: to fit it takes a while.
+
+    Another run with this folder may keep its own there meanwhile.
+    """
     store = getattr(config.data, "store", None)
     streamed = [one.streamed.fingerprint for one in _streamed(corpus) if one.streamed is not None]
     if store is None or not streamed:
         return fit_tokenizer(config.tokenizer, corpus)
     folder, made_of = Path(store) / "tokenizer", f"{' '.join(streamed)} {config.tokenizer}"
     facts = folder / "made_of"
-    if facts.is_file() and facts.read_text(encoding="utf-8") == made_of:
-        return load_tokenizer(folder)
+
+    def there() -> bool:
+        try:
+            return facts.read_text(encoding="utf-8") == made_of
+        except FileNotFoundError:
+            return False
+
+    if there():
+        found = load_tokenizer(folder)
+        if there():
+            return found
     tokenizer = fit_tokenizer(config.tokenizer, corpus)
     if kept and not isinstance(config.tokenizer, FileTokenizer):
-        facts.unlink(missing_ok=True)
-        tokenizer.save(folder)
-        write_whole(facts, made_of.encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(Path(store), say):
+            facts.unlink(missing_ok=True)
+            tokenizer.save(folder)
+            write_whole(facts, made_of.encode())
     return tokenizer
 
 
@@ -230,35 +250,45 @@ def _stores_of(
     corpus: Corpus, tokenizer: AnyTokenizer, say: Callable[[str], None], bar: TextIO | None
 ) -> tuple[TokenStore, ...]:
     stores = []
-    for one in _streamed(corpus):
-        if one.streamed is None:
-            continue
+    for streamed, fingerprint in _fingerprinted(corpus, tokenizer):
         assert isinstance(tokenizer, Tokenizer)
-        data = one.streamed.config
+        data = streamed.config
         assert data.store is not None
-        fingerprint = store_fingerprint(one.streamed.fingerprint, tokenizer, data.max_tokens)
-        documents, length = one.streamed.training, one.streamed.expected
+        documents, length = streamed.training, streamed.expected
         stores.append(
             build_store(Path(data.store), documents, tokenizer, fingerprint, say, data.max_tokens, bar, length)
         )
     return tuple(stores)
 
 
-def for_prompts(config: Config, tokenizer: AnyTokenizer) -> AnyTokenizer:
-    """The tokenizer that reads prompts as a run with this configuration does.
+def _fingerprinted(corpus: Corpus, tokenizer: AnyTokenizer) -> Iterator[tuple[Streamed, str]]:
+    """The text of each token store, and the store's fingerprint."""
+    for one in _streamed(corpus):
+        if one.streamed is not None:
+            assert isinstance(tokenizer, Tokenizer)
+            yield (
+                one.streamed,
+                store_fingerprint(one.streamed.fingerprint, tokenizer, one.streamed.config.max_tokens),
+            )
+
+
+def as_read(config: Config, tokenizer: AnyTokenizer) -> AnyTokenizer:
+    """The tokenizer that reads prompts, or texts without any, as a new run with this configuration does.
 
     Raises:
         UserError: a chat template that is none.
     """
     if not isinstance(tokenizer, Tokenizer):
         return tokenizer
+    if not config.conditional:
+        return tokenizer.for_texts()
     data = config.data
     thinking = getattr(data, "enable_thinking", None)
     options = {} if thinking is None else {"enable_thinking": thinking}
     return tokenizer.for_prompts(getattr(data, "chat_template", True), options)
 
 
-def _check_labels(
+def check_labels(
     config: Config, train: TokenisedSplit, valid: TokenisedSplit, classes: tuple[str, ...], tokenizer: AnyTokenizer
 ) -> None:
     """Raises UserError where the labels can't serve as prompts, or text lacks those that are asked for."""

@@ -20,16 +20,19 @@ import numpy as np
 import yaml
 
 from gptgan_jax.checkpoints.checksums import CHECKSUMS_FILE
+from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.checkpoints.steps import finished_steps
 from gptgan_jax.config import Config
-from gptgan_jax.config.estimators import CustomConfig
+from gptgan_jax.config.estimators import CustomConfig, DistillConfig
 from gptgan_jax.config.files import to_yaml
 from gptgan_jax.data.corpora import Split
 from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
+from gptgan_jax.errors import UserError
 from gptgan_jax.pretrained.hub import FILES, is_model, model_folder
 from gptgan_jax.runs.experiment import Experiment
-from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.folder import TEACHER_FILE, RunFolder
+from gptgan_jax.system.atomic_files import write_whole
 
 PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "datasets")
 MODULES = {"orbax-checkpoint": "orbax.checkpoint"}
@@ -47,6 +50,8 @@ PATHS = (
     "init_from",
     "tokenizer.path",
     "checkpoints.folder",
+    "objective.estimator.teacher",
+    "objective.estimator.top_k_file",
     *(f"data.{name}" for name in ("path", "train", "valid", "test", "unlabelled")),
 )
 """Keys of the configuration that say where something lies. One host may call a shared disk otherwise than another; what
@@ -81,12 +86,58 @@ def fingerprint(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
     facts["names of the classes"] = _digest([json.dumps(corpus.classes).encode()])
     facts["tokenizer"] = tokenizer_digest(experiment.tokenizer)
     encoded = (experiment.train, experiment.valid, experiment.test)
+    if experiment.stores:
+        facts["text of data.store"] = _digest(store.fingerprint.encode() for store in experiment.stores)
     facts["text as token ids"] = _digest(tokens_digest(split).encode() for split in encoded)
     if experiment.start is not None:
         facts["model behind init_from"] = _start(config)
+    if (taught := teacher_digest(config)) is not None:
+        facts["teacher of objective.estimator"] = taught
     there = finished_steps(folder.checkpoints_of(config))
     facts["run to go on with"] = f"step {there[-1][0]}" if there else "none"
     return facts
+
+
+def teacher_digest(config: Config) -> str | None:
+    """The digest of what a run is distilled from: a model's files, a run's checkpoint, or a file of likely tokens.
+
+    None for a run without a teacher. One that can't be read has the digest of nothing: what reads it says so.
+    """
+    estimator = config.objective.estimator
+    if not isinstance(estimator, DistillConfig) or not config.adversarial.steps:
+        return None
+    if estimator.top_k_file is not None:
+        return weights_digest(path for path in (Path(estimator.top_k_file),) if path.is_file())
+    if estimator.teacher is None:
+        return None
+    try:
+        if is_model(estimator.teacher):
+            return _model(estimator.teacher)
+        checkpoints = RunFolder(Path(estimator.teacher)).checkpoints
+        with Checkpoints(checkpoints, read_only=True) as there:
+            saved = there.choose(estimator.teacher_checkpoint)
+    except UserError:
+        return _digest([])
+    file = checkpoints / saved.phase / str(saved.step) / CHECKSUMS_FILE
+    return _digest([f"{saved.phase}/{saved.step}".encode(), file.read_bytes() if file.exists() else b""])
+
+
+def keep_teacher(folder: Path, config: Config) -> None:
+    """Writes which teacher a run learns from, if it has one."""
+    digest = teacher_digest(config)
+    if digest is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / TEACHER_FILE, f"{digest}\n".encode())
+
+
+def check_same_teacher(folder: Path, config: Config) -> None:
+    """Raises UserError where a run would go on with another teacher than it began with."""
+    file = folder / TEACHER_FILE
+    if file.is_file() and file.read_text(encoding="utf-8", errors="replace").strip() != teacher_digest(config):
+        raise UserError(
+            f"what objective.estimator distils from has changed since {folder} began; bring the old teacher back (of a "
+            "run, teacher_checkpoint can name a step), or choose another --name"
+        )
 
 
 def text_digest(split: Split) -> str:
@@ -177,11 +228,16 @@ def _start(config: Config) -> str:
     """The digest of the model's files, or of the checksums of the other run's checkpoints."""
     assert config.init_from is not None
     if is_model(config.init_from):
-        place = model_folder(config.init_from)
-        return weights_digest(sorted({path for pattern in FILES for path in place.glob(pattern)}))
+        return _model(config.init_from)
     checkpoints = RunFolder(Path(config.init_from)).checkpoints
     files = [checkpoints / phase / str(step) / CHECKSUMS_FILE for step, phase in finished_steps(checkpoints)]
     return _digest(file.read_bytes() if file.exists() else b"" for file in files)
+
+
+def _model(name: str) -> str:
+    """The digest of a model's files."""
+    place = model_folder(name)
+    return weights_digest(sorted({path for pattern in FILES for path in place.glob(pattern)}))
 
 
 def _contents(folder: Path, pattern: str) -> Iterator[bytes]:

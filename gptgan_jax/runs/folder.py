@@ -5,9 +5,11 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 from etils import epath
 
 from gptgan_jax.checkpoints.atomic_save import START
@@ -16,12 +18,14 @@ from gptgan_jax.config.checking import takes_tokenizer
 from gptgan_jax.config.files import load_config, to_yaml
 from gptgan_jax.config.structure import difference
 from gptgan_jax.data.tokenizers import AnyTokenizer, load_tokenizer
+from gptgan_jax.distributed.hosts import told_by_first
 from gptgan_jax.errors import UserError
 from gptgan_jax.schema.yaml_files import read_yaml
 from gptgan_jax.system.atomic_files import write_whole
 
 HELD_OUT_FILE = "held_out.npz"
 CLASSES_FILE = "classes.json"
+TEACHER_FILE = "teacher.txt"
 LOCK_FILE = "lock"
 OWN_FOLDERS = ("tokenizer", "checkpoints", "tensorboard", "profile", "wandb", "export")
 # What may change between the beginning of a run and its resume: nothing of it reaches a parameter, but that other
@@ -31,7 +35,8 @@ FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "eva
 
 @dataclass(frozen=True)
 class RunFolder:
-    """config.yaml, tokenizer/, held_out.npz, classes.json where text has labels, checkpoints/ (with start/ where it
+    """config.yaml, tokenizer/, held_out.npz, classes.json where text has labels, teacher.txt where it is distilled (the
+    teacher's digest), checkpoints/ (with start/ where it
     starts from another), metrics.jsonl, training_time.json, tensorboard/, samples.txt, evaluation.json, report.html,
     report.md and its pictures, lock."""
 
@@ -81,6 +86,13 @@ class RunFolder:
             )
         return True
 
+    def check_in_all(self, config: Config) -> bool:
+        """What `check` says in the first process; every process must come here.
+
+        Only the checkpoints must be visible to all of them: a host may have a run folder of its own, without the run.
+        """
+        return bool(told_by_first(lambda: "there" if self.check(config) else ""))
+
     def changes(self, config: Config) -> list[str]:
         """What of a configuration would make another run of the one that lies here, `key: there -> here` each."""
         # Whether that key makes a difference is seen when the text is read (`held_out.check_same_text`).
@@ -104,7 +116,8 @@ class RunFolder:
             ) from None
         if occupied:
             raise UserError(
-                f"{folder} holds the checkpoints of another run; choose another --name or --checkpoints.folder"
+                f"{folder} holds the checkpoints of another run (or of this one: bring {self.path} back); "
+                "choose another --name or --checkpoints.folder"
             )
 
     def _exists(self) -> bool:
@@ -116,10 +129,12 @@ class RunFolder:
             return False
         except OSError as error:
             raise UserError(f"{self.path}: {error.strerror}; choose another --name or --runs_folder") from None
+        # Here another process of this run may have been, when the first one was on another host.
+        there = {name for name in there if not re.fullmatch(r"native-\d+\.log", name)}
         self._check_links()
         if self.config_file.name in there:
             return True
-        half_made = {self.tokenizer.name, CLASSES_FILE, HELD_OUT_FILE, LOCK_FILE}
+        half_made = {self.tokenizer.name, CLASSES_FILE, HELD_OUT_FILE, TEACHER_FILE, LOCK_FILE}
         if not _occupied(self.path / "checkpoints"):
             half_made.add("checkpoints")
         if there - half_made:
@@ -181,6 +196,29 @@ class RunFolder:
     def read_tokenizer(self) -> AnyTokenizer:
         """The run's tokenizer."""
         return load_tokenizer(self.tokenizer)
+
+    def tokenizer_in_all(self) -> AnyTokenizer:
+        """The run's tokenizer as the first process has it, who sends it to the others; every process must come here."""
+        if jax.process_count() == 1:
+            return self.read_tokenizer()
+
+        def files() -> str:
+            self.read_tokenizer()  # what is damaged is refused here
+            contents = {path.name: path.read_bytes() for path in self.tokenizer.iterdir() if path.is_file()}
+            return json.dumps({name: content.decode("latin-1") for name, content in contents.items()})
+
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in json.loads(told_by_first(files)).items():
+                write_whole(Path(folder) / name, text.encode("latin-1"))
+            return load_tokenizer(Path(folder))
+
+
+def slug_of(name: str, where: str) -> str:
+    """A name as a folder's; raises UserError where nothing is left of it."""
+    slug = re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")
+    if not slug:
+        raise UserError(f"{where}: its name should hold a letter or a digit, as its folders are called after it")
+    return slug
 
 
 def _occupied(checkpoints: Path | epath.Path) -> bool:

@@ -21,6 +21,8 @@ from gptgan_jax.system.atomic_files import whole_file
 from gptgan_jax.types import Vocabulary
 
 TRAINING_TEXTS = 20_000
+# What is told of a split besides its texts.
+TOLD = ("prompt_keep", "unknown_tokens", "truncated_prompts", "cut_share")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +104,7 @@ def save_held_out(folder: Path, text: HeldOutText) -> None:
         "max_length": text.test.max_length,
         "max_prompt_length": text.test.max_prompt_length,
         "truncated_targets": {name: split.truncated_targets for name, split in splits.items()},
+        "told": {name: {what: getattr(split, what) for what in TOLD} for name, split in splits.items()},
     }
     if (sources := text.test.sources) is not None:
         facts["sources"] = {"names": sources.names, "weights": sources.weights, "shares": sources.shares}
@@ -137,6 +140,7 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
                 max_length=facts["max_length"],
                 max_prompt_length=facts["max_prompt_length"],
                 truncated_targets=facts["truncated_targets"][name],
+                **facts.get("told", {}).get(name, {}),
                 answers=None if answers is None else tuple(json.loads(answers.tobytes())),
                 asked=None if asked is None else tuple(json.loads(asked.tobytes())),
             )
@@ -201,8 +205,8 @@ def text_hashes(texts: Iterable[str]) -> np.ndarray:
 
 def _fingerprint(experiment: Experiment) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for store in experiment.stores:
-        digest.update(store.fingerprint.encode())
+    for fingerprint in experiment.of_stores:
+        digest.update(fingerprint.encode())
     for split in (experiment.train, experiment.valid):
         for ragged in (split.targets, split.prompts):
             if ragged is not None:
@@ -210,4 +214,8 @@ def _fingerprint(experiment: Experiment) -> str:
         for more in (split.labels, split.before):
             if more is not None:
                 digest.update(more.tobytes())
+        # What rewards and task metrics are told, which no token says.
+        for told in (split.answers, split.asked, split.columns or None):
+            if told is not None:
+                digest.update(repr(told).encode())
     return digest.hexdigest()

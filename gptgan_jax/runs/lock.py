@@ -44,7 +44,7 @@ def locked(folder: Path, say: Callable[[str], None], active: bool = True) -> Ite
                 raise UserError(
                     f"{folder} is in use by a live run ({holder}); wait for it, stop it, or choose another --name"
                 ) from None
-            say(f"warning: {path} can't be locked ({error.strerror}); let no other run use this folder")
+            say(f"warning: {path} can't be locked ({error.strerror}); make sure that no other run uses this folder")
         else:
             with contextlib.suppress(OSError):  # the name is for people; a full disk is told of elsewhere
                 # Nothing but such a name is overwritten: a hard link may lead to another file.

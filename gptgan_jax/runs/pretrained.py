@@ -8,15 +8,16 @@ from typing import NamedTuple
 from gptgan_jax.config import Config
 from gptgan_jax.config.checking import config_from
 from gptgan_jax.config.estimators import DistillConfig
+from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer, Tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.layers.lora import LoraConfig
 from gptgan_jax.models.generators import Generator, build_generator
 from gptgan_jax.pretrained.families import CONFIG_FILE, read_network
 from gptgan_jax.pretrained.hub import is_model, model_folder
-from gptgan_jax.runs.experiment import for_prompts, load_start
+from gptgan_jax.runs.experiment import as_read, load_start
 from gptgan_jax.runs.folder import RunFolder
-from gptgan_jax.runs.start import Start
+from gptgan_jax.runs.start import Start, without_padding
 from gptgan_jax.runs.trained import Writer, build_networks, load_params, load_writer
 from gptgan_jax.types import Params
 
@@ -74,7 +75,7 @@ def load_generator(
         raise UserError(f"--checkpoint {checkpoint} is of a run, and {name} is a model; drop it")
     config = _config(name, longest_prompt, longest, conditional)
     start = load_start(config)
-    tokenizer = for_prompts(config, start.tokenizer) if conditional else start.tokenizer
+    tokenizer = as_read(config, start.tokenizer)
     run = Writer(config, tokenizer, *build_networks(config, tokenizer.vocabulary))
     check(run)
     return Loaded(run, start.params(), name)
@@ -117,22 +118,44 @@ def load_teacher(config: Config, tokenizer: AnyTokenizer) -> Teacher | None:
         start = load_start(theirs)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    mine, other = tokenizer.vocabulary.size, start.tokenizer.vocabulary.size
     if not _same_tokens(start.tokenizer, tokenizer):
         raise UserError(f"{where}: its tokens are not those of this run; distil from a teacher with the same tokenizer")
+    if other < mine:
+        raise UserError(
+            f"{where}: its output layer has {other} rows, this run's {mine} (padding counts), and what it lacks has no "
+            "probability; distil from a teacher with as many or more"
+        )
+    if other > mine:
+        start = without_padding(start, mine)
     network = replace(theirs.generator, lora=LoraConfig())
-    generator = build_generator(network, start.tokenizer.vocabulary)
+    generator = build_generator(network, replace(start.tokenizer.vocabulary, size=mine))
     needed = 1 + longest + text if config.conditional else 1 + text
     if generator.max_length is not None and generator.max_length < needed:
         raise UserError(f"{where}: it reads {generator.max_length} tokens, and this run's texts have up to {needed}")
     return Teacher(generator, start)
 
 
+def taught_text(config: Config, train: TokenisedSplit) -> TokenisedSplit:
+    """The training text, with a teacher's most likely tokens where the configuration names a file of them.
+
+    Raises:
+        UserError: no such file, or one of another text.
+    """
+    estimator = config.objective.estimator
+    if not isinstance(estimator, DistillConfig) or estimator.top_k_file is None or not config.adversarial.steps:
+        return train
+    try:
+        return train.with_top_k(estimator.top_k_file)
+    except UserError as error:
+        raise error.within("objective.estimator.top_k_file") from None
+
+
 def _same_tokens(one: AnyTokenizer, other: AnyTokenizer) -> bool:
-    """Whether each id stands for the same token."""
-    if one.vocabulary.size != other.vocabulary.size or isinstance(one, Tokenizer) != isinstance(other, Tokenizer):
-        return False
+    """Whether each id stands for the same token; rows that pad an output layer stand for none."""
     if not isinstance(one, Tokenizer) or not isinstance(other, Tokenizer):
-        return True
+        of_ids = not isinstance(one, Tokenizer) and not isinstance(other, Tokenizer)
+        return of_ids and one.vocabulary.size == other.vocabulary.size
     return one.backend.get_vocab(with_added_tokens=True) == other.backend.get_vocab(with_added_tokens=True)
 
 

@@ -78,21 +78,38 @@ def by_token(config: Config, start: Start, tokenizer: AnyTokenizer) -> tuple[Sta
             f"generator.lora.trained to {still}"
         )
 
+    size = tokenizer.vocabulary.size
+    note = f"of this run's {size:,} tokens {known:,} it knows; the others begin as the mean of its rows"
+    return _with_tokens(start, tokenizer, size, functools.partial(with_rows, rows=rows)), note
+
+
+def without_padding(start: Start, size: int) -> Start:
+    """The start with the first `size` rows of its vocabulary alone: those after them are no tokens of its tokenizer."""
+
+    def cut(params: Params) -> Params:
+        def first(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
+            axis = token_axis(path_name(path))
+            return x if axis is None else jax.lax.slice_in_dim(x, 0, size, axis=axis)
+
+        return jax.tree.map_with_path(first, params)
+
+    return _with_tokens(start, start.tokenizer, size, cut)
+
+
+def _with_tokens(start: Start, tokenizer: AnyTokenizer, size: int, change: Callable[[Params], Params]) -> Start:
+    """The start whose parameters are changed as they are read, into ones of so many tokens."""
+
     def resized(path: tuple[Any, ...], x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         axis, sizes = token_axis(path_name(path)), list(x.shape)
         if axis is not None:
-            sizes[axis] = tokenizer.vocabulary.size
+            sizes[axis] = size
         return jax.ShapeDtypeStruct(sizes, x.dtype)
 
     def read(target: Params) -> Params:
         places = jax.tree.map(lambda x: x.sharding, target)
-        params = start.read(placed_like(target, start.shapes))
-        return jax.jit(functools.partial(with_rows, rows=rows), out_shardings=places)(params)
+        return jax.jit(change, out_shardings=places)(start.read(placed_like(target, start.shapes)))
 
-    shapes = jax.tree.map_with_path(resized, start.shapes)
-    size = tokenizer.vocabulary.size
-    note = f"of this run's {size:,} tokens {known:,} it knows; the others begin as the mean of its rows"
-    return Start(tokenizer, start.source, shapes, read), note
+    return Start(tokenizer, start.source, jax.tree.map_with_path(resized, start.shapes), read)
 
 
 # ---- in the run's folder

@@ -33,6 +33,8 @@ MANY_UNKNOWN, ALL_UNKNOWN = 0.5, 0.9
 # Tokens a character in held-out text over those in training text, in so many texts or more.
 LONGER_SPELLING, ENOUGH_TEXTS = 1.5, 20
 LOOKED_AT = 1000
+# The share of texts that may have line breaks inside where the tokenizer loses them.
+MOST_BROKEN = 0.01
 
 
 @contextmanager
@@ -110,6 +112,7 @@ def text_alarms(
             f"{alone:.0%} of the training texts are one token, so there is no order of tokens to learn; "
             f"{_other_kind(config, spacing)}, or tokenizer.vocab_size lower"
         )
+    alarms += _lost_breaks(config, tokenizer, corpus.train.texts)
     if isinstance(config, BpeTokenizer) and min(len(corpus.train), len(corpus.valid)) >= ENOUGH_TEXTS:
         longer = _tokens_a_character(tokenizer, corpus.valid) / _tokens_a_character(tokenizer, corpus.train)
         if longer > LONGER_SPELLING:
@@ -119,6 +122,24 @@ def text_alarms(
                 "give it more text"
             )
     return [UNSUITED + alarm for alarm in alarms]
+
+
+def broken_share(texts: Sequence[str]) -> float:
+    """The share of texts with a line break inside, of some of them."""
+    some = texts[:: max(len(texts) // LOOKED_AT, 1)]
+    return sum("\n" in text.strip() for text in some) / max(len(some), 1)
+
+
+def _lost_breaks(config: TokenizerConfig | None, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
+    """That line breaks of poems, code and the like become spaces."""
+    share = broken_share(texts)
+    if share < MOST_BROKEN or "\n" in tokenizer.decode(tokenizer.encode("a\nb")):
+        return []
+    kind = "the tokenizer" if config is None else f"tokenizer.kind {config.kind}"
+    return [
+        f"{share:.0%} of the training texts have line breaks inside, which {kind} loses: samples will have none; set "
+        "tokenizer.kind to bpe"
+    ]
 
 
 def _unknown_words(

@@ -22,6 +22,7 @@ from gptgan_jax.models.transformer import deep_shapes, shallow_config
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.start import on_first_device, read_start
+from gptgan_jax.tokenization.chat_templates import Message
 from gptgan_jax.types import Batch, Params, Vocabulary
 
 
@@ -122,7 +123,20 @@ def load_params(folder: RunFolder, run: Writer, checkpoint: str = "best") -> tup
         return restore_generator(checkpoints, saved, run.config, run.generator), saved
 
 
-def read_prompt(run: Writer, prompt: str) -> tuple[EncodedPrompt, int]:
+def system_turn(run: Writer, text: str | None) -> tuple[Message, ...]:
+    """The turn that tells a chat model how to answer; none without a text.
+
+    Raises:
+        UserError: a text for a run that no chat template writes prompts for.
+    """
+    if text is None:
+        return ()
+    if not run.chat:
+        raise UserError("--system is for a model or run whose prompts a chat template writes; drop it")
+    return (Message("system", text),)
+
+
+def read_prompt(run: Writer, prompt: str, system: str | None = None) -> tuple[EncodedPrompt, int]:
     """A prompt that a user typed as the run reads it, and how many tokens may follow it.
 
     A run that learned to answer prompts reads it as it read those: cut to the same length at the same end. A run that
@@ -140,8 +154,10 @@ def read_prompt(run: Writer, prompt: str) -> tuple[EncodedPrompt, int]:
     if unknown:
         words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
         raise UserError(f"prompt {prompt!r}: the tokenizer doesn't know {words}; use words of the training text")
+    turns = system_turn(run, system)
     if run.conditional:
-        return encode_prompts(run.tokenizer, [prompt], data.max_prompt_length, data.prompt_keep)[0], data.max_length
+        asked = (*turns, Message("user", prompt)) if turns else prompt
+        return encode_prompts(run.tokenizer, [asked], data.max_prompt_length, data.prompt_keep)[0], data.max_length
     ids, longest = run.tokenizer.encode(prompt), data.max_length - 1
     if len(ids) > longest:
         raise UserError(f"prompt {prompt!r}: {len(ids)} tokens; this run takes at most {longest}")

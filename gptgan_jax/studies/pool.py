@@ -116,7 +116,7 @@ class Pool:
                 self._end(notes)
         if notes:
             name = signal.Signals(notes[0]).name
-            raise Interrupted(notes[0], f"stopped by {name}; what ran is saved, and the same command goes on with it")
+            raise Interrupted(notes[0], f"stopped by {name}; running runs are saved, and the same command resumes them")
 
     def _advance(self) -> bool:
         """Takes what has ended and starts what can be; whether anything runs."""

@@ -38,9 +38,7 @@ NAMED_CELLS = 4
 MUCH = 4.0
 
 
-def write_report(
-    study: Study, results: Sequence[CellResult], failed: Sequence[str], waiting: int, command: Sequence[str] = ()
-) -> tuple[str, Path]:
+def write_report(study: Study, results: Sequence[CellResult], failed: Sequence[str], waiting: int) -> tuple[str, Path]:
     """Writes report.html and report.md with its pictures into the study's folder.
 
     Args:
@@ -48,7 +46,6 @@ def write_report(
         results: of the cells that have any, in order.
         failed: a line for each run that failed.
         waiting: how many runs are not done yet.
-        command: what follows `gptgan study FILE`.
 
     Returns: the table as Markdown, and the path of report.html.
 
@@ -69,7 +66,7 @@ def write_report(
         table,
         Bullets(tuple(_notes(results))),
         Heading("Reproduce"),
-        Code(shlex.join(["gptgan", "study", str(study.file), *command]), "sh"),
+        Code(shlex.join(["gptgan", "study", str(study.file), *study.arguments]), "sh"),
         Paragraph("Each cell's folder has cell.json, and in comparison/ a report of its own with the sweeps."),
     ]
     path = write_document(study.folder, title, blocks, (PICTURES,))

@@ -1,9 +1,10 @@
 """What came of a cell, as plain data: CELL/cell.json, which the study's report is made of."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import jax
 from gptgan_jax.config import Config
 from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.results import EVALUATION_FILE
 from gptgan_jax.gradients.families import without_discriminator
 from gptgan_jax.metrics.estimates import Estimate
 from gptgan_jax.models.trees import parameter_count
 from gptgan_jax.reports.arms import COMPARISON_FILE
-from gptgan_jax.reports.arms_table import LIKELIHOOD, Spread
+from gptgan_jax.reports.arms_table import CONTINUED, LIKELIHOOD, Spread
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.trained import build_networks, example_batch, generator_shapes
 from gptgan_jax.studies.study_file import Cell
@@ -68,6 +70,7 @@ class CellResult:
         heads: how tables call the figures that the source allows.
         rows: the likelihood's first.
         failed: by run why its training failed.
+        runs: the digest of the evaluation of each run that it is made of, by the run's folder.
     """
 
     name: str
@@ -77,6 +80,7 @@ class CellResult:
     heads: Mapping[str, str]
     rows: tuple[Row, ...]
     failed: Mapping[str, str]
+    runs: Mapping[str, str] = field(default_factory=dict)
 
 
 def sizes_of(config: Config, vocabulary: Vocabulary, classes: tuple[str, ...] = ()) -> Sizes:
@@ -93,6 +97,15 @@ def sizes_of(config: Config, vocabulary: Vocabulary, classes: tuple[str, ...] = 
 def sizes_in(folder: RunFolder) -> Sizes:
     """How many parameters the players of a run have, from its folder alone."""
     return sizes_of(folder.read_config(), folder.read_tokenizer().vocabulary, folder.read_classes())
+
+
+def runs_in(folders: Mapping[str, Mapping[int, RunFolder]]) -> dict[str, str]:
+    """The digest of the evaluation of each run, by its folder within the study's."""
+    found = {}
+    for folder in (folder for of in folders.values() for folder in of.values()):
+        content = (folder.path / EVALUATION_FILE).read_bytes()
+        found["/".join(folder.path.parts[-2:])] = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return found
 
 
 def write_cell(cell: Cell, folders: Mapping[str, Mapping[int, RunFolder]], failed: Mapping[str, str]) -> None:
@@ -113,6 +126,7 @@ def write_cell(cell: Cell, folders: Mapping[str, Mapping[int, RunFolder]], faile
         "cell": cell.name,
         "points": dict(cell.points),
         "failed": dict(failed),
+        "runs": runs_in(folders),
         "sizes": {
             model["model"]: vars(sizes[label])
             for model in comparison["models"]
@@ -128,7 +142,7 @@ def write_cell(cell: Cell, folders: Mapping[str, Mapping[int, RunFolder]], faile
 
 
 def read_cell(cell: Cell) -> CellResult | None:
-    """What `write_cell` wrote; None where there is nothing, or something of other seeds or arms.
+    """What `write_cell` wrote; None where there is nothing, or something of other seeds, arms or points.
 
     Raises:
         UserError: where the file is damaged.
@@ -140,9 +154,14 @@ def read_cell(cell: Cell) -> CellResult | None:
     try:
         result = _result(plain)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error!r:.80}); remove it, and the same command writes it anew") from None
-    arms = {column for arm in cell.comparison.arms for column in arm.columns}
-    same = arms <= {row.model for row in result.rows} and set(cell.comparison.seeds) >= set(result.seeds)
+        raise UserError(f"{path} is damaged ({error!r:.80}); remove it, and the same command writes it again") from None
+    baselines = (LIKELIHOOD, CONTINUED, f"{LIKELIHOOD}, best of {cell.comparison.base.evaluation.best_of}")
+    arms = [column for arm in cell.comparison.arms for column in arm.columns]
+    same = (
+        arms == [row.model for row in result.rows if row.model not in baselines]
+        and set(cell.comparison.seeds) >= set(result.seeds)
+        and (result.name, result.points) == (cell.name, dict(cell.points))
+    )
     return result if same else None
 
 
@@ -169,6 +188,7 @@ def _result(plain: Mapping[str, Any]) -> CellResult:
         comparison["figures"],
         rows,
         plain["failed"],
+        plain.get("runs", {}),  # of earlier versions there are none
     )
 
 

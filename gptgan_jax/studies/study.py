@@ -12,6 +12,7 @@ from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.experiment import Experiment, load_experiment
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.lock import locked
 from gptgan_jax.runs.trained import build_networks
 from gptgan_jax.schema.structure import as_plain
 from gptgan_jax.studies.board import Board, failures, summary, table_lines
@@ -19,7 +20,7 @@ from gptgan_jax.studies.devices import Slot
 from gptgan_jax.studies.jobs import Job, cell_jobs, done_of, jobs_of
 from gptgan_jax.studies.pool import Child, Pool, Process, Progress, State, progress_before
 from gptgan_jax.studies.report import write_report
-from gptgan_jax.studies.results import CellResult, Sizes, read_cell, sizes_in, sizes_of, write_cell
+from gptgan_jax.studies.results import CellResult, Sizes, read_cell, runs_in, sizes_in, sizes_of, write_cell
 from gptgan_jax.studies.study_file import Cell, Study
 from gptgan_jax.system.terminal import in_columns
 from gptgan_jax.training.signals import Interrupted
@@ -45,7 +46,7 @@ def run_study(
     Returns: the study's table as Markdown, the path of its report, and a line for each run that failed.
 
     Raises:
-        UserError: before anything is run, where a run can't be made, naming its cell.
+        UserError: before anything is run, where a run can't be made, naming its cell, or another process is at it.
         Interrupted: a signal came; the same study goes on from there.
     """
     jobs = jobs_of(study)
@@ -55,12 +56,13 @@ def run_study(
         say(f"{study.folder}: {len(study.cells)} cells, {len(jobs)} runs, {len(done)} of them done")
     pool = Pool(jobs, done, slots, start or _child_of(study), lambda job: board.changed(job))
     board = Board(study, pool.progress, out or sys.stderr, say)
-    try:
-        pool.run()
-    except Interrupted:
-        say(summary(pool.progress))
-        raise
-    return _reported(study, jobs, pool.progress, say)
+    with locked(study.folder, say):
+        try:
+            pool.run()
+        except Interrupted:
+            say(summary(pool.progress))
+            raise
+        return _reported(study, jobs, pool.progress, say)
 
 
 def report_study(study: Study, say: Say) -> tuple[str, Path, list[str]]:
@@ -103,16 +105,16 @@ def collect(study: Study, progress: Mapping[Path, Progress], say: Say = lambda l
             continue
         fresh = any(one.began is not None for one in states.values())
         result = None if fresh else read_cell(cell)
-        if result is None or result.seeds != seeds:
+        folders: dict[str, dict[int, RunFolder]] = {}
+        failed = {}
+        for seed in seeds:
+            for job in jobs[seed]:
+                if states[job.folder].state is State.DONE:
+                    folders.setdefault(job.arm, {})[seed] = RunFolder(job.folder)
+                else:
+                    failed[job.folder.name] = states[job.folder].reason
+        if result is None or result.runs != runs_in(folders) or result.failed.keys() != failed.keys():
             say(f"report of {cell.name}")
-            folders: dict[str, dict[int, RunFolder]] = {}
-            failed = {}
-            for seed in seeds:
-                for job in jobs[seed]:
-                    if states[job.folder].state is State.DONE:
-                        folders.setdefault(job.arm, {})[seed] = RunFolder(job.folder)
-                    else:
-                        failed[job.folder.name] = states[job.folder].reason
             compared = dataclasses.replace(cell.comparison, seeds=seeds)
             write_comparison(compared, folders, failed)
             write_cell(cell, folders, failed)

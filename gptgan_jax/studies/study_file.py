@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gptgan_jax.config import Config
+from gptgan_jax.config.checking import check_seeds
 from gptgan_jax.config.help import every_key
 from gptgan_jax.errors import UserError
 from gptgan_jax.reports.arms_table import OF_GRAMMAR, OF_ORACLE, OF_TASK, OF_TEXT
-from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.folder import RunFolder, slug_of
 from gptgan_jax.schema.structure import as_plain, brief
 from gptgan_jax.schema.yaml_files import check_keys, file_of, mapping_of, own_copy, read_beside, read_yaml
 from gptgan_jax.workflows.comparison import KEYS as COMPARISON_KEYS
-from gptgan_jax.workflows.comparison import Comparison, build_comparison, check_seeds, slug_of
+from gptgan_jax.workflows.comparison import Comparison, arguments_of, build_comparison
 
 KEYS = ("compare", *COMPARISON_KEYS, "cells", "report")
 REPORT_KEYS = ("along", "lines", "figures")
@@ -101,6 +102,7 @@ class Study:
         axes: the labels of their points.
         cells: at least one.
         report: what its report shows.
+        arguments: what followed FILE on the command line.
     """
 
     file: Path
@@ -109,6 +111,7 @@ class Study:
     axes: Mapping[str, tuple[str, ...]]
     cells: tuple[Cell, ...]
     report: ReportChoice = field(default_factory=ReportChoice)
+    arguments: tuple[str, ...] = ()
 
 
 def load_study(path: str | Path, seeds: int | None = None, overrides: Sequence[str] = ()) -> Study:
@@ -137,7 +140,7 @@ def load_study(path: str | Path, seeds: int | None = None, overrides: Sequence[s
     first = cells[0].comparison
     return Study(
         path, first.folder.parent, first.seeds, {axis: tuple(p.label for p in of) for axis, of in axes.items()},
-        cells, report,
+        cells, report, first.arguments,
     )  # fmt: skip
 
 
@@ -262,6 +265,7 @@ def _built(
     overrides: Sequence[str],
 ) -> list[Cell]:
     """Every cell with its comparison; a mistake is told once, with the first cell that has it."""
+    arguments = arguments_of(seeds, overrides)
     cells, mistakes, folders = [], dict[str, list[str]](), dict[str, str]()
     for points in grid:
         name = ", ".join(_cell_part(axis, point) for axis, point in zip(axes, points, strict=True))
@@ -278,7 +282,7 @@ def _built(
                 mistakes.setdefault(line.removeprefix(where), []).append(where)
             continue
         labels = {axis: point.label for axis, point in zip(axes, points, strict=True)}
-        cells.append(Cell(name, slug, labels, dataclasses.replace(made, file=path, cell=name)))
+        cells.append(Cell(name, slug, labels, dataclasses.replace(made, file=path, cell=name, arguments=arguments)))
     if mistakes:
         told = [
             f"{of[0]}{line}" + (f" (so in {len(of) - 1} more cell{'s' * (len(of) > 2)})" if len(of) > 1 else "")
@@ -344,6 +348,8 @@ def _likelihood_key(config: Config) -> str:
     """All of a configuration that its likelihood training and its evaluation read."""
     plain = {key: value for key, value in as_plain(config).items() if key not in AFTER_LIKELIHOOD}
     plain["objective"] = {key: plain["objective"][key] for key in ("rewards", "classification")}
+    if config.steps("continued"):
+        plain["continued"] |= {"batch_size": config.batch_size("continued")}
     return json.dumps(plain, sort_keys=True)
 
 

@@ -1,5 +1,6 @@
-"""Files and folders that are written all or nothing: the one way in which this package writes them."""
+"""Atomic writes of files and folders, all or nothing. The package writes files only in this way."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -12,14 +13,16 @@ from safetensors import SafetensorError
 
 from gptgan_jax.errors import UserError
 
-# A name that nobody can foresee, so that nothing can lie in wait there and two writers never share one.
+# Followed by a random name, so that no file can be planted there, and two writers never share one.
 _PREFIX, _SUFFIX = ".gptgan-", ".tmp"
+# Disk full, over quota, file too large, I/O error, read-only: not the program's fault.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def write_whole(path: Path, content: bytes | bytearray) -> None:
-    """Writes a file by way of a new one beside it: a reader sees the old content or the new one.
+    """Writes a file through a temporary one next to it: a reader sees either the old content or the new one.
 
-    A symbolic link at `path`, as there may be in a folder from somebody else, is replaced and not followed.
+    A symbolic link at `path`, as may be in a folder from somebody else, is replaced and not followed.
 
     Raises:
         OSError: the file can't be written.
@@ -31,15 +34,15 @@ def write_whole(path: Path, content: bytes | bytearray) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write into, which takes the place of `path` at the end of the block, when it is on the disk.
+    """A new file to write into, which is flushed to disk and replaces `path` at the end of the block.
 
-    If the block raises, the new file is removed and an older one stays as it was.
+    If the block raises, the new file is removed, and an existing one stays as it is.
 
     Raises:
         OSError: the file can't be written.
         UserError: `path` is a device or a pipe.
     """
-    # An administrator could replace /dev/null by a file.
+    # Root could replace /dev/null by a file.
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(f"{path} is a device or a pipe; give the name of a file")
     partial = path.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
@@ -50,13 +53,15 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # as of a full disk
+            error.filename = str(path)
         raise
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Removes the files that killed processes left half-written in a folder, which must have no other writer now."""
+    """Removes incomplete files of killed processes from a folder; nothing else may be writing to it."""
     for partial in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
         with suppress(OSError):
             partial.unlink()
@@ -64,12 +69,12 @@ def remove_partial_files(folder: Path) -> None:
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """A new folder to write into, which becomes `out` at the end of the block, by one rename.
+    """A new folder to write into, which is renamed to `out` at the end of the block.
 
-    Where the block raises, nothing is left of it, nor of the folders above that were made for it.
+    If the block raises, the folder is removed, along with parent folders that were created for it.
 
     Raises:
-        UserError: where it can't be written.
+        UserError: it can't be written.
     """
     parents = [folder for folder in out.absolute().parents if not os.path.lexists(folder)]
     temporary = out.with_name(f".{out.name}-{os.getpid()}")

@@ -1,4 +1,4 @@
-"""A program of the user's, given text on its standard input."""
+"""Runs a user's program with text on its standard input."""
 
 import contextlib
 import os
@@ -14,11 +14,11 @@ _SHOWN = 200
 
 
 class Failed(Exception):
-    """A program did not do what it was asked for; the message says what it did."""
+    """A program failed; the message says how."""
 
 
 def missing_program(command: str) -> str | None:
-    """The program of a command line, where there is none of that name."""
+    """The name of a command line's program if it can't be found, else None."""
     program = shlex.split(command)[0]
     return program if shutil.which(program) is None else None
 
@@ -27,13 +27,13 @@ def number_from(command: str, given: str, seconds: float, look: Callable[[], Non
     """The number on the last line that a program prints, which may be nan.
 
     Args:
-        command: a command line. No shell reads it.
+        command: a command line, run without a shell.
         given: its standard input.
-        seconds: that it may take.
-        look: called now and then meanwhile; what it raises ends the program.
+        seconds: the time limit.
+        look: called now and then meanwhile; if it raises, the program is killed.
 
     Raises:
-        Failed: no such program, an exit status other than 0, no number, or no end in time.
+        Failed: no such program, an exit status other than 0, no number, or a timeout.
     """
     try:
         process = subprocess.Popen(
@@ -41,7 +41,7 @@ def number_from(command: str, given: str, seconds: float, look: Callable[[], Non
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # so that all that it starts can be ended with it
+            start_new_session=True,  # so that its child processes can be killed with it
         )
     except OSError as error:
         raise Failed(f"can't be started ({error.strerror or error})") from None
@@ -65,14 +65,14 @@ def number_from(command: str, given: str, seconds: float, look: Callable[[], Non
 def _talk(
     process: subprocess.Popen[bytes], given: bytes, seconds: float, look: Callable[[], None]
 ) -> tuple[bytes, bytes]:
-    """What a process writes to standard output and error."""
+    """The output of a process: standard output and standard error."""
     end = time.monotonic() + seconds
     rest: bytes | None = given
     while True:
         try:
             return process.communicate(rest, timeout=max(min(LOOK_EVERY, end - time.monotonic()), 0.01))
         except subprocess.TimeoutExpired:
-            rest = None  # it goes on being written
+            rest = None  # `communicate` keeps the rest of the input
         if time.monotonic() >= end:
             raise Failed(f"took more than {seconds:g} seconds")
         look()

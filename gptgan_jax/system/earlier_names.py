@@ -1,4 +1,4 @@
-"""Modules that moved: under their earlier names they can be imported for one more version, with a warning."""
+"""Modules that moved: their earlier names can still be imported for one version, with a warning."""
 
 import importlib
 import sys
@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 PACKAGE = "gptgan_jax"
-# To be removed with version 0.3.
+# To be removed in version 0.3.
 MOVED = {
     "chat": "workflows.chat",
     "combinations": "config.compatibility",
@@ -49,12 +49,14 @@ MOVED = {
     "evaluation.distances": "metrics.distances",
     "evaluation.divergences": "metrics.divergences",
     "evaluation.estimates": "metrics.estimates",
+    "evaluation.files": "evaluation.without_run",
     "evaluation.held_out_likelihood": "scoring.held_out_likelihood",
     "evaluation.judge": "scoring.judge",
     "evaluation.language_model": "scoring.language_model",
     "evaluation.likelihood": "scoring.held_out_likelihood",
     "evaluation.ngrams": "metrics.ngrams",
     "evaluation.pace": "generation.pace",
+    "evaluation.pretrained": "evaluation.without_run",
     "evaluation.residual": "scoring.residual",
     "evaluation.sizes": "generation.batch_sizes",
     "evaluation.summaries": "metrics.rouge",
@@ -108,12 +110,12 @@ MOVED = {
     "trees": "models.trees",
     "whole_files": "system.atomic_files",
 }
-# Rooms that are no more, so that what lay in them is looked for.
+# Packages that no longer exist, whose modules are forwarded.
 _ROOMS = {name.rpartition(".")[0] for name in MOVED if "." in name}
 
 
 class _Forwarding(Loader):
-    """A module whose attributes are those of another, which is imported when the first of them is asked for."""
+    """A module with the attributes of another, which is imported on first access."""
 
     def __init__(self, target: str | None) -> None:
         self._target = target
@@ -126,7 +128,7 @@ class _Forwarding(Loader):
         if target is None:
             return
         warnings.warn(
-            f"{module.__name__} is now {target}; the earlier name goes with version 0.3",
+            f"{module.__name__} is now {target}; the earlier name will be removed in version 0.3",
             DeprecationWarning,
             stacklevel=2,
         )
@@ -141,7 +143,7 @@ class _Forwarding(Loader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds the earlier names, after Python has found no module of that name."""
+    """Finds the earlier names if Python has found no module of that name."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -157,6 +159,6 @@ class _Finder(MetaPathFinder):
 
 
 def install() -> None:
-    """Lets the earlier names be imported; once is enough."""
+    """Makes the earlier names importable; further calls do nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

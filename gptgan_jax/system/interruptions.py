@@ -1,8 +1,8 @@
-"""A signal ends the process in time, whatever its main thread is in.
+"""Ends the process soon after a signal, even if its main thread is busy.
 
-Python runs its handlers between two bytecodes of the main thread, and while a program compiles or runs on a device
-there may be none for minutes. So a second thread is told of each signal at once, and ends the process where the main
-thread hasn't acted on it within a few seconds.
+Python runs signal handlers between two bytecodes of the main thread, and while a program compiles or runs on a device
+there may be none for minutes. So a second thread is notified of each signal at once, and ends the process if the main
+thread hasn't acted on the signal within a few seconds.
 """
 
 import os
@@ -17,26 +17,26 @@ from contextlib import contextmanager
 from gptgan_jax.system.native_log import terminal
 
 GRACE_SECONDS = 4.0
-"""That the main thread has to act on a signal."""
+"""The time that the main thread has to act on a signal."""
 AGAIN_SECONDS = 2.0
-"""After a second Ctrl-C, which nothing puts off."""
+"""The same after a second Ctrl-C, which nothing can delay."""
 RETRY_SECONDS = 0.1
-# What is written to the pipe besides signals' numbers, which go up to 64.
+# Bytes written to the pipe besides signal numbers, which go up to 64.
 _CLOSE, _SETTLE = 0, 255
 
 _innermost: "Watch | None" = None
 
 
 class Watch:
-    """While this context lasts, SIGINT and SIGTERM end the process unless the main thread acts on them in time.
+    """A context in which SIGINT and SIGTERM end the process unless the main thread acts on them in time.
 
-    The handlers stay what they are; a signal without a Python handler is not seen. Outside of the main thread it does
-    nothing. Where contexts are nested, the inner one counts.
+    The handlers stay the same; a signal without a Python handler is not noticed. Outside of the main thread it does
+    nothing. If contexts are nested, the inner one is active.
     """
 
     def __init__(self, last_act: Callable[[int], str], seconds: float | None = None) -> None:
-        """`last_act` is called with the signal's number just before the end, in another thread; it gives the line to
-        say. The exit status is 128 + the number. `seconds`: that the main thread has, by default GRACE_SECONDS."""
+        """`last_act` is called with the signal's number just before the end, in another thread, and returns the line to
+        print. The exit status is 128 + the number. `seconds` is the main thread's time, by default GRACE_SECONDS."""
         self._last_act = last_act
         self._seconds = GRACE_SECONDS if seconds is None else seconds
         self._lock = threading.Lock()
@@ -73,19 +73,19 @@ class Watch:
 
     @property
     def pending(self) -> bool:
-        """Whether a signal came that the main thread has not acted on yet."""
+        """Whether there was a signal that the main thread has not acted on yet."""
         self._settle()
         return self._due is not None
 
     def notices_of(self, number: int) -> int:
-        """A file descriptor: whatever is written to it tells of a signal that has no Python handler.
+        """A file descriptor: any byte written to it reports a signal that has no Python handler.
 
-        Before the context is entered.
+        Call it before entering the context.
         """
         return self._pipe(number)
 
     def obeyed(self, wholly: bool = False) -> None:
-        """The main thread says that it acts on what came so far; wholly: and that a Ctrl-C to come is the first."""
+        """Called when the main thread acts on the signals so far; `wholly`: the next Ctrl-C counts as the first."""
         self._settle()
         with self._lock:
             self._due = None
@@ -94,8 +94,8 @@ class Watch:
 
     @contextmanager
     def uncut(self) -> Iterator[None]:
-        """What happens in this context is brought to its end, but for a second Ctrl-C; then the time begins anew."""
-        with self._lock:  # for ever, where the process is about to end
+        """A context that only a second Ctrl-C interrupts; at its end, the time of the main thread starts again."""
+        with self._lock:  # blocks forever if the process is about to end
             self._uncut += 1
         try:
             yield
@@ -105,14 +105,14 @@ class Watch:
                 self._uncut_until = time.monotonic()
 
     def _settle(self) -> None:
-        """Returns when the second thread knows of all signals so far: Python's handler may be ahead of it."""
+        """Returns when the second thread has seen all signals so far: Python's handler may be ahead of it."""
         if self._thread is not None:
             self._settled.clear()
             os.write(self._bell, bytes([_SETTLE]))
             self._settled.wait()
 
     def _pipe(self, number: int | None) -> int:
-        """The end to write to, of a pipe whose bytes are signals' numbers, or that tells of this signal alone."""
+        """The write end of a new pipe whose bytes are signal numbers, or which always reports this signal."""
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         self._pipes[reading] = number
@@ -159,9 +159,9 @@ class Watch:
     def _end(self) -> None:
         try:
             line = self._last_act(self._number)
-        except BaseException:  # nothing may keep the process
+        except BaseException:  # the process has to end in any case
             line = f"stopped by {signal.Signals(self._number).name}"
-        # Not by sys.stderr, whose lock the main thread may hold.
+        # Not through sys.stderr, whose lock the main thread may hold.
         out = terminal()
         before = "\n" if os.isatty(out) else ""
         os.write(out, f"{before}gptgan: {line}\n".encode(errors="replace"))
@@ -169,17 +169,17 @@ class Watch:
 
 
 def obeyed() -> None:
-    """Says that the main thread has done what the signals that came so far were to do, which was not to end."""
+    """Called when the main thread has handled the signals so far in a way that does not end the process."""
     if _innermost is not None:
         _innermost.obeyed(wholly=True)
 
 
 def as_process(command: Callable[[], int]) -> int:
-    """The exit status of a command that is all that this process does; Ctrl-C ends it in time."""
+    """Runs a command as the whole process and returns its exit status; Ctrl-C ends it soon."""
     with Watch(lambda number: "interrupted") as watch:
         status = command()
         if watch.pending:
-            # Python would wait for threads, such as one that compiles.
+            # Python would wait for threads, such as one that is compiling.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)

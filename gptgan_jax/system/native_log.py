@@ -67,12 +67,17 @@ def native_output_apart() -> Iterator[None]:
         sys.stderr, _log = stream, None
 
 
-def native_log_in(folder: Path) -> None:
-    """From now on native libraries write into FOLDER/native.log; nothing outside of `native_output_apart`."""
+def native_log_in(folder: Path, process: int = 0) -> None:
+    """From now on native libraries write into FOLDER/native.log; nothing outside of `native_output_apart`.
+
+    Args:
+        folder: made if there is none.
+        process: which of several this is; those after the first write into native-1.log and so on.
+    """
     if _log is not None:
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            _log.move(folder / FILE)
+            _log.move(folder / (f"native-{process}.log" if process else FILE))
 
 
 def terminal() -> int:

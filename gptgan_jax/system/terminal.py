@@ -1,4 +1,4 @@
-"""What every command does with the terminal and with JAX."""
+"""Terminal output, argument types and the JAX setup that all commands share."""
 
 import argparse
 import contextlib
@@ -16,17 +16,17 @@ LARGEST_INT = 2**31 - 1
 
 
 def say(line: str) -> None:
-    """A line of news, on standard error: standard output has the results alone."""
+    """Prints a message to standard error; standard output has only the results."""
     print(line, file=sys.stderr, flush=True)
 
 
 def cache_folder() -> Path:
-    """Where what may be made again is kept between commands."""
+    """The folder for cached files that can be recreated."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptgan_jax"
 
 
 def configure_jax() -> None:
-    """Keeps compiled programs between runs, where the user has not chosen a place already."""
+    """Sets up the cache of compiled programs, unless the user has chosen its folder."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -53,7 +53,7 @@ def number(kind: Callable[[str], float], low: float, high: float = math.inf) -> 
 
 
 def in_columns(rows: Sequence[Sequence[str]], to_the_right: Container[int]) -> list[str]:
-    """A table as lines of text: its columns in line, those with these numbers to the right."""
+    """A table as aligned lines of text; the columns with the indices `to_the_right` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -65,14 +65,14 @@ def in_columns(rows: Sequence[Sequence[str]], to_the_right: Container[int]) -> l
 
 
 def check_folder(flag: str, folder: Path) -> None:
-    """Raises UserError where a folder can neither be written to nor be made."""
+    """Raises UserError if a folder can neither be written to nor created."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"{flag} {folder}: {existing} is no folder that can be written; give another")
+        raise UserError(f"{flag} {folder}: {existing} is not a writable folder; give another")
 
 
 def check_new_file(flag: str, path: Path | None, *read: Path | None) -> None:
-    """Raises UserError where a file that will be written is a folder, is one that is read, or can't be made."""
+    """Raises UserError if an output file is a folder, is one of the input files `read`, or can't be created."""
     if path is None:
         return
     if path.is_dir() or any(one is not None and path.resolve() == one.resolve() for one in read):
@@ -81,7 +81,7 @@ def check_new_file(flag: str, path: Path | None, *read: Path | None) -> None:
 
 
 def write_lines(lines: Iterable[str], out: Path | None) -> int:
-    """Prints lines as they come, or writes them into a file, all or nothing; how many they were."""
+    """Prints lines as they come, or writes them to a file, all or nothing; returns their number."""
     count = 0
     with contextlib.nullcontext() if out is None else _new_file(out) as file:
         for line in lines:

@@ -1,4 +1,4 @@
-"""Signs that training is going wrong, read off the records."""
+"""Signs that training is going wrong, detected from the logged metrics."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from gptgan_jax.errors import suggests_names
 
 WINDOW = 5
-# The discriminator's accuracy on pairs of a real and a generated text: neither guessing nor certain.
+# The range of the discriminator's accuracy on real-generated pairs in which it is neither guessing nor certain.
 HEALTHY_ACCURACY = (0.55, 0.95)
 # How much larger the share of repeated 2-grams may be than in real text.
 MORE_REPETITION = 0.1
@@ -19,11 +19,11 @@ LEARN_LESS = "raise generator.dropout or likelihood.optimizer.weight_decay, or g
 
 @suggests_names
 def adversarial_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What is wrong now, by a short name, each with what to turn; none before the fifth line.
+    """Signs of trouble in adversarial training, by a short name, each with advice; none before the fifth line.
 
     Args:
-        lines: the metrics of `Gan.adversarial_step` so far, a step or every so many, oldest first: numbers, or arrays
-            of no dimensions. Judged are the means of the last five. The keys to turn are those of a config;
+        lines: the metrics of `Gan.adversarial_step` so far, of every step or every few steps, oldest first, as numbers
+            or scalar arrays. The means of the last five are checked. The advice names keys of a config;
             objective.kl_weight is the argument kl_weight of `gan_from`.
 
     Example:
@@ -38,13 +38,13 @@ def adversarial_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return fmean(values) if len(values) == WINDOW else None
 
     found = {}
-    # Where texts answer prompts, it is the pairs of one prompt that say whether the reward means something.
+    # With prompts, pairs of the same prompt show whether the reward is informative.
     accuracy = recent("prompt_accuracy") if "prompt_accuracy" in lines[-1] else recent("discriminator_accuracy")
     entropy, kl = recent("entropy"), recent("kl")
     length, real_length = recent("length"), recent("real_length")
     if accuracy is not None and accuracy > HEALTHY_ACCURACY[1]:
         found["accuracy near 1"] = (
-            f"discriminator accuracy {accuracy:.2f}: it tells every pair apart, so its reward says little; "
+            f"discriminator accuracy {accuracy:.2f}: it ranks nearly every pair correctly, so its reward says little; "
             "lower its learning rate or its size"
         )
     if accuracy is not None and accuracy < HEALTHY_ACCURACY[0]:
@@ -60,14 +60,14 @@ def adversarial_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         )
     if length is not None and real_length and not 0.75 < length / real_length < 1.33:
         found["length"] = (
-            f"texts of {length:.1f} tokens against {real_length:.1f} in real ones: reward is earned by length; "
+            f"generated texts have {length:.1f} tokens, real ones {real_length:.1f}: the reward depends on length; "
             "raise objective.kl_weight"
         )
     repetition, real_repetition = recent("repetition"), recent("real_repetition")
     if repetition is not None and real_repetition is not None and repetition > real_repetition + MORE_REPETITION:
         found["repetition"] = (
-            f"{repetition:.0%} of a text's 2-grams repeat earlier ones of it, {real_repetition:.0%} in real ones: the "
-            "generator goes in circles; raise objective.kl_weight or objective.entropy_weight, or lower its learning "
+            f"{repetition:.0%} of a text's 2-grams repeat earlier ones of it, {real_repetition:.0%} in real text: the "
+            "generator repeats itself; raise objective.kl_weight or objective.entropy_weight, or lower its learning "
             "rate"
         )
     if kl is not None and kl > 1.0:
@@ -79,11 +79,11 @@ def adversarial_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 @suggests_names
 def likelihood_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Signs that likelihood training learns its text by heart, by a short name, each with what to turn.
+    """Signs of overfitting in likelihood training, by a short name, each with advice.
 
     Args:
         lines: the phase's lines so far, oldest first: those of steps with "loss", those of validations with "step",
-            "valid_nats_per_token" and "valid_standard_error". Judged is the last validation.
+            "valid_nats_per_token" and "valid_standard_error". The last validation is checked.
 
     Example:
         >>> figures = ((100, 2.0), (200, 2.5))
@@ -103,21 +103,21 @@ def likelihood_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _rise(validations: Sequence[Mapping[str, Any]]) -> str | None:
-    """Where the last validation is above the best by more than three of its standard errors."""
+    """The alarm if the last validation loss is above the best by more than three of its standard errors."""
     best, last = min(validations, key=lambda line: line["valid_nats_per_token"]), validations[-1]
     if last["valid_nats_per_token"] - best["valid_nats_per_token"] <= 3 * last["valid_standard_error"]:
         return None
     rise = f"validation rose to {last['valid_nats_per_token']:.3f} nats/token from {best['valid_nats_per_token']:.3f}"
     return (
-        f"{rise} at step {best['step']}: the generator learns its text by heart; the best checkpoint is kept, so end "
-        f"the phase sooner, or {LEARN_LESS}"
+        f"{rise} at step {best['step']}: the generator memorises its training text; the best checkpoint is kept, so "
+        f"end the phase sooner, or {LEARN_LESS}"
     )
 
 
 def _gap(losses: Sequence[float], validation: Mapping[str, Any]) -> str | None:
-    """Where training text, by its losses since the validation before, is easier by WIDE_GAP, LEAST_GAP and 3 errors.
+    """The alarm if the training loss since the previous validation is lower by WIDE_GAP, LEAST_GAP and 3 errors.
 
-    Dropout and the learning since then both make the training loss larger, and the gap smaller than it is.
+    Dropout and the learning since then both raise this training loss, so the gap is underestimated.
     """
     if len(losses) < 2:
         return None
@@ -126,6 +126,6 @@ def _gap(losses: Sequence[float], validation: Mapping[str, Any]) -> str | None:
     if valid - training <= max(WIDE_GAP * valid, LEAST_GAP, 3 * error):
         return None
     return (
-        f"training text costs {training:.3f} nats/token, validation text {valid:.3f}: what the generator learns now is "
-        f"its training text; {LEARN_LESS}"
+        f"training text costs {training:.3f} nats/token, validation text {valid:.3f}: the generator now mostly "
+        f"memorises its training text; {LEARN_LESS}"
     )

@@ -1,27 +1,30 @@
-"""A disk that takes no more ends a run in one line, which says from where it can go on."""
+"""A full disk ends a run with one line, which says from where it can be resumed."""
 
 import contextlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-from gptgan_jax.checkpoints.steps import FULL, NotSaved, finished_steps
-from gptgan_jax.errors import UserError
-from gptgan_jax.runs.folder import RunFolder
+from etils import epath
+
+from gptgan_jax.checkpoints.steps import NotSaved, finished_steps
+from gptgan_jax.system.atomic_files import FULL
 
 
 class NotWritten(RuntimeError):
-    """A checkpoint or a record could not be written; the message names the last good checkpoint."""
+    """A checkpoint, a record or a result could not be written; the message names the last good checkpoint."""
 
 
 @contextlib.contextmanager
-def telling_of_full_disk(folder: RunFolder) -> Iterator[None]:
+def telling_of_full_disk(folder: Path, checkpoints: epath.PathLike) -> Iterator[None]:
     """Turns the errors of a full disk, in this context, into a `NotWritten` in one line.
 
     Args:
-        folder: the run's, whose checkpoints are looked at once more.
+        folder: of the run.
+        checkpoints: of the run, which are looked at once more.
 
     Raises:
-        NotWritten: in place of `NotSaved` and of an OSError that the disk is to blame for.
+        NotWritten: in place of `NotSaved` and of an OSError that the disk caused.
     """
     try:
         yield
@@ -29,12 +32,12 @@ def telling_of_full_disk(folder: RunFolder) -> Iterator[None]:
         if isinstance(error, NotSaved):
             what = str(error)
         elif error.errno in FULL:
-            what = f"{error.filename or folder.path}: {error.strerror}"
+            what = f"{error.filename or folder}: {error.strerror}"
         else:
             raise
         _quieten()
         raise NotWritten(
-            f"can't write {what}; {last_good(folder)}; make room, and the same command goes on from there"
+            f"can't write {what}; {last_good(checkpoints)}; make room, and the same command goes on from there"
         ) from error
 
 
@@ -49,10 +52,10 @@ def _quieten() -> None:
     sys.unraisablehook = hook
 
 
-def last_good(folder: RunFolder) -> str:
+def last_good(checkpoints: epath.PathLike) -> str:
     """The latest checkpoint of a run, in words."""
     try:
-        steps = finished_steps(folder.checkpoints)
-    except (OSError, UserError):
+        steps = finished_steps(checkpoints)
+    except OSError:
         steps = []
     return f"the last good checkpoint is {steps[-1][1]}/{steps[-1][0]}" if steps else "no checkpoint was saved yet"

@@ -1,6 +1,6 @@
-"""The run: phases in their order, batches in, records and checkpoints out; resumed from wherever it was left.
+"""A run: its phases in order, with batches in, records and checkpoints out; resumed from wherever it stopped.
 
-The data position is the step within the phase and every key is a function of the state's step, so the latest
+The data position is the step within the phase, and every key is a function of the state's step, so the latest
 checkpoint is all that a resume needs. Metrics of a step are read after the next one was dispatched.
 """
 
@@ -8,12 +8,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import jax
+from etils import epath
 
 from gptgan_jax.checkpoints.manager import Checkpoints, restore_latest_readable
 from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.distributed.hosts import check_alike, in_all, wait_for_all
-from gptgan_jax.runs.experiment import Experiment
-from gptgan_jax.runs.fingerprint import fingerprint
+from gptgan_jax.runs.experiment import Experiment, check_labels
+from gptgan_jax.runs.fingerprint import check_same_teacher, fingerprint, keep_teacher
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import check_same_text, held_out_of, save_held_out
 from gptgan_jax.runs.lock import locked
@@ -48,41 +49,43 @@ def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] 
         UserError: later on, where a reward function fails; the last checkpoint is kept.
         Interrupted: SIGINT or SIGTERM came; the run is saved.
     """
+    checkpoints = folder.checkpoints_of(experiment.config)
     # From the beginning: of several processes JAX notes a SIGTERM, and nothing else would look at it.
-    with StopSignals(jax.process_count(), lambda: _last_words(folder)) as signals:
+    with StopSignals(jax.process_count(), lambda: _last_words(checkpoints)) as signals:
         _train(experiment, folder, say, signals)
         if signals.number:  # after the last step, or with none to make
             raise Interrupted(
                 signals.number,
-                f"stopped by {signals.name}; all steps are saved in {folder.path}; the same command goes on from here",
+                f"stopped by {signals.name}; all steps are saved in {folder.path}; the same command resumes from here",
             )
 
 
 def _train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None], signals: StopSignals) -> None:
     if jax.process_count() > 1:
         check_alike(fingerprint(experiment, folder))
+    there = folder.check_in_all(experiment.config)
 
     def begun() -> tuple[Run, Params | None]:
         run = Run(experiment, folder, say)
-        there = folder.check(experiment.config)
         if there and run.is_main:
             check_same_text(folder.path, experiment)
+            check_same_teacher(folder.path, experiment.config)
         run.check_resources()
         # A run that is there has its start, and checkpoints that name it.
         return run, None if there else run.read_start()
 
     run, start = in_all(begun)  # before one of them makes the folder
-    with telling_of_full_disk(folder), ExitStack() as stack:
+    folder_of_checkpoints = folder.checkpoints_of(experiment.config)
+    with telling_of_full_disk(folder.path, folder_of_checkpoints), ExitStack() as stack:
         stack.callback(run.text_rewards.close)
         in_all(lambda: stack.enter_context(locked(folder.path, say, run.is_main)))
-        folder_of_checkpoints = folder.checkpoints_of(experiment.config)
         if start is not None:
             save_start(folder_of_checkpoints, start)
             del start
         if run.is_main:
             _prepare(experiment, folder)
         wait_for_all("made")
-        native_log_in(folder.path)
+        native_log_in(folder.path, jax.process_index())
         base = run.base if run.adapts else None
         if base is not None:
             base.seal()
@@ -90,14 +93,15 @@ def _train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]
             _execute(run, checkpoints, signals)
 
 
-def _last_words(folder: RunFolder) -> str:
+def _last_words(checkpoints: epath.PathLike) -> str:
     """Where a run that is ended by force goes on."""
-    return f"; {last_good(folder)}, and the same command goes on from there"
+    return f"; {last_good(checkpoints)}, and the same command goes on from there"
 
 
 def _prepare(experiment: Experiment, folder: RunFolder) -> None:
     """Makes the run folder, or brings that of the same run up to date."""
     remove_partial_files(folder.path)
+    keep_teacher(folder.path, experiment.config)  # of a run that is there, the same as before
     if folder.check(experiment.config):
         folder.write_config(experiment.config)
         return
@@ -106,8 +110,10 @@ def _prepare(experiment: Experiment, folder: RunFolder) -> None:
 
 
 def check(experiment: Experiment, folder: RunFolder) -> None:
-    """Raises what `train` would before it writes anything."""
+    """Raises what `train` would before it writes anything, also of text that was loaded for another configuration."""
     folder.check(experiment.config)
+    text = experiment.train, experiment.valid, experiment.corpus.classes, experiment.tokenizer
+    check_labels(experiment.config, *text)
     Run(experiment, folder, lambda line: None).check_resources()
 
 
@@ -118,12 +124,12 @@ def _execute(run: Run, checkpoints: Checkpoints, signals: StopSignals) -> None:
         phase: Phase = "likelihood"
         for line in run.summary():
             run.say(line)
-        run.say("compiling what makes the first state")
+        run.say("compiling the initialisation")
         state = run.first_state()
     else:
         phase, state = restored[0], run.sharing(*restored)
         if int(state.step) >= run.last_step(PHASES[-1]):
-            run.say(f"{run.folder.path}: all {int(state.step)} steps are done already")
+            run.say(f"{run.folder.path}: all {int(state.step)} steps are already done")
         else:
             run.say(f"resuming {run.folder.path} in phase {phase} at step {int(state.step)}")
         for line in run.summary():

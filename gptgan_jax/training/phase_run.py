@@ -155,13 +155,13 @@ class PhaseRun:
             if instead_of is None:
                 self.keep(state, *figures)
             elif not stopped and failed is None:
-                self.checkpoints.forget(instead_of)
-                self.keep(state, *figures)
+                with self.checkpoints.replacing(instead_of):
+                    self.keep(state, *figures)
         if failed is not None:
             self.checkpoints.wait()
             raise ChoiceFailed(
-                f"{failed}; step {int(state.step)} is saved in {self.run.folder.path}: mend the program, and the same "
-                "command goes on from there"
+                f"{failed}; step {int(state.step)} is saved in {self.run.folder.path}: fix the program, and the same "
+                "command resumes from there"
             )
         return stopped
 
@@ -241,7 +241,7 @@ class PhaseRun:
         most = self.run.config.max_skips
         if skipped > most or skipped == self.last - self.first:
             before = f", after {skipped - 1} skipped steps" if skipped > 1 else ""
-            raise self.not_finite(step, what, before, ", or raise max_skips and go on")
+            raise self.not_finite(step, what, before, ", or raise max_skips and resume")
         self.records.write(self.phase, step, {**values, SKIPPED: skipped})
         self.bar.message(f"step {step} skipped: {what} not finite; {skipped} in a row, max_skips is {most}")
 
@@ -251,12 +251,12 @@ class PhaseRun:
         back = f"the last good checkpoint is {good.phase}/{good.step}" if good else "no checkpoint was saved yet"
         return NotFinite(
             f"{what} not finite at step {step} (phase {self.phase}{before}); {back}; "
-            f"lower the learning rate or clip_norm and start anew under another --name{way_out}"
+            f"lower the learning rate or clip_norm and start again under another --name{way_out}"
         )
 
     def watched(self, line: Mapping[str, object]) -> bool:
         """Whether alarms are read off such a line of the records."""
-        name = "discriminator_accuracy" if self.phase == "adversarial" else "loss"
+        name = "gradient_norm" if self.phase == "adversarial" else "loss"
         return SKIPPED not in line and (name in line or (METRIC in line and self.phase in LIKELIHOOD))
 
     def active(self) -> dict[str, str]:
@@ -389,5 +389,5 @@ class PhaseRun:
         raise Interrupted(
             self.signals.number,
             f"stopped by {self.signals.name} at step {step}; saved in {self.run.folder.path}; "
-            "the same command goes on from here",
+            "the same command resumes from here",
         )

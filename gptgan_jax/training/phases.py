@@ -13,10 +13,10 @@ from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.errors import UserError
-from gptgan_jax.gradients.families import Distillation, Mediated, PolicyGradient
+from gptgan_jax.gradients.families import Distillation, Mediated, PolicyGradient, without_discriminator
 from gptgan_jax.layers.lora import LoraConfig, learns
 from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
-from gptgan_jax.models.discriminators import Discriminator
+from gptgan_jax.models.discriminators import Discriminator, surprisal_of
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.models.shared_trunk import NEW
 from gptgan_jax.objectives.classification import matching_features, naming_label
@@ -80,7 +80,7 @@ def game_of(
     # Who does not learn in a phase has no optimiser state to carry and to save.
     generator_optimizer = discriminator_optimizer = optax.identity()
     generator_learns, discriminator_learns = what_learns(config)
-    of_generator, of_discriminator = _optimizers(config, phase)
+    of_generator, of_discriminator = optimizers_of(config, phase)
     if of_generator is not None:
         optimizer, updates = of_generator
         generator_optimizer = build_optimizer(optimizer, steps * updates, generator_learns)
@@ -137,7 +137,7 @@ def game_of(
     )
 
 
-def _optimizers(
+def optimizers_of(
     config: Config, phase: Phase
 ) -> tuple[tuple[OptimizerConfig, int] | None, tuple[OptimizerConfig, int] | None]:
     """Of generator and discriminator: the optimiser in a phase and how often a step calls it; None for who rests."""
@@ -150,8 +150,9 @@ def _optimizers(
         return None, (config.warmup.optimizer, 1)
     estimator = build_estimator(config.objective.estimator, config.steps(phase))
     updates = estimator.epochs * estimator.minibatches if isinstance(estimator, PolicyGradient) else 1
+    rests = adversarial.freeze_discriminator or without_discriminator(estimator)
     of_discriminator = adversarial.discriminator_optimizer, adversarial.discriminator_updates
-    return (adversarial.generator_optimizer, updates), of_discriminator
+    return (adversarial.generator_optimizer, updates), None if rests else of_discriminator
 
 
 def learning_rates(config: Config, phase: Phase, done: int) -> dict[str, float]:
@@ -159,7 +160,7 @@ def learning_rates(config: Config, phase: Phase, done: int) -> dict[str, float]:
     names = ("learning_rate", "discriminator_learning_rate")
     return {
         name: learning_rate_at(one[0], config.steps(phase) * one[1], done * one[1])
-        for name, one in zip(names, _optimizers(config, phase), strict=True)
+        for name, one in zip(names, optimizers_of(config, phase), strict=True)
         if one is not None
     }
 
@@ -285,7 +286,8 @@ def _reward(config: Config) -> Reward:
     """What the generator is paid, and what the discriminator's classes add to it."""
     objective, classification = config.objective, config.objective.classification
     discount = getattr(objective.estimator, "discount", 1.0)
-    relative = objective.pair_loss in DIFFERENCES_ONLY
+    # A surprisal is nats, whose level means something whatever the loss fixes.
+    relative = objective.pair_loss in DIFFERENCES_ONLY and surprisal_of(config.discriminator) is None
     reward = build_reward(
         objective.reward, discount, relative, objective.mmd_bandwidths, objective.reward_formula or "s"
     )

@@ -1,4 +1,4 @@
-"""A run while it trains: what stays the same through its phases, and the state that each of them starts from."""
+"""A run while it trains: what is constant through its phases, and the state from which each of them starts."""
 
 import functools
 import itertools
@@ -44,7 +44,7 @@ from gptgan_jax.models.trees import joined, parameter_summary, without
 from gptgan_jax.objectives.optimizers import learning_count
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder, check_disk
-from gptgan_jax.runs.pretrained import load_teacher
+from gptgan_jax.runs.pretrained import load_teacher, taught_text
 from gptgan_jax.runs.records import check_available
 from gptgan_jax.runs.start import read_start
 from gptgan_jax.scoring.choice import SampleFigure
@@ -68,7 +68,8 @@ class Run:
         self.placement = Placement.of(self.config.mesh)
         self.is_main = is_main()
         players, axis_name = (experiment.generator, experiment.discriminator), self.placement.axis_name
-        self.text_rewards = HostRewards(self.config.objective.rewards, experiment.tokenizer.decode, experiment.train)
+        text = taught_text(self.config, experiment.train)
+        self.text_rewards = HostRewards(self.config.objective.rewards, experiment.tokenizer, text)
         functions = self.text_rewards.functions or None
         self.teacher = load_teacher(self.config, experiment.tokenizer) if self.config.adversarial.steps else None
         teacher = None if self.teacher is None else self.teacher.generator
@@ -119,14 +120,14 @@ class Run:
         rows = parts[0] if train.sources is None else MixedRows(parts, train.sources.weights)
         self.say(
             f"likelihood training on {len(rows):,} packed rows of {texts:,} texts ({packing}); the discriminator is "
-            "trained on a text a row"
+            "trained on one text per row"
         )
         return rows
 
     @functools.cached_property
     def mixed(self) -> MixedRows | None:
         """The training text of a mixture, one a row; None where there is no mixture."""
-        train = self.experiment.train
+        train = self.text_rewards.train
         if train.sources is None:
             return None
         return MixedRows([TextRows(split) for split in parts_of(train)], train.sources.weights)
@@ -286,13 +287,13 @@ class Run:
             try:
                 params = checkpoints.restore(saved, self.target("likelihood")).generator.params
             except Exception as error:
-                self.say(f"warning: the likelihood checkpoint of step {saved.step} can't be read ({error}); passing on")
+                self.say(f"warning: likelihood checkpoint of step {saved.step} can't be read ({error}); trying another")
                 continue
             self.say(f"taking the generator of the best likelihood checkpoint, step {saved.step}")
             return params
         if int(state.step) == self.last_step("likelihood"):
             return state.generator.params
-        raise UserError(f"{checkpoints.folder}: no likelihood checkpoint can be read; start anew under another --name")
+        raise UserError(f"{checkpoints.folder}: no likelihood checkpoint can be read; start again with another --name")
 
     def shown_texts(self, params: Params, pause: Pause = unpaused) -> list[str]:
         """The lines of samples.txt: the same prompts and keys whenever it is asked."""
@@ -335,10 +336,10 @@ class Run:
             check_disk(self.folder.path, 0)
 
     def checkpoint_bytes(self) -> int:
-        """What the run's checkpoints may come to."""
-        largest = max(state_bytes(self.gans[phase].learning.only(self.target(phase))) for phase in PHASES)
-        # For each phase the latest few, the best and one being written.
-        needed = largest * (self.config.checkpoints.keep + 2) * len(PHASES)
+        """What the run's checkpoints may come to: for each phase the latest few, the best and one being written."""
+        phases = [phase for phase in PHASES if self.config.steps(phase)]
+        states = sum(state_bytes(self.gans[phase].learning.only(self.target(phase))) for phase in phases)
+        needed = states * (self.config.checkpoints.keep + 2)
         return needed + (0 if self.experiment.start is None else state_bytes(self.experiment.start.shapes))
 
     def check_minibatches(self) -> None:
@@ -354,7 +355,7 @@ class Run:
         """What the steps of a phase record."""
         if phase not in self._step_figures:
             players = self.experiment.generator, self.experiment.discriminator
-            batch = batch_at(self.experiment.train, self.config.seed, 0, self.config.rows(phase))
+            batch = batch_at(self.text_rewards.train, self.config.seed, 0, self.config.rows(phase))
             shapes, teacher = self.traced.shapes, self.teacher
             if teacher is not None:
                 shapes = shapes.replace(teacher=teacher.start.shapes)
@@ -382,7 +383,7 @@ class Run:
         if not phases:
             raise UserError(unknown_figure(self.config, choice, set().union(*recorded.values())))
         if not any(map(self.config.steps, phases)):
-            self.say(f"note: {choice.name} is recorded in phase {phases[0]}, of no steps: likelihood chooses")
+            self.say(f"note: phase {phases[0]}, which records {choice.name}, has no steps: likelihood is used instead")
 
     def summary(self) -> Iterator[str]:
         """Both players with their parameters, and the text: a line each."""

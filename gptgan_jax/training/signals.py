@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the run grants where it can go on later, on all hosts at the same place."""
+"""Ctrl-C and SIGTERM as requests that a run follows at a point where it can resume later, the same on all hosts."""
 
 import faulthandler
 import os

@@ -9,17 +9,19 @@ import numpy as np
 
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.data.config import HfData
-from gptgan_jax.data.corpora import Split, class_ids
+from gptgan_jax.data.corpora import Split
 from gptgan_jax.data.encoding import encode_split
 from gptgan_jax.errors import UserError
 from gptgan_jax.metrics.class_scores import Told
 from gptgan_jax.readers.documents import Columns, read_lines, read_table
 from gptgan_jax.readers.files import format_of
+from gptgan_jax.readers.labels import class_ids
 from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import load_held_out
 from gptgan_jax.runs.trained import load_writer
 from gptgan_jax.scoring.classifier import check_classifies, choose_classifier, load_classifier
+from gptgan_jax.workflows.score import line_notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,8 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
     Args:
         folder: of the run.
         file: JSON lines, .json, .csv, .tsv or .parquet with the run's text column ("text" where its data has no
-            columns) and, if it is there, its label column ("label"); any other: a text a line.
+            columns), its prompt column, if it has one, and, if it is there, its label column ("label"); any other, for
+            a run without prompts: a text a line.
         checkpoint: "best" or what `Checkpoints.choose` takes.
         say: takes one line of news at a time.
 
@@ -73,11 +76,11 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
         saved = choose_classifier(checkpoints, checkpoint)
         classifier = load_classifier(checkpoints, run, saved)
     say(f"classifying {len(encoded)} texts by checkpoint {saved.phase}/{saved.step}")
-    notes = list(encoded.notes())
+    notes = [*encoded.notes(), *line_notes(file, data)]
     spelt = [run.tokenizer.decode(encoded.targets[i].tolist()) for i in range(len(encoded))]
     known = int(load_held_out(folder.path, run.tokenizer.vocabulary).copied(spelt).sum())
     if known:
-        notes.append(f"{known} of the {len(encoded)} texts stand in the run's training text")
+        notes.append(f"{known} of the {len(encoded)} texts are in the run's training text")
     return ClassifiedFile(list(split.texts), classifier.tell(encoded), run.classes, notes)
 
 
@@ -85,16 +88,17 @@ def _read(file: Path, data: object, classes: tuple[str, ...]) -> Split:
     if not file.is_file():
         raise UserError(f"{file}: no such file")
     form, where = format_of(file), str(file)
-    if form is None:
-        return Split(read_lines(where, where)[0])
     text_column, prompt_column, label_column = "text", None, "label"
     if isinstance(data, HfData):
         text_column, label_column = data.text_column, data.label_column or label_column
-        # A conversation's text is read here; what it answers is in the same column.
-        prompt_column = text_column if data.prompts_from == text_column else None
+        prompt_column = data.prompts_from
+    if form is None:
+        if prompt_column is not None:
+            raise UserError(f"this run classifies a text together with its prompt: {file} should be rows with both")
+        return Split(read_lines(where, where)[0])
     rows = open_rows(where, form, None, where, where, False)
     labelled = label_column if label_column in rows.columns() else None
     table = read_table(rows, Columns(text_column, prompt_column, labelled))
     if not any(label is not None for label in table.labels or ()):
-        return Split(table.texts)
-    return Split(table.texts, labels=class_ids(where, table, classes, "run's labels"))
+        return Split(table.texts, table.prompts)
+    return Split(table.texts, table.prompts, class_ids(where, table, classes, "run's labels"))

@@ -7,24 +7,26 @@ likelihood alone. All are evaluated alike, and one table says what came of it.
 
 import dataclasses
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptgan_jax.config import MOST_SEEDS, Config
-from gptgan_jax.config.checking import config_from
+from gptgan_jax.config import Config
+from gptgan_jax.config.checking import check_seeds, config_from, replaced
 from gptgan_jax.config.files import override, set_key, with_absolute_paths
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.evaluation.final import RESIDUAL
+from gptgan_jax.evaluation.candidates import RERANKED, RESIDUAL
+from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.reports.arms import write_arms
 from gptgan_jax.reports.arms_table import CONTINUED, LIKELIHOOD, Model
 from gptgan_jax.reports.groups import controls_of
 from gptgan_jax.reports.run import load_reported_run
 from gptgan_jax.runs.experiment import Experiment, load_experiment, network_difference
-from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.folder import RunFolder, slug_of
+from gptgan_jax.runs.held_out import check_same_text
+from gptgan_jax.runs.lock import locked
 from gptgan_jax.runs.trained import build_networks
 from gptgan_jax.schema.yaml_files import check_keys, mapping_of, own_copy, read_beside, read_yaml
 from gptgan_jax.training.loop import check
@@ -88,6 +90,7 @@ class Comparison:
         base: the likelihood training and its continuation, with the first seed.
         arms: at least one.
         cell: the name of the cell of a study that FILE describes; empty where it is no study.
+        arguments: what followed FILE on the command line.
     """
 
     file: Path
@@ -96,6 +99,7 @@ class Comparison:
     base: Config
     arms: tuple[Arm, ...]
     cell: str = ""
+    arguments: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -132,7 +136,14 @@ def load_comparison(
     path = Path(path)
     comparison = build_comparison(read_yaml(path), path, str(path), path.stem, seeds, overrides)
     check_keys(only, [arm.name for arm in comparison.arms], f"{path}: ", "arm")
-    return dataclasses.replace(comparison, arms=tuple(a for a in comparison.arms if not only or a.name in only))
+    arms = tuple(arm for arm in comparison.arms if not only or arm.name in only)
+    chosen = [part for name in only for part in ("--arm", name)]
+    return dataclasses.replace(comparison, arms=arms, arguments=arguments_of(seeds, [*chosen, *overrides]))
+
+
+def arguments_of(seeds: int | None, others: Sequence[str]) -> tuple[str, ...]:
+    """What stands after FILE on the command line: the number of seeds where one is given, and the others."""
+    return (*(() if seeds is None else ("--seeds", str(seeds))), *others)
 
 
 def build_comparison(
@@ -166,7 +177,7 @@ def build_comparison(
     everywhere = [mapping_of(raw, "set", f"{where}: "), keys or {}]
     check_seeds(given, where)
     if not arms:
-        raise UserError(f"{where}: arms should be at least one, a line each, such as `reinforce: {{}}`")
+        raise UserError(f"{where}: arms should be at least one, on a line each, such as `reinforce: {{}}`")
 
     base_raw = read_beside(path, raw["base"], f"{where}: base")
     base_raw.pop("name", None)
@@ -198,10 +209,9 @@ def build_comparison(
             raw_config = {key: value for key, value in raw_config.items() if key not in METHOD}
             raw_config |= {key: own_copy(preset[key]) for key in METHOD if key in preset}
         config = built(raw_config, [*everywhere, arm.get("set") or {}], what)
-        if arm.get("from_scratch"):
-            made = Arm(str(arm_name), slug, _scratch_of(config, what, cell), from_scratch=True)
-        else:
-            made = Arm(str(arm_name), slug, _arm_of(config, base, what))
+        scratch = bool(arm.get("from_scratch"))
+        own = _scratch_of(config, what, cell) if scratch else _arm_of(config, base, what)
+        made = Arm(str(arm_name), slug, own, scratch)
         for label in made.columns:
             if label in [taken for other in found.values() for taken in other.columns]:
                 raise UserError(f"{what}: the report would call it {label}, as another arm; rename one")
@@ -220,14 +230,16 @@ def _base_of(whole: Config, where: str, cell: str) -> Config:
             f"{where}: base: evaluation.sweep lacks temperature 1 or top_p 1, which the comparison reports; add them"
         )
     elsewhere = whole.checkpoints.folder
-    return dataclasses.replace(
+    return replaced(
         whole,
+        f"{where}: base",
         runs_folder=str(Path(whole.runs_folder) / whole.name / cell),
         checkpoints=dataclasses.replace(
             whole.checkpoints, folder=elsewhere and os.path.join(elsewhere, whole.name, *filter(None, [cell]))
         ),
         continued=dataclasses.replace(whole.continued, steps=whole.steps("continued")),
-        objective=dataclasses.replace(whole.objective, residual_candidates=0),
+        # Nothing trains its discriminator, which would have these.
+        objective=dataclasses.replace(whole.objective, residual_candidates=0, classification=ClassificationConfig()),
         warmup=dataclasses.replace(whole.warmup, steps=0),
         adversarial=dataclasses.replace(whole.adversarial, steps=0),
     )
@@ -236,7 +248,7 @@ def _base_of(whole: Config, where: str, cell: str) -> Config:
 def _scratch_of(config: Config, where: str, cell: str) -> Config:
     """The configuration as an arm that is trained from scratch, by likelihood alone."""
     base = _base_of(config, where, cell)
-    return dataclasses.replace(base, continued=dataclasses.replace(base.continued, steps=0))
+    return replaced(base, where, continued=dataclasses.replace(base.continued, steps=0))
 
 
 def _arm_of(config: Config, base: Config, where: str) -> Config:
@@ -245,8 +257,9 @@ def _arm_of(config: Config, base: Config, where: str) -> Config:
         raise UserError(f"{where}: adversarial.steps is 0: nothing would train its generator")
     for line in network_difference(base, config):
         raise UserError(f"{where}: its generator is another network than the base's ({line}); set it for all arms")
-    return dataclasses.replace(
+    return replaced(
         config,
+        where,
         runs_folder=base.runs_folder,
         checkpoints=base.checkpoints,
         init_from=str(Path(base.runs_folder) / BASE_SLUG),
@@ -280,24 +293,10 @@ def _arm_parts(given: Any, where: str) -> dict[str, Any]:
     return dict(arm)
 
 
-def check_seeds(given: Any, where: str) -> None:
-    """Raises UserError for what is no number of seeds."""
-    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST_SEEDS:
-        raise UserError(f"{where}: seeds {given!r} should be a whole number, at least 1 and at most {MOST_SEEDS}")
-
-
-def slug_of(name: str, where: str) -> str:
-    """A name as a folder's; raises UserError where nothing is left of it."""
-    slug = re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")
-    if not slug:
-        raise UserError(f"{where}: its name should hold a letter or a digit, as its folders are called after it")
-    return slug
-
-
 def _arm_slug(name: str, where: str) -> str:
     slug = slug_of(name, where)
     if slug == BASE_SLUG or name in (LIKELIHOOD, CONTINUED):
-        raise UserError(f"{where}: that is what the baselines are called; choose another name")
+        raise UserError(f"{where}: this name is reserved for the baselines; choose another one")
     return slug
 
 
@@ -310,29 +309,31 @@ def compare(comparison: Comparison, say: Say) -> tuple[str, Path, dict[str, str]
     Returns: its table as Markdown, the path of its report, and by run why its training failed.
 
     Raises:
-        UserError: before anything is written, where a run can't be made; see `train`.
+        UserError: before anything is written, where a run can't be made (see `train`) or another process is at it.
         NotFinite: where likelihood training failed, from which nothing can start.
         Interrupted: a signal came; the same comparison goes on from there.
     """
     check_runs(comparison)
     failed: dict[str, str] = {}
     folders: dict[str, dict[int, RunFolder]] = {}
-    for seed in comparison.seeds:
-        runs = {LIKELIHOOD: comparison.base_config(seed)}
-        runs |= {arm.label: comparison.arm_config(arm, seed) for arm in comparison.arms}
-        for label, config in runs.items():
-            say(f"\n{label}, seed {seed}: {RunFolder.of(config).path}")
-            try:
-                folder = RunFolder.of(config) if is_finished(RunFolder.of(config), config) else train_run(config, say)
-            except NotFinite as error:
-                if label == LIKELIHOOD:
-                    raise
-                say(f"failed: {error}")
-                failed[config.name] = str(error)
-                continue
-            judge_run(folder, say, sweep=True)
-            folders.setdefault(label, {})[seed] = folder
-    return (*write_comparison(comparison, folders, failed), failed)
+    with locked(comparison.folder, say):
+        for seed in comparison.seeds:
+            runs = {LIKELIHOOD: comparison.base_config(seed)}
+            runs |= {arm.label: comparison.arm_config(arm, seed) for arm in comparison.arms}
+            for label, config in runs.items():
+                folder = RunFolder.of(config)
+                say(f"\n{label}, seed {seed}: {folder.path}")
+                try:
+                    folder = folder if is_finished(folder, config) else train_run(config, say)
+                except NotFinite as error:
+                    if label == LIKELIHOOD:
+                        raise
+                    say(f"failed: {error}")
+                    failed[config.name] = str(error)
+                    continue
+                judge_run(folder, say, sweep=True)
+                folders.setdefault(label, {})[seed] = folder
+        return (*write_comparison(comparison, folders, failed), failed)
 
 
 def write_comparison(
@@ -351,17 +352,18 @@ def write_comparison(
         label: {seed: load_reported_run(folder) for seed, folder in of_label.items()}
         for label, of_label in folders.items()
     }
-    base = evaluated[LIKELIHOOD]
+    base, best_of = evaluated[LIKELIHOOD], comparison.base.evaluation.best_of
     models = [Model(LIKELIHOOD, LIKELIHOOD, base)]
-    if comparison.base.steps("continued"):
-        models.append(Model(CONTINUED, "continued", base))
+    models += [Model(CONTINUED, "continued", base)] if comparison.base.steps("continued") else []
+    models += [Model(f"{LIKELIHOOD}, best of {best_of}", RERANKED, base)] if best_of else []
     models += [
         Model(label, column, evaluated.get(arm.label, {}))
         for arm in comparison.arms
         for label, column in arm.columns.items()
     ]
     out = comparison.folder / "comparison"
-    table = write_arms(models, comparison.seeds, comparison.file, out, failed, comparison.cell)
+    command = ["gptgan", "study" if comparison.cell else "compare", str(comparison.file), *comparison.arguments]
+    table = write_arms(models, comparison.seeds, comparison.file, out, failed, comparison.cell, command)
     return table, out / "report.html"
 
 
@@ -372,29 +374,27 @@ def check_runs(comparison: Comparison, load: Loader = load_experiment) -> None:
     """
     if RunFolder(comparison.folder).config_file.exists():
         raise UserError(f"{comparison.folder} is a run folder; choose another --name for the comparison")
-    done: dict[tuple[str, int], bool] = {}
-    for seed in comparison.seeds:
-        base = comparison.base_config(seed)
-        done[BASE_SLUG, seed] = is_finished(RunFolder.of(base), base)
-        for arm in comparison.arms:
-            config = comparison.arm_config(arm, seed)
-            done[arm.slug, seed] = is_finished(RunFolder.of(config), config)
+    seeds, arms = comparison.seeds, comparison.arms
+    runs = {(BASE_SLUG, seed): comparison.base_config(seed) for seed in seeds}
+    runs |= {(arm.slug, seed): comparison.arm_config(arm, seed) for arm in arms for seed in seeds}
+    done = {run: is_finished(RunFolder.of(config), config) for run, config in runs.items()}
     if all(done.values()):
         return
-    first = comparison.base_config(comparison.seeds[0])
+    first = runs[BASE_SLUG, seeds[0]]
     folder = RunFolder.of(first)
     experiment = load(first, folder.read_tokenizer() if folder.check(first) else None)
+    for begun in map(RunFolder.of, runs.values()):  # those that are done too: all are compared on one text
+        if begun.config_file.exists():
+            check_same_text(begun.path, experiment)
     check(experiment, folder)
-    for arm in comparison.arms:
-        todo = [seed for seed in comparison.seeds if not done[arm.slug, seed]]
+    for arm in arms:
+        todo = [seed for seed in seeds if not done[arm.slug, seed]]
         if not todo:
             continue
-        config = comparison.arm_config(arm, todo[0])
+        config = runs[arm.slug, todo[0]]
         try:
-            generator, discriminator = build_networks(
-                config, experiment.tokenizer.vocabulary, experiment.corpus.classes
-            )
-            trial = dataclasses.replace(experiment, config=config, generator=generator, discriminator=discriminator)
+            players = build_networks(config, experiment.tokenizer.vocabulary, experiment.corpus.classes)
+            trial = dataclasses.replace(experiment, config=config, generator=players[0], discriminator=players[1])
             check(trial, RunFolder.of(config))
         except UserError as error:
             raise error.within(f"{comparison.where}: arm {arm.name}") from None

@@ -1,9 +1,10 @@
-"""What distillation needs besides training: prompts in a file, and a teacher's responses to them.
+"""What distillation needs besides training: prompts in a file, a teacher's responses to them, or its likeliest tokens.
 
     gptgan data CONFIG --split train --out prompts.jsonl
     gptgan sample TEACHER --prompts prompts.jsonl --out responses.jsonl
+    gptgan data CONFIG --top-k 32 --out top_k.safetensors
 
-Both write JSON lines, which `data.kind: hf` reads.
+The first two write JSON lines, which `data.kind: hf` reads; the last what `objective.estimator.top_k_file` names.
 """
 
 import json
@@ -12,21 +13,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gptgan_jax.config import Config
+from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.data.config import HfData
 from gptgan_jax.data.corpora import Corpus, counted
 from gptgan_jax.data.prompts import EncodedPrompt, cut_note, encode_prompts
 from gptgan_jax.errors import UserError
+from gptgan_jax.generation.batch_sizes import rows_at_once
 from gptgan_jax.generation.texts import Drawing, TextWriter
 from gptgan_jax.readers.cells import as_json
 from gptgan_jax.readers.conversations import prompt_value
 from gptgan_jax.readers.documents import read_lines, read_prompt_rows
 from gptgan_jax.readers.files import format_of
 from gptgan_jax.readers.row_sources import open_rows
-from gptgan_jax.runs.pretrained import load_generator
+from gptgan_jax.readers.top_k import StoredTopK, write_top_k
+from gptgan_jax.runs.experiment import load_experiment
+from gptgan_jax.runs.pretrained import load_generator, load_teacher
 from gptgan_jax.runs.trained import Writer
 from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.tokenization.chat_templates import Prompt
-from gptgan_jax.types import Params
+from gptgan_jax.types import Array, Batch, Params
 
 PROMPT, RESPONSE, ANSWER = "prompt", "response", "answer"
 # Responses between two lines of news.
@@ -36,16 +46,20 @@ NEWS_EVERY = 5000
 
 
 def split_lines(corpus: Corpus, which: str) -> Iterator[str]:
-    """A JSON object for each document of a split.
+    """A JSON object for each document of a split; of a text that goes into a token store, all of its documents.
 
     Raises:
         UserError: a corpus of token ids, or without such a split.
     """
     split = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}[which]
     if isinstance(corpus.source, Oracle):
-        raise UserError("data.kind oracle draws token ids, not text; use another kind")
+        raise UserError("data.kind oracle generates token ids, not text; use another kind")
     if split is None:
         raise UserError("--split test: this data has no test text of its own; set data.test, or take valid")
+    streamed = [one.streamed for one in (corpus, *(part.corpus for part in corpus.parts)) if one.streamed is not None]
+    if which == "train" and streamed:
+        yield from (json.dumps({"text": text}, ensure_ascii=False) for one in streamed for text in one.training())
+        return
     for i, text in enumerate(split.texts):
         row: dict[str, Any] = {"text": text}
         if split.prompts is not None:
@@ -172,7 +186,7 @@ def responses(
     for note in _notes(run, encoded):
         say(f"note: {note}")
     asked = [prompt.ids for prompt in encoded for _ in range(count)]
-    say(f"writing {counted(len(asked), 'response')} by {responder.source}, {drawing}")
+    say(f"generating {counted(len(asked), 'response')} with {responder.source}, {drawing}")
     writer = TextWriter(run.generator, run.tokenizer, run.config.data.max_length, responder.batch_size)
     done = 0
     for written in writer.batches(responder.params, seed, len(asked), drawing, asked):
@@ -181,7 +195,7 @@ def responses(
             yield f"{{{members}{', ' if members else ''}{as_json(RESPONSE)}: {as_json(text)}}}"
             done += 1
         if done % NEWS_EVERY < len(written.texts) or done == len(asked):
-            say(f"{done:,} of {len(asked):,} written")
+            say(f"{done:,} of {len(asked):,} generated")
 
 
 def _notes(run: Writer, encoded: Sequence[EncodedPrompt]) -> Iterator[str]:
@@ -192,3 +206,57 @@ def _notes(run: Writer, encoded: Sequence[EncodedPrompt]) -> Iterator[str]:
     cut = sum(prompt.cut for prompt in encoded)
     if cut:
         yield cut_note(cut, run.config.data.max_prompt_length, run.config.data.prompt_keep)
+
+
+# ---- a teacher's most likely tokens
+
+
+def write_likeliest(config: Config, count: int, out: Path, say: Callable[[str], None]) -> str:
+    """Writes a teacher's `count` most likely tokens at each token of a configuration's training text.
+
+    Args:
+        config: names the text, and the teacher by `objective.estimator`.
+        count: K, tokens of each.
+        out: the file; see `readers.top_k`.
+        say: takes one line of news at a time.
+
+    Returns:
+        What was written, in words.
+
+    Raises:
+        UserError: no teacher, or one that the text is not for; text that goes into a store; a count that is out of
+            range.
+    """
+    experiment = load_experiment(config, say=say, make_stores=False)
+    train, size = experiment.train, experiment.tokenizer.vocabulary.size
+    if train.sources is not None or getattr(config.data, "store", None) is not None:
+        raise UserError("--top-k is for text in memory: leave data.store out, and name no data.sources")
+    if not 1 <= count <= size:
+        raise UserError(f"--top-k {count}: the vocabulary has {size} tokens; give 1 to {size}")
+    teacher = load_teacher(config, experiment.tokenizer)
+    if teacher is None:
+        raise UserError("--top-k needs a teacher: set objective.estimator to {kind: distill, teacher: RUN}")
+    params = teacher.start.params()
+
+    @jax.jit
+    def likeliest(params: Params, batch: Batch) -> tuple[Array, Array]:
+        log_probs = jax.nn.log_softmax(teacher.generator.logits(params, batch).astype(jnp.float32))
+        values, ids = jax.lax.top_k(log_probs, count)
+        return ids, values
+
+    rows = rows_at_once(config.evaluation.batch_size, len(train), 2 * train.max_length * size)
+    found, done = [], 0
+    for batch in evaluation_batches(train, rows):
+        mask = np.asarray(batch.target_mask)
+        found.append(tuple(np.asarray(array)[mask] for array in likeliest(params, batch)))
+        done += len(mask)
+        if done % NEWS_EVERY < len(mask) and done < len(train):
+            say(f"{done:,} of {len(train):,} texts read")
+    top_k = StoredTopK(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    prompts = None if train.prompts is None else train.prompts.stored()
+    write_top_k(out, top_k, train.targets.stored(), prompts)
+    held = np.exp(top_k.log_probs).sum(axis=1).mean()
+    return (
+        f"{count} tokens at each of {len(train.targets.tokens):,} of {counted(len(train), 'text')}, by "
+        f"{teacher.start.source}; they hold {held:.1%} of its probability"
+    )

@@ -46,7 +46,7 @@ def list_runs(folder: Path) -> list[Listed]:
         UserError: no such folder, or no run in it.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name the one where runs lie, such as runs")
+        raise UserError(f"{folder}: no such folder; name one that holds runs, such as runs")
     found = []
     for parent, folders, files in os.walk(folder):
         if "config.yaml" in files:
@@ -56,7 +56,7 @@ def list_runs(folder: Path) -> list[Listed]:
                 (_touched(path), _listed(path, path.name if path == folder else str(path.relative_to(folder))))
             )
     if not found:
-        raise UserError(f"{folder}: no run lies there; gptgan train makes one")
+        raise UserError(f"{folder}: there is no run in it; gptgan train makes one")
     return [one for _, one in sorted(found, key=lambda pair: -pair[0])]
 
 
@@ -78,10 +78,10 @@ def _listed(path: Path, name: str) -> Listed:
     losses = [value for record in steps if (value := record.get(METRIC)) is not None]
     if is_locked(path):
         state = "running"
-    elif (path / EVALUATION_FILE).is_file():
-        state = "finished"
+    elif made < total:
+        state = "stopped"
     else:
-        state = "trained" if made >= total else "stopped"
+        state = "finished" if (path / EVALUATION_FILE).is_file() else "trained"
     validation = f"{min(losses):.4f}" if losses else "-"
     return Listed(name, state, steps[-1]["phase"] if steps else "-", f"{made:,}/{total:,}", validation, age)
 

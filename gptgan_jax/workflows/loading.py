@@ -1,4 +1,4 @@
-"""Trained networks for programs of one's own: from a run folder or a Hugging Face model to functions and parameters."""
+"""Trained networks for your own programs: functions and parameters from a run folder or a Hugging Face model."""
 
 import contextlib
 from pathlib import Path
@@ -9,7 +9,7 @@ from gptgan_jax.models.discriminators import Discriminator
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.types import Params
 
-if TYPE_CHECKING:  # the shell around the networks is imported where it is needed
+if TYPE_CHECKING:  # imported only where it is needed
     from gptgan_jax.config import Config
     from gptgan_jax.data.tokenizers import AnyTokenizer
 
@@ -19,12 +19,12 @@ class Loaded(NamedTuple):
     """A trained generator, and the discriminator that was trained against it.
 
     Attributes:
-        generator, params: the network and its parameters, on this process's first device; of a run that keeps an
-            average of them, the average.
+        generator, params: the network and its parameters, on this process's first device; the moving average if the run
+            keeps one.
         tokenizer: from text to token ids and back: encode, decode, encode_batch.
-        discriminator, discriminator_params: the same of the other player; None where it was never trained, and of a
-            model.
-        config: of the run; of a model, that of a run that would use it as it is.
+        discriminator, discriminator_params: the same for the discriminator; None if it was never trained, and for a
+            pre-trained model.
+        config: of the run; for a model, that of a run that would use it unchanged.
 
     Example:
         >>> loaded = gg.load("hf:model")
@@ -52,8 +52,8 @@ def load(source: str | Path, checkpoint: str = "best") -> Loaded:
 
     Args:
         source: a run folder, hf:FOLDER of a Hugging Face model, gguf:FILE, or hub:NAME[@REVISION].
-        checkpoint: of a run: best, last, a phase (its best) or a step. The discriminator is that of the same
-            checkpoint where it was trained by then, else that of the last phase that trained it.
+        checkpoint: of a run: best, last, a phase (its best) or a step. The discriminator is taken from the same
+            checkpoint if it was trained by then, otherwise from the last phase that trained it.
 
     Raises:
         UserError: no such run, checkpoint or model.
@@ -78,7 +78,7 @@ def load(source: str | Path, checkpoint: str = "best") -> Loaded:
     if not is_model(name) and problem_of_discriminator(folder, run.config) is None:
         with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
             saved = checkpoints.best("adversarial") or checkpoints.best("warmup")
-            with contextlib.suppress(UserError):  # where that checkpoint has none yet
+            with contextlib.suppress(UserError):  # that checkpoint may not have one yet
                 saved = choose_detector(checkpoints, checkpoint)
             if saved is not None:
                 of_discriminator = restore_discriminator(checkpoints, saved, run.config, run.discriminator)
@@ -88,15 +88,16 @@ def load(source: str | Path, checkpoint: str = "best") -> Loaded:
 
 @suggests_names
 def save(folder: str | Path, generator: Generator, params: Params, tokenizer: "AnyTokenizer") -> None:
-    """Writes a generator as a Hugging Face model, which `load("hf:FOLDER")` and `transformers` read.
+    """Saves a generator as a Hugging Face model, which `load("hf:FOLDER")` and `transformers` read.
 
     Args:
-        folder: a new one.
-        generator, params: a decoder-only Transformer and its parameters, without adapters (`gg.merged`).
-        tokenizer: whose ids it knows.
+        folder: a new folder.
+        generator, params: a decoder-only Transformer and its parameters, without adapters (see `gg.merged`).
+        tokenizer: of the generator's token ids.
 
     Raises:
-        UserError: the folder exists, or Hugging Face has no layout for such a network.
+        UserError: the folder exists or can't be written, or Hugging Face has no layout for such a network. Nothing is
+            left behind in that case.
 
     Example:
         >>> loaded = gg.load("hf:model")
@@ -106,10 +107,11 @@ def save(folder: str | Path, generator: Generator, params: Params, tokenizer: "A
     """
     from gptgan_jax.pretrained.families import family_of
     from gptgan_jax.pretrained.huggingface import save_model
+    from gptgan_jax.system.atomic_files import whole_folder
 
     path = Path(folder)
     if path.exists():
         raise UserError(f"{path} exists; name a new folder")
     family_of(generator.config)
-    path.mkdir(parents=True)
-    save_model(path, generator, params, tokenizer)
+    with whole_folder(path) as unfinished:
+        save_model(unfinished, generator, params, tokenizer)

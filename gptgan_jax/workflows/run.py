@@ -21,32 +21,43 @@ from gptgan_jax.reports.run import load_reported_run, write_run_report
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.schema.structure import as_plain, flat
+from gptgan_jax.training.full_disk import telling_of_full_disk
 from gptgan_jax.training.loop import train
 from gptgan_jax.training.phases import owes_evaluation
 from gptgan_jax.training.signals import Interrupted
+from gptgan_jax.workflows.extension import ExtendedFolder
 
 Say = Callable[[str], None]
 
 
-def train_run(config: Config, say: Say) -> RunFolder:
+def train_run(config: Config, say: Say, extend: bool = False) -> RunFolder:
     """Trains the run that a config describes, or goes on with it; its folder.
+
+    Args:
+        config: of the run.
+        say: takes one line of news at a time.
+        extend: whether the run is there, and its phases may have been shorter; see `ExtendedFolder`.
 
     Raises:
         UserError, NotFinite, Interrupted: as `load_experiment` and `train` do. A run that was stopped has a report of
             what it recorded.
     """
-    folder = RunFolder.of(config)
+    folder = ExtendedFolder.of(config) if extend else RunFolder.of(config)
     bar = sys.stderr if is_main() else None
-    experiment = in_all(
-        lambda: load_experiment(config, folder.read_tokenizer() if folder.check(config) else None, say, bar)
-    )
+    tokenizer = folder.tokenizer_in_all() if folder.check_in_all(config) else None
+    experiment = in_all(lambda: load_experiment(config, tokenizer, say, bar))
     for note in experiment.notes:
         say(note_line(note))
+    for line in folder.news(config) if isinstance(folder, ExtendedFolder) else ():
+        say(line)
     try:
         train(experiment, folder, say)
     except Interrupted:
         if bar is not None and folder.config_file.is_file():
-            say(f"report so far: {write_run_report(load_reported_run(folder))}")
+            try:
+                say(f"report so far: {write_run_report(load_reported_run(folder))}")
+            except (UserError, OSError) as error:  # that the run is saved is to be told in any case
+                say(f"note: there is no report so far: {error}")
         raise
     return folder
 
@@ -75,7 +86,16 @@ def judge_run(folder: RunFolder, say: Say, sweep: bool = False) -> Evaluation:
         folder: of the run.
         say: takes one line of news at a time.
         sweep: also over temperature and top-p; then a report that still holds is not written anew.
+
+    Raises:
+        UserError: as `evaluate_run` does.
+        NotWritten: the disk is full.
     """
+    with telling_of_full_disk(folder.path, folder.checkpoints):
+        return _judged(folder, say, sweep)
+
+
+def _judged(folder: RunFolder, say: Say, sweep: bool) -> Evaluation:
     before = Evaluation.load(folder.path) if sweep else None
     evaluation = evaluate_run(folder, say, thorough=False)
     if sweep and evaluation.sweep is None:
@@ -103,7 +123,7 @@ def show_scores(folder: RunFolder, evaluation: Evaluation, say: Say) -> None:
         try:
             wandb_run.write_scores(folder.path, config.records.wandb_project, scores)
         except UserError as error:
-            say(f"note: the scores are in {folder.path} alone: {error}")
+            say(f"note: the scores are only in {folder.path}: {error}")
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> Path:

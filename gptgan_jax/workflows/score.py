@@ -36,7 +36,7 @@ from gptgan_jax.scoring.token_scores import (
 from gptgan_jax.tokenization.chat_templates import Prompt
 
 PROMPT, TEXT, RESPONSE, LABEL = "prompt", "text", "response", "label"
-NO_PROMPTS = "the texts have no prompts, so how likely the generator finds them is left out"
+NO_PROMPTS = "the texts have no prompts, so their likelihood under the generator is left out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def score_texts(
     run = load_writer(folder)
     if file is None and run.conditional:
         raise UserError(
-            "--samples is for runs without prompts; write answers with `gptgan sample --prompts`, and score"
+            "--samples is for runs without prompts; generate answers with `gptgan sample --prompts`, and score"
         )
     split = None if file is None else _read(file, run, *columns)
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
@@ -166,6 +166,13 @@ def _strange(run: Writer, text: str) -> list[str]:
     return run.tokenizer.unknown_words(text) if getattr(run.tokenizer, "backend", None) is None else []
 
 
+def line_notes(file: Path, data: object) -> Iterator[str]:
+    """A line on text files whose documents were longer than a line in training."""
+    document = getattr(data, "document", "line")
+    if format_of(file) is None and document != "line":
+        yield f"{file} is read as one text per line, but this run learned one {document} at a time (data.document)"
+
+
 def _read(file: Path, run: Writer, text_column: str | None, prompt_column: str | None) -> Split:
     if not file.is_file():
         raise UserError(f"{file}: no such file")
@@ -173,7 +180,7 @@ def _read(file: Path, run: Writer, text_column: str | None, prompt_column: str |
     asked = run.conditional and not run.config.label_prompts
     if form is None:
         if text_column or prompt_column:
-            raise UserError(f"{file} has a text a line and no columns; drop --text-column and --prompt-column")
+            raise UserError(f"{file} has one text per line and no columns; drop --text-column and --prompt-column")
         if asked:
             raise UserError(f"this run scores answers to prompts: {file} should have rows (.jsonl, .csv) with both")
         return Split(read_lines(where, where)[0])
@@ -193,8 +200,9 @@ def _read(file: Path, run: Writer, text_column: str | None, prompt_column: str |
     label = (data.label_column if isinstance(data, HfData) else None) or LABEL
     labelled = label if run.config.label_prompts and label in there else None
     table = read_table(rows, Columns(text, prompt, labelled))
-    if table.labels is not None and all(one is not None for one in table.labels):
-        return Split(table.texts, [str(one) for one in table.labels])
+    if any(one is not None for one in table.labels or ()):
+        # Without a label a text was written for none, as in training.
+        return Split(table.texts, ["" if one is None else str(one) for one in table.labels or ()])
     return Split(table.texts, table.prompts)
 
 

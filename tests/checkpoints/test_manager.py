@@ -182,6 +182,48 @@ def test_a_checkpoint_of_a_step_that_was_set_aside_can_be_saved_anew(checkpoints
     assert aside == ["likelihood-2", "likelihood-2-1"]
 
 
+def test_a_checkpoint_that_is_replaced_goes_when_the_other_is_whole(checkpoints: Checkpoints) -> None:
+    save(checkpoints, "likelihood", {1: None})
+    (saved,) = checkpoints.all()
+    with checkpoints.replacing(saved):
+        checkpoints.save("likelihood", state_of(1), 0.5)
+    assert [(saved.step, saved.valid_nats) for saved in checkpoints.all()] == [(1, 0.5)]
+    np.testing.assert_array_equal(checkpoints.restore(checkpoints.latest(), target()).generator.params["w"], 11)
+    assert not (checkpoints.folder / "likelihood" / "replaced").exists()
+
+
+@pytest.mark.parametrize("how", ["error", "full", "kill"])
+def test_a_checkpoint_that_could_not_be_replaced_is_there_again(
+    how: str, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(checkpoints, "likelihood", {1: None})
+    (saved,) = checkpoints.all()
+    if how == "kill":
+        replaced = checkpoints.folder / "likelihood" / "replaced"
+        replaced.mkdir()
+        (checkpoints.folder / "likelihood" / "1").rename(replaced / "1")
+        with Checkpoints(checkpoints.folder, read_only=True) as reader:
+            assert reader.all() == []
+        with Checkpoints(checkpoints.folder) as resumed:
+            assert resumed.all() == [saved]
+        return
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def replace() -> None:
+        with checkpoints.replacing(saved):
+            if how == "error":
+                raise RuntimeError
+            monkeypatch.setattr(atomic_save, "write_checksums", full)
+            checkpoints.save("likelihood", state_of(1), 0.5)
+
+    with pytest.raises(NotSaved if how == "full" else RuntimeError):
+        replace()
+    assert checkpoints.all() == [saved]
+    np.testing.assert_array_equal(checkpoints.restore(saved, target()).generator.params["w"], 11)
+
+
 def test_where_no_checkpoint_can_be_read_none_is_promised(checkpoints: Checkpoints) -> None:
     save(checkpoints, "likelihood", {1: 3.0})
     cut_short(checkpoints, "likelihood", 1)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from gptgan_jax.checkpoints.retention import kept_checkpoints, metrics_of, value_of
+from gptgan_jax.checkpoints.retention import kept_checkpoints, metrics_of, rank_of, value_of
 
 NATS = [3.0, 1.0, 2.0, 4.0, 5.0]
 ERRORS = [0.3, 0.4, 0.1, 0.1, 0.2]
@@ -38,6 +38,11 @@ def test_what_was_not_measured_is_never_best() -> None:
     assert value_of(None) == value_of({"valid_class_error": 0.1}) == float("inf")
     assert metrics_of(None, None) is None
     assert metrics_of(None, 0.0) == {"valid_class_error": 0.0}
+
+
+def test_answers_that_could_not_be_measured_are_worse_than_any_that_were() -> None:
+    unknown, poor = metrics_of(0.2, None, float("nan")), metrics_of(2.0, None, 0.9)
+    assert rank_of(poor) < rank_of(unknown)
 
 
 def kept_by_rank(*ranks: float | None) -> list[int]:

@@ -76,6 +76,7 @@ packed rows with prompts  | --data.kind grammar --data.task answer --likelihood.
 packed rows in buckets    | --likelihood.packing best_fit --likelihood.length_buckets 2 | set one of them alone
 rows that see each other  | --data.attend_across true | data.attend_across is for packed rows: set likelihood.packing, or drop it
 a store without packing   | --data.kind text --data.train one.txt --data.store s | data.store is read in packed rows: set likelihood.packing to concatenate or best_fit
+a store of what is cut    | --data.kind text --data.train one.txt --data.store s --likelihood.packing concatenate --data.long_documents cut | data.store keeps whole documents, and rows are windows of them
 tokens without a store    | --data.kind text --data.train one.txt --data.max_tokens 9 | data.max_tokens ends a token store: set data.store, or drop it
 a store of labels         | --data.kind hf --data.train rows.json --data.label_column text --data.store s --likelihood.packing concatenate | data.store holds text alone: drop data.label_column, or data.store
 windows of answers        | --data.kind grammar --data.task answer --data.long_documents split | a window of an answer answers nothing; set it to cut
@@ -108,6 +109,7 @@ a column that is missing  | --data.kind hf --data.train rows.json --data.text_co
 json that is none         | --data.kind hf --data.train one.txt | one.txt
 a stream without end      | --data.kind hf --data.streaming yes | data.streaming: needs data.max_documents
 an oracle that is missing | --data.kind oracle --data.path no.npz | no.npz: no such file; an oracle is an .npz file
+the best of answers       | --data.kind grammar --data.task answer --evaluation.best_of 4 | evaluation.best_of needs text without prompts
 a task without prompts    | --evaluation.task answer | evaluation.task answer measures answers to prompts: set data.prompt_column
 a task of no one          | --evaluation.task chat   | evaluation.task: should be 'summary', 'answer' or 'dialogue', not 'chat'
 a grammar's task of no one | --data.kind grammar --data.task translate | data.task: should be 'condense' or 'answer', not 'translate'
@@ -172,6 +174,11 @@ labels alone and an energy | {class} --data.train labels.json --objective.classi
 labels alone and R1        | {class} --data.train labels.json --objective.classification.real_fake_weight 0 --adversarial.steps 0 --objective.r1_weight 1 | set objective.r1_weight to 0
 features for no generator  | {class} --data.train labels.json --adversarial.steps 0 --objective.classification.feature_matching_weight 1 | it needs adversarial.steps
 features of a control      | {class} --data.train labels.json --objective.reward random --objective.classification.feature_matching_weight 1 | is a control only without
+features of continuations  | {class} --data.train labels.json --objective.dense no --objective.estimator.kind rollout --objective.classification.feature_matching_weight 1 | feature_matching_weight compares the texts of a step, and continuations of one text are alike
+two teachers               | --objective.estimator.kind distill --objective.estimator.top_k_file k.safetensors --warmup.steps 0 --objective.estimator.on_policy 0 --objective.estimator.teacher runs/t | top_k_file and objective.estimator.teacher are two teachers: leave one out
+a file of own texts        | --objective.estimator.kind distill --objective.estimator.top_k_file k.safetensors --warmup.steps 0 --objective.estimator.on_policy 0.5 | top_k_file knows real texts alone: objective.estimator.on_policy should be 0
+a file at a temperature    | --objective.estimator.kind distill --objective.estimator.top_k_file k.safetensors --warmup.steps 0 --objective.estimator.on_policy 0 --objective.temperature 2 | top_k_file has probabilities at temperature 1: objective.temperature should be 1
+a file of a token store    | --objective.estimator.kind distill --objective.estimator.top_k_file k.safetensors --warmup.steps 0 --objective.estimator.on_policy 0 --data.store store | top_k_file is of text in memory: leave data.store out, and name no data.sources
 pay for no label           | {class} --data.train labels.json --objective.classification.label_reward_weight 1 | set data.label_prompts true
 half a row of json         | --data.kind hf --data.train half.json  | half.json: cannot be read (line
 json in no UTF             | --data.kind hf --data.train latin.txt  | latin.txt
@@ -201,7 +208,7 @@ a profile from 0           | --profile 0:3            | --profile '0:3' should b
 a profile of words         | --profile=a:b            | --profile 'a:b' should be two global steps
 a profile of three         | --profile 1:2:3          | --profile '1:2:3' should be two global steps
 a profile of any size      | --profile 1:{many}       | should be two global steps
-a profile after the end    | --profile 3:99           | records.profile: steps 3 to 99, of a run of 14
+a profile after the end    | --profile 3:99           | records.profile: steps 3 to 99, but the run has 14
 a profile of one number    | --records.profile [3]    | records: profile [3] should be two global steps
 a template of no text     | --data.kind hf --data.train asked.json --data.valid asked.json --data.prompt_column ask --tokenizer.kind file --tokenizer.path templates/x.json | tokenizer_config.json: chat_template should be a Jinja template
 a template of an error    | --data.kind hf --data.train asked.json --data.valid asked.json --data.prompt_column ask --tokenizer.kind file --tokenizer.path wrong/x.json | wrong/tokenizer_config.json) is none: Expected
@@ -244,7 +251,7 @@ adapters of a lower rank  | --init_from runs/earlier --generator.lora.rank -1 | 
 adapters of no matrix     | --init_from runs/earlier --generator.lora.rank 2 --generator.lora.targets [qkv,gate] | 'gate' is no matrix of this network; it has qkv, out, up, down
 adapters beside nothing   | --init_from runs/earlier --generator.lora.rank 2 --generator.lora.trained [head/*] | generator.lora.trained 'head/*' matches none of the
 adapters of a small judge | --discriminator.lora.rank 2 | unknown key 'discriminator.lora'
-adapters of a new judge   | --discriminator.kind transformer --discriminator.lora.rank 2 | lora adapts what the network starts from: set from_generator true, or drop lora
+adapters of a new judge   | --discriminator.kind transformer --discriminator.lora.rank 2 | lora adapts the weights that the network starts from: set from_generator, or drop lora
 all of it frozen          | --likelihood.optimizer.frozen '["*"]' | likelihood.optimizer.frozen ['*'] leaves nothing that learns
 frozen under no name      | --warmup.optimizer.frozen [trunk/*] | warmup.optimizer.frozen 'trunk/*' matches none of the
 tokens of no start        | --init_vocabulary by_token | init_vocabulary by_token is of what init_from names: set that, or drop init_vocabulary
@@ -335,7 +342,7 @@ an arm's from_scratch     | {arms: {a: {from_scratch: 1}}} | bad.yaml: arm a: fr
 a preset from scratch     | {arms: {a: {from_scratch: true, preset: tiny.yaml}}} | bad.yaml: arm a: from_scratch trains by likelihood alone, and a preset is a method; drop one of them
 a method from scratch     | {arms: {a: {from_scratch: true, set: {warmup.steps: 3}}}} | bad.yaml: arm a: warmup.steps is the same for all arms; set it beside `arms` (an arm from scratch has its own generator, likelihood)
 no training from scratch  | {arms: {a: {from_scratch: true, set: {likelihood.steps: 0}}}} | bad.yaml: arm a: base: likelihood.steps is 0
-an arm called likelihood  | {arms: {Likelihood: }}        | bad.yaml: arm Likelihood: that is what the baselines are called
+an arm called likelihood  | {arms: {Likelihood: }}        | bad.yaml: arm Likelihood: this name is reserved for the baselines
 a name of no folder       | {set: {name: a/b}, arms: {a: }} | name 'a/b' must be a plain folder name
 a comparison in a run     | {set: {name: earlier}, arms: {a: }} | runs/earlier is a run folder; choose another --name
 a run of another kind     | {set: {name: half}, arms: {a: }} | holds a run of another config
@@ -377,8 +384,8 @@ no temperature            | sample runs/earlier --temperature nan | --temperatur
 no mass                   | sample runs/earlier --top-p 0         | --top-p: '0' should be a number
 too much mass             | sample runs/earlier --top-p 1.1       | --top-p: '1.1' should be a number
 prompts for a run of none | sample runs/earlier --prompts one.txt     | --prompts is for runs that learned to answer prompts
-prompts of two kinds      | sample runs/earlier --prompts one.txt --prompt two | --prompts has what each text shall answer; drop --prompt
-texts as a table          | sample runs/earlier --out x.csv           | texts are written as JSON lines or a text a line; end it in .jsonl or .txt
+prompts of two kinds      | sample runs/earlier --prompts one.txt --prompt two | --prompts already gives the prompts; drop --prompt
+texts as a table          | sample runs/earlier --out x.csv           | texts are written as JSON lines or one per line; end it in .jsonl or .txt
 lengths without prompts   | sample runs/earlier --max-length 3        | --max-length are for a model (hf:FOLDER
 responses into a folder   | sample runs/earlier --prompts one.txt --out runs | --out runs: give the name of a new file
 responses into the prompts | sample runs/earlier --prompts one.txt --out ./one.txt | give the name of a new file
@@ -389,10 +396,10 @@ no text to write          | data                     | give a config first: gptg
 text of no split          | data tiny.yaml --split   | --split needs a value: --split NAME
 text to write of no split | data tiny.yaml --out x.jsonl | --split  should be one of train, valid, test
 text of an unknown split  | data tiny.yaml --split dev | --split dev should be one of train, valid, test
-ids as text               | data tiny.yaml --split test --data.kind oracle | data.kind oracle draws token ids, not text
+ids as text               | data tiny.yaml --split test --data.kind oracle | data.kind oracle generates token ids, not text
 text that there is not    | data tiny.yaml --split test --data.valid one.txt | this data has no test text of its own
 text into a folder        | data tiny.yaml --split test --out runs | --out runs: give the name of a new file
-text into a file's folder | data tiny.yaml --split test --out one.txt/x | is no folder that can be written; give another
+text into a file's folder | data tiny.yaml --split test --out one.txt/x | is not a writable folder; give another
 a label of no labels      | sample runs/earlier --label past         | --label is for runs with data.label_prompts
 no file to classify       | classify runs/earlier                 | required: file
 to classify without class | classify runs/earlier s.txt           | this run's discriminator tells no classes
@@ -415,7 +422,7 @@ to score in no run        | score runs/missing s.txt              | runs/missing
 to score nothing          | score runs/told no.jsonl              | no.jsonl: no such file
 to score no texts         | score runs/earlier --samples 0        | --samples: '0' should be a whole number, at least 1
 to score rows of none     | score runs/told rows.csv              | no column text; there are: a, b
-to score columns of lines | score runs/told s.txt --text-column a | s.txt has a text a line and no columns
+to score columns of lines | score runs/told s.txt --text-column a | s.txt has one text per line and no columns
 to score prompts of none  | score runs/told rows.csv --prompt-column b | this run's discriminator reads no prompts
 to score at no step       | score runs/told s.txt --checkpoint 77 | no checkpoint '77'
 to score too early        | score runs/told s.txt --checkpoint likelihood | the discriminator of checkpoint likelihood/0 has learned nothing
@@ -447,14 +454,20 @@ a run of a long name      | sample {long}{long}                   | xxx
 to resample out of one    | sample runs/earlier --resample 1      | --resample: '1' should be a whole number, at least 2
 to resample out of half   | sample runs/earlier --resample 2.5    | --resample: '2.5' should be a whole number
 to resample out of words  | sample runs/earlier --resample many   | --resample: 'many' should be a whole number
+a batch size of no prompts | sample runs/earlier --batch-size 4      | --batch-size goes with --prompts FILE; give that, or drop it
+a unit of a model         | evaluate hf:no --config tiny.yaml --unit word | --unit is not for a pre-trained model; set --evaluation.unit
+a seed of a model         | evaluate hf:no --config tiny.yaml --seed 0 | --seed is not for a pre-trained model; drop it
+two ways to choose        | sample runs/earlier --resample 2 --best-of 2 | --best-of chooses by likelihood, --resample by the discriminator
+the best of one           | sample runs/earlier --best-of 1       | --best-of: '1' should be a whole number, at least 2
+the best for a file       | sample runs/earlier --best-of 2 --prompts one.txt | --prompts keeps every response; drop --best-of
 weights while resampling  | sample runs/earlier --resample 2 --weights bfloat16 | --weights bfloat16 is for the generator
 to resample a prompt      | sample runs/earlier --resample 2 --prompt two | --resample chooses among whole texts; drop --prompt
 to resample too early     | sample runs/earlier --resample 2      | no checkpoint 'warmup'
 to resample untrained     | sample runs/earlier --resample 2 --checkpoint likelihood | the discriminator of checkpoint likelihood/0 has learned nothing
 chat with nothing         | chat runs/missing                     | runs/missing is no run folder: it has no config.yaml
-chat too early            | chat runs/new                         | this run learned to write texts, not to answer
-chat with a writer        | chat runs/earlier                     | this run learned to write texts, not to answer; chat needs one
-chat at no checkpoint     | chat runs/earlier --checkpoint 77     | this run learned to write texts, not to answer
+chat too early            | chat runs/new                         | this run learned text without prompts
+chat with a writer        | chat runs/earlier                     | this run learned text without prompts; chat needs one
+chat at no checkpoint     | chat runs/earlier --checkpoint 77     | this run learned text without prompts
 chat below 0              | chat runs/earlier --temperature -1    | --temperature: '-1' should be a number, at least 0
 chat with a prompt        | chat runs/earlier --prompt two        | unrecognized arguments: --prompt two
 no run to chat with       | chat                                  | required: run

@@ -224,3 +224,24 @@ def test_after_a_short_training_what_is_written_for_a_label_has_it(
 def test_the_prompts_of_shown_texts_are_their_labels(run: Path) -> None:
     text = (run / "samples.txt").read_text()
     assert re.search(r"^(past|present) -> ", text, flags=re.MULTILINE)
+
+
+def test_a_class_that_the_prompt_decides_is_told_by_it(tmp_path: Path, capsys) -> None:
+    rows = [{"q": f"{'two' if i % 2 else 'three'} cats", "text": "they run", "label": "ab"[i % 2]} for i in range(80)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    own = {"kind": "hf", "train": str(tmp_path / "rows.jsonl"), "valid": str(tmp_path / "rows.jsonl")}
+    data = {f"data.{name}": value for name, value in own.items()}
+    data |= {"data.text_column": "text", "data.prompt_column": "q", "data.label_column": "label"}
+    keys = {name: value for name, value in KEYS.items() if not name.startswith("data.")}
+    keys |= {"objective.classification": {"weight": 1.0}, "generator.max_positions": 64}
+    home = train_tiny(tmp_path, keys | data | {"data.valid_fraction": None, "data.test_fraction": None})
+    found = Evaluation.load(home)
+    (accuracy,) = [score.values["classifier"].value for score in found.scores if score.name == "class accuracy"]
+    assert accuracy == 1
+    capsys.readouterr()
+    assert main(["classify", str(home), str(tmp_path / "rows.jsonl")]) == 0
+    told = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert told == [row["label"] for row in rows]
+    (tmp_path / "bare.txt").write_text("they run\n")
+    assert main(["classify", str(home), str(tmp_path / "bare.txt")]) == 2
+    assert "should be rows with both" in capsys.readouterr().err

@@ -92,7 +92,9 @@ def test_a_disk_that_fills_up_stops_the_run_which_goes_on_with_room(
     line = last_line(capsys)
     assert line.startswith("gptgan: can't write ")
     assert "No space left on device" in line
-    assert line.endswith("the last good checkpoint is likelihood/2; make room, and the same command goes on from there")
+    assert line.endswith(
+        "the last good checkpoint is likelihood/2; free some space, and the same command resumes from there"
+    )
     assert main(["train", str(config)]) == 2, "still full, which is seen before anything is written"
     assert "make room" in last_line(capsys)
     fillers[0].unlink()

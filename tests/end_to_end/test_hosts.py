@@ -132,6 +132,24 @@ def test_processes_with_other_text_refuse_to_train_together_and_write_nothing(
 
 
 @pytest.mark.thorough
+def test_hosts_that_share_the_checkpoints_alone_go_on_and_end_alike(tmp_path: Path) -> None:
+    """Each has a `runs` of its own, and the first one's says whether there is a run, and with which tokenizer."""
+    keys = ONE_STEP | {"checkpoints.folder": str(tmp_path / "shared"), "runs_folder": str(tmp_path / "0")}
+    write_config(tmp_path, keys)
+    own = [[], ["--runs_folder", str(tmp_path / "1")]]
+    for more, says in (([], "likelihood step 1"), (["--likelihood.steps", "3", "--extend"], "resuming")):
+        pair = together(tmp_path, 1, *more, own=own)
+        assert [process.end() for process in pair] == [0, 0], pair[0].said + pair[1].said
+        assert says in pair[0].said
+    assert [path.name for path in (tmp_path / "1" / "tiny").iterdir()] == ["native-1.log"]
+    assert [line["step"] for line in read_metrics(tmp_path / "0" / "tiny") if "loss" in line] == [1, 2, 3]
+    pair = together(tmp_path, 1, "--likelihood.steps", "3", "--seed", "5", own=own)
+    assert [process.end() for process in pair] == [2, 2], pair[0].said + pair[1].said
+    assert all("gptgan: process 0: " in process.said for process in pair)
+    assert all("holds a run of another config (seed: 0 -> 5)" in process.said for process in pair)
+
+
+@pytest.mark.thorough
 def test_a_pair_that_loses_one_ends_and_its_run_goes_on_with_one_process_and_with_two(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -152,20 +170,20 @@ def test_a_pair_that_loses_one_ends_and_its_run_goes_on_with_one_process_and_wit
     # Whichever of JAX's threads notices it first: the heartbeat's, or one in the middle of a sum over both processes.
     ends = "lost contact with another one|another task died|Fatal Python error: Aborted"
     assert re.search(ends, pair[0].said), pair[0].said
-    assert "if another one ends, so does this one" in pair[0].said
+    assert "if another process ends, so does this one" in pair[0].said
 
     one = Process(folder, 1)
     one.wait_for("adversarial step 44")
     one.process.send_signal(signal.SIGTERM)
     assert one.end() == 0
     assert "resuming" in one.said
-    assert "the same command goes on from here" in one.said
+    assert "the same command resumes from here" in one.said
 
     preempted = together(folder, 1)
     preempted[0].wait_for("adversarial step 50")
     preempted[1].process.send_signal(signal.SIGTERM)
     assert [process.end() for process in preempted] == [0, 0], preempted[0].said + preempted[1].said
-    assert "the same command goes on from here" in preempted[0].said
+    assert "the same command resumes from here" in preempted[0].said
 
     pair = together(folder, 1, "--mesh.fsdp", "2")
     assert [process.end() for process in pair] == [0, 0], pair[0].said + pair[1].said

@@ -132,7 +132,7 @@ def test_the_text_is_told_of_without_training(home: Path, capsys: pytest.Capture
         drawn = 40 * 8 * 8 * WEIGHTS[one.name]
         assert table[one.name][3] == f"{tokens:,}"
         assert float(table[one.name][-1]) == pytest.approx(drawn / tokens, abs=0.01)
-    assert "note: data.sources.news: likelihood training goes through its" in printed.err
+    assert "note: data.sources.news: likelihood training reads its" in printed.err
     assert "data.sources.verse: likelihood" not in printed.err
     assert main(["data", str(home / "tiny.yaml"), "--split", "valid"]) == 0
     texts = [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]

@@ -84,12 +84,12 @@ def test_checkpoints_lie_where_the_config_says_and_are_found_there(tmp_path: Pat
     assert main(["evaluate", str(run)]) == 0
     capsys.readouterr()
     assert main(["train", str(tmp_path / "tiny.yaml")]) == 0
-    assert "all 4 steps are done already" in capsys.readouterr().err
+    assert "all 4 steps are already done" in capsys.readouterr().err
     assert main(["train", str(tmp_path / "tiny.yaml"), "--checkpoints.folder", "null"]) == 2, "would begin anew"
     assert "checkpoints.folder" in only_line(capsys)
     shutil.rmtree(run)
     assert main(["train", str(tmp_path / "tiny.yaml")]) == 2
-    assert "holds the checkpoints of another run; choose another --name or --checkpoints.folder" in only_line(capsys)
+    assert "holds the checkpoints of another run (or of this one: bring " in only_line(capsys)
 
 
 def test_a_bucket_that_can_not_be_reached_is_told_in_one_line(tmp_path: Path, capsys) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from chat_folders import write_folder
 from helpers import build
-from hf_folders import QWEN3
+from hf_folders import QWEN3, write_model
 from tiny import write_config
 
 from gptgan_jax import TransformerConfig
@@ -19,6 +19,7 @@ from gptgan_jax.data.tokenizers import load_tokenizer, read_tokenizer
 from gptgan_jax.generation.streaming import TokenStream
 from gptgan_jax.generation.texts import TextWriter
 from gptgan_jax.pretrained.huggingface import save_model
+from gptgan_jax.tokenization.chat_templates import Message
 
 LONGEST = 18
 PROMPTS = [f"hello {'world ' * (i % 7)}how are you {i}" for i in range(60)]
@@ -89,6 +90,28 @@ def test_each_command_gives_the_generator_the_tokens_of_training(
     assert all(ids in right for ids in asked)
 
 
+def test_a_system_turn_stands_before_what_is_asked(
+    model: Path, asked: list[list[int]], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    tokenizer = read_tokenizer(model / "tokenizer.json").for_prompts()
+    right = tokenizer.encode_prompts([(Message("system", "be kind"), Message("user", "hello"))])
+    system = ["--system", "be kind"]
+    assert main(["sample", f"hf:{model}", "--prompt", "hello", "--num", "1", "--max-length", "4", *system]) == 0
+    assert asked == right
+    asked.clear()
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n/reset\nhello\n"))
+    assert main(["chat", f"hf:{model}", *system]) == 0
+    assert asked == [*right, *right]
+    assert main(["sample", f"hf:{model}", *system]) == 2
+    assert "--system goes with --prompt" in capsys.readouterr().err
+
+
+def test_a_system_turn_is_refused_where_no_template_would_write_it(tmp_path: Path, capsys: Any) -> None:
+    write_model(tmp_path / "plain")
+    assert main(["sample", f"hf:{tmp_path / 'plain'}", "--prompt", "two cats", "--system", "be kind"]) == 2
+    assert "--system is for a model or run whose prompts a chat template writes; drop it" in capsys.readouterr().err
+
+
 @pytest.mark.thorough
 def test_a_model_is_used_as_it_came_by_the_same_commands(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -124,8 +147,8 @@ def test_a_model_is_judged_as_it_came_by_a_configs_text(model: Path, tmp_path: P
     assert [column["name"] for column in json.loads((out / "evaluation.json").read_text())["columns"]] == ["start"]
     assert not (tmp_path / "runs").exists()
     for wrong, says in (
-        (["--likelihood.steps", "3"], "--likelihood says nothing of a model as it came"),
-        (["--sweep"], "--sweep is not for a model as it came"),
+        (["--likelihood.steps", "3"], "--likelihood has no effect on a pre-trained model"),
+        (["--sweep"], "--sweep is not for a pre-trained model"),
     ):
         assert main([*command, *wrong]) == 2
         assert says in capsys.readouterr().err

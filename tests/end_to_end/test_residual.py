@@ -33,7 +33,7 @@ def nll(evaluation: Evaluation) -> dict[str, float]:
 @pytest.fixture(autouse=True, scope="module")
 def few_texts_for_z() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(residual, "TEXTS_FOR_Z", 400)
+        patch.setattr(residual, "OTHERS", 400)
         yield
 
 

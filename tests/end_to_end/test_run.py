@@ -102,7 +102,7 @@ def test_what_sample_prints_it_writes_into_a_file(run: Path, capsys, tmp_path: P
     lines, rows = tmp_path / "new" / "texts.txt", tmp_path / "texts.jsonl"
     for file in (lines, rows):
         assert main(["sample", str(run), "--num", "5", "--out", str(file)]) == 0
-        assert capsys.readouterr().out == f"kept: {file}, 5 lines\n"
+        assert capsys.readouterr().out == f"saved: {file}, 5 lines\n"
     assert lines.read_text(encoding="utf-8").splitlines() == printed
     read = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
     assert read == [{"text": text} for text in printed]

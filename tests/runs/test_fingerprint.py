@@ -13,12 +13,24 @@ from hf_folders import write_model
 from tiny import tiny_experiment, write_corpus
 
 import gptgan_jax
+from gptgan_jax.config import Config
+from gptgan_jax.config.checking import config_from
+from gptgan_jax.data import streams
 from gptgan_jax.data.corpora import Split
 from gptgan_jax.distributed import hosts
 from gptgan_jax.distributed.hosts import RefusedByAll, check_alike, in_all
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs import fingerprint as module
-from gptgan_jax.runs.fingerprint import code_digest, fingerprint, text_digest, weights_digest
+from gptgan_jax.runs.fingerprint import (
+    _keys,
+    check_same_teacher,
+    code_digest,
+    fingerprint,
+    keep_teacher,
+    teacher_digest,
+    text_digest,
+    weights_digest,
+)
 
 Facts = dict[str, str]
 
@@ -55,6 +67,33 @@ def test_another_configuration_is_named_by_its_key(change: dict[str, Any], named
     assert differing - named <= {name for name in differing if name.startswith(("tokenizer.", "text as"))}
 
 
+def test_another_teacher_is_told_by_its_weights_and_a_run_does_not_go_on_with_it(tmp_path: Path) -> None:
+    def config_of(**teacher: str) -> Config:
+        estimator = {"kind": "distill", "on_policy": 0.0, **teacher}
+        return config_from({"name": "x", "objective": {"estimator": estimator}, "warmup": {"steps": 0}})
+
+    write_model(tmp_path / "model")
+    (tmp_path / "k.safetensors").write_bytes(b"likely")
+    assert teacher_digest(config_from({"name": "x"})) is None
+    keep_teacher(tmp_path / "none", config_from({"name": "x"}))
+    assert not (tmp_path / "none").exists()
+    for config, file in (
+        (config_of(teacher=f"hf:{tmp_path / 'model'}"), tmp_path / "model" / "model.safetensors"),
+        (config_of(top_k_file=str(tmp_path / "k.safetensors")), tmp_path / "k.safetensors"),
+    ):
+        folder = tmp_path / file.stem
+        keep_teacher(folder, config)
+        check_same_teacher(folder, config)
+        before, content = teacher_digest(config), file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert teacher_digest(config) != before
+        with pytest.raises(UserError, match="distils from has changed since"):
+            check_same_teacher(folder, config)
+        file.write_bytes(content)
+        check_same_teacher(folder, config)
+    assert not [name for name in _keys(config) if name.endswith((".teacher", ".top_k_file"))]
+
+
 def test_another_text_is_named_by_the_key_of_its_file(tmp_path: Path) -> None:
     valid = write_corpus(tmp_path / "valid.txt", 20)
     keys = {"data.valid": str(valid), "data.valid_fraction": None, "data.test_fraction": None}
@@ -67,6 +106,27 @@ def test_another_text_is_named_by_the_key_of_its_file(tmp_path: Path) -> None:
     before = facts_of(tmp_path / "one", keys)
     corpus.write_text(corpus.read_text().replace("here", "there"))
     assert "text of data.train" in differences(before, facts_of(tmp_path / "two", keys))
+
+
+def test_text_behind_what_is_in_memory_of_a_store_is_compared_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MOST_TRAINING", 200)
+    held = write_corpus(tmp_path / "held.txt", 20)
+    shared = {"data.valid": str(held), "data.valid_fraction": None, "data.test_fraction": None}
+    shared |= {"likelihood.packing": "concatenate"}
+    corpus = write_corpus(tmp_path / "corpus.txt", 200)
+
+    def facts(name: str) -> Facts:
+        (tmp_path / name).mkdir()
+        stored = {"data.train": str(corpus), "data.store": str(tmp_path / name / "store")}
+        return facts_of(tmp_path / name, {**shared, **stored})
+
+    one, again = facts("one"), facts("again")
+    assert differences(one, again) == {"data.store"}
+    lines = corpus.read_text().splitlines()
+    corpus.write_text("\n".join([*lines[1:], lines[0]]) + "\n")
+    assert differences(one, facts("other")) == {"data.store", "text of data.store"}
 
 
 def test_a_digest_of_text_is_of_all_that_a_row_has_in_its_order() -> None:

@@ -43,6 +43,12 @@ def test_no_folder_and_an_empty_one_are_free(config: Config, tmp_path: Path) -> 
     assert free.check(config) is False
 
 
+def test_a_folder_in_which_another_process_logged_is_free(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "native-3.log").touch()
+    assert RunFolder(tmp_path / "there").check(config) is False
+
+
 def test_the_folder_of_the_same_config_is_to_be_resumed(folder: RunFolder, config: Config) -> None:
     assert folder.check(config) is True
     assert folder.read_config() == config

@@ -1,5 +1,6 @@
 """The text that a run is judged by lies in its folder, and a run goes on with no other text than it began with."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,19 @@ def test_a_missing_or_damaged_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / HELD_OUT_FILE).write_bytes(b"PK no zip")
     with pytest.raises(UserError, match=r"^[^\n]*held_out\.npz is damaged[^\n]*$"):
         load_held_out(tmp_path, vocabulary)
+
+
+def test_other_right_answers_or_reward_columns_are_refused_on_resume(tmp_path: Path) -> None:
+    experiment, _ = tiny_experiment(tmp_path)
+    train = dataclasses.replace(experiment.train, columns={"n": list(range(len(experiment.train)))})
+    first = dataclasses.replace(experiment, train=train)
+    save_held_out(tmp_path / "run", held_out_of(first))
+    check_same_text(tmp_path / "run", first)
+    for changed in (
+        {"columns": {"n": [0] * len(train)}},
+        {"answers": ("a",) * len(train)},
+        {"asked": ("a",) * len(train)},
+    ):
+        other = dataclasses.replace(first, train=dataclasses.replace(train, **changed))
+        with pytest.raises(UserError, match="has changed"):
+            check_same_text(tmp_path / "run", other)

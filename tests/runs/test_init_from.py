@@ -11,6 +11,7 @@ import pytest
 import yaml
 from helpers import assert_trees_close
 from hf_folders import QWEN3, WORDS, on_one_device, write_model, write_words
+from huggingface_hub.utils import filter_repo_objects
 from tiny import tiny_config, tiny_experiment, write_config
 
 from gptgan_jax import TransformerConfig, build_generator
@@ -163,7 +164,10 @@ def test_a_model_of_the_hub_is_downloaded_without_pickles_and_code(
 ) -> None:
     asked = []
 
-    def download(name: str, revision: str | None, allow_patterns: list[str]) -> str:
+    def download(name: str, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        there = ["model.safetensors", "consolidated.safetensors", "original/model.safetensors", "pytorch_model.bin"]
+        taken = filter_repo_objects(there, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+        assert set(taken) <= {"model.safetensors"}
         asked.append((name, revision, set(allow_patterns)))
         return str(model)
 

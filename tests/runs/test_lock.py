@@ -71,5 +71,6 @@ def test_a_disk_that_can_not_lock_is_warned_of(tmp_path: Path, monkeypatch: pyte
     with locked(tmp_path, heard.append):
         pass
     assert heard == [
-        f"warning: {tmp_path / 'lock'} can't be locked (No locks available); let no other run use this folder"
+        f"warning: {tmp_path / 'lock'} can't be locked (No locks available); make sure that no other run uses "
+        "this folder"
     ]

@@ -158,3 +158,17 @@ def test_a_run_that_began_goes_on(tmp_path: Path) -> None:
     english, _ = tiny_experiment(tmp_path, {"data.train": written(tmp_path / "en.txt", ENGLISH_TEXT)})
     experiment = load_experiment(tiny_config(tmp_path, {"data.train": train}), english.tokenizer)
     assert experiment.notes[0].startswith(UNSUITED)
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe", "character"])
+def test_line_breaks_that_words_lose_are_an_alarm(tmp_path: Path, kind: str) -> None:
+    poems = ["\n".join(sentences(ENGLISH, 4, seed)) for seed in range(100)]
+    train = written(tmp_path / "poems.txt", [f"{poem}\n" for poem in poems])
+    keys: dict[str, Any] = {"data__train": train, "tokenizer__kind": kind, "data__max_length": 60}
+    found = alarms_of(tmp_path, **keys, data__document="paragraph")
+    if kind == "word":
+        assert "100% of the training texts have line breaks inside, which tokenizer.kind word loses" in found[0]
+        assert "set tokenizer.kind to bpe" in found[0]
+    else:
+        assert found == []
+    assert alarms_of(tmp_path, **keys, data__document="line") == []

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.reports import arms
 from gptgan_jax.reports.document import Picture
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.lock import locked
 from gptgan_jax.studies import jobs as of_jobs
 from gptgan_jax.studies import results
 from gptgan_jax.studies import study as studies
@@ -30,7 +32,7 @@ from gptgan_jax.studies.jobs import Job, is_done, jobs_of
 from gptgan_jax.studies.pool import Progress, State
 from gptgan_jax.studies.results import Sizes, read_cell
 from gptgan_jax.studies.study import preview_study, report_study, run_study
-from gptgan_jax.studies.study_file import Study
+from gptgan_jax.studies.study_file import Study, load_study
 
 SKILL = {"4": 0.1, "6": 0.3}
 
@@ -138,7 +140,7 @@ def test_the_results_of_a_cell_are_read_as_they_are_written(finished: Finished) 
 def test_results_of_other_seeds_or_without_an_arm_are_none(finished: Finished) -> None:
     cell = finished.study.cells[0]
     assert read_cell(cell).seeds == (0, 1)
-    for changes, there in (({"seeds": (0,)}, False), ({"seeds": (0, 1, 2)}, True), ({"arms": ()}, True)):
+    for changes, there in (({"seeds": (0,)}, False), ({"seeds": (0, 1, 2)}, True), ({"arms": ()}, False)):
         other = dataclasses.replace(cell, comparison=dataclasses.replace(cell.comparison, **changes))
         assert (read_cell(other) is not None) == there, changes
     renamed = tuple(dataclasses.replace(arm, name=f"another {arm.name}") for arm in cell.comparison.arms)
@@ -182,6 +184,63 @@ def test_the_same_command_again_makes_only_what_is_missing(finished: Finished) -
 
 
 @pytest.mark.usefixtures("made_up")
+@pytest.mark.parametrize(
+    ("changes", "models"),
+    [
+        ({"cells": {"size": {"hidden-4": {"generator.hidden": 4}}}}, ["reinforce", "longer"]),
+        ({"cells": [{"name": "hidden 4", "set": {"generator.hidden": 4}}]}, ["reinforce", "longer"]),
+        ({"arms": {"reinforce": {}}}, ["reinforce"]),
+        ({"arms": {"Longer": {"from_scratch": True, "set": {"likelihood.steps": 6}}}}, ["Longer"]),
+    ],
+)
+def test_after_an_edit_of_the_file_the_report_is_of_what_the_file_says(
+    changes: dict[str, Any], models: list[str], tmp_path: Path
+) -> None:
+    ran(study_in(tmp_path, cells={"generator.hidden": [4]}))
+    study = study_in(tmp_path, **{"cells": {"generator.hidden": [4]}} | changes)
+    table, failed, said = ran(study)
+    assert not failed
+    assert not [line for line in said if "running" in line]
+    assert [row[:2] for row in rows_of(table)[2:]] == [
+        [study.cells[0].name, model] for model in ["likelihood", "continued likelihood", *models]
+    ]
+    assert [line for line in ran(study)[2] if "report of" in line] == []
+
+
+@pytest.mark.usefixtures("made_up")
+def test_the_reports_say_how_to_make_them_again_with_all_that_was_given(tmp_path: Path) -> None:
+    path = write_study(tmp_path, cells={"generator.hidden": [4]}, arms={"reinforce": {}})
+    study = load_study(path, 1, ["--likelihood.steps", "5"])
+    ran(study)
+    for report in ("report.md", f"{study.cells[0].slug}/comparison/report.md"):
+        assert f"gptgan study {path} --seeds 1 --likelihood.steps 5\n" in (study.folder / report).read_text()
+
+
+@pytest.mark.usefixtures("made_up")
+def test_a_study_that_another_process_makes_is_left_alone(tmp_path: Path) -> None:
+    study = study_in(tmp_path, cells={"generator.hidden": [4]}, arms={"reinforce": {}}, seeds=1)
+
+    def started(job: Job, slot: Slot) -> Any:
+        raise AssertionError("a run was begun")
+
+    with locked(study.folder, print), pytest.raises(UserError, match=f"{study.folder} is in use by a live run"):
+        run_study(study, [Slot()], lambda line: None, started, io.StringIO())
+    assert ran(study)[1] == []
+
+
+@pytest.mark.usefixtures("made_up")
+def test_a_run_that_was_made_anew_is_reported_anew(tmp_path: Path) -> None:
+    study = study_in(tmp_path, cells={"generator.hidden": [4]}, arms={"reinforce": {}}, seeds=1)
+    before, _, _ = ran(study)
+    job = jobs_of(study)[1]
+    shutil.rmtree(job.folder)
+    make_run(job, 0.5)
+    table, _, _ = report_study(study, lambda line: None)
+    assert table != before
+    assert "+0.500" in table
+
+
+@pytest.mark.usefixtures("made_up")
 def test_a_run_that_fails_is_told_of_and_the_rest_is_reported(tmp_path: Path) -> None:
     study = study_in(tmp_path, cells=HIDDEN, arms={"reinforce": {}})
     failing = {
@@ -202,6 +261,20 @@ def test_a_run_that_fails_is_told_of_and_the_rest_is_reported(tmp_path: Path) ->
     assert "FAILED: hidden 6; seed 0; likelihood failed: loss not finite at step 3" in report
     assert "hidden 6: of 1 seed(s) alone" in report
     assert ran(study)[1] == [], "the same command tries them again"
+
+
+@pytest.mark.usefixtures("made_up")
+def test_a_run_that_failed_and_was_made_since_is_in_the_next_report(tmp_path: Path) -> None:
+    study = study_in(tmp_path, cells={"generator.hidden": [4]}, arms={"reinforce": {}})
+    ran(study, failing={"hidden 4; seed 1; reinforce": "out of memory"})
+    # A call that was interrupted before its report made the run; the next one finds everything done.
+    for job in jobs_of(study):
+        if job.title == "hidden 4; seed 1; reinforce":
+            make_run(job, skill(job))
+    table, _, failed = report_study(study, lambda line: None)
+    assert failed == []
+    assert "of 2 seeds" not in table
+    assert read_cell(study.cells[0]).failed == {}
 
 
 @pytest.mark.usefixtures("made_up")
@@ -398,7 +471,7 @@ def test_a_study_of_two_cells_is_killed_and_goes_on_to_its_report(tmp_path: Path
         said = process.stderr.read()
         assert process.wait() == 0
         assert time.monotonic() - begun < 60, "far from hanging; how fast this machine is, is no matter here"
-    assert "stopped by SIGTERM; what ran is saved" in said
+    assert "stopped by SIGTERM; running runs are saved" in said
     before = {path for path in folder.glob("*/*/evaluation.json") if '"sweep": null' not in path.read_text()}
     kept = {path: path.stat().st_mtime_ns for path in before}
     finished = subprocess.run(command, capture_output=True, text=True, env=environment)

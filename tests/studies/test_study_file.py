@@ -108,7 +108,7 @@ def test_other_text_is_another_likelihood_training(tmp_path: Path) -> None:
         ("discriminator.embedding", [4, 8], True),
         ("warmup.steps", [1, 2], True),
         ("adversarial.steps", [2, 3], False),  # continued training is as long
-        ("adversarial.batch_size", [8, 16], True),
+        ("adversarial.batch_size", [8, 16], False),  # continued training reads as many texts a step
         ("records.tensorboard", [True, False], True),
     ],
 )
@@ -119,6 +119,13 @@ def test_what_likelihood_training_or_its_evaluation_reads_is_not_shared(
     starts = {job.folder for job in jobs_of(study) if job.arm == "likelihood" and job.seed == 0}
     assert len(starts) == (1 if shared else 2)
     assert {job.needs for job in jobs_of(study) if job.arm == "reinforce" and job.seed == 0} == starts
+
+
+def test_without_continued_training_no_size_of_the_adversarial_batches_is_read(tmp_path: Path) -> None:
+    study = study_in(
+        tmp_path, set={"adversarial.steps": 2, "continued.steps": 0}, cells={"adversarial.batch_size": [8, 16]}
+    )
+    assert len({job.folder for job in jobs_of(study) if job.arm == "likelihood" and job.seed == 0}) == 1
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {

@@ -15,7 +15,7 @@ with native_output_apart():
     os.write(2, b"early noise\\n")
     print("ours", file=sys.stderr)
     if sys.argv[2] == "placed":
-        native_log_in(folder)
+        native_log_in(folder, int(sys.argv[3]))
         os.write(2, b"late noise\\n")
     if sys.argv[2] == "broken":
         raise RuntimeError("bad")
@@ -23,9 +23,9 @@ os.write(2, b"after\\n")
 """
 
 
-def said(folder: Path, how: str) -> str:
+def said(folder: Path, how: str, process: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder), how], capture_output=True, text=True, check=False
+        [sys.executable, "-c", PROGRAM, str(folder), how, str(process)], capture_output=True, text=True, check=False
     )
     return done.stderr
 
@@ -33,6 +33,12 @@ def said(folder: Path, how: str) -> str:
 def test_noise_goes_into_the_file_from_its_beginning(tmp_path: Path) -> None:
     assert said(tmp_path, "placed") == "ours\nafter\n"
     assert (tmp_path / "native.log").read_text() == "early noise\nlate noise\n"
+
+
+def test_processes_of_one_run_have_a_file_each(tmp_path: Path) -> None:
+    said(tmp_path, "placed")
+    said(tmp_path, "placed", process=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"native.log", "native-1.log"}
 
 
 def test_without_a_place_it_is_left_out_and_before_a_traceback_it_is_not(tmp_path: Path) -> None:

@@ -19,11 +19,14 @@ from gptgan_jax.config import Config
 from gptgan_jax.config.files import load_config
 from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.reports.document import Picture
+from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.folder import RunFolder
+from gptgan_jax.runs.held_out import held_out_of, save_held_out
+from gptgan_jax.runs.lock import locked
 from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.runs.start import read_start
 from gptgan_jax.runs.trained import load_writer, restore_generator
-from gptgan_jax.scoring import residual
+from gptgan_jax.scoring import reranked, residual
 from gptgan_jax.training.signals import NotFinite
 from gptgan_jax.workflows import comparison as comparing
 from gptgan_jax.workflows.comparison import Comparison, compare, load_comparison
@@ -45,7 +48,8 @@ CONTROL_SLUG = "constant-as-a-preset"
 SLUGS = ("reinforce", CONTROL_SLUG)
 CONSTANT = "control: constant, as a preset!"
 RESAMPLED = f"{CONSTANT}, resampling instead"
-LABELS = ["likelihood", "continued likelihood", "reinforce", CONSTANT, RESAMPLED, "real text"]
+RERANKED = "likelihood, best of 2"
+LABELS = ["likelihood", "continued likelihood", RERANKED, "reinforce", CONSTANT, RESAMPLED, "real text"]
 
 
 def write_comparison(folder: Path, **changes: Any) -> Path:
@@ -95,6 +99,25 @@ def test_the_base_has_no_discriminator_to_resample_by(tmp_path: Path) -> None:
     assert config_of(comparison, "reinforce", 0).objective.residual_candidates == 4
 
 
+def test_the_base_has_no_discriminator_with_classes_and_its_arms_have(tmp_path: Path) -> None:
+    keys = {"data.label": "subject", "objective.classification.weight": 0.5, "adversarial.steps": 2}
+    comparison = load_comparison(write_comparison(tmp_path, set=keys, arms={"reinforce": {}}))
+    assert not comparison.base_config(0).classifies
+    assert config_of(comparison, "reinforce", 0).classifies
+
+
+def test_what_the_base_can_not_be_without_its_adversarial_phase_is_told_from_the_file(tmp_path: Path) -> None:
+    keys = {
+        "data.label": "subject",
+        "objective.classification.weight": 0.5,
+        "evaluation.choose_by": "min(valid_class_error)",
+    }
+    with pytest.raises(
+        comparing.UserError, match=r"^\S*both.yaml: base: evaluation.choose_by min\(valid_class_error\)"
+    ):
+        load_comparison(write_comparison(tmp_path, set=keys, arms={"reinforce": {}}))
+
+
 def test_the_base_measures_the_rewards_that_its_arms_pay(tmp_path: Path) -> None:
     rewards = [{"function": "length", "weight": 0.5}]
     comparison = load_comparison(write_comparison(tmp_path, set={"objective.rewards": rewards}, arms={"reinforce": {}}))
@@ -129,12 +152,14 @@ def test_the_command_line_wins_over_all_files(tmp_path: Path) -> None:
     assert config_of(comparison, "Logit, as a preset!", 5).steps("adversarial") == 9
     assert comparison.base_config(5).steps("continued") == 9
     assert comparison.seeds == (5, 6, 7)
+    assert comparison.arguments == ("--seeds", "3", *given)
     assert comparison.folder == tmp_path / "runs" / "mine"
 
 
 def test_arms_that_are_named_are_the_only_ones_in_the_order_of_the_file(tmp_path: Path) -> None:
     comparison = load_comparison(write_comparison(tmp_path), only=["constant", "reinforce"])
     assert [arm.name for arm in comparison.arms] == ["reinforce", "constant"]
+    assert comparison.arguments == ("--arm", "constant", "--arm", "reinforce")
     assert comparison.base == load_comparison(tmp_path / "both.yaml").base
 
 
@@ -204,11 +229,13 @@ class Compared(NamedTuple):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
-    file = write_comparison(tmp_path_factory.mktemp("compare"), arms=RUN_ARMS)
+    keys = {"adversarial.steps": 2, "warmup.steps": 1, "evaluation.best_of": 2}
+    file = write_comparison(tmp_path_factory.mktemp("compare"), arms=RUN_ARMS, set=keys)
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr(Picture, "png", b"")  # pictures are tested elsewhere, and drawing takes long
-        patch.setattr(residual, "TEXTS_FOR_Z", 200)  # how well Z is known is no matter here
+        patch.setattr(residual, "OTHERS", 200)  # how well the likelihood is known is no matter here
+        patch.setattr(reranked, "TEXTS_FOR_F", 200)  # nor F
         patch.setattr("builtins.print", lambda *words, **options: lines.append(" ".join(map(str, words))))
         assert main(["compare", str(file)]) == 0
     return Compared(file, "\n".join(lines))
@@ -231,9 +258,10 @@ def test_the_table_has_a_row_for_each_model_and_is_printed_as_the_report_has_it(
 
 @pytest.mark.thorough
 def test_the_figures_are_those_of_the_sweeps_of_the_runs(compared: Compared) -> None:
-    likelihood, continued, reinforce, *_ = compared.plain()["models"]
+    likelihood, continued, best, reinforce, *_ = compared.plain()["models"]
     for model, run, column in (
         (likelihood, "likelihood", "likelihood"),
+        (best, "likelihood", "reranked"),
         (continued, "likelihood", "continued"),
         (reinforce, "reinforce", "adversarial"),
     ):
@@ -254,9 +282,10 @@ def test_the_figures_are_those_of_the_sweeps_of_the_runs(compared: Compared) -> 
 def test_what_the_training_took_is_told(compared: Compared) -> None:
     models = {model["model"]: model for model in compared.plain()["models"]}
     expected = {"likelihood": (4, 0), "continued likelihood": (2, 0), "reinforce": (2, 8 + 16)}
-    expected |= {CONSTANT: (3, 8 + 24), RESAMPLED: (0, 8)}
+    expected |= {CONSTANT: (3, 8 + 24), RESAMPLED: (0, 8), RERANKED: (0, 0)}
     assert {name: (model["updates"], model["texts"]) for name, model in models.items()} == expected
-    assert all(model["processor_seconds"]["value"] > 0 for model in models.values())
+    assert all(model["processor_seconds"]["value"] > 0 for name, model in models.items() if name != RERANKED)
+    assert models[RERANKED]["processor_seconds"]["value"] == 0  # nothing is trained for it
     assert [name for name, model in models.items() if model["controls"]] == [CONSTANT, RESAMPLED]
 
 
@@ -290,9 +319,9 @@ def assert_same_arrays(one: Any, other: Any) -> None:
 def test_an_arms_own_evaluation_holds_the_baselines(compared: Compared) -> None:
     base = Evaluation.load(compared.folder / "likelihood-seed1")
     arm = Evaluation.load(compared.folder / "reinforce-seed1")
-    assert [column.name for column in arm.columns][:3] == ["likelihood", "continued", "adversarial, best"]
-    assert [bool(column.run) for column in arm.columns][:3] == [True, True, False]
-    for name in ("likelihood", "continued"):
+    assert [column.name for column in arm.columns][:4] == ["likelihood", "continued", "reranked", "adversarial, best"]
+    assert [bool(column.run) for column in arm.columns][:4] == [True, True, True, False]
+    for name in ("likelihood", "continued", "reranked"):
         # An arm has rows besides that are of its discriminator.
         mine, theirs = ({s.name: s.values[name] for s in one.scores if name in s.values} for one in (arm, base))
         assert mine == theirs != {}
@@ -300,7 +329,7 @@ def test_an_arms_own_evaluation_holds_the_baselines(compared: Compared) -> None:
         assert of_arm == of_base != []
     report = (compared.folder / "reinforce-seed1" / "report.md").read_text()
     assert "adversarial against likelihood" in report
-    assert "Baselines: likelihood and continued: figures and sweep copied from" in report
+    assert "Baselines: likelihood, continued and reranked: figures and sweep copied from" in report
 
 
 @pytest.mark.thorough
@@ -358,6 +387,40 @@ def test_a_run_that_would_be_refused_is_so_before_the_first_is_trained(tmp_path:
     with pytest.raises(comparing.UserError, match=r"both.yaml: arm b: warmup.optimizer.frozen 'xyz' matches none"):
         compare(load_comparison(path), lambda line: None)
     assert sorted(os.walk(tmp_path)) == before
+
+
+def test_a_comparison_that_another_process_makes_is_left_alone(tmp_path: Path, monkeypatch) -> None:
+    comparison = load_comparison(write_comparison(tmp_path))
+    monkeypatch.setattr(comparing, "check_runs", lambda comparison: None)
+    monkeypatch.setattr(comparing, "train_run", None)
+    with locked(comparison.folder, print), pytest.raises(comparing.UserError, match="both is in use by a live run"):
+        compare(comparison, lambda line: None)
+
+
+@pytest.mark.parametrize("begun", ["likelihood-seed1", "reinforce-seed0"])
+def test_other_text_than_a_run_was_begun_with_is_told_before_any_run(begun: str, tmp_path: Path) -> None:
+    comparison = load_comparison(write_comparison(tmp_path, arms={"reinforce": {}}))
+    configs = [comparison.base_config(1), config_of(comparison, "reinforce", 0)]
+    (config,) = (config for config in configs if config.name == begun)
+    experiment = load_experiment(comparison.base_config(0))
+    comparing.check_runs(comparison)
+    for fingerprint, same in ((held_out_of(experiment).fingerprint, True), ("another", False)):
+        folder = RunFolder.of(config)
+        save_held_out(folder.path, dataclasses.replace(held_out_of(experiment), fingerprint=fingerprint))
+        folder.create(config, experiment.tokenizer)
+        if same:
+            comparing.check_runs(comparison)
+            continue
+        with pytest.raises(comparing.UserError, match=f"has changed since .*{begun} began"):
+            comparing.check_runs(comparison)
+
+
+def test_labels_that_only_the_arms_need_are_looked_for_before_the_base_is_trained(tmp_path: Path) -> None:
+    keys = {"data.label": "subject", "objective.classification.weight": 0.5, "adversarial.steps": 2}
+    keys |= {"objective.classification.labelled_share": 0.5}
+    comparison = load_comparison(write_comparison(tmp_path, set=keys, arms={"a": {}}))
+    with pytest.raises(comparing.UserError, match=r"both.yaml: arm a: .*labelled_share 0.5: every training text has"):
+        comparing.check_runs(comparison)
 
 
 @pytest.mark.thorough

@@ -257,6 +257,71 @@ def student(root: Path, **overrides: Any) -> dict[str, Any]:
     )
 
 
+def divergences(folder: Path) -> list[float]:
+    return [line["divergence"] for line in read_metrics(folder) if "divergence" in line]
+
+
+def test_a_file_of_the_teachers_tokens_trains_as_the_teacher_does(teacher: Path, tmp_path: Path, capsys) -> None:
+    """With all tokens in it; with a few it is another divergence. A file of another text is refused."""
+    distilled = {"objective.estimator": {"kind": "distill", "teacher": str(teacher), "on_policy": 0.0, "beta": 0.3}}
+    keys = GRAMMAR | distilled | dict.fromkeys(("likelihood.steps", "continued.steps", "warmup.steps"), 0)
+    config = write_config(tmp_path, keys | {"name": "at_hand"})
+    size = load_writer(RunFolder(teacher)).tokenizer.vocabulary.size
+    files = {count: tmp_path / f"{count}.safetensors" for count in (size, 3)}
+    for count, file in files.items():
+        assert main(["data", str(config), "--top-k", str(count), "--out", str(file)]) == 0
+        held = float(capsys.readouterr().out.split("they hold ")[1].split("%")[0])
+        assert held == pytest.approx(100) if count == size else 3 / size < held / 100 < 1
+    train_run(load_config(str(config), []), lambda line: None)
+    found = {}
+    for count, file in files.items():
+        away = {"objective.estimator": {"kind": "distill", "top_k_file": str(file), "on_policy": 0.0, "beta": 0.3}}
+        path = write_config(tmp_path, keys | away | {"name": f"away_{count}"})
+        train_run(load_config(str(path), []), lambda line: None)
+        found[count] = divergences(tmp_path / "runs" / f"away_{count}")
+    wanted = divergences(tmp_path / "runs" / "at_hand")
+    assert found[size] == pytest.approx(wanted, rel=1e-4)
+    assert wanted
+    assert found[3] != pytest.approx(wanted, rel=1e-3)
+    assert (tmp_path / "runs" / "at_hand" / "teacher.txt").is_file()
+    config = write_config(tmp_path, keys | {"name": "at_hand"})
+    assert main(["data", str(config), "--top-k", "2", "--out", str(tmp_path / "2.safetensors")]) == 0
+    path = write_config(tmp_path, keys | away | {"name": "away_3"})
+    kept = files[3].read_bytes()
+    files[3].write_bytes((tmp_path / "2.safetensors").read_bytes())
+    capsys.readouterr()
+    assert main(["train", str(path)]) == 2
+    assert "what objective.estimator distils from has changed since" in capsys.readouterr().err
+    files[3].write_bytes(kept)
+    assert main(["train", str(path)]) == 0
+    assert main(["train", str(path), "--name", "other", "--data.seed", "5"]) == 2
+    told = capsys.readouterr().err
+    assert "objective.estimator.top_k_file" in told
+    assert "other tokens than the training text's" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--top-k", "3"], "give --out, and no --split"),
+        (["--top-k", "0", "--out", "x"], "should be a whole number, at least 1"),
+        (["--top-k", "9999", "--out", "x"], "the vocabulary has"),
+        (["--top-k", "3", "--out", "x", "--objective.estimator.kind", "reinforce"], "--top-k needs a teacher"),
+    ],
+)
+def test_tokens_of_no_teacher_or_too_many_are_refused(
+    teacher: Path, tmp_path: Path, capsys, monkeypatch, arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    distilled = {"kind": "distill", "teacher": str(teacher), "on_policy": 0.0}
+    config = write_config(
+        tmp_path, GRAMMAR | {"init_from": str(teacher), "warmup.steps": 0, "objective.estimator": distilled}
+    )
+    assert main(["data", str(config), *arguments]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.thorough
 def test_gad_trains_end_to_end_and_is_judged_by_the_right_answers(teacher: Path, tmp_path: Path) -> None:
     root = teacher.parents[1]

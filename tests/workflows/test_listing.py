@@ -35,6 +35,8 @@ def runs(tmp_path: Path) -> Path:
     validated = [{"phase": "likelihood", "step": n, "valid_nats_per_token": nats} for n, nats in ((2, 1.25), (4, 1.5))]
     last = {"phase": "adversarial", "step": STEPS, "reward": 0.5}
     make_run(folder / "half", [*validated, step, {"phase": "likelihood", "step": 4, "alarm": "x"}], config, 7300)
+    (folder / "half" / EVALUATION_FILE).write_text("{}")  # evaluated on the way
+    os.utime(folder / "half" / EVALUATION_FILE, (0, time.time() - 7300))
     make_run(folder / "whole", [last], config, 130)
     make_run(folder / "seeds" / "seed_0", [last], config, 40)
     (folder / "seeds" / "seed_0" / EVALUATION_FILE).write_text("{}")
@@ -64,7 +66,7 @@ def test_the_table_has_a_line_a_run_and_is_what_the_command_prints(
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    for folder, said in ((tmp_path, "no run lies there"), (tmp_path / "none", "no such folder")):
+    for folder, said in ((tmp_path, "there is no run in it"), (tmp_path / "none", "no such folder")):
         assert main(["runs", str(folder)]) == 2
         assert capsys.readouterr().err.count("\n") == 1
         assert main(["runs", str(folder)]) == 2
@@ -73,4 +75,4 @@ def test_a_folder_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.Captu
 
 def test_a_mistyped_command_names_the_nearest(capsys: pytest.CaptureFixture) -> None:
     assert main(["smaple", "runs/x"]) == 2
-    assert capsys.readouterr().err == "gptgan: 'smaple' is no command; did you mean sample?\n"
+    assert capsys.readouterr().err == "gptgan: 'smaple' is not a command; did you mean sample?\n"
