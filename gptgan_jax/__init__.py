@@ -9,7 +9,7 @@ Build two networks, put them together, and step:
     state = gan.init(key, batch)
     state, metrics = jax.jit(gan.adversarial_step)(state, batch)
 
-What is public stands in `__all__`; `data`, `discrimination`, `metrics`, `penalties` and `rewards` are modules of it.
+The public names are in `__all__`; `data`, `discrimination`, `metrics`, `penalties` and `rewards` are modules.
 """
 
 from importlib.metadata import version as _version
@@ -73,7 +73,7 @@ from gptgan_jax.objectives.discrimination import (
 from gptgan_jax.objectives.text_rewards import TextReward, linear_schedule
 from gptgan_jax.sampling.decoding import log_probs, sample
 from gptgan_jax.sampling.residual import Residual, residual
-from gptgan_jax.sampling.rollouts import resample, rollout_values
+from gptgan_jax.sampling.rollouts import best_of, resample, rollout_values
 from gptgan_jax.system.earlier_names import install as _install_earlier_names
 from gptgan_jax.text_rewards.host import host_reward
 from gptgan_jax.training.alarms import adversarial_alarms, likelihood_alarms
@@ -86,6 +86,7 @@ from gptgan_jax.types import (
     PyTree,
     Sample,
     Scores,
+    TopK,
     Vocabulary,
     unconditional_batch,
 )
@@ -134,11 +135,13 @@ __all__ = [
     "SelfPlay",
     "SelfPlayProtocol",
     "TextReward",
+    "TopK",
     "TransformerConfig",
     "TransformerDiscriminatorConfig",
     "Vocabulary",
     "__version__",
     "adversarial_alarms",
+    "best_of",
     "build_discriminator",
     "build_generator",
     "checked",

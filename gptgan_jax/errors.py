@@ -1,4 +1,4 @@
-"""What is said when something is given wrong: `UserError`, and names that are none, with the nearest that is one."""
+"""Errors in what a user gives: `UserError`, and unknown names with a suggestion of the closest known one."""
 
 import difflib
 import functools
@@ -10,24 +10,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class UserError(ValueError):
-    """Bad input. The message is one line: what is wrong, where (file, line or key), what would be right.
+    """Bad input. The message is one line: what is wrong, where (file, line or key), and what would be right.
 
-    Several mistakes in one configuration are a line each. The command line prints them and exits with status 2; a
-    library caller sees an ordinary ValueError.
+    Several mistakes in one configuration have one line each. The command line prints them and exits with status 2; for
+    a library caller this is an ordinary ValueError.
     """
 
     @property
     def lines(self) -> list[str]:
-        """The mistakes, a line each."""
+        """The mistakes, one line each."""
         return str(self).split("\n")
 
     def within(self, where: str) -> "UserError":
-        """The same error, each of its lines after what it is about: "config.yaml: seed ..."."""
+        """The same error with a prefix on each line: "config.yaml: seed ..."."""
         return UserError("\n".join(f"{where}: {line}" for line in self.lines))
 
 
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
-    """What to say of a name that is none: unknown key 'hiden'; did you mean 'hidden'?"""
+    """The message for an unknown name: unknown key 'hiden'; did you mean 'hidden'?"""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"unknown {kind} {name!r}; " + (
         f"did you mean {near[0]!r}?" if near else f"the {kind}s here are {', '.join(known)}"
@@ -35,10 +35,10 @@ def unknown(kind: str, name: str, known: Collection[str]) -> str:
 
 
 def suggests_names(callee: F) -> F:
-    """Decorator of what users call with names: one that is misspelt is a TypeError that says which was meant.
+    """Decorator: a misspelt keyword argument raises a TypeError that suggests the right name.
 
     Args:
-        callee: a function, or a class that is a named tuple or a dataclass, whose constructor is changed in place.
+        callee: a function, or a named tuple or dataclass, whose constructor is changed in place.
     """
     if isinstance(callee, type):
         constructor = "__new__" if issubclass(callee, tuple) else "__init__"
@@ -48,12 +48,12 @@ def suggests_names(callee: F) -> F:
 
 
 def _suggesting(function: Any, called: str, skipped: int = 0) -> Any:
-    """The function with its names checked.
+    """The function with its keyword arguments checked.
 
     Args:
         function: all of its parameters may be given by name.
-        called: what the message calls it.
-        skipped: parameters at the beginning that callers do not give.
+        called: its name in the message.
+        skipped: number of leading parameters that callers do not give.
     """
     known = list(inspect.signature(function).parameters)[skipped:]
     names = frozenset(known)

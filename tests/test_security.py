@@ -550,7 +550,9 @@ def test_markup_in_names_alarms_and_arms_is_text_in_all_three_reports(tmp_path: 
     write_run_report(runs[1])
     write_comparison(runs, tmp_path / "comparison")
     models = [Model(LIKELIHOOD, "likelihood", {0: runs[0]}), Model(evil, "adversarial", {0: runs[1]})]
-    write_arms(models, (0,), tmp_path / f"{evil}.yaml", tmp_path / "arms", {evil: evil})
+    write_arms(
+        models, (0,), tmp_path / f"{evil}.yaml", tmp_path / "arms", {evil: evil}, command=["gptgan", "compare", evil]
+    )
     for folder in (runs[1].folder, tmp_path / "comparison", tmp_path / "arms"):
         page = check_self_contained((folder / "report.html").read_text(encoding="utf-8"))
         assert any(evil in text for _, text in page.texts)

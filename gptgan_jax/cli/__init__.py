@@ -1,7 +1,7 @@
 """The command line: `gptgan COMMAND`, a file a command.
 
-Bad input ends in one line on standard error and exit status 2; a run stopped by a signal is saved, and the same command
-goes on with it.
+Bad input prints one line on standard error and exits with status 2. A run that is stopped by a signal is saved, and the
+same command resumes it.
 """
 
 import argparse
@@ -24,14 +24,15 @@ from gptgan_jax.cli.report import add_report, add_runs
 from gptgan_jax.cli.sample import add_chat, add_sample
 from gptgan_jax.cli.train import TRAIN
 from gptgan_jax.errors import UserError
+from gptgan_jax.system.atomic_files import FULL
 from gptgan_jax.system.interruptions import as_process
 from gptgan_jax.system.native_log import native_output_apart
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit status is 0 for done, 1 for failed, 2 for bad input, 130 for Ctrl-C.
+    """Runs one command and returns the exit status: 0 for done, 1 for failed, 2 for bad input, 130 for Ctrl-C.
 
-    Without arguments it is those of this process, which has nothing else to do, and which Ctrl-C ends in time.
+    Without `arguments` it takes those of the process, and a signal ends the whole process within seconds.
     """
     if arguments is None:
         with native_output_apart():
@@ -54,13 +55,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output, such as `head`, has seen enough; Python must not flush into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(
+            f"gptgan: can't write {error.filename or 'a file'}: {error.strerror}; make room, and give the same command "
+            "again",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("gptgan: interrupted", file=sys.stderr)
         return 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line like all others."""
+    """A parser whose errors are one line, like all others."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
@@ -73,12 +83,13 @@ def _check_command(arguments: Sequence[str], commands: Iterable[str]) -> None:
         return
     near = difflib.get_close_matches(name, commands, n=1)
     raise UserError(
-        f"{name[:40]!r} is no command; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(commands)}")
+        f"{name[:40]!r} is not a command; "
+        + (f"did you mean {near[0]}?" if near else f"the commands are {', '.join(commands)}")
     )
 
 
 def _unrecognized(arguments: Sequence[str], command: str, parser: argparse.ArgumentParser) -> str:
-    """What to say of arguments that a command doesn't know, with the flag that the first of them nearly is."""
+    """The message for arguments that a command doesn't know, with the flag closest to the first of them."""
     flags = re.findall(r"--[a-z][a-z-]*", parser.format_help())
     near = difflib.get_close_matches(arguments[0].partition("=")[0], flags, n=1)
     meant = f"; did you mean {near[0]}?" if near else ""
@@ -90,11 +101,11 @@ _RUN_HELP = "a run folder, such as runs/quickstart"
 
 
 def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    """The parser, and those of the commands by their names."""
+    """The parser, and the parsers of the commands by name."""
     parser = _Parser(prog="gptgan", description="GPT text GANs in JAX.")
     parser.add_argument("--version", action="version", version=f"gptgan_jax {version('gptgan_jax')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    # `main` hands the arguments of these on by itself: their overrides are keys of the config, not flags of a parser.
+    # `main` passes arguments to these commands directly: their overrides are keys of the config, not parser flags.
     for command in _WITH_KEYS.values():
         commands.add_parser(command.name, help=command.summary)
     add_init(commands)

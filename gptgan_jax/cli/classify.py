@@ -1,4 +1,4 @@
-"""`gptgan classify` and `gptgan score`: a run's discriminator on the texts of a file."""
+"""`gptgan classify` and `gptgan score`: apply a run's discriminator to the texts of a file."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.terminal import LARGEST_INT, check_new_file, configure_jax, number, say, write_lines
 
-# The most texts of one call, which are held in memory, and of a page, which a browser holds.
+# The most texts in one call, which are held in memory, and on one page, which a browser holds.
 MOST_TEXTS, MOST_SHOWN = 100_000, 1000
 
 
@@ -19,17 +19,17 @@ def add_classify(commands: Any, run_help: str) -> None:
     classify.add_argument(
         "file",
         type=Path,
-        help=".jsonl, .csv, .tsv or .parquet with a column of texts, and perhaps of labels; or a text a line",
+        help=".jsonl, .csv, .tsv or .parquet with a column of texts and optionally one of labels; or one text per line",
     )
     classify.add_argument(
         "--out",
         type=Path,
-        help="a file for the JSON lines; a picture of the calibration goes beside it (default: print)",
+        help="file for the JSON lines; a calibration plot is written beside it (default: print)",
     )
     classify.add_argument(
         "--checkpoint",
         default="best",
-        help="best (default: fewest validation texts misclassified), last, warmup or adversarial, or a step number",
+        help="best (default: fewest misclassified validation texts), last, warmup, adversarial, or a step number",
     )
     classify.set_defaults(command=_classify)
 
@@ -55,31 +55,34 @@ def _classify(options: argparse.Namespace) -> int:
         print(f"note: {note}", file=stream)
     if options.out is not None:
         picture = write_reliability(options.out, found.told.labelled().reliability())
-        print(f"kept: {options.out}{f' and {picture}' if picture else ''}")
+        print(f"saved: {options.out}{f' and {picture}' if picture else ''}")
     return 0
 
 
 def add_score(commands: Any, run_help: str) -> None:
     """Adds the command to a parser's."""
     score = commands.add_parser(
-        "score", help="score texts by a run's discriminator, token by token", allow_abbrev=False
+        "score", help="score texts with a run's discriminator, token by token", allow_abbrev=False
     )
     score.add_argument("run", type=Path, help=run_help)
     score.add_argument(
         "file",
         type=Path,
         nargs="?",
-        help=".jsonl, .csv, .tsv or .parquet with a column of texts (and of prompts, where the run answers some); or "
-        "a text a line",
+        help=".jsonl, .csv, .tsv or .parquet with a column of texts (and one of prompts, if the run has prompts); or "
+        "one text per line",
     )
     score.add_argument(
         "--samples",
         type=number(int, 1, MOST_TEXTS),
         metavar="N",
-        help="instead of FILE: N texts that the checkpoint's own generator writes",
+        help="instead of FILE: N texts sampled from the checkpoint's own generator",
     )
     score.add_argument(
-        "--seed", type=number(int, 0, LARGEST_INT), default=0, help="of --samples: equal seeds, equal texts (default 0)"
+        "--seed",
+        type=number(int, 0, LARGEST_INT),
+        default=0,
+        help="with --samples: equal seeds give equal texts (default 0)",
     )
     score.add_argument(
         "--text-column", metavar="NAME", help="column of the texts (default: the run's data.text_column)"
@@ -87,18 +90,18 @@ def add_score(commands: Any, run_help: str) -> None:
     score.add_argument(
         "--prompt-column", metavar="NAME", help="column of the prompts (default: the run's data.prompt_column)"
     )
-    score.add_argument("--out", type=Path, metavar="FILE", help="a file for the JSON lines (default: print)")
+    score.add_argument("--out", type=Path, metavar="FILE", help="file for the JSON lines (default: print)")
     score.add_argument(
         "--html",
         type=Path,
         metavar="FILE",
-        help="a page of the texts, each token coloured by what it adds to the score",
+        help="write a page with the texts, each token coloured by what it adds to the score",
     )
     score.add_argument(
         "--checkpoint",
         default="best",
-        help="best (default: the best of the adversarial phase, else the last of the warm-up), last, warmup or "
-        "adversarial, or a step number",
+        help="best (default: the best of the adversarial phase, or the last of the warm-up if there is none), last, "
+        "warmup, adversarial, or a step number",
     )
     score.set_defaults(command=_score)
 
@@ -144,5 +147,5 @@ def _score(options: argparse.Namespace) -> int:
         print(f"note: {note}", file=stream)
     for path in (options.out, options.html):
         if path is not None:
-            print(f"kept: {path}", file=stream)
+            print(f"saved: {path}", file=stream)
     return 0

@@ -1,4 +1,4 @@
-"""`gptgan compare`: several methods from one likelihood training, over seeds; `gptgan study`: that in many cells."""
+"""`gptgan compare`: several methods from one likelihood training, over seeds; `gptgan study`: the same over a grid."""
 
 import os
 import sys
@@ -12,22 +12,23 @@ MOST_WORKERS = 9999
 _DESCRIPTION = """
 Trains several adversarial methods from one likelihood training and compares them with it, over seeds. FILE is YAML:
 
-  base: oracle_lstm.yaml          # a config, from FILE's folder: text, networks, likelihood training, evaluation
-  seeds: 3                        # default 1; from the base's seed on
+  base: oracle_lstm.yaml          # a config, relative to FILE: text, networks, likelihood training, evaluation
+  seeds: 3                        # default 1; counted up from the base's seed
   set: {adversarial.steps: 200}   # keys of every run
   arms:
     reinforce: {}                 # the base's own method
     seqgan: {preset: seqgan.yaml, set: {warmup.steps: 100}}    # another config's discriminator, objective, warmup and
                                                                # adversarial sections, and keys over them
     constant reward: {set: {objective.reward: constant}}       # a control
-    twice as long: {from_scratch: true, set: {likelihood.steps: 8000}}   # a baseline of as much compute, or as many
-                                                               # parameters: likelihood alone, with keys of its own in
-                                                               # generator and likelihood
+    twice as long: {from_scratch: true, set: {likelihood.steps: 8000}}   # a baseline of equal compute or equal
+                                                               # parameters: likelihood training only, with its own
+                                                               # keys in generator and likelihood
 
 NAME is FILE's name without its ending. For each seed it trains and sweeps runs/NAME/likelihood-seedK (with the
-continued likelihood training), and from its best runs/NAME/ARM-seedK for each arm; then runs/NAME/comparison has
-report.html, report.md and comparison.json, and the table is printed. The same command again goes on with what is not
-done yet. --key.path value sets a key of every run, over all files; gptgan train --help lists the keys."""
+continued likelihood training), and from its best checkpoint runs/NAME/ARM-seedK for each arm. It then writes
+report.html, report.md and comparison.json to runs/NAME/comparison and prints the table. Repeat the command to resume
+what is not done yet. --key.path value sets a key of every run and overrides all files; gptgan train --help lists the
+keys."""
 
 
 def _compare(given: Given) -> int:
@@ -51,26 +52,26 @@ def _compare(given: Given) -> int:
 _STUDY = """
 Repeats a comparison in the cells of a grid, such as sizes of the generator and amounts of text. FILE is YAML:
 
-  compare: compare_recommended.yaml    # a file of gptgan compare, from FILE's folder; or its base, set and arms in here
-  seeds: 3                             # of every cell
+  compare: compare_recommended.yaml    # a file of gptgan compare, relative to FILE; or give its base, set and arms here
+  seeds: 3                             # for every cell
   set: {likelihood.steps: 4000}        # keys of every run
   cells:                               # all combinations of:
     generator.width: [8, 16, 32]       # an axis: a key of a config and its values
-    discriminator:                     # or a name of your own and its points, each of which sets several keys
+    discriminator:                     # or a name of your own, with named points that each set several keys
       small: {discriminator.layers: 1, discriminator.width: 16}
       large: {discriminator.layers: 2, discriminator.width: 96}
-  report:                              # may be left out
-    along: generator.width             # the axis along each picture
-    lines: discriminator               # and that of which each point is a line; by default those of most effect
+  report:                              # optional
+    along: generator.width             # the x axis of each plot
+    lines: discriminator               # the axis whose points are the lines; by default the axes with the most effect
     figures: [Jensen-Shannon divergence]   # columns besides the gains; by default all that the source of text allows
 
-In place of axes, cells may be a list of {name: NAME, set: {key: value}}. An arm's own keys win over the cell's.
-Cells that differ only in what judges share their likelihood runs. Every run is a process of its own, N at a time:
-on a processor each with its share of the cores, on GPUs and TPUs each with a device of its own; a single worker has
-all devices. NAME is FILE's name without its ending. runs/NAME/CELL has the runs and the comparison of a cell, and
-cell.json; runs/NAME/logs what each run said; runs/NAME report.html and report.md, and the table is printed.
-Runs that fail are told of, and don't stop the others. Ctrl-C and SIGTERM save what runs; the same command goes on
-with what is not done yet. --key.path value sets a key of every run; gptgan train --help lists the keys."""
+Instead of axes, cells may be a list of {name: NAME, set: {key: value}}. An arm's own keys override the cell's.
+Cells that differ only after likelihood training share its runs. Every run is a process of its own, N at a time: on a
+CPU each gets its share of the cores, on GPUs and TPUs a device of its own; a single worker gets all devices.
+NAME is FILE's name without its ending. runs/NAME/CELL holds the runs and the comparison of a cell and cell.json,
+runs/NAME/logs the output of each run, and runs/NAME report.html and report.md. The table is printed. A run that fails
+is reported and does not stop the others. Ctrl-C and SIGTERM save the running ones; repeat the command to resume what is
+not done yet. --key.path value sets a key of every run; gptgan train --help lists the keys."""
 
 
 def _study(given: Given) -> int:
@@ -101,13 +102,13 @@ def _study(given: Given) -> int:
 
 STUDY = ConfigCommand(
     "study",
-    "repeat a comparison over a grid of settings: where does a method gain?",
+    "repeat a comparison over a grid of settings, to see where a method gains",
     _STUDY,
     (
-        Flag("--seeds", "over so many seeds, in place of the file's", "N"),
-        Flag("--workers", "run N at a time; by default 1, on GPUs and TPUs one on each", "N"),
-        Flag("--dry-run", "list the cells, their parameters and what is done; write nothing"),
-        Flag("--report", "write the report of the cells that are done, and run nothing"),
+        Flag("--seeds", "number of seeds, in place of the file's", "N"),
+        Flag("--workers", "run N at a time (default: 1; on GPUs and TPUs one per device)", "N"),
+        Flag("--dry-run", "list the cells, their parameters and what is already done; write nothing"),
+        Flag("--report", "only write the report of the finished cells; run nothing"),
     ),
     _study,
     file="FILE",
@@ -115,11 +116,11 @@ STUDY = ConfigCommand(
 )
 COMPARE = ConfigCommand(
     "compare",
-    "train several adversarial methods from one likelihood training, and compare",
+    "train several adversarial methods from one likelihood training and compare them",
     _DESCRIPTION,
     (
-        Flag("--seeds", "over so many seeds, in place of the file's", "N"),
-        Flag("--arm", "only the arms that are so named, each by its own --arm, beside the baselines", "NAME"),
+        Flag("--seeds", "number of seeds, in place of the file's", "N"),
+        Flag("--arm", "train only this arm, beside the baselines; may be repeated", "NAME"),
     ),
     _compare,
     file="FILE",

@@ -12,15 +12,15 @@ from gptgan_jax.system.native_log import native_log_in
 from gptgan_jax.system.terminal import cache_folder, say
 
 _DESCRIPTION = """
-Lowers and compiles every step of the run and its sampler for a slice of TPUs, without any TPU, and prints for each
-device: memory by what it holds and what HBM allows, FLOP, collectives and their bytes, and the time of a step at the
-chip's published figures. With several topologies it also prints their times side by side. Text is read only where the
-config gives no vocab_size. It needs the compiler for TPUs: pip install "jax[tpu]".
+Lowers and compiles every step of the run and its sampler for a slice of TPUs, without a TPU. For each device it prints
+memory (by what it holds, and what HBM allows), FLOP, collectives with their bytes, and the time of a step at the chip's
+published speed. With several topologies it also prints their times side by side. Text is read only if the config has no
+vocab_size. The TPU compiler is needed: pip install "jax[tpu]".
 
-CHIP is v5e, v5p, v6e or tpu7x and SHAPE the chips along each dimension: v5e:2x4 is what is rented as v5litepod-8,
+CHIP is v5e, v5p, v6e or tpu7x, and SHAPE the number of chips along each dimension: v5e:2x4 is rented as v5litepod-8,
 v5e:16x16 is v5litepod-256, v5p:2x4x4 is v5p-64 (64 TensorCores on 32 chips), tpu7x:2x2x1 is 8 devices on 4 chips, and
-2xv5e:2x4 two slices, joined by the data centre's network, that mesh.data goes over. Keys are those of gptgan train
---help; mesh.data, mesh.fsdp and mesh.tensor say how the chips share the work. The exit status is 1 where a program does
+2xv5e:2x4 is two slices joined by the data centre's network, which mesh.data spans. Keys are those of gptgan train
+--help; mesh.data, mesh.fsdp and mesh.tensor divide the work among the chips. The exit status is 1 if a program does
 not fit."""
 _TOPOLOGY = "--topology"
 
@@ -29,7 +29,7 @@ def _run(given: Given) -> int:
     """0 where all programs fit, 1 where one does not."""
     names = given.flags.get(_TOPOLOGY, ())
     if not names:
-        raise UserError("--topology is missing: for which TPUs? Such as --topology v5e:2x4; see gptgan compile --help")
+        raise UserError("--topology is missing: give the TPUs, such as --topology v5e:2x4; see gptgan compile --help")
     misfits = _compile(load_config(given.file, given.overrides), names)
     for line in misfits:
         print(f"gptgan: {given.file} does not fit {line}", file=sys.stderr)
@@ -41,9 +41,9 @@ def _compile(config: Config, names: Sequence[str]) -> list[str]:
     import jax
 
     native_log_in(cache_folder())
-    # Whatever chips this machine has are left alone.
+    # Chips that this machine may have are not used.
     jax.config.update("jax_platforms", "cpu")
-    # What was compiled without a device can be kept there, but not read again.
+    # The cache can store programs that were compiled without a device, but can't load them.
     jax.config.update("jax_enable_compilation_cache", False)
 
     from gptgan_jax.compiling.chips import load_slice
@@ -75,9 +75,9 @@ def _compile(config: Config, names: Sequence[str]) -> list[str]:
 
 COMPILE = ConfigCommand(
     "compile",
-    "compile a run for TPUs that need not be there: memory, FLOP, step time",
+    "compile a run for TPUs without having them: memory, FLOP, step time",
     _DESCRIPTION,
-    (Flag(_TOPOLOGY, "which TPUs; may be given several times", "CHIP:SHAPE"),),
+    (Flag(_TOPOLOGY, "the TPUs; may be repeated", "CHIP:SHAPE"),),
     _run,
     example="CONFIG --topology v5e:2x4",
 )

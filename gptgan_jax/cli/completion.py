@@ -10,8 +10,8 @@ from gptgan_jax.config.help import every_key
 
 SHELLS = ("bash", "zsh")
 _INSTALL = {
-    "bash": "source <(gptgan completion bash), in ~/.bashrc for every shell to come",
-    "zsh": 'gptgan completion zsh > "${fpath[1]}/_gptgan", and start a new shell',
+    "bash": "put `source <(gptgan completion bash)` in ~/.bashrc",
+    "zsh": 'run gptgan completion zsh > "${fpath[1]}/_gptgan" and start a new shell',
 }
 
 
@@ -19,9 +19,9 @@ def add_completion(commands: Any, root: argparse.ArgumentParser, with_configs: S
     """Adds the command to a parser's.
 
     Args:
-        commands: of the parser.
+        commands: the parser's subparsers.
         root: the whole parser, which is completed.
-        with_configs: the commands whose flags that parser does not know, in it by their names.
+        with_configs: the commands that the parser knows only by name, without their flags.
     """
     completion = commands.add_parser(
         "completion",
@@ -48,7 +48,7 @@ def add_completion(commands: Any, root: argparse.ArgumentParser, with_configs: S
 def _describe(command: ConfigCommand, parser: argparse.ArgumentParser) -> None:
     """Gives a parser the flags of a command, and every key of a config."""
     parser.add_argument(
-        "config", type=Path, metavar=command.file, help="a YAML file, or the name of one of the project's own"
+        "config", type=Path, metavar=command.file, help="a YAML file, or the name of one of the project's configs"
     )
     for flag in command.flags:
         if flag.value:
@@ -60,7 +60,7 @@ def _describe(command: ConfigCommand, parser: argparse.ArgumentParser) -> None:
 
 
 def _complete_paths(parser: argparse.ArgumentParser) -> None:
-    """Files and folders are completed where an argument is one."""
+    """Completes files and folders for arguments that are paths."""
     import shtab
 
     for action in parser._actions:

@@ -1,4 +1,4 @@
-"""What the commands have in common that take a config: its file first, flags of their own, and keys of the config."""
+"""Shared by the commands that take a config: first its file, then the command's own flags and keys of the config."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +11,14 @@ from gptgan_jax.schema.structure import fields_of
 
 
 class Flag(NamedTuple):
-    """A flag that is no key of the config.
+    """A flag that is not a key of the config.
 
     Attributes:
         name: such as --seeds.
         meaning: one line.
-        value: what stands for its value in the usage; empty for a flag that has none.
+        value: placeholder for its value in the usage; empty for a flag without a value.
         optional: whether the value may be left out.
-        choices: the values that there are, where these are few.
+        choices: the possible values, if they are few.
     """
 
     name: str
@@ -38,8 +38,8 @@ class Given(NamedTuple):
 
     Attributes:
         file: the config.
-        flags: every value of each flag that was given; empty where it has none.
-        overrides: all other arguments, which are keys of the config.
+        flags: every value of each flag that was given; an empty string for a flag without a value.
+        overrides: all other arguments: keys of the config.
     """
 
     file: str
@@ -47,7 +47,7 @@ class Given(NamedTuple):
     overrides: Sequence[str]
 
     def value(self, flag: str) -> str | None:
-        """The last value of a flag; None without it."""
+        """The last value of a flag; None if it was not given."""
         values = self.flags.get(flag)
         return values[-1] if values else None
 
@@ -58,11 +58,11 @@ class ConfigCommand(NamedTuple):
     Attributes:
         name: of the command.
         summary: one line for the list of commands.
-        description: what its help says below the usage.
-        flags: its own.
-        run: the command; its exit status.
-        file: what stands for the file in the usage.
-        example: a file and flags that could be given.
+        description: its help text below the usage.
+        flags: its own flags.
+        run: runs the command and returns its exit status.
+        file: placeholder for the file in the usage.
+        example: an example of a file and flags.
         lists_keys: whether its help ends with every key of a config.
     """
 
@@ -88,14 +88,14 @@ class ConfigCommand(NamedTuple):
         if self.flags:
             parts.append("\n".join(f"  {flag.usage}\n      {flag.meaning}" for flag in self.flags))
         if self.lists_keys:
-            parts.append(f"Every key can be set on the command line, over the file:\n\n{describe_keys()}")
+            parts.append(f"Every key can be set on the command line, which overrides the file:\n\n{describe_keys()}")
         return "\n\n".join(parts)
 
     def __call__(self, arguments: Sequence[str]) -> int:
-        """Runs the command with what follows its name.
+        """Runs the command with the arguments after its name.
 
         Raises:
-            UserError: no file first, a flag without its value, or whatever the command raises.
+            UserError: the file is missing, a flag has no value, or whatever the command raises.
         """
         if "-h" in arguments or "--help" in arguments:
             print(self.help)
@@ -132,7 +132,7 @@ class ConfigCommand(NamedTuple):
         return Given(arguments[0], found, overrides)
 
     def _check_name(self, name: str) -> None:
-        """Raises UserError for what is no key of a config, but nearly a flag."""
+        """Raises UserError for a name that is not a key of a config but close to a flag."""
         key = name.removeprefix("--").replace("-", "_")
         near = difflib.get_close_matches(name, [flag.name for flag in self.flags], 1, cutoff=0.8)
         if near and name.startswith("--") and key not in fields_of(Config):

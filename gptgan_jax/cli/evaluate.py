@@ -1,4 +1,4 @@
-"""`gptgan evaluate`: scores of a run, of a model as it came, or of a file of samples."""
+"""`gptgan evaluate`: scores a run, a pre-trained model, or a file of samples."""
 
 import argparse
 import typing
@@ -17,42 +17,51 @@ if TYPE_CHECKING:
 
 def add_evaluate(commands: Any, run_help: str) -> None:
     """Adds the command to a parser's."""
-    evaluate = commands.add_parser("evaluate", help="score a run, or a file of samples", allow_abbrev=False)
+    evaluate = commands.add_parser("evaluate", help="score a run, a model, or a file of samples", allow_abbrev=False)
     evaluate.add_argument(
         "run",
         type=Path,
         nargs="?",
-        help=run_help + ", whose report is written anew; or with --config hf:FOLDER, gguf:FILE or hub:NAME, a model",
+        help=run_help + ", whose report is rewritten; or, with --config, a model: hf:FOLDER, gguf:FILE or hub:NAME",
     )
     evaluate.add_argument(
-        "--config", type=Path, help="of a model: whose text and evaluation it is; --data.key value sets keys over it"
+        "--config",
+        type=Path,
+        help="for a model: the config that gives the text and the evaluation; --data.key value overrides its keys",
     )
     evaluate.add_argument(
-        "--sweep", action="store_true", help="temperature x top-p over the run's generators: the verdict on the GAN"
+        "--sweep",
+        action="store_true",
+        help="also compare the run's generators over a grid of temperature and top-p: does the GAN gain at equal "
+        "diversity?",
     )
-    evaluate.add_argument("--samples", type=Path, help="instead of a run: a file of samples, a text a line")
-    evaluate.add_argument("--references", type=Path, help="with --samples: held-out real text, a text a line")
-    evaluate.add_argument("--training", type=Path, help="with --samples: what their model was trained on (optional)")
+    evaluate.add_argument("--samples", type=Path, help="instead of a run: a file of samples, one text per line")
+    evaluate.add_argument("--references", type=Path, help="with --samples: held-out real text, one text per line")
+    evaluate.add_argument(
+        "--training", type=Path, help="with --samples: the text their model was trained on (optional)"
+    )
     evaluate.add_argument(
         "--embedder",
         choices=typing.get_args(EmbedderName),
-        help="what turns texts into vectors (default: evaluation.embedder of the run; language_model)",
+        help="embeds the texts (default: evaluation.embedder of the run; language_model with --samples)",
     )
     evaluate.add_argument(
         "--seed",
         type=number(int, 0, LARGEST_INT),
-        help="with --samples: of splits and of scoring models (default 0)",
+        help="with --samples: seed of the splits and of the scoring models (default 0)",
     )
     evaluate.add_argument(
         "--unit",
         choices=typing.get_args(UnitName),
-        help="with --samples: of n-grams, words, characters or tokens of --tokenizer (default auto: characters where "
-        "the references have no spaces between words)",
+        help="with --samples: unit of the n-grams: words, characters, or tokens of --tokenizer (default auto: words, "
+        "or characters if the references have no spaces between words)",
     )
     evaluate.add_argument(
-        "--tokenizer", type=Path, help="with --samples and --unit token: a run folder, or a tokenizer.json"
+        "--tokenizer", type=Path, help="with --samples and --unit token: a run folder or a tokenizer.json"
     )
-    evaluate.add_argument("--out", type=Path, help="with --samples: a folder for evaluation.json (default: none)")
+    evaluate.add_argument(
+        "--out", type=Path, help="with --samples or a model: a folder for evaluation.json (default: not saved)"
+    )
     evaluate.set_defaults(command=_evaluate)
 
 
@@ -64,7 +73,7 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
     model = options.run is not None and is_model(str(options.run))
     if model != (options.config is not None):
         raise UserError(
-            "a model (hf:FOLDER, gguf:FILE, hub:NAME) is evaluated with --config CONFIG; a run by its own config"
+            "a model (hf:FOLDER, gguf:FILE, hub:NAME) is evaluated with --config CONFIG; a run with its own config"
         )
     configure_jax()
     if options.samples is not None:
@@ -97,11 +106,12 @@ def _evaluate(options: argparse.Namespace, keys: Sequence[str] = ()) -> int:
 
 
 def _evaluate_model(options: argparse.Namespace, keys: Sequence[str]) -> int:
-    from gptgan_jax.evaluation.pretrained import evaluate_model
+    from gptgan_jax.evaluation.without_run import evaluate_model
 
-    for name in ("sweep", "references", "training", "seed", "tokenizer"):
-        if getattr(options, name):
-            raise UserError(f"--{name} is not for a model as it came; drop it")
+    for name in ("sweep", "references", "training", "seed", "unit", "tokenizer"):
+        if (given := getattr(options, name)) is not None and given is not False:
+            instead = "set --evaluation.unit" if name == "unit" else "drop it"
+            raise UserError(f"--{name} is not for a pre-trained model; {instead}")
     if options.out is not None:
         check_folder("--out", options.out)
     overrides = [*keys, *(["--evaluation.embedder", options.embedder] if options.embedder else [])]
@@ -110,10 +120,10 @@ def _evaluate_model(options: argparse.Namespace, keys: Sequence[str]) -> int:
 
 
 def _evaluate_files(options: argparse.Namespace) -> int:
-    from gptgan_jax.evaluation.files import evaluate_files
+    from gptgan_jax.evaluation.without_run import evaluate_files
 
     if options.references is None:
-        raise UserError("--samples needs --references FILE: held-out real text, a text a line")
+        raise UserError("--samples needs --references FILE: held-out real text, one text per line")
     if options.sweep:
         raise UserError("--sweep needs a run: a file of samples has no temperature to change")
     if (options.unit == "token") != (options.tokenizer is not None):
@@ -136,7 +146,7 @@ def _evaluate_files(options: argparse.Namespace) -> int:
 
 
 def _print_and_keep(outcome: "Evaluation", out: Path | None) -> int:
-    """Prints an evaluation that is of no run, and keeps it where a folder is given; 0."""
+    """Prints an evaluation that belongs to no run, and saves it if a folder is given; returns 0."""
     from gptgan_jax.reports.tables import score_table
 
     print(f"\n{score_table(outcome.scores)}\n")
@@ -144,5 +154,5 @@ def _print_and_keep(outcome: "Evaluation", out: Path | None) -> int:
         print(note)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        print(f"kept: {outcome.save(out)}")
+        print(f"saved: {outcome.save(out)}")
     return 0

@@ -1,5 +1,5 @@
-"""`gptgan export`: a run's generator for other programs; `gptgan import`: a model of another program as the folder of a
-Hugging Face model, for `init_from: hf:FOLDER`."""
+"""`gptgan export`: write a run's generator for other programs; `gptgan import`: convert a GGUF model to a Hugging Face
+folder, for `init_from: hf:FOLDER`."""
 
 import argparse
 from pathlib import Path
@@ -10,22 +10,22 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.system.terminal import configure_jax, say
 
 _IMPORT_HELP = (
-    "Quantised weights are turned into numbers and written as float32; others stay as they are. What the Transformer "
-    "here does not do is refused."
+    "Quantised weights are dequantised to float32; others keep their type. A model that this project's Transformer "
+    "does not support is refused."
 )
 
 
 def add_export(commands: Any, run_help: str) -> None:
     """Adds the command to a parser's."""
-    export = commands.add_parser("export", help="write a run's generator as other programs read it", allow_abbrev=False)
+    export = commands.add_parser("export", help="write a run's generator for other programs", allow_abbrev=False)
     export.add_argument("run", type=Path, help=run_help)
     export.add_argument(
         "--to",
         choices=("hf", "stablehlo", "savedmodel"),
         required=True,
-        help="hf: a Hugging Face folder; stablehlo: the sampler by jax.export; savedmodel: the same for TensorFlow",
+        help="hf: a Hugging Face folder; stablehlo: the sampler, by jax.export; savedmodel: the sampler for TensorFlow",
     )
-    export.add_argument("--out", type=Path, help="a folder that is not there yet (default: RUN/export/FORMAT)")
+    export.add_argument("--out", type=Path, help="a folder that does not exist yet (default: RUN/export/FORMAT)")
     export.add_argument("--checkpoint", default="best", help=CHECKPOINT_HELP)
     export.set_defaults(command=_export)
 
@@ -43,14 +43,14 @@ def _export(options: argparse.Namespace) -> int:
 def add_import(commands: Any) -> None:
     """Adds the command to a parser's."""
     command = commands.add_parser(
-        "import", help="turn a GGUF file into a Hugging Face folder", description=_IMPORT_HELP, allow_abbrev=False
+        "import", help="convert a GGUF file to a Hugging Face folder", description=_IMPORT_HELP, allow_abbrev=False
     )
-    command.add_argument("model", help="gguf:FILE, a model as llama.cpp keeps it")
-    command.add_argument("out", type=Path, help="a folder that is not there yet")
+    command.add_argument("model", help="gguf:FILE, a model in llama.cpp's format")
+    command.add_argument("out", type=Path, help="a folder that does not exist yet")
     command.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
-        help="of all weights (default: the file's own, float32 where they are quantised, so that none is rounded)",
+        help="of all weights (default: the file's own, or float32 for quantised weights, so that none is rounded)",
     )
     command.set_defaults(command=_import)
 
@@ -60,7 +60,7 @@ def _import(options: argparse.Namespace) -> int:
     from gptgan_jax.pretrained.gguf_import import import_gguf
 
     if not options.model.startswith(PREFIX):
-        raise UserError(f"{options.model}: what is imported is named gguf:FILE")
+        raise UserError(f"{options.model}: give the model to import as gguf:FILE")
     path = Path(options.model.removeprefix(PREFIX)).expanduser()
     for note in import_gguf(path, options.out, options.dtype):
         say(note)

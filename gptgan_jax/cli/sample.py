@@ -1,10 +1,11 @@
-"""`gptgan sample`: texts of a run's generator, or its responses to the prompts of a file; `gptgan chat`: a conversation
-in the terminal."""
+"""`gptgan sample`: samples from a run's generator, or its responses to the prompts of a file; `gptgan chat`: a
+conversation in the terminal."""
 
 import argparse
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,33 +19,35 @@ if TYPE_CHECKING:
     from gptgan_jax.runs.folder import RunFolder
     from gptgan_jax.runs.trained import Writer
 
-# The most texts of one call; they are held in memory.
+# The most texts in one call; they are held in memory.
 MOST_TEXTS = 1_000_000
 CHECKPOINT_HELP = (
-    "best (default: least validation loss in the last phase that trained the generator), last, "
-    "likelihood or adversarial (that phase's best), or a step number"
+    "best (default: by evaluation.choose_by, in the last phase that trained the generator), last, "
+    "likelihood or adversarial (the best of that phase), or a step number"
 )
+SYSTEM_HELP = "of a chat model: the system turn, which says how to answer"
 
 
 def add_sample(commands: Any, run_help: str) -> None:
     """Adds the command to a parser's."""
     sample = commands.add_parser("sample", help="sample texts from a run's generator", allow_abbrev=False)
-    sample.add_argument("run", type=Path, help=run_help + "; or hf:FOLDER, gguf:FILE or hub:NAME, a model")
+    sample.add_argument("run", type=Path, help=run_help + "; or a model: hf:FOLDER, gguf:FILE or hub:NAME")
     sample.add_argument(
         "--num",
         type=number(int, 1, MOST_TEXTS),
-        help="how many texts (default 10); with --prompts for each prompt (default 1)",
+        help="number of texts (default 10); with --prompts, number per prompt (default 1)",
     )
     add_drawing(sample)
     sample.add_argument(
         "--weights",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="how the generator's matrices are held while it writes (default float32): bfloat16 takes half the memory, "
-        "and log-probabilities differ in the second or third digit",
+        help="type of the generator's weight matrices while it generates (default float32); bfloat16 takes half the "
+        "memory and changes log-probabilities in the second or third digit",
     )
-    sample.add_argument("--prompt", help="what each text begins with, or answers (default: nothing)")
-    sample.add_argument("--label", help="the class that each text shall be of, in a run with data.label_prompts")
+    sample.add_argument("--prompt", help="the text that each sample continues or answers (default: none)")
+    sample.add_argument("--system", metavar="TEXT", help=SYSTEM_HELP + ", with --prompt")
+    sample.add_argument("--label", help="the class of the texts, for a run with data.label_prompts")
     sample.add_argument(
         "--seed", type=number(int, 0, LARGEST_INT), default=0, help="equal seeds give equal texts (default 0)"
     )
@@ -53,57 +56,63 @@ def add_sample(commands: Any, run_help: str) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="where to (default: print): JSON lines with a text each where FILE ends in .jsonl, else a text a line",
+        help="output file (default: print): JSON lines if FILE ends in .jsonl, otherwise one text per line",
     )
     sample.add_argument(
         "--resample",
         type=number(int, 2, MOST_TEXTS),
         metavar="N",
-        help="choose each text out of N by the discriminator; of the warmed-up pair unless --checkpoint names another",
+        help="resample each text from N candidates by the discriminator's scores; both networks are those at the end "
+        "of the warm-up unless --checkpoint names another",
+    )
+    sample.add_argument(
+        "--best-of",
+        type=number(int, 2, MOST_TEXTS),
+        metavar="N",
+        help="generate N candidates for each text and keep the one that was drawn with the highest probability",
     )
     _add_responses(sample)
     sample.set_defaults(command=_sample)
 
 
 def add_drawing(parser: argparse.ArgumentParser) -> None:
-    """The flags that say how texts are drawn."""
+    """Adds the sampling flags."""
     parser.add_argument("--temperature", type=number(float, 0), default=1.0, help="0 is greedy (default 1.0)")
     parser.add_argument(
         "--top-k",
         type=number(int, 0, LARGEST_INT),
         default=0,
-        help="draw from the k likeliest tokens (default 0: off)",
+        help="sample from the k most likely tokens (default 0: off)",
     )
     parser.add_argument(
         "--top-p",
         type=number(float, 0.001, 1),
         default=1.0,
-        help="draw from the likeliest tokens that make up this probability (default 1: off)",
+        help="sample from the smallest set of tokens with this total probability (default 1: off)",
     )
 
 
 def _add_responses(parser: argparse.ArgumentParser) -> None:
-    """The flags of responses to the prompts of a file."""
-    responses = parser.add_argument_group("responses to a file of prompts, for a student to learn from")
+    """Adds the flags for responses to the prompts of a file."""
+    responses = parser.add_argument_group("responses to a file of prompts, such as training text for a student")
     responses.add_argument(
         "--prompts",
         type=Path,
         metavar="FILE",
-        help=".jsonl, .csv, .tsv or .parquet with a column of prompts (texts or conversations), or a prompt a line; "
-        "writes JSON lines, each a row of FILE with its response",
+        help=".jsonl, .csv, .tsv or .parquet with a column of prompts (texts or conversations), or one prompt per "
+        "line; writes JSON lines, each a row of FILE with its response",
     )
     responses.add_argument("--prompt-column", help="column of the prompts (default: the run's data.prompt_column)")
     responses.add_argument(
         "--batch-size",
         type=number(int, 1, MOST_TEXTS),
-        default=100,
-        help="responses at once (default 100); another one draws others",
+        help="responses generated at once (default 100); another size gives different responses",
     )
     for flag, what in (("--max-prompt-length", "prompt (default 512)"), ("--max-length", "response (default 256)")):
         responses.add_argument(
             flag,
             type=number(int, 1, LARGEST_INT),
-            help=f"of a Hugging Face model the longest {what}, in tokens; a run has its own",
+            help=f"for a pre-trained model: longest {what}, in tokens; a run has its own",
         )
 
 
@@ -122,6 +131,7 @@ def _sample(options: argparse.Namespace) -> int:
     from gptgan_jax.runs.pretrained import load_generator
     from gptgan_jax.runs.records import one_line
     from gptgan_jax.runs.trained import load_params, load_writer, read_prompt
+    from gptgan_jax.sampling.rollouts import best_of
 
     folder = RunFolder(options.run)
     model = is_model(str(options.run))
@@ -134,7 +144,7 @@ def _sample(options: argparse.Namespace) -> int:
     run = load_writer(folder) if loaded is None else loaded.run
     if options.resample is not None and run.conditional:
         raise UserError("--resample is for runs without prompts; drop it")
-    prompt, length = read_prompt(run, _asked(run, options) or "")
+    prompt, length = read_prompt(run, _asked(run, options) or "", options.system)
     if prompt.cut:
         say(f"note: {cut_note(1, run.config.data.max_prompt_length, run.config.data.prompt_keep)}")
     if options.resample is not None and prompt.ids:
@@ -149,10 +159,13 @@ def _sample(options: argparse.Namespace) -> int:
         params, sampler = _resampled(folder, run, options)
     if sampler is None:
         params = held_in(params, options.weights)
-    writer = TextWriter(run.generator, run.tokenizer, length, sampler=sampler, candidates=options.resample or 1)
+    if options.best_of is not None:
+        sampler = partial(best_of, run.generator, candidates=options.best_of)
+    candidates = options.resample or options.best_of or 1
+    writer = TextWriter(run.generator, run.tokenizer, length, sampler=sampler, candidates=candidates)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
     written = writer(params, options.seed, options.num or 10, drawing, [prompt.ids], News(say))
-    # Decoded together with what they begin with, for a token may go on with a word of the prompt.
+    # Decoded together with the prompt, as a token may continue a word of it.
     begin = [] if run.conditional else prompt.ids
     pairs = zip(written.tokens, written.mask, strict=True)
     texts = (run.tokenizer.decode([*begin, *tokens[mask].tolist()]) for tokens, mask in pairs)
@@ -162,15 +175,15 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _keep(lines: Iterator[str], out: Path | None) -> int:
-    """Prints lines or writes them into a file; 0."""
+    """Prints lines or writes them to a file; returns 0."""
     count = write_lines(lines, out)
     if out is not None:
-        print(f"kept: {out}, {counted(count, 'line')}")
+        print(f"saved: {out}, {counted(count, 'line')}")
     return 0
 
 
 def _resampled(folder: "RunFolder", run: "Writer", options: argparse.Namespace) -> tuple[Any, Callable[..., Any]]:
-    """Both players' parameters, and a sampler for `TextWriter` that takes them."""
+    """The parameters of both networks, and a sampler for `TextWriter` that takes them."""
     from gptgan_jax.checkpoints.manager import Checkpoints
     from gptgan_jax.config import LIKELIHOOD
     from gptgan_jax.scoring.residual import resampler, restore_networks
@@ -195,17 +208,25 @@ def _check_sample(options: argparse.Namespace) -> None:
     check_new_file("--out", options.out, options.prompts)
     if options.weights != "float32" and options.resample is not None:
         raise UserError(f"--weights {options.weights} is for the generator, and --resample has two networks; drop one")
+    if options.best_of is not None and options.resample is not None:
+        raise UserError("--best-of chooses by likelihood, --resample by the discriminator; drop one")
     if options.prompts is None:
+        if options.system is not None and not options.prompt:
+            raise UserError("--system goes with --prompt; give that, or drop it")
         if options.prompt_column is not None:
             raise UserError("--prompt-column goes with --prompts FILE; give that, or drop it")
+        if options.batch_size is not None:
+            raise UserError("--batch-size goes with --prompts FILE; give that, or drop it")
         if options.out is not None and format_of(options.out) not in (None, "json"):
             raise UserError(
-                f"--out {options.out}: texts are written as JSON lines or a text a line; end it in .jsonl or .txt"
+                f"--out {options.out}: texts are written as JSON lines or one per line; end it in .jsonl or .txt"
             )
         return
-    for name in ("prompt", "label", "resample"):
+    for name in ("prompt", "system", "label", "resample"):
         if getattr(options, name) is not None:
-            raise UserError(f"--prompts has what each text shall answer; drop --{name}")
+            raise UserError(f"--prompts already gives the prompts; drop --{name}")
+    if options.best_of is not None:
+        raise UserError("--prompts keeps every response; drop --best-of")
 
 
 def _respond(options: argparse.Namespace) -> int:
@@ -215,7 +236,7 @@ def _respond(options: argparse.Namespace) -> int:
     from gptgan_jax.workflows.distillation import load_responder, read_prompts, responses
 
     responder = load_responder(
-        str(options.run), options.checkpoint, options.max_prompt_length, options.max_length, options.batch_size
+        str(options.run), options.checkpoint, options.max_prompt_length, options.max_length, options.batch_size or 100
     )
     responder = dataclasses.replace(responder, params=held_in(responder.params, options.weights))
     prompts = read_prompts(options.prompts, options.prompt_column or responder.prompt_column)
@@ -225,10 +246,10 @@ def _respond(options: argparse.Namespace) -> int:
 
 
 def _asked(run: "Writer", options: argparse.Namespace) -> str | None:
-    """What each text shall answer: the prompt, or the label."""
+    """What each text answers: the prompt, or the label."""
     if not run.config.label_prompts:
         if options.label is not None:
-            raise UserError("--label is for runs with data.label_prompts, and this one learned none; drop it")
+            raise UserError("--label is for runs with data.label_prompts, and this run has none; drop it")
         return options.prompt
     known = ", ".join(run.classes)
     if options.prompt is not None:
@@ -240,22 +261,23 @@ def _asked(run: "Writer", options: argparse.Namespace) -> str | None:
 
 
 _CHAT_HELP = (
-    "Answers each line of the input, with what was said before it as far back as the longest prompt reaches. "
-    "/reset forgets it, /quit or the end of input ends, Ctrl-C stops a reply."
+    "Answers each line of the input, given as much of the conversation before it as fits into the longest prompt. "
+    "/reset starts a new conversation, /quit or the end of input ends the program, Ctrl-C stops a reply."
 )
 
 
 def add_chat(commands: Any, run_help: str) -> None:
     """Adds the command to a parser's."""
     chat = commands.add_parser(
-        "chat", help="talk to a run that learned to answer", description=_CHAT_HELP, allow_abbrev=False
+        "chat", help="chat with a run or model that answers prompts", description=_CHAT_HELP, allow_abbrev=False
     )
-    chat.add_argument("run", type=Path, help=run_help + "; or hf:FOLDER, gguf:FILE or hub:NAME, a model")
+    chat.add_argument("run", type=Path, help=run_help + "; or a model: hf:FOLDER, gguf:FILE or hub:NAME")
     add_drawing(chat)
     chat.add_argument(
         "--seed", type=number(int, 0, LARGEST_INT), default=0, help="equal seeds give equal replies (default 0)"
     )
     chat.add_argument("--checkpoint", default="best", help=CHECKPOINT_HELP)
+    chat.add_argument("--system", metavar="TEXT", help=SYSTEM_HELP)
     chat.set_defaults(command=_chat)
 
 
@@ -268,5 +290,5 @@ def _chat(options: argparse.Namespace) -> int:
 
     run, params, _ = load_generator(str(options.run), options.checkpoint, check=check_answers)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
-    chat(run, params, drawing, options.seed, sys.stdin, sys.stdout, say)
+    chat(run, params, drawing, options.seed, sys.stdin, sys.stdout, say, options.system)
     return 0

@@ -1,1 +1,1 @@
-"""Programs compiled ahead of time for TPUs that need not be there, and what they would cost to run."""
+"""Ahead-of-time compilation for TPUs that need not be present, and the estimated cost of the programs."""

@@ -1,8 +1,8 @@
-"""TPU chips by their published figures, and slices of them that exist only as a description.
+"""TPU chips with their published figures, and descriptions of slices of them.
 
-A topology is named as libtpu does, by the chip and the shape of the slice: v5e:2x4 is what Google Cloud rents out as
-v5litepod-8, and v5p:2x4x4 as v5p-64, whose 64 counts TensorCores, two a chip. 2xv5e:2x4 are two such slices, joined by
-the data centre's network alone.
+Topologies have libtpu's names, the chip and the shape of the slice: v5e:2x4 is Google Cloud's v5litepod-8, and
+v5p:2x4x4 its v5p-64, where 64 is the number of TensorCores, two per chip. 2xv5e:2x4 is two slices that are connected
+only by the data centre's network.
 """
 
 import importlib.util
@@ -21,19 +21,19 @@ INSTALL = 'pip install "jax[tpu]"'
 
 @dataclass(frozen=True)
 class Chip:
-    """One TPU chip, by the figures of each JAX device on it.
+    """One TPU chip; the figures are for each JAX device on it.
 
     Attributes:
-        name: as topologies name it.
-        peak: bfloat16 matrix FLOP a second; float32 products run at it too, as XLA rounds their operands by default.
+        name: the chip's name in topologies.
+        peak: bfloat16 matrix FLOP/s; float32 products run at it too, as XLA rounds their operands by default.
         hbm: bytes of high-bandwidth memory.
         usable: bytes of it that the compiler gives a program.
-        hbm_bandwidth: bytes a second between it and the cores.
-        link_bandwidth: bytes a second over one inter-chip link, in one direction; its share of it where there are more.
+        hbm_bandwidth: bytes/s between HBM and the cores.
+        link_bandwidth: bytes/s over one inter-chip link, in one direction; the device's share of it if a chip has more.
         dimensions: of the torus; a chip has two links along each.
-        network_bandwidth: bytes a second that it sends to other slices, over the data centre's network.
+        network_bandwidth: bytes/s that it sends to other slices, over the data centre's network.
         wraps_at: along a dimension of this many chips, or of a multiple of it, the last chip is linked to the first.
-        cores: JAX devices a chip.
+        cores: JAX devices per chip.
     """
 
     name: str
@@ -49,17 +49,17 @@ class Chip:
 
     @property
     def ici_bandwidth(self) -> float:
-        """Bytes a second that leave the device over all links together."""
+        """Bytes/s that leave the device over all links together."""
         return 2 * self.dimensions * self.link_bandwidth
 
 
 # Peak, HBM and its bandwidth, and the inter-chip bandwidth are those of https://cloud.google.com/tpu/docs/v5e, /v5p,
 # /v6e and /tpu7x (read in 2026). They give the inter-chip bandwidth of a chip in both directions together, 400, 1200,
-# 800 and 1200 GB/s; a link carries that over (2 directions x 2 links x dimensions). A dimension of v5e and v6e wraps
-# where it is 16 chips long, one of v5p and tpu7x where it is a multiple of 4. A tpu7x is two devices, each with half of
-# its 2307 TFLOP/s, 192 GiB and 7380 GB/s; what the two send each other is counted as over a link. `usable` is not
-# published: it is what libtpu 0.0.42 names when a program is too large. The network's are 6.4 and 25.6 Tbit/s of a pod
-# of 256 chips of v5e and v6e and 50 Gbit/s a chip of v5p on those pages; for tpu7x a v6e chip's 100 Gbit/s are taken.
+# 800 and 1200 GB/s; a link has that divided by (2 directions x 2 links x dimensions). A dimension of v5e and v6e wraps
+# if it is 16 chips long, one of v5p and tpu7x if it is a multiple of 4. A tpu7x is two devices, each with half of its
+# 2307 TFLOP/s, 192 GiB and 7380 GB/s; traffic between the two counts as over a link. `usable` is not published: it is
+# the limit in libtpu 0.0.42's message for a program that is too large. The network's figures on those pages are 6.4 and
+# 25.6 Tbit/s for a pod of 256 chips of v5e and v6e, and 50 Gbit/s per chip of v5p; tpu7x has a v6e chip's 100 Gbit/s.
 CHIPS = {
     chip.name: chip
     for chip in (
@@ -73,14 +73,14 @@ CHIPS = {
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Chips linked to each other, or several such slices.
+    """A slice of linked chips, or several such slices.
 
     Attributes:
         name: such as v5e:16x16.
-        chip: of which kind they are.
+        chip: the kind of chip.
         shape: chips along each dimension.
         devices: JAX devices to compile for; nothing can run on them.
-        count: slices of that shape.
+        count: the number of slices of that shape.
     """
 
     name: str
@@ -90,15 +90,15 @@ class Slice:
     count: int = 1
 
     def coordinates(self) -> np.ndarray:
-        """Where each device is: int [N, 3]."""
+        """The coordinates of each device: int [N, 3]."""
         return np.array([device.coords for device in self.devices])
 
 
 def parse_topology(name: str) -> tuple[Chip, tuple[int, ...], int]:
-    """The chip, the shape and the number of slices that a topology's name says.
+    """The chip, the shape and the number of slices of a topology, from its name.
 
     Raises:
-        UserError: a name that is none, a chip that is not in the table, or a shape of the wrong dimension.
+        UserError: an invalid name, a chip that is not in the table, or a shape of the wrong dimension.
     """
     found = re.fullmatch(r"(?:([1-9]\d*)x)?([a-z]\w+):(\d+(?:x\d+)*)", name)
     if found is None:
@@ -120,17 +120,17 @@ def load_slice(name: str) -> Slice:
     """The slice of that name, from libtpu; no TPU is needed.
 
     Raises:
-        UserError: a wrong name, a shape that is not made, or no libtpu.
+        UserError: an invalid name, a shape that does not exist, or no libtpu.
     """
     chip, shape, count = parse_topology(name)
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(f"compiling for a TPU needs its compiler, libtpu: {INSTALL}")
-    # libtpu looks for the TPU of the machine that it is on, and complains at length where there is none.
+    # libtpu searches for a TPU on this machine, and prints long complaints if there is none.
     for variable, value in _NOWHERE.items():
         os.environ.setdefault(variable, value)
     from jax.experimental import topologies
 
-    # By default a slice is made of hosts of four chips; fewer are part of one host.
+    # By default a slice consists of hosts of four chips; fewer chips are part of one host.
     options: dict[str, Any] = {"num_slices": count} if count > 1 else {}
     if math.prod(shape) < 4:
         options["chips_per_host_bounds"] = (*shape, *[1] * (3 - len(shape)))
@@ -151,6 +151,6 @@ _NOWHERE = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_MIN_LOG_LEVEL": "3",
-    # It lets one process at a time have the chips; who only compiles takes none.
+    # It allows one process at a time to use the chips; compiling uses none.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }

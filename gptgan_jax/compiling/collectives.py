@@ -1,8 +1,8 @@
-"""What a compiled program sends between devices, read from its text.
+"""The communication between devices of a compiled program, read from its text.
 
-The text is XLA's (HLO), after partitioning and scheduling: `compiled.as_text()`. A collective in a loop counts as often
-as the loop runs. The bytes are those that one device sends in the algorithms that reach the bound: (n - 1)/n of the
-whole for a gather or a scatter among n devices, twice that for an all-reduce.
+The text is XLA's (HLO), after partitioning and scheduling: `compiled.as_text()`. A collective in a loop counts once per
+iteration. The bytes are those that one device sends in bandwidth-optimal algorithms: (n - 1)/n of the whole for a
+gather or a scatter among n devices, twice that for an all-reduce.
 """
 
 import math
@@ -24,9 +24,10 @@ class Collective:
     Attributes:
         kind: all-gather, all-reduce, reduce-scatter, all-to-all, collective-permute, or `BETWEEN_SLICES`.
         sent: bytes that one device sends each time.
-        times: how often it runs.
-        groups: device numbers, int [G, n]; each row's devices talk among themselves. Pairs for a collective-permute.
-        open_ended: whether it runs in a loop whose end depends on the data, so that `times` is the most.
+        times: the number of times that it runs.
+        groups: device numbers, int [G, n]; the devices of a row communicate with each other. Pairs for a
+            collective-permute.
+        open_ended: whether it is in a loop whose end depends on the data, so that `times` is an upper bound.
     """
 
     kind: str
@@ -42,19 +43,19 @@ class Collective:
 
 
 def collectives_of(text: str, devices: int, open_ended_trips: int) -> list[Collective]:
-    """The collectives of a compiled program that say something to another device.
+    """The collectives of a compiled program that send data to another device.
 
     Args:
         text: of the program.
-        devices: that it runs on, of one slice.
-        open_ended_trips: how often a loop runs whose end depends on the data, at most, where its name does not say it.
+        devices: the number of devices of one slice.
+        open_ended_trips: the most iterations of a loop whose end depends on the data, unless its name gives them.
     """
     program = _read(text)
     started = {_channel(line) for lines in program.bodies.values() if _starts(lines) for line in lines} - {None}
     found = []
     for name, visits in _visits(program, open_ended_trips).items():
         lines = program.bodies[name]
-        # An asynchronous collective stands in the text where it starts, where it is waited for, and in between.
+        # An asynchronous collective appears in the text at its start, at its end, and in between.
         begins = _starts(lines)
         for line in lines:
             apart = _sent_to_other_slices(line)
@@ -65,7 +66,7 @@ def collectives_of(text: str, devices: int, open_ended_trips: int) -> list[Colle
             groups = _groups(line, devices, kind)
             if groups.shape[1] < 2:
                 continue
-            # XLA for TPUs writes a reduce-scatter as an all-reduce of which a slice is kept.
+            # XLA for TPUs turns a reduce-scatter into an all-reduce followed by a slice.
             scattered = kind == "all-reduce" and name.startswith("all-reduce-scatter")
             sent = _sent("reduce-scatter" if scattered else kind, line, groups.shape[1], scattered)
             for visit in visits:
@@ -75,7 +76,7 @@ def collectives_of(text: str, devices: int, open_ended_trips: int) -> list[Colle
 
 
 def totals(collectives: list[Collective]) -> dict[str, tuple[int, float]]:
-    """By kind: how many run, and the bytes that a device sends in them."""
+    """By kind: the number that run, and the bytes that a device sends in them."""
     counts: dict[str, int] = defaultdict(int)
     sent: dict[str, float] = defaultdict(float)
     for collective in collectives:
@@ -84,12 +85,12 @@ def totals(collectives: list[Collective]) -> dict[str, tuple[int, float]]:
     return {kind: (counts[kind], sent[kind]) for kind in sorted(sent, key=lambda kind: -sent[kind])}
 
 
-# ---- the program: computations, and how often each runs
+# ---- the program: computations, and the number of times that each runs
 
 
 class _Program(NamedTuple):
     entry: str
-    bodies: dict[str, list[str]]  # of each computation, its instructions
+    bodies: dict[str, list[str]]  # the instructions of each computation
 
 
 class _Visit(NamedTuple):
@@ -120,7 +121,7 @@ def _read(text: str) -> _Program:
 
 
 def _visits(program: _Program, open_ended_trips: int) -> dict[str, list[_Visit]]:
-    """For each computation that runs: from where it is called, how often. Branches count as if all were taken."""
+    """For each computation: its call sites and their counts. Branches count as if all were taken."""
     visits: dict[str, list[_Visit]] = defaultdict(list)
     pending = [(program.entry, _Visit(1, False))]
     while pending:
@@ -140,15 +141,15 @@ def _visits(program: _Program, open_ended_trips: int) -> dict[str, list[_Visit]]
 
 
 def _calls(program: _Program, line: str) -> Iterator[tuple[str, int | None]]:
-    """The computations that an instruction runs, and how often; None where the data decide."""
+    """The computations that an instruction runs, and their counts; None if these depend on the data."""
     loop = _WHILE.search(line)
     if loop and " while(" in line:
         trips = _trips(program, line, loop[1], loop[2])
         yield loop[2], trips
-        yield loop[1], trips  # and once more, to find that it ends
+        yield loop[1], trips  # once more, for the last check
         return
     if _kind(line) is not None:
-        return  # what it applies is the sum of two numbers
+        return  # it only applies a sum of two numbers
     for found in _CALLED.finditer(line):
         yield found[1], 1
     for found in _BRANCHES.finditer(line):
@@ -157,7 +158,7 @@ def _calls(program: _Program, line: str) -> Iterator[tuple[str, int | None]]:
 
 
 def _trips(program: _Program, line: str, condition: str, body: str) -> int | None:
-    """How often a loop runs; None where its condition is more than a counter below a constant."""
+    """The trip count of a loop; None if its condition is more than a counter below a constant."""
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
     if known:
         return int(known[1])
@@ -176,7 +177,7 @@ def _trips(program: _Program, line: str, condition: str, body: str) -> int | Non
 
 
 def _step(body: list[str], index: int) -> int:
-    """By how much a loop's counter grows, where that can be read; else 1."""
+    """The increment of a loop's counter if it can be read; else 1."""
     root = next((text for text in body if text.startswith("ROOT ")), "")
     returned = re.search(r" tuple\((.*?)\)(?:,|$)", re.sub(r"/\*.*?\*/", "", root))
     names = re.findall(r"%([\w.\-]+)", returned[1]) if returned else []
@@ -223,7 +224,7 @@ def _sent(kind: str, line: str, size: int, scattered: bool) -> float:
     assert found is not None
     sizes = [_bytes(shape) for shape in _SHAPE.finditer(found[1])]
     if found[3] and kind in ("all-gather", "collective-permute"):
-        # (operand, result, ...) of what is started
+        # (operand, result, ...) of an asynchronous start
         result = max(sizes) if kind == "all-gather" else sizes[0]
     else:
         result = sum(sizes)
@@ -241,9 +242,9 @@ _TARGET = re.compile(r'_xla_megascale_target="\{([\d,:]+)\}')
 
 
 def _sent_to_other_slices(line: str) -> float:
-    """Bytes that a device sends to other slices: XLA hands them to its host, once the slice has summed up its own.
+    """Bytes that a device sends to other slices: XLA passes them to its host, after a sum within the slice.
 
-    An all-reduce among n slices sends 2 (n - 1)/n of the buffer; any other transfer is counted as the buffer.
+    An all-reduce among n slices sends 2 (n - 1)/n of the buffer; any other transfer counts as the whole buffer.
     """
     target = _TARGET.search(line)
     if target is None or " send(" not in line:
@@ -263,7 +264,7 @@ def _bytes(shape: re.Match[str]) -> float:
 
 
 def _groups(line: str, devices: int, kind: str) -> np.ndarray:
-    """Which devices talk to each other: int [G, n]."""
+    """The groups of devices that communicate with each other: int [G, n]."""
     if kind == "collective-permute":
         pairs = re.search(r"source_target_pairs=\{\{(.*?)\}\}", line)
         rows = [[int(x) for x in pair.split(",")] for pair in pairs[1].split("},{")] if pairs else []

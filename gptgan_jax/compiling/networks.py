@@ -1,10 +1,10 @@
 """The arithmetic of one pass through a network, from its configuration.
 
-Counted are matrix products, two FLOP a multiply-add; norms, activations and softmax are left out. Two figures: `model`
-is what the mathematics needs, so causal attention counts the lower triangle alone, T(T + 1)/2 of its T x T pairs;
-`performed` is what the program does, which computes the whole square and masks it, but for the kernel of `attention:
-flash` on a TPU, which leaves out the blocks above the diagonal. What it computes again in its backward pass is not
-counted.
+Only matrix products count, with two FLOP per multiply-add, not norms, activations and softmax. There are two figures:
+`model` is the minimum that the mathematics needs, so causal attention counts only the lower triangle, T(T + 1)/2 of its
+T x T pairs; `performed` is for the program, which computes the whole square and masks it, except for the kernel of
+`attention: flash` on a TPU, which skips the blocks above the diagonal. Recomputation in that kernel's backward pass is
+not counted.
 """
 
 import itertools
@@ -26,14 +26,14 @@ from gptgan_jax.sampling.decoding import stages_of
 
 @dataclass(frozen=True)
 class Work:
-    """What a computation costs, over all devices.
+    """The cost of a computation, over all devices.
 
     Attributes:
         model: FLOP that the mathematics needs.
-        performed: FLOP that the program does.
-        recomputed: FLOP, of those performed, that a backward pass does again where activations are not kept; until a
-            backward pass is counted, what it would do again.
-        weights: bytes of weights that have to be read, in the dtype they are multiplied in.
+        performed: FLOP of the program.
+        recomputed: FLOP, of those performed, that a backward pass repeats if activations are not kept; before a
+            backward pass is counted, those that it would repeat.
+        weights: bytes of weights that have to be read, in the dtype of their products.
         cache: bytes of keys and values, or of recurrent states, that have to be read.
     """
 
@@ -52,12 +52,12 @@ class Work:
     __rmul__ = __mul__
 
     def with_backward(self) -> "Work":
-        """The same pass and the gradient of it: two more products for each, and what is computed again."""
+        """The pass with its gradient: two more products for each, and the recomputed ones."""
         passes = 3 + (1 if self.recomputed else 0)
         return Work(3 * self.model, 3 * self.performed + self.recomputed, self.recomputed, passes * self.weights)
 
     def with_input_gradient(self) -> "Work":
-        """The same pass and its gradient by the input alone: one more product for each."""
+        """The pass with its gradient by the input only: one more product for each."""
         passes = 2 + (1 if self.recomputed else 0)
         return Work(2 * self.model, 2 * self.performed + self.recomputed, self.recomputed, passes * self.weights)
 
@@ -70,7 +70,7 @@ def generator_forward(
 ) -> Work:
     """Teacher-forced logits of `rows` texts of `target` tokens after `prompt` tokens.
 
-    Where `prompts` is given, they answer so many prompts, each of which is read once.
+    With `prompts`, the texts share that many prompts, each of which is read once.
     """
     read = rows if prompts is None else prompts
     if isinstance(config, RecurrentConfig):
@@ -95,7 +95,7 @@ def generator_writing(
 ) -> Work:
     """Sampling of `rows` texts to their full length: one prefill, target - 1 steps on the cache, target draws.
 
-    Where `prompts` is given, they answer so many prompts, each of which is read once, and kept once.
+    With `prompts`, the texts share that many prompts, each of which is read and stored once.
     """
     width = config.hidden if isinstance(config, RecurrentConfig) else config.width
     head = _product(rows, width, vocab_size, config.dtype)
@@ -152,14 +152,14 @@ def discriminator_forward(config: DiscriminatorConfig, rows: int, length: int) -
 def discriminator_behind(
     config: TransformerDiscriminatorConfig, rows: int, prompts: int, prompt: int, target: int
 ) -> Work:
-    """Prefix scores of `rows` texts that answer so many prompts, without what it takes to read those."""
+    """Prefix scores of `rows` texts for `prompts` prompts, without the cost of reading the prompts."""
     texts = _blocks(config, config.layers, rows, target, target, before=prompt, prompts=prompts)
     return texts + _product(rows * target, config.width, 1, "float32")
 
 
 def discriminator_ends(config: CnnConfig, rows: int, count: int, start: int, length: int) -> Work:
-    """Scores of `rows` texts from what is known of their first `start` tokens, which `count` neighbours have in common;
-    `length` tokens come after them. See `convolution.largest_in_ends`."""
+    """Scores of `rows` texts from the features of their first `start` tokens, which `count` adjacent texts share;
+    `length` tokens follow. See `convolution.largest_in_ends`."""
     total = _product(rows, len(config.widths) * config.filters, 1, "float32")
     for width in config.widths:
         own = sum(min(width, last + 1) for last in range(length))
@@ -177,13 +177,13 @@ def discriminator_next_tokens(
 
 
 def relaxed_embedding(config: DiscriminatorConfig, vocab_size: int, rows: int, target: int) -> Work:
-    """Embeddings of relaxed tokens: mixtures over the vocabulary."""
+    """Embeddings of relaxed tokens: weighted sums over the vocabulary."""
     width = config.width if isinstance(config, TransformerConfig) else config.embedding
     return _product(rows * target, vocab_size, width, config.dtype)
 
 
 def _reading(config: TransformerConfig, rows: int, prompts: int, prompt: int, target: int) -> Work:
-    """`rows` texts behind prompts that are read once: two passes over the weights."""
+    """`rows` texts after prompts that are read once: two passes over the weights."""
     read = _blocks(config, config.layers, prompts, prompt, prompt)
     return read + _blocks(config, config.layers, rows, target, target, before=prompt, prompts=prompts)
 
@@ -195,12 +195,12 @@ def _product(rows: int, inner: int, outer: int, dtype: str) -> Work:
 
 
 def _state_bytes(config: RecurrentConfig, rows: int) -> float:
-    """Of what is kept between two tokens, in float32."""
+    """Bytes of the state between two tokens, in float32."""
     return 4.0 * rows * config.hidden * (1 if isinstance(config, RelationalConfig) else 2 * config.layers)
 
 
 def _recurrent(config: RecurrentConfig, rows: int, tokens: int) -> Work:
-    """All layers of an encoder or of a decoder, without the head."""
+    """All layers of an encoder or a decoder, without the head."""
     if isinstance(config, RelationalConfig):
         return _relational(config, rows, tokens)
     total = Work()
@@ -213,7 +213,7 @@ def _recurrent(config: RecurrentConfig, rows: int, tokens: int) -> Work:
 
 
 def _relational(config: RelationalConfig, rows: int, tokens: int) -> Work:
-    """The memory's steps, without the head; what needs a token alone is one product for all of them."""
+    """The memory's steps, without the head; the projections of the tokens are one product for all of them."""
     width, dtype, all_slots = config.width, config.dtype, config.slots + 1
     once = _product(rows * tokens, config.embedding, width, dtype) + _product(rows * tokens, width, 2 * width, dtype)
     step = _product(rows * all_slots, width, 3 * width, dtype) + 2 * _product(rows * all_slots, width, width, dtype)
@@ -235,20 +235,20 @@ def _blocks(
     before: int = 0,
     prompts: int | None = None,
 ) -> Work:
-    """Blocks that read `new` tokens a row and attend to `slots` places.
+    """Blocks that read `new` tokens per row and attend to `slots` slots.
 
     Args:
         config: of the network.
-        layers: how many blocks.
+        layers: the number of blocks.
         rows: texts.
-        new: tokens of each that go through the blocks.
-        slots: places that the program attends to.
-        filled: places that hold a token after a decoding step; None for whole texts, from their first token on.
+        new: tokens of each text that pass through the blocks.
+        slots: slots that the program attends to.
+        filled: slots that hold a token after a decoding step; None for whole texts, from their first token on.
         context: tokens of an encoder that cross-attention sees; 0 for none.
         causal: whether a token sees only those before it.
-        cached: whether the keys and values of the context are there already.
-        before: tokens of a prompt that are seen besides, and kept once for all texts that answer it.
-        prompts: how many prompts the rows answer; None: one each.
+        cached: whether the keys and values of the context are cached already.
+        before: tokens of a shared prompt that are also attended to, stored once for all its texts.
+        prompts: the number of prompts of the rows; None: one each.
     """
     read = rows if prompts is None else prompts
     width, heads, kv_heads, head = config.width, config.heads, config.key_value_heads, config.head_size
@@ -257,10 +257,15 @@ def _blocks(
     block += _product(rows * new, heads * head, width, config.dtype)
     block += matrices * _product(rows * new, width, config.mlp_size, config.dtype)
     pairs = new * filled if filled is not None else (new * (new + 1) // 2 if causal else new * slots)
+    pairs += new * before
+    if config.window is not None and causal:
+        last = before + (filled if filled is not None else new)
+        firsts = range(last - new + 1, last + 1) if filled is None else [last] * new
+        pairs = sum(min(seen, config.window) for seen in firsts)
     performed = new * slots
     if config.attention == "flash" and filled is None and not before:
         performed = _pairs_of_blocks(new, causal)
-    block += _attention(config, rows * (pairs + new * before), rows * (performed + new * before))
+    block += _attention(config, rows * pairs, rows * (performed + new * before))
     if context:
         block += _product(rows * new, width, heads * head, config.dtype)
         block += _product(rows * new, heads * head, width, config.dtype)
@@ -274,7 +279,7 @@ def _blocks(
 
 
 def _pairs_of_blocks(tokens: int, causal: bool) -> int:
-    """Pairs of a query and a key that `attention.flash_attend` computes of a text, on a TPU."""
+    """Pairs of a query and a key that `attention.flash_attend` computes for a text on a TPU."""
     if tokens < BLOCK:
         return tokens * tokens
     block = block_of(tokens)
@@ -283,7 +288,7 @@ def _pairs_of_blocks(tokens: int, causal: bool) -> int:
 
 
 def _attention(config: TransformerConfig, pairs: float, performed: float) -> Work:
-    """Scores and mixtures of so many pairs of a query and a key."""
+    """Scores and weighted sums for this number of pairs of a query and a key."""
     of_a_pair = 4.0 * config.heads * config.head_size
     return Work(of_a_pair * pairs, of_a_pair * performed)
 

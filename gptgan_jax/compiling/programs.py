@@ -1,6 +1,6 @@
-"""Every step of a run and its sampler, compiled for chips that need not be there; nothing is executed.
+"""Compiles every step of a run and its sampler for chips that need not be present; nothing is executed.
 
-What a program needs is read from its shapes (`jax.eval_shape`) and from the compiler's own account of its memory.
+The memory of a program is taken from its shapes (`jax.eval_shape`) and from the compiler's memory analysis.
 """
 
 import re
@@ -18,6 +18,7 @@ from gptgan_jax.compiling.chips import Slice
 from gptgan_jax.compiling.collectives import Collective, collectives_of
 from gptgan_jax.compiling.work import Parts, sampler_work, step_work
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
+from gptgan_jax.config.estimators import DistillConfig
 from gptgan_jax.distributed.partitioning import build_mesh, row_shares, rows_sharding
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminators import Discriminator
@@ -40,16 +41,15 @@ class Memory:
     """Bytes on one device.
 
     Attributes:
-        parameters: of both players, with the reference and the average where there are any; in the sampler of the
-            generator alone.
+        parameters: of both players, with the reference and the average, if any; in the sampler only the generator's.
         optimizer: moments of both.
         other: batch, replay, estimator's state, keys.
-        activations: of the temporaries, what the larger player's forward pass keeps for its backward pass, at most:
-            counted before the compiler fuses and computes again, with rows split and nothing else.
-        temporaries: everything that lives only within the step, by the compiler's account.
-        outputs: results that do not take the place of an argument.
+        activations: an upper bound on the part of the temporaries that the larger player's forward pass keeps for its
+            backward pass: counted before fusion and recomputation by the compiler, with only the rows split.
+        temporaries: all memory used only within the step, by the compiler's analysis.
+        outputs: results that do not reuse an argument's memory.
         code: the program itself.
-        waiting: what stays on the device and is no argument of the program.
+        waiting: arrays that stay on the device and are not arguments of the program.
     """
 
     parameters: float
@@ -63,22 +63,22 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """The sum of all but `activations`, which are part of the temporaries."""
         held = self.parameters + self.optimizer + self.other + self.waiting
         return held + self.temporaries + self.outputs + self.code
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program that was compiled.
+    """A compiled program.
 
     Attributes:
         name: likelihood, continued, warmup, adversarial or sampler.
-        memory: on one device; None where the compiler found that it does not fit.
-        parts: what it computes, over all devices.
-        collectives: what it sends.
+        memory: on one device; None if the compiler found that it does not fit.
+        parts: its computations, over all devices.
+        collectives: its communication.
         optimizer_traffic: bytes over all devices that optimisers have to read and write.
-        too_large: the compiler's words where it does not fit.
+        too_large: the compiler's message if it does not fit.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Players:
-    """Both networks and the shapes of their texts, without parameters and without text.
+    """Both networks and the shapes of their texts, without parameters or text.
 
     Attributes:
         generator, discriminator: the networks.
@@ -104,10 +104,10 @@ class Players:
 
 
 def load_players(config: Config) -> Players:
-    """The networks of a configuration: its text is read only for what vocab_size does not give, and for its labels.
+    """The networks of a configuration. Its text is read only if vocab_size is not enough, and for labels.
 
     Raises:
-        UserError: what `load_experiment` raises.
+        UserError: as `load_experiment`.
     """
     if config.vocab_size is None or config.classifies:
         experiment = load_experiment(config)
@@ -118,7 +118,7 @@ def load_players(config: Config) -> Players:
 
 @dataclass(frozen=True)
 class _Held:
-    """What of `Memory` is known without the compiler."""
+    """The parts of `Memory` that are known without the compiler."""
 
     parameters: float
     optimizer: float = 0.0
@@ -130,9 +130,14 @@ class Compiler:
     """Compiles the programs of a run for one slice."""
 
     def __init__(self, config: Config, players: Players, chips: Slice) -> None:
-        """Raises UserError where the mesh is not of this slice or a batch can't be split over it."""
+        """Raises UserError if the mesh does not fit this slice, or a batch can't be split over it."""
         if config.mesh.backend == "pmap":
             raise UserError("mesh.backend pmap can't be compiled ahead of its devices; set --mesh.backend jit")
+        if isinstance(config.objective.estimator, DistillConfig) and config.steps("adversarial"):
+            raise UserError(
+                "objective.estimator distill: the teacher's network is not in the config; compile the other phases "
+                "with --adversarial.steps 0"
+            )
         self.config, self.players = config, players
         self.mesh, self.slices = build_mesh(config.mesh, chips.devices), chips.count
         self.placement = Placement(self.mesh)
@@ -153,12 +158,12 @@ class Compiler:
     # ---- steps
 
     def gan(self, phase: Phase) -> Gan:
-        """The functional loop of a phase, guarded as a run's own is: the guard holds a second state."""
+        """The functional loop of a phase, with the same guard as in a run, which holds a second state."""
         players, rewards = (self.players.generator, self.players.discriminator), unpaid(self.config.objective.rewards)
         return skipping(build_gan(self.config, phase, *players, functions=rewards))
 
     def state(self, phase: Phase) -> GanState:
-        """The phase's state, as shape structs that say where each array lies."""
+        """The phase's state, as shape structs with shardings."""
         first, gan = self.gan("likelihood"), self.gan(phase)
 
         def begun(key: Array) -> GanState:
@@ -185,7 +190,7 @@ class Compiler:
         return self.compiled(phase, jitted, (state, batch), held, parts, self.optimizer_traffic(phase))
 
     def optimizer_traffic(self, phase: Phase) -> float:
-        """Bytes over all devices: weights, moments and gradient of what learns read, the first two written."""
+        """Bytes over all devices: trained weights, moments and gradients are read, the first two also written."""
         state, (generator_learns, discriminator_learns) = self.states[phase], what_learns(self.config)
         learners = [] if phase == "warmup" else [(state.generator, generator_learns)]
         if phase in ("warmup", "adversarial"):
@@ -198,7 +203,7 @@ class Compiler:
     # ---- the sampler
 
     def sampler(self) -> Program:
-        """Compiles what writes texts to be looked at, evaluation.batch_size of them, beside the largest state."""
+        """Compiles the generation of evaluation.batch_size samples, with the largest state in memory."""
         shares = row_shares(self.mesh)
         rows = -(-self.config.evaluation.batch_size // shares) * shares
         params = self.states[self.phases[-1]].generator.params
@@ -222,7 +227,7 @@ class Compiler:
         parts = sampler_work(self.config, self.players.generator.vocabulary.size, self.prompt, rows)
         return self.compiled(SAMPLER, jitted, arguments, held, parts, 0.0)
 
-    # ---- what both share
+    # ---- shared by both
 
     def compiled(
         self,
@@ -233,7 +238,7 @@ class Compiler:
         parts: Parts,
         optimizer_traffic: float,
     ) -> Program:
-        """Lowers and compiles; `held` says what is known without the compiler."""
+        """Lowers and compiles; `held` is the memory that is known without the compiler."""
         try:
             with jax.set_mesh(self.mesh):
                 compiled = jitted.lower(*arguments).compile()
@@ -242,7 +247,7 @@ class Compiler:
                 raise
             return Program(name, None, parts, too_large=_too_large(str(error)))
         stats = compiled.memory_analysis()
-        # The compiler pads small arrays, and does not see what passes through a step unchanged.
+        # The compiler pads small arrays, and does not count arrays that pass through a step unchanged.
         arguments_size = max(_on_a_device(arguments), float(stats.argument_size_in_bytes))
         memory = Memory(
             parameters=held.parameters,
@@ -258,18 +263,18 @@ class Compiler:
         return Program(name, memory, parts, tuple(collectives), optimizer_traffic)
 
     def batch(self, rows: int, may_pack: bool = False) -> Batch:
-        """Shape structs of a batch of so many texts, or of packed rows where the run has them, split by rows."""
+        """Shape structs of a batch of `rows` texts, or of packed rows if the run has them, split by rows."""
         place, example = rows_sharding(self.mesh), self.players.example
         if may_pack and self.config.likelihood.packing != "none":
             example = example.replace(packed=Packed(example.target, example.target))
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=place), example)
 
     def activations(self, phase: Phase) -> float:
-        """Bytes on a device that the backward pass of the larger player needs of the forward pass."""
+        """Bytes on a device that the backward pass of the larger player needs from the forward pass."""
         generator, discriminator = self.players.generator, self.players.discriminator
         state, rows = self.states[phase], self.config.batch_size(phase)
         samples = getattr(self.config.objective.estimator, "samples", 1)
-        # Texts of one prompt, which is read once for all of them where the network does that.
+        # The texts of a prompt, which is read once for all of them if the network supports it.
         once = self.prompt > 1 and samples > 1
         of_generator = samples if once and generator.branch is not None else 1
         of_discriminator = 1 + samples if once and discriminator.shares_prompts and not discriminator.drops else 1
@@ -290,13 +295,13 @@ class Compiler:
         return max(self.kept(*one) for one in passes)
 
     def kept(self, function: Callable[[Params, Batch], Array], player: Player, rows: int, each: int) -> float:
-        """Bytes on a device that grow with the rows of a batch, of all that a gradient keeps.
+        """Bytes on a device that grow with the rows of a batch, of the arrays kept for a gradient.
 
         Args:
             function: of parameters and a batch, whose gradient is taken.
             player: with the parameters.
             rows: texts of the batch.
-            each: how many of them have a prompt in common.
+            each: the number of texts per prompt.
         """
 
         def gradient_of(params: Params, batch: Batch) -> PyTree:
@@ -315,12 +320,12 @@ def _parameters(player: Player) -> float:
 
 
 def _whole(tree: PyTree) -> float:
-    """Bytes of all arrays together."""
+    """Total bytes of all arrays."""
     return float(sum(x.size * _item_bytes(x) for x in jax.tree.leaves(tree)))
 
 
 def _on_a_device(tree: PyTree) -> float:
-    """Bytes of the part of all arrays that lies on one device."""
+    """Bytes of all arrays' parts on one device."""
     total = 0.0
     for x in jax.tree.leaves(tree):
         size = 1
@@ -335,6 +340,6 @@ def _item_bytes(x: Any) -> int:
 
 
 def _too_large(message: str) -> str:
-    """The compiler's complaint as one line."""
+    """The compiler's message as one line."""
     found = re.search(r"Used \S+ of \S+ hbm\.|the total memory required .*?\)\.", message)
     return found[0] if found else message.splitlines()[0]

@@ -1,9 +1,9 @@
-"""How long a program would take at a chip's published figures, if nothing else held it up.
+"""A lower bound on the time of a program, from a chip's published figures.
 
-Each part takes as long as its arithmetic or its reading of weights, keys and values from HBM, whichever is longer;
-collectives take as long as their bytes on the links that they can use. Perfectly overlapped, the step takes the longer
-of the two sums; not overlapped at all, both together. Not counted: latencies, activations that pass through HBM,
-dispatch, data from the host. So it is a bound from below, and truth is slower.
+Each part takes the longer of its arithmetic and its reading of weights, keys and values from HBM; collectives take the
+time of their bytes on the links that they can use. With perfect overlap the step takes the longer of the two sums;
+without overlap, both together. Latencies, activations that pass through HBM, dispatch and data from the host are not
+counted, so the real time is longer.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from gptgan_jax.compiling.programs import Program
 
 @dataclass(frozen=True)
 class Roofline:
-    """Seconds, on every device alike.
+    """Seconds, the same on every device.
 
     Attributes:
         compute: of all matrix products at the chip's peak.
         memory: of reading weights, caches and optimiser states at the bandwidth of HBM.
-        working: of the parts, each the longer of its two.
+        working: of the parts, each the longer of compute and memory.
         communication: of all collectives, one after the other.
-        model_flops: of the mathematics, on one device.
-        performed_flops: of the program, on one device.
+        model_flops: FLOP that the mathematics needs, on one device.
+        performed_flops: FLOP of the program, on one device.
     """
 
     compute: float
@@ -38,17 +38,17 @@ class Roofline:
 
     @property
     def overlapped(self) -> float:
-        """The step, where communication hides behind work or the other way round."""
+        """Seconds of the step if communication and work overlap perfectly."""
         return max(self.working, self.communication)
 
     @property
     def in_turn(self) -> float:
-        """The step, where nothing overlaps."""
+        """Seconds of the step if nothing overlaps."""
         return self.working + self.communication
 
     @property
     def communication_share(self) -> float:
-        """Seconds of the step if nothing overlaps."""
+        """The share of communication in the time without overlap."""
         return self.communication / self.in_turn if self.in_turn else 0.0
 
 
@@ -82,25 +82,29 @@ def roofline(program: Program, chips: Slice, tensor: int) -> Roofline:
 
 
 def bandwidth(collective: Collective, chips: Slice, coordinates: np.ndarray) -> float:
-    """Bytes a second that a chip can send in a collective: over the links along the dimensions that its group spans,
-    or to another slice over the network.
+    """Bytes/s that a chip can send in a collective: over the links along the dimensions that its group spans, or to
+    another slice over the network.
 
-    Along a dimension that its group spans from end to end and that wraps around, both links carry; else the data of
-    both directions pass a line, at half the rate.
+    Along a dimension that wraps around and that its group spans from end to end, both links are used; otherwise the
+    data of both directions pass along a line, at half the rate.
 
     Args:
-        collective: what is sent.
+        collective: the operation.
         chips: the slice.
         coordinates: of its devices, int [N, 3].
     """
     chip = chips.chip
     if collective.kind == BETWEEN_SLICES:
         return chip.network_bandwidth
-    group = coordinates[collective.groups[0]]
-    links = 0.0
-    for dimension, size in enumerate(chips.shape):
-        spanned = len(np.unique(group[:, dimension]))
-        if spanned > 1:
-            ring = spanned == size and size % chip.wraps_at == 0
-            links += 2.0 if ring else 1.0
-    return max(links, 1.0) * chip.link_bandwidth
+
+    def links(group: np.ndarray) -> float:
+        found = 0.0
+        for dimension, size in enumerate(chips.shape):
+            spanned = len(np.unique(group[:, dimension]))
+            if spanned > 1:
+                ring = spanned == size and size % chip.wraps_at == 0
+                found += 2.0 if ring else 1.0
+        return max(found, 1.0)
+
+    # All groups send at once, and are as fast as the slowest.
+    return min(links(coordinates[group]) for group in collective.groups) * chip.link_bandwidth

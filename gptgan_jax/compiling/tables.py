@@ -1,4 +1,4 @@
-"""What compiled programs need and cost, as text: a column a program, then what it computes and sends by kind."""
+"""Tables of the memory and cost of compiled programs: one column per program, then computation and communication."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Outlook:
     programs: tuple[Program, ...]
 
     def roofline(self, program: Program) -> Roofline:
-        """The times of one of them."""
+        """The times of one of the programs."""
         return roofline(program, self.chips, self.mesh[TENSOR])
 
     @property
@@ -79,7 +79,7 @@ def outlook_table(outlook: Outlook) -> str:
 
 
 def scaling_table(outlooks: Sequence[Outlook]) -> str:
-    """Predicted time of a step and share of communication for several slices, as Markdown."""
+    """Predicted step time and share of communication for several slices, as Markdown."""
     names = [program.name for program in outlooks[0].programs]
     rows = [["slice", "chips", "mesh", *names], ["---"] * (3 + len(names))]
     for outlook in outlooks:

@@ -1,4 +1,4 @@
-"""The arithmetic of a step, part by part: which network reads which texts how often."""
+"""The arithmetic of a step, part by part: the passes of each network over its texts."""
 
 from gptgan_jax.algorithms.seqgan import STRETCHES
 from gptgan_jax.compiling.networks import (
@@ -23,14 +23,14 @@ Parts = dict[str, Work]
 
 
 def step_work(config: Config, phase: Phase, vocab_size: int, prompt: int) -> Parts:
-    """What one step of a phase does, over all devices, by part.
+    """The work of one step of a phase, over all devices, by part.
 
-    Texts are taken at their full length, as the arrays are. Not counted: optimisers, which multiply no matrices, and
-    power iterations of spectral normalisation.
+    Texts count at their full length, like the arrays. Optimisers, which have no matrix products, and the power
+    iterations of spectral normalisation are not counted.
 
     Args:
         config: of the run.
-        phase: whose step.
+        phase: of the step.
         vocab_size: V.
         prompt: P, tokens of a prompt, BOS included.
     """
@@ -38,12 +38,12 @@ def step_work(config: Config, phase: Phase, vocab_size: int, prompt: int) -> Par
 
 
 def sampler_work(config: Config, vocab_size: int, prompt: int, rows: int) -> Parts:
-    """What it takes to write `rows` texts of the full length, over all devices."""
+    """The work of sampling `rows` texts of the full length, over all devices."""
     return {"writing": generator_writing(config.generator, vocab_size, rows, prompt, config.data.max_length)}
 
 
 class _Step:
-    """The sizes of a step, so that its parts need not pass them around."""
+    """The sizes of a step, shared by its parts."""
 
     def __init__(self, config: Config, phase: Phase, vocab_size: int, prompt: int) -> None:
         self.config, self.phase, self.vocab_size, self.prompt = config, phase, vocab_size, prompt
@@ -52,7 +52,7 @@ class _Step:
         self.estimator = build_estimator(config.objective.estimator, config.steps(phase))
         self.samples = self.estimator.samples if isinstance(self.estimator, PolicyGradient) else 1
         self.fakes = self.rows * self.samples
-        # What texts of one prompt have in common is read once; see `decoding.reads_once`.
+        # A prompt shared by several texts is read once; see `decoding.reads_once`.
         self.once = self.rows if self.samples > 1 and prompt > 1 else None
 
     def parts(self) -> Parts:
@@ -77,7 +77,7 @@ class _Step:
     # ---- the two sides
 
     def discriminating(self, updates: int) -> Parts:
-        """Texts are written, and D learns from them and scores them, so many times."""
+        """`updates` times, texts are sampled, and D is trained on them and scores them."""
         objective = self.config.objective
         if isinstance(self.estimator, Mediated):
             return {
@@ -86,7 +86,7 @@ class _Step:
             }
         network, drops = self.config.discriminator, has_dropout(self.config.discriminator)
         real, fake = self.discriminator(self.rows), self.discriminator(self.fakes)
-        behind = fake  # behind prompts that were read with the real texts
+        behind = fake  # after prompts that were read with the real texts
         if self.once and isinstance(network, TransformerDiscriminatorConfig):
             behind = discriminator_behind(network, self.fakes, self.once, self.prompt, self.target)
         parts = {
@@ -96,8 +96,8 @@ class _Step:
             * self.learning(fake if drops or objective.replay_size else behind, network),
         }
         if drops or objective.replay_size:
-            parts["D scores"] = updates * (real + behind)  # otherwise by the pass that it learns from
-        # A penalty is a gradient by the embeddings, itself differentiated: three times a pass and that gradient.
+            parts["D scores"] = updates * (real + behind)  # otherwise from the training pass
+        # A penalty differentiates a gradient by the embeddings: three times a pass with that gradient.
         penalised = self.rows * bool(objective.r1_weight) + self.fakes * bool(objective.r2_weight)
         penalised += self.rows * bool(objective.gradient_penalty_weight)
         if penalised:
@@ -113,12 +113,12 @@ class _Step:
         return discriminator_next_tokens(network, self.vocab_size, rows, self.prompt + self.target, self.target)
 
     def generating(self) -> Parts:
-        """G learns from the judgement."""
+        """The update of G."""
         objective, estimator = self.config.objective, self.estimator
         forward = learned = self.generator(self.fakes, self.once)
         epochs = estimator.epochs if isinstance(estimator, PolicyGradient) else 1
         if epochs * (estimator.minibatches if isinstance(estimator, PolicyGradient) else 1) > 1:
-            learned = self.generator(self.fakes)  # in an order in which a prompt's texts are no neighbours
+            learned = self.generator(self.fakes)  # in an order in which a prompt's texts are not adjacent
         parts: Parts = {}
         if isinstance(estimator, PolicyGradient):
             if self.needs_log_probs():
@@ -136,18 +136,18 @@ class _Step:
         if objective.likelihood_weight:
             parts["G on real texts"] = epochs * self.learning(self.generator(self.rows), self.config.generator)
         if objective.kl_weight:
-            # With the penalty in the reward the reference is read once more, before the updates.
+            # With the penalty in the reward, there is one more pass of the reference before the updates.
             parts["reference"] = epochs * learned + float(objective.kl_estimator == "reward") * forward
         return parts
 
     def needs_log_probs(self) -> bool:
-        """Whether the log-probabilities before the updates are used; what is not, XLA leaves out."""
+        """Whether the log-probabilities before the updates are used; XLA drops unused ones."""
         return hasattr(self.config.objective.estimator, "clip") or (
             bool(self.config.objective.kl_weight) and self.config.objective.kl_estimator == "reward"
         )
 
     def rollouts(self, count: int) -> Parts:
-        """Every prefix is continued `count` times, and each continuation scored."""
+        """Every prefix is continued `count` times, and each continuation is scored."""
         rows = self.fakes * count
         network, vocab_size, whole = self.config.generator, self.vocab_size, self.prompt
         steps = generator_writing(network, vocab_size, rows, whole, self.target)
@@ -158,9 +158,9 @@ class _Step:
         scorer = self.config.discriminator
         scored = self.target * self.discriminator(rows)
         if isinstance(scorer, CnnConfig):
-            # What the continuations of a stretch share is read once.
+            # The shared tokens of a stretch's continuations are read once.
             begun = [(len(part), int(part[0]) + 1) for part in stretches_of(self.target, STRETCHES) if len(part)]
-            # The texts themselves are read, and scored as often as the others.
+            # The texts themselves are read, and scored `count` times like the others.
             begun.append((1, self.target))
             scored = self.discriminator(self.fakes)
             for times, shared in begun:
@@ -171,7 +171,7 @@ class _Step:
     # ---- one pass
 
     def learning(self, forward: Work, network: GeneratorConfig | DiscriminatorConfig) -> Work:
-        """A pass and its gradient; with adapters the weights have none. Those, thin as they are, are not counted."""
+        """A pass and its gradient; with adapters the weights have none. The thin adapters are not counted."""
         lora = getattr(network, "lora", None)
         return forward.with_input_gradient() if lora is not None and lora.rank else forward.with_backward()
 

@@ -1,4 +1,4 @@
-"""From nested dictionaries to a checked `Config`; every mistake in them is a line that says what would be right."""
+"""From nested dictionaries to a checked `Config`; every mistake gives one line that says what would be right."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from gptgan_jax.config import Config, with_twin
+from gptgan_jax.config import MOST_SEEDS, Config, with_twin
 from gptgan_jax.config.compatibility import check_custom_code
 from gptgan_jax.config.structure import is_sections, nearest_key, not_sections
 from gptgan_jax.data.config import UNMIXED
@@ -20,14 +20,14 @@ from gptgan_jax.schema.mistakes import mistakes_in
 from gptgan_jax.schema.structure import as_plain, brief, classes_of, element_of, fields_of, kind_of, type_name
 from gptgan_jax.schema.yaml_files import read_yaml
 
-# Top-level keys that had another name in earlier versions, whose run folders still have it.
+# Top-level keys that had another name in earlier versions and still have it in their run folders.
 RENAMED = {"start_from": "init_from", "start_checkpoint": "init_checkpoint"}
-# Mistakes of one configuration that are told, a line each.
+# The most mistakes of one configuration to report, one line each.
 MOST_TOLD = 8
 
 
 def config_from(raw: dict[str, Any], source: str = "config", run_code: bool = True) -> Config:
-    """The configuration that nested dictionaries describe; missing keys take their defaults.
+    """The configuration given by nested dictionaries; missing keys take their defaults.
 
     Args:
         raw: the dictionaries.
@@ -53,17 +53,31 @@ def config_from(raw: dict[str, Any], source: str = "config", run_code: bool = Tr
     return config
 
 
+def replaced(config: Config, where: str, **sections: Any) -> Config:
+    """The configuration with other sections; mistakes in it are told with `where` before them."""
+    try:
+        return dataclasses.replace(config, **sections)
+    except UserError as error:
+        raise UserError("\n".join(line.removeprefix("Config: ") for line in error.lines)).within(where) from None
+
+
+def check_seeds(given: Any, where: str) -> None:
+    """Raises UserError for what is no number of seeds."""
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST_SEEDS:
+        raise UserError(f"{where}: seeds {given!r} should be a whole number, at least 1 and at most {MOST_SEEDS}")
+
+
 def _validated(checked: Mapping[str, Any], mistakes: Sequence[str]) -> Config:
-    """The configuration of sections whose keys are known; the mistakes that were made in these are told besides.
+    """The configuration from sections with known keys; mistakes that were already found are reported too.
 
     Raises:
-        UserError: where there is any mistake, a line each.
+        UserError: if there is any mistake, one line each.
     """
     found = list(mistakes)
     try:
         config = TypeAdapter(Config).validate_python(checked)
     except ValidationError as error:
-        # A key that is not there as its name is wrong would be missed, or its default not go with another key.
+        # With a misspelt key, later checks would report that it is missing, or that its default does not fit.
         found += mistakes_in(error, Config, ("value_error", "missing") if mistakes else ())
     if found:
         more = len(found) - MOST_TOLD
@@ -72,24 +86,24 @@ def _validated(checked: Mapping[str, Any], mistakes: Sequence[str]) -> Config:
 
 
 def takes_tokenizer(config: Config) -> bool:
-    """Whether the tokenizer is that of what the run starts from, so that the section `tokenizer` says nothing.
+    """Whether the tokenizer comes from `init_from`, so that the section `tokenizer` has no effect.
 
-    A tokenizer's file is checked against it, and so is text that is token ids.
+    A tokenizer file is checked against it, and so is text that consists of token ids.
     """
     same = config.init_from is not None and config.init_vocabulary == "same"
     return same and not isinstance(config.tokenizer, FileTokenizer | IdsTokenizer)
 
 
 def _with_run_network(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A raw configuration whose `init_from` names a run has that run's generator, where it gives no key of its own.
+    """The raw configuration with the generator of the run that `init_from` names, for keys that are not given.
 
-    Adapters are not among it: those that the run learned are merged into what they adapt.
+    This excludes adapters: those that the run learned are merged into its weights.
     """
     source, given = raw.get("init_from"), raw.get("generator") or {}
     if not isinstance(source, str) or is_model(source) or not isinstance(given, Mapping):
         return raw
     file = Path(source).expanduser() / "config.yaml"
-    if not os.path.isfile(file):  # told later, by what reads the run
+    if not os.path.isfile(file):  # reported later, when the run is read
         return raw
     theirs = read_yaml(file).get("generator")
     if not isinstance(theirs, Mapping) or given.get("kind", theirs.get("kind")) != theirs.get("kind"):
@@ -98,18 +112,18 @@ def _with_run_network(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _renamed(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a run folder of an earlier version under their present names."""
+    """The keys of an earlier version's run folder under their present names."""
     return {RENAMED.get(name, name): value for name, value in raw.items()}
 
 
 def _checked_keys(raw: Any, annotation: Any, path: str, mistakes: list[str]) -> dict[str, Any]:
-    """The raw section with its `kind` filled in, without what is wrong in it.
+    """The raw section with its `kind` filled in and without its mistakes.
 
     Args:
         raw: the section.
         annotation: its type.
         path: of its keys, ending in a dot.
-        mistakes: a line is added for each: an unknown key with the nearest right one, or a value of another shape.
+        mistakes: a line is added for each: an unknown key with the closest known one, or a value of wrong shape.
     """
     cls = _chosen(annotation, raw, path)
     if isinstance(cls, str):
@@ -122,7 +136,7 @@ def _checked_keys(raw: Any, annotation: Any, path: str, mistakes: list[str]) -> 
         if name not in fields:
             mistakes.append(f"unknown key {brief(full)}{nearest_key(str(name), cls, annotation, path)}")
             continue
-        is_optional = fields[name].default_factory is None  # a section that may be left out
+        is_optional = fields[name].default_factory is None  # an optional section
         if classes_of(fields[name].annotation) and not (value is None and is_optional):
             if value is None:
                 value = {}
@@ -132,7 +146,7 @@ def _checked_keys(raw: Any, annotation: Any, path: str, mistakes: list[str]) -> 
             before = len(mistakes)
             section = _over_default(fields[name], value)
             value = _checked_keys(section, fields[name].annotation, f"{full}.", mistakes)
-            if not value and len(mistakes) > before:  # nothing is known of a section without its kind
+            if not value and len(mistakes) > before:  # without its kind, the section can't be checked
                 continue
         elif (element := element_of(fields[name].annotation)) is not None:
             if not is_sections(value):
@@ -143,7 +157,7 @@ def _checked_keys(raw: Any, annotation: Any, path: str, mistakes: list[str]) -> 
             if not all(value) and len(mistakes) > before:
                 continue
         elif isinstance(value, bool) and "bool" not in str(fields[name].annotation):
-            # YAML's "yes" and "on" are truth values, which would pass as the number 1.
+            # YAML's "yes" and "on" are booleans, which would pass as the number 1.
             mistakes.append(f"{full} should be {type_name(fields[name].annotation)}, not {str(value).lower()}")
             continue
         elif isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
@@ -154,7 +168,7 @@ def _checked_keys(raw: Any, annotation: Any, path: str, mistakes: list[str]) -> 
 
 
 def _chosen(annotation: Any, raw: Mapping[str, Any], path: str) -> type | str:
-    """The dataclass of a section: the only one, or the one that its `kind` names; where there is none, the mistake."""
+    """The dataclass of a section: the only one, or the one that its `kind` names; or the mistake, if there is none."""
     classes = classes_of(annotation)
     if len(classes) == 1:
         return classes[0]
@@ -171,11 +185,11 @@ def _chosen(annotation: Any, raw: Mapping[str, Any], path: str) -> type | str:
 
 
 def _over_default(field: Any, section: Mapping[str, Any]) -> dict[str, Any]:
-    """The section laid over the field's own default, unless it names another `kind` than that."""
+    """The section merged over the field's own default, unless it names another `kind`."""
     if field.default_factory is None:
         return dict(section)
     default = as_plain(field.default_factory())
-    if "sources" in section and "kind" not in section:  # only a mixture has any
+    if "sources" in section and "kind" not in section:  # only a mixture has sources
         return {"kind": "mixture", **section}
     if section.get("kind", default.get("kind")) != default.get("kind"):
         return dict(section)

@@ -1,4 +1,4 @@
-"""By which figure a phase's best checkpoint is chosen, `evaluation.choose_by`, and what of a config it needs."""
+"""The metric that chooses a phase's best checkpoint, `evaluation.choose_by`, and what it needs in a config."""
 
 import difflib
 import re
@@ -23,20 +23,20 @@ SAMPLE_FIGURES = {
     "different_texts": "different samples over all samples",
     COMMAND: "what evaluation.choose_command says of the samples",
 }
-"""Figures of samples that an evaluation on the way draws for the choice alone, where it is by one of them."""
+"""Metrics of samples; samples are generated for them during training only if checkpoints are chosen by one of them."""
 NATS, TASK_ERROR = "valid_nats_per_token", "valid_task_error"
 CLASS_FIGURES = ("valid_class_error", "valid_macro_f1", "valid_class_nats")
 VALIDATION_FIGURES = (NATS, TASK_ERROR, *CLASS_FIGURES)
-"""Figures of validation text that are recorded at each evaluation, where they have a meaning."""
+"""Metrics of validation text that are recorded at each evaluation, if they are defined."""
 _FORM = re.compile(r"(max|min)\(\s*([^\s()]+)\s*\)")
 
 
 class Choice(NamedTuple):
-    """The figure that is best where it is greatest, or least.
+    """The metric to maximise or minimise.
 
     Attributes:
-        name: of the figure.
-        greatest: whether more is better.
+        name: of the metric.
+        greatest: whether larger is better.
     """
 
     name: str
@@ -47,15 +47,15 @@ class Choice(NamedTuple):
         return f"{'greatest' if self.greatest else 'least'} {self.name}"
 
     def rank(self, value: float) -> float:
-        """The least for the best, infinite for NaN, which is never best."""
+        """A value that is smallest for the best; infinite for NaN, which is never the best."""
         return (-value if self.greatest else value) if abs(value) < float("inf") else float("inf")
 
 
 def choice_of(choose_by: str) -> Choice | None:
-    """What `max(NAME)` or `min(NAME)` says; None for likelihood and task.
+    """Parses `max(NAME)` or `min(NAME)`; None for likelihood and task.
 
     Raises:
-        ValueError: none of these.
+        ValueError: for anything else.
     """
     if choose_by in (LIKELIHOOD_CHOICE, TASK_CHOICE):
         return None
@@ -69,7 +69,7 @@ def choice_of(choose_by: str) -> Choice | None:
 
 
 def problems_of_choice(config: "Sections", choose_by: str | None = None) -> Iterator[str]:
-    """Why `evaluation.choose_by`, or another choice in its place, can't be had, as far as the config alone says."""
+    """Why `evaluation.choose_by`, or another choice in its place, is impossible, as far as the config shows."""
     evaluation = config.evaluation
     choose_by = evaluation.choose_by if choose_by is None else choose_by
     choice, given = choice_of(choose_by), f"evaluation.choose_by {choose_by}"
@@ -100,12 +100,12 @@ def problems_of_choice(config: "Sections", choose_by: str | None = None) -> Iter
 
 
 def is_known(name: str) -> bool:
-    """Whether a figure is measured at an evaluation; otherwise the steps record it, if anything does."""
+    """Whether a metric is measured at evaluations; otherwise it can only be recorded by the steps."""
     return name in SAMPLE_FIGURES or name in VALIDATION_FIGURES
 
 
 def unknown_figure(config: "Sections", choice: Choice, of_steps: Collection[str]) -> str:
-    """What is said of a figure that nothing records; `of_steps`: those of the steps."""
+    """The message for a metric that nothing records; `of_steps`: the metrics of the steps."""
     measured = (
         name for name in (*SAMPLE_FIGURES, *VALIDATION_FIGURES) if not [*problems_of_choice(config, f"max({name})")]
     )

@@ -1,6 +1,6 @@
-"""Which choices of a config go together: every combination of the axes works, or is refused with its reason.
+"""Rules for which choices of a config go together: every combination either works or is refused with a reason.
 
-The rules that hold for the functional API as well are in `algorithms.compatibility`; here are those of a configuration.
+Rules that also hold for the functional API are in `algorithms.compatibility`; here are those of configurations only.
 """
 
 from collections.abc import Iterator
@@ -18,24 +18,26 @@ from gptgan_jax.config.estimators import (
     build_estimator,
 )
 from gptgan_jax.config.sections import ObjectiveConfig, Sections
+from gptgan_jax.data.config import MixtureData
 from gptgan_jax.gradients.families import Estimator, Mediated, Pathwise, PolicyGradient, without_discriminator
 from gptgan_jax.models.discriminators import representations_of, surprisal_of
 from gptgan_jax.objectives import formulas
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 
-# Keys that set attributes of a `Game`, where they are not objective.NAME.
+# Keys that set attributes of a `Game` and are not called objective.NAME.
 KEYS = {
     "class_weight": "objective.classification.weight",
     "real_fake_weight": "objective.classification.real_fake_weight",
     "discriminator_updates": "adversarial.discriminator_updates",
     "text_rewards": "objective.rewards",
+    "matches_features": "objective.classification.feature_matching_weight",
 }
 
 
 def check_combination(config: Sections) -> None:
     """Raises ValueError with the first reason why the choices do not go together.
 
-    An estimator of the user's own is code, and to read a configuration runs none: see `check_custom_code`.
+    A user's own estimator is code, and reading a configuration runs no code: see `check_custom_code`.
     """
     custom = isinstance(config.objective.estimator, CustomConfig)
     for reason in _reasons(config, None if custom else build_estimator(config.objective.estimator, 1)):
@@ -43,13 +45,13 @@ def check_combination(config: Sections) -> None:
 
 
 def check_custom_code(config: Sections) -> None:
-    """Imports and builds an estimator and reward functions of the user's where the choices name some, and checks them.
+    """Imports and builds the user's own estimator and reward functions, if the choices name any, and checks them.
 
-    This runs the code that the configuration names. So it is for configurations that the user trains with, and not
-    for those that lie in a run folder, which may be somebody else's.
+    This runs the code that the configuration names. It is therefore only for configurations that the user trains with,
+    not for those in a run folder, which may come from someone else.
 
     Raises:
-        ValueError: the first reason why it can't be had, or why the choices do not go together.
+        ValueError: the first reason why the code can't be used, or why the choices do not go together.
     """
     if isinstance(config.objective.estimator, CustomConfig):
         for reason in _reasons(config, build_estimator(config.objective.estimator, 1)):
@@ -60,7 +62,7 @@ def check_custom_code(config: Sections) -> None:
 
 
 def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
-    """Why the choices do not go together, with an estimator; None for one that is not known."""
+    """Why the choices do not go together, given an estimator; None for an unknown one."""
     if without_discriminator(estimator):
         yield from _reasons_without_discriminator(config, no_discriminator(estimator))
     if isinstance(estimator, Mediated) and config.objective.residual_candidates:
@@ -81,7 +83,7 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
 
 
 def _choices(config: Sections, estimator: Estimator | None) -> Choices:
-    """What the rules that a `Game` has as well look at."""
+    """The input of the rules that a `Game` shares."""
     objective, discriminator = config.objective, config.discriminator
     own = objective.estimator.factory if isinstance(objective.estimator, CustomConfig) else objective.estimator.kind
     return Choices(
@@ -90,6 +92,7 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         pair_loss=objective.pair_loss,
         reward=objective.reward,
         reads_prefixes=_reads_prefixes(objective),
+        matches_features=objective.classification.feature_matching_weight > 0,
         label_smoothing=objective.label_smoothing,
         dense=objective.dense,
         entropy_weight=objective.entropy_weight,
@@ -123,13 +126,14 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
     )
 
 
-def _reads_prefixes(objective: ObjectiveConfig) -> bool:
-    of_formula = formulas.read(objective.reward_formula).names - {"s"} if objective.reward_formula else frozenset()
-    return objective.reward == "log_ratio" or bool(of_formula)
+def _reads_prefixes(objective: ObjectiveConfig) -> frozenset[str]:
+    if objective.reward == "log_ratio":
+        return frozenset({"s_prev"})
+    return formulas.read(objective.reward_formula).names - {"s"} if objective.reward_formula else frozenset()
 
 
 def _no_next_token(config: Sections) -> str | None:
-    """Why the discriminator predicts no next token, and what to set; None if it does."""
+    """Why the discriminator does not predict the next token, and what to set; None if it does."""
     discriminator = config.discriminator
     if discriminator.kind != "transformer":
         return f"needs discriminator.kind transformer: {discriminator.kind} predicts no next token; set the weight to 0"
@@ -182,6 +186,11 @@ def _reasons_of_residual(config: Sections) -> Iterator[str]:
         yield (
             f"{why}: set objective.pair_loss to non_saturating or relativistic and label_smoothing to 0, or "
             "residual_candidates to 0"
+        )
+    if objective.pair_loss == "relativistic" and objective.dense:
+        yield (
+            f"{why}, which a relativistic loss of tokens knows but for a number at each position: set objective.dense "
+            "to false, objective.pair_loss to non_saturating, or residual_candidates to 0"
         )
     if objective.window:
         yield f"{why} of whole texts: set objective.window to 0, or residual_candidates to 0"
@@ -243,15 +252,10 @@ def _reasons_of_class_rewards(config: Sections) -> Iterator[str]:
 
 
 def _reasons_of_rewards(config: Sections) -> Iterator[str]:
-    rewards, estimator = config.objective.rewards, config.objective.estimator
+    rewards = config.objective.rewards
     names = [reward.called for reward in rewards]
     if twice := next((name for name in names if names.count(name) > 1), None):
         yield f"objective.rewards: two are called {twice}; give one of them another name"
-    if any(reward.weight for reward in rewards) and isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig):
-        yield (
-            f"objective.estimator {estimator.kind} weighs texts by what the discriminator says of them: set each "
-            "weight of objective.rewards to 0 (measured alone), or use another estimator"
-        )
     if getattr(config.data, "reward_columns", ()):
         if not rewards:
             yield "data.reward_columns is for functions of objective.rewards, and there are none; drop it"
@@ -281,28 +285,13 @@ def _reasons_without_discriminator(config: Sections, why: str) -> Iterator[str]:
 
 def _reasons_of_estimator(config: Sections) -> Iterator[str]:
     objective, estimator = config.objective, config.objective.estimator
-    loss, reward, dense = objective.pair_loss, objective.reward, objective.dense
+    reward, dense = objective.reward, objective.dense
     discount = getattr(estimator, "discount", 1.0)
     if reward == "constant" and (not dense or objective.window) and discount < 1:
         yield (
             "objective.reward constant with dense false or a window needs objective.estimator.discount 1: "
             "a discounted end pays for short texts, which is no control"
         )
-    if isinstance(estimator, MaliganConfig | WeightedLikelihoodConfig):
-        weight = "logit" if isinstance(estimator, MaliganConfig) else "log_sigmoid"
-        ratio = "D/(1 - D)" if isinstance(estimator, MaliganConfig) else "D"
-        if reward not in (weight, *CONTROLS):
-            yield f"objective.estimator {estimator.kind} weighs texts by {ratio}; set objective.reward to {weight}"
-        if loss != "non_saturating" or objective.label_smoothing:
-            yield (
-                f"objective.estimator {estimator.kind} needs D to be a probability: set objective.pair_loss to "
-                "non_saturating and label_smoothing to 0"
-            )
-        if objective.demonstration_share:
-            yield (
-                f"objective.estimator {estimator.kind} weighs what the generator wrote against each other; set "
-                "demonstration_share to 0"
-            )
     if isinstance(estimator, FeatureMatchingConfig):
         yield from _reasons_of_stretches(config, estimator)
     if isinstance(estimator, PpoConfig | GrpoConfig) and estimator.ratio == "sequence" and dense:
@@ -310,9 +299,25 @@ def _reasons_of_estimator(config: Sections) -> Iterator[str]:
 
 
 def _reasons_of_teacher(config: Sections) -> Iterator[str]:
-    estimator = config.objective.estimator
-    if isinstance(estimator, DistillConfig) and estimator.teacher is None and config.adversarial.steps:
-        yield "objective.estimator distill: set objective.estimator.teacher to a run folder, or hf:FOLDER of a model"
+    estimator, data = config.objective.estimator, config.data
+    if not isinstance(estimator, DistillConfig):
+        return
+    where = "objective.estimator.top_k_file"
+    if estimator.top_k_file is None:
+        if estimator.teacher is None and config.adversarial.steps:
+            yield (
+                "objective.estimator distill: set objective.estimator.teacher to a run folder, or hf:FOLDER of a model "
+                f"(or {where}, for one that is not at hand)"
+            )
+        return
+    if estimator.teacher is not None:
+        yield f"{where} and objective.estimator.teacher are two teachers: leave one out"
+    if estimator.on_policy:
+        yield f"{where} knows real texts alone: objective.estimator.on_policy should be 0"
+    if config.objective.temperature != 1:
+        yield f"{where} has probabilities at temperature 1: objective.temperature should be 1"
+    if isinstance(data, MixtureData) or getattr(data, "store", None) is not None:
+        yield f"{where} is of text in memory: leave data.store out, and name no data.sources"
 
 
 def _reasons_of_stretches(config: Sections, estimator: FeatureMatchingConfig) -> Iterator[str]:
@@ -332,10 +337,10 @@ def _reasons_of_stretches(config: Sections, estimator: FeatureMatchingConfig) ->
 def _reasons_of_sizes(config: Sections, estimator: PolicyGradient | Pathwise) -> Iterator[str]:
     objective, adversarial = config.objective, config.adversarial
     texts = adversarial.batch_size * (1 if isinstance(estimator, Pathwise) else estimator.samples)
-    if objective.replay_size and objective.replay_size < max(texts, config.warmup.batch_size):
+    if objective.replay_size and objective.replay_size < texts:
         yield (
-            f"objective.replay_size {objective.replay_size} holds less than the {max(texts, config.warmup.batch_size)} "
-            "texts of a step; make it larger, or 0 for none"
+            f"objective.replay_size {objective.replay_size} holds less than the {texts} texts of a step; make it "
+            "larger, or 0 for none"
         )
     if isinstance(estimator, PolicyGradient) and texts % estimator.minibatches:
         yield f"objective.estimator.minibatches {estimator.minibatches} does not divide the {texts} texts of a step"

@@ -1,4 +1,4 @@
-"""Which choices of the data go together, and with how they are packed and labelled; see `compatibility`."""
+"""Rules for which choices of the data go together, including packing and labels; see `compatibility`."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from gptgan_jax.data.config import MixtureData
 
 
 def reasons_of_data(config: Sections) -> Iterator[str]:
-    """Why the choices of the data do not go together, a line each."""
+    """Why the choices of the data do not go together, one line each."""
     yield from _reasons_of_packing(config)
     yield from _reasons_of_store(config)
     yield from _reasons_of_mixture(config)
@@ -22,6 +22,8 @@ def _reasons_of_store(config: Sections) -> Iterator[str]:
         return
     if config.likelihood.packing == "none":
         yield "data.store is read in packed rows: set likelihood.packing to concatenate or best_fit"
+    if data.long_documents == "cut":
+        yield "data.store keeps whole documents, and rows are windows of them: set data.long_documents to split"
     for name in ("label_column", "group_column", "unlabelled"):
         if getattr(data, name, None) is not None:
             yield f"data.store holds text alone: drop data.{name}, or data.store"

@@ -1,4 +1,4 @@
-"""Estimators by configuration: one section a kind, and from it the estimator."""
+"""Estimators by configuration: one section per kind, from which the estimator is built."""
 
 import importlib
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ from gptgan_jax.estimators.seqgan import penalised, rollout
 from gptgan_jax.estimators.spin import OwnLoss, dgsan, jsdgan, self_critic, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import Baseline, learned_value, leave_one_out, moving_average, no_baseline
-from gptgan_jax.gradients.families import Estimator
+from gptgan_jax.gradients.families import Estimator, estimator_of
 from gptgan_jax.schema import config_dataclass, key
 from gptgan_jax.schema.ranges import (
     BASELINE_DECAY,
@@ -49,10 +49,12 @@ from gptgan_jax.schema.ranges import (
 @config_dataclass
 class _WithBaseline:
     baseline: Literal["moving_average", "learned", "leave_one_out", "none"] = key(
-        "moving_average", "what is taken from the returns: their average so far, a learned value, the others' mean"
+        "moving_average",
+        "baseline subtracted from the returns: their moving average, a learned value, the mean of the other texts, or "
+        "0",
     )
-    baseline_decay: float = key(0.9, "weight of the past in the moving average", BASELINE_DECAY)
-    value_learning_rate: float = key(1e-3, "of the learned value", LEARNING_RATE)
+    baseline_decay: float = key(0.9, "decay of the moving average", BASELINE_DECAY)
+    value_learning_rate: float = key(1e-3, "learning rate of the learned value", LEARNING_RATE)
 
     def build_baseline(self) -> Baseline:
         """The baseline."""
@@ -66,15 +68,15 @@ class _WithBaseline:
 
 @config_dataclass
 class _Discounted:
-    discount: float = key(1.0, "how much of the following token's return a token is credited with", DISCOUNT)
+    discount: float = key(1.0, "discount of later rewards, per token", DISCOUNT)
 
 
 @config_dataclass
 class _Clipped:
-    clip: float = key(0.2, "how far a probability ratio may move and still be rewarded for it", CLIP, lt=1)
+    clip: float = key(0.2, "probability ratios are clipped to between 1 - clip and 1 + clip", CLIP, lt=1)
     epochs: int = key(1, "passes over the texts of a step", EPOCHS)
-    minibatches: int = key(1, "updates a pass; divides the texts of a step", MINIBATCHES)
-    ratio: Literal["token", "sequence"] = key("token", "ratio of each token's probability, or of the whole text's")
+    minibatches: int = key(1, "updates per pass; must divide the number of texts of a step", MINIBATCHES)
+    ratio: Literal["token", "sequence"] = key("token", "probability ratio of each token, or of the whole text")
 
 
 @config_dataclass
@@ -86,10 +88,10 @@ class ReinforceConfig(_WithBaseline, _Discounted):
 
 @config_dataclass
 class RolloutConfig(_WithBaseline):
-    """Monte-Carlo rollouts of every prefix (SeqGAN, Yu et al. 2017); scores whole texts."""
+    """Monte Carlo rollouts of every prefix (SeqGAN, Yu et al. 2017); scores whole texts."""
 
     kind: Literal["rollout"] = "rollout"
-    rollouts: int = key(16, "continuations of each prefix", ROLLOUTS)
+    rollouts: int = key(16, "continuations sampled for each prefix", ROLLOUTS)
 
 
 @config_dataclass
@@ -97,7 +99,7 @@ class SentiganConfig:
     """Rollouts of every prefix, weighted by each token's own probability (SentiGAN, Wang & Wan 2018)."""
 
     kind: Literal["sentigan"] = "sentigan"
-    rollouts: int = key(16, "continuations of each prefix", ROLLOUTS)
+    rollouts: int = key(16, "continuations sampled for each prefix", ROLLOUTS)
 
 
 @config_dataclass
@@ -105,7 +107,7 @@ class RlooConfig(_Discounted):
     """REINFORCE with the leave-one-out baseline of the prompt's other texts (Ahmadian et al. 2024)."""
 
     kind: Literal["rloo"] = "rloo"
-    samples: int = key(4, "texts a prompt", GROUP)
+    samples: int = key(4, "texts per prompt", GROUP)
 
 
 @config_dataclass
@@ -121,8 +123,8 @@ class GrpoConfig(_Clipped, _Discounted):
     """Group-relative policy optimisation (Shao et al. 2024)."""
 
     kind: Literal["grpo"] = "grpo"
-    samples: int = key(8, "texts a prompt", GROUP)
-    deviation: bool = key(True, "divide by the deviation of the group's returns")
+    samples: int = key(8, "texts per prompt", GROUP)
+    deviation: bool = key(True, "divide by the standard deviation of the group's returns")
     length_normalised: bool = key(False, "average over a text's tokens, as the paper does")
 
 
@@ -131,8 +133,8 @@ class MaliganConfig:
     """Likelihood of generated texts, weighted by D/(1 - D) (MaliGAN, Che et al. 2017); scores whole texts."""
 
     kind: Literal["maligan"] = "maligan"
-    samples: int = key(1, "texts a prompt; weights are normalised over them, or over the batch where it is 1", SAMPLES)
-    baseline: float = key(1.0, "taken from N times each weight; 1 centres them", WEIGHTS_BASELINE)
+    samples: int = key(1, "texts per prompt; weights are normalised over them, or over the batch if it is 1", SAMPLES)
+    baseline: float = key(1.0, "subtracted from N times each weight; 1 centres them", WEIGHTS_BASELINE)
 
 
 @config_dataclass
@@ -140,18 +142,23 @@ class WeightedLikelihoodConfig:
     """Likelihood of generated texts, weighted by D (cooperative, Lamprier et al. 2022); scores whole texts."""
 
     kind: Literal["weighted_likelihood"] = "weighted_likelihood"
-    samples: int = key(1, "texts a prompt; weights are normalised over them, or over the batch where it is 1", SAMPLES)
+    samples: int = key(1, "texts per prompt; weights are normalised over them, or over the batch if it is 1", SAMPLES)
 
 
 @config_dataclass
 class GumbelConfig:
-    """Gumbel-softmax, the judgement differentiated through relaxed tokens (RelGAN, Nie et al. 2019)."""
+    """Gumbel-softmax: the score is differentiated through relaxed tokens (RelGAN, Nie et al. 2019)."""
 
     kind: Literal["gumbel"] = "gumbel"
-    straight_through: bool = key(True, "the discriminator reads tokens, the gradient relaxed ones; false: both relaxed")
-    temperature: float = key(1.0, "of the relaxation, at the start", RELAXATION_TEMPERATURE)
-    final_temperature: float = key(0.01, "at the end of the phase, reached exponentially", RELAXATION_TEMPERATURE)
-    draws: int = key(1, "of the noise for each text, averaged", DRAWS)
+    straight_through: bool = key(
+        True,
+        "the discriminator reads the tokens, and the gradient is that of relaxed ones; false: both use relaxed ones",
+    )
+    temperature: float = key(1.0, "temperature of the relaxation at the start", RELAXATION_TEMPERATURE)
+    final_temperature: float = key(
+        0.01, "temperature at the end of the phase, reached exponentially", RELAXATION_TEMPERATURE
+    )
+    draws: int = key(1, "noise samples per text, averaged", DRAWS)
 
 
 @config_dataclass
@@ -159,27 +166,27 @@ class SpinConfig:
     """Self-play against an earlier generator, without a discriminator (SPIN, Chen et al. 2024)."""
 
     kind: Literal["spin"] = "spin"
-    scale: float = key(0.1, "the paper's lambda: of log-probability ratios in the loss", SELF_PLAY_SCALE)
-    refresh_every: int = key(100, "steps of an iteration, after which the generator is its own opponent", REFRESH_EVERY)
+    scale: float = key(0.1, "scale of log-probability ratios in the loss, the paper's lambda", SELF_PLAY_SCALE)
+    refresh_every: int = key(100, "steps after which the generator becomes its own new opponent", REFRESH_EVERY)
 
 
 @config_dataclass
 class DgsanConfig:
-    """Self-play with the best discriminator of two generators (DGSAN, Montahaei et al. 2019)."""
+    """Self-play with the optimal discriminator between two generators (DGSAN, Montahaei et al. 2019)."""
 
     kind: Literal["dgsan"] = "dgsan"
-    refresh_every: int = key(100, "steps of an iteration, after which the generator is its own opponent", REFRESH_EVERY)
+    refresh_every: int = key(100, "steps after which the generator becomes its own new opponent", REFRESH_EVERY)
 
 
 @config_dataclass
 class SelfCriticConfig:
-    """The generator's log-ratio to its reference for a critic, by a pair loss (DPO, Rafailov et al. 2023)."""
+    """The generator's log-ratio to its reference as the critic, in a pair loss (DPO, Rafailov et al. 2023)."""
 
     kind: Literal["self_critic"] = "self_critic"
-    pair_loss: OwnLoss = key("relativistic", "of the log-ratios of real and of written texts; relativistic is DPO's")
-    scale: float = key(0.1, "DPO's beta: of the log-ratios", SELF_PLAY_SCALE)
+    pair_loss: OwnLoss = key("relativistic", "loss on the log-ratios of real and generated texts (DPO: relativistic)")
+    scale: float = key(0.1, "scale of the log-ratios, DPO's beta", SELF_PLAY_SCALE)
     refresh_every: int | None = key(
-        None, "steps after which the generator is its own reference; default: never", REFRESH_EVERY
+        None, "steps after which the generator becomes its own reference; default: never", REFRESH_EVERY
     )
 
 
@@ -188,32 +195,38 @@ class JsdganConfig:
     """The Jensen-Shannon divergence from the training texts, in closed form (JSDGAN, Li et al. 2019)."""
 
     kind: Literal["jsdgan"] = "jsdgan"
-    texts: int = key(10_000, "training texts, each of probability 1 / texts; of no effect where normalised", COUNT)
-    normalised: bool = key(True, "probabilities between the least and the largest of a batch; false: as they are")
+    texts: int = key(10_000, "training texts, each of probability 1 / texts; no effect if normalised", COUNT)
+    normalised: bool = key(True, "rescale the probabilities of a batch to between 0 and 1; false: use them unscaled")
 
 
 @config_dataclass
 class CotConfig:
-    """Cooperative training with a mediator, a language model of both texts (CoT, Lu et al. 2018)."""
+    """Cooperative training with a mediator, a language model of real and generated text (CoT, Lu et al. 2018)."""
 
     kind: Literal["cot"] = "cot"
-    future: bool = key(False, "also charge a token with what comes after it, which makes the gradient exact")
+    future: bool = key(False, "also include each token's effect on later ones, which makes the gradient exact")
 
 
 @config_dataclass
 class FeatureMatchingConfig:
-    """Paid for features like those of real text, by a frozen copy, without a discriminator (EBFT, 2026)."""
+    """Reward for features like real text's, from a frozen generator, without a discriminator (EBFT, 2026)."""
 
     kind: Literal["feature_matching"] = "feature_matching"
-    samples: int = key(4, "texts a prompt", MATCHED_GROUP)
+    samples: int = key(4, "texts per prompt", MATCHED_GROUP)
     depths: tuple[float, ...] = key(
-        (0.25, 0.5, 0.75), "shares of the generator's layers whose states of the last token are the features"
+        (0.25, 0.5, 0.75), "relative depths of the layers whose states at the last token are the features"
     )
-    whitening: Whitening = key("real", "features whitened by those of real texts, of each prompt's texts, or not")
-    diversity: float = key(1.0, "weight of the likeness of a prompt's texts; 1 matches means", DIVERSITY)
-    length: int | None = key(None, "tokens of a stretch of a text that is written anew; default: all of it", STRETCH)
+    whitening: Whitening = key(
+        "real", "whiten the features by those of real texts (real), of each prompt's texts (group), or not (none)"
+    )
+    diversity: float = key(
+        1.0, "weight of the penalty on similarity between a prompt's texts; 1 matches the mean features", DIVERSITY
+    )
+    length: int | None = key(
+        None, "tokens of each stretch of a text that is generated; default: the whole text", STRETCH
+    )
     context: int = key(0, "tokens of the text before the first stretch", CONTEXT)
-    stride: int | None = key(None, "tokens from a stretch to the next; default: length", STRETCH)
+    stride: int | None = key(None, "tokens from the start of one stretch to the next; default: length", STRETCH)
 
     @model_validator(mode="after")
     def _check(self) -> "FeatureMatchingConfig":
@@ -226,15 +239,22 @@ class FeatureMatchingConfig:
 
 @config_dataclass
 class DistillConfig:
-    """A teacher's next-token distributions, on the generator's own texts (GKD, Agarwal et al. 2024)."""
+    """Learn a teacher's next-token distributions on the generator's own texts (GKD, Agarwal et al. 2024)."""
 
     kind: Literal["distill"] = "distill"
     teacher: str | None = key(
-        None, "a run folder, hf:FOLDER, gguf:FILE or hub:NAME, with this run's tokenizer; it stays where it is"
+        None, "a run folder, hf:FOLDER, gguf:FILE or hub:NAME, with this run's tokenizer; it is not copied"
     )
-    teacher_checkpoint: str = key("best", "of a run: best, last, a phase (its best) or a step")
-    beta: float = key(0.5, "of the divergence: 0 is KL(teacher || student), 1 KL(student || teacher)", DIVERGENCE)
-    on_policy: float = key(1.0, "share of the texts that the student writes; the others are real", ON_POLICY)
+    teacher_checkpoint: str = key(
+        "best", "the checkpoint, if the teacher is a run: best, last, a phase (its best) or a step"
+    )
+    top_k_file: str | None = key(
+        None,
+        "instead of a teacher: a file of its most likely tokens on the training text, made by gptgan data --top-k; "
+        "needs on_policy 0",
+    )
+    beta: float = key(0.5, "kind of divergence: 0 is KL(teacher || student), 1 is KL(student || teacher)", DIVERGENCE)
+    on_policy: float = key(1.0, "share of the texts that the student generates; the others are real", ON_POLICY)
 
 
 @config_dataclass
@@ -273,10 +293,10 @@ EstimatorConfig = Annotated[
 
 
 def build_estimator(config: EstimatorConfig, steps: int) -> Estimator:
-    """The estimator of a phase of `steps` steps.
+    """The estimator for a phase of `steps` steps.
 
     Raises:
-        ValueError: where a factory of the user's can't be found, fails or returns no estimator.
+        ValueError: a custom factory can't be found, fails, or returns no estimator.
     """
     match config:
         case ReinforceConfig():
@@ -351,9 +371,10 @@ def _custom(config: CustomConfig) -> Estimator:
         built = factory(**config.options)
     except Exception as error:
         raise ValueError(f"{config.factory}(**options) failed: {error}") from error
-    if not isinstance(built, Estimator):
+    estimator = estimator_of(built)
+    if not isinstance(estimator, Estimator):
         raise ValueError(
-            f"{config.factory} returned {type(built).__name__}; an estimator is a PolicyGradient, Pathwise, Mediated "
-            "or SelfPlay"
+            f"{config.factory} returned {type(built).__name__}; an estimator is a PolicyGradient, Pathwise, Mediated, "
+            "SelfPlay or Distillation, or has what one of them has"
         )
-    return built
+    return estimator

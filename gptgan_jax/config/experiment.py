@@ -1,4 +1,4 @@
-"""A whole configuration: all sections in one frozen dataclass, checked to go together. `files` reads and writes it."""
+"""A whole configuration: all sections in one frozen dataclass, checked for consistency. `files` reads and writes it."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ class Config(Sections):
         return self
 
     def _problems(self) -> Iterator[str]:
-        """What does not go together, a line each, as far as one can be told without the others."""
+        """What does not go together, one line each; each check is independent of the others."""
         if self.name in (".", "..") or "/" in self.name or "\\" in self.name:
             yield f"name {self.name!r} must be a plain folder name; runs_folder says where it is made"
         needed = 1 + self.data.max_prompt_length + self.data.max_length
@@ -61,6 +61,11 @@ class Config(Sections):
                 f"evaluation.task {self.evaluation.task} measures answers to prompts: set data.prompt_column "
                 "(data.kind hf) or data.task (data.kind grammar), or drop it"
             )
+        if self.evaluation.best_of and self.conditional:
+            yield (
+                "evaluation.best_of needs text without prompts, as the likelihood of the likeliest of several texts is "
+                "another for every prompt; set it to 0"
+            )
         yield from problems_of_choice(self)
         if getattr(data, "answer_column", None) is not None and self.evaluation.task not in ("summary", "answer"):
             yield (
@@ -81,14 +86,22 @@ class Config(Sections):
             optimizer = getattr(section, name, None)
             if optimizer is None or section.steps == 0:
                 continue
-            if section.steps < optimizer.accumulate:
-                yield (f"{phase}.{name}.accumulate {optimizer.accumulate} is more than its {section.steps} steps")
+            calls = section.steps * self._calls_a_step(name)
+            if calls < optimizer.accumulate:
+                yield f"{phase}.{name}.accumulate {optimizer.accumulate} is more than its {calls} steps"
                 continue
-            if optimizer.warmup_steps >= section.steps // optimizer.accumulate:
+            if optimizer.warmup_steps >= calls // optimizer.accumulate:
                 yield (
                     f"{phase}.{name}.warmup_steps {optimizer.warmup_steps} leaves no update at the full learning rate: "
-                    f"the phase makes {section.steps // optimizer.accumulate}"
+                    f"the phase makes {calls // optimizer.accumulate}"
                 )
+
+    def _calls_a_step(self, name: str) -> int:
+        """How often a step calls one of its optimizers."""
+        if name == "discriminator_optimizer":
+            return self.adversarial.discriminator_updates
+        estimator = self.objective.estimator if name == "generator_optimizer" else None
+        return getattr(estimator, "epochs", 1) * getattr(estimator, "minibatches", 1)
 
     def _problems_of_shared_trunk(self, discriminator: TransformerDiscriminatorConfig) -> Iterator[str]:
         if not isinstance(self.generator, TransformerConfig) or self.generator.encoder_layers:
@@ -107,14 +120,14 @@ class Config(Sections):
                 return
 
 
-# What a discriminator that starts from the generator has of its own.
+# Keys that a discriminator that starts from the generator does not take over.
 _OWN_OF_A_TWIN = ("kind", "encoder_layers", "tied_embeddings", "dropout", "lora")
 
 
 def with_twin(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A raw configuration in which a discriminator that starts from the generator has its network.
+    """A raw configuration in which a discriminator that starts from the generator has the generator's network.
 
-    Keys of that which it gives itself stay, and whether they agree, `Config` checks.
+    Keys that the discriminator gives itself are kept; `Config` checks that they agree.
     """
     generator, discriminator = raw.get("generator"), raw.get("discriminator")
     if (
@@ -125,7 +138,7 @@ def with_twin(raw: Mapping[str, Any]) -> Mapping[str, Any]:
         return raw
     try:
         twin = TypeAdapter(bool).validate_python(discriminator.get("from_generator", False))
-    except ValidationError:  # told where the key is checked
+    except ValidationError:  # reported where the key is checked
         return raw
     if not twin or generator.get("kind", "transformer") != "transformer":
         return raw

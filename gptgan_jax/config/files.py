@@ -1,4 +1,4 @@
-"""Configurations in and out: YAML files and dotted overrides become a checked `Config`, and every mistake one line."""
+"""Reads and writes configurations: YAML files and dotted overrides become a checked `Config`; mistakes are one line."""
 
 import os
 import typing
@@ -22,14 +22,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), run_code: bool 
     """Reads a YAML file, applies overrides `--key.path value` or `--key.path=value`, and checks everything.
 
     Args:
-        path: of the file, or the name of one of the project's own, such as quickstart.
-        overrides: over what it says.
-        run_code: import the module that `objective.estimator.factory` names, if it does, to check it too, and look
-            into the model that `init_from` names. Not for a file that the user hasn't chosen to train with, such as
-            that of a run folder.
+        path: of the file, or the name of one of the project's configs, such as quickstart.
+        overrides: override its keys.
+        run_code: also import and check the module that `objective.estimator.factory` names, and look into the model
+            that `init_from` names. Not for a file that the user has not chosen to train with, such as one in a run
+            folder.
 
     Raises:
-        UserError: a missing or malformed file, an unknown key (with the nearest right one), a wrong value or an
+        UserError: a missing or malformed file, an unknown key (with the closest known one), a wrong value or an
             impossible combination.
     """
     path = Path(path)
@@ -41,12 +41,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), run_code: bool 
 
 
 def override(raw: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Sets keys of a raw configuration as the command line names them: `--key.path value` or `--key.path=value`.
+    """Sets keys of a raw configuration given as on the command line: `--key.path value` or `--key.path=value`.
 
-    `--data.train FILE` alone over a configuration whose text is drawn means text, or rows where the file has such.
+    `--data.train FILE` alone, over a configuration with generated text (grammar, oracle), also sets data.kind: hf for a
+    file of rows, otherwise text.
 
     Raises:
-        UserError: arguments that are no such pairs, or a path through a value.
+        UserError: arguments that are not such pairs, or a path through a value.
     """
     pairs = list(_pairs(overrides))
     file, data = dict(pairs).get("data.train"), raw.get("data")
@@ -61,14 +62,14 @@ def override(raw: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def set_key(raw: dict[str, Any], dotted: str, value: Any) -> None:
-    """Sets a key of a raw configuration to a value as YAML gives it; of a mapping each key, whatever else is there.
+    """Sets a key of a raw configuration to a value from YAML; for a mapping each of its keys, keeping the others.
 
     Raises:
         UserError: a path through a value.
     """
     node, name, annotation = _place(raw, dotted, value, dotted)
     if isinstance(value, Mapping) and value and classes_of(annotation):
-        # The kind first, as a new one drops the old one's keys.
+        # The kind first, as a new kind drops keys of the old one.
         for inner in sorted(value, key=lambda inner: inner != "kind"):
             set_key(raw, f"{dotted}.{inner}", value[inner])
     else:
@@ -100,9 +101,9 @@ def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _place(raw: dict[str, Any], dotted: str, value: Any, shown: str) -> tuple[dict[str, Any], str, Any]:
-    """Where a key of a raw configuration lies: its section, its name there and its annotation.
+    """The place of a key in a raw configuration: its section, its name there and its annotation.
 
-    A new `kind` of a section keeps, of the section's keys, those that the new kind has too.
+    If a section gets a new `kind`, it keeps only the keys that the new kind has too.
     """
     *parents, last = dotted.split(".")
     node: Any = raw

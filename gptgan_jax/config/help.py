@@ -13,9 +13,9 @@ class Key(NamedTuple):
     """A key of a configuration.
 
     Attributes:
-        name: as the command line has it, without dashes in front: likelihood.steps.
+        name: as on the command line, without the leading dashes: likelihood.steps.
         meaning: one line.
-        options: its values, where they are a few names.
+        options: its values, if they are a few names.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Key(NamedTuple):
 
 
 def every_key() -> list[Key]:
-    """Every key once, whichever kind of its section has it, without those in lists of sections."""
+    """Every key once, of all kinds of each section, without the keys inside lists of sections."""
     found: dict[str, Key] = {}
     for key in _keys(Config, ""):
         options = dict.fromkeys((*found[key.name].options, *key.options)) if key.name in found else key.options
@@ -44,17 +44,17 @@ def _keys(section: type, path: str) -> Iterator[Key]:
 
 
 def describe_keys() -> str:
-    """Every key with its type, default and meaning, a line each; what `--help` prints."""
+    """Every key with its type, default and meaning, one line each, as `--help` prints it."""
     return "\n".join(_describe(Config(), ""))
 
 
 def _describe(defaults: Any, path: str) -> Iterator[str]:
-    """Lines for the keys of a section, given as an instance that holds its defaults."""
+    """Lines for the keys of a section, given as an instance with its defaults."""
     for name, field in fields_of(type(defaults)).items():
         default, sections = getattr(defaults, name), classes_of(field.annotation)
         if not sections and field.annotation != Literal[default]:
             shown = yaml.safe_dump(as_plain(default), default_flow_style=True).split("\n")[0]
-            given = "must be given" if field.is_required() else f"default {shown}"
+            given = "required" if field.is_required() else f"default {shown}"
             yield f"  --{path}{name}  {type_name(field.annotation)}, {given}: {field.description}"
             for section in classes_of(element_of(field.annotation)):
                 if kind_of(section) is not None:
@@ -63,8 +63,8 @@ def _describe(defaults: Any, path: str) -> Iterator[str]:
                     yield from _describe(section(**bare), f"{path}{name}.N.")
                     continue
                 for inner, one in fields_of(section).items():
-                    given = "must be given" if one.is_required() else "may be left out"
-                    yield f"      of each, {inner}: {type_name(one.annotation)}, {given}: {one.description}"
+                    given = "required" if one.is_required() else "optional"
+                    yield f"      in each, {inner}: {type_name(one.annotation)}, {given}: {one.description}"
         for section in sections:
             heading = f"{path}{name}"
             if len(sections) > 1:

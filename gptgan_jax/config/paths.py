@@ -1,4 +1,4 @@
-"""The files and folders that a configuration names, from the root."""
+"""Absolute paths for the files and folders that a configuration names."""
 
 import dataclasses
 import os
@@ -13,14 +13,16 @@ from gptgan_jax.readers.files import FILE_FORMATS
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The configuration with its files named from the root, so that the run can be evaluated from any folder."""
+    """The configuration with absolute file names, so that the run can be evaluated from any folder."""
     data, tokenizer = _data(config.data), config.tokenizer
     if isinstance(tokenizer, FileTokenizer):
         tokenizer = _absolute(tokenizer, "path")
     init_from = None if config.init_from is None else from_the_root(config.init_from)
     checkpoints, objective = _absolute(config.checkpoints, "folder"), config.objective
-    if isinstance(objective.estimator, DistillConfig) and objective.estimator.teacher is not None:
-        estimator = dataclasses.replace(objective.estimator, teacher=from_the_root(objective.estimator.teacher))
+    if isinstance(objective.estimator, DistillConfig):
+        estimator = _absolute(objective.estimator, "top_k_file")
+        if estimator.teacher is not None:
+            estimator = dataclasses.replace(estimator, teacher=from_the_root(estimator.teacher))
         objective = dataclasses.replace(objective, estimator=estimator)
     named = {"data": data, "tokenizer": tokenizer, "init_from": init_from, "checkpoints": checkpoints}
     return dataclasses.replace(config, objective=objective, **named)

@@ -1,4 +1,4 @@
-"""Keys of the whole configuration: lists of sections, the key that was meant, and what differs between two."""
+"""Keys of the whole configuration: lists of sections, suggestions for wrong keys, and differences between two."""
 
 import difflib
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ def is_sections(value: Any) -> bool:
 
 
 def not_sections(where: str) -> str:
-    """What to say of a value that should be a list of sections."""
+    """The message for a value that should be a list of sections."""
     such = "kind: text, train: a.txt, weight: 1" if where == "data.sources" else "function: length, weight: 0.1"
     return f"{where} should be a list of sections, such as [{{{such}}}]"
 
 
 def step_into(node: Any, name: str, shown: str) -> Any:
-    """The value of a key of a raw section, made a section where there is none; of a list by its number or source.
+    """The value of a key of a raw section, created if there is none; an element of a list by its number or source.
 
     Raises:
         UserError: a list without such an element.
@@ -41,7 +41,7 @@ def step_into(node: Any, name: str, shown: str) -> Any:
 
 
 def nearest_key(name: str, cls: type, annotation: Any, path: str) -> str:
-    """What would be right: a kind of the section that has the key, a key of nearly that name, or all that there are."""
+    """What would be right: a kind of the section that has the key, a key with a similar name, or all keys."""
     fields = fields_of(cls)
     if path.startswith("data.sources."):
         if name in fields_of(MixtureData):

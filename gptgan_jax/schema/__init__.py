@@ -1,4 +1,4 @@
-"""How a piece of configuration is declared: a frozen dataclass whose fields carry a meaning and bounds.
+"""Declares parts of a configuration: frozen dataclasses whose fields have a description and bounds.
 
 Each field is `name: type = key(default, "meaning", ge=..., le=...)`. Types, bounds and unknown names are checked
 when the dataclass is built, whether from a YAML file or in Python. `gptgan_jax.config` puts the pieces together.
@@ -20,10 +20,10 @@ def key(default: Any, meaning: str, within: Range | None = None, **bounds: Any) 
     """A field of a configuration dataclass.
 
     Args:
-        default: the value where the user gives none; a callable (such as a dataclass) is called to make it.
-        meaning: one line for `--help`, with the unit where there is one.
-        within: the numbers that it may be, where a parameter of the functional API may be the same.
-        **bounds: pydantic's constraints, besides: gt, ge, lt, le, min_length.
+        default: the default value; a callable (such as a dataclass) is called to make it.
+        meaning: one line for `--help`, with the unit if there is one.
+        within: the allowed numbers, if a parameter of the functional API has the same range.
+        **bounds: further pydantic constraints: gt, ge, lt, le, min_length.
     """
     bounds |= within.bounds if within else {}
     if callable(default):
@@ -35,8 +35,8 @@ def key(default: Any, meaning: str, within: Range | None = None, **bounds: Any) 
 def config_dataclass(cls: type) -> Any:
     """Class decorator: a frozen, hashable, keyword-only dataclass that validates itself and refuses unknown keys.
 
-    What is built wrong in Python is a UserError with a line for each mistake; within a larger section that is being
-    validated pydantic collects them, which then does not come by `__init__`. Its docstring tells each field's meaning.
+    Mistakes in Python raise a UserError with one line each; inside a larger section, which pydantic validates without
+    calling `__init__`, pydantic collects them. The docstring gets the description of each field.
     """
     make = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
     built: Any = make(listed(cls))

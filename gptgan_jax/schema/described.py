@@ -1,4 +1,4 @@
-"""Configuration dataclasses as `help` shows them: each field with its meaning, and nothing of pydantic."""
+"""Configuration dataclasses as `help` shows them: each field with its description, and nothing of pydantic."""
 
 import inspect
 import textwrap
@@ -10,10 +10,10 @@ _BOUNDS = ("gt", "ge", "lt", "le")
 
 
 class Described(type):
-    """The type of the classes, whose `dir` is what they define: `help` goes by it.
+    """The metaclass of the configuration classes, whose `dir` only has what they define, as `help` uses it.
 
-    The fields stand in the docstring, and pydantic's own attributes, each of dozens of lines, are no business of the
-    reader's. Nothing else goes by `dir`; an instance has its own.
+    The fields are in the docstring, and pydantic's own attributes, of dozens of lines each, would distract the reader.
+    Nothing else uses this `dir`; instances have their own.
     """
 
     def __dir__(cls) -> list[str]:
@@ -22,7 +22,7 @@ class Described(type):
 
 
 def listed(cls: type) -> type:
-    """The class made anew as a `Described` one; what derives from one is one already."""
+    """The class recreated with the metaclass `Described`; classes derived from one already have it."""
     if isinstance(cls, Described):
         return cls
     body = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
@@ -30,7 +30,7 @@ def listed(cls: type) -> type:
 
 
 def description_of(cls: Any) -> str:
-    """A docstring with an `Attributes:` section of all fields, in front of its example where there is one."""
+    """The docstring with an `Attributes:` section of all fields, before its example if it has one."""
     text, heading, example = inspect.cleandoc(cls.__doc__ or "").partition("\n\nExample:")
     fields = [_line(name, field) for name, field in cls.__pydantic_fields__.items() if field.description]
     return "\n".join([text, *(["", "Attributes:", *fields] if fields else [])]) + heading + example

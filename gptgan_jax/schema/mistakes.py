@@ -1,4 +1,4 @@
-"""Pydantic's account of what is wrong with a configuration, in one line a mistake."""
+"""Pydantic's errors in a configuration, as one line per mistake."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -17,20 +17,20 @@ def mistakes_in(error: ValidationError, cls: Any, leaving_out: Collection[str] =
 
     Args:
         error: from a section or a whole configuration.
-        cls: which one, for the names of its keys.
-        leaving_out: pydantic's types of errors that are not told.
+        cls: the section or configuration, for the names of its keys.
+        leaving_out: pydantic's types of errors that are not reported.
     """
     found: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
         if detail["type"] not in leaving_out:
             key, place = _place(detail["loc"], cls)
-            # Of a key that may be of several types each of these complains: the first will do.
+            # For a key with several types pydantic reports one error for each: the first is enough.
             found.setdefault(key if key else str(detail["msg"]), _lines(detail, place, cls))
     return [line for lines in found.values() for line in lines]
 
 
 def _lines(detail: Any, place: str, cls: Any) -> list[str]:
-    """What one detail says: a check of a whole section may have found several mistakes."""
+    """The messages of one detail: a check of a whole section may have found several mistakes."""
     if detail["type"] == "unexpected_keyword_argument":
         return [unknown("key", place, fields_of(cls))]
     got = "" if detail["type"] in _TOLD else f", not {brief(detail['input'])}"

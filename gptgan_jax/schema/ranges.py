@@ -1,4 +1,4 @@
-"""Which numbers a parameter may be: stated once, for the keys of a configuration and for the functional API."""
+"""The allowed numbers of each parameter, defined once for the keys of a configuration and for the functional API."""
 
 import math
 import numbers
@@ -15,9 +15,9 @@ class Range(NamedTuple):
     """The finite numbers between two bounds.
 
     Attributes:
-        gt, ge: it is above, or at least.
-        lt, le: it is below, or at most.
-        whole: it is a whole number.
+        gt, ge: lower bound, exclusive or inclusive.
+        lt, le: upper bound, exclusive or inclusive.
+        whole: whether it must be a whole number.
     """
 
     gt: float | None = None
@@ -28,7 +28,7 @@ class Range(NamedTuple):
 
     @property
     def bounds(self) -> dict[str, float]:
-        """The bounds that there are, by the names that pydantic gives them."""
+        """The bounds that are set, by pydantic's names."""
         return {name: value for name, value in self._asdict().items() if name != "whole" and value is not None}
 
     def __str__(self) -> str:
@@ -38,16 +38,16 @@ class Range(NamedTuple):
         return f"a whole number, {bounds}" if self.whole else bounds or "a finite number"
 
     def check(self, name: str, value: Any, static: bool = False) -> None:
-        """Checks a number. One that is being traced by JAX is not known yet, and passes.
+        """Checks a number. A number that JAX is tracing is not known yet and passes.
 
         Args:
-            name: what the message calls it.
-            value: a number, or an array of no dimensions.
-            static: shapes and loops are made by it, so that it must be known when a program is traced.
+            name: its name in the message.
+            value: a number, or a scalar array.
+            static: whether shapes or loops depend on it, so that it must be known when a program is traced.
 
         Raises:
-            UserError: it is out of the range, NaN or infinite.
-            TypeError: it is no number, or a static one is being traced; a traced one has dimensions.
+            UserError: it is out of range, NaN or infinite.
+            TypeError: it is not a number, a static one is being traced, or a traced one is not a scalar.
         """
         if isinstance(value, jax.core.Tracer):
             if static:
@@ -75,12 +75,12 @@ class Range(NamedTuple):
 
 
 def is_on(weight: Any) -> bool:
-    """Whether a weight counts: it is not 0, or JAX is tracing it, so that it may be any number."""
+    """Whether a weight is on: not 0, or being traced by JAX, as it may then be any number."""
     return isinstance(weight, jax.core.Tracer) or bool(weight)
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """Raises UserError if a name is none of those that there are."""
+    """Raises UserError if a name is not among the choices."""
     if value not in choices:
         raise UserError(f"{name} should be one of {', '.join(choices)}, not {value!r}")
 
@@ -98,15 +98,15 @@ DISCOUNT = Range(ge=0, le=1)
 BASELINE_DECAY = SHARE
 LEARNING_RATE = POSITIVE
 CLIP = POSITIVE
-"""In a configuration below 1 as well; in the functional API a number past all ratios stands for no clipping."""
+"""A configuration also requires less than 1; in the functional API a number beyond all ratios turns clipping off."""
 EPOCHS = MINIBATCHES = ROLLOUTS = SAMPLES = DRAWS = REFRESH_EVERY = WINDOW = COUNT
 GROUP = Range(ge=2, whole=True)
-"""Texts a prompt where each is compared with the others."""
+"""Texts per prompt if each is compared with the others."""
 WEIGHTS_BASELINE = Range(ge=0, le=1)
 RELAXATION_TEMPERATURE = POSITIVE
 SELF_PLAY_SCALE = POSITIVE
 MATCHED_GROUP = Range(ge=3, whole=True)
-"""Texts a prompt that are told apart from each other as well: of two, what they have in common cancels."""
+"""Texts per prompt for feature matching: with only two, their similarity would cancel in the leave-one-out baseline."""
 DEPTH = Range(gt=0, le=1)
 DIVERSITY = WEIGHT
 STRETCH = COUNT
@@ -140,7 +140,7 @@ GAME: dict[str, Range] = {
     "resample_groups": COUNT_OR_ZERO,
 }
 REWARD_WEIGHT = ANY
-"""Of a reward function; a negative one pays for the opposite."""
+"""Of a reward function; a negative weight rewards the opposite."""
 POLICY_GRADIENT: dict[str, Range] = {
     "samples": COUNT,
     "rollouts": COUNT_OR_ZERO,

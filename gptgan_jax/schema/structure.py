@@ -6,7 +6,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union
 
-# Characters of a wrong value in a message.
+# The most characters of a wrong value in a message.
 LONGEST_SHOWN = 120
 
 
@@ -30,13 +30,13 @@ def kind_of(cls: Any) -> Any:
 
 
 def element_of(annotation: Any) -> Any:
-    """Of a list of sections the annotation of each; None for anything else."""
+    """The annotation of each element of a list of sections; None for anything else."""
     inner = typing.get_args(annotation)[0] if typing.get_origin(annotation) is tuple else None
     return inner if inner is not None and classes_of(inner) else None
 
 
 def annotation_of(annotation: Any, name: str, node: Any) -> Any:
-    """The annotation of key `name` in a section; Any where there is no such key (the check of keys says so later)."""
+    """The annotation of key `name` in a section; Any if there is no such key (which is reported later)."""
     if (element := element_of(annotation)) is not None:
         return element
     for cls in classes_of(annotation):
@@ -79,9 +79,9 @@ def type_name(annotation: Any) -> str:
 
 
 def brief(value: Any) -> str:
-    """A value as Python writes it, its middle left out where it is long."""
+    """A value's repr, shortened in the middle if it is long."""
     try:
         text = repr(value)
-    except ValueError:  # an integer of more digits than Python writes
+    except ValueError:  # an integer with more digits than Python prints
         text = f"a {type(value).__name__}"
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}…{text[-LONGEST_SHOWN // 2 :]}"

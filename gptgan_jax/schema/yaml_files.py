@@ -1,4 +1,4 @@
-"""YAML files as plain dictionaries, not checked any further; the project's own by name."""
+"""YAML files as plain dictionaries, without further checks; the project's own configs by name."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +12,12 @@ from gptgan_jax.errors import UserError, unknown
 OWN = Path(__file__).parents[1] / "configs"
 """The project's own configurations."""
 
-# More values than any configuration has; of anchors in anchors a few lines can make more than a memory holds.
+# More values than any configuration has; with nested anchors a few lines could exceed all memory.
 LARGEST = 10_000
 
 
 def file_of(path: str | Path) -> Path:
-    """A file, or where there is none the project's own of that name: quickstart, configs/quickstart.yaml."""
+    """A file, or if there is none the project's config of that name: quickstart, configs/quickstart.yaml."""
     path = Path(path)
     name = f"{path.name.removesuffix('.yaml')}.yaml"
     for folder in (Path(), Path("studies")):
@@ -28,10 +28,10 @@ def file_of(path: str | Path) -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, not checked any further; an empty file is an empty one.
+    """The mapping in a YAML file, without further checks; an empty file is an empty mapping.
 
     Raises:
-        UserError: a missing or malformed file, or one that holds something else.
+        UserError: a missing or malformed file, or one that is not a mapping.
     """
     try:
         raw = yaml.load(file_of(path).read_text(encoding="utf-8"), _UniqueKeyLoader)
@@ -60,7 +60,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_beside(file: Path, name: Any, where: str) -> dict[str, Any]:
-    """The mapping in a YAML file that another file names, from that file's folder.
+    """The mapping in a YAML file that another file names, relative to that file's folder.
 
     Raises:
         UserError: beginning with `where`; as `read_yaml`, or where the name is none.
@@ -74,17 +74,17 @@ def read_beside(file: Path, name: Any, where: str) -> dict[str, Any]:
 
 
 def check_keys(given: Iterable[Any], known: Sequence[str], where: str, what: str = "key") -> None:
-    """Raises UserError for a key, or another name, that is none of those known, with the nearest of them."""
+    """Raises UserError for an unknown key or other name, with the closest known one."""
     for name in given:
         if name not in known:
             raise UserError(where + unknown(what, str(name), known))
 
 
 def mapping_of(raw: Mapping[Any, Any], key: str, where: str) -> Mapping[Any, Any]:
-    """The mapping under a key; an empty one where there is none.
+    """The mapping under a key; empty if the key is missing.
 
     Raises:
-        UserError: where it is something else.
+        UserError: the value is something else.
     """
     value = raw.get(key)
     if value is None:
@@ -95,7 +95,7 @@ def mapping_of(raw: Mapping[Any, Any], key: str, where: str) -> Mapping[Any, Any
 
 
 def own_copy(tree: Any) -> Any:
-    """A copy in which no section is another's too, as YAML's anchors make them."""
+    """A copy in which no two keys share a section, as YAML anchors make them."""
     if isinstance(tree, dict):
         return {name: own_copy(value) for name, value in tree.items()}
     return [own_copy(value) for value in tree] if isinstance(tree, list) else tree
@@ -116,7 +116,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _size(tree: Any) -> int:
-    """How many values a tree has, each anchor counted wherever it stands; more than `LARGEST` are not counted on."""
+    """The number of values in a tree, with each anchor counted at every use; counting stops beyond `LARGEST`."""
     count, waiting = 0, [tree]
     while waiting and count <= LARGEST:
         node = waiting.pop()

@@ -1,1 +1,1 @@
-"""Sources of text whose probability is known: a grammar and an LSTM."""
+"""Sources of text with known probabilities: a grammar and an LSTM."""

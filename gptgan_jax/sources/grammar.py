@@ -11,10 +11,10 @@ entropy of derivations is that of sentences.
 How to read RULES: a line `Left -> A b 3 | C` holds a left side and its alternatives, each with a weight at its
 end (1 if absent); upper case is a nonterminal, lower case a word. A name in braces is a feature: the alternative
 with its left side stands for one rule per value in FEATURES, with the same value in every place and the same
-weight each. `{do.form}` and `{do.tense}` are the parts of a feature that has parts. Below RULES stand the words,
+weight each. `{do.form}` and `{do.tense}` are the parts of a feature that has parts. The words follow below RULES,
 the most frequent first.
 
-What keeps it unambiguous: a word is in one class of nouns only; prepositions of nouns (with, in + clothes, from,
+What keeps it unambiguous: a word is in only one class of nouns; prepositions of nouns (with, in + clothes, from,
 about) differ from those of verbs, or take other nouns; a noun with a relative clause or a prepositional phrase
 ends the verb phrase, and holds no second one; adverbs before a verb (carefully) are not those after it (quietly);
 no verb in use has a past tense like its present (so "read" has no past here), and no noun a plural like its
@@ -31,7 +31,7 @@ from gptgan_jax.sources.pcfg import PCFG, Rule, rules_from_text
 
 
 class Doing(NamedTuple):
-    """A form of the verb together with the tense of the clause in which it stands."""
+    """A form of the verb together with the tense of its clause."""
 
     form: str
     tense: str
@@ -329,9 +329,9 @@ IRREGULAR = dict(entry.split(maxsplit=1) for entry in IRREGULAR_VERBS.split(";")
 
 
 def conjugate(verb: str) -> dict[str, str]:
-    """The forms of a verb by the names of the feature `form` and "passive" (a participle of verbs that have -ing).
+    """The forms of a verb by the names of the feature `form` and "passive" (the participle, for verbs that have -ing).
 
-    The spelling rules give study, studies, studied, studying. A form that is not used is left out.
+    The spelling rules give study, studies, studied, studying. Unused forms are left out.
     """
     third = plural(verb)
     past = third[:-1] + "d" if verb.endswith("e") or third.endswith("ies") else verb + "ed"
@@ -354,7 +354,7 @@ def plural(noun: str) -> str:
 
 @lru_cache(maxsize=1)
 def english_scenes() -> PCFG:
-    """The grammar of English scenes, ready to sample, to parse and to measure."""
+    """The grammar of English scenes."""
     rules = list(rules_from_text("\n".join(_expand(RULES))))
     needed = {symbol for rule in rules for symbol in rule.right}
     return PCFG(tuple(rules + [rule for rule in _lexicon() if rule.left in needed]))
@@ -395,6 +395,6 @@ def _with_onsets(category: str, words: list[str]) -> Iterator[Rule]:
 
 
 def _zipf(category: str, words: list[str]) -> Iterator[Rule]:
-    """Zipf-Mandelbrot weights 1 / (rank + 3) by the order of the list, which leave no word of a category very rare."""
+    """Zipf-Mandelbrot weights 1 / (rank + 3) by the order of the list, so that no word of a category is very rare."""
     for rank, word in enumerate(words, 1):
         yield Rule(category, (word,), 1 / (rank + 3))

@@ -1,7 +1,7 @@
-"""Labels of the grammar's sentences: properties of a derivation, so that whether a sentence has one can be decided.
+"""Labels of the grammar's sentences, computed from their derivations.
 
-Every sentence of the grammar has exactly one derivation, and with it one label of each kind. So a classifier has right
-answers to be measured by, and text that was written for a label either has it or does not.
+Every sentence of the grammar has exactly one derivation, and so one label of each kind. So a classifier can be scored
+against exact labels, and so can text that was generated for a label.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ class Labelling(NamedTuple):
 
     Attributes:
         classes: the labels.
-        of: the label of a derivation, which is in leftmost order.
+        of: a function from a derivation, in leftmost order, to its label.
     """
 
     classes: tuple[str, ...]
@@ -29,13 +29,13 @@ class Labelling(NamedTuple):
 
 
 def _tense(derivation: Derivation) -> str:
-    """All clauses of a sentence are in one tense, which the symbols of its first rule carry."""
+    """The tense, which is the same in all clauses and named in the symbols of the first rule."""
     tense = next(symbol for symbol in derivation[0].right if symbol.endswith(("_pres", "_past")))
     return {"pres": "present", "past": "past"}[tense.rpartition("_")[2]]
 
 
 def _subject(derivation: Derivation) -> str:
-    """What acts in the first clause: its subject comes first, and the symbols above it name its class of nouns."""
+    """The noun class of the first clause's subject, which comes first and is named in the symbols above it."""
     named = (part for rule in derivation for part in rule.left.split("_") if part in FEATURES["k"])
     noun_class = next(named)
     return noun_class if noun_class in AGENTS else "thing"
@@ -48,13 +48,13 @@ LABELLINGS: dict[GrammarLabel, Labelling] = {
 
 
 def label_of(sentence: str, name: GrammarLabel) -> str | None:
-    """The label of a sentence; None where it is not grammatical."""
+    """The label of a sentence; None if it is not grammatical."""
     derivation = english_scenes().derivation(sentence)
     return None if derivation is None else LABELLINGS[name].of(derivation)
 
 
 def label_ids(sentences: Sequence[str], name: GrammarLabel) -> np.ndarray:
-    """int32 [N], each sentence's place in the labelling's classes; -1 where it is not grammatical."""
+    """int32 [N], the index of each sentence's label in the labelling's classes; -1 if it is not grammatical."""
     classes = LABELLINGS[name].classes
     labels = (label_of(sentence, name) for sentence in sentences)
     return np.array([-1 if label is None else classes.index(label) for label in labels], np.int32)

@@ -1,12 +1,12 @@
-"""Prompts and answers made of the grammar's sentences, each with exactly one right answer.
+"""Prompts and answers made from the grammar's sentences; each prompt has exactly one right answer.
 
     condense    the old man who owns a guitar walks along the dusty road .  ->  the man walks along the road .
     answer      the old man who owns a guitar walks along the dusty road . who walks along the road ?  ->  the man
 
-Both are read off the derivation. To condense a sentence is to keep its main clause and to leave out what only
-describes: adjectives, numbers, relative clauses, phrases that modify a noun, adverbs (but not "never") and times; what
-is left is a sentence of the grammar. A question is the condensed sentence with one of its parts asked for: the subject,
-an object, or a place.
+Both are computed from the derivation. Condensing a sentence keeps its main clause without descriptions: adjectives,
+numbers, relative clauses, phrases that modify a noun, adverbs (except "never") and times. The result is a sentence of
+the grammar. A question is the condensed sentence with a question word for one of its parts: the subject, an object, or
+a place.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from gptgan_jax.sources.grammar import english_scenes
 from gptgan_jax.sources.pcfg import Rule
 
 GrammarTask = Literal["condense", "answer"]
-# The first parts of symbols' names, as the grammar's rules have them.
+# The first parts of symbol names in the grammar's rules.
 CLAUSES = ("Long", "Heavy", "Mid", "Short", "There")
 DESCRIBING = ("First", "Second", "Number", "With", "Relative", "How", "Mood", "Carefully", "Often", "Degree", "Fresh")
 NOUN_PHRASES = ("Lite", "Core", "Big", "Some", "Doer")
@@ -31,7 +31,7 @@ VOWELS = "aeiou"
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A symbol of a derivation with what it derives, from left to right: nodes and words."""
+    """A symbol of a derivation with its children from left to right: nodes and words."""
 
     symbol: str
     children: tuple["Node | str", ...]
@@ -43,16 +43,16 @@ class Node:
 
     @property
     def is_clause(self) -> bool:
-        """A verb phrase is called Mid_vp_... or Mid_do_..., and is none."""
+        """Whether it is a clause; verb phrases are named Mid_vp_... or Mid_do_..., and are not."""
         return self.kind in CLAUSES and self.symbol.split("_")[1] not in ("vp", "do")
 
 
 class Part(NamedTuple):
-    """A part of a sentence that can be asked for.
+    """A part of a sentence that a question can ask for.
 
     Attributes:
-        question: the word that asks for it.
-        begin, end: the condensed sentence's words that it is.
+        question: the question word.
+        begin, end: the range of its words in the condensed sentence.
     """
 
     question: str
@@ -61,18 +61,18 @@ class Part(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """N prompts, and the one right answer to each."""
+    """N prompts and their right answers."""
 
     prompts: list[str]
     answers: list[str]
 
 
 def draw_pairs(task: GrammarTask, rng: np.random.Generator, count: int) -> Pairs:
-    """Draws sentences, and of each, where there are questions, one at random.
+    """Draws sentences and, for a task with questions, one of each sentence's questions at random.
 
     Args:
-        task: what is asked.
-        rng: equal generators draw equal pairs; their sentences are those that `PCFG.sample` draws.
+        task: the task.
+        rng: equal generators give equal pairs; the sentences are those of `PCFG.sample`.
         count: N.
     """
     prompts, answers = [], []
@@ -86,7 +86,7 @@ def draw_pairs(task: GrammarTask, rng: np.random.Generator, count: int) -> Pairs
 
 
 def answer_to(task: GrammarTask, prompt: str) -> str | None:
-    """The right answer, found from the prompt's text alone; None for what is no prompt of the task."""
+    """The right answer, found from the prompt's text alone; None if it is not a prompt of the task."""
     begin = prompt.find(" . ") + 2 if task == "answer" else len(prompt)
     derivation = english_scenes().derivation(prompt[:begin])
     if derivation is None:
@@ -95,12 +95,12 @@ def answer_to(task: GrammarTask, prompt: str) -> str | None:
 
 
 def task_words() -> tuple[str, ...]:
-    """Every word of prompts and answers."""
+    """All words that occur in prompts and answers."""
     return tuple(dict.fromkeys((*english_scenes().words, *QUESTION_WORDS)))
 
 
 def tree_of(derivation: Sequence[Rule]) -> Node:
-    """The tree of a derivation, which is given in leftmost order."""
+    """The tree of a derivation in leftmost order."""
     rules = iter(derivation)
     nonterminals = {rule.left for rule in derivation}
 
@@ -112,7 +112,7 @@ def tree_of(derivation: Sequence[Rule]) -> Node:
 
 
 def _pairs_of(task: GrammarTask, tree: Node) -> Iterator[tuple[str, str]]:
-    """Every prompt that a sentence makes, with its answer."""
+    """All prompts made from a sentence, with their answers."""
     sentence = " ".join(_words(tree))
     words, parts = condensed(tree)
     if task == "condense":
@@ -124,9 +124,9 @@ def _pairs_of(task: GrammarTask, tree: Node) -> Iterator[tuple[str, str]]:
 
 
 def condensed(tree: Node) -> tuple[list[str], list[Part]]:
-    """The words of a sentence's main clause without what only describes, and the parts that can be asked for.
+    """The words of a sentence's main clause without descriptions, and the parts that questions can ask for.
 
-    The main clause is the one that no "when", "while", "before" or "after" opens; of two others the first.
+    The main clause is the one without "when", "while", "before" or "after" in front; the first if there are two.
     """
     clauses = [child for child in tree.children if isinstance(child, Node) and child.kind in CLAUSES]
     first = tree.children[0]
@@ -141,7 +141,7 @@ def condensed(tree: Node) -> tuple[list[str], list[Part]]:
 
 
 def _condense(node: Node, words: list[str], parts: list[Part], asked: bool) -> None:
-    """Adds the node's condensed words and, where `asked`, its parts."""
+    """Adds the node's condensed words and, if `asked`, its parts."""
     begin = len(words)
     question = _question(node) if asked else None
     subjects = [child for child in node.children if isinstance(child, Node) and child.kind in NOUN_PHRASES]
@@ -149,7 +149,7 @@ def _condense(node: Node, words: list[str], parts: list[Part], asked: bool) -> N
         if isinstance(child, str):
             words.append(child)
         elif child.kind not in DESCRIBING or _is_needed(node, child):
-            # What somebody says is a clause within the clause, and the relative clause after "there is" is another.
+            # Reported speech is a clause within the clause, and so is the relative clause after "there is".
             within = (child.is_clause and bool(subjects)) or child.kind == "Relative"
             _condense(child, words, parts, asked and question is None and not within)
     if question is not None:
@@ -157,12 +157,12 @@ def _condense(node: Node, words: list[str], parts: list[Part], asked: bool) -> N
 
 
 def _is_needed(node: Node, child: Node) -> bool:
-    """Whether the sentence would be another without what describes: "there are two men" is none, and "never" denies."""
+    """Whether a description has to stay: "there are two men" is not a sentence of the grammar, and "never" negates."""
     return (node.kind == "There" and child.kind == "Relative") or child.children == ("never",)
 
 
 def _question(node: Node) -> str | None:
-    """The word that asks for what a node is; None for what is not asked for."""
+    """The question word for a node; None if no question asks for it."""
     if node.kind in PLACES:
         return "where"
     if node.kind in NOUN_PHRASES or node.symbol == "Drink":

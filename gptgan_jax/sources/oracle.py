@@ -22,7 +22,7 @@ Array = jax.Array
 OracleParams = dict[str, Array]
 
 GATES = ("input", "forget", "output", "cell")
-# Sequences drawn or scored at once: logits of 256 x 5000 float32 are 5 MB and stay in a CPU's cache.
+# Sequences drawn or scored at once: 256 x 5000 float32 logits are 5 MB and fit in a CPU's cache.
 CHUNK = 256
 
 
@@ -45,7 +45,7 @@ def load_oracle(path: str | Path) -> OracleParams:
     """Reads an oracle's parameters from an .npz file, as float32; vocabulary and hidden size are the file's.
 
     Raises:
-        UserError: no such file, no .npz, an array that is missing, misshapen, not of floats, or not finite.
+        UserError: no such file, not an .npz file, or an array that is missing, misshapen, not of floats, or not finite.
     """
     arrays = _read_npz(path)
     embedding = arrays.get("embedding")
@@ -74,9 +74,9 @@ def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def sample_oracle(params: OracleParams, key: Array, count: int, length: int, start_token: int = 0) -> Array:
-    """Draws sequences from the oracle, exactly.
+    """Draws exact samples from the oracle.
 
-    Sequence i depends on the key and on i alone, so that more of them continue the same list.
+    Sequence i depends only on the key and on i, so a larger count extends the same list.
 
     Args:
         params: the oracle.
@@ -119,7 +119,7 @@ def oracle_log_probs(params: OracleParams, tokens: Array, start_token: int = 0) 
 
 @dataclass(frozen=True, eq=False)
 class Oracle:
-    """An oracle as a source of text: draws token sequences and tells their exact log-probability.
+    """An oracle as a source of text: draws token sequences and computes their exact log-probability.
 
     Attributes:
         params: see the module's docstring.
@@ -134,11 +134,11 @@ class Oracle:
         return self.params["embedding"].shape[0]
 
     def sample(self, seed: int, count: int, length: int) -> np.ndarray:
-        """int32 [count, length] of token ids, a function of the seed."""
+        """Token ids int32 [count, length], a function of the seed."""
         return np.asarray(sample_oracle(self.params, jax.random.key(seed), count, length, self.start_token))
 
     def log_prob(self, tokens: np.ndarray) -> np.ndarray:
-        """Log-probability of whole sequences: integers [N, T] to float64 [N], in nats a sequence.
+        """Log-probability of whole sequences: integers [N, T] to float64 [N], in nats per sequence.
 
         Raises:
             ValueError: the array is not of rank 2, or holds an id outside the vocabulary.
@@ -147,7 +147,7 @@ class Oracle:
         if tokens.ndim != 2 or (tokens.size and not 0 <= tokens.min() <= tokens.max() < self.vocab_size):
             raise ValueError(f"tokens should be [N, T] with ids in [0, {self.vocab_size})")
         count = len(tokens)
-        # Filled up to whole chunks, so that any count runs the one compiled program of its length.
+        # Padded to whole chunks, so that all counts use one compiled program per length.
         padded = np.pad(tokens.astype(np.int32), ((0, -count % CHUNK), (0, 0)))
         scores = [
             np.asarray(_log_probs_chunk(self.params, padded[start : start + CHUNK], self.start_token), np.float64)
@@ -173,7 +173,7 @@ def _lstm_cell(params: OracleParams) -> Callable[[tuple[Array, Array], Array], t
     return step
 
 
-# Accelerators multiply float32 in fewer bits unless told otherwise, and this source is a measuring stick.
+# By default accelerators multiply float32 in fewer bits, but the oracle's log-probabilities have to be exact.
 _dot = partial(jnp.dot, precision=jax.lax.Precision.HIGHEST)
 
 

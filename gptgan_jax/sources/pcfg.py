@@ -1,6 +1,6 @@
-"""Probabilistic context-free grammars over a finite language, with everything about them exact.
+"""Probabilistic context-free grammars over a finite language, with exact probabilities and statistics.
 
-A grammar here has no recursion, so its language is finite (if vast), and so is every sum below: probabilities by the
+The grammars have no recursion, so the language is finite (if vast), and so is every sum below: probabilities by the
 inside algorithm; entropy (in nats), lengths and word counts by one pass over the symbols in topological order.
 
 Literature: Baker (1979), "Trainable grammars for speech recognition" (inside algorithm); Goodman (1999), "Semiring
@@ -23,8 +23,8 @@ Value = TypeVar("Value")
 class Rule(NamedTuple):
     """One production `left -> right`.
 
-    `probability` may be any positive weight when a rule is handed to `PCFG`; the rules that a `PCFG` holds carry the
-    weight divided by the sum over all rules of the same left side.
+    `probability` may be any positive weight in the input of `PCFG`; in the rules of a `PCFG` the weights are divided by
+    their sum over all rules of the same left side.
     """
 
     left: str
@@ -36,8 +36,8 @@ class Rule(NamedTuple):
 class PCFG:
     """A probabilistic context-free grammar without recursion.
 
-    A symbol is terminal (a word) exactly if no rule has it as its left side. So that a misspelt nonterminal cannot pass
-    for a word, names are checked too: nonterminals begin with an upper-case letter, and words do not. A sentence is a
+    A symbol is terminal (a word) exactly if no rule has it as its left side. Names are checked too, so that a misspelt
+    nonterminal is not taken for a word: nonterminals begin with an upper-case letter, and words do not. A sentence is a
     string of words joined by single spaces.
 
     Args:
@@ -45,8 +45,8 @@ class PCFG:
         start: the symbol that derives sentences.
 
     Raises:
-        ValueError: in one line, for an undefined or unreachable symbol, a misnamed one, a weight that is not positive
-            and finite, an empty right side, a rule given twice, or recursion.
+        ValueError: an undefined or unreachable symbol, a misnamed one, a weight that is not positive and finite, an
+            empty right side, a duplicate rule, or recursion. The message is one line.
     """
 
     rules: tuple[Rule, ...] = field(repr=False)
@@ -76,7 +76,7 @@ class PCFG:
 
     @cached_property
     def _bottom_up(self) -> tuple[str, ...]:
-        """All nonterminals, each after those on its right sides."""
+        """All nonterminals, each after those on the right sides of its rules."""
         children = {
             left: {symbol for rule in rules for symbol in rule.right if symbol in self._productions}
             for left, rules in self._productions.items()
@@ -90,8 +90,8 @@ class PCFG:
     def _beginning_with(self) -> dict[str, dict[str, list[Rule]]]:
         """Nonterminal -> word -> the rules by which the nonterminal can derive a text that begins with the word.
 
-        This is the FIRST-set filter of the parser; for a lexical category (that has only single words on its right
-        sides) it is the lexicon itself.
+        This is the FIRST-set filter of the parser; for a lexical category (with only single words on its right sides)
+        it is the lexicon itself.
         """
         table: dict[str, dict[str, list[Rule]]] = {}
         for left in self._bottom_up:
@@ -110,7 +110,7 @@ class PCFG:
         return [" ".join(words) for words, _ in self._draws(rng, count)]
 
     def sample_derivations(self, rng: np.random.Generator, count: int) -> list[tuple[Rule, ...]]:
-        """Draws `count` derivations, each its rules in leftmost order; those of the sentences that `sample` draws."""
+        """Draws `count` derivations, each as rules in leftmost order; they are those of the sentences of `sample`."""
         return [tuple(rules) for _, rules in self._draws(rng, count)]
 
     def _draws(self, rng: np.random.Generator, count: int) -> Iterator[tuple[list[str], list[Rule]]]:
@@ -120,7 +120,7 @@ class PCFG:
         choices = {
             left: (
                 np.cumsum([rule.probability for rule in rules]).tolist(),
-                len(rules) - 1,  # the last rule takes what is left of [0, 1), so rounding cannot run off the end
+                len(rules) - 1,  # the last rule takes the rest of [0, 1), so rounding cannot exceed the end
                 [(rule, rule.right[::-1]) for rule in rules],
             )
             for left, rules in self._productions.items()
@@ -164,10 +164,11 @@ class PCFG:
         return None if best is None else best[1]
 
     def prefix_log_prob(self, beginning: str) -> float:
-        """Natural logarithm of the probability that a sentence which `sample` draws begins with these words.
+        """Natural logarithm of the probability that a sentence drawn by `sample` begins with these words.
 
-        -inf if no sentence does; 0 for "". The words are whole, and a sentence begins with itself. Jelinek and Lafferty
-        (1991), Stolcke (1995); without recursion there is no left corner to be closed, and one pass down suffices.
+        -inf if no sentence does; 0 for "". Words must be whole; a sentence counts as its own beginning. Jelinek and
+        Lafferty (1991), Stolcke (1995); without recursion there is no left-corner closure, and one top-down pass is
+        enough.
         """
         if not beginning:
             return 0.0
@@ -176,16 +177,16 @@ class PCFG:
         return chart.through(self.start, 0)
 
     def longest_beginning(self, sentence: str) -> tuple[int, frozenset[str]]:
-        """How far a text goes as a sentence of this grammar does.
+        """The longest beginning of a text that is the beginning of some sentence of this grammar.
 
         Returns:
-            the number of its first words that some sentence begins with, and the words that can come after these (none
-            after a whole sentence that none goes on from). So the text's next word, if it has one, is not among them.
+            its number of words, and the words that can follow it (none after a sentence that no other extends). The
+            text's next word, if it has one, is not among them.
         """
         words = sentence.split(" ") if sentence else []
         chart = _Chart(self._beginning_with, words, lambda rule: 1, int.__mul__, int.__add__)
         chart.ends(self.start, 0)
-        # What is read from left to right is asked for only behind what it can follow.
+        # Parsing from left to right looks for a symbol only at places where it can follow.
         furthest = max(chart.wanted)
         following = (self._beginning_with.get(symbol, (symbol,)) for symbol in chart.wanted[furthest])
         return furthest, frozenset(word for some in following for word in some)
@@ -199,8 +200,9 @@ class PCFG:
     ) -> Value | None:
         """Sums, over the derivations of the sentence, the product of the values of their rules (semiring parsing).
 
-        `times` joins the value of a partial derivation with that of what follows, `plus` the values of alternatives;
-        both are associative, `plus` is commutative, and `times` distributes over it. None if there is no derivation.
+        `times` combines the value of a partial derivation with that of its continuation, `plus` the values of
+        alternatives; both are associative, `plus` is commutative, and `times` distributes over it. None if there is no
+        derivation.
         """
         words = sentence.split(" ")
         return _Chart(self._beginning_with, words, of_rule, times, plus).ends(self.start, 0).get(len(words))
@@ -246,10 +248,10 @@ class PCFG:
 
 
 class _Chart(Generic[Value]):
-    """The words of a text read from left to right by rules: what each symbol is worth over each part of the text.
+    """A chart parser that reads words from left to right: the value of each symbol over each span of the text.
 
     Attributes:
-        wanted: by each place that was reached the symbols that were looked for there, behind words that they follow.
+        wanted: for each position that was reached, the symbols that can follow there.
     """
 
     def __init__(
@@ -268,7 +270,7 @@ class _Chart(Generic[Value]):
         self.wanted: dict[int, set[str]] = {}
 
     def ends(self, symbol: str, begin: int) -> dict[int, Value]:
-        """{end: value of the symbol over words[begin:end]}, worked out once."""
+        """{end: value of the symbol over words[begin:end]}, computed once."""
         if (symbol, begin) not in self._ends:
             self.wanted.setdefault(begin, set()).add(symbol)
             found: dict[int, Value] = {}
@@ -279,9 +281,9 @@ class _Chart(Generic[Value]):
         return self._ends[symbol, begin]
 
     def through(self, symbol: str, begin: int) -> float:
-        """Logarithm of the probability that what the symbol derives begins with words[begin:]; values are logarithms.
+        """Log-probability that the text derived from the symbol begins with words[begin:]; values are logarithms.
 
-        Of a right side, one symbol reads the last word; those before it end where the next begins, and those after it
+        One symbol of the right side reads the last word; those before it end where the next begins, and those after it
         may derive anything.
         """
         if symbol not in self._beginning_with:
@@ -298,11 +300,11 @@ class _Chart(Generic[Value]):
         return self._through[symbol, begin]
 
     def _rules(self, symbol: str, begin: int) -> Sequence[Rule]:
-        """Those by which the symbol can begin with the word that stands there."""
+        """The rules by which the symbol can begin with the word at `begin`."""
         return self._beginning_with[symbol].get(self._words[begin], ()) if begin < len(self._words) else ()
 
     def _reached(self, rule: Rule, begin: int) -> list[dict[int, Value]]:
-        """{place: value} before each symbol of the right side, read from every place reached so far, and behind all."""
+        """{position: value} before each symbol of the right side and after the last, over all positions reached."""
         reached = [{begin: self._of_rule(rule)}]
         for symbol in rule.right:
             further: dict[int, Value] = {}
@@ -356,7 +358,7 @@ def _uniforms(rng: np.random.Generator) -> Iterator[float]:
 
 
 def _check_rules(rules: Iterable[Rule]) -> None:
-    """Refuses rules that are wrong by themselves."""
+    """Refuses invalid rules."""
     seen = set()
     for left, right, weight in rules:
         shown = f"'{left} -> {' '.join(right)}'"
@@ -372,7 +374,7 @@ def _check_rules(rules: Iterable[Rule]) -> None:
 
 
 def _check_symbols(start: str, productions: dict[str, list[Rule]], bottom_up: tuple[str, ...]) -> None:
-    """Refuses symbols that are used and not defined, or defined and not used."""
+    """Refuses symbols that are used but not defined, or defined but not used."""
     reached = {start}
     for left in reversed(bottom_up):
         if left in reached:

@@ -17,6 +17,8 @@ from gptgan_jax.compiling.programs import Compiler, Memory, Program, load_player
 from gptgan_jax.compiling.remarks import remarks
 from gptgan_jax.compiling.tables import Outlook, outlook_table
 from gptgan_jax.config import Config
+from gptgan_jax.config.files import load_config
+from gptgan_jax.errors import UserError
 
 QUICKSTART = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 NO_LIBTPU = "libtpu is not installed: it compiles for TPUs, and comes with jax[tpu]"
@@ -76,6 +78,14 @@ def pretended(config: Config) -> tuple[Compiler, Slice]:
 
     chips = Slice("v5e:1x1", CHIPS["v5e"], (1, 1), jax.devices("cpu")[:1])
     return Compiler(config, load_players(config), chips), chips
+
+
+def test_a_step_with_a_teacher_is_refused_and_the_others_compile(tmp_path: Path) -> None:
+    path = str(Path(QUICKSTART).parent / "gkd.yaml")
+    with pytest.raises(UserError, match=r"compile the other phases with --adversarial\.steps 0"):
+        pretended(load_config(path, ["--vocab_size", "300"]))
+    compiler, _ = pretended(load_config(path, ["--vocab_size", "300", "--adversarial.steps", "0"]))
+    assert compiler.names == ("likelihood", "sampler")
 
 
 @pytest.mark.thorough

@@ -117,7 +117,7 @@ def test_bash_completes_a_key(capsys, tmp_path: Path) -> None:
 
 def test_help_is_given_wherever_it_is_asked_for(capsys) -> None:
     assert main(["train", "no.yaml", "-h"]) == 0
-    assert "--likelihood.steps  integer, default 1000: batches; 0 leaves the phase out" in capsys.readouterr().out
+    assert "--likelihood.steps  integer, default 1000: number of batches; 0 skips the phase" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ def gather(groups: list[list[int]], sent: float = 1.0) -> Collective:
         ("v5e", (2, 4), np.arange(8).reshape(1, 8), 2),  # two lines: nothing wraps
         ("v5p", (2, 4, 4), np.arange(32).reshape(1, 32), 5),  # a line of two and two rings
         ("v5p", (2, 4, 4), np.arange(32).reshape(8, 4), 2),
+        ("v5e", (16, 16), np.array([[*range(16)], [*range(8), *range(16, 24)]]), 2),
+        ("v5p", (4, 4, 4), np.array([[0, 1, 2, 3], [0, 1, 4, 5]]), 2),
+        ("v5p", (4, 4, 4), np.array([[0, 1, 4, 5], [0, 1, 2, 3], [0, 2, 0, 2]]), 1),  # the slowest of them
     ],
 )
 def test_a_collective_has_the_links_along_what_its_group_spans(

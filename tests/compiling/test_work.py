@@ -1,5 +1,6 @@
 """FLOP by formula against XLA's count of programs that it sees whole: nothing scanned, nothing computed twice."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tiny import tiny_config
 
 from gptgan_jax import Vocabulary, build_discriminator, build_generator
 from gptgan_jax.compiling.networks import (
+    Work,
     discriminator_behind,
     discriminator_forward,
     generator_forward,
@@ -147,6 +149,24 @@ def test_a_causal_token_sees_half_of_what_the_program_computes() -> None:
     work = discriminator_forward(DISCRIMINATORS["transformer"], 1, 16)
     attention = 2 * 4 * 128  # layers, two products of a multiply-add, width
     assert work.performed - work.model == attention * (16 * 16 - 16 * 17 / 2)
+
+
+def test_a_token_sees_no_more_than_its_window() -> None:
+    whole, narrow = (TransformerConfig(**SIZES | {"max_positions": 64}, window=window) for window in (None, 5))
+    of_a_pair = 4 * 128 * 2  # two layers
+
+    def saved(forward: Callable[[TransformerConfig], Work]) -> float:
+        return (forward(whole).model - forward(narrow).model) / of_a_pair
+
+    def seen(first: int, last: int) -> int:
+        return sum(min(5, t) for t in range(first, last + 1))
+
+    assert saved(lambda c: generator_forward(c, 50, 1, 3, 14)) == 16 * 17 // 2 - seen(1, 16)
+    # Three texts of 14 tokens that answer one prompt of 7, which is read once.
+    found = saved(lambda c: generator_forward(c, 50, 3, 7, 14, prompts=1))
+    assert found == (28 - seen(1, 7)) + 3 * (sum(range(8, 21)) - seen(8, 20))
+    found = saved(lambda c: generator_writing(c, 50, 1, 3, 14))
+    assert found == (6 - seen(1, 3)) + sum(range(4, 17)) - seen(4, 16)
 
 
 @pytest.mark.parametrize(

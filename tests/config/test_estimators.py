@@ -330,7 +330,7 @@ def test_a_factory_of_the_users_builds_the_estimator_with_its_options(module: st
         (
             "an_estimator_of_mine:number",
             {},
-            "returned int; an estimator is a PolicyGradient, Pathwise, Mediated or SelfPlay",
+            "returned int; an estimator is a PolicyGradient, Pathwise, Mediated, SelfPlay or Distillation",
         ),
     ],
 )

@@ -423,7 +423,7 @@ DATA = st.one_of(
 )
 JUDGE = st.one_of(
     st.builds(LinearConfig, embedding=COUNT),
-    st.builds(CnnConfig, widths=st.lists(st.integers(1, 9), min_size=1).map(tuple)),
+    st.builds(CnnConfig, widths=st.lists(st.integers(1, 9), min_size=1, unique=True).map(tuple)),
     st.builds(TransformerDiscriminatorConfig, from_generator=st.booleans(), mlp_width=COUNT | st.none()),
 )
 CONFIGS = st.builds(
@@ -509,7 +509,7 @@ def test_help_has_a_line_for_no_key_that_does_not_exist() -> None:
 
 
 def test_help_says_what_has_no_default() -> None:
-    assert re.findall(r"^  --(\S+)  \w+, must be given: ", describe_keys(), re.MULTILINE) == [
+    assert re.findall(r"^  --(\S+)  \w+, required: ", describe_keys(), re.MULTILINE) == [
         *2 * ["data.sources.N.weight"],
         "objective.estimator.factory",
     ]
@@ -544,6 +544,25 @@ def test_settings_that_would_have_no_effect_or_another_than_they_say_are_refused
     path.write_text("seed: 1\n")
     with pytest.raises(UserError, match=says):
         load_config(path, overrides)
+
+
+def test_updates_are_counted_as_the_phase_makes_them(tmp_path: Path) -> None:
+    path = tmp_path / "trial.yaml"
+    path.write_text("adversarial: {steps: 3, batch_size: 8, generator_optimizer: {warmup_steps: 11}}\n")
+    several = ["--objective.estimator.kind", "ppo", "--objective.estimator.epochs", "2"]
+    load_config(path, [*several, "--objective.estimator.minibatches", "2"])  # 12 updates
+    with pytest.raises(UserError, match="the phase makes 6"):
+        load_config(path, several)
+    path.write_text("adversarial: {steps: 3, discriminator_updates: 4, discriminator_optimizer: {accumulate: 12}}\n")
+    load_config(path)
+    with pytest.raises(UserError, match=r"discriminator_optimizer\.accumulate 12 is more than its 9 steps"):
+        load_config(path, ["--adversarial.discriminator_updates", "3"])
+
+
+def test_a_replay_need_not_hold_a_batch_of_the_warm_up_which_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "trial.yaml"
+    path.write_text("warmup: {batch_size: 64}\nadversarial: {batch_size: 8}\nobjective: {replay_size: 8}\n")
+    assert load_config(path).objective.replay_size == 8
 
 
 def test_a_twin_that_differs_in_what_has_no_shape_is_no_twin(tmp_path: Path) -> None:

@@ -145,6 +145,9 @@ def train(rate: gg.Number, batch: gg.Batch, generator: gg.Generator, discriminat
 
 def write(state: gg.GanState, batch: gg.Batch, generator: gg.Generator, discriminator: gg.Discriminator) -> None:
     params, scorer = state.generator.params, state.discriminator.params
+    likeliest = jax.lax.top_k(jax.nn.log_softmax(generator.logits(params, batch)), 2)
+    taught: gg.Batch = batch.replace(top_k=gg.TopK(ids=likeliest[1], log_probs=likeliest[0]))
+    print(taught.top_k and taught.top_k.ids.shape)
     written: gg.Sample = gg.sample(generator, params, jax.random.key(1), batch.prompt, batch.prompt_mask, length=12)
     scores: gg.Scores = discriminator.scores(scorer, batch)
     print(gg.log_probs(generator, params, batch).sum(), scores.sequence, written.tokens.shape)
@@ -161,6 +164,8 @@ def write(state: gg.GanState, batch: gg.Batch, generator: gg.Generator, discrimi
         12,
         candidates=2,
     )
+    best = gg.best_of(generator, params, jax.random.key(5), batch.prompt, batch.prompt_mask, 12, candidates=2)
+    print(best.tokens)
     values = gg.rollout_values(
         generator,
         params,
