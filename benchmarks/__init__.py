@@ -1,1 +1,1 @@
-"""The same work in gptgan_jax and in PyTorch, compared, then timed: `python -m benchmarks`; see docs/performance.md."""
+"""Compares and times the same work in gptgan_jax and PyTorch: `python -m benchmarks`; see docs/performance.md."""

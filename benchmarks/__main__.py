@@ -1,4 +1,4 @@
-"""Ours and the rival's, case by case: compared, then timed in fresh processes, one after the other.
+"""Each case on our side and on the rival's: outputs compared, then both timed in fresh processes in turn.
 
 python -m benchmarks                                  # every case; make bench
 python -m benchmarks --cases likelihood sampling --rounds 5
@@ -23,20 +23,20 @@ from benchmarks.work import limit_of
 
 ROOT = Path(__file__).parents[1]
 BASELINE = Path(__file__).parent / "baseline.json"
-# Both in memory of large pages, as train.py and the Makefile have it; another choice of the user's holds here too.
+# Both sides use huge pages, as in train.py and the Makefile, unless the user has set GLIBC_TUNABLES.
 ENVIRONMENT = {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
-# PyTorch's idle threads spin beside whatever comes next, and its allocator gives memory back to the system each time.
+# By default PyTorch's idle threads spin during the next operation, and its allocator returns memory to the system.
 RIVAL_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "268435456",
-    # Its process knows our configurations, and must not take the accelerator's memory for JAX.
+    # Its process imports JAX for our configurations, and JAX must not allocate the accelerator's memory.
     "JAX_PLATFORMS": "cpu",
 }
 RATES = ("matmul_rate", "bfloat16_rate", "bandwidth", "cache_bandwidth")
 SLOWER = 0.9
-"""A ratio below this share of the baseline's is called slower: less is the machine's noise."""
+"""A ratio below this share of the baseline's counts as slower; smaller differences are noise."""
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
             say(table(results[-1:]).splitlines()[-1])
             if options.out:
                 write(options.out, machine, results)
-    # A machine that others share is not always as fast; what it could do at best in this run is the limit.
+    # The speed of a shared machine varies; its best in this run is the limit.
     again = json.loads(run_python("benchmarks.machine"))
     machine |= {name: max(machine[name], again[name]) for name in RATES if machine[name]}
     results = [replace(one, limit=one.limit and limit_of(one.case, machine)) for one in results]
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def measure(name: str, case: Case, folder: Path, machine: dict[str, Any], options: argparse.Namespace) -> Result:
-    """Outputs compared, the rival's settings tried, then rounds of ours and its best; or our step compiled alone."""
+    """Compares outputs, tries the rival's settings, and times ours and its best in turn; or only compiles our step."""
     stated: dict[str, Any] = {"case": name, "letter": case.letter, "title": case.title, "target": case.target}
     limit = None if case.once or case.of_model else limit_of(name, machine)
     if case.only_compiled(machine["backend"]):
@@ -115,24 +115,27 @@ def available(case: Case, backend: str) -> list[dict[str, Any]]:
         say("  no PyTorch: pip install torch==2.13.0; ours alone is timed")
         return []
     of_transformers = case.of_model or any(settings["mode"] == "generate" for settings in case.rivals)
-    for module in sorted(missing) if of_transformers else ():
+    needed = {"transformers"} if of_transformers else set()
+    if case.of_model and case.phase == "likelihood":
+        needed.add("peft")  # trains the adapters
+    for module in sorted(missing & needed):
         say(f"  no {module}: pip install {module}; ours alone is timed")
         return []
     return settings_on(case, backend)
 
 
 def runs(line: str) -> bool:
-    """Whether a line of Python runs here, in a process of its own."""
+    """Whether a line of Python runs without error in a process of its own."""
     return subprocess.run([sys.executable, "-c", line], capture_output=True, check=False).returncode == 0
 
 
 def child(
     side: str, name: str, mode: str, folder: Path, settings: dict[str, Any], seconds: float | None = None
 ) -> dict[str, Any]:
-    """A side in a process of its own; what it prints. See `run_python`."""
+    """Runs a side in a process of its own, and returns its output. See `run_python`."""
     environment = RIVAL_ENVIRONMENT if side == "theirs" else {}
     if "threads" in settings:
-        # Beside ours on a CPU, whatever GPU there may be besides.
+        # Compared with ours on a CPU, even if there is a GPU.
         environment = environment | {"OMP_NUM_THREADS": str(settings["threads"]), "CUDA_VISIBLE_DEVICES": ""}
     arguments = side, name, mode, str(folder), json.dumps(settings)
     return json.loads(run_python("benchmarks.child", *arguments, environment=environment, seconds=seconds))
@@ -141,10 +144,10 @@ def child(
 def run_python(
     module: str, *arguments: str, environment: dict[str, str] | None = None, seconds: float | None = None
 ) -> str:
-    """The last line that a module prints, in a process of its own.
+    """Runs a module in a process of its own, and returns the last line that it prints.
 
     Raises:
-        SystemExit: it failed, and what it said.
+        SystemExit: it failed; with its output.
         subprocess.TimeoutExpired: it took longer than `seconds`.
     """
     done = subprocess.run(
@@ -178,7 +181,7 @@ def in_words(settings: dict[str, Any]) -> str:
 
 
 def compared(baseline: dict[str, float], results: Sequence[Result]) -> str:
-    """What got slower beside the rival, one line a case. Ratios alone: absolute times are the machine's."""
+    """The cases that became slower relative to the rival, one line each. Absolute times depend on the machine."""
     lines = []
     for result in results:
         if result.ratio is None or result.case not in baseline:
@@ -212,12 +215,12 @@ def parse_options() -> argparse.Namespace:
         "--cases", nargs="+", choices=CASES, default=quick, metavar="CASE", help=f"{', '.join(CASES)}; all but protocol"
     )
     parser.add_argument("--rounds", type=int, default=3, help="fresh processes of each side")
-    parser.add_argument("--seconds", type=float, default=8.0, help="that a process repeats its work")
+    parser.add_argument("--seconds", type=float, default=8.0, help="how long a process repeats its work")
     parser.add_argument("--out", type=Path, help="JSON file; other cases in it stay")
     parser.add_argument("--ours-alone", action="store_true", help="without the rival")
     settings = sorted({in_words(one) for case in CASES.values() for one in case.rivals})
     parser.add_argument(
-        "--rival", choices=settings, metavar="SETTING", help=f"this one alone, untried: {'; '.join(settings)}"
+        "--rival", choices=settings, metavar="SETTING", help=f"use only this, without trials: {'; '.join(settings)}"
     )
     parser.add_argument("--check", action="store_true", help=f"compare ratios with {BASELINE.name}")
     options = parser.parse_args()

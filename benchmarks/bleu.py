@@ -1,11 +1,11 @@
-"""BLEU-2..5 and Self-BLEU-2..5 of a set of texts: gptgan_jax.metrics.ngrams beside NLTK.
+"""Times BLEU-2..5 and Self-BLEU-2..5 of a set of texts: gptgan_jax.metrics.ngrams against NLTK.
 
     python -m benchmarks.bleu --texts 10000 --references 10000 --nltk 20
     python -m benchmarks.bleu --texts 5000 --references 5000 --file captions.txt
     python -m benchmarks.bleu --file poems.txt --unit character
 
-Needs NLTK (`pip install nltk`). NLTK scores the first texts only, each by itself, and its time is extrapolated to all.
-It is given the four orders in one call, so that it counts n-grams once for all of them.
+Needs NLTK (`pip install nltk`). NLTK scores only the first texts, one at a time, and its time is extrapolated to all.
+It gets the four orders in one call, so that it counts n-grams once for all of them.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def load(options: argparse.Namespace) -> tuple[list[Words], list[Words]]:
-    """The first lines as texts, others as references; of a short file some are both, which takes as long."""
+    """The first lines as texts, others as references; in a short file some are both, which does not affect the time."""
     texts, references = options.texts, options.references
     if options.file is None:
         lines = english_scenes().sample(np.random.default_rng(0), texts + references)

@@ -1,8 +1,8 @@
 """One side of one case in a process of its own: python -m benchmarks.child SIDE CASE MODE FOLDER SETTINGS
 
-Modes: `outputs` writes what the side computes, and of theirs compares it with ours; `time` prints seconds as JSON;
-`compile`, of ours alone, compiles the step for shapes and prints seconds and bytes; `profile`, of ours alone, prints
-the costliest operations. The settings may have `overrides` of the case's config.
+Modes: `outputs` saves the outputs of the side, and compares theirs with ours; `time` prints seconds as JSON; `compile`,
+only for ours, compiles the step for shapes and prints seconds and bytes; `profile`, only for ours, prints the costliest
+operations. The settings may have `overrides` of the case's config.
 """
 
 import json
@@ -19,11 +19,11 @@ from benchmarks.sides import CASES, Arrays, Side, config_of, load, save
 
 LEAST_REPEATS = 5
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.2}
-"""Largest difference of an array, over its largest entry, that counts as rounding, by the dtype of the products.
+"""The largest difference of an array, relative to its largest entry, that counts as rounding, by dtype of the products.
 
-Operands in bfloat16 are off by up to 0.4 %. Of a gradient that is a small difference of larger terms, as a
-discriminator's of real and of generated texts that it can't tell apart yet, that is a tenth of the largest entry, found
-on the tiny networks of tests/test_benchmarks.py; the same networks on another text are further apart than 0.2.
+The relative error of bfloat16 operands is up to 0.4 %. For a gradient that is a small difference of larger terms, such
+as an untrained discriminator's on real and generated texts, the error is a tenth of the largest entry, measured on the
+tiny networks of tests/test_benchmarks.py; the same networks on another text differ by more than 0.2.
 """
 
 
@@ -41,21 +41,20 @@ def main() -> None:
         print(json.dumps(operations.shares(case, folder, settings.get("overrides", ()))))
         return
     overrides = settings.get("overrides", ())
-    begin = time.perf_counter()
     side, peak = make(name, case, folder, settings, exact=mode == "outputs")
     if mode == "outputs":
         print(json.dumps(compare(name, side, folder, config_of(case, overrides).generator.dtype)))
     elif CASES[case].once:
         print(json.dumps(once(side, peak, CASES[case].unit)))
     else:
-        print(json.dumps(timed(side, peak, settings["seconds"], begin)))
+        print(json.dumps(timed(side, peak, settings["seconds"])))
 
 
 def make(name: str, case: str, folder: Path, settings: dict[str, Any], exact: bool) -> tuple[Side, Callable[[], int]]:
-    """A side, and how to ask for its peak of memory.
+    """A side, and a function that returns its peak memory.
 
-    An accelerator rounds the operands of float32 products by default, in JAX; with `exact` it does not, so that outputs
-    can be compared. Both sides are timed as JAX has it.
+    By default JAX rounds the operands of float32 products on an accelerator; with `exact` it does not, so that outputs
+    can be compared. Both sides are timed with JAX's default.
     """
     config = None if CASES[case].of_model else config_of(case, settings.get("overrides", ()))
     if name == "ours":
@@ -78,8 +77,8 @@ def make(name: str, case: str, folder: Path, settings: dict[str, Any], exact: bo
     return made, torch_parts.peak_bytes
 
 
-def timed(side: Side, peak: Callable[[], int], budget: float, begin: float) -> dict[str, Any]:
-    """Seconds of each repetition, after one that compiles and one that warms up."""
+def timed(side: Side, peak: Callable[[], int], budget: float) -> dict[str, Any]:
+    """Seconds of each repetition, after one for compilation and one for warmup."""
     start = time.perf_counter()
     side.run()
     first = time.perf_counter() - start
@@ -93,7 +92,6 @@ def timed(side: Side, peak: Callable[[], int], budget: float, begin: float) -> d
     return {
         "seconds": seconds,
         "median": float(np.median(seconds)),
-        "set_up": start - begin - first,
         "first": first,
         "compile": first - float(np.median(seconds)),
         "peak_bytes": peak(),
@@ -101,7 +99,7 @@ def timed(side: Side, peak: Callable[[], int], budget: float, begin: float) -> d
 
 
 def once(side: Side, peak: Callable[[], int], unit: str) -> dict[str, Any]:
-    """Seconds of the only run, compilation included: of the clock, or of the processor."""
+    """Seconds of the only run, including compilation: wall-clock or processor time."""
     clock = time.perf_counter if unit == "s" else processor_seconds
     start = clock()
     side.run()
@@ -110,13 +108,13 @@ def once(side: Side, peak: Callable[[], int], unit: str) -> dict[str, Any]:
 
 
 def processor_seconds() -> float:
-    """That this process and those that it waited for have used."""
+    """Processor time of this process and of the child processes that it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def compare(name: str, side: Side, folder: Path, dtype: str) -> dict[str, float]:
-    """Ours are written down; theirs must be equal. Returns the difference of each array."""
+    """Saves our outputs, or compares theirs with them. Returns the difference of each array."""
     found = side.outputs()
     if name == "ours":
         save(folder / "given.npz", side.given())
@@ -129,10 +127,10 @@ def compare(name: str, side: Side, folder: Path, dtype: str) -> dict[str, float]
 
 
 def whole_gradients(arrays: Arrays) -> Arrays:
-    """The arrays of each gradient, called "...gradient/...", as one, in the order of their names.
+    """The arrays of each gradient, named "...gradient/...", concatenated in the order of their names.
 
-    The gradient of a bias is a sum of many terms that nearly cancel, and what rounding the terms adds to it has their
-    size, not its own.
+    The gradient of a bias is a sum of many terms that nearly cancel, so its rounding error is relative to the terms and
+    not to the sum.
     """
     found = {name: x for name, x in arrays.items() if "gradient/" not in name}
     for prefix in {name.partition("/")[0] for name in arrays.keys() - found.keys()}:
@@ -142,13 +140,13 @@ def whole_gradients(arrays: Arrays) -> Arrays:
 
 
 def differences(ours: Arrays, theirs: Arrays, tolerance: float = TOLERANCES["float32"]) -> dict[str, float]:
-    """Of each array that theirs has: the largest difference over the largest entry.
+    """The largest difference of each array in `theirs`, relative to the largest entry.
 
-    Integers must be equal. Arrays called "...~" are estimates, drawn at random: their means may differ by five standard
-    errors, and the difference is given in those.
+    Integers must be equal. Arrays named "...~" are random estimates: their means may differ by five standard errors,
+    and the difference is given in standard errors.
 
     Raises:
-        SystemExit: where one is too large.
+        SystemExit: a difference is too large.
     """
     apart: dict[str, float] = {}
     for name, x in theirs.items():

@@ -1,9 +1,9 @@
-"""From the command to the first step of training, without and with the cache of compiled programs.
+"""Time from the command to the first step of training, without and with the cache of compiled programs.
 
     python benchmarks/cold_start.py --rounds 3
 
-Each round trains the quickstart twice in fresh processes: with an empty cache, and with the one that the first left
-behind. The step counts once its metrics lie in the run folder; then the run is stopped.
+Each round trains the quickstart twice in fresh processes: with an empty cache, and with that of the first run. The time
+ends when the step's metrics are in the run folder; then the run is stopped.
 """
 
 import argparse

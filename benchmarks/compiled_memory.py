@@ -1,8 +1,8 @@
-"""Memory that single parts of a program take on a TPU, by its compiler's account; no TPU is needed, and nothing is run.
+"""Memory of single parts of a program on a TPU, by the compiler's analysis; no TPU is needed, and nothing is run.
 
     python benchmarks/compiled_memory.py sampler --rows 64 8    # a GPT that generates 512 tokens; minutes for each
     python benchmarks/compiled_memory.py loss                   # the output layer's cross-entropy and its gradient
-    python benchmarks/compiled_memory.py draw                   # a token a row from logits
+    python benchmarks/compiled_memory.py draw                   # one token per row from logits
 
 At GPT-2's width in bfloat16. Needs libtpu.
 """
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def compiled(mesh: jax.sharding.Mesh, function: Callable[..., Any], *arguments: Any) -> jax.stages.Compiled:
-    """A function of arrays, of which only shapes are given, for one device of the slice."""
+    """Compiles a function for one device of the slice, given the shapes of its arguments."""
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
     def placed(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
@@ -51,14 +51,14 @@ def compiled(mesh: jax.sharding.Mesh, function: Callable[..., Any], *arguments: 
 
 
 def temporaries(program: jax.stages.Compiled) -> int:
-    """Bytes that live only while the program runs."""
+    """Bytes of the program's temporaries."""
     found = program.memory_analysis()
     assert found is not None
     return found.temp_size_in_bytes
 
 
 def accessed(program: jax.stages.Compiled) -> float:
-    """Bytes that the program reads and writes; of a loop, those of its body once."""
+    """Bytes that the program reads and writes; the body of a loop counts once."""
     found = program.cost_analysis()
     assert found is not None
     return found["bytes accessed"]

@@ -1,13 +1,13 @@
-"""The first contact with an accelerator: does it compute what a CPU does, and how fast?
+"""Checks an accelerator: whether it gives the same results as a CPU, and how fast it is.
 
     python -m benchmarks.device --out results.json       # make device
     python -m benchmarks.device --parts steps time_gpt2_likelihood --out results.json
     python -m benchmarks.device --size tiny --out /tmp/tried.json      # tries the command itself, also on a CPU
 
 Correctness comes first: the kernels, losses and steps of `benchmarks/parity.py`, on the device and in float32 on the
-CPU. Then cases of `python -m benchmarks` are timed and profiled. Each part has at most ten minutes in processes of its
-own. Its result is in the file when it ends; one that fails leaves its reason there, and the next one begins. The exit
-status is 1 where a part failed. Memory and speed are of one device, the first.
+CPU. Then cases of `python -m benchmarks` are timed and profiled. Each part runs in processes of its own for at most ten
+minutes. When it ends, its result, or the reason of its failure, is saved to the file, and the next part begins. The
+exit status is 1 if a part failed. Memory and speed are those of the first device.
 """
 
 import argparse
@@ -32,10 +32,10 @@ from gptgan_jax.compiling.networks import Work
 from gptgan_jax.system.atomic_files import write_whole
 
 LIMIT = 600
-"""Seconds that a part may take."""
+"""The time limit of a part in seconds."""
 TIMED = ("gpt2_likelihood", "gpt2_adversarial", "likelihood", "sampling", "adversarial_transformer", "seqgan")
 AGAINST = ("gpt2_likelihood", "gpt2_adversarial")
-"""Cases that are profiled too, and compared with compiled PyTorch where that finds a CUDA device."""
+"""Cases that are also profiled, and compared with compiled PyTorch if it finds a CUDA device."""
 ROUNDS = 3
 TINY = {
     "gpt2.yaml": TINY_GPT,
@@ -47,15 +47,15 @@ TINY = {
         *(f"--{phase}.batch_size=3" for phase in ("likelihood", "warmup", "adversarial")),
     ),
 }
-"""Over the configs of the cases, where the command itself is tried."""
+"""Overrides of the cases' configs for a trial of the command itself."""
 
 
 class Skipped(Exception):
-    """What a part needs is not here."""
+    """A requirement of a part is missing."""
 
 
 class Failed(Exception):
-    """A part's finding is not what it should be; `found` is written down besides."""
+    """A part's result is wrong; `found` is saved as well."""
 
     def __init__(self, reason: str, found: dict[str, Any]) -> None:
         super().__init__(reason)
@@ -63,7 +63,7 @@ class Failed(Exception):
 
 
 class Bench:
-    """What the parts have in common.
+    """State and helpers that the parts share.
 
     Attributes:
         size: tiny or full.
@@ -75,7 +75,7 @@ class Bench:
         self.end = time.monotonic()
 
     def part(self, name: str) -> dict[str, Any]:
-        """Runs a part; its result with `status` passed, failed or skipped, and `reason` unless it passed."""
+        """Runs a part and returns its result with `status` passed, failed or skipped, and `reason` unless it passed."""
         begin, self.end = time.monotonic(), time.monotonic() + LIMIT
         found: dict[str, Any] = {"status": "failed"}
         try:
@@ -101,7 +101,7 @@ class Bench:
         return child(side, case, mode, folder, settings | overrides, self.left())
 
     def left(self) -> float:
-        """Seconds of the part's limit that are left."""
+        """Remaining seconds of the part."""
         return max(self.end - time.monotonic(), 0.1)
 
     def overrides(self, case: str) -> Sequence[str]:
@@ -109,12 +109,12 @@ class Bench:
 
     @property
     def seconds(self) -> float:
-        """That a case is timed."""
+        """Seconds for which a case is timed."""
         return 0.01 if self.size == "tiny" else 10.0
 
 
 def parity(part: str, bench: Bench, folder: Path) -> dict[str, Any]:
-    """The same arrays on the device and on the CPU."""
+    """Compares the same arrays on the device and on the CPU."""
     device, cpu = folder / "device.npz", folder / "cpu.npz"
     bench.python("benchmarks.parity", part, bench.size, str(device))
     bench.python("benchmarks.parity", part, bench.size, str(cpu), str(device), environment={"JAX_PLATFORMS": "cpu"})
@@ -126,21 +126,21 @@ def parity(part: str, bench: Bench, folder: Path) -> dict[str, Any]:
 
 
 def rates(bench: Bench, folder: Path) -> dict[str, Any]:
-    """What the device does at best: products and copies, in FLOP/s and bytes/s."""
+    """The best measured rates of the device: products and copies, in FLOP/s and bytes/s."""
     found = json.loads(bench.python("benchmarks.machine"))
     return {name: found[name] for name in ("matmul_rate", "bfloat16_rate", "bandwidth", "cache_bandwidth")}
 
 
 def timed(case: str, bench: Bench, folder: Path) -> dict[str, Any]:
-    """Tokens a second, MFU and peak memory of a step."""
+    """Tokens/s, MFU and peak memory of a step."""
     return speed(case, bench, bench.child("ours", case, "time", folder, {"seconds": bench.seconds}))
 
 
 def speed(case: str, bench: Bench, found: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a case from what its process measured.
+    """The figures of a case from its process's measurements.
 
-    MFU is model FLOP, without what is computed again or masked, over the device's published bfloat16 peak: None where
-    that is not known.
+    MFU is model FLOP, without recomputed or masked ones, over the device's published bfloat16 peak; None if the peak is
+    not known.
     """
     overrides = bench.overrides(case)
     config = config_of(case, overrides)
@@ -169,7 +169,7 @@ def profile(case: str, bench: Bench, folder: Path) -> dict[str, Any]:
 
 
 def against_torch(case: str, bench: Bench, folder: Path) -> dict[str, Any]:
-    """Outputs and times of compiled PyTorch on the same device, in turns."""
+    """Compares outputs with compiled PyTorch on the same device, and times both in turn."""
     if not runs("import torch; torch.zeros(1, device='cuda')"):
         raise Skipped("no PyTorch with CUDA here")
     rival = {"mode": "compiled"}
@@ -199,13 +199,13 @@ PARTS: dict[str, Callable[[Bench, Path], dict[str, Any]]] = {
 
 
 def last_line(text: str) -> str:
-    """What an error says in the end, short enough for a table."""
+    """The last line of an error message, shortened for a table."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "it ended without a word"
 
 
 def table(device: dict[str, Any], parts: dict[str, dict[str, Any]]) -> str:
-    """Markdown: a row a part."""
+    """A Markdown table with one row per part."""
     versions = ", ".join(f"{name} {device[name]}" for name in ("jax", "jaxlib", "libtpu", "torch") if device.get(name))
     lines = [
         f"{device['hardware']} ({device['backend']}), {versions}",
@@ -247,7 +247,7 @@ def _ms(seconds: float) -> str:
 
 
 def revision() -> str | None:
-    """The commit of this checkout, with + where files differ from it."""
+    """The commit of this checkout, with + if files differ from it."""
     done = subprocess.run(
         ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--dirty=+"], capture_output=True, text=True
     )
@@ -255,10 +255,10 @@ def revision() -> str | None:
 
 
 def read_results(path: Path, head: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The parts that a file has of the same device, versions, revision and size.
+    """The parts in a results file of the same device, versions, revision and size.
 
     Raises:
-        ValueError: the file is none of these.
+        ValueError: the file is not a results file, or of something else.
     """
     if not path.exists():
         return {}
@@ -269,7 +269,7 @@ def read_results(path: Path, head: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 where no part failed, 1 where one did."""
+    """Returns 0 if no part failed, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.device", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -277,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}"
     )
     parser.add_argument("--size", choices=("tiny", "full"), default="full", help="tiny tries the command itself")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file; what it has of other parts stays")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file; other parts in it stay")
     options = parser.parse_args(arguments)
     if not options.out.absolute().parent.is_dir():
         parser.error(f"--out {options.out}: there is no folder {options.out.absolute().parent}")

@@ -1,10 +1,10 @@
-"""How cost grows: time and memory of steps, sampling and metrics against each size, as log-log plots and slopes.
+"""Growth of cost with size: time and memory of steps, sampling and metrics, as log-log plots and slopes.
 
     python benchmarks/growth.py --out docs/growth.png
 
-From a GPT of 2 layers x 128, vocabulary 1,000, 16 texts of 64 tokens, one size grows at a time. Times are the least of
-some repetitions, memory the compiler's account of temporaries, compile time that of one lowering. The slope is that of
-the last doubling: 1 is linear.
+Starting from a GPT of 2 layers x 128, vocabulary 1,000, 16 texts of 64 tokens, one size grows at a time. Times are the
+minimum of some repetitions, memory is the compiler's analysis of temporaries, compile time that of one lowering. The
+slope is that of the last doubling: 1 is linear.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from gptgan_jax.metrics.ngrams import bleu, self_bleu
 BASE = {"T": 64, "B": 16, "V": 1000, "layers": 2, "N": 2}
 REPEATS = 5
 LEAST_SECONDS = 1.0
-"""What repetitions take together at least: the first ones of a small step wait for memory to be found."""
+"""The least total time of the repetitions: the first ones of a small step wait for memory allocation."""
 Point = dict[str, float]
 
 
@@ -34,8 +34,8 @@ class Curve:
     """Figures by size.
 
     Attributes:
-        title: what is measured.
-        size: what grows.
+        title: the measured work.
+        size: the size that grows.
         expected: the slope that the mathematics suggests for large sizes.
         points: by size, figures by name; seconds or bytes.
     """
@@ -122,7 +122,7 @@ def compiling(scan: bool) -> Curve:
 
 
 def scoring(values: Sequence[int]) -> Curve:
-    """BLEU and Self-BLEU of so many texts against as many references."""
+    """BLEU and Self-BLEU for each number of texts, with the same number of references."""
     rng = np.random.default_rng(0)
     points = {}
     for value in values:
@@ -164,7 +164,7 @@ def shown(curve: Curve) -> str:
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
-    """One panel a curve; a dotted line of slope 1 through the first point."""
+    """One panel per curve; a dotted line of slope 1 through the first point."""
     figure, panels = plt.subplots(3, math.ceil(len(curves) / 3), figsize=(11, 9), layout="constrained")
     for panel, curve in zip(panels.flat, curves, strict=False):
         sizes = sorted(curve.points)

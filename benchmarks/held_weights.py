@@ -1,4 +1,4 @@
-"""Sampling with weights in float32 and in bfloat16, in turns, and how many tokens are the same.
+"""Times sampling with weights in float32 and in bfloat16, in turn, and the share of tokens that are the same.
 
 python -m benchmarks.held_weights
 python -m benchmarks.held_weights --config benchmarks/cases/gpt2.yaml --rows 8 --tokens 128

@@ -1,11 +1,11 @@
-"""Whether a change alters what is compiled: the optimised HLO of the standard steps, of a revision and of this tree.
+"""Compares compiled programs: the optimised HLO of the standard steps in a revision and in this tree.
 
     make hlo-diff REV=HEAD~1
     python benchmarks/hlo_diff.py HEAD~1 --configs configs/seqgan.yaml --topology v5e:1x1
 
-A refactor must leave every program the same. Names, numbers and source lines are taken out before two programs are
-compared. Exit status 0: all are the same; 1: some differ, and both texts are left to be looked at; 2: bad input.
-Values of large constants are not in the text, so a change of those alone is not seen.
+A refactor must leave every program the same. Names, numbers and source lines are removed before two programs are
+compared. Exit status 0: all are the same; 1: some differ, and both texts are kept; 2: bad input.
+Values of large constants are not in the text, so a change only in those is not detected.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SMALL = {
     "adversarial.batch_size": 8,
     "evaluation.batch_size": 8,
 }
-"""Over each config, so that it compiles in seconds and needs no text."""
+"""Overrides of each config, so that it compiles in seconds and needs no text."""
 SHOWN = 20
 """Lines of a difference that are printed."""
 
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.revision:
         parser.error("which revision? Such as HEAD~1")
     folder = Path(tempfile.mkdtemp(prefix="hlo-diff-"))
-    kept = False  # what differs is there to be looked at
+    kept = False  # whether differing programs are kept
     try:
         status = compare(folder, options)
         kept = status == 1
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def compare(folder: Path, options: argparse.Namespace) -> int:
-    """Compiles both trees into the folder and reports; the exit status."""
+    """Compiles both trees into the folder and reports; returns the exit status."""
     earlier = folder / "tree"
     git = ["git", "-C", str(options.root), "worktree"]
     added = subprocess.run(
@@ -81,7 +81,7 @@ def compare(folder: Path, options: argparse.Namespace) -> int:
 
 
 def compile_tree(tree: Path, folder: Path, options: argparse.Namespace) -> None:
-    """The programs of a tree as FOLDER/CONFIG.PROGRAM.hlo, by the package of that tree in a process of its own."""
+    """Writes the programs of a tree to FOLDER/CONFIG.PROGRAM.hlo, with that tree's package in a process of its own."""
     folder.mkdir()
     configs = [str(options.root / path) for path in options.configs]
     command = [sys.executable, __file__, "--write", str(folder), "--configs", *configs]
@@ -94,7 +94,7 @@ def compile_tree(tree: Path, folder: Path, options: argparse.Namespace) -> None:
 
 
 def write_programs(options: argparse.Namespace) -> None:
-    """Compiles each program of each config by the package that is imported, and writes it down without its names."""
+    """Compiles each program of each config with the imported package, and writes its canonical text."""
     import jax
 
     from gptgan_jax.compiling.chips import CHIPS, Slice, load_slice
@@ -102,7 +102,7 @@ def write_programs(options: argparse.Namespace) -> None:
     from gptgan_jax.config.files import load_config
 
     class Texts(Compiler):
-        """Keeps the text of a program in place of what it needs."""
+        """Collects the text of a program instead of its costs."""
 
         def compiled(self, name: str, jitted: Any, arguments: Any, *_: Any) -> Any:
             with jax.set_mesh(self.mesh):
@@ -124,10 +124,10 @@ def write_programs(options: argparse.Namespace) -> None:
 
 
 def canonical(text: str) -> str:
-    """A module's text without what says where it came from: names, numbers, source lines, the order of computations.
+    """A module's text without incidental parts: names, numbers, source lines, the order of computations.
 
-    A computation is called by a hash of its own text, and its values are numbered within it. So two modules have one
-    text if they differ in names alone, and a change in one computation is seen there and where it is called.
+    A computation is named by a hash of its own text, and its values are numbered within it. So two modules that differ
+    only in names have the same text, and a change in one computation shows there and at its calls.
     """
     names: dict[str, str] = {}
     bodies: dict[str, str] = {}
@@ -159,7 +159,7 @@ def computations(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _numbered(lines: list[str], names: dict[str, str]) -> str:
-    """Instructions with values numbered in their order; `names` are those of computations that are known."""
+    """Instructions with values numbered in order; `names` are the new names of computations."""
     numbers: dict[str, str] = {}
 
     def renamed(found: re.Match[str]) -> str:
@@ -175,7 +175,7 @@ def _numbered(lines: list[str], names: dict[str, str]) -> str:
 
 
 def report(folder: Path) -> int:
-    """Says of each program whether it is the same; 1 if one is not."""
+    """Reports whether each program is the same; returns 1 if one is not."""
     before, after = ({path.name for path in (folder / side).iterdir()} for side in ("before", "after"))
     changed = 0
     for name in sorted(before | after):

@@ -1,8 +1,8 @@
-"""What texts of like length in a batch save: the likelihood steps of a config, with more and more widths of batches.
+"""Time saved by batches of texts of similar length: likelihood steps of a config with increasing numbers of widths.
 
     python benchmarks/length_buckets.py configs/coco_captions.yaml --data.train TRAIN.txt
 
-Fifty batches, which hold the same texts whatever the widths, take turns; the median of three turns is reported.
+Fifty batches, with the same texts for all widths, run in turn; the median of three turns is reported.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> None:
             start = time.perf_counter()
             for batch in those:
                 jax.block_until_ready(step(state, batch)[1])
-            if turn:  # before the first, programs that were cleared are compiled again
+            if turn:  # the first turn compiles again, as programs are cleared
                 seconds[count].append(time.perf_counter() - start)
     lengths = experiment.train.targets.lengths(np.arange(len(experiment.train)))
     print(f"{jax.default_backend()}, {os.cpu_count()} CPUs, JAX {jax.__version__}; {together} batches of {rows} texts")

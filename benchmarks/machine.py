@@ -1,6 +1,6 @@
-"""What this machine is and can do: hardware, versions, measured rate of matrix products and bandwidth of memory.
+"""A description of this machine: hardware, versions, measured rate of matrix products and bandwidth of memory.
 
-`python -m benchmarks.machine` prints it as JSON; with `identity` it measures nothing, and says more of the device.
+`python -m benchmarks.machine` prints it as JSON; with `identity` it measures nothing, and gives more about the device.
 """
 
 import json
@@ -19,15 +19,15 @@ import jax.extend.backend
 import jax.numpy as jnp
 import numpy as np
 
-SIZE = 2048  # of matrices whose product a CPU is measured by
-ACCELERATOR_SIZE = 8192  # a smaller product takes an accelerator no longer than its start
-LARGE, SMALL = 2**27, 2**22  # entries of float32: 512 MiB, which no cache holds, and 16 MiB, which a large one does
+SIZE = 2048  # of the matrices whose product is timed on a CPU
+ACCELERATOR_SIZE = 8192  # on an accelerator, a smaller product takes no longer than its launch
+LARGE, SMALL = 2**27, 2**22  # entries of float32: 512 MiB, more than any cache, and 16 MiB, which fit in a large one
 REPEATS = 15
 DRIVERS = ("jax", "jaxlib", "flax", "optax", "numpy", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin", "torch")
 
 
 def identity() -> dict[str, Any]:
-    """The device that JAX computes on, and the versions of what drives it, without measuring anything."""
+    """The device that JAX computes on, and the versions of its software, without measuring anything."""
     device = jax.devices()[0]
     stats = device.memory_stats() or {}
     return {
@@ -43,7 +43,7 @@ def identity() -> dict[str, Any]:
 
 
 def describe() -> dict[str, Any]:
-    """Hardware, versions and measured rates, in FLOP/s and bytes/s; that of bfloat16 on an accelerator alone."""
+    """Hardware, versions and measured rates, in FLOP/s and bytes/s; that of bfloat16 only on an accelerator."""
     accelerated = jax.default_backend() != "cpu"
     return {
         "hardware": hardware(),
@@ -58,7 +58,7 @@ def describe() -> dict[str, Any]:
 
 
 def hardware() -> str:
-    """The accelerator, or the processor and how many there are."""
+    """The accelerator or processor, and the number of them."""
     device = jax.devices()[0]
     if device.platform != "cpu":
         return f"{jax.device_count()} x {device.device_kind}"
@@ -69,25 +69,25 @@ def hardware() -> str:
 
 
 def matmul_rate(dtype: Any = jnp.float32) -> float:
-    """FLOP/s of a product of two square matrices at JAX's default precision; the best repetition is the limit."""
+    """FLOP/s of a product of two square matrices at JAX's default precision, in the best repetition."""
     size = SIZE if jax.default_backend() == "cpu" else ACCELERATOR_SIZE
     x = jnp.ones((size, size), dtype)
     return 2 * size**3 / _best(jax.jit(lambda x: x @ x), x)
 
 
 def peak_bytes() -> int:
-    """Of memory that this process has had at most: on the accelerator where JAX has one, else of the machine's."""
+    """The peak memory of this process: on the accelerator if JAX has one, else in main memory."""
     stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
     return int(stats["peak_bytes_in_use"]) if stats else resident_peak()
 
 
 def resident_peak() -> int:
-    """Bytes of the machine's memory that this process, or one that it waited for, has had at most, with libraries."""
+    """Peak bytes of main memory of this process, or of a child that it has waited for, including libraries."""
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * 1024
 
 
 def bandwidth(entries: int) -> float:
-    """Bytes/s at which an array of float32 is copied, counting what is read and written; the best repetition."""
+    """Bytes/s of a copy of a float32 array, counting reads and writes, in the best repetition."""
     x = jnp.ones(entries, jnp.float32)
     return 2 * x.nbytes / _best(jax.jit(lambda x: x + 1), x)
 

@@ -1,10 +1,10 @@
-"""What a step of each method takes, over a step of REINFORCE: the column "cost" of docs/methods.md.
+"""The time of a step of each method relative to REINFORCE: the column "cost" of docs/methods.md.
 
     python -m benchmarks.methods [FILE] [--repeats 20] [--arms reinforce seqgan ...]
 
-FILE is a comparison (default: configs/compare_grammar.yaml): its arms are the methods, at its sizes and of its
-vocabulary. Each arm's adversarial step is compiled and timed on one batch of random tokens; the arms take turns, and
-the median counts.
+FILE is a comparison (default: configs/compare_grammar.yaml): its arms are the methods, with its sizes and vocabulary.
+Each arm's adversarial step is compiled and timed on one batch of random tokens; the arms run in turn, and the median is
+reported.
 """
 
 import argparse
@@ -32,13 +32,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", nargs="?", default="configs/compare_grammar.yaml")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--arms", nargs="*", help="of these alone; default: all that have an adversarial phase")
+    parser.add_argument("--arms", nargs="*", help="only these; default: all that have an adversarial phase")
     options = parser.parse_args()
     comparison = load_comparison(options.file)
     arms = {arm.name: arm.config for arm in comparison.arms if arm.config.adversarial.steps}
     wanted = options.arms or [name for name in arms if not name.startswith("control")]
-    if YARDSTICK not in arms or (missing := [name for name in wanted if name not in arms]):
-        parser.error(f"{options.file} has the arms {', '.join(arms)}, not all of {YARDSTICK}, {', '.join(missing)}")
+    if missing := [name for name in (YARDSTICK, *wanted) if name not in arms]:
+        parser.error(f"{options.file} has the arms {', '.join(arms)}, and not {', '.join(missing)}")
     vocabulary = load_experiment(comparison.base).generator.vocabulary
     steps = {name: step_of(arms[name], vocabulary) for name in dict.fromkeys([YARDSTICK, *wanted])}
     seconds: dict[str, list[float]] = {name: [] for name in steps}

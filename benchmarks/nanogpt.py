@@ -1,13 +1,13 @@
-"""Likelihood training on packed rows beside nanoGPT's training step in PyTorch: same text, same shape, same tokens.
+"""Likelihood training on packed rows against nanoGPT's training step in PyTorch: same text, same shape, same tokens.
 
-    python benchmarks/nanogpt.py TRAIN.txt VALID.txt --steps 1000
+    python -m benchmarks.nanogpt TRAIN.txt VALID.txt --steps 1000
 
-Both are a GPT of 4 x 256 that learns by AdamW, a rise and a cosine of the learning rate, on 32 windows of 64 tokens of
-documents one after another. Each is a process of its own, and they take turns of 25 steps; making batches is timed as
-well. The rival is written after nanoGPT's train.py: windows from random places of the stream, its initial weights,
-decay of matrices alone, a gradient of norm 1 at most. Ours are rows of the same stream, cut at other places in each
-epoch, in which each token is read once. In the end both tell the nats of the same tokens of the validation text, read
-in the same windows.
+Both train a GPT of 4 x 256 with AdamW, warmup and a cosine schedule, on 32 windows of 64 tokens of concatenated
+documents. Each side is a process of its own, and they take turns of 25 steps; making batches is timed as well. The
+rival follows nanoGPT's train.py: windows at random positions of the stream, its initial weights, weight decay only of
+matrices, gradients clipped to norm 1. Ours are rows of the same stream, cut at different positions in each epoch, which
+reads each token once. At the end both report the nats of the same tokens of the validation text, read in the same
+windows.
 """
 
 import argparse
@@ -24,19 +24,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.__main__ import ENVIRONMENT, RIVAL_ENVIRONMENT
+
 LENGTH, ROWS, TURN = 64, 32, 25
 LAYERS, WIDTH, HEADS = 4, 256, 4
 RISE, PEAK, LEAST, BETAS, DECAY, CLIP = 100, 1e-3, 0.1, (0.9, 0.95), 0.1, 1.0
 ROOT = Path(__file__).parents[1]
-# As benchmarks/__main__.py has it: large pages for ours, idle threads that don't spin for the rival.
-ENVIRONMENTS = {
-    "ours": {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")},
-    "rival": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "OMP_WAIT_POLICY": "PASSIVE"},
-}
+ENVIRONMENTS = {"ours": ENVIRONMENT, "rival": ENVIRONMENT | RIVAL_ENVIRONMENT}
 
 
 class Learner(NamedTuple):
-    """One side: makes a step at its place among all, and tells its validation loss in nats a token."""
+    """One side: `step` takes the index of the step; `validate` returns the validation loss in nats per token."""
 
     step: Callable[[int], None]
     finish: Callable[[], None]
@@ -44,7 +42,7 @@ class Learner(NamedTuple):
 
 
 def prepare(train: str, valid: str, folder: Path) -> int:
-    """Writes the streams of tokens that both sides read; gives the number of token ids."""
+    """Writes the streams of tokens that both sides read; returns the number of token ids."""
     from gptgan_jax.config.checking import config_from
     from gptgan_jax.runs.experiment import load_experiment
 
@@ -141,7 +139,7 @@ def rival(folder: Path, size: int, steps: int, mode: str) -> Learner:
         return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
 
     compiled = torch.compile(loss_of) if mode == "compiled" else loss_of
-    tokens = np.load(folder / "train.npy", allow_pickle=False).astype(np.uint16)
+    tokens = np.load(folder / "train.npy", allow_pickle=False).astype(np.int32)
 
     def rate(place: int) -> float:
         if place < RISE:
@@ -162,7 +160,7 @@ def rival(folder: Path, size: int, steps: int, mode: str) -> Learner:
     @torch.no_grad()
     def validate() -> float:
         held_out = torch.from_numpy(np.load(folder / "valid.npy", allow_pickle=False).astype(np.int64))
-        stream = F.pad(held_out, (1, 0), value=2)  # an end of text stands before the first
+        stream = F.pad(held_out, (1, 0), value=2)  # an end of text before the first token
         nats = 0.0
         for start in range(0, len(held_out), LENGTH):
             inputs, targets = stream[start : start + LENGTH], held_out[start : start + LENGTH]
@@ -173,7 +171,8 @@ def rival(folder: Path, size: int, steps: int, mode: str) -> Learner:
 
 
 def serve(side: str, folder: Path, size: int, steps: int, mode: str) -> None:
-    """A side in its process: "25 50" on standard input makes those steps and tells the seconds, "end" the loss."""
+    """A side in its process: for "25 50" on standard input it runs those steps and prints the seconds, for "end" the
+    loss."""
     learner = ours(folder, size, steps) if side == "ours" else rival(folder, size, steps, mode)
     for line in sys.stdin:
         if line.strip() == "end":

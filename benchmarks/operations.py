@@ -1,10 +1,10 @@
-"""Where a case's time goes, operation by operation: our side under `jax.profiler`, with what XLA calls each.
+"""The time of each operation of a case: our side under `jax.profiler`, with XLA's names.
 
     python -m benchmarks.operations likelihood
     python -m benchmarks.operations sampling --match dot --rows 10
 
-Times are those of the threads that run an operation; two that run at once both count, and products that a library
-spreads over threads of its own show little more than their start. So a sum can be more or less than the step.
+Times are those of the threads that run an operation; two parallel operations both count, and products that a library
+runs in its own threads show little more than their launch. So the sum can be more or less than the step.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     )
     parser.add_argument("case", choices=[name for name, case in CASES.items() if not case.once], metavar="CASE")
     parser.add_argument("--match", default="", help="only operations whose name or text this pattern is found in")
-    parser.add_argument("--rows", type=int, default=30, help="the costliest so many")
+    parser.add_argument("--rows", type=int, default=30, help="how many of the costliest")
     parser.add_argument("--steps", type=int, default=5, help="traced after two others")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def shares(case: str, folder: Path, overrides: Sequence[str] = (), rows: int = 15, steps: int = 5) -> dict[str, Any]:
-    """The costliest operations of a case: seconds of a step while traced, and of each its name, shape and seconds."""
+    """The costliest operations of a case: seconds of a traced step, and each operation's name, shape and seconds."""
     texts, durations, calls, step = traced(case, steps, folder, overrides)
     return {
         "step_s": step,
@@ -70,7 +70,7 @@ def traced(
     case: str, steps: int, folder: Path, overrides: Sequence[str] = ()
 ) -> tuple[dict[str, str], Counter[str], Counter[str], float]:
     """The text, the microseconds and the count of each operation over some steps, and the seconds of one step."""
-    # Before JAX is imported: programs as text, for what a trace knows of an operation is its name.
+    # Set before JAX is imported: the programs as text, since a trace has only the names of operations.
     dump = f"--xla_dump_to={folder / 'programs'} --xla_dump_hlo_as_text"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {dump}".strip()
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
@@ -97,7 +97,7 @@ def traced(
     with gzip.open(file) as stream:
         events = json.load(stream)["traceEvents"]
     for event in events:
-        # A GPU's events are called by their kernels, and name the operation beside it.
+        # A GPU's events are named by their kernels; the operation is in their arguments.
         name = event.get("args", {}).get("hlo_op", event.get("name"))
         if event.get("ph") == "X" and name in texts:
             durations[name] += event["dur"]

@@ -40,12 +40,12 @@ class Parts(NamedTuple):
 
 
 def side(case: str, config: Config | None = None) -> Side:
-    """Our side of a case, with weights and text made from a fixed key; `config` is another one than the case's."""
+    """Our side of a case, with weights and text from a fixed key; `config` replaces the case's."""
     return _SIDES[case](build_parts(config or config_of(case)))
 
 
 def compile_only(case: str, config: Config | None = None) -> dict[str, Any]:
-    """Compiles the very step that is timed elsewhere, for shapes alone: seconds, and bytes by XLA's account."""
+    """Compiles the same step that is timed elsewhere, only from shapes: seconds, and bytes by XLA's memory analysis."""
     parts = build_parts(config or config_of(case))
     gan, step = _step(parts, CASES[case].phase)
     state = jax.eval_shape(gan.init, jax.random.key(0), parts.batch)
@@ -61,7 +61,7 @@ def compile_only(case: str, config: Config | None = None) -> dict[str, Any]:
 
 
 def build_parts(config: Config) -> Parts:
-    # The oracle's: every text fills its row, and starts from token 0.
+    # As the oracle's: every text fills its row, and starts from token 0.
     assert config.vocab_size is not None
     vocabulary = gg.Vocabulary(config.vocab_size, pad_id=0, bos_id=0, eos_id=None)
     rows, length = config.batch_size("adversarial"), config.data.max_length
@@ -75,7 +75,7 @@ def build_parts(config: Config) -> Parts:
 
 
 def _gradient_keeper() -> optax.GradientTransformation:
-    """Changes nothing and keeps the gradient as its state, so that it can be compared."""
+    """Makes no update and stores the gradient in its state, so that it can be compared."""
 
     def init(params: Any) -> Any:
         return jax.tree.map(jnp.zeros_like, params)
@@ -87,7 +87,7 @@ def _gradient_keeper() -> optax.GradientTransformation:
 
 
 def _text_keeper(estimator: gg.PolicyGradient) -> gg.PolicyGradient:
-    """The same estimator, whose state also holds the texts: in bfloat16 another program would write others."""
+    """The same estimator, whose state also holds the texts: in bfloat16 another program would sample different ones."""
 
     def advantages(state: Any, experience: Any) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
         found, state, metrics = estimator.advantages(state[0], experience)
@@ -97,7 +97,7 @@ def _text_keeper(estimator: gg.PolicyGradient) -> gg.PolicyGradient:
 
 
 def observe(parts: Parts, phase: Phase) -> gg.Gan:
-    """The loop of a phase whose optimisers keep the gradients, and whose estimator keeps the texts."""
+    """The loop of a phase whose optimisers store the gradients, and whose estimator stores the texts."""
     objective = parts.config.objective
     estimator = build_estimator(objective.estimator, parts.config.steps(phase))
     assert isinstance(estimator, gg.PolicyGradient)
@@ -114,15 +114,15 @@ def observe(parts: Parts, phase: Phase) -> gg.Gan:
 
 
 def _step(parts: Parts, phase: Phase) -> tuple[gg.Gan, Any]:
-    """The loop of a phase, and its step as a run compiles it."""
+    """The loop of a phase, and its step compiled as in a run."""
     gan = build_gan(parts.config, phase, parts.generator, parts.discriminator)
     return gan, jax.jit(step_of(gan, phase), donate_argnums=0)
 
 
 def _stepping(parts: Parts, phase: Phase) -> tuple[Callable[[], gg.GanState], Callable[[], None]]:
-    """The first state of a phase, and what makes a step of it.
+    """Functions that return the first state of a phase and that run a step.
 
-    The first state is another one, made when it is asked for: where steps are timed, memory is that of one alone.
+    The first state is created anew on each call, so memory is that of one state while steps are timed.
     """
     gan, step = _step(parts, phase)
     init = functools.partial(gan.init, jax.random.key(0), parts.batch)
@@ -154,15 +154,16 @@ def _likelihood(parts: Parts) -> Side:
 def _sampling(parts: Parts) -> Side:
     generator = parts.generator
     params = generator.init(jax.random.key(0), parts.batch)
-    # Larger weights than at the start of training, so that greedy choices are not a matter of rounding.
+    # Larger weights than at the start of training, so that greedy choices do not depend on rounding.
     params = jax.tree.map(lambda x: 3 * x if x.ndim > 1 else x, params)
     prompt = jax.random.randint(jax.random.key(2), (SAMPLING_ROWS, 1), 0, generator.vocabulary.size)
     mask = jnp.ones(prompt.shape, bool)
 
     @jax.jit
-    def write(key: jax.Array, temperature: jax.Array) -> gg.Sample:
+    def compiled(params: gg.Params, key: jax.Array, temperature: jax.Array) -> gg.Sample:
         return gg.sample(generator, params, key, prompt, mask, SAMPLING_TOKENS, temperature)
 
+    write = functools.partial(compiled, params)  # as constants, the compiler could change the layout of the weights
     keys = [jax.random.key(3)]
 
     def run() -> None:
@@ -199,7 +200,7 @@ def _adversarial(parts: Parts) -> Side:
         }
         if parts.config.objective.dense:
             return found | flattened(after.generator.opt_state, "generator_gradient/")
-        # Rollouts are drawn anew by each side, so their values are compared in the mean.
+        # Each side draws its own rollouts, so only the means of their values are compared.
         logits = jax.jit(parts.generator.logits)(first().generator.params, batch.replace(target=written().tokens))
         return found | {"logits": np.asarray(logits), "values~": np.asarray(values())}
 
@@ -238,7 +239,7 @@ def _discriminator(parts: Parts) -> Side:
 
 
 def _protocol(parts: Parts) -> Side:
-    """Likelihood, then the discriminator, then both, on batches that a key draws."""
+    """Likelihood, then the discriminator, then both, on batches drawn from a key."""
     step_side = _adversarial(parts)
     updates = PROTOCOL_DISCRIMINATOR_UPDATES
     adversarial = dataclasses.replace(parts.config.adversarial, discriminator_updates=updates)
@@ -264,7 +265,7 @@ def _protocol(parts: Parts) -> Side:
 
 
 def _texts(parts: Parts, count: int) -> jax.Array:
-    """Texts for so many batches, int32 [count, B, T]."""
+    """Texts for `count` batches, int32 [count, B, T]."""
     shape = count, *parts.batch.target.shape
     return jax.random.randint(jax.random.key(7), shape, 0, parts.generator.vocabulary.size)
 

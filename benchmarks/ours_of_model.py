@@ -1,4 +1,4 @@
-"""Our side of the cases on a real model: what `gptgan train` and `gptgan sample` do with it."""
+"""Our side of the cases with a real model: as in `gptgan train` and `gptgan sample`."""
 
 import functools
 import subprocess
@@ -38,7 +38,7 @@ from gptgan_jax.types import GanState, Player
 
 
 def side(case: str) -> Side:
-    """Our side of a case; the model is read, all else is made from fixed keys."""
+    """Our side of a case; the model is loaded, everything else comes from fixed keys."""
     return _SIDES[case](config_of(case), CASES[case].phase)
 
 
@@ -50,7 +50,7 @@ def _texts(vocabulary: gg.Vocabulary, rows: int) -> jax.Array:
 
 
 class _Adapted:
-    """Both players on one copy of the model, each with adapters, and the step of a phase as a run compiles it."""
+    """Both players on one copy of the model, each with adapters, and the step of a phase compiled as in a run."""
 
     def __init__(self, config: Config, phase: Phase) -> None:
         start = load_start(config)
@@ -70,7 +70,7 @@ class _Adapted:
         self.step = placement.compiled(step_of(self.gan, phase), self.state, self.gan.learning)
 
     def _new(self, network: Any) -> gg.types.Params:
-        """The parameters of a network that the model does not give; shape structs of the others."""
+        """The parameters of a network that are not in the model; shape structs for the others."""
         traced = Traced(lambda key: network.init(key, self.batch))
         given = {"trunk": without_adapters(traced.shapes["trunk"])}
         return traced.some(jax.random.key(0), absent(traced.shapes, given))
@@ -81,7 +81,7 @@ class _Adapted:
 
 
 def _with_b(path: Any, x: jax.Array) -> jax.Array:
-    """An adapter's B is 0 at first; of others A has a gradient, too, which can then be compared."""
+    """Nonzero values for an adapter's B, which starts at 0, so that A has a gradient too, to be compared."""
     return 0.02 * jax.random.normal(jax.random.key(x.shape[-1]), x.shape) if path[-1].key == "lora_b" else x
 
 
@@ -114,7 +114,7 @@ def _adversarial(config: Config, phase: Phase) -> Side:
 def _sampling(config: Config, phase: Phase, temperature: float) -> Side:
     loaded = load_generator(f"hf:{MODEL}", conditional=False)
     theirs = loaded.run.generator.vocabulary
-    # Every text becomes as long as it may, as those of the rival.
+    # Every text gets the full length, as on the rival's side.
     generator = loaded.run.generator._replace(vocabulary=gg.Vocabulary(theirs.size, theirs.pad_id, theirs.bos_id, None))
     prompt = _texts(theirs, MODEL_ROWS)[:, :1]
     mask = jnp.ones(prompt.shape, bool)

@@ -1,9 +1,9 @@
-"""What a device must compute as a CPU does: kernels, losses, sampling, a step of each phase.
+"""Computations that must agree on a device and on a CPU: kernels, losses, sampling, a step of each phase.
 
     python -m benchmarks.parity PART SIZE OUT.npz [GIVEN.npz]      # by `python -m benchmarks.device`
 
-One run is on the device and writes arrays down. Another, on the CPU and in float32, is given what the first one drew
-and computes the same. Each side chooses its own kernels and layouts, so what is compared is what runs there.
+One run, on the device, saves arrays. Another, on the CPU and in float32, gets the random draws of the first and
+computes the same. Each side chooses its own kernels and layouts, so the real ones are compared.
 """
 
 import sys
@@ -33,7 +33,7 @@ from gptgan_jax.types import Array
 Size = Literal["tiny", "full"]
 FLOAT32 = TOLERANCES["float32"]
 KERNEL_IN_BFLOAT16 = 0.02
-"""Of one kernel or product with operands in bfloat16, which are off by up to 0.4 %, against the same in float32."""
+"""Tolerance of a kernel or product with bfloat16 operands, whose error is up to 0.4 %, against float32."""
 DRAWS = 2**16
 STANDARD_ERRORS = 6.0
 
@@ -44,14 +44,14 @@ SMALL = (
     "--warmup.batch_size=4",
     "--adversarial.batch_size=4",
 )
-"""Over benchmarks/cases/gpt2.yaml where a step is compared: the widths stay, so the kernels are those of the model."""
+"""Overrides of benchmarks/cases/gpt2.yaml for the steps: the widths stay, so the kernels are those of the model."""
 TINY = (
     *(f"--{player}.{key}" for player in ("generator", "discriminator") for key in ("layers=1", "width=16", "heads=2")),
     *(f"--{phase}.batch_size=3" for phase in ("likelihood", "warmup", "adversarial")),
     "--vocab_size=50",
     "--data.max_length=130",
 )
-"""Over it where no more than the comparison itself is tried; the texts are still long enough for a kernel."""
+"""Overrides of it for a trial of the comparison itself; the texts are still long enough for a kernel."""
 MIDDLING = ("--data.max_length=256", "--vocab_size=8192")
 EXACT = tuple(
     f"--{player}.{key}" for player in ("generator", "discriminator") for key in ("dtype=float32", "attention=dense")
@@ -62,7 +62,7 @@ EXACT = tuple(
 
 
 def attention(size: Size, given: Arrays) -> Arrays:
-    """Outputs and gradients: in full, beside a shared prompt, and by the device's kernel with padding and segments."""
+    """Outputs and gradients: in full, with a shared prompt, and by the device's kernel with padding and segments."""
     batch, length, kv_heads, group, width = (2, 150, 2, 1, 16) if size == "tiny" else (2, 1024, 12, 1, 64)
     rng = np.random.default_rng(0)
 
@@ -75,7 +75,7 @@ def attention(size: Size, given: Arrays) -> Arrays:
     found: Arrays = {}
 
     def compare(name: str, function: Callable[..., Array], arrays: tuple[Array, ...], counts: Any = True) -> None:
-        """The value, and its gradient by each array; only tokens that count, bool [B, T], are looked at."""
+        """The value, and its gradient by each array, at the tokens that count, bool [B, T]."""
         shown = jnp.asarray(counts)[..., None, None, None] if np.ndim(counts) else jnp.bool_(True)
         weights = normal(*jax.eval_shape(function, *arrays).shape)
 
@@ -130,7 +130,7 @@ def _by_kernel(tokens: Array, causal: bool, queries: Array, keys: Array, values:
 
 
 def cross_entropy(size: Size, given: Arrays) -> Arrays:
-    """Every way to a likelihood, and the divergences: value and gradient."""
+    """All implementations of the likelihood, and the divergences: values and gradients."""
     batch, length, width, vocab_size = (2, 9, 8, 50) if size == "tiny" else (8, 128, 768, 50_257)
     rng = np.random.default_rng(1)
     hidden = jnp.asarray(rng.normal(size=(batch, length, width)), jnp.float32)
@@ -169,9 +169,9 @@ def cross_entropy(size: Size, given: Arrays) -> Arrays:
 
 
 def sampling(size: Size, given: Arrays) -> Arrays:
-    """Log-probabilities of what the device drew, as the CPU finds them; greedy texts; how often each token is drawn.
+    """Log-probabilities of the device's samples, computed on the CPU; greedy texts; frequencies of drawn tokens.
 
-    How often is compared with the probabilities in standard errors, so its name ends with "~".
+    The frequencies are compared with the probabilities in standard errors, so their name ends with "~".
     """
     sizes = {"layers": 1, "width": 16, "heads": 2} if size == "tiny" else {"layers": 4, "width": 256, "heads": 4}
     vocab_size, length, rows = (50, 8, 4) if size == "tiny" else (50_257, 64, 32)
@@ -194,14 +194,14 @@ def sampling(size: Size, given: Arrays) -> Arrays:
     else:
         read = jax.jit(partial(gg.log_probs, generator, temperature=0.9))
         found["float32/log_probs"] = np.asarray(read(params, batch.replace(target=tokens)))
-    # Each of few tokens far more often than once, among others that are hardly ever drawn.
+    # A few tokens, each drawn many times, among others that are hardly ever drawn.
     likely = jnp.arange(0, vocab_size, vocab_size // 20)
     logits = jnp.full((1, vocab_size), -30.0).at[0, likely].set(jnp.linspace(-1, 1, likely.size))
     return found | {"drawn~": _frequencies(logits, drawn=not given)}
 
 
 def _frequencies(logits: Array, drawn: bool) -> np.ndarray:
-    """How often each token is drawn, in standard errors from its probability; without drawing, zeros."""
+    """The deviation of each token's frequency from its probability in standard errors; zeros without drawing."""
     if not drawn:
         return np.zeros(logits.shape[1], np.float32)
     tokens, _ = jax.jit(partial(draw, count=DRAWS))(jax.random.key(9), logits)
@@ -215,9 +215,9 @@ def _frequencies(logits: Array, drawn: bool) -> np.ndarray:
 
 
 def steps(size: Size, given: Arrays, exact: bool = True) -> Arrays:
-    """Metrics and gradients of a step of each phase, on texts that are given and not drawn.
+    """Metrics and gradients of a step of each phase, on given texts instead of samples.
 
-    In float32, or with `exact` False by the kernels and in bfloat16; the CPU computes in float32 both times.
+    In float32, or with `exact` False by the kernels in bfloat16; the CPU computes in float32 in both cases.
     """
     overrides = (*(TINY if size == "tiny" else (*SMALL, *MIDDLING)), *(EXACT if exact or given else ()))
     parts = ours.build_parts(config_of("gpt2_likelihood", overrides))
@@ -245,7 +245,7 @@ def steps(size: Size, given: Arrays, exact: bool = True) -> Arrays:
 
 
 def counts(metric: str) -> bool:
-    """Whether a metric counts what is above a threshold: rounding moves some over it, so it is not compared."""
+    """Whether a metric counts values above a threshold, which rounding may change, so it is not compared."""
     return "accuracy" in metric
 
 
@@ -256,15 +256,15 @@ PARTS: dict[str, Callable[[Size, Arrays], Arrays]] = {
     "steps": steps,
     "steps_bfloat16": partial(steps, exact=False),
 }
-"""(size, what the device's run left, or nothing where this is that run) -> arrays by name.
+"""(size, arrays of the device's run, or none in that run itself) -> arrays by name.
 
-A name begins with what the device computes in, which says how far apart the sides may be. What is called "given/..." is
-for the CPU alone.
+A name begins with the dtype of the device, which determines the tolerance. Arrays named "given/..." are only inputs for
+the CPU.
 """
 
 
 def tolerance_of(name: str, dtype: np.dtype) -> float:
-    """The largest difference over the array's largest entry that counts as rounding; of integers, 0."""
+    """The largest difference, relative to the array's largest entry, that counts as rounding; 0 for integers."""
     if np.issubdtype(dtype, np.integer):
         return 0.0
     if name.endswith("~"):
@@ -274,7 +274,7 @@ def tolerance_of(name: str, dtype: np.dtype) -> float:
 
 
 def compared(device: Arrays, cpu: Arrays) -> tuple[dict[str, float], list[str]]:
-    """The difference of each array, and a line for each that is too large: over the largest entry on the CPU."""
+    """The difference of each array, relative to the largest entry on the CPU, and a line for each that is too large."""
     apart: dict[str, float] = {}
     wrong = []
     for name in sorted(device.keys() | cpu.keys()):
@@ -297,7 +297,7 @@ def compared(device: Arrays, cpu: Arrays) -> tuple[dict[str, float], list[str]]:
 
 def main() -> None:
     part, size, out, *rest = sys.argv[1:]
-    # An accelerator rounds the operands of float32 products by default, in JAX.
+    # By default JAX rounds the operands of float32 products on an accelerator.
     jax.config.update("jax_default_matmul_precision", "highest")
     save(Path(out), PARTS[part]("tiny" if size == "tiny" else "full", load(Path(rest[0])) if rest else {}))
 

@@ -1,19 +1,18 @@
-"""Pre-training on much text: packed rows, tokenising, batches from a store, memory.
+"""Pre-training on large text: packed rows, tokenising, batches from a store, memory.
 
     python benchmarks/pretraining.py packing configs/coco_captions.yaml --data.train TRAIN.txt
     python benchmarks/pretraining.py store --megabytes 1000 --folder FOLDER
 
-`packing` times likelihood steps of a config on batches of one text a row, of length buckets and of packed rows, which
-take turns, and counts the tokens that are text. `store` makes text of the grammar in FOLDER, tokenises a part of it by
-the library alone and into a store, in turns, and trains a small GPT on 10 MB and on all of it, each in a process of
-its own, twice: peak memory, and seconds until the first step is made.
+`packing` times likelihood steps of a config on batches of one text per row, of length buckets and of packed rows, in
+turn, and counts the tokens that are text. `store` writes text of the grammar to FOLDER, tokenises a part of it with the
+library alone and into a store, in turn, and trains a small GPT on 10 MB and on all of it, each twice and in a process
+of its own: peak memory, and seconds until the first step.
 """
 
 import argparse
 import itertools
 import os
 import random
-import re
 import statistics
 import subprocess
 import sys
@@ -111,7 +110,7 @@ def store(megabytes: int, folder: Path) -> None:
 
 
 def write_text(path: Path, megabytes: int) -> Path:
-    """Documents of sentences of the grammar, unless the file is there."""
+    """Writes documents of sentences of the grammar, unless the file exists."""
     if not path.exists():
         sentences = english_scenes().sample(np.random.default_rng(0), 50_000)
         rng, size = random.Random(1), 0
@@ -122,25 +121,27 @@ def write_text(path: Path, megabytes: int) -> Path:
 
 
 def train(folder: Path, size: int, text: Path, run: int) -> tuple[float, float]:
-    """Peak memory of a run in MB, and the seconds until its first step was recorded."""
+    """Peak memory of a run in MB, and the seconds until its first step is recorded."""
     config = folder / f"pretrain_{size}_{run}.yaml"
     config.write_text(CONFIG % (text, folder / f"store_{size}"))
-    command = [sys.executable, "-m", "gptgan_jax", "train", str(config), "--runs_folder", tempfile.mkdtemp(dir=folder)]
+    runs = Path(tempfile.mkdtemp(dir=folder))
+    command = [sys.executable, "-m", "gptgan_jax", "train", str(config), "--runs_folder", str(runs)]
     start = time.time()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    first = None
-    for line in process.stderr:
-        if first is None and re.search(r"^likelihood +[1-9]", line):
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first, status = None, None
+    while status is None:
+        if first is None and any(file.stat().st_size for file in runs.glob("*/metrics.jsonl")):
             first = time.time() - start
-    _, status, usage = os.wait4(process.pid, 0)
+        time.sleep(0.02)
+        done, status, usage = os.wait4(process.pid, os.WNOHANG)
+        status = status if done else None
     if status or first is None:
         raise SystemExit(f"{' '.join(command)} failed")
     return usage.ru_maxrss / 1000, first
 
 
 def tokenising(folder: Path, text: Path) -> None:
-    """A part of the text by the library's `encode_batch` alone, and read, encoded and written into a store."""
+    """Times a part of the text with the library's `encode_batch` alone, and read, encoded and written to a store."""
     tokenizer = load_tokenizer(folder / f"store_{SMALL}" / "tokenizer")
     part = folder / "part.txt"
     with text.open() as source, part.open("w") as file:
@@ -169,7 +170,7 @@ def tokenising(folder: Path, text: Path) -> None:
 
 
 def assembling(folder: Path, size: int) -> None:
-    """A batch from the store beside the step that it is for."""
+    """Times a batch from the store against the step that uses it."""
     config = load_config(folder / f"pretrain_{size}_1.yaml")
     experiment = load_experiment(config)
     assert experiment.store is not None

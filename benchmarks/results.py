@@ -1,4 +1,4 @@
-"""What was measured, as JSON and as a Markdown table."""
+"""The results, as JSON and as a Markdown table."""
 
 import json
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Timing:
-    """Of one side.
+    """The times of one side.
 
     Attributes:
-        medians: seconds, of each process.
+        medians: in seconds, of each process.
         seconds: all repetitions of all processes.
-        compile: seconds that the first call took more than the others, median of the processes.
-        peak_bytes: of memory, largest of the processes.
+        compile: additional seconds of the first call, median of the processes.
+        peak_bytes: peak memory, maximum of the processes.
     """
 
     medians: tuple[float, ...]
@@ -31,11 +31,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Of our side where it is compiled and not run.
+    """The figures of our side if it is compiled and not run.
 
     Attributes:
         seconds: of lowering and compiling.
-        arguments, temporaries, outputs, code: bytes, by XLA's account; outputs that take no argument's place.
+        arguments, temporaries, outputs, code: bytes, by XLA's memory analysis; only outputs that do not reuse an
+            argument's memory.
     """
 
     seconds: float
@@ -51,14 +52,14 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Limit:
-    """How near to the machine's own limit.
+    """The limit set by the machine's rates.
 
     Attributes:
         bound: `compute` or `bandwidth`, whichever takes longer.
-        seconds: that the work would take at the measured rate.
-        wanted: the share of the limit that we want.
+        seconds: of the work at the measured rate.
+        wanted: the share of the limit that is the target.
         parts: model FLOP by part of the work.
-        flop: all of them.
+        flop: their sum.
         bytes: weights and cache that have to be read.
     """
 
@@ -76,14 +77,14 @@ class Result:
 
     Attributes:
         case, letter, title, target: of the case.
-        ours: our timing, or what compiling alone tells.
-        theirs: the rival's at its best settings; None where it did not run.
+        ours: our timing, or the figures from compilation.
+        theirs: the rival's timing at its best settings; None if it did not run.
         settings: those settings, in words.
         ratios: theirs / ours of each round.
         tried: medians of all settings, in seconds.
-        apart: the largest difference between the sides' outputs, over the largest entry of its array.
-        limit: None where none is stated.
-        note: what a reader has to know.
+        apart: the largest difference between the sides' outputs, relative to the largest entry of its array.
+        limit: None if there is none.
+        note: a remark for the reader.
     """
 
     case: str
@@ -105,12 +106,12 @@ class Result:
 
     @property
     def share(self) -> float | None:
-        """Of the limit that is reached."""
+        """The share of the limit that is reached."""
         return self.limit.seconds / self.ours.median if self.limit and isinstance(self.ours, Timing) else None
 
 
 def write(path: Path, machine: dict[str, Any], results: Sequence[Result]) -> None:
-    """All of it as JSON; what the file held of other cases on the same machine stays."""
+    """Writes all results as JSON; other cases of the same machine in the file stay."""
     kept = {}
     if path.exists():
         old = json.loads(path.read_text(encoding="utf-8"))
@@ -127,7 +128,7 @@ def read_ratios(path: Path) -> dict[str, float]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown."""
+    """A Markdown table."""
     lines = [
         "| case | ours | PyTorch, best setting | ratio (over rounds) | target | of the limit | wanted "
         "| compile, ours / theirs | memory, ours / theirs |",

@@ -1,10 +1,10 @@
-"""What reward functions cost: a step with a trivial one against the step without, and molecules by more processes.
+"""The cost of reward functions: a step with a trivial one against the step without, and molecules with more processes.
 
     python -m benchmarks.reward_callback                        # the quickstart's step
     python -m benchmarks.reward_callback configs/gad.yaml --data.train TRAIN.txt
     python -m benchmarks.reward_callback --molecules            # needs RDKit: pip install 'gptgan_jax[molecules]'
 
-Both take turns; reported are the median, with the quartiles, and the fastest, which a busy machine spoils least.
+Both run in turn; the median, the quartiles and the fastest, which is least affected by load, are reported.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def of_steps(name: str, overrides: list[str]) -> None:
         plain, objective=dataclasses.replace(plain.objective, rewards=(RewardConfig(function="length", weight=0.01),))
     )
     experiment = load_experiment(plain)
-    rewards = HostRewards(paid.objective.rewards, experiment.tokenizer.decode, experiment.train)
+    rewards = HostRewards(paid.objective.rewards, experiment.tokenizer, experiment.train)
     batch = jax.device_put(batch_at(experiment.train, 0, 0, plain.rows("adversarial")))
     runs: dict[str, Callable[[], Any]] = {}
     for which, config, functions in (("without", plain, None), ("with", paid, rewards.functions)):
@@ -66,7 +66,7 @@ def of_steps(name: str, overrides: list[str]) -> None:
 
 
 def of_molecules() -> None:
-    """Valid or not, of texts half of which are, by one process and by two."""
+    """Checks texts, half of which are valid molecules, with one process and with two."""
     rng = np.random.default_rng(0)
     texts = ["".join(rng.choice(FRAGMENTS, rng.integers(3, 12))) for _ in range(MOLECULES)]
     broken = [text[: len(text) * 2 // 3] for text in texts[::2]]
@@ -83,7 +83,7 @@ def of_molecules() -> None:
 
 
 def report(runs: dict[str, Callable[[], Any]], below: str, above: str) -> None:
-    """Times the runs in turns, and prints one against the other."""
+    """Times the runs in turn, and prints their ratio."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(TURNS + 2):
         for name, run in runs.items():

@@ -1,12 +1,12 @@
-"""Several seeds at once (`jax.vmap`) or in turn: a likelihood step of a GPT, and a whole training of a tiny pair.
+"""Times several seeds at once (`jax.vmap`) or in turn: a likelihood step of a GPT, and whole trainings of a tiny pair.
 
     python benchmarks/seeds.py --seeds 5 --case step      # the likelihood step of configs/dense_reinforce.yaml
     python benchmarks/seeds.py --seeds 5 --case training  # examples/seeds_and_rates.py: all phases, at each of --rates
 
-Both make the same updates (compared before anything is timed) and run interleaved in one process; medians are reported.
-A training in turn is one compiled program as well, called once for each seed and rate. On a CPU a tiny network leaves
-the machine idle between its many small operations, and seeds at once fill it; a larger one does not. `gptgan train
---seeds` does what is faster for the step.
+Both make the same updates (compared before timing) and run interleaved in one process; medians are reported. A training
+in turn is also one compiled program, called once for each seed and rate. On a CPU a tiny network leaves the machine
+idle between its many small operations, and several seeds at once use that time; a larger network does not. `gptgan
+train --seeds` uses the faster way for the step.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def of_step(seeds: int, rates: list[float]) -> tuple[Run, Run]:
 
 
 def of_training(seeds: int, rates: list[float]) -> tuple[Run, Run]:
-    """At once and in turn: a training for each seed and rate, and its nats a token of held-out text [S, R]."""
+    """At once and in turn: a training for each seed and rate, and its nats per token of held-out text [S, R]."""
     example = _example()
     vocabulary = gg.Vocabulary(size=64)
     texts = jax.random.randint(jax.random.key(0), (256, 8), 3, vocabulary.size)
@@ -73,7 +73,7 @@ def of_training(seeds: int, rates: list[float]) -> tuple[Run, Run]:
 
 
 def _example() -> Any:
-    """examples/seeds_and_rates.py, which is no package."""
+    """The module examples/seeds_and_rates.py, which is not in a package."""
     path = Path(__file__).parents[1] / "examples" / "seeds_and_rates.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None

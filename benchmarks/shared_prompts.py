@@ -1,9 +1,9 @@
-"""Several texts for each prompt: the prompt read once for all of them, beside a prompt a row.
+"""Times several texts per prompt: the prompt read once for all of them, against one prompt per row.
 
     python benchmarks/shared_prompts.py --prompt 320 --text 64 --samples 8
 
-GRPO's adversarial step of two GPTs of 4 x 256, and its sampling alone; both ways are compared before anything is timed,
-and take turns. Peak memory is what the compiler says of temporaries.
+GRPO's adversarial step of two GPTs of 4 x 256, and its sampling alone; the results of both ways are compared before
+timing, and they run in turn. Peak memory is the compiler's figure for temporaries.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main() -> None:
     for name, value in (("prompt", 320), ("text", 64), ("samples", 8), ("batch", 4), ("repeats", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
-    vocabulary = gg.Vocabulary(5000, eos_id=None)  # so that every text is as long as it can be
+    vocabulary = gg.Vocabulary(5000, eos_id=None)  # so that every text has the full length
     sizes: dict[str, Any] = {"layers": 4, "width": 256, "heads": 4, "max_positions": options.prompt + options.text + 1}
     generator = gg.build_generator(gg.TransformerConfig(**sizes), vocabulary)
     discriminator = gg.build_discriminator(gg.TransformerDiscriminatorConfig(**sizes), vocabulary)

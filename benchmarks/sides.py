@@ -1,7 +1,7 @@
-"""What a benchmark's two sides have in common: a case, its configuration, and the arrays that pass between them.
+"""The parts that a benchmark's two sides share: a case, its configuration, and the arrays that pass between them.
 
 A side is a program in a process of its own. Ours makes weights and text and writes them to `given.npz`, so that both
-start from the same; each writes what it computed to `outputs_SIDE.npz`, which are compared before anything is timed.
+start from the same; each writes its outputs to `outputs_SIDE.npz`, which are compared before timing.
 """
 
 import os
@@ -22,9 +22,9 @@ ROLLOUTS_COMPARED = 64
 PROTOCOL = {"likelihood": 18_750, "warmup": 23_400, "adversarial": 200}
 PROTOCOL_SHARE = 50
 PROTOCOL_DISCRIMINATOR_UPDATES = 15
-# Of the cases that are about a real model.
+# For the cases with a real model.
 MODEL = Path(os.environ.get("SMOLLM", ".cache/smollm2")).absolute()
-"""The folder of SmolLM2-135M-Instruct, as `make smollm` makes it."""
+"""The folder of SmolLM2-135M-Instruct, made by `make smollm`."""
 MODEL_ROWS, MODEL_TOKENS = 16, 64
 PROMPT = "Say in one sentence what a discriminator is."
 
@@ -35,9 +35,9 @@ class Side(NamedTuple):
     """One side of a case.
 
     Attributes:
-        run: does the work once, to its end; the first call compiles.
-        outputs: what the other side must compute too.
-        given: what the other side starts from; empty for a rival.
+        run: does the work once and waits for it; the first call compiles.
+        outputs: outputs that must agree with the other side's.
+        given: inputs for the other side; empty for a rival.
         translate: our outputs under the rival's names.
     """
 
@@ -49,20 +49,20 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """A piece of work.
+    """A benchmark case.
 
     Attributes:
         letter, title: in the tables.
         config: file in benchmarks/cases.
         rivals: settings of the other side that are tried on a CPU; the fastest is compared. Keys: mode (eager or
-            compiled), threads, and what a case has besides. See `settings_on`.
-        target: least ratio of the rival's time to ours that we want.
-        limit: the share of the machine's limit, by compute or by bandwidth, that we want; None where none is set.
-        once: it is done a single time, compilation included.
-        phase: whose step it is.
-        accelerated: it is meant for a GPU or a TPU; on a CPU its step is compiled and not run.
-        of_model: it needs the model in the folder `MODEL`.
-        unit: what `once` counts: seconds of the clock, or those of the processor from the start of the process.
+            compiled), threads, and others of the case. See `settings_on`.
+        target: the target for the ratio of the rival's time to ours, at least.
+        limit: the target for the share of the machine's limit, by compute or by bandwidth; None if there is none.
+        once: whether it runs only once, including compilation.
+        phase: the phase of its step.
+        accelerated: whether it is meant for a GPU or a TPU; on a CPU its step is compiled and not run.
+        of_model: whether it needs the model in the folder `MODEL`.
+        unit: the unit of `once`: wall-clock seconds, or processor seconds from the start of the process.
     """
 
     letter: str
@@ -78,7 +78,7 @@ class Case:
     unit: Literal["s", "CPU s"] = "s"
 
     def only_compiled(self, backend: str) -> bool:
-        """Whether it is compiled there and not run."""
+        """Whether it is only compiled on this backend, and not run."""
         return self.accelerated and backend == "cpu"
 
 
@@ -211,15 +211,15 @@ CASES: dict[str, Case] = {
 
 
 def config_of(case: str, overrides: Sequence[str] = ()) -> Config:
-    """What a case is made of."""
+    """The configuration of a case."""
     model = ("--init_from", f"hf:{MODEL}") if CASES[case].of_model else ()
     return load_config(FOLDER / CASES[case].config, (*model, *overrides))
 
 
 def settings_on(case: Case, backend: str) -> list[dict[str, Any]]:
-    """The rival's settings to be tried beside ours on JAX's backend `cpu`, `gpu` or `tpu`.
+    """The rival's settings to try if JAX's backend is `cpu`, `gpu` or `tpu`.
 
-    On a GPU threads make no difference, and cases meant for one are tried with CUDA graphs too. TPUs have no rival.
+    On a GPU threads make no difference, and cases meant for one are also tried with CUDA graphs. TPUs have no rival.
     """
     if backend == "cpu":
         return list(case.rivals)
@@ -241,7 +241,7 @@ def load(path: Path) -> Arrays:
 
 
 def as_bytes(text: str) -> np.ndarray:
-    """A text that both sides must have written."""
+    """A text that both sides must generate, as an array."""
     return np.frombuffer(text.encode(), np.uint8)
 
 

@@ -1,8 +1,9 @@
-"""The other side of every case: PyTorch as a good engineer would write it.
+"""The other side of every case: well-optimised PyTorch.
 
-Fused AdamW, gradients set to None, `inference_mode` for what is written and judged, one forward of the discriminator on
-real and generated text, whose scores are both its loss and the generator's reward (ours has no dropout here either, so
-the results are equal), draws by inverse CDF, which is many times faster than `torch.multinomial` on a CPU.
+It uses fused AdamW, gradients set to None, `inference_mode` for sampling and scoring, one forward pass of the
+discriminator on real and generated text, whose scores give both its loss and the generator's reward (ours has no
+dropout here either, so the results are equal), and draws by inverse CDF, which is many times faster than
+`torch.multinomial` on a CPU.
 """
 
 import itertools
@@ -41,7 +42,7 @@ from gptgan_jax.models.lstm import LstmConfig
 
 
 def side(case: str, given: Arrays, settings: dict[str, Any], config: Config | None = None) -> Side:
-    """The rival of a case at one of its settings, from what our side gave; `config` is another than the case's."""
+    """The rival of a case with one of its settings, from our side's inputs; `config` replaces the case's."""
     torch.manual_seed(0)
     made = _SIDES[case](Parts(config or config_of(case), given, settings))
     return made._replace(run=finished(made.run))
@@ -93,7 +94,7 @@ def _decoder(parts: Parts, model: Gpt, slots: int) -> Callable[[Tensor, int, Any
 
 
 def _writer(parts: Parts, model: Gpt, rows: int, length: int) -> Callable[..., tuple[Tensor, Tensor]]:
-    """(prompt [B, 1], greedy or given tokens) -> tokens [B, T] and their log-probabilities where they are asked for."""
+    """(prompt [B, 1], greedy or given tokens) -> tokens [B, T] and, if requested, their log-probabilities."""
     writing = parts.writing(model)
     decode = _decoder(parts, writing, length)
     cache = writing.trunk.cache(rows, length)
@@ -187,7 +188,7 @@ def _generate(parts: Parts) -> Side:
 
 
 def _discounts(length: int, discount: float) -> Tensor:
-    """What a reward at s adds to the return at t, discount^(s - t): [T, T]. One product instead of a loop over T."""
+    """The weight discount^(s - t) of a reward at s in the return at t: [T, T]. One product instead of a loop over T."""
     ahead = torch.arange(length, device=DEVICE)[:, None] - torch.arange(length, device=DEVICE)
     return torch.tril(discount ** ahead.clamp(min=0).float())
 

@@ -1,4 +1,4 @@
-"""The rival of the cases on a real model: transformers and PEFT, as a good engineer would use them."""
+"""The rival of the cases with a real model: transformers and PEFT, in well-optimised use."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.sides import MODEL, MODEL_TOKENS, PROMPT, Arrays, Side, as_bytes, config_of
 from benchmarks.torch_parts import DEVICE, as_array, finished
 
-# Of ours: the query, key and value matrices are one there, whose adapters have A in common.
+# Our matrix -> theirs: our qkv combines their query, key and value matrices, whose adapters then share A.
 MODULES = {
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "out": ("self_attn.o_proj",),
@@ -26,12 +26,12 @@ BLOCKS = "trunk/decoder/blocks"
 
 
 def _place(matrix: str) -> str:
-    """Where a matrix lies among our parameters."""
+    """The path of a matrix in our parameters."""
     return f"{BLOCKS}/{'mlp' if MODULES[matrix][0].startswith('mlp') else 'attention'}/{matrix}"
 
 
 def side(case: str, given: Arrays, settings: dict[str, Any]) -> Side:
-    """The rival of a case at one of its settings, from what our side gave."""
+    """The rival of a case with one of its settings, from our side's inputs."""
     torch.manual_seed(0)
     made = _SIDES[case](given, settings)
     return made._replace(run=finished(made.run))
@@ -87,7 +87,7 @@ def _lora(given: Arrays, settings: dict[str, Any]) -> Side:
 
 
 class _Adapters:
-    """The adapters of a PEFT model under our names: all layers in one array, and queries, keys and values in one."""
+    """The adapters of a PEFT model under our names: one array for all layers, and for queries, keys and values."""
 
     def __init__(self, model: Any) -> None:
         config = model.config
@@ -96,7 +96,7 @@ class _Adapters:
         self.head = config.hidden_size // config.num_attention_heads
 
     def set(self, given: Arrays) -> None:
-        """Takes ours, [layers, D, rank] and [layers, rank, F]."""
+        """Sets them from ours, [layers, D, rank] and [layers, rank, F]."""
         for matrix, names in MODULES.items():
             where = _place(matrix)
             a, b = given[f"{where}/lora_a"], given[f"{where}/lora_b"]
@@ -109,7 +109,7 @@ class _Adapters:
                         module.lora_B["default"].weight.copy_(torch.tensor(part.T))
 
     def gradients(self) -> Arrays:
-        """Under the names and in the shapes of ours."""
+        """The gradients under our names and in our shapes."""
         found: Arrays = {}
         for matrix, names in MODULES.items():
             where = f"gradient/{_place(matrix)}"
@@ -122,14 +122,14 @@ class _Adapters:
         return found
 
     def _parted(self, b: np.ndarray) -> list[np.ndarray]:
-        """[rank, F] of queries, keys and values by key/value head -> one for each."""
+        """[rank, F] of queries, keys and values by key/value head -> one array for each."""
         whole = b.reshape(b.shape[0], *self.heads, self.head)
         return [
             part.reshape(b.shape[0], -1) for part in np.split(whole, [self.heads[1] - 2, self.heads[1] - 1], axis=2)
         ]
 
     def _joined(self, parts: list[np.ndarray]) -> np.ndarray:
-        """The inverse."""
+        """The inverse of `_parted`."""
         rank = parts[0].shape[0]
         apart = [part.reshape(rank, self.heads[0], -1, self.head) for part in parts]
         return np.concatenate(apart, axis=2).reshape(rank, -1)
@@ -145,7 +145,7 @@ def _sampling(given: Arrays, settings: dict[str, Any], sampled: bool) -> Side:
 
     @torch.inference_mode()
     def write(sampled: bool) -> Tensor:
-        # Ends of texts are shut out, as ours has none.
+        # The end of text is excluded, as on our side.
         model.generation_config.eos_token_id = None
         return model.generate(
             prompt,

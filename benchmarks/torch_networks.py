@@ -1,7 +1,7 @@
 """The networks of the cases in PyTorch, with our weights: pre-norm GPT, LSTM language model, prefix CNN.
 
-Written for speed as one would in PyTorch: fused query, key and value product, `scaled_dot_product_attention`, a static
-key/value cache of which attention reads the filled part, convolutions by `conv1d`.
+Optimised for PyTorch: a fused query, key and value product, `scaled_dot_product_attention`, a static key/value cache of
+which attention reads only the filled part, convolutions by `conv1d`.
 """
 
 from typing import Any
@@ -37,7 +37,7 @@ class Block(nn.Module):
         return self.mlp(x + self.out(mixed.transpose(1, 2).reshape(x.shape)))
 
     def decode(self, x: Tensor, keys: Tensor, values: Tensor, position: int) -> Tensor:
-        """One token a row, [B, 1, D]; keys and values [B, H, S, E] take it in at `position`."""
+        """One token per row, [B, 1, D]; its keys and values are written to [B, H, S, E] at `position`."""
         q, k, v = self.split(x)
         keys[:, :, position : position + 1] = k
         values[:, :, position : position + 1] = v
@@ -45,7 +45,7 @@ class Block(nn.Module):
         return self.mlp(x + self.out(mixed.transpose(1, 2).reshape(x.shape)))
 
     def decode_masked(self, x: Tensor, keys: Tensor, values: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-        """The same at shapes that never change, for a compiler: attends to all slots under a mask [1, S]."""
+        """The same with static shapes for a compiler: attends to all slots under a mask [1, S]."""
         q, k, v = self.split(x)
         keys.index_copy_(2, position, k)
         values.index_copy_(2, position, v)
@@ -88,7 +88,7 @@ class Trunk(nn.Module):
 
 
 class Gpt(nn.Module):
-    """A generator with tied output."""
+    """A generator with tied embeddings."""
 
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Gpt(nn.Module):
 
 
 class GptJudge(nn.Module):
-    """A discriminator: a score a token."""
+    """A discriminator: one score per token."""
 
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Lstm(nn.Module):
         return zeros, zeros
 
     def decode(self, tokens: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Logits [B, V] after one token a row; state is (hidden, cell)."""
+        """Logits [B, V] after one token per row; state is (hidden, cell)."""
         layer = self.lstm
         state = torch.lstm_cell(
             self.wte(tokens), state, layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0
@@ -163,13 +163,13 @@ class Cnn(nn.Module):
 
 
 def load_weights(module: nn.Module, given: Arrays, prefix: str) -> None:
-    """Puts in our parameters, whose names begin with `prefix`."""
+    """Loads our parameters, whose names begin with `prefix`."""
     own = {name.removeprefix(prefix): x for name, x in given.items() if name.startswith(prefix)}
     module.load_state_dict({name: torch.tensor(x) for name, x in as_torch(module, own).items()})
 
 
 def translated(ours: Arrays, modules: dict[str, nn.Module]) -> Arrays:
-    """Our outputs with the gradients of each module, whose names begin with its prefix, under PyTorch's names."""
+    """Our outputs, with the gradients of each module, which are found by its prefix, under PyTorch's names."""
     found = {name: x for name, x in ours.items() if not name.startswith(tuple(modules))}
     for prefix, module in modules.items():
         own = {name.removeprefix(prefix): x for name, x in ours.items() if name.startswith(prefix)}
@@ -220,7 +220,7 @@ def _transformer(trunk: Trunk, ours: Arrays) -> Arrays:
 def _lstm(module: Lstm, ours: Arrays) -> Arrays:
     layer, hidden = "network/decoder_0", module.lstm.hidden_size
     bias = ours[f"{layer}/inputs/bias"]
-    # Ours adds 1 to the forget gate; theirs has a second bias, where it is put.
+    # Ours adds 1 to the forget gate; in theirs it goes into the second bias.
     forget = torch.zeros(4 * hidden)
     forget[hidden : 2 * hidden] = 1
     return {

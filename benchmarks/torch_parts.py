@@ -1,7 +1,7 @@
-"""What every case of the rival is made of: where it runs, in what precision, and its networks, text and optimiser.
+"""Parts that all cases of the rival share: device, precision, networks, text and optimiser.
 
-It runs on a CUDA device where PyTorch finds one, else on the processor. Where a case's products are bfloat16, passes
-that are learnt from run under autocast, and texts are written by a copy of the weights in bfloat16.
+It runs on a CUDA device if PyTorch finds one, else on the processor. In cases with bfloat16 products, training passes
+run under autocast, and texts are sampled with a copy of the weights in bfloat16.
 """
 
 import copy
@@ -26,13 +26,13 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def set_precision(exact: bool) -> None:
-    """Products of float32 in full, or on a CUDA device in TF32, as JAX has them there by default."""
+    """Sets float32 products to full precision, or on a CUDA device to TF32, JAX's default there."""
     torch.set_float32_matmul_precision("highest" if exact else "high")
     torch.backends.cudnn.allow_tf32 = not exact
 
 
 def finished(run: Callable[[], Any]) -> Callable[[], None]:
-    """The same work, waited for to its end."""
+    """The same work, followed by waiting for its end."""
 
     def whole() -> None:
         run()
@@ -43,22 +43,22 @@ def finished(run: Callable[[], Any]) -> Callable[[], None]:
 
 
 def peak_bytes() -> int:
-    """Of memory that this process has had at most: of tensors on the CUDA device, or of the machine's own."""
+    """The peak memory of this process: of tensors on the CUDA device, or main memory."""
     return torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else resident_peak()
 
 
 def as_array(x: Tensor) -> np.ndarray:
-    """Back from the device; NumPy has no bfloat16."""
+    """A tensor as NumPy; bfloat16, which NumPy lacks, is converted."""
     x = x.detach()
     return (x.float() if x.is_floating_point() else x).cpu().numpy()
 
 
 class Parts(NamedTuple):
-    """A case at one of the rival's settings.
+    """A case with one of the rival's settings.
 
     Attributes:
         config: of the case.
-        given: what our side made: text and weights.
+        given: text and weights from our side.
         settings: of the rival.
     """
 
@@ -80,7 +80,7 @@ class Parts(NamedTuple):
         return self.settings["mode"] in ("compiled", GRAPHS)
 
     def compiled(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        """The same function, compiled where the settings say so."""
+        """The same function, compiled if the settings say so."""
         if not self.compiles:
             return function
         mode = "reduce-overhead" if self.settings["mode"] == GRAPHS else None
@@ -91,7 +91,7 @@ class Parts(NamedTuple):
         return torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.bfloat16)
 
     def writing(self, model: Module) -> Module:
-        """What writes texts with a model's weights: itself, or a copy in bfloat16, to be kept up by `refresh`."""
+        """The model to sample with: itself, or a copy in bfloat16, which `refresh` updates."""
         return copy.deepcopy(model).requires_grad_(False).bfloat16() if self.bfloat16 else model
 
     def text(self, name: str = "text") -> Tensor:
@@ -122,7 +122,7 @@ class Parts(NamedTuple):
 
 
 def refresh(copied: nn.Module, model: nn.Module) -> None:
-    """Brings a copy of a model's weights up to date."""
+    """Updates a copy of a model's weights."""
     if copied is not model:
         for x, y in zip(copied.parameters(), model.parameters(), strict=True):
             x.copy_(y)
@@ -137,12 +137,12 @@ def named_gradients(module: nn.Module, prefix: str) -> Arrays:
 
 
 def started(text: Tensor) -> Tensor:
-    """With the token that starts every text before it."""
+    """The text with the start token in front."""
     return F.pad(text, (1, 0), value=0)
 
 
 def draw(logits: Tensor, how: str = "inverse CDF") -> Tensor:
-    """One token a row, [B, V] -> [B, 1]."""
+    """Draws one token per row, [B, V] -> [B, 1]."""
     logits = logits.float()
     if how == "multinomial":
         return torch.multinomial(torch.softmax(logits, dim=-1), 1)

@@ -1,4 +1,4 @@
-"""The arithmetic of a case, and how long it would take at the machine's measured rates or at a device's peak."""
+"""The arithmetic of a case, and its time at the machine's measured rates or at a device's peak."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from gptgan_jax.compiling.work import Parts, step_work
 
 DECODING = ("sampling", "generate")
 CACHED = 24 * 2**20
-"""Bytes of weights that are taken to stay in the processor's cache."""
+"""Bytes of weights that are assumed to stay in the processor's cache."""
 
 PEAKS = {
     "TPU v5 lite": CHIPS["v5e"].peak,
@@ -24,18 +24,18 @@ PEAKS = {
     "NVIDIA H200": 989.5e12,
     "NVIDIA L4": 121e12,
 }
-"""Published bfloat16 FLOP/s by how JAX's name of the device begins; of GPUs from NVIDIA's data sheets, half of what
-these state for sparse matrices."""
+"""Published bfloat16 FLOP/s by the beginning of JAX's name for the device; for GPUs from NVIDIA's data sheets, half of
+the figures for sparse matrices."""
 
 
 def peak_of(kind: str) -> float | None:
-    """The published peak of a device that JAX names so; None where it is not in the table."""
+    """The published peak of a device, by JAX's name for it; None if it is not in the table."""
     found = [name for name in PEAKS if re.match(rf"{re.escape(name)}(?!\w| lite)", kind)]
     return PEAKS[max(found, key=len)] if found else None
 
 
 def parts_of(case: str, overrides: Sequence[str] = ()) -> Parts:
-    """Work by part; causal attention counts half of its square."""
+    """Work by part; causal attention counts as half of its square."""
     config = config_of(case, overrides)
     assert config.vocab_size is not None
     if case in DECODING:
@@ -45,15 +45,15 @@ def parts_of(case: str, overrides: Sequence[str] = ()) -> Parts:
 
 
 def limit_of(case: str, machine: dict[str, Any]) -> Limit:
-    """Of a step, by compute; of decoding by compute or by bandwidth, whichever takes longer."""
+    """The limit of a step by compute; of decoding by compute or by bandwidth, whichever takes longer."""
     parts = parts_of(case)
     total = sum(parts.values(), Work())
     moved = total.weights + total.cache
-    # Where products of bfloat16 are no faster, as on CPUs, their rate is not measured.
+    # If bfloat16 products are no faster, as on CPUs, their rate is not measured.
     half = config_of(case).generator.dtype == "bfloat16" and machine.get("bfloat16_rate")
     seconds = {"compute": total.model / (half or machine["matmul_rate"])}
     if case in DECODING:
-        # Weights that a cache holds are read from it for every token but the first.
+        # Weights that fit in the cache are read from it for every token but the first.
         cached = total.weights / SAMPLING_TOKENS < CACHED
         seconds["bandwidth"] = moved / machine["cache_bandwidth" if cached else "bandwidth"]
     bound = max(seconds, key=lambda name: seconds[name])

@@ -2,12 +2,12 @@
 
     python examples/policy_improvement.py
 
-A GPT of 16,160 parameters is too small for its source, the built-in grammar of English. The claim of
-configs/recommended.yaml: a larger discriminator knows something of the source that the generator's likelihood training
-left unused. Pulled towards p(x) exp(D(x)) / Z (Deng et al. 2020, https://arxiv.org/abs/2004.11714), by policy gradients
-or by resampling, the generator writes more grammatical sentences *at equal likelihood*. A colder temperature makes
-sentences more grammatical too, and pays for it in likelihood: so every model is swept over temperatures, and compared
-with the likelihood model where the held-out NLL is the same. The control's reward is constant. A parser decides.
+A GPT of 16,160 parameters is too small for its source, the built-in grammar of English. configs/recommended.yaml claims
+that a larger discriminator knows something about the source that likelihood training of the generator did not use:
+moved towards p(x) exp(D(x)) / Z (Deng et al. 2020, https://arxiv.org/abs/2004.11714), by policy gradients or by
+resampling, the generator generates more grammatical sentences *at equal likelihood*. A lower temperature also makes
+sentences more grammatical, but costs likelihood. Every model is therefore swept over temperatures and compared with the
+likelihood model at equal held-out NLL. The control's reward is constant. A parser decides what is grammatical.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main():
     parser = argparse.ArgumentParser(description="What a discriminator adds to a generator at equal likelihood.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, nargs=3, default=(5000, 1000, 200), help="of the three phases")
-    parser.add_argument("--count", type=int, default=1000, help="samples a model and temperature, and test sentences")
+    parser.add_argument("--count", type=int, default=1000, help="samples per model and temperature, and test sentences")
     options = parser.parse_args()
     likelihood, warmup, adversarial = options.steps
     texts = encoded(GRAMMAR.sample(np.random.default_rng(0), 100_000))
@@ -58,7 +58,7 @@ def main():
             sweeps[name] = [measured(*model, key, test, temperature, options.count) for temperature in TEMPERATURES]
             gains.setdefault(name, []).append(gain(sweeps[name], sweeps["likelihood"]))
             print(f"seed {seed}  {name:30}", *(f" {nll:.3f} {share:.3f}" for nll, share in sweeps[name]), flush=True)
-    print(f"\n(above: nats a token and share of grammatical sentences, at the temperatures {TEMPERATURES})")
+    print(f"\n(above: nats per token and share of grammatical sentences, at the temperatures {TEMPERATURES})")
     print("More grammatical than the likelihood model at equal NLL, mean and 95 % interval over seeds:")
     for name, found in gains.items():
         print(f"  {name:30} {np.mean(found):+.3f} ± {half_interval(found):.3f}")

@@ -1,11 +1,11 @@
-"""Five seeds times three learning rates of a whole training, all phases of it, as one compiled program.
+"""Five seeds times three learning rates of a whole training, with all its phases, as one compiled program.
 
     python examples/seeds_and_rates.py --likelihood 4000 --warmup 800 --adversarial 100   # as configs/quickstart.yaml
 
 The numbers of a gan may be traced, so a training is a function of a key and a rate, and `jax.vmap` maps it over both.
-What does not depend on the rate (the initial parameters, likelihood training, the discriminator's warm-up) is computed
-once a seed: the inner `vmap` leaves it alone. Weights, discounts and temperatures can be mapped over in the same way.
-"""
+Parts that do not depend on the rate (initial parameters, likelihood training, the discriminator's warm-up) are computed
+once per seed, as the inner `vmap` does not batch them. Weights, discounts and temperatures can be mapped in the same
+way."""
 
 import argparse
 from collections.abc import Callable
@@ -23,12 +23,12 @@ Train = Callable[[jax.Array, gg.Number], dict[str, jax.Array]]
 
 
 class Steps(NamedTuple):
-    """How long a training is.
+    """The length of a training.
 
     Attributes:
         likelihood, warmup, adversarial: steps of each phase.
-        batch: texts a step of the first two.
-        adversarial_batch: texts a step of the last.
+        batch: texts per step of the first two.
+        adversarial_batch: texts per step of the last.
     """
 
     likelihood: int = 1000
@@ -41,17 +41,17 @@ class Steps(NamedTuple):
 def training(
     generator: gg.Generator, discriminator: gg.Discriminator, texts: jax.Array, held_out: gg.Batch, steps: Steps
 ) -> Train:
-    """(key, rate) -> what a training from that key comes to, whose generator learns adversarially at that rate.
+    """(key, rate) -> the results of a training from that key, with that learning rate in the adversarial phase.
 
     Args:
         generator, discriminator: the players.
-        texts: int32 [N, T], those to learn from, on the device: a program that makes its own batches needs no host.
-        held_out: a batch of others.
-        steps: how long it is.
+        texts: int32 [N, T], the training texts, on the device, where the program makes its own batches.
+        held_out: a batch of held-out texts.
+        steps: the length of the training.
 
     Returns:
-        float32 []: "likelihood" and "adversarial", the nats a token of held-out text after that phase; "kl", nats a
-        token between the two, and "reward", of the last step.
+        float32 []: "likelihood" and "adversarial", nats per token of held-out text after that phase; "kl", nats per
+        token between the two, and "reward", both of the last step.
     """
 
     def drawn(key: jax.Array, count: int) -> gg.Batch:
@@ -94,7 +94,7 @@ def training(
 
 
 def at_once(train: Train) -> Train:
-    """The same for all pairs of keys [S] and rates [R], as one program: its figures are [S, R]."""
+    """The same for all pairs of keys [S] and rates [R], as one program: its results are [S, R]."""
     return jax.jit(jax.vmap(jax.vmap(train, (None, 0)), (0, None)))
 
 
@@ -121,7 +121,7 @@ def main() -> None:
     train = at_once(training(generator, discriminator, jnp.asarray(texts.target), jax.device_put(held_out), steps))
     figures = train(jax.random.split(jax.random.key(0), options.seeds), jnp.array(options.rates))
     changes = np.asarray(figures["adversarial"] - figures["likelihood"])
-    print(f"nats a token of held-out text, after likelihood training {np.mean(figures['likelihood']):.3f}")
+    print(f"nats per token of held-out text, after likelihood training {np.mean(figures['likelihood']):.3f}")
     for i, rate in enumerate(options.rates):
         mean, error = changes[:, i].mean(), changes[:, i].std(ddof=1) / np.sqrt(options.seeds)
         kl, reward = (float(figures[name][:, i].mean()) for name in ("kl", "reward"))

@@ -1,23 +1,23 @@
-"""Does a generator keep what resampling by a discriminator gains, once it has learned from the resampled text?
+"""Does a generator keep the gain of resampling by a discriminator if it is trained on the resampled text?
 
     python examples/self_distillation.py                # seeds 31 to 35, in turn; --seeds 0 for another
 
-The residual model q(x) = p(x) exp(D(x)) / Z (Deng et al. 2020, https://arxiv.org/abs/2004.11714) betters its generator
-p, and writes and scores 8 texts for one. A round of self-distillation: the discriminator learns to tell the generator's
-text from real text (it is kept on from round to round; --discriminator fresh begins a new one), q writes some texts,
-and the generator goes on from its parameters by likelihood of those. Real text is not in that step; --real mixes in a
-share. q is nearer to the source than p is. But p was as near to the source as likelihood training brought it, and
-likelihood of q's text asks nearly the same again: what it can add is not known beforehand.
+The residual model q(x) = p(x) exp(D(x)) / Z (Deng et al. 2020, https://arxiv.org/abs/2004.11714) improves on its
+generator p, but generates and scores 8 texts for each one. In a round of self-distillation the discriminator learns to
+distinguish the generator's text from real text (it is kept from round to round; --discriminator fresh starts a new
+one), texts are sampled from q, and the generator is trained further on them by likelihood. That step has no real text;
+--real mixes in a share. q is closer to the source than p is. But p was already as close to it as likelihood training
+could bring it, and likelihood training on q's text is nearly the same task: whether it helps is not known beforehand.
 
-Everything is measured as in policy_improvement.py, each model beside the temperature sweep of its own seed's likelihood
-model. Rows that are resampled cost 8 texts and 8 scores for one, all others one text and no score. Controls: likelihood
-of as many updates on real text; the same rounds with a constant energy, when choosing among candidates is the same as
-taking the first one, so that the generator learns from its own text as it is.
+Everything is measured as in policy_improvement.py, with each model compared to the temperature sweep of its own seed's
+likelihood model. Resampled rows cost 8 texts and 8 scores per text, all others one text and no score. Controls:
+likelihood training for as many updates on real text; and the same rounds with a constant energy, where choosing among
+candidates is the same as taking the first one, so the generator is trained on its own text.
 
-Settings, written down before the seeds of the table were run: 4,000 likelihood steps of 64 sentences; a discriminator
-warmed up for 1,200 steps of 32, and for 200 before each later round; three rounds of 20,000 texts, each learned from
-for 80 steps of 256 at a peak rate of 5e-4; 500 test sentences, and as many samples at each temperature. On seed 0, 100
-steps on 6,000 texts had raised the NLL by 0.015 at a rate of 1e-3, and by 0.004 at 3e-4: too few texts.
+Settings, fixed before the seeds of the table were run: 4,000 likelihood steps of 64 sentences; a discriminator warm-up
+of 1,200 steps of 32, and of 200 before each later round; three rounds of 20,000 texts, each with 80 steps of 256 at a
+peak rate of 5e-4; 500 test sentences, and as many samples at each temperature. On seed 0, 100 steps on 6,000 texts had
+raised the NLL by 0.015 at a rate of 1e-3, and by 0.004 at 3e-4: too few texts.
 """
 
 import argparse
@@ -42,19 +42,19 @@ COLUMNS = ["held-out NLL", "forward KL", *(f"grammatical, T={t}" for t in TEMPER
 
 
 def drawn(params, scorer, key, count, at_once):
-    """Texts int32 [count, T] of the residual model; the generator's own without a scorer, as by a constant energy."""
+    """Texts int32 [count, T] of the residual model; without a scorer the generator's own, as with a constant energy."""
     keys = jax.random.split(key, -(-count // at_once))
     texts = [np.asarray(written(params, scorer, one, 1.0, at_once).tokens) for one in keys]
     return np.concatenate(texts)[:count]
 
 
 def models_of(seed, texts, gans, options):
-    """Yields (name, generator's parameters, scorer or None) of one seed's models, each as soon as it has learned."""
+    """Yields (name, generator's parameters, scorer or None) of one seed's models, each as soon as it is trained."""
     (likelihood, warm, warm_again, learn), (first, warmup, later, learning) = gans, options.steps
     rng, key, some = np.random.default_rng(seed), jax.random.key(seed), batch_of(texts[:64])
 
     def judged(state, turn):
-        """The state with a discriminator that knows its generator."""
+        """The state with a discriminator trained against its generator."""
         if turn == 0 or options.discriminator == "fresh":
             anew = likelihood.init(jax.random.fold_in(key, turn), some).discriminator
             state = warm.begin(state.replace(discriminator=anew))
@@ -62,7 +62,7 @@ def models_of(seed, texts, gans, options):
         return trained(warm_again.discriminator_step, warm_again.begin(state), texts, later, 32, rng)
 
     def learned(state, scorer, turn):
-        """The state whose generator has learned from what it wrote, chosen by the scorer."""
+        """The state with the generator trained on its own texts, resampled by the scorer."""
         key_write = jax.random.fold_in(jax.random.fold_in(key, 100), turn)
         own = drawn(state.generator.params, scorer, key_write, options.texts, options.count)
         real = int(options.real * len(own))
@@ -85,7 +85,7 @@ def models_of(seed, texts, gans, options):
 
 
 def compared(rounds):
-    """Pairs of rows whose difference is reported, seed by seed."""
+    """Pairs of rows whose difference is reported for each seed."""
     names = ["likelihood", *(f"round {turn}" for turn in range(1, rounds + 1))]
     yield from zip(names[1:], names, strict=False)
     yield from ((f"{ours}, resampled", f"{theirs}, resampled") for ours, theirs in zip(names[1:], names, strict=False))
@@ -106,11 +106,11 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=(31, 32, 33, 34, 35))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, nargs=4, default=(4000, 1200, 200, 80), metavar=("L", "D", "D2", "S"))
-    parser.add_argument("--texts", type=int, default=20_000, help="that the residual model writes in a round")
+    parser.add_argument("--texts", type=int, default=20_000, help="sampled from the residual model in each round")
     parser.add_argument("--rate", type=float, default=5e-4, help="peak learning rate of a round's likelihood steps")
     parser.add_argument("--real", type=float, default=0.0, help="share of real text among a round's, from 0 to 1")
     parser.add_argument("--discriminator", choices=("kept", "fresh"), default="kept", help="from round to round")
-    parser.add_argument("--count", type=int, default=500, help="samples a model and temperature, and test sentences")
+    parser.add_argument("--count", type=int, default=500, help="samples per model and temperature, and test sentences")
     options = parser.parse_args()
     if not 0 <= options.real <= 1 or min(options.rounds, options.texts, options.count) < 1:
         parser.error("--real should be from 0 to 1; --rounds, --texts and --count at least 1")
@@ -129,9 +129,9 @@ def main():
             found.setdefault(name, []).append(figures)
             print(f"seed {seed}  {name:34}", *(f"{figure:.3f}" for figure in figures), flush=True)
         print(f"seed {seed}  processor seconds so far: {time.process_time():.0f}", flush=True)
-    print("\nNLL in nats a token, KL in nats a sentence; mean ± half a 95 % interval over seeds.")
+    print("\nNLL in nats per token, KL in nats per sentence; mean ± half a 95 % interval over seeds.")
     table(COLUMNS, found)
-    print("\nSeed by seed, the first less the second:")
+    print("\nDifference (first minus second), paired by seed:")
     pairs = compared(options.rounds)
     found = {name: np.array(figures)[:, [1, 2, 5]] for name, figures in found.items()}
     table(

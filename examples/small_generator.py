@@ -1,7 +1,7 @@
-"""What policy_improvement and self_distillation share: a generator too small for its source, a larger discriminator.
+"""Shared by policy_improvement and self_distillation: a generator too small for its source, a larger discriminator.
 
-The source is the built-in grammar of English, whose probabilities are exact; a parser says which sentences are its own.
-"""
+The source is the built-in grammar of English, with exact probabilities; a parser decides which sentences are
+grammatical."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ WORDS = ["<pad>", "<bos>", "<eos>", *GRAMMAR.words]
 VOCABULARY, LENGTH = gg.Vocabulary(size=len(WORDS)), 25
 TEMPERATURES, CANDIDATES = (1.0, 0.85, 0.7), 8
 BLOCKS = {"norm": "rms", "activation": "swiglu", "positions": "rotary", "qkv_bias": False, "bias": False}
-# The next-token loss is the discriminator's own: by it, it knows the language before it judges.
+# The next-token loss is the discriminator's own: it learns the language by it, besides the scores.
 OBJECTIVE = {"dense": False, "kl_weight": 1.0, "kl_estimator": "reward", "next_token_weight": 1.0}
 GENERATOR = gg.build_generator(gg.TransformerConfig(layers=1, width=16, heads=2, mlp_width=32, **BLOCKS), VOCABULARY)
 DISCRIMINATOR = gg.build_discriminator(
@@ -29,7 +29,7 @@ RESIDUAL = gg.residual(GENERATOR, DISCRIMINATOR)
 
 
 def gan(rate, discriminator_rate, steps, reward=gg.rewards.logit):
-    """Whole texts, each against the others of its batch; with KL weight 1 the optimum is p(x) exp(D(x)) / Z."""
+    """A gan of whole texts, with the batch's others as baseline; at KL weight 1 the optimum is p(x) exp(D(x)) / Z."""
 
     def adam(peak):
         schedule = optax.warmup_cosine_decay_schedule(peak / 10, peak, steps // 10, steps, peak / 10)
@@ -47,7 +47,7 @@ def gan(rate, discriminator_rate, steps, reward=gg.rewards.logit):
 
 
 def encoded(sentences):
-    """Token ids int32 [N, T] of sentences, each with EOS behind it."""
+    """Token ids int32 [N, T] of sentences, each followed by EOS."""
     ids, rows = {word: i for i, word in enumerate(WORDS)}, np.zeros((len(sentences), LENGTH), np.int32)
     for row, words in zip(rows, map(str.split, sentences), strict=True):
         row[: len(words) + 1] = [*(ids[word] for word in words), VOCABULARY.eos_id]
@@ -61,7 +61,7 @@ def batch_of(texts):
 
 
 def trained(step, state, texts, steps, rows, rng):
-    """A state after so many steps on batches of the texts."""
+    """The state after a number of steps on batches of the texts."""
     step = jax.jit(step)
     for _ in range(steps):
         state, _ = step(state, batch_of(texts[rng.integers(len(texts), size=rows)]))
@@ -70,7 +70,7 @@ def trained(step, state, texts, steps, rows, rng):
 
 @partial(jax.jit, static_argnames="count")
 def written(params, scorer, key, temperature, count):
-    """Texts of the generator; with a scorer, each the one that exp(D) chose from some candidates."""
+    """Texts of the generator; with a scorer, each resampled from several candidates by exp(D)."""
     if scorer is None:
         where = jnp.full((count, 1), VOCABULARY.bos_id), jnp.ones((count, 1), bool), LENGTH
         return gg.sample(GENERATOR, params, key, *where, temperature)
@@ -87,7 +87,7 @@ energy, log_z = jax.jit(RESIDUAL.energy), jax.jit(RESIDUAL.log_z, static_argname
 
 
 def measured(params, scorer, key, test, temperature, count):
-    """(nats a token of test text, share of grammatical samples); with a scorer, of the model resampled by it."""
+    """(nats per token of test text, share of grammatical samples); with a scorer, of the resampled model."""
     nats = text_nats(params, test, temperature)
     if scorer is not None:
         normaliser, _ = log_z(params, scorer, jax.random.fold_in(key, 1), 4 * count, LENGTH, temperature)
@@ -99,12 +99,12 @@ def measured(params, scorer, key, test, temperature, count):
 
 
 def gain(ours, theirs):
-    """Mean difference of grammatical shares where both sweeps reach an NLL; NaN where they share none."""
+    """Mean difference of grammatical shares over the NLLs that both sweeps reach; NaN if there are none."""
     ours, theirs = (np.array(sorted(points)) for points in (ours, theirs))
     grid = np.linspace(max(ours[0, 0], theirs[0, 0]), min(ours[-1, 0], theirs[-1, 0]), 50)
     return np.mean(np.interp(grid, *ours.T) - np.interp(grid, *theirs.T)) if grid[0] < grid[-1] else np.nan
 
 
 def half_interval(found):
-    """Half the 95 % interval of a mean over seeds, by Student's t; NaN of a single seed."""
+    """Half the 95 % interval of a mean over seeds, by Student's t; NaN for a single seed."""
     return stats.t.ppf(0.975, len(found) - 1) * stats.sem(found) if len(found) > 1 else np.nan
