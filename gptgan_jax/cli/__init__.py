@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in FULL:
             raise
         print(
-            f"gptgan: can't write {error.filename or 'a file'}: {error.strerror}; make room, and give the same command "
-            "again",
+            f"gptgan: can't write {error.filename or 'a file'}: {error.strerror}; free some space, and give the same "
+            "command again",
             file=sys.stderr,
         )
         return 1

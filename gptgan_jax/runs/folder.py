@@ -226,12 +226,13 @@ def _occupied(checkpoints: Path | epath.Path) -> bool:
     return checkpoints.is_dir() and any(not entry.name.startswith(START) for entry in checkpoints.iterdir())
 
 
-def check_disk(folder: Path, needed_bytes: int) -> None:
+def check_disk(folder: Path, needed_bytes: int, next_bytes: int = 0) -> None:
     """Checks that a folder, which need not exist yet, can be made and has room.
 
     Args:
         folder: the run folder.
-        needed_bytes: what its files may come to; those that it holds already count as room.
+        needed_bytes: total size of its files when the run ends; those that it already holds are part of it.
+        next_bytes: size of one checkpoint. It must be free now, as a new one is complete before an old one is deleted.
 
     Raises:
         UserError: where it can't be made or the disk has less room than that.
@@ -243,11 +244,12 @@ def check_disk(folder: Path, needed_bytes: int) -> None:
         raise UserError(
             f"{folder} can't be made: {existing} is no folder that can be written; choose another runs_folder"
         )
-    free = shutil.disk_usage(existing).free + _taken(folder)
-    if free < needed_bytes:
+    free, taken = shutil.disk_usage(existing).free, _taken(folder)
+    if free < max(needed_bytes - taken, next_bytes):
+        room = f"{taken / 1e6:,.0f} MB are there and {free / 1e6:,.0f} MB" if taken else f"{free / 1e6:,.0f} MB"
         raise UserError(
-            f"{folder}: the checkpoints need up to {needed_bytes / 1e6:,.0f} MB, "
-            f"the disk has {free / 1e6:,.0f} MB free; make room, choose another runs_folder, or lower checkpoints.keep"
+            f"{folder}: the checkpoints need up to {needed_bytes / 1e6:,.0f} MB, {room} are free on the disk; "
+            "free some space, choose another runs_folder, or lower checkpoints.keep"
         )
 
 

@@ -47,7 +47,7 @@ def run_study(
 
     Raises:
         UserError: before anything is run, where a run can't be made, naming its cell, or another process is at it.
-        Interrupted: a signal came; the same study goes on from there.
+        Interrupted: a signal came; the same study resumes from there.
     """
     jobs = jobs_of(study)
     done = done_of(study, jobs)

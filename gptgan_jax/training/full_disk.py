@@ -37,7 +37,7 @@ def telling_of_full_disk(folder: Path, checkpoints: epath.PathLike) -> Iterator[
             raise
         _quieten()
         raise NotWritten(
-            f"can't write {what}; {last_good(checkpoints)}; make room, and the same command goes on from there"
+            f"can't write {what}; {last_good(checkpoints)}; free some space, and the same command resumes from there"
         ) from error
 
 

@@ -95,7 +95,7 @@ def _train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]
 
 def _last_words(checkpoints: epath.PathLike) -> str:
     """Where a run that is ended by force goes on."""
-    return f"; {last_good(checkpoints)}, and the same command goes on from there"
+    return f"; {last_good(checkpoints)}, and the same command resumes from there"
 
 
 def _prepare(experiment: Experiment, folder: RunFolder) -> None:

@@ -328,19 +328,19 @@ class Run:
         state = self.target("likelihood")
         check_frozen(self.config, state.generator.params, state.discriminator.params)
         self.check_choice()
-        needed = self.checkpoint_bytes()
-        where = self.folder.checkpoints_of(self.config)
-        if isinstance(where, Path):
-            check_disk(where, needed)
+        if isinstance(where := self.folder.checkpoints_of(self.config), Path):
+            check_disk(where, self.checkpoint_bytes(), max(self.state_sizes()))
         if self.config.checkpoints.folder is not None:
             check_disk(self.folder.path, 0)
 
     def checkpoint_bytes(self) -> int:
         """What the run's checkpoints may come to: for each phase the latest few, the best and one being written."""
-        phases = [phase for phase in PHASES if self.config.steps(phase)]
-        states = sum(state_bytes(self.gans[phase].learning.only(self.target(phase))) for phase in phases)
-        needed = states * (self.config.checkpoints.keep + 2)
-        return needed + (0 if self.experiment.start is None else state_bytes(self.experiment.start.shapes))
+        start = 0 if self.experiment.start is None else state_bytes(self.experiment.start.shapes)
+        return sum(self.state_sizes()) * (self.config.checkpoints.keep + 2) + start
+
+    def state_sizes(self) -> list[int]:
+        """Bytes of a checkpoint of each phase that the run has."""
+        return [state_bytes(self.gans[p].learning.only(self.target(p))) for p in PHASES if self.config.steps(p)]
 
     def check_minibatches(self) -> None:
         """Under pmap each device has its share of every minibatch."""

@@ -311,7 +311,7 @@ def compare(comparison: Comparison, say: Say) -> tuple[str, Path, dict[str, str]
     Raises:
         UserError: before anything is written, where a run can't be made (see `train`) or another process is at it.
         NotFinite: where likelihood training failed, from which nothing can start.
-        Interrupted: a signal came; the same comparison goes on from there.
+        Interrupted: a signal came; the same comparison resumes from there.
     """
     check_runs(comparison)
     failed: dict[str, str] = {}

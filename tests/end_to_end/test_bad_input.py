@@ -784,7 +784,7 @@ def test_a_damaged_run_is_refused(file: str, how: str, given: str, says: str, he
 
 def test_too_little_disk_is_refused_with_what_it_takes(here: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, used=10**9, free=2000))
-    assert_refused(["train", "tiny.yaml"], "the disk has 0 MB free; make room", here, capsys)
+    assert_refused(["train", "tiny.yaml"], "0 MB are free on the disk; free some space", here, capsys)
 
 
 def test_a_missing_wandb_is_refused_before_the_run_folder_is_made(here: Path, capsys, monkeypatch) -> None:

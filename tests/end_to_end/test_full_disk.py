@@ -96,7 +96,7 @@ def test_a_disk_that_fills_up_stops_the_run_which_goes_on_with_room(
         "the last good checkpoint is likelihood/2; free some space, and the same command resumes from there"
     )
     assert main(["train", str(config)]) == 2, "still full, which is seen before anything is written"
-    assert "make room" in last_line(capsys)
+    assert "free some space" in last_line(capsys)
     fillers[0].unlink()
     assert main(["train", str(config)]) == 0
     assert_ended_whole(run)
@@ -126,7 +126,7 @@ def test_a_file_that_can_not_grow_stops_the_run(what: str, at: int, good: int | 
     known = "no checkpoint was saved yet" if good is None else f"the last good checkpoint is likelihood/{good}"
     assert line.startswith(f"gptgan: can't write {run if what == 'records' else ''}")
     assert what == "records" or " checkpoint " in line
-    assert f"; {known}; make room" in line
+    assert f"; {known}; free some space" in line
     assert main(["train", str(config)]) == 0
     assert_ended_whole(run)
 

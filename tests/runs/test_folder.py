@@ -100,8 +100,14 @@ def test_the_disk_is_asked_at_the_nearest_folder_that_exists(tmp_path: Path, mon
     monkeypatch.setattr(shutil, "disk_usage", usage)
     check_disk(tmp_path / "not" / "yet", 5_000_000)
     assert asked == [tmp_path]
-    with pytest.raises(UserError, match="need up to 6 MB, the disk has 5 MB free; make room"):
+    with pytest.raises(UserError, match="need up to 6 MB, 5 MB are free on the disk; free some space"):
         check_disk(tmp_path / "not" / "yet", 6_000_000)
+    held = tmp_path / "held"
+    held.mkdir()
+    (held / "checkpoint").write_bytes(bytes(9_000_000))
+    check_disk(held, 14_000_000, 5_000_000)
+    with pytest.raises(UserError, match="need up to 14 MB, 9 MB are there and 5 MB are free on the disk; free"):
+        check_disk(held, 14_000_000, 6_000_000)
 
 
 NEW_IN_0_2 = {"long_documents", "attend_across", "document", "store", "max_tokens", "packing"}

@@ -90,10 +90,15 @@ def test_the_pair_loss_is_weighed() -> None:
 @pytest.mark.cases(2)
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "estimator",
-    [gg.reinforce(discount=1.0), pytest.param(gg.rollout(2), marks=pytest.mark.thorough), gumbel(1.0)],
+    ("wrapper", "estimator"),
+    [
+        (matching_features, gg.reinforce(discount=1.0)),
+        (matching_features, gumbel(1.0)),
+        (naming_label, gg.reinforce(discount=1.0)),
+        (naming_label, gg.rollout(2)),
+        (naming_label, gumbel(1.0)),
+    ],
 )
-@pytest.mark.parametrize("wrapper", [matching_features, naming_label])
 def test_what_the_classes_pay_reaches_the_generator_by_every_family(wrapper, estimator) -> None:
     options = {"class_weight": 1.0, "estimator": estimator}
     _, paid, metrics = learnt("adversarial_step", labelled(), reward=wrapper(sigmoid, 3.0), **options)

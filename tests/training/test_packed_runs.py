@@ -57,7 +57,7 @@ def test_both_phases_of_likelihood_training_pack_and_the_others_have_a_text_a_ro
     # No text of the corpus is as long as a row, so rows with several are what there is.
     segments = np.concatenate([np.asarray(batch.packed.segments) for batch in seen["likelihood"]])
     assert (segments.max(axis=1) > 1).mean() > 0.5
-    assert any("packed rows" in line and "a text a row" in line for line in said)
+    assert any("packed rows" in line and "one text per row" in line for line in said)
 
 
 @pytest.mark.thorough

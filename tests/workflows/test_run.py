@@ -53,14 +53,14 @@ def test_a_disk_that_is_full_after_training_is_told_of_in_one_line(
     monkeypatch.setattr(running, "evaluate_run", lambda folder, *_, **__: found.save(folder.path))
     monkeypatch.setattr(atomic_files.os, "fsync", full)
     says = f"can't write {folder.path / 'evaluation.json'}: No space left on device; "
-    with pytest.raises(NotWritten, match=f"^{says}no checkpoint was saved yet; make room, and the same command"):
+    with pytest.raises(NotWritten, match=f"^{says}no checkpoint was saved yet; free some space, and the same command"):
         running.judge_run(folder, print)
     monkeypatch.setattr(running, "train_run", lambda *_: folder)
     assert main(["train", str(tmp_path / "tiny.yaml")]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"gptgan: {says}")
     monkeypatch.setattr("gptgan_jax.evaluation.final.evaluate_run", lambda folder, *_, **__: found.save(folder.path))
     assert main(["evaluate", str(folder.path)]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == f"gptgan: {says}make room, and give the same command again"
+    assert capsys.readouterr().err.splitlines()[-1] == f"gptgan: {says}free some space, and give the same command again"
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space"), UserError("the report can't be written")])
