@@ -8,7 +8,7 @@ from typing import Any
 from gptgan_jax.errors import suggests_names
 
 WINDOW = 5
-# The range of the discriminator's accuracy on real-generated pairs in which it is neither guessing nor certain.
+# The range of pair accuracy (real against generated) in which the discriminator is neither guessing nor certain.
 HEALTHY_ACCURACY = (0.55, 0.95)
 # How much larger the share of repeated 2-grams may be than in real text.
 MORE_REPETITION = 0.1
@@ -82,7 +82,7 @@ def likelihood_alarms(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Signs of overfitting in likelihood training, by a short name, each with advice.
 
     Args:
-        lines: the phase's lines so far, oldest first: those of steps with "loss", those of validations with "step",
+        lines: the phase's records so far, oldest first: of steps with "loss", of validations with "step",
             "valid_nats_per_token" and "valid_standard_error". The last validation is checked.
 
     Example:

@@ -1,7 +1,7 @@
-"""What a run begins with: only those parameters are initialised that nothing else gives.
+"""The initial state of a run: only parameters that come from nowhere else are initialised.
 
-A program that initialises every matrix of two deep networks takes minutes to compile. Where the Transformers come from
-a model or another run, what is new is a few small arrays: adapters and the discriminator's head.
+A program that initialises every matrix of two deep networks takes minutes to compile. If the Transformers come from a
+model or another run, only a few small arrays are new: adapters and the discriminator's head.
 """
 
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from gptgan_jax.types import Array, PyTree
 
 
 class Traced:
-    """A function of a PRNG key, traced once, of whose value any part can be computed.
+    """A function of a PRNG key, traced once; any part of its result can be computed by itself.
 
     Attributes:
-        shapes: of its value, as shape structs.
+        shapes: the result as shape structs.
     """
 
     def __init__(self, function: Callable[[Array], PyTree]) -> None:
         self._program, self.shapes = jax.make_jaxpr(function, return_shape=True)(jax.random.key(0))
 
     def some(self, key: Array, wanted: PyTree) -> PyTree:
-        """Its value where `wanted`, a tree of its structure, is true; elsewhere the shape struct.
+        """The result where `wanted`, a tree of the same structure, is true; shape structs elsewhere.
 
-        Nothing else is computed, and operations run one by one: what many small arrays of equal shape have in common is
-        compiled once for all of them.
+        Only what is wanted is computed, one operation at a time, so that an operation on many small arrays of equal
+        shape is compiled only once.
         """
         chosen = jax.tree.leaves(wanted)
         jaxpr: Any
@@ -37,7 +37,7 @@ class Traced:
 
 
 def absent(tree: PyTree, given: PyTree) -> PyTree:
-    """For each leaf of a tree of dictionaries, whether the other tree has none in its place."""
+    """For each leaf of a tree of dictionaries, whether the other tree has nothing in its place."""
     if not isinstance(tree, dict):
         return False
     return {

@@ -1,4 +1,4 @@
-"""A full disk ends a run with one line, which says from where it can be resumed."""
+"""Ends a run on a full disk with one line that says where it can be resumed."""
 
 import contextlib
 import sys
@@ -17,14 +17,14 @@ class NotWritten(RuntimeError):
 
 @contextlib.contextmanager
 def telling_of_full_disk(folder: Path, checkpoints: epath.PathLike) -> Iterator[None]:
-    """Turns the errors of a full disk, in this context, into a `NotWritten` in one line.
+    """Turns errors of a full disk inside this context into `NotWritten`, with a message of one line.
 
     Args:
-        folder: of the run.
-        checkpoints: of the run, which are looked at once more.
+        folder: the run folder.
+        checkpoints: the run's checkpoint folder, which is listed for the message.
 
     Raises:
-        NotWritten: in place of `NotSaved` and of an OSError that the disk caused.
+        NotWritten: in place of `NotSaved` and of an OSError of a full disk.
     """
     try:
         yield
@@ -42,7 +42,7 @@ def telling_of_full_disk(folder: Path, checkpoints: epath.PathLike) -> Iterator[
 
 
 def _quieten() -> None:
-    """Files that TensorStore still had open report to a loop that has gone; that would come after the last line."""
+    """Silences files that TensorStore still had open: they report to a closed event loop, after the last line."""
     before = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:

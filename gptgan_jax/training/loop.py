@@ -1,7 +1,7 @@
-"""A run: its phases in order, with batches in, records and checkpoints out; resumed from wherever it stopped.
+"""A run: its phases in order, from batches to records and checkpoints; it resumes from wherever it stopped.
 
-The data position is the step within the phase, and every key is a function of the state's step, so the latest
-checkpoint is all that a resume needs. Metrics of a step are read after the next one was dispatched.
+The data position is the step within the phase, and every key is a function of the state's step, so a resume needs only
+the latest checkpoint. The metrics of a step are read after the next one is dispatched.
 """
 
 from collections.abc import Callable
@@ -33,27 +33,27 @@ from gptgan_jax.types import Params
 
 
 def train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None] = print) -> None:
-    """Runs every phase that is not done yet.
+    """Runs every phase that is not finished.
 
     Args:
         experiment: what to train.
-        folder: where; made if it does not exist.
-        say: takes one line of news at a time.
+        folder: the run folder, created if it does not exist.
+        say: receives one line of output at a time.
 
     Raises:
-        UserError: before anything is written, where the folder holds another run or is in use by a live one, the disk
-            is too small, a batch can't be split over the devices, or several processes have not the same text,
-            configuration, code and packages; in each of them.
-        NotFinite: more than `max_skips` steps in a row, or validation, came to NaN or infinity.
+        UserError: before anything is written, in each process: the folder holds another run or is in use by a live
+            one, the disk is too small, a batch can't be split over the devices, or the processes differ in text,
+            configuration, code or packages.
+        NotFinite: more than `max_skips` steps in a row, or a validation, gave NaN or infinity.
         NotWritten: the disk is full.
-        UserError: later on, where a reward function fails; the last checkpoint is kept.
+        UserError: later, if a reward function fails; the last checkpoint stays.
         Interrupted: SIGINT or SIGTERM came; the run is saved.
     """
     checkpoints = folder.checkpoints_of(experiment.config)
-    # From the beginning: of several processes JAX notes a SIGTERM, and nothing else would look at it.
+    # From the very beginning: with several processes JAX only notes a SIGTERM, and nothing else would act on it.
     with StopSignals(jax.process_count(), lambda: _last_words(checkpoints)) as signals:
         _train(experiment, folder, say, signals)
-        if signals.number:  # after the last step, or with none to make
+        if signals.number:  # after the last step, or if no steps were left
             raise Interrupted(
                 signals.number,
                 f"stopped by {signals.name}; all steps are saved in {folder.path}; the same command resumes from here",
@@ -71,10 +71,10 @@ def _train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]
             check_same_text(folder.path, experiment)
             check_same_teacher(folder.path, experiment.config)
         run.check_resources()
-        # A run that is there has its start, and checkpoints that name it.
+        # An existing run already has its start, which its checkpoints name.
         return run, None if there else run.read_start()
 
-    run, start = in_all(begun)  # before one of them makes the folder
+    run, start = in_all(begun)  # before any process creates the folder
     folder_of_checkpoints = folder.checkpoints_of(experiment.config)
     with telling_of_full_disk(folder.path, folder_of_checkpoints), ExitStack() as stack:
         stack.callback(run.text_rewards.close)
@@ -94,14 +94,14 @@ def _train(experiment: Experiment, folder: RunFolder, say: Callable[[str], None]
 
 
 def _last_words(checkpoints: epath.PathLike) -> str:
-    """Where a run that is ended by force goes on."""
+    """From where a run that is ended by force resumes."""
     return f"; {last_good(checkpoints)}, and the same command resumes from there"
 
 
 def _prepare(experiment: Experiment, folder: RunFolder) -> None:
-    """Makes the run folder, or brings that of the same run up to date."""
+    """Creates the run folder, or updates an existing one of the same run."""
     remove_partial_files(folder.path)
-    keep_teacher(folder.path, experiment.config)  # of a run that is there, the same as before
+    keep_teacher(folder.path, experiment.config)  # in an existing run, the same as before
     if folder.check(experiment.config):
         folder.write_config(experiment.config)
         return
@@ -110,7 +110,7 @@ def _prepare(experiment: Experiment, folder: RunFolder) -> None:
 
 
 def check(experiment: Experiment, folder: RunFolder) -> None:
-    """Raises what `train` would before it writes anything, also of text that was loaded for another configuration."""
+    """Raises what `train` would raise before writing; also checks text that was loaded for another configuration."""
     folder.check(experiment.config)
     text = experiment.train, experiment.valid, experiment.corpus.classes, experiment.tokenizer
     check_labels(experiment.config, *text)
@@ -118,7 +118,7 @@ def check(experiment: Experiment, folder: RunFolder) -> None:
 
 
 def _execute(run: Run, checkpoints: Checkpoints, signals: StopSignals) -> None:
-    """Every phase that is not done yet, from the latest checkpoint on."""
+    """Runs every phase that is not finished, from the latest checkpoint on."""
     restored = restore_latest_readable(checkpoints, run.target, run.say)
     if restored is None:
         phase: Phase = "likelihood"

@@ -1,4 +1,4 @@
-"""One phase of a run: batches in, steps, records and checkpoints out. Metrics are read one step late."""
+"""One phase of a run: from batches to steps, records and checkpoints. Metrics are read one step late."""
 
 import math
 from collections.abc import Generator, Iterator, Mapping
@@ -38,11 +38,11 @@ from gptgan_jax.training.signals import CutShort, Interrupted, NotFinite, StopSi
 from gptgan_jax.types import Batch, GanState
 
 Figures = tuple[float | None, float | None, float | None, float | None]
-"""A checkpoint's nats a token, class error, task error and rank by another figure, each if it was measured."""
+"""A checkpoint's nats per token, class error, task error and rank by another figure; None if not measured."""
 UNMEASURED: Figures = (None, None, None, None)
 
 Validated = tuple[HeldOut, float | None, list[str]]
-"""Validation loss in nats a token, task error where it is measured, and the texts of samples.txt."""
+"""Validation loss in nats per token, task error if measured, and the texts of samples.txt."""
 
 
 class PhaseRun:
@@ -73,7 +73,7 @@ class PhaseRun:
         self.alarms = set(self.active())
 
     def execute(self, state: GanState) -> GanState:
-        """Makes the steps from the state's to the phase's last."""
+        """Runs the steps from the state's to the last of the phase."""
         run = self.run
         start = int(state.step)
         tokens = round(self.rows * self.tokens_a_row())
@@ -88,7 +88,7 @@ class PhaseRun:
                         self.evaluate_start(state)
                 for step in range(start + 1, self.last + 1):
                     batch = next(batches)
-                    # A step is brought to its end by a signal, but not the compilation before the first of a shape.
+                    # A signal does not interrupt a step, but may interrupt compiling before the first of a shape.
                     with self.signals.uncut() if batch.target.shape in compiled else nullcontext():
                         with self.profiler.step(step):
                             state, metrics = self.step(state, batch)
@@ -112,7 +112,7 @@ class PhaseRun:
         return state
 
     def evaluate_start(self, state: GanState) -> None:
-        """Evaluates the model as it came. No step is made, so that a signal leaves nothing to save."""
+        """Evaluates the initial model. No step has been made, so a signal leaves nothing to save."""
         try:
             self.evaluate(state, choosing=False)
         except CutShort:
@@ -123,26 +123,26 @@ class PhaseRun:
             ) from None
 
     def catch_up(self, state: GanState, saved: Saved) -> None:
-        """Makes the evaluation of a restored state that is owed, and saves its checkpoint anew with the figures."""
+        """Runs the missing evaluation of a restored state, and saves its checkpoint again with the metrics."""
         done = saved.step - self.first
         with Progress.open(self.phase, self.last - self.first, done, active=self.run.is_main) as self.bar:
             if self.look_at(state, evaluated=True, instead_of=saved) or self.signals.received():
                 self.stop(saved.step)
 
     def look_at(self, state: GanState, evaluated: bool, instead_of: Saved | None = None) -> bool:
-        """Evaluates a state, if it shall be, and saves it; whether a signal cut the evaluation short.
+        """Saves a state, after evaluating it if `evaluated`; returns whether a signal prevented or interrupted that.
 
-        Its checkpoint then has no figures: the next start makes the evaluation.
+        Its checkpoint then has no metrics, and the next start runs the evaluation.
 
         Args:
             state: after a step.
-            evaluated: whether an evaluation is due, and nothing speaks against it.
-            instead_of: its checkpoint without figures, where there is one.
+            evaluated: whether an evaluation is due and no signal has come.
+            instead_of: the state's checkpoint without metrics, if there is one.
         """
         figures, stopped = UNMEASURED, not evaluated
         failed: ChoiceFailed | None = None
         if evaluated:
-            # A signal that comes while this compiles ends the process, and only then is this done, in another thread.
+            # Called, in another thread, only if a signal ends the process during the evaluation, as while it compiles.
             self.signals.rescue = None if instead_of or jax.process_count() > 1 else partial(self.save, state, figures)
             try:
                 figures = self.evaluate(state)
@@ -166,17 +166,17 @@ class PhaseRun:
         return stopped
 
     def save(self, state: GanState, figures: Figures) -> None:
-        """Saves a checkpoint, and returns when it is whole."""
+        """Saves a checkpoint, and returns when it is complete."""
         self.keep(state, *figures)
         self.checkpoints.wait()
 
     @property
     def packed(self) -> Rows | MixedRows | None:
-        """The packed rows that this phase learns from; None where a row is a text."""
+        """The packed rows of this phase; None if each row is one text."""
         return self.run.packed if self.phase in LIKELIHOOD else None
 
     def tokens_a_row(self) -> float:
-        """Target tokens of a row, on average."""
+        """Mean number of target tokens per row."""
         rows = self.run.mixed if self.packed is None else self.packed
         if isinstance(rows, MixedRows):
             return rows.tokens_a_row
@@ -184,7 +184,7 @@ class PhaseRun:
         return len(train.targets.tokens) / len(train) if rows is None else rows.tokens / len(rows)
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
-        """This process's share of the phase's batches, on the devices, from global step `step` on."""
+        """This process's share of the phase's batches, on the devices, starting after global step `step`."""
         run = self.run
         seed = int(np.random.SeedSequence([run.config.seed, PHASES.index(self.phase)]).generate_state(1)[0])
 
@@ -210,7 +210,7 @@ class PhaseRun:
         return prefetch(make, step - self.first, run.placement.put)
 
     def read(self, step: int, metrics: Metrics, tokens: int) -> None:
-        """Looks at a step's metrics: records some, and all of a step that was left out."""
+        """Reads a step's metrics: shows them, and records those that are due or of a skipped step."""
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         self.check_rewards()
         skipped = int(values.pop(SKIPPED))
@@ -226,7 +226,7 @@ class PhaseRun:
             self.watch(step, recorded)
 
     def check_rewards(self) -> None:
-        """Raises UserError where a reward function failed in a step that was made, which was left out by that."""
+        """Raises UserError if a reward function failed in an earlier step, which was therefore skipped."""
         try:
             self.run.text_rewards.check()
         except UserError as error:
@@ -236,7 +236,7 @@ class PhaseRun:
             raise UserError(f"{error}; {back}") from error
 
     def skip(self, step: int, values: Mapping[str, float], skipped: int) -> None:
-        """Tells of a step that was left out, the `skipped`-th in a row; too many, or all of a phase, are an error."""
+        """Reports a skipped step, the `skipped`-th in a row; raises NotFinite if too many or all of a phase are."""
         what = " and ".join(name for name, value in values.items() if not math.isfinite(value)) or "the updated state"
         most = self.run.config.max_skips
         if skipped > most or skipped == self.last - self.first:
@@ -255,18 +255,18 @@ class PhaseRun:
         )
 
     def watched(self, line: Mapping[str, object]) -> bool:
-        """Whether alarms are read off such a line of the records."""
+        """Whether alarms are computed from such a line of the records."""
         name = "gradient_norm" if self.phase == "adversarial" else "loss"
         return SKIPPED not in line and (name in line or (METRIC in line and self.phase in LIKELIHOOD))
 
     def active(self) -> dict[str, str]:
-        """The alarms that hold by the lines so far."""
+        """The alarms that are active after the lines so far."""
         if self.phase == "adversarial":
             return adversarial_alarms(self.lines)
         return likelihood_alarms(self.lines) if self.phase in LIKELIHOOD else {}
 
     def watch(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Raises an alarm when it begins to hold, by the figures as they were recorded."""
+        """Reports each alarm that becomes active, computed from the recorded values."""
         if not self.watched(values):
             return
         self.lines.append({"step": step, **values})
@@ -279,20 +279,20 @@ class PhaseRun:
         self.alarms = set(active)
 
     def keep(self, state: GanState, *figures: float | None) -> None:
-        """Saves a checkpoint, once the records that a resume would trim to it are on the disk."""
+        """Saves a checkpoint, after flushing the records that a resume would trim to it."""
         self.records.flush()
         self.checkpoints.save(self.phase, state.replace(teacher=None), *figures)
 
     def evaluate(self, state: GanState, choosing: bool = True) -> Figures:
-        """Records validation figures of the players that this phase trained; returns those of `Saved`.
+        """Records validation metrics of the players that this phase trained; returns those of `Saved`.
 
         Args:
             state: after a step.
-            choosing: whether its checkpoint may be chosen; if not, the figure of `evaluation.choose_by` is left out.
+            choosing: whether its checkpoint can be chosen; if not, the figure of `evaluation.choose_by` is left out.
 
         Raises:
-            CutShort: a signal came, before anything was recorded.
-            ChoiceFailed: `evaluation.choose_command` failed, before anything was recorded.
+            CutShort: a signal came; nothing is recorded.
+            ChoiceFailed: `evaluation.choose_command` failed; nothing is recorded.
         """
         discriminating = self.phase in DISCRIMINATING and self.run.config.classifies
         if not self.run.has_evaluated:
@@ -309,7 +309,7 @@ class PhaseRun:
             return nats, class_error, task_error, None if value is None or choice is None else choice.rank(value)
 
     def chosen_figure(self, state: GanState, validated: Validated, told: Told | None) -> float | None:
-        """The figure of `evaluation.choose_by`, NaN where it has no value; None where this phase does not record it."""
+        """The figure of `evaluation.choose_by`: NaN if it has no value, None if this phase does not record it."""
         choice, nll = self.run.choice, validated[0].per_token()
         if choice is None or self.run.figure is None:
             figures = {METRIC: nll.value, TASK_METRIC: validated[1]} | ({} if told is None else class_errors(told))
@@ -319,11 +319,11 @@ class PhaseRun:
         return self.run.figure.measure(state.generator.averaged, self.pause)
 
     def tell(self, state: GanState) -> Told:
-        """How the discriminator tells the classes of validation text."""
+        """The discriminator's predicted classes of the labelled validation texts."""
         return self.run.classified(state.discriminator.params, self.validation_batches("classes")).labelled()
 
     def record_classes(self, state: GanState, told: Told) -> float:
-        """That into the records; the share that it gets wrong."""
+        """Records the classification metrics; returns the share of misclassified texts."""
         step, figures = int(state.step), class_errors(told)
         if not math.isfinite(figures["valid_class_nats"]):
             raise self.not_finite(step, "the classes' validation loss")
@@ -335,8 +335,7 @@ class PhaseRun:
         return figures[CLASS_METRIC]
 
     def validate(self, state: GanState) -> Validated:
-        """Likelihood of validation text, how far answers are from right where checkpoints are chosen by it, and sample
-        texts."""
+        """The likelihood of validation text, the task error if checkpoints are chosen by it, and sampled texts."""
         run, step, params = self.run, int(state.step), state.generator.averaged
         held_out = run.held_out(params, self.validation_batches("validation")).of(run.validated.sources)
         nll = held_out.per_token()
@@ -347,7 +346,7 @@ class PhaseRun:
     def record_validation(
         self, state: GanState, held_out: HeldOut, task_error: float | None, lines: list[str], value: float | None
     ) -> tuple[float, float | None]:
-        """These and the figure that is chosen by into the records, the loss also of each source; loss and error."""
+        """Records these, the loss of each source and the chosen figure; returns loss and task error."""
         step, nll = int(state.step), held_out.per_token()
         assert nll.value is not None
         error = nll.error or 0.0
@@ -372,14 +371,14 @@ class PhaseRun:
         return nll.value, task_error
 
     def validation_batches(self, what: str) -> Iterator[Batch]:
-        """Those of the validation text that is looked at; before each it can be cut short."""
+        """Batches of the validation text that is scored during training; the run may stop before each."""
         valid = self.run.validated
         total = len(valid)
         size = rows_at_once(self.run.config.evaluation.batch_size, total, valid.max_length * valid.vocabulary.size)
         return paused(evaluation_batches(valid, size), what, size, total, self.pause)
 
     def pause(self, what: str, done: int, total: int) -> None:
-        """Shows how far an evaluation has come; raises CutShort where the run is to be stopped."""
+        """Shows the progress of an evaluation; raises CutShort if the run should stop."""
         self.signals.check()
         self.bar.busy(f"{what}: {done:,} of {total:,} texts")
 

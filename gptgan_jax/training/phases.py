@@ -1,4 +1,4 @@
-"""From a configuration to the functional loop of each phase."""
+"""Builds the training loop of each phase, a `Gan`, from a configuration."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -47,7 +47,7 @@ def build_gan(
     functions: Mapping[str, RewardFunction] | None = None,
     teacher: Generator | None = None,
 ) -> Gan:
-    """The functional loop of one phase, with that phase's optimisers; see `game_of`."""
+    """The training loop of one phase, with that phase's optimisers; see `game_of`."""
     gan = gan_of(game_of(config, phase, generator, discriminator, axis_name, functions, teacher))
     network = config.discriminator
     if phase in LIKELIHOOD and isinstance(network, TransformerDiscriminatorConfig) and network.from_generator:
@@ -64,20 +64,20 @@ def game_of(
     functions: Mapping[str, RewardFunction] | None = None,
     teacher: Generator | None = None,
 ) -> Game:
-    """What a phase plays: every key of the configuration that reaches a step is in an attribute of it.
+    """The game of a phase: every key of the configuration that affects a step is an attribute of it.
 
     Args:
         config: of the run.
-        phase: whose optimisers it has. What only the adversarial phase uses has its default in the others.
+        phase: determines the optimisers. What only the adversarial phase uses has its default elsewhere.
         generator, discriminator: the two players.
         axis_name: see `Game.axis_name`.
-        functions: those of `objective.rewards` by their names; to be given where there are any.
-        teacher: whom the generator is distilled from; to be given where it is.
+        functions: the reward functions of `objective.rewards` by name; required if there are any.
+        teacher: the teacher in distillation; required if there is one.
     """
     objective, adversarial = config.objective, config.adversarial
     steps = config.steps(phase)
     estimator = build_estimator(objective.estimator, steps)
-    # Who does not learn in a phase has no optimiser state to carry and to save.
+    # A player that is not trained in a phase has no optimiser state to carry and to save.
     generator_optimizer = discriminator_optimizer = optax.identity()
     generator_learns, discriminator_learns = what_learns(config)
     of_generator, of_discriminator = optimizers_of(config, phase)
@@ -107,9 +107,9 @@ def game_of(
             "resample_groups": objective.resample_groups,
         }
     elif isinstance(estimator, Mediated):
-        adversarial_only = {"estimator": estimator}  # it says what the discriminator learns
+        adversarial_only = {"estimator": estimator}  # determines the discriminator's loss in the warm-up too
     elif isinstance(estimator, PolicyGradient):
-        # The discriminator warms up on as many texts a prompt as it will read.
+        # The discriminator warms up on as many texts per prompt as it will read in the adversarial phase.
         adversarial_only = {"estimator": PolicyGradient(lambda width: None, *estimator[1:])._replace(matching=None)}
     classification = objective.classification
     return Game(
@@ -140,7 +140,7 @@ def game_of(
 def optimizers_of(
     config: Config, phase: Phase
 ) -> tuple[tuple[OptimizerConfig, int] | None, tuple[OptimizerConfig, int] | None]:
-    """Of generator and discriminator: the optimiser in a phase and how often a step calls it; None for who rests."""
+    """For generator and discriminator: the optimiser and its updates per step; None if not trained in the phase."""
     adversarial = config.adversarial
     if phase == "likelihood":
         return (config.likelihood.optimizer, 1), None
@@ -156,7 +156,7 @@ def optimizers_of(
 
 
 def learning_rates(config: Config, phase: Phase, done: int) -> dict[str, float]:
-    """The learning rates after so many of a phase's steps, of who learns, named as the norms of their gradients are."""
+    """The learning rates of the trained players after `done` steps of a phase, named like their gradient norms."""
     names = ("learning_rate", "discriminator_learning_rate")
     return {
         name: learning_rate_at(one[0], config.steps(phase) * one[1], done * one[1])
@@ -166,7 +166,7 @@ def learning_rates(config: Config, phase: Phase, done: int) -> dict[str, float]:
 
 
 def _before_the_twin(learning: Learning) -> Learning:
-    """Until it starts from the generator, a discriminator has what the generator adapts in place of its own trunk."""
+    """For a discriminator that will start from the generator: until then it shares all that the generator freezes."""
     of_generator, of_discriminator = learning.generator, learning.discriminator
     if of_generator is None:
         return learning
@@ -180,14 +180,14 @@ def _before_the_twin(learning: Learning) -> Learning:
 
 
 def what_learns(config: Config) -> tuple[Learns | None, Learns | None]:
-    """For generator and discriminator: whether the parameter at a path learns; None for one without adapters."""
+    """For generator and discriminator, whether the parameter at a path is trained; None without adapters."""
     lora, network = config.generator.lora, config.discriminator
     of_discriminator = network.lora if isinstance(network, TransformerDiscriminatorConfig) else LoraConfig()
     return learns(lora) if lora.rank else None, learns(of_discriminator, NEW) if of_discriminator.rank else None
 
 
 def step_of(gan: Gan, phase: Phase) -> Step:
-    """Which of its steps a phase repeats."""
+    """The step that a phase repeats."""
     steps: dict[Phase, Step] = {
         "likelihood": gan.likelihood_step,
         "continued": gan.likelihood_step,
@@ -205,15 +205,15 @@ def metric_names(
     batch: Batch,
     teacher: Generator | None = None,
 ) -> set[str]:
-    """What a step of a phase records; it is traced, and neither compiled nor run.
+    """The names of the metrics of a phase's step, which is traced but neither compiled nor run.
 
     Args:
         config: of the run.
         phase: the phase.
         players: both networks.
-        shapes: of the state that a run begins with.
+        shapes: of the initial state of a run.
         batch: of the phase's size.
-        teacher: whom the generator is distilled from, whose parameters' shapes are in the state.
+        teacher: the teacher in distillation, whose parameters' shapes are in `shapes`.
     """
     gan = build_gan(config, phase, *players, teacher=teacher)
     metrics = jax.eval_shape(lambda state, batch: step_of(gan, phase)(gan.begin(state, batch), batch)[1], shapes, batch)
@@ -221,7 +221,7 @@ def metric_names(
 
 
 def check_batch_sizes(config: Config, placement: Placement) -> None:
-    """Raises UserError where the batch of a phase that is run can't be split evenly over the devices."""
+    """Raises UserError if the batch of a phase with steps can't be split evenly over the devices."""
     for phase in PHASES:
         if config.steps(phase):
             section = "adversarial" if phase == "continued" else phase
@@ -229,27 +229,27 @@ def check_batch_sizes(config: Config, placement: Placement) -> None:
 
 
 def is_due(config: Config, phase: Phase, step: int) -> bool:
-    """Whether an evaluation comes after a global step, which is one of the phase's."""
+    """Whether an evaluation follows the given global step of the phase."""
     made = step - sum(config.steps(earlier) for earlier in PHASES[: PHASES.index(phase)])
     return made == config.steps(phase) or made % config.evaluation.every == 0
 
 
 def owes_evaluation(config: Config, saved: Saved) -> bool:
-    """Whether a checkpoint lacks figures of the evaluation that was due, as a signal cut it short."""
+    """Whether a checkpoint lacks metrics of an evaluation that was due, because a signal interrupted it."""
     discriminated = saved.phase in DISCRIMINATING and config.classifies
     lacks = (saved.phase != "warmup" and saved.valid_nats is None) or (discriminated and saved.class_error is None)
     return lacks and is_due(config, saved.phase, saved.step)
 
 
 def check_frozen(config: Config, generator: Params, discriminator: Params) -> None:
-    """Every pattern of parameters that stay as they are, or that learn, must name one; and some must learn.
+    """Checks that every pattern of frozen or trained parameters matches one, and that some parameters are trained.
 
     Args:
         config: of the run.
         generator, discriminator: the players' parameters, or their shapes.
 
     Raises:
-        UserError: the key is named, and the pattern.
+        UserError: names the key and, if one matches nothing, the pattern.
     """
     generator_learns, discriminator_learns = what_learns(config)
     adversarial, discriminator_config = config.adversarial, config.discriminator
@@ -283,10 +283,10 @@ def check_frozen(config: Config, generator: Params, discriminator: Params) -> No
 
 
 def _reward(config: Config) -> Reward:
-    """What the generator is paid, and what the discriminator's classes add to it."""
+    """The generator's reward, with the terms from the discriminator's classes."""
     objective, classification = config.objective, config.objective.classification
     discount = getattr(objective.estimator, "discount", 1.0)
-    # A surprisal is nats, whose level means something whatever the loss fixes.
+    # The level of a surprisal, in nats, is meaningful even if the loss depends on differences only.
     relative = objective.pair_loss in DIFFERENCES_ONLY and surprisal_of(config.discriminator) is None
     reward = build_reward(
         objective.reward, discount, relative, objective.mmd_bandwidths, objective.reward_formula or "s"

@@ -12,22 +12,22 @@ FOLDER = "profile"
 
 
 class Profiler:
-    """A context manager around the steps of a run; leaving it ends a trace that is still open."""
+    """A context manager around the steps of a run; leaving it ends an open trace."""
 
     def __init__(self, folder: Path, steps: Sequence[int], active: bool = True) -> None:
-        """A profiler that has not begun.
+        """A profiler that has not started.
 
         Args:
-            folder: of the run.
-            steps: the first and the last global step to be traced; empty for none.
-            active: whether this process writes.
+            folder: the run folder.
+            steps: the first and the last global step to trace; empty: none.
+            active: whether this process writes a trace.
         """
         self._folder = folder / FOLDER
         self._first, self._last = steps if steps and active else (1, 0)
         self._running = False
 
     def step(self, step: int) -> AbstractContextManager[object]:
-        """The context to make a global step in: begins the trace where it is due and gives the step its name."""
+        """The context of a global step: starts the trace if it is due, and names the step in it."""
         if not self._first <= step <= self._last:
             return nullcontext()
         if not self._running:
@@ -36,13 +36,13 @@ class Profiler:
         return jax.profiler.StepTraceAnnotation("step", step_num=step)
 
     def made(self, step: int, result: PyTree) -> None:
-        """Ends the trace after its last step, once the devices are done with it: the step's result is waited for."""
+        """Ends the trace after its last step; waits for the step's result, so that the devices have finished."""
         if self._running and step >= self._last:
             jax.block_until_ready(result)
             self.close()
 
     def close(self) -> None:
-        """Ends a trace that is open."""
+        """Ends an open trace."""
         if self._running:
             self._running = False
             jax.profiler.stop_trace()

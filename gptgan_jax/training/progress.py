@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a bar per phase on a terminal, plain lines elsewhere."""
+"""The progress shown during training: a bar per phase on a terminal, plain lines elsewhere."""
 
 import math
 import sys
@@ -25,13 +25,13 @@ BAR_FIGURES = {
     "kl": "KL",
     "repetition": "repeats",
 }
-"""Metrics of a step that the bar shows, by their names."""
+"""Metrics of a step that the bar shows, with their short names."""
 
 
 class Progress:
-    """The progress of one phase: steps, steps/s, tokens/s, time to go, and the few figures that matter.
+    """The progress of one phase: steps, steps/s, tokens/s, time left, and a few metrics.
 
-    Rates leave out the first step, which compiles, and time inside `paused`; old steps count less and less.
+    Rates exclude the first step, which compiles, and time inside `paused`; older steps have less and less weight.
     """
 
     def __init__(
@@ -77,25 +77,25 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> "Progress":
-        """Starts to show a phase.
+        """Starts to show the progress of a phase.
 
         Args:
             phase: its name.
             total: its length in steps.
-            start: how many of these an earlier process made, where the run is resumed.
-            active: with False nothing is shown: all processes but the first.
-            stream: where to; default standard error. A terminal gets the bar.
-            clock: gives seconds.
+            start: steps already made before a resume.
+            active: if False nothing is shown, as in all processes but the first.
+            stream: by default standard error. A terminal gets the bar.
+            clock: returns seconds.
         """
         return cls(phase, total, start, active, stream, clock)
 
     def update(self, step: int, tokens: int, figures: Mapping[str, float]) -> None:
-        """Shows that steps were made.
+        """Shows the progress after new steps.
 
         Args:
-            step: how many of the phase's steps are done by now, those before a resume included.
-            tokens: how many tokens were trained on since the last update.
-            figures: the latest figures by their short names, such as {"loss": 2.31, "D accuracy": 0.71}.
+            step: steps of the phase made so far, including those before a resume.
+            tokens: tokens trained on since the last update.
+            figures: the latest metrics by their short names, such as {"loss": 2.31, "D accuracy": 0.71}.
         """
         if not self._open:
             return
@@ -110,12 +110,12 @@ class Progress:
             self._show_line(now)
 
     def speed(self) -> dict[str, float]:
-        """Tokens a second, as far as that is known, by its name on the boards."""
+        """Tokens per second, under their name in the records; empty if not known yet."""
         rate = self._rate
         return {"tokens_per_second": rate.tokens / rate.seconds} if rate.seconds > 0 else {}
 
     def message(self, text: str) -> None:
-        """Prints text, such as an alarm or an evaluation, on lines of its own."""
+        """Prints text, such as an alarm or the result of an evaluation, on separate lines."""
         if not self._open:
             return
         clean = "\n".join(one_line(line) for line in text.split("\n"))
@@ -125,7 +125,7 @@ class Progress:
             self._print(clean)
 
     def busy(self, what: str, at_once: bool = False) -> None:
-        """Shows what is done between two steps and how far it has come: now and then, as it is asked often."""
+        """Shows work between two steps and its progress; frequent calls are limited to one every few seconds."""
         now = self._clock()
         if not self._open or (now - self._shown_at < PLAIN_SECONDS and not at_once):
             return
@@ -138,7 +138,7 @@ class Progress:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time inside this context, as of an evaluation or a checkpoint, does not count as time of a step."""
+        """Excludes the time in this context, as of an evaluation or a checkpoint, from the steps' time."""
         begin = self._clock()
         try:
             yield
@@ -147,7 +147,7 @@ class Progress:
                 self._mark += self._clock() - begin
 
     def close(self) -> None:
-        """Shows the last update, if it hasn't been yet, and ends the bar; a second call does nothing."""
+        """Shows the last update, if it was not shown yet, and closes the bar; further calls do nothing."""
         if not self._open:
             return
         self._open = False
@@ -182,7 +182,7 @@ class Progress:
 
 
 class _Rate:
-    """Sums of steps, tokens and seconds in which what is SMOOTHING_SECONDS old counts 1/e."""
+    """Sums of steps, tokens and seconds that decay by 1/e in SMOOTHING_SECONDS."""
 
     def __init__(self) -> None:
         self.steps = self.tokens = self.seconds = 0.0
@@ -195,9 +195,9 @@ class _Rate:
 
 
 class _Bar(tqdm):
-    """tqdm with our own rates in place of its: those would count the compilation as training."""
+    """tqdm with our own rates, as its own would count compilation as training."""
 
-    monitor_interval = 0  # no watching thread
+    monitor_interval = 0  # no monitor thread
 
     def __init__(self, **options: Any) -> None:
         self.note = "compiling"

@@ -1,4 +1,4 @@
-"""A run while it trains: what is constant through its phases, and the state from which each of them starts."""
+"""A run during training: what is constant through its phases, and the state from which each of them starts."""
 
 import functools
 import itertools
@@ -103,7 +103,7 @@ class Run:
 
     @functools.cached_property
     def packed(self) -> Rows | MixedRows | None:
-        """The training text of likelihood training in packed rows; None where a row is a text."""
+        """The text of likelihood training in packed rows; None if each row is one text."""
         packing = self.config.likelihood.packing
         if packing == "none":
             return None
@@ -126,7 +126,7 @@ class Run:
 
     @functools.cached_property
     def mixed(self) -> MixedRows | None:
-        """The training text of a mixture, one a row; None where there is no mixture."""
+        """The training text of a mixture, one text per row; None if it is not a mixture."""
         train = self.text_rewards.train
         if train.sources is None:
             return None
@@ -134,14 +134,14 @@ class Run:
 
     @functools.cached_property
     def validated(self) -> TokenisedSplit:
-        """The validation text that is looked at while training; of a mixture, as many texts of each source."""
+        """The validation text that is scored during training; of a mixture, equally many texts of each source."""
         most, valid = self.config.evaluation.max_texts, self.experiment.valid
         return valid.subset(np.arange(min(len(valid), most))) if valid.sources is None else of_each(valid, most)
 
-    # ---- the phases' places on the axis of global steps
+    # ---- the phases in global steps
 
     def first_step(self, phase: Phase) -> int:
-        """Global steps made before the phase."""
+        """The number of global steps before the phase."""
         return sum(self.config.steps(earlier) for earlier in PHASES[: PHASES.index(phase)])
 
     def last_step(self, phase: Phase) -> int:
@@ -154,26 +154,26 @@ class Run:
 
     @functools.cached_property
     def traced(self) -> Traced:
-        """`new_state`, traced once for all that is asked of it."""
+        """`new_state`, traced once for all its uses."""
         return Traced(self.new_state)
 
     @property
     def has_twin(self) -> bool:
-        """Whether the discriminator has the generator's Transformer."""
+        """Whether the discriminator starts from the generator's Transformer."""
         discriminator = self.config.discriminator
         return isinstance(discriminator, TransformerDiscriminatorConfig) and discriminator.from_generator
 
     def first_state(self) -> GanState:
-        """What the run begins with: new parameters, but for the Transformers that it starts from.
+        """The initial state of the run: new parameters, except for Transformers that come from elsewhere.
 
-        A discriminator that will start from the generator has its Transformer already, which is then not initialised.
+        A discriminator that will start from the generator has its Transformer from the beginning; none is initialised.
         """
         key = jax.random.key(self.config.seed)
         if self.config.init_from is None and not self.has_twin:
             return self.placement.born(self.new_state, key)
         new, generator = self._new_parts(key), self.first_generator()
         if self.has_twin and self.adapts:
-            # Before the warm-up, which copies what will learn, only the adapters of these count.
+            # It shares all that the generator does not train; the warm-up will copy what the discriminator trains.
             networks = self.config.generator.lora, self.config.discriminator
             discriminator = begun_from(generator, new.discriminator.params, *networks, will_begin=True)
         elif self.has_twin:
@@ -199,9 +199,9 @@ class Run:
         return with_adapters(base, self._new_parts(key).generator.params)
 
     def _new_parts(self, key: jax.Array) -> GanState:
-        """The part of `new_state` that no Transformer gives: adapters, the twin's head, the key.
+        """The part of `new_state` that no Transformer provides: adapters, the head of a discriminator, the key.
 
-        Elsewhere it has shape structs.
+        Everything else is shape structs.
         """
         shapes = self.traced.shapes
         generator, discriminator = shapes.generator.params, shapes.discriminator.params
@@ -220,16 +220,16 @@ class Run:
 
     @property
     def adapts(self) -> bool:
-        """Whether the generator learns by adapters, beside a base that stays as it is."""
+        """Whether only adapters of the generator are trained, on top of a frozen base."""
         return self.config.generator.lora.rank > 0
 
     @functools.cached_property
     def base(self) -> Base:
-        """What the generator adapts; one copy of it serves all of the run."""
+        """The weights that the generator's adapters modify; one copy serves the whole run."""
         return Base(absolute(self.folder.checkpoints_of(self.config)) / START, alone=False)
 
     def sharing(self, phase: Phase, state: GanState) -> GanState:
-        """A state that was read, whose parameters that stay as they are in this phase are those of the base."""
+        """A restored state with the base's arrays as its frozen parameters, and with the teacher's parameters."""
         state = self.taught(phase, state)
         learning = self.gans[phase].learning
         if not self.adapts:
@@ -241,7 +241,7 @@ class Run:
         return learning.whole(learning.only(state), Frozen(base, {}, {}, own, state.teacher))
 
     def taught(self, phase: Phase, state: GanState) -> GanState:
-        """With the teacher's parameters, split over the devices, where the phase has one."""
+        """The state with the teacher's parameters, split over the devices, if the phase has a teacher."""
         if self.teacher is None or phase != "adversarial":
             return state
         start = self.teacher.start
@@ -249,20 +249,20 @@ class Run:
         return state.replace(teacher=start.params(self.placement.target(start.shapes)))
 
     def read_start(self) -> Params | None:
-        """The generator that this run is about to start from, if it is another's, split over the devices."""
+        """The other run's or model's parameters that this run starts from, split over the devices; or None."""
         if self.experiment.start is None:
             return None
         return self.experiment.start.params(without_adapters(self.target("likelihood").generator.params))
 
     def target(self, phase: Phase) -> GanState:
-        """The phase's state as shape structs with shardings; asked for often, and traced once."""
+        """The phase's state as shape structs with shardings; computed once."""
         if phase not in self.targets:
             shapes = jax.eval_shape(self.gans[phase].begin, self.traced.shapes, self.example)
             self.targets[phase] = self.placement.target(shapes)
         return self.targets[phase]
 
     def begin(self, phase: Phase, state: GanState, checkpoints: Checkpoints) -> GanState:
-        """The state that a phase starts from: new optimisers; until the warm-up, the best generator by likelihood."""
+        """The initial state of a phase: new optimisers and, up to the warm-up, the best generator by likelihood."""
         if phase != "likelihood" and int(state.step) <= self.last_step("continued"):
             params = self.likelihood_generator(state, checkpoints)
             state = state.replace(generator=state.generator.replace(params=params))
@@ -273,10 +273,10 @@ class Run:
         return self.placement.begun(self.gans[phase], self.taught(phase, state), self.example)
 
     def likelihood_generator(self, state: GanState, checkpoints: Checkpoints) -> Params:
-        """The likelihood phase's generator that is best by validation and can be read; without that phase, the first.
+        """The generator of the best readable likelihood checkpoint by validation; the initial one without that phase.
 
         Raises:
-            UserError: where no checkpoint of the phase can be read and the state has gone on from its generator.
+            UserError: no checkpoint of the phase can be read, and the state is past the phase's end.
         """
         if not self.config.likelihood.steps:
             return self.first_generator()
@@ -296,7 +296,7 @@ class Run:
         raise UserError(f"{checkpoints.folder}: no likelihood checkpoint can be read; start again with another --name")
 
     def shown_texts(self, params: Params, pause: Pause = unpaused) -> list[str]:
-        """The lines of samples.txt: the same prompts and keys whenever it is asked."""
+        """The lines of samples.txt, for the same prompts and keys on every call."""
         count = self.config.evaluation.shown
         written = self.sampler(params, self.config.seed, count, self.drawing, self.prompts, pause)
         if self.prompts is None:
@@ -305,14 +305,14 @@ class Run:
         return [f"{prompt} -> {text}" for prompt, text in zip(asked, written.texts, strict=False)]
 
     def _task(self) -> Task:
-        """Validation prompts and their text."""
+        """The validation prompts and their right answers."""
         evaluation, valid = self.config.evaluation, self.experiment.valid
         assert evaluation.task is not None
         asked = valid.subset(np.arange(min(len(valid), evaluation.max_texts)))
         return Task(evaluation.task, asked, self.experiment.train, self.experiment.tokenizer)
 
     def task_error(self, params: Params, pause: Pause = unpaused) -> float | None:
-        """How far greedy answers to validation prompts are from its text; None where nothing is chosen by that."""
+        """The error of greedy answers to validation prompts; None if no checkpoint is chosen by it."""
         if self.task is None:
             return None
         prompts = self.task.asked.first_prompts(len(self.task))
@@ -334,16 +334,16 @@ class Run:
             check_disk(self.folder.path, 0)
 
     def checkpoint_bytes(self) -> int:
-        """What the run's checkpoints may come to: for each phase the latest few, the best and one being written."""
+        """The most that the run's checkpoints take: in each phase the latest few, the best and one being written."""
         start = 0 if self.experiment.start is None else state_bytes(self.experiment.start.shapes)
         return sum(self.state_sizes()) * (self.config.checkpoints.keep + 2) + start
 
     def state_sizes(self) -> list[int]:
-        """Bytes of a checkpoint of each phase that the run has."""
+        """Bytes of a checkpoint of each phase that has steps."""
         return [state_bytes(self.gans[p].learning.only(self.target(p))) for p in PHASES if self.config.steps(p)]
 
     def check_minibatches(self) -> None:
-        """Under pmap each device has its share of every minibatch."""
+        """Raises UserError if a minibatch can't be split evenly over the devices, which pmap requires."""
         estimator = build_estimator(self.config.objective.estimator, 1)
         if self.placement.axis_name is None or not isinstance(estimator, PolicyGradient):
             return
@@ -352,7 +352,7 @@ class Run:
             self.placement.check_batch_size("a minibatch of adversarial.batch_size * samples / minibatches =", rows)
 
     def step_figures(self, phase: Phase) -> set[str]:
-        """What the steps of a phase record."""
+        """The names of the metrics that the steps of a phase record."""
         if phase not in self._step_figures:
             players = self.experiment.generator, self.experiment.discriminator
             batch = batch_at(self.text_rewards.train, self.config.seed, 0, self.config.rows(phase))
@@ -364,14 +364,14 @@ class Run:
         return self._step_figures[phase]
 
     def chosen_step_figure(self, phase: Phase) -> str | None:
-        """What of a phase's steps its checkpoints are chosen by; None where it is something else."""
+        """The metric of a phase's steps by which its checkpoints are chosen; None if another figure chooses them."""
         choice = self.choice
         if choice is None or is_known(choice.name) or phase == "warmup":
             return None
         return choice.name if choice.name in self.step_figures(phase) else None
 
     def check_choice(self) -> None:
-        """The figure that checkpoints are chosen by must be one that is recorded."""
+        """Raises UserError if the figure that chooses checkpoints is not recorded."""
         choice = self.choice
         if choice is None or choice.name in VALIDATION_FIGURES:
             return
@@ -386,7 +386,7 @@ class Run:
             self.say(f"note: phase {phases[0]}, which records {choice.name}, has no steps: likelihood is used instead")
 
     def summary(self) -> Iterator[str]:
-        """Both players with their parameters, and the text: a line each."""
+        """One line each for the generator, the discriminator and the text."""
         experiment, state = self.experiment, self.target("likelihood")
         for role, network, params, learns in (
             ("generator", self.config.generator, state.generator.params, what_learns(self.config)[0]),

@@ -1,4 +1,4 @@
-"""Where state and batches lie, and how a pure step is compiled for all devices: by `jax.jit` over a mesh, or `pmap`."""
+"""Places state and batches on devices, and compiles a pure step for them, by `jax.jit` over a mesh, or `pmap`."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +16,7 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.types import Batch, GanState, PyTree
 
 PMAP_AXIS = "devices"
-"""What a step under `pmap` calls the axis of the devices."""
+"""The name of the device axis in a step under `pmap`."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Placement:
 
     @classmethod
     def of(cls, config: MeshConfig) -> "Placement":
-        """Raises UserError where there are not as many devices as it asks for."""
+        """Raises UserError if there are fewer devices than configured."""
         return cls(build_mesh(config), config.backend)
 
     def __str__(self) -> str:
@@ -43,15 +43,15 @@ class Placement:
 
     @property
     def axis_name(self) -> str | None:
-        """What a step is to call the axis of its devices; see `Game.axis_name`."""
+        """The name of the device axis in a step; see `Game.axis_name`."""
         return PMAP_AXIS if self.backend == "pmap" else None
 
     def surroundings(self) -> AbstractContextManager[Any]:
-        """In which a function that `jax.jit` compiles is split over the mesh; under pmap it is not."""
+        """The context in which `jax.jit` partitions a function over the mesh; an empty one under pmap."""
         return nullcontext() if self.backend == "pmap" else jax.set_mesh(self.mesh)
 
     def check_batch_size(self, key: str, batch_size: int) -> None:
-        """Raises UserError where a batch can't be split evenly over the devices."""
+        """Raises UserError if a batch can't be split evenly over the devices."""
         shares = row_shares(self.mesh)
         if batch_size % shares:
             nearest = -(-batch_size // shares) * shares
@@ -60,25 +60,25 @@ class Placement:
             )
 
     def shardings(self, state: PyTree) -> PyTree:
-        """Where each array of a state (or of shape structs) lies."""
+        """The sharding of each array of a state (or of shape structs)."""
         return state_shardings(state, self.mesh)
 
     def target(self, shapes: PyTree) -> PyTree:
-        """Shape structs that say where each array shall live; what a checkpoint is restored into."""
+        """Shape structs with shardings, into which a checkpoint is restored."""
         return jax.tree.map(
             lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, self.shardings(shapes)
         )
 
     def born(self, make: Callable[..., PyTree], *arguments: Any) -> PyTree:
-        """What a pure function makes, each array of it made where it lies."""
+        """The result of a pure function, with each array created where its sharding puts it."""
         shardings = self.shardings(jax.eval_shape(make, *arguments))
         with jax.set_mesh(self.mesh):
             return jax.jit(make, out_shardings=shardings)(*arguments)
 
     def share(self, rows: int) -> tuple[int, int]:
-        """Which share of a batch this process is to read, and of how many: (index, count).
+        """The share of a batch that this process reads, and the number of shares: (index, count).
 
-        Processes whose devices work on the same texts have the same share.
+        Processes whose devices work on the same rows have the same share.
         """
         starts: dict[int, set[int]] = {}
         places: dict[Any, Any] = dict(rows_sharding(self.mesh).devices_indices_map((rows,)))
@@ -96,7 +96,7 @@ class Placement:
         return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(place, np.asarray(rows)), batch)
 
     def begun(self, gan: Gan, state: GanState, batch: Batch) -> GanState:
-        """`gan.begin(state, batch)`, each array made where it lies; what does not learn is not copied."""
+        """`gan.begin(state, batch)`, with each array created in its place; frozen parameters are not copied."""
         learning = gan.learning
 
         def begin(only: GanState, frozen: Frozen, batch: Batch) -> GanState:
@@ -104,17 +104,17 @@ class Placement:
 
         frozen = learning.frozen(state)
         only = self.born(begin, learning.only(state), frozen, batch)
-        # Average and reference begin as the generator, so theirs are its arrays.
+        # Average and reference start as copies of the generator, so their frozen parameters are its arrays.
         return learning.whole(only, frozen._replace(ema={}, reference={}))
 
     def compiled(self, step: Step, state: GanState, learning: Learning = EVERYTHING) -> Callable[..., Any]:
-        """A step (state, batch) -> (state, metrics) for all devices; it takes what `put` gives and donates the state.
+        """A step (state, batch) -> (state, metrics) for all devices; takes batches from `put`, and donates the state.
 
         Args:
-            step: the pure step; under pmap made with `axis_name`.
-            state: arrays or shape structs, to say where the new one lies.
-            learning: what the step changes. The other parameters are not donated: a state that shares them among its
-                parts, or with another state, goes on sharing them.
+            step: the pure step; under pmap built with `axis_name`.
+            state: arrays or shape structs, which determine the new state's shardings.
+            learning: which parameters the step trains. Frozen parameters are not donated, so parts of the state and
+                other states can share them.
         """
 
         def changed(only: GanState, frozen: Frozen, batch: Batch) -> tuple[GanState, PyTree]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests that a run follows at a point where it can resume later, the same on all hosts."""
+"""Ctrl-C and SIGTERM as requests to stop, which a run follows where it can resume later, the same on all hosts."""
 
 import faulthandler
 import os
@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from gptgan_jax.system.interruptions import Watch
 
 RESCUE_SECONDS = 4.0
-"""That saving at the last moment may take."""
+"""Time limit for saving just before the process ends."""
 
 
 class NotFinite(RuntimeError):
@@ -30,26 +30,26 @@ class Interrupted(BaseException):
 
 
 class CutShort(Exception):
-    """The run is to be stopped in the midst of an evaluation."""
+    """A signal interrupted an evaluation."""
 
 
 class StopSignals:
-    """While this context lasts, the first SIGINT or SIGTERM is only noted; a second SIGINT interrupts at once.
+    """In this context the first SIGINT or SIGTERM is only noted; a second SIGINT interrupts at once.
 
-    The run asks by `received` where it could stop. Where it doesn't come to that in time, as it compiles, the process
-    is ended by a second thread; see `Watch`.
+    The run calls `received` wherever it can stop. If it doesn't get there in time, because it compiles, a second thread
+    ends the process; see `Watch`.
 
-    With several processes a notice to one of them must stop all, at one and the same place. JAX's preemption service
-    sees to that: it catches SIGTERM by itself, in each process, and agrees on a place. SIGINT is handed on as SIGTERM.
+    With several processes, a signal to one of them must stop all at the same place. JAX's preemption service catches
+    SIGTERM in each process and agrees on the place. SIGINT is passed on as SIGTERM.
 
     Attributes:
-        number: of the signal that is granted; 0 for none.
-        rescue: what to do just before the process is ended: to save what is nowhere saved yet. None: nothing.
+        number: the signal that the run follows; 0: none.
+        rescue: called just before the process is ended, to save what is not saved yet; None: nothing.
     """
 
     def __init__(self, processes: int = 1, last_words: Callable[[], str] = lambda: "") -> None:
-        """`processes`: how many train this run together. `last_words`: from where the run can go on, where the process
-        is ended."""
+        """`processes`: how many train this run together. `last_words`: from where the run can resume, for the message
+        if the process is ended."""
         self.number = 0
         self.rescue: Callable[[], None] | None = None
         self._processes = processes
@@ -62,7 +62,7 @@ class StopSignals:
         handlers = {signal.SIGINT: self._note, signal.SIGTERM: self._note}
         if self._processes > 1:
             handlers = {signal.SIGINT: self._hand_on}
-            # The service's handler is not Python's. This one writes something, and then calls that.
+            # The service's handler is not a Python one. `faulthandler` notifies the watch, and then calls that handler.
             faulthandler.register(signal.SIGTERM, self._watch.notices_of(signal.SIGTERM), all_threads=False, chain=True)
         self._watch.__enter__()
         self._previous: dict[int, Any] = {
@@ -78,9 +78,9 @@ class StopSignals:
         self._watch.__exit__()
 
     def received(self) -> bool:
-        """Whether the run is to be saved and stopped here.
+        """Whether the run must be saved and stopped here.
 
-        With several processes each must ask as often and at the same places, and all get the same answer.
+        With several processes, each must call this equally often and at the same places; all get the same answer.
         """
         if self._processes > 1 and not self.number:
             self._places += 1
@@ -91,12 +91,12 @@ class StopSignals:
         return self.number != 0
 
     def check(self) -> None:
-        """Raises CutShort where `received`."""
+        """Raises CutShort if `received`."""
         if self.received():
             raise CutShort
 
     def uncut(self) -> AbstractContextManager[None]:
-        """What happens in this context, such as a step or the writing of a checkpoint, is brought to its end."""
+        """A context whose work, such as a step or saving a checkpoint, is completed in spite of a signal."""
         return self._watch.uncut()
 
     @property
@@ -116,9 +116,9 @@ class StopSignals:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _last_act(self, number: int) -> str:
-        """In the second thread: saves what there is to save, in time, and says where the run can go on."""
+        """In the second thread: calls `rescue`, within its time limit, and returns the last message."""
         if self.rescue is not None:
-            # In one more thread, as it may have to wait for the main one.
+            # In a third thread, as it may have to wait for the main one.
             rescuer = threading.Thread(target=self.rescue, daemon=True)
             rescuer.start()
             rescuer.join(RESCUE_SECONDS)
