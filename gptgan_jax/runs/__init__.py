@@ -1,1 +1,1 @@
-"""A run as it lies on disk and in memory: its folder, checkpoints, records, and all that its config names."""
+"""A run on disk and in memory: its folder, checkpoints and records, and everything that its config names."""

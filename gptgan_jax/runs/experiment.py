@@ -1,4 +1,4 @@
-"""All that a configuration names, loaded: text, tokenizer, encoded splits and both networks. Nothing is written."""
+"""Everything that a configuration names, loaded: text, tokenizer, encoded splits, both networks. Writes only stores."""
 
 import functools
 import re
@@ -44,27 +44,27 @@ from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.system.atomic_files import write_whole
 from gptgan_jax.types import Batch, Params
 
-# The share of a split's tokens above which it is an alarm that they are cut off.
+# The share of a split's tokens that may be cut off without an alarm.
 MUCH_CUT = 0.05
-# What two generators may differ in and still have the same parameters.
+# The keys in which two generators may differ and still have the same parameters.
 FREE_OF_NETWORK = ("dropout", "dtype", "attention", "remat", "lora")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a run works with.
+    """The loaded objects of a run.
 
     Attributes:
         config: its configuration.
         corpus: its text.
         tokenizer: fitted on the training split, or that of the run or model that this one starts from.
-        train, valid, test: the encoded splits; without test text of its own, test is valid.
+        train, valid, test: the encoded splits; without separate test text, test is valid.
         generator, discriminator: the networks, without parameters.
         notes: one line each on text that was skipped, cut off or unknown.
-        start: where the generator's first parameters come from, where they are another's; None for new ones, and for
-            a run that began earlier, which has them in its folder.
-        stores: all training text as tokens, where `train` is a part of it, of a mixture a store a source; none where
-            it is everything, or where they are not to be made.
+        start: the other run or model that the generator's parameters come from; None for new parameters, and for an
+            existing run, which has them in its folder.
+        stores: the token stores with all training text, if `train` is only a part of it: one per source of a mixture.
+            Empty if `train` is everything, or if no stores are made.
     """
 
     config: Config
@@ -81,17 +81,17 @@ class Experiment:
 
     @property
     def store(self) -> TokenStore | None:
-        """The token store of text that is no mixture; None where there is none."""
+        """The token store of text that is not a mixture; None without one."""
         return self.stores[0] if self.stores and not self.corpus.parts else None
 
     @property
     def of_stores(self) -> tuple[str, ...]:
-        """The fingerprints of the token stores that the config names, made or not."""
+        """The fingerprints of the token stores that the config names, whether they exist or not."""
         return tuple(fingerprint for _, fingerprint in _fingerprinted(self.corpus, self.tokenizer))
 
     @property
     def plan(self) -> tuple[Planned, ...]:
-        """What likelihood training draws of each source of the text, which is one where there is no mixture."""
+        """What likelihood training draws from each source of the text; a single source if it is not a mixture."""
         config, splits = self.config, (self.train, self.valid, self.test)
         rows = config.steps("likelihood") * config.rows("likelihood")
         parts = self.corpus.parts or (Part(config.data.kind, 1.0, self.corpus),)
@@ -117,15 +117,15 @@ def load_experiment(
     """Loads everything.
 
     Args:
-        config: names it.
-        tokenizer: of a run that began earlier; by default it is that of what `init_from` names, or fitted.
-        say: takes one line of news at a time, of what takes long.
-        bar: where a terminal is shown how far that has come, in place of most of these lines.
-        make_stores: write the token stores that the config names, where they are not there yet; otherwise there are
-            none, and nothing can be trained.
+        config: names everything.
+        tokenizer: of an existing run; by default that of `init_from`, or fitted.
+        say: receives one line at a time on slow work.
+        bar: the terminal that shows the progress, in place of most of these lines.
+        make_stores: write the token stores that the config names, if they are missing; otherwise there are none, and
+            nothing can be trained.
 
     Raises:
-        UserError: whatever is wrong with the text, the tokenizer, the vocabulary, or what it starts from.
+        UserError: something is wrong with the text, the tokenizer, the vocabulary, or what the run starts from.
     """
     with located(config):
         return _loaded(config, tokenizer, say, bar, make_stores)
@@ -134,7 +134,7 @@ def load_experiment(
 def _loaded(
     config: Config, tokenizer: AnyTokenizer | None, say: Callable[[str], None], bar: TextIO | None, make_stores: bool
 ) -> Experiment:
-    begun = tokenizer is not None  # the run goes on with what it learned to read
+    begun = tokenizer is not None  # an existing run keeps its tokenizer
     start = None if config.init_from is None or begun else load_start(config)
     corpus = load_corpus(config.data, bool(config.objective.rewards), kept=make_stores)
     notes = list(corpus.notes)
@@ -164,12 +164,12 @@ def _loaded(
 def _encoded(
     config: Config, corpus: Corpus, tokenizer: AnyTokenizer, notes: list[str], alarms: list[str]
 ) -> tuple[TokenisedSplit, TokenisedSplit, TokenisedSplit]:
-    """The splits as token ids; lines on what that took, and alarms, are added to the lists.
+    """The splits as token ids; notes and alarms are appended to the lists.
 
-    Held-out text of a mixture stands in the mixture's order, so that its beginning is a sample of it.
+    Held-out text of a mixture is in the mixture's order, so that its beginning is a sample of the mixture.
     """
     data = config.data
-    # The probability of a text that a source drew is that of the whole.
+    # A source knows the probability of a whole text only, so its texts are not split.
     long_documents = data.long_documents or ("split" if corpus.source is None else "cut")
 
     def encoded(name: str, split: Split) -> TokenisedSplit:
@@ -210,9 +210,9 @@ def _encoded(
 
 
 def _fitted(config: Config, corpus: Corpus, kept: bool, say: Callable[[str], None]) -> AnyTokenizer:
-    """The tokenizer of the training text; beside a token store it is kept, where it may be: to fit it takes a while.
+    """The tokenizer of the training text. Fitting is slow, so it is saved next to a token store if `kept` is true.
 
-    Another run with this folder may keep its own there meanwhile.
+    Another run with the same folder may save its own there in the meantime.
     """
     store = getattr(config.data, "store", None)
     streamed = [one.streamed.fingerprint for one in _streamed(corpus) if one.streamed is not None]
@@ -242,7 +242,7 @@ def _fitted(config: Config, corpus: Corpus, kept: bool, say: Callable[[str], Non
 
 
 def _streamed(corpus: Corpus) -> list[Corpus]:
-    """The corpora that go into stores: the sources of a mixture, or the one that there is."""
+    """The corpora that can have stores: the sources of a mixture, or the only corpus."""
     return [part.corpus for part in corpus.parts] or [corpus]
 
 
@@ -273,10 +273,10 @@ def _fingerprinted(corpus: Corpus, tokenizer: AnyTokenizer) -> Iterator[tuple[St
 
 
 def as_read(config: Config, tokenizer: AnyTokenizer) -> AnyTokenizer:
-    """The tokenizer that reads prompts, or texts without any, as a new run with this configuration does.
+    """The tokenizer as a new run with this configuration uses it, for prompts or for texts without prompts.
 
     Raises:
-        UserError: a chat template that is none.
+        UserError: the chat template is invalid.
     """
     if not isinstance(tokenizer, Tokenizer):
         return tokenizer
@@ -291,7 +291,7 @@ def as_read(config: Config, tokenizer: AnyTokenizer) -> AnyTokenizer:
 def check_labels(
     config: Config, train: TokenisedSplit, valid: TokenisedSplit, classes: tuple[str, ...], tokenizer: AnyTokenizer
 ) -> None:
-    """Raises UserError where the labels can't serve as prompts, or text lacks those that are asked for."""
+    """Raises UserError if the labels can't serve as prompts, or the text lacks labels that are needed."""
     if config.label_prompts:
         spelt: dict[tuple[int, ...], str] = {}
         longest, keep = config.data.max_prompt_length, config.data.prompt_keep
@@ -322,14 +322,14 @@ def load_start(config: Config) -> Start:
     """What `init_from` (and `init_checkpoint`) names.
 
     Raises:
-        UserError: where there is no such run, checkpoint or model, or its generator is another network.
+        UserError: there is no such run, checkpoint or model, or its generator is another network.
     """
     assert config.init_from is not None
     return _start_from_model(config) if is_model(config.init_from) else _start_from_run(config, Path(config.init_from))
 
 
 def _start_from_run(config: Config, path: Path) -> Start:
-    """The average of the parameters is taken where the checkpoint has one; adapters are merged."""
+    """Another run's generator: the average of its parameters if the checkpoint has one, with adapters merged."""
     folder = RunFolder(path)
     try:
         run = load_writer(folder)
@@ -366,13 +366,13 @@ def _start_from_model(config: Config) -> Start:
 
 
 def network_difference(one: Config, other: Config) -> list[str]:
-    """The keys, `generator.key: one -> other`, for which the other's generator can't take the one's parameters."""
+    """The keys, `generator.key: one -> other`, because of which `other`'s generator can't take `one`'s parameters."""
     lines = [line for line in difference(one, other) if line.startswith("generator.")]
     return [line for line in lines if re.split("[.:]", line)[1] not in FREE_OF_NETWORK]
 
 
 def _check_start(config: Config, corpus: Corpus, start: Start) -> None:
-    """Raises UserError where the text is made of other tokens than the tokenizer's."""
+    """Raises UserError if the text has other tokens than the tokenizer."""
     ids = isinstance(corpus.source, Oracle)
     if ids != isinstance(start.tokenizer, IdTokenizer):
         words = ("token ids", "text") if ids else ("text", "token ids")

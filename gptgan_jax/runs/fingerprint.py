@@ -1,6 +1,6 @@
-"""What must be alike in every process that trains a run: packages, code, configuration, text, tokenizer, start.
+"""What must be equal in all processes of a run: packages, code, configuration, text, tokenizer, start.
 
-Large things are told by their digests, so that each process can say which of them differs before anything is written.
+Large things are compared by their digests, so that each process can name what differs before anything is written.
 """
 
 import hashlib
@@ -54,18 +54,18 @@ PATHS = (
     "objective.estimator.top_k_file",
     *(f"data.{name}" for name in ("path", "train", "valid", "test", "unlabelled")),
 )
-"""Keys of the configuration that say where something lies. One host may call a shared disk otherwise than another; what
-is read there is compared by itself."""
+"""Keys of the configuration that are paths. Hosts may mount a shared disk at different paths, so what is read there is
+compared instead."""
 BLOCKS, BLOCK_BYTES = 64, 2**20
-"""How many parts of a file of weights are read, evenly spread: other weights differ in all of them."""
+"""Number and size of the evenly spread parts of a weights file that are read: different weights differ in all."""
 
 
 def fingerprint(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
-    """What is compared between processes: by its name a value in words, or a digest, which begins with "#".
+    """The values that processes compare, by name: in words, or a digest that begins with "#".
 
     Args:
         experiment: what this process loaded.
-        folder: of the run.
+        folder: the run folder.
     """
     config, corpus = experiment.config, experiment.corpus
     facts = {**_versions(), "code of gptgan_jax": code_digest(PACKAGE)}
@@ -79,7 +79,7 @@ def fingerprint(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
     texts: dict[str, list[str]] = {}
     for name, split in (("train", corpus.train), ("valid", corpus.valid), ("test", corpus.test)):
         if split is not None:
-            # What no key names is held out of the training text.
+            # A split that no key names is held out from data.train.
             named = "sources" if corpus.parts else name if getattr(config.data, name, None) else "train"
             texts.setdefault(f"text of data.{named}", []).append(text_digest(split))
     facts |= {name: _digest(digest.encode() for digest in digests) for name, digests in texts.items()}
@@ -101,7 +101,7 @@ def fingerprint(experiment: Experiment, folder: RunFolder) -> dict[str, str]:
 def teacher_digest(config: Config) -> str | None:
     """The digest of what a run is distilled from: a model's files, a run's checkpoint, or a file of likely tokens.
 
-    None for a run without a teacher. One that can't be read has the digest of nothing: what reads it says so.
+    None without a teacher. One that can't be read has the digest of nothing; loading it reports the error.
     """
     estimator = config.objective.estimator
     if not isinstance(estimator, DistillConfig) or not config.adversarial.steps:
@@ -123,7 +123,7 @@ def teacher_digest(config: Config) -> str | None:
 
 
 def keep_teacher(folder: Path, config: Config) -> None:
-    """Writes which teacher a run learns from, if it has one."""
+    """Writes the digest of a run's teacher to the run folder, if it has one."""
     digest = teacher_digest(config)
     if digest is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def keep_teacher(folder: Path, config: Config) -> None:
 
 
 def check_same_teacher(folder: Path, config: Config) -> None:
-    """Raises UserError where a run would go on with another teacher than it began with."""
+    """Raises UserError if a run would resume with another teacher than it began with."""
     file = folder / TEACHER_FILE
     if file.is_file() and file.read_text(encoding="utf-8", errors="replace").strip() != teacher_digest(config):
         raise UserError(
@@ -163,7 +163,7 @@ def tokens_digest(split: TokenisedSplit) -> str:
 
 
 def tokenizer_digest(tokenizer: AnyTokenizer) -> str:
-    """The digest of the files that it is kept in."""
+    """The digest of the files in which it is saved."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder))
         return _digest(_contents(Path(folder), "*"))
@@ -196,21 +196,21 @@ def _versions() -> dict[str, str]:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             version = "none"
-        # What is imported may be another copy than the one that is installed.
+        # The imported package may be another copy than the installed one.
         imported = getattr(sys.modules.get(MODULES.get(name, name)), "__version__", version)
         found[name] = version if imported == version else f"{version}, imported {imported}"
     return found
 
 
 def _module(name: str) -> dict[str, str]:
-    """The code of a module of the user's."""
+    """The digest of a module of the user's."""
     spec = importlib.util.find_spec(name)
     file = None if spec is None or spec.origin is None else Path(spec.origin)
     return {f"code of {name}": "none" if file is None else _digest([file.read_bytes()])}
 
 
 def _keys(config: Config) -> dict[str, str]:
-    """Every key of the configuration with its value, but for `PATHS`."""
+    """Every key of the configuration with its value, except for `PATHS`."""
 
     def flat(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:
         for name, value in tree.items():
@@ -248,7 +248,7 @@ def _contents(folder: Path, pattern: str) -> Iterator[bytes]:
 
 
 def _digest(parts: Iterable[bytes]) -> str:
-    """The digest of byte strings, each apart from the next."""
+    """The digest of byte strings, with their boundaries."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)

@@ -1,4 +1,4 @@
-"""The run folder: where each thing a run leaves behind lies, and whose run it is."""
+"""The run folder: where everything that a run saves is, and whether it belongs to the same run."""
 
 import contextlib
 import json
@@ -28,17 +28,17 @@ CLASSES_FILE = "classes.json"
 TEACHER_FILE = "teacher.txt"
 LOCK_FILE = "lock"
 OWN_FOLDERS = ("tokenizer", "checkpoints", "tensorboard", "profile", "wandb", "export")
-# What may change between the beginning of a run and its resume: nothing of it reaches a parameter, but that other
-# devices round otherwise.
+# Keys that may change between the beginning of a run and its resume: none of them affects the parameters, except that
+# other devices round differently.
 FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "evaluation.choose_timeout:", "mesh.")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """config.yaml, tokenizer/, held_out.npz, classes.json where text has labels, teacher.txt where it is distilled (the
-    teacher's digest), checkpoints/ (with start/ where it
-    starts from another), metrics.jsonl, training_time.json, tensorboard/, samples.txt, evaluation.json, report.html,
-    report.md and its pictures, lock."""
+    """A run folder: config.yaml, tokenizer/, held_out.npz, classes.json (if the text has labels), teacher.txt (in
+    distillation, the teacher's digest), checkpoints/ (with start/ if the run starts from another run or model),
+    metrics.jsonl, training_time.json, tensorboard/, samples.txt, evaluation.json, report.html, report.md and its
+    pictures, and lock."""
 
     path: Path
 
@@ -52,11 +52,11 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path | epath.Path:
-        """Where its checkpoints lie by its config.yaml; an epath where that is remote."""
+        """The folder of its checkpoints, by its config.yaml; an epath if that is remote."""
         return self.checkpoints_of(self.read_config()) if self.config_file.is_file() else self.path / "checkpoints"
 
     def checkpoints_of(self, config: Config) -> Path | epath.Path:
-        """Where the checkpoints of a run with this configuration would lie."""
+        """The folder of the checkpoints of a run with this configuration."""
         folder = config.checkpoints.folder
         if folder is None:
             return self.path / "checkpoints"
@@ -67,11 +67,11 @@ class RunFolder:
         return cls(Path(config.runs_folder) / config.name)
 
     def check(self, config: Config) -> bool:
-        """Whether the folder already holds this very run, to be resumed.
+        """Whether the folder already holds this same run, which can be resumed.
 
         Raises:
-            UserError: where it holds another run, naming what differs, or something that is no run, or where a folder
-                in it is a symbolic link: what the run wrote there would lie elsewhere.
+            UserError: it holds another run (the message names what differs) or something that is no run, or a folder
+                in it is a symbolic link, through which the run would write elsewhere.
         """
         if not self._exists():
             self._check_checkpoints(config)
@@ -87,22 +87,22 @@ class RunFolder:
         return True
 
     def check_in_all(self, config: Config) -> bool:
-        """What `check` says in the first process; every process must come here.
+        """The result of `check` in the first process; must be called in every process.
 
-        Only the checkpoints must be visible to all of them: a host may have a run folder of its own, without the run.
+        Only the checkpoints must be visible to all of them: a host may have a separate run folder, without the run.
         """
         return bool(told_by_first(lambda: "there" if self.check(config) else ""))
 
     def changes(self, config: Config) -> list[str]:
-        """What of a configuration would make another run of the one that lies here, `key: there -> here` each."""
-        # Whether that key makes a difference is seen when the text is read (`held_out.check_same_text`).
+        """The changes that would make a configuration another run than the one here, each as `key: there -> here`."""
+        # Whether that key changes the text is checked when the text is read (`held_out.check_same_text`).
         free = [*FREE_KEYS, "data.long_documents: cut -> None"]
         if takes_tokenizer(config):  # config.yaml has no section that says nothing
             free.append("tokenizer.")
         return [line for line in difference(self.read_config(), config) if not line.startswith(tuple(free))]
 
     def _check_checkpoints(self, config: Config) -> None:
-        """A new run must not find the checkpoints of another, where they don't lie in the run folder."""
+        """A new run must not find checkpoints of another run outside of the run folder."""
         if config.checkpoints.folder is None:
             return
         folder = self.checkpoints_of(config)
@@ -121,15 +121,15 @@ class RunFolder:
             )
 
     def _exists(self) -> bool:
-        """Whether there is a run; a folder with text and tokenizer but no config is one whose making was cut short."""
+        """Whether there is a run; one with text and tokenizer but no config was interrupted during its creation."""
         try:
-            # Names in .tmp are of files that a kill left half-written.
+            # Names ending in .tmp are of files that a kill left half-written.
             there = {entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp")}
         except FileNotFoundError:
             return False
         except OSError as error:
             raise UserError(f"{self.path}: {error.strerror}; choose another --name or --runs_folder") from None
-        # Here another process of this run may have been, when the first one was on another host.
+        # Left by another process of this run, when the first one was on another host.
         there = {name for name in there if not re.fullmatch(r"native-\d+\.log", name)}
         self._check_links()
         if self.config_file.name in there:
@@ -142,7 +142,7 @@ class RunFolder:
         return False
 
     def _check_links(self) -> None:
-        """Files are replaced, never written through a link; a folder that is a link can't be told from one's own."""
+        """Refuses links. Files are replaced, so a link is never written through, but a linked folder would be."""
         for parent, folders, files in os.walk(self.path):
             dangling = [name for name in files if Path(parent) == self.path and name in OWN_FOLDERS]
             for path in (Path(parent) / name for name in (*folders, *dangling)):
@@ -153,7 +153,7 @@ class RunFolder:
                     )
 
     def create(self, config: Config, tokenizer: AnyTokenizer, classes: tuple[str, ...] = ()) -> None:
-        """Makes the folder. config.yaml comes last, so that a folder with one is complete."""
+        """Creates the folder. config.yaml is written last, so that a folder with one is complete."""
         tokenizer.save(self.tokenizer)
         if classes:
             write_whole(self.path / CLASSES_FILE, json.dumps(classes, ensure_ascii=False).encode())
@@ -164,22 +164,22 @@ class RunFolder:
         write_whole(self.config_file, to_yaml(config).encode())
 
     def read_config(self) -> Config:
-        """The run's configuration. The folder may be somebody else's: no code that it names is run.
+        """The run's configuration. The folder may come from someone else: no code that it names is run.
 
         Raises:
-            UserError: where the folder is no run folder.
+            UserError: the folder is not a run folder.
         """
         if not os.path.isfile(self.config_file):  # unlike Path.is_file, not of a name that is too long
             raise UserError(f"{self.path} is no run folder: it has no config.yaml; give one that `gptgan train` made")
-        # Versions before 0.2 cut long documents, and had no key that says so.
+        # Versions before 0.2 cut long documents, and had no key for it.
         earlier = "long_documents" not in (read_yaml(self.config_file).get("data") or {})
         return load_config(self.config_file, ["--data.long_documents", "cut"] if earlier else [], run_code=False)
 
     def read_classes(self) -> tuple[str, ...]:
-        """The names of the run's labels; empty where its text has none.
+        """The names of the run's labels; empty if its text has none.
 
         Raises:
-            UserError: where they can't be read.
+            UserError: they can't be read.
         """
         path = self.path / CLASSES_FILE
         try:
@@ -198,12 +198,12 @@ class RunFolder:
         return load_tokenizer(self.tokenizer)
 
     def tokenizer_in_all(self) -> AnyTokenizer:
-        """The run's tokenizer as the first process has it, who sends it to the others; every process must come here."""
+        """The run's tokenizer, read by the first process and sent to the others; must be called in every process."""
         if jax.process_count() == 1:
             return self.read_tokenizer()
 
         def files() -> str:
-            self.read_tokenizer()  # what is damaged is refused here
+            self.read_tokenizer()  # refuses a damaged one here
             contents = {path.name: path.read_bytes() for path in self.tokenizer.iterdir() if path.is_file()}
             return json.dumps({name: content.decode("latin-1") for name, content in contents.items()})
 
@@ -214,7 +214,7 @@ class RunFolder:
 
 
 def slug_of(name: str, where: str) -> str:
-    """A name as a folder's; raises UserError where nothing is left of it."""
+    """A name as the name of a folder; raises UserError if nothing is left of it."""
     slug = re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")
     if not slug:
         raise UserError(f"{where}: its name should hold a letter or a digit, as its folders are called after it")
@@ -222,20 +222,20 @@ def slug_of(name: str, where: str) -> str:
 
 
 def _occupied(checkpoints: Path | epath.Path) -> bool:
-    """Whether a folder holds more than what a run that was cut short at its beginning leaves there."""
+    """Whether a folder holds more than a run leaves there that was interrupted at its beginning."""
     return checkpoints.is_dir() and any(not entry.name.startswith(START) for entry in checkpoints.iterdir())
 
 
 def check_disk(folder: Path, needed_bytes: int, next_bytes: int = 0) -> None:
-    """Checks that a folder, which need not exist yet, can be made and has room.
+    """Checks that a folder, which need not exist yet, can be created and has enough room.
 
     Args:
         folder: the run folder.
-        needed_bytes: total size of its files when the run ends; those that it already holds are part of it.
+        needed_bytes: total size of its files when the run ends, including those that it already holds.
         next_bytes: size of one checkpoint. It must be free now, as a new one is complete before an old one is deleted.
 
     Raises:
-        UserError: where it can't be made or the disk has less room than that.
+        UserError: the folder can't be created, or the disk has less room.
     """
     existing = folder.absolute()
     while not existing.exists():
@@ -254,7 +254,7 @@ def check_disk(folder: Path, needed_bytes: int, next_bytes: int = 0) -> None:
 
 
 def _taken(folder: Path) -> int:
-    """Bytes of the files in a folder; one that goes meanwhile, as those of a live run do, counts nothing."""
+    """Bytes of the files in a folder; one that disappears meanwhile, as in a live run, counts as 0."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -1,4 +1,4 @@
-"""The text that a run is evaluated on, kept in its folder, so that it can be evaluated when its files are elsewhere."""
+"""The text that a run is evaluated on, saved in its folder, so that the run can be evaluated without its data files."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from gptgan_jax.system.atomic_files import whole_file
 from gptgan_jax.types import Vocabulary
 
 TRAINING_TEXTS = 20_000
-# What is told of a split besides its texts.
+# Attributes of a split, besides its texts, that are saved.
 TOLD = ("prompt_keep", "unknown_tokens", "truncated_prompts", "cut_share")
 
 
@@ -31,12 +31,12 @@ class HeldOutText:
 
     Attributes:
         test: the encoded test split.
-        valid: the encoded validation split; the same as `test` where there is no test text.
-        train: at most 20,000 training texts, drawn at random (of a mixture, in its proportions), for models that are
-            trained to score.
-        split: the name of `test`: test, or valid where there is no test text.
-        training_hashes: uint64 [N], sorted, of the training texts as the tokenizer writes them.
-        source: where the text comes from, if that knows exact probabilities.
+        valid: the encoded validation split; the same as `test` if there is no test text.
+        train: at most 20,000 random training texts (of a mixture, in its proportions), to train the models that score
+            samples.
+        split: the name of `test`: test, or valid if there is no test text.
+        training_hashes: uint64 [N], sorted, of the training texts as the tokenizer decodes them.
+        source: where the text comes from, if it knows exact probabilities.
         notes: one line each on text that was skipped, cut off or unknown.
         fingerprint: of the encoded training and validation text.
     """
@@ -51,7 +51,7 @@ class HeldOutText:
     fingerprint: str
 
     def copied(self, texts: Iterable[str]) -> np.ndarray:
-        """Which texts stand in the training text, word for word: bool [N]."""
+        """Which texts occur in the training text, word for word: bool [N]."""
         return np.isin(text_hashes(texts), self.training_hashes)
 
 
@@ -59,7 +59,7 @@ def held_out_of(experiment: Experiment) -> HeldOutText:
     """The held-out text of an experiment."""
     train = experiment.train.targets
     texts = (experiment.tokenizer.decode(train[i].tolist()) for i in range(len(train)))
-    # The same for every seed of a run, so that all are evaluated alike.
+    # The same for every seed of a run, so that all are evaluated in the same way.
     chosen = np.random.default_rng(0).permutation(len(train))
     if (sources := experiment.train.sources) is not None:
         chosen = chosen[mixed_order(sources.of[chosen], sources.shares)]
@@ -76,7 +76,7 @@ def held_out_of(experiment: Experiment) -> HeldOutText:
 
 
 def save_held_out(folder: Path, text: HeldOutText) -> None:
-    """Writes held_out.npz into a run folder, which is made if there is none."""
+    """Writes held_out.npz into a run folder, which is created if necessary."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {}
     splits = {"test": text.test, "train": text.train} | ({"valid": text.valid} if text.split == "test" else {})
@@ -117,7 +117,7 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
     """Reads what `save_held_out` wrote.
 
     Raises:
-        UserError: where it is missing or damaged.
+        UserError: it is missing or damaged.
     """
     path = folder / HELD_OUT_FILE
     try:
@@ -167,7 +167,7 @@ def load_held_out(folder: Path, vocabulary: Vocabulary) -> HeldOutText:
 
 
 def check_same_text(folder: Path, experiment: Experiment) -> None:
-    """Raises UserError where a run would go on with other text than it began with."""
+    """Raises UserError if a run would resume with other text than it began with."""
     kept = load_held_out(folder, experiment.generator.vocabulary)
     if kept.fingerprint != _fingerprint(experiment):
         raise UserError(
@@ -178,7 +178,7 @@ def check_same_text(folder: Path, experiment: Experiment) -> None:
 
 
 def same_held_out(one: Path, other: Path) -> bool:
-    """Whether two run folders hold the same text to evaluate on, token for token, and the same source of it."""
+    """Whether two run folders hold the same text for evaluation, token for token, and the same source of it."""
     held = []
     for folder in (one, other):
         try:
@@ -187,7 +187,7 @@ def same_held_out(one: Path, other: Path) -> bool:
             facts = json.loads(str(arrays.pop("facts")))
         except Exception:  # as in `load_held_out`
             return False
-        # How the tokenizer came about is noted, and does not matter.
+        # Notes, such as on where the tokenizer comes from, don't matter.
         held.append(({name: value for name, value in facts.items() if name != "notes"}, arrays))
     (facts, arrays), (other_facts, others) = held
     return (
@@ -214,7 +214,7 @@ def _fingerprint(experiment: Experiment) -> str:
         for more in (split.labels, split.before):
             if more is not None:
                 digest.update(more.tobytes())
-        # What rewards and task metrics are told, which no token says.
+        # Read by rewards and task metrics, but not part of the tokens.
         for told in (split.answers, split.asked, split.columns or None):
             if told is not None:
                 digest.update(repr(told).encode())

@@ -1,4 +1,4 @@
-"""A run folder belongs to one live run: the kernel holds the lock, and frees it however the run ends."""
+"""A run folder is used by one live run only: the kernel holds the lock, and releases it however the run ends."""
 
 import contextlib
 import errno
@@ -15,15 +15,15 @@ from gptgan_jax.runs.folder import LOCK_FILE
 
 @contextlib.contextmanager
 def locked(folder: Path, say: Callable[[str], None], active: bool = True) -> Iterator[None]:
-    """While this context lasts, no other live process of this machine (or of this shared disk) can lock the folder.
+    """In this context, no other live process on this machine (or on this shared disk) can lock the folder.
 
-    The file RUN/lock stays behind; it is the open lock on it that counts, which goes when its process does, even by
-    SIGKILL. In a run of several processes the first one locks. Checkpoints elsewhere, such as in a bucket, are covered
-    by their run folder's lock.
+    The file RUN/lock stays; what counts is the open lock on it, which is gone when its process is, even after SIGKILL.
+    Of several processes of a run, the first one locks. Checkpoints elsewhere, such as in a bucket, are covered by their
+    run folder's lock.
 
     Args:
-        folder: of the run; made if there is none.
-        say: takes a warning where the disk can't lock.
+        folder: the run folder; created if it does not exist.
+        say: receives a warning if the disk can't lock.
         active: whether this process locks.
 
     Raises:
@@ -46,8 +46,8 @@ def locked(folder: Path, say: Callable[[str], None], active: bool = True) -> Ite
                 ) from None
             say(f"warning: {path} can't be locked ({error.strerror}); make sure that no other run uses this folder")
         else:
-            with contextlib.suppress(OSError):  # the name is for people; a full disk is told of elsewhere
-                # Nothing but such a name is overwritten: a hard link may lead to another file.
+            with contextlib.suppress(OSError):  # the name is for people; a full disk is reported elsewhere
+                # Only such a name is overwritten: a hard link may lead to another file.
                 if os.pread(descriptor, 8, 0) in (b"", b"process "):
                     os.ftruncate(descriptor, 0)
                     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -57,7 +57,7 @@ def locked(folder: Path, say: Callable[[str], None], active: bool = True) -> Ite
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a live process has the folder of a run; nothing is written."""
+    """Whether a live process has locked a run folder; nothing is written."""
     try:
         descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -74,7 +74,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def _opened(path: Path) -> int:
-    """The descriptor of the lock. A link is not followed: the name of the process would be written elsewhere."""
+    """The descriptor of the lock file. A link is not followed, as the process's name would be written elsewhere."""
     if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
         raise UserError(f"{path} is a link, a folder or a pipe instead of the lock of this run; remove it")
     # Not inherited by programs that are started from here, which might outlive the run.

@@ -1,4 +1,4 @@
-"""A Hugging Face model used as it came: its configuration, tokenizer, network and parameters, as a run has them."""
+"""Generators to use as they are: of a run, or of a pretrained model with a run's configuration; and teachers."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +21,7 @@ from gptgan_jax.runs.start import Start, without_padding
 from gptgan_jax.runs.trained import Writer, build_networks, load_params, load_writer
 from gptgan_jax.types import Params
 
-# In tokens, where the model has positions enough.
+# In tokens, if the model has enough positions.
 LONGEST_PROMPT, LONGEST_TEXT = 512, 256
 
 
@@ -47,18 +47,18 @@ def load_generator(
     conditional: bool = True,
     check: Callable[[Writer], None] = lambda run: None,
 ) -> Loaded:
-    """The generator of a run, or a model.
+    """The generator of a run, or a pretrained model.
 
     Args:
         name: a run folder, hf:FOLDER, gguf:FILE or hub:NAME.
         checkpoint: of a run, as `Checkpoints.choose` takes it.
-        longest_prompt, longest: of a model, the longest prompt and text in tokens; None for what its positions allow,
-            512 and 256 at most. A run has its own.
-        conditional: of a model, whether it answers prompts, by its chat template where it has one.
-        check: raises where the run is of no use, before a large model is read.
+        longest_prompt, longest: for a model, the longest prompt and text in tokens; None for what its positions allow,
+            at most 512 and 256. A run has its own.
+        conditional: for a model, whether it answers prompts, by its chat template if it has one.
+        check: raises if the run can't be used, before a large model is read.
 
     Raises:
-        UserError: no such run, checkpoint or model, or settings that are not for it.
+        UserError: no such run, checkpoint or model, or settings that don't apply to it.
     """
     if not is_model(name):
         if longest_prompt is not None or longest is not None:
@@ -82,7 +82,7 @@ def load_generator(
 
 
 class Teacher(NamedTuple):
-    """Whom a run's generator is distilled from.
+    """The teacher in distillation.
 
     Attributes:
         generator: its network, any adapters merged.
@@ -94,14 +94,14 @@ class Teacher(NamedTuple):
 
 
 def load_teacher(config: Config, tokenizer: AnyTokenizer) -> Teacher | None:
-    """The teacher that a configuration names, without its parameters; None where it names none.
+    """The teacher that a configuration names, without its parameters; None if it names none.
 
     Args:
-        config: of the run that learns.
-        tokenizer: of that run: the teacher's must have the same tokens.
+        config: of the student's run.
+        tokenizer: of that run; the teacher's must have the same tokens.
 
     Raises:
-        UserError: no such run, checkpoint or model, one that reads other tokens, or too short texts.
+        UserError: no such run, checkpoint or model, one with other tokens, or one for shorter texts.
     """
     estimator = config.objective.estimator
     if not isinstance(estimator, DistillConfig) or estimator.teacher is None:
@@ -137,7 +137,7 @@ def load_teacher(config: Config, tokenizer: AnyTokenizer) -> Teacher | None:
 
 
 def taught_text(config: Config, train: TokenisedSplit) -> TokenisedSplit:
-    """The training text, with a teacher's most likely tokens where the configuration names a file of them.
+    """The training text, with a teacher's most likely tokens if the configuration names a file of them.
 
     Raises:
         UserError: no such file, or one of another text.
@@ -152,7 +152,7 @@ def taught_text(config: Config, train: TokenisedSplit) -> TokenisedSplit:
 
 
 def _same_tokens(one: AnyTokenizer, other: AnyTokenizer) -> bool:
-    """Whether each id stands for the same token; rows that pad an output layer stand for none."""
+    """Whether each id stands for the same token; padding rows of an output layer don't count."""
     if not isinstance(one, Tokenizer) or not isinstance(other, Tokenizer):
         of_ids = not isinstance(one, Tokenizer) and not isinstance(other, Tokenizer)
         return of_ids and one.vocabulary.size == other.vocabulary.size
@@ -160,7 +160,7 @@ def _same_tokens(one: AnyTokenizer, other: AnyTokenizer) -> bool:
 
 
 def _config(name: str, longest_prompt: int | None, longest: int | None, conditional: bool) -> Config:
-    """The configuration of a run that would use the model as it is."""
+    """The configuration of a run that would use the model unchanged."""
     try:
         positions = read_network(model_folder(name, (CONFIG_FILE,))).config.max_positions
     except UserError as error:

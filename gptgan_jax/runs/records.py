@@ -1,7 +1,7 @@
-"""What a run writes down while it trains: metrics.jsonl, samples.txt, TensorBoard and Weights & Biases.
+"""The records of a run during training: metrics.jsonl, samples.txt, TensorBoard and Weights & Biases.
 
-`metrics.jsonl` is the truth, which the last two mirror. A resumed run first drops what was written after its
-checkpoint, so that the files end as those of a run that was never interrupted.
+`metrics.jsonl` is authoritative; the last two mirror it. A resumed run first drops what was written after its
+checkpoint, so that the files end up like those of an uninterrupted run.
 """
 
 import json
@@ -25,13 +25,13 @@ METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.txt"
 RESERVED = frozenset({"phase", "step", "alarm"})
 HEADER = re.compile(r"== (.+) step (\d+) ==")
-# Figures of held-out text, of which all phases have the same; on the boards these lie in one picture.
+# Metrics of held-out text, which all phases share; the boards show them in one chart.
 VALIDATION = "valid_"
 
 
 @dataclass(frozen=True)
 class SampleBlock:
-    """One block of samples.txt: what the generator wrote at one evaluation, a text a line."""
+    """One block of samples.txt: the samples of one evaluation, one per line."""
 
     phase: str
     step: int
@@ -39,7 +39,7 @@ class SampleBlock:
 
 
 def one_line(text: str) -> str:
-    r"""Line breaks and control characters become visible escapes (\n, \x1b), which steer no terminal."""
+    r"""The text with line breaks and control characters as visible escapes (\n, \x1b), harmless to a terminal."""
     return "".join(
         char.encode("unicode_escape").decode()
         if char != "\t" and unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
@@ -49,33 +49,33 @@ def one_line(text: str) -> str:
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """The records of a run folder, oldest first; a line that a kill left half-written is skipped.
+    """The records of a run folder, oldest first, without any line that a kill left half-written.
 
-    Each has "phase" and "step" and either figures (None where one was not finite) or "alarm".
+    Each has "phase" and "step", and either metrics (None if not finite) or "alarm".
     """
     return [record for _, record in _metric_lines(Path(folder) / METRICS_FILE)]
 
 
 def read_samples(folder: str | Path) -> list[SampleBlock]:
-    """The blocks of a run folder's samples.txt, oldest first; a half-written one is skipped."""
+    """The blocks of a run folder's samples.txt, oldest first, without a half-written one."""
     path = Path(folder) / SAMPLES_FILE
     if not path.exists():
         return []
     blocks: list[tuple[str, int, list[str]]] = []
-    # Not splitlines(), as a text may hold exotic separators; what follows the last "\n" is half a line.
+    # Not splitlines(), as a text may contain exotic separators; what follows the last "\n" is half a line.
     for line in path.read_bytes().decode("utf-8", errors="replace").split("\n")[:-1]:
         if header := HEADER.fullmatch(line):
             blocks.append((header[1], int(header[2]), []))
         elif blocks:
             blocks[-1][2].append(line)
-    # A whole block ends with an empty line.
+    # A complete block ends with an empty line.
     return [SampleBlock(phase, step, tuple(lines[:-1])) for phase, step, lines in blocks if "" in lines]
 
 
 class Records:
-    """The open records of a run. Only one process may write: with active=False every call does nothing.
+    """The open records of a run. Only one process may write: with active=False, calls do nothing.
 
-    Call `flush` before a checkpoint is saved: a checkpoint promises that all up to its step is recorded.
+    Call `flush` before saving a checkpoint, which promises that everything up to its step is recorded.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Records:
         self.active = active
         if not active:
             return
-        # First, as it may refuse: a user's mistake must leave the records as they were.
+        # First, as it may be refused: a user's mistake must not change the records.
         project, resumed = config.wandb_project, resume_step is not None
         wandb = WandbRun(folder, project, resumed, keys) if project else None
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,32 +112,32 @@ class Records:
         """Opens the records of a run folder for writing.
 
         Args:
-            folder: the run folder; made if there is none.
-            config: where figures go besides metrics.jsonl.
-            resume_step: the step of the checkpoint that the run continues from; all that was recorded of
-                later steps is dropped. None for a run that starts at the beginning: *everything* is dropped.
+            folder: the run folder; created if it does not exist.
+            config: where metrics go besides metrics.jsonl.
+            resume_step: the step of the checkpoint that the run resumes from; records of later steps are dropped. None
+                for a run that starts at the beginning: *everything* is dropped.
             active: whether this process writes; with False nothing is read, written or imported.
-            keys: of the run's config, which the boards show.
+            keys: of the run's config, shown on the boards.
 
         Raises:
-            UserError: Weights & Biases is asked for and isn't installed or isn't logged in.
+            UserError: Weights & Biases is enabled, and isn't installed or isn't logged in.
         """
         return cls(Path(folder), config, resume_step, active, keys or {})
 
     def write(
         self, phase: str, step: int, figures: Mapping[str, float], shown: Mapping[str, float] | None = None
     ) -> dict[str, float | None]:
-        """Records the figures of one step, all in one line of metrics.jsonl.
+        """Records the metrics of one step, all in one line of metrics.jsonl.
 
         Args:
-            phase: the name of the training phase; tags on the boards are "phase/figure", but of validation figures
-                "validation/figure".
-            step: the global step, which goes on counting from phase to phase.
+            phase: the name of the training phase; tags on the boards are "phase/figure", or "validation/figure" for
+                validation metrics.
+            step: the global step, counted across phases.
             figures: real scalars, also 0-d arrays; rounded to 6 significant digits, null if not finite.
-            shown: figures for the boards alone: those that differ from one run to the same run again.
+            shown: values for the boards only, such as learning rates and tokens per second.
 
         Returns:
-            the figures as they are read back: rounded, None where not finite.
+            the recorded values: rounded, None if not finite.
 
         Raises:
             ValueError: a figure is called phase, step or alarm.
@@ -155,14 +155,14 @@ class Records:
         return recorded
 
     def alarm(self, phase: str, step: int, text: str) -> None:
-        """Records that something looks wrong with the training, as {"phase", "step", "alarm": text}."""
+        """Records a sign of trouble in the training, as {"phase", "step", "alarm": text}."""
         if self.active:
             self._append({"phase": phase, "step": int(step), "alarm": text})
 
     def samples(self, phase: str, step: int, lines: Iterable[str]) -> None:
-        """Appends texts to samples.txt, one a line, under a header such as "== likelihood step 200 =="."""
+        """Appends texts to samples.txt, one per line, under a header such as "== likelihood step 200 =="."""
         if self.active:
-            # A text must neither be empty (that ends a block) nor pass for a header.
+            # A text must neither be empty, which ends a block, nor look like a header.
             texts = [one_line(line) or "(empty)" for line in lines]
             texts = [" " + text if HEADER.fullmatch(text) else text for text in texts]
             self._samples.write(_block_bytes(SampleBlock(phase, int(step), tuple(texts))))
@@ -171,7 +171,7 @@ class Records:
                 board.texts(int(step), "samples", texts)
 
     def flush(self) -> None:
-        """Returns when all that was recorded is on the disk."""
+        """Returns when everything recorded so far is on the disk."""
         if self.active:
             for file in (self._metrics, self._samples):
                 file.flush()
@@ -180,7 +180,7 @@ class Records:
                 board.flush()
 
     def close(self, failed: bool = False) -> None:
-        """Flushes and closes everything, once; `failed` is what Weights & Biases shows of the run."""
+        """Flushes and closes everything, once; `failed` is the status that Weights & Biases shows."""
         if not self.active:
             return
         self.flush()
@@ -197,12 +197,12 @@ class Records:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # A signal or Ctrl-C ends a run without failing it, and is no Exception.
+        # A signal or Ctrl-C is no failure, and not an Exception.
         self.close(failed=kind is not None and issubclass(kind, Exception))
 
     def _append(self, record: Mapping[str, Any]) -> None:
         self._metrics.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        # To the operating system at once, so that a killed process loses nothing.
+        # Passed to the operating system at once, so that a killed process loses nothing.
         self._metrics.flush()
 
 
@@ -221,7 +221,7 @@ def _finite(value: float) -> float | None:
 
 
 def _metric_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Each readable line of metrics.jsonl, as bytes and as what it says."""
+    """Each readable line of metrics.jsonl, as bytes and parsed."""
     lines = []
     for line in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
@@ -240,7 +240,7 @@ def _block_bytes(block: SampleBlock) -> bytes:
 
 def _trim(folder: Path, keep_until: int) -> None:
     metrics = [line + b"\n" for line, m in _metric_lines(folder / METRICS_FILE) if m["step"] <= keep_until]
-    # Written anew even if nothing is dropped: a link in their place would be appended to.
+    # Rewritten even if nothing is dropped: if they were links, the run would append to other files.
     with whole_file(folder / METRICS_FILE) as file:
         file.writelines(metrics)
     blocks = [_block_bytes(block) for block in read_samples(folder) if block.step <= keep_until]
@@ -249,6 +249,6 @@ def _trim(folder: Path, keep_until: int) -> None:
 
 
 def check_available(config: RecordsConfig) -> None:
-    """Raises UserError where the config asks for Weights & Biases and it isn't installed."""
+    """Raises UserError if the config enables Weights & Biases and it isn't installed."""
     if config.wandb_project is not None:
         import_wandb()

@@ -1,6 +1,6 @@
-"""The parameters that a run starts from, kept beside its checkpoints, so that it needs the other run or model no more.
+"""The parameters that a run starts from, saved next to its checkpoints, so that the other run or model can go.
 
-Each process writes and reads what its own devices hold: no host ever has the whole of a large model.
+Each process writes and reads only what its own devices hold, so no host ever has all of a large model.
 """
 
 import functools
@@ -31,9 +31,9 @@ class Start:
 
     Attributes:
         tokenizer: its tokenizer.
-        source: where its parameters lie, in words.
-        shapes: of its parameters. It has no adapters: those that it learned with are merged into its weights.
-        read: (shape structs that say where each shall live) -> its parameters.
+        source: where its parameters come from, in words.
+        shapes: of its parameters, without adapters: those that it was trained with are merged into its weights.
+        read: (shape structs with shardings) -> its parameters.
     """
 
     tokenizer: AnyTokenizer
@@ -45,10 +45,10 @@ class Start:
         """Its parameters.
 
         Args:
-            target: shape structs that say where each shall live; by default the first device.
+            target: shape structs with shardings; by default on the first device.
 
         Raises:
-            UserError: where they can't be read.
+            UserError: they can't be read.
         """
         try:
             return self.read(on_first_device(self.shapes) if target is None else target)
@@ -57,10 +57,10 @@ class Start:
 
 
 def by_token(config: Config, start: Start, tokenizer: AnyTokenizer) -> tuple[Start, str]:
-    """The start in the run's own vocabulary, by `pretrained.vocabulary`, and what became of its tokens, in words.
+    """The start with the run's own vocabulary (`pretrained.vocabulary`), and a note on how many tokens are new.
 
     Raises:
-        UserError: where no token of one is a token of the other, or adapters would leave the new ones as they begin.
+        UserError: the vocabularies share no token, or only adapters are trained, which would leave new tokens equal.
     """
     if not isinstance(tokenizer, Tokenizer) or not isinstance(start.tokenizer, Tokenizer):
         raise UserError("init_vocabulary by_token: token ids are no tokens of a text; set it to same")
@@ -84,7 +84,7 @@ def by_token(config: Config, start: Start, tokenizer: AnyTokenizer) -> tuple[Sta
 
 
 def without_padding(start: Start, size: int) -> Start:
-    """The start with the first `size` rows of its vocabulary alone: those after them are no tokens of its tokenizer."""
+    """The start with only the first `size` rows of its vocabulary; the others are not tokens of its tokenizer."""
 
     def cut(params: Params) -> Params:
         def first(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
@@ -97,7 +97,7 @@ def without_padding(start: Start, size: int) -> Start:
 
 
 def _with_tokens(start: Start, tokenizer: AnyTokenizer, size: int, change: Callable[[Params], Params]) -> Start:
-    """The start whose parameters are changed as they are read, into ones of so many tokens."""
+    """The start whose parameters are changed as they are read, into ones for `size` tokens."""
 
     def resized(path: tuple[Any, ...], x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         axis, sizes = token_axis(path_name(path)), list(x.shape)
@@ -112,15 +112,15 @@ def _with_tokens(start: Start, tokenizer: AnyTokenizer, size: int, change: Calla
     return Start(tokenizer, start.source, jax.tree.map_with_path(resized, start.shapes), read)
 
 
-# ---- in the run's folder
+# ---- in the run folder
 
 
 def save_start(checkpoints: epath.PathLike, params: Params) -> None:
-    """Writes the folder `start` with its checksums, all or nothing; to be called by every process of the run.
+    """Writes the folder `start` with its checksums, all or nothing; must be called by every process of the run.
 
     Args:
-        checkpoints: the folder of the run's checkpoints; made if there is none.
-        params: arrays, however they are split over devices.
+        checkpoints: the folder of the run's checkpoints; created if it does not exist.
+        params: arrays, with any sharding.
     """
     with ocp.StandardCheckpointer(temporary_path_class=sealed_path_class(absolute(checkpoints))) as checkpointer:
         checkpointer.save(_folder(checkpoints), params, force=True)
@@ -131,16 +131,16 @@ def read_start(checkpoints: epath.PathLike, target: Params) -> Params:
 
     Args:
         checkpoints: the folder of the run's checkpoints.
-        target: arrays or shape structs, in whose structure and shardings it comes.
+        target: arrays or shape structs that give the structure and shardings.
 
     Raises:
-        UserError: where it is missing or damaged.
+        UserError: it is missing or damaged.
     """
     return Base(_folder(checkpoints), alone=False).params(target)
 
 
 def has_start(checkpoints: epath.PathLike) -> bool:
-    """Whether `save_start` wrote something beside these checkpoints."""
+    """Whether `save_start` wrote something next to these checkpoints."""
     return _folder(checkpoints).is_dir()
 
 
@@ -148,7 +148,7 @@ def _folder(checkpoints: epath.PathLike) -> epath.Path:
     return absolute(checkpoints) / START
 
 
-# ---- where it lies
+# ---- placement
 
 
 def placed_like(target: Params, shapes: Params) -> Params:

@@ -1,4 +1,4 @@
-"""Signs that text and tokenizer don't go together, seen before anything is trained: refused, or an alarm."""
+"""Signs that text and tokenizer don't fit together, found before training: an error or an alarm."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,21 +28,21 @@ from gptgan_jax.tokenization.chat_templates import prompt_text
 from gptgan_jax.tokenization.token_ids import BadTokenId
 from gptgan_jax.tokenization.units import Spacing, spacing_of
 
-# The share of held-out tokens that may be unknown; from the second on nothing is measured.
+# The share of held-out tokens that may be unknown; above the second, nothing would be measured.
 MANY_UNKNOWN, ALL_UNKNOWN = 0.5, 0.9
-# Tokens a character in held-out text over those in training text, in so many texts or more.
+# Tokens per character in held-out text relative to training text, for at least that many texts.
 LONGER_SPELLING, ENOUGH_TEXTS = 1.5, 20
 LOOKED_AT = 1000
-# The share of texts that may have line breaks inside where the tokenizer loses them.
+# The share of texts that may contain line breaks if the tokenizer loses them.
 MOST_BROKEN = 0.01
 
 
 @contextmanager
 def located(config: Config) -> Iterator[None]:
-    """Says of a text that is not made of token ids, where it should be, in which file and line it stands.
+    """Adds to the error for a text that should be token ids, and isn't, its file and line.
 
     Raises:
-        UserError: in place of a BadTokenId.
+        UserError: in place of BadTokenId.
     """
     try:
         yield
@@ -56,7 +56,7 @@ def located(config: Config) -> Iterator[None]:
 
 
 def _place_of(data: DataConfig, word: str) -> str | None:
-    """Where a word stands in the text that is named, with its split, file and line or row."""
+    """Where a word occurs in the configured text: the split, the file and the line or row."""
     if isinstance(data, MixtureData):
         places = (_place_in(one, f"data.sources.{i}", word) for i, one in enumerate(data.parts()))
         return next((place for place in places if place is not None), None)
@@ -64,7 +64,7 @@ def _place_of(data: DataConfig, word: str) -> str | None:
 
 
 def _place_in(data: DataConfig, section: str, word: str) -> str | None:
-    """The same of one source, whose keys lie in that section."""
+    """The same for one source, whose keys are in that section."""
     for which in SPLITS:
         name, key = getattr(data, which, None), f"{section}.{which}"
         if isinstance(data, TextData) and name is not None:
@@ -88,17 +88,17 @@ def text_alarms(
     train: TokenisedSplit,
     held_out: Sequence[TokenisedSplit],
 ) -> list[str]:
-    """A line for each sign by which the figures of a run mean little, to stand first in its report.
+    """A line for each sign that the metrics of a run mean little, to head its report.
 
     Args:
-        config: of the tokenizer, where it was fitted to this text just now; only then is text refused.
+        config: of the tokenizer, if it was just fitted to this text; only then are texts refused.
         corpus: the text.
-        tokenizer: what encoded it.
+        tokenizer: which encoded it.
         train, held_out: the encoded splits.
 
     Raises:
         UserError: a tokenizer of words for text without spaces, or one of words or characters for held-out text that
-            shares none of them with the training text.
+            shares almost none of them with the training text.
     """
     if not isinstance(tokenizer, Tokenizer) or isinstance(tokenizer, EndedIdTokenizer):
         return []
@@ -125,13 +125,13 @@ def text_alarms(
 
 
 def broken_share(texts: Sequence[str]) -> float:
-    """The share of texts with a line break inside, of some of them."""
+    """The share of texts that contain a line break, in a subset of them."""
     some = texts[:: max(len(texts) // LOOKED_AT, 1)]
     return sum("\n" in text.strip() for text in some) / max(len(some), 1)
 
 
 def _lost_breaks(config: TokenizerConfig | None, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
-    """That line breaks of poems, code and the like become spaces."""
+    """An alarm if the tokenizer turns the line breaks of poems, code and the like into spaces."""
     share = broken_share(texts)
     if share < MOST_BROKEN or "\n" in tokenizer.decode(tokenizer.encode("a\nb")):
         return []
@@ -149,7 +149,7 @@ def _unknown_words(
     train: TokenisedSplit,
     held_out: Sequence[TokenisedSplit],
 ) -> list[str]:
-    """What a tokenizer does not know, and the word-level one that takes whole texts for words."""
+    """Alarms for unknown tokens, and for a word tokenizer that takes whole texts for words."""
     if tokenizer.unk_id is None:
         return []
     alarms = []
@@ -179,7 +179,7 @@ def _unknown_words(
 
 
 def _other_kind(config: TokenizerConfig | None, spacing: Spacing) -> str:
-    """The kind of tokenizer that suits the text better: of Chinese characters, of molecules these or byte pairs."""
+    """Advice on the kind of tokenizer: characters for text like Chinese, characters or byte pairs for molecules."""
     if isinstance(config, CharacterTokenizer) or spacing.unit == "word":
         return "set tokenizer.kind to bpe"
     of_characters = spacing.phrases > 0.5 or isinstance(config, BpeTokenizer)
@@ -192,19 +192,19 @@ def _spacing(split: Split) -> Spacing:
 
 
 def _share_of(unknown: int, splits: Sequence[TokenisedSplit]) -> float:
-    """The share of the tokens of all texts, without their ends, that is unknown."""
+    """The share of unknown tokens in all texts, without their ends."""
     tokens = np.concatenate([split.targets.tokens for split in splits])
     words = tokens[~np.isin(tokens, splits[0].vocabulary.ends)]
     return float(np.mean(words == unknown)) if len(words) else 0.0
 
 
 def _lengths(split: TokenisedSplit) -> np.ndarray:
-    """int64 [N]: the tokens of each text without its end."""
+    """int64 [N]: the number of tokens of each text, without its end."""
     offsets = split.targets.offsets
     return np.diff(offsets) - np.isin(split.targets.tokens[offsets[1:] - 1], split.vocabulary.ends)
 
 
 def _tokens_a_character(tokenizer: Tokenizer, split: Split) -> float:
-    """How some of the texts are spelt."""
+    """Tokens per character, in a subset of the texts."""
     texts = list(split.texts[:: max(len(split) // LOOKED_AT, 1)])
     return sum(map(len, tokenizer.encode_batch(texts))) / max(sum(map(len, texts)), 1)

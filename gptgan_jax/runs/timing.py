@@ -1,4 +1,4 @@
-"""How long a run's phases took, in its folder: apart from metrics.jsonl, which a resumed run writes as a whole one."""
+"""The time that each phase of a run took. Not in metrics.jsonl, which must be the same after a resume."""
 
 import json
 import time
@@ -12,11 +12,11 @@ TIME_FILE = "training_time.json"
 
 @dataclass(frozen=True)
 class TrainingTime:
-    """Seconds that a phase took: its steps, their compilation, and the validation on the way.
+    """Seconds that a phase took, with its steps, their compilation, and validation.
 
     Attributes:
-        processor: of all cores together; a GPU's time is not in it.
-        wall: of a clock.
+        processor: CPU time of all cores together, without a GPU's.
+        wall: wall-clock time.
     """
 
     processor: float
@@ -24,7 +24,7 @@ class TrainingTime:
 
 
 def read_times(folder: Path) -> dict[str, TrainingTime]:
-    """By phase; empty where nothing was recorded, or not readably: a time is no reason to stop."""
+    """Times by phase; empty if nothing readable is recorded, as a missing time is no reason to stop."""
     try:
         raw = json.loads((folder / TIME_FILE).read_text(encoding="utf-8"))
         return {phase: TrainingTime(float(one["processor"]), float(one["wall"])) for phase, one in raw.items()}
@@ -33,15 +33,15 @@ def read_times(folder: Path) -> dict[str, TrainingTime]:
 
 
 class Stopwatch:
-    """The time of one phase, added to what it took before it was interrupted."""
+    """The time of one phase, added to its time before an interruption."""
 
     def __init__(self, folder: Path, phase: str, resumed: bool, active: bool = True) -> None:
         """Starts to measure.
 
         Args:
-            folder: of the run.
-            phase: that goes on from here.
-            resumed: whether the phase made steps before; otherwise its earlier time is forgotten.
+            folder: the run folder.
+            phase: the phase that now starts or continues.
+            resumed: whether the phase made steps before; otherwise its earlier time is dropped.
             active: whether this process writes.
         """
         self._folder, self._phase, self._active = folder, phase, active

@@ -1,4 +1,4 @@
-"""A trained run's networks, tokenizer and parameters, from its folder alone."""
+"""A trained run's networks, tokenizer and parameters, from its folder only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,15 +29,15 @@ from gptgan_jax.types import Batch, Params, Vocabulary
 def build_networks(
     config: Config, vocabulary: Vocabulary, classes: Sequence[str] = ()
 ) -> tuple[Generator, Discriminator]:
-    """Both players.
+    """The generator and the discriminator.
 
     Args:
         config: of the run.
         vocabulary: its tokenizer's.
-        classes: the labels that its discriminator tells, where the configuration has it tell any.
+        classes: the labels that the discriminator predicts, if it is configured to.
 
     Raises:
-        UserError: where the vocabulary is not the one that the configuration asks for, or there are too few classes.
+        UserError: the vocabulary has another size than the configuration states, or there are too few classes.
     """
     if config.vocab_size not in (None, vocabulary.size):
         raise UserError(
@@ -48,7 +48,7 @@ def build_networks(
         raise UserError(f"objective.classification: {len(classes)} label(s) in the data; it needs two or more")
     count = len(classes) if config.classifies else 0
     discriminator = build_discriminator(config.discriminator, vocabulary, count, config.generator.lora)
-    if config.label_prompts:  # to read a text's label would be no judgement of the text
+    if config.label_prompts:  # otherwise it would read a text's label in place of the text
         discriminator = without_prompts(discriminator, vocabulary)
     if config.objective.window:
         discriminator = in_windows(discriminator, config.objective.window)
@@ -73,11 +73,11 @@ def example_batch(config: Config, vocabulary: Vocabulary, conditional: bool) -> 
 
 @dataclass(frozen=True)
 class Writer:
-    """A trained run to sample from and to score with: of its folder alone.
+    """A trained run to sample from and to score with, from its folder only.
 
     Attributes:
         config, tokenizer, generator, discriminator: of the run, the networks without parameters.
-        classes: the names of its labels; empty where its text has none.
+        classes: the names of its labels; empty if its text has none.
     """
 
     config: Config
@@ -88,17 +88,17 @@ class Writer:
 
     @property
     def conditional(self) -> bool:
-        """Whether it learned to answer prompts."""
+        """Whether it was trained to answer prompts."""
         return self.config.conditional
 
     @property
     def chat(self) -> bool:
-        """Whether a chat template writes its prompts."""
+        """Whether its prompts are rendered by a chat template."""
         return self.conditional and getattr(self.tokenizer, "chat_template", None) is not None
 
 
 def load_writer(folder: RunFolder) -> Writer:
-    """Raises UserError where the folder is no run folder."""
+    """Raises UserError if the folder is not a run folder."""
     config = folder.read_config()
     tokenizer = folder.read_tokenizer()
     classes = folder.read_classes()
@@ -106,17 +106,17 @@ def load_writer(folder: RunFolder) -> Writer:
 
 
 def load_params(folder: RunFolder, run: Writer, checkpoint: str = "best") -> tuple[Params, Saved]:
-    """The parameters that a run's generator writes with, on the first device, and the checkpoint that they are of.
+    """The parameters that a run's generator samples with, on the first device, and their checkpoint.
 
-    Apart from `load_writer`, so that what a run can't do is refused before a large model is read.
+    Separate from `load_writer`, so that a request that the run can't serve is refused before a large model is read.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         run: from it, by `load_writer`.
-        checkpoint: best, last, a phase or a step, as `Checkpoints.choose` takes it.
+        checkpoint: best, last, a phase or a step; see `Checkpoints.choose`.
 
     Raises:
-        UserError: where there is no such checkpoint, or it can't be read.
+        UserError: there is no such checkpoint, or it can't be read.
     """
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         saved = checkpoints.choose(checkpoint)
@@ -124,10 +124,10 @@ def load_params(folder: RunFolder, run: Writer, checkpoint: str = "best") -> tup
 
 
 def system_turn(run: Writer, text: str | None) -> tuple[Message, ...]:
-    """The turn that tells a chat model how to answer; none without a text.
+    """The system message of a chat; none without a text.
 
     Raises:
-        UserError: a text for a run that no chat template writes prompts for.
+        UserError: the run's prompts have no chat template.
     """
     if text is None:
         return ()
@@ -137,13 +137,13 @@ def system_turn(run: Writer, text: str | None) -> tuple[Message, ...]:
 
 
 def read_prompt(run: Writer, prompt: str, system: str | None = None) -> tuple[EncodedPrompt, int]:
-    """A prompt that a user typed as the run reads it, and how many tokens may follow it.
+    """A user's prompt, encoded as the run reads it, and how many tokens may follow it.
 
-    A run that learned to answer prompts reads it as it read those: cut to the same length at the same end. A run that
-    learned text without prompts goes on with one as if it had written it, within the length that it learned.
+    A run trained with prompts truncates it like those: to the same length, at the same end. A run trained without
+    prompts continues it as if it had generated it, within the length that it was trained on.
 
     Raises:
-        UserError: a prompt that is missing, too long, unknown to the tokenizer, or of no use to the run.
+        UserError: the prompt is missing, too long, unknown to the tokenizer, or useless to the run.
     """
     data = run.config.data
     if run.conditional and not prompt:
@@ -167,17 +167,17 @@ def read_prompt(run: Writer, prompt: str, system: str | None = None) -> tuple[En
 def restore_generator(
     checkpoints: Checkpoints, saved: Saved, config: Config, generator: Generator, target: Params | None = None
 ) -> Params:
-    """The generator's parameters of a checkpoint; their average where the phase keeps one.
+    """The generator's parameters in a checkpoint; their average if the phase has one.
 
     Args:
         checkpoints: of a run.
-        saved: the one of them.
+        saved: one of them.
         config: of the run.
         generator: of the run.
-        target: shape structs that say where each shall live; by default this process's first device.
+        target: shape structs with shardings; by default on this process's first device.
 
     Raises:
-        UserError: where it can't be read.
+        UserError: it can't be read.
     """
     part = "ema" if saved.phase == "adversarial" and config.adversarial.ema_decay else "params"
     target = on_first_device(generator_shapes(config, generator)) if target is None else target
@@ -185,7 +185,7 @@ def restore_generator(
 
 
 def start_params(checkpoints: epath.PathLike, config: Config, generator: Generator) -> Params:
-    """The parameters that a run's generator began with, on the first device: those it starts from, adapters of zeros.
+    """The initial parameters of a run's generator, on the first device: those that it starts from, adapters of zeros.
 
     Args:
         checkpoints: the folder of the run's checkpoints.
@@ -193,7 +193,7 @@ def start_params(checkpoints: epath.PathLike, config: Config, generator: Generat
         generator: of the run.
 
     Raises:
-        UserError: where they can't be read.
+        UserError: they can't be read.
     """
     own = generator_shapes(config, generator)
     base = read_start(checkpoints, on_first_device(without_adapters(own)))
@@ -204,10 +204,10 @@ def start_params(checkpoints: epath.PathLike, config: Config, generator: Generat
 def restore_discriminator(
     checkpoints: Checkpoints, saved: Saved, config: Config, discriminator: Discriminator
 ) -> Params:
-    """The discriminator's parameters of a checkpoint, on the first device.
+    """The discriminator's parameters in a checkpoint, on the first device.
 
     Raises:
-        UserError: where it can't be read.
+        UserError: it can't be read.
     """
     batch = example_batch(config, Vocabulary(1), False)
     shapes = jax.eval_shape(discriminator.init, jax.random.key(0), batch)
@@ -220,6 +220,6 @@ def generator_shapes(config: Config, generator: Generator) -> Params:
     network = generator.config
     if not isinstance(network, TransformerConfig):
         return jax.eval_shape(generator.init, jax.random.key(0), batch)
-    # To trace one block takes a tenth of the time that all of a deep network take.
+    # Tracing one block takes a tenth of the time of tracing all blocks of a deep network.
     shallow = build_generator(shallow_config(network), generator.vocabulary)
     return deep_shapes(jax.eval_shape(shallow.init, jax.random.key(0), batch), network)
