@@ -1,4 +1,4 @@
-"""The progress of a study: a table of cells, seeds and arms that a terminal shows as it changes, or a line a change."""
+"""The progress of a study: a live table of cells, seeds and arms on a terminal, otherwise a line per change."""
 
 import shutil
 import time
@@ -12,13 +12,13 @@ from gptgan_jax.studies.study_file import Study
 from gptgan_jax.system.terminal import in_columns
 
 REDRAW_SECONDS = 1.0
-# A terminal's control sequences: to the beginning of the line so many lines up, and clear from here to the end.
+# A terminal's control sequences: go up that many lines to the line's beginning; clear from here to the end.
 _UP, _CLEAR = "\x1b[{}F", "\x1b[0J"
 LIVELY = (State.RUNNING, State.FAILED)
 
 
 class Board:
-    """Shows how far a study has come."""
+    """Shows the progress of a study."""
 
     def __init__(
         self,
@@ -28,13 +28,13 @@ class Board:
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`out` is redrawn where it is a terminal; otherwise `say` takes a line for each change."""
+        """`out` is redrawn if it is a terminal; otherwise `say` receives a line for each change."""
         self._study, self._progress, self._out, self._say, self._clock = study, progress, out, say, clock
         self._drawn, self._drawn_at = 0, -REDRAW_SECONDS
         self._live = out.isatty()
 
     def changed(self, job: Job | None) -> None:
-        """A run changed its state, or time went by."""
+        """Called when a run's state changes, and with None as time passes."""
         if self._live:
             if job is not None or self._clock() >= self._drawn_at + REDRAW_SECONDS:
                 self._draw()
@@ -52,7 +52,7 @@ class Board:
         self._drawn, self._drawn_at = len(lines), self._clock()
 
     def _fitting(self, height: int) -> list[str]:
-        """The table, or of a table that is too long the rows where something runs or failed."""
+        """The table; if it is too long, only the rows in which something runs or failed."""
         now = self._clock()
         lines = table_lines(self._study, self._progress, now)
         if len(lines) + 1 > height:
@@ -61,7 +61,7 @@ class Board:
 
 
 def table_lines(study: Study, progress: Mapping[Path, Progress], now: float, lively: bool = False) -> list[str]:
-    """A row for each cell and seed, a column for each arm; `lively`: only rows where something runs or failed."""
+    """A row for each cell and seed, a column for each arm; `lively`: only rows in which something runs or failed."""
     rows = []
     names: dict[str, None] = {}
     for cell in study.cells:
@@ -84,7 +84,7 @@ def summary(progress: Mapping[Path, Progress]) -> str:
 
 
 def shown(one: Progress, now: float) -> str:
-    """A run's state, and since when: `running 2:03`."""
+    """A run's state and for how long: `running 2:03`."""
     seconds = one.elapsed(now)
     return one.state.value if seconds is None else f"{one.state.value} {duration(seconds)}"
 
@@ -94,13 +94,13 @@ def because(one: Progress) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Minutes and seconds, and hours where there are any: `1:02:03`."""
+    """Minutes and seconds, with hours if there are any: `1:02:03`."""
     minutes, left = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
 def failures(jobs: Sequence[Job], progress: Mapping[Path, Progress]) -> list[str]:
-    """A line for each run that failed: which, and why."""
+    """A line for each failed run: which, and why."""
     failed = [(job, progress[job.folder]) for job in jobs if progress[job.folder].state is State.FAILED]
     return [f"{job.title} failed{because(one)}" for job, one in failed]

@@ -1,6 +1,6 @@
-"""The process of one run of a study: `python -m gptgan_jax.studies.child`, with the run's config on its input.
+"""The process of one run of a study: `python -m gptgan_jax.studies.child`, with the run's config on standard input.
 
-The input stays open for as long as the study lives. When it ends, however that was, the run is saved and stopped.
+The input stays open while the study lives. When it is closed, for whatever reason, the run is saved and stopped.
 """
 
 import os
@@ -15,11 +15,11 @@ from gptgan_jax.system.native_log import native_output_apart
 from gptgan_jax.system.terminal import configure_jax, say
 
 END = "...\n"
-"""The line after the config: YAML's end of a document."""
+"""The line after the config: the end of a YAML document."""
 
 
 def main() -> int:
-    """Trains and sweeps the run; 0 for done, 1 for failed, 2 for refused, 128 + the signal for stopped."""
+    """Trains and sweeps the run; returns 0 if done, 1 if failed, 2 if refused, 128 + the signal if stopped."""
     lines = []
     for line in sys.stdin:
         if line == END:
@@ -57,7 +57,7 @@ def _run(text: str) -> int:
 
 
 def _follow(study: TextIO) -> None:
-    """Stops the run as SIGTERM does, when the study is there no more."""
+    """Stops the run, as by SIGTERM, when the study is gone."""
     study.read()
     os.kill(os.getpid(), signal.SIGTERM)
 

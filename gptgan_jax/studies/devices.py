@@ -1,8 +1,8 @@
-"""What each worker of a study has of the machine: some of its cores, or an accelerator of its own.
+"""The part of the machine that each worker of a study uses: some of the cores, or an accelerator.
 
-A process takes every accelerator that it sees, so the environment says which one it sees: CUDA_VISIBLE_DEVICES,
+A process takes every accelerator that it sees, so environment variables limit what it sees: CUDA_VISIBLE_DEVICES,
 ROCR_VISIBLE_DEVICES, and for TPUs TPU_VISIBLE_CHIPS with the bounds of a mesh of one chip. The study's own process
-leaves the accelerators alone, as a TPU's chip belongs to one process at a time.
+uses no accelerator, as a TPU chip belongs to one process at a time.
 """
 
 import json
@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 from gptgan_jax.errors import UserError
 
-# The variable by which a process is told which devices of a platform it has.
+# The variable that limits which devices of a platform a process sees.
 VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "rocm": "ROCR_VISIBLE_DEVICES", "tpu": "TPU_VISIBLE_CHIPS"}
 FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
-# Of a GPU's memory, for all that share it.
+# The share of a GPU's memory for all processes on it.
 SHARED_MEMORY = 0.9
 LOOK_SECONDS = 180
-# A TPU of an earlier generation has two devices on a chip.
+# A TPU of an earlier generation has two devices per chip.
 _LOOK = """
 import json, jax
 devices = jax.local_devices()
@@ -34,7 +34,7 @@ print(json.dumps({"kind": ("rocm" if "rocm" in version else "cuda") if kind == "
 
 @dataclass(frozen=True)
 class Machine:
-    """What a process would run on: "cpu" and its cores, or "cuda", "rocm" or "tpu" and how many of them."""
+    """The devices of a machine: "cpu" and its cores, or "cuda", "rocm" or "tpu" and the number of accelerators."""
 
     kind: str
     count: int
@@ -42,11 +42,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Slot:
-    """A worker's place.
+    """The place of a worker.
 
     Attributes:
-        environment: variables beside those of the study's own process.
-        cores: that it may run on; None for all.
+        environment: variables in addition to those of the study's own process.
+        cores: on which it may run; None for all.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -54,10 +54,10 @@ class Slot:
 
 
 def this_machine() -> Machine:
-    """The machine as a process of its own sees it, which is gone afterwards.
+    """The machine as JAX sees it in a separate, short-lived process.
 
     Raises:
-        UserError: where JAX can't say.
+        UserError: JAX can't list the devices.
     """
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return Machine("cpu", len(cores_here()))
@@ -75,7 +75,7 @@ def this_machine() -> Machine:
 
 
 def cores_here() -> list[int]:
-    """The processor's cores that this process may run on."""
+    """The CPU cores that this process may run on."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
@@ -83,17 +83,17 @@ def slots_of(machine: Machine, workers: int | None, environment: Mapping[str, st
     """A slot for each worker.
 
     Args:
-        machine: that they share.
-        workers: how many; by default one, and on accelerators one for each. A single one has all devices.
-        environment: of this process, which may leave only some devices visible.
-        cores: that they share.
+        machine: shared by all workers.
+        workers: their number; by default one, and on accelerators one for each. A single one has all devices.
+        environment: of this process, which may make only some devices visible.
+        cores: shared by all workers.
 
     Raises:
         UserError: more workers than a TPU has chips.
     """
     if machine.kind == "cpu":
         count = workers or 1
-        # More threads than cores cost more than they bring; so does a core that two have to share.
+        # More threads than cores cost more than they gain, and so does a core shared by two workers.
         shares = [frozenset(cores[i::count]) if 1 < count <= len(cores) else None for i in range(count)]
         return [Slot(cores=share) for share in shares]
     count = workers or machine.count
@@ -119,14 +119,14 @@ def slots_of(machine: Machine, workers: int | None, environment: Mapping[str, st
 
 
 def leave_accelerators(devices: int) -> None:
-    """Has JAX in this process compute on the processor, as on so many devices, where it has not begun yet.
+    """Makes JAX in this process use the CPU, as that many devices, unless JAX is initialised already.
 
-    A study's own process only looks at shapes, and checks that batches can be split as its runs will do.
+    A study's own process only reads shapes, and checks that its runs can split their batches.
     """
     import jax
 
     try:
         jax.config.update("jax_num_cpu_devices", devices)
         jax.config.update("jax_platforms", "cpu")
-    except RuntimeError:  # as in a program that has used JAX before
+    except RuntimeError:  # JAX was used before in this program
         return

@@ -1,4 +1,4 @@
-"""The runs of a study: which there are, what each has to wait for, and which are done."""
+"""The runs of a study: the list of them, what each waits for, and which are done."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Job:
     """A run, trained and swept by one process.
 
     Attributes:
-        folder: of the run, by which it is known.
-        cell: the cell that it is listed with, by its name; the first that needs it.
+        folder: the run folder, which identifies the run.
+        cell: the name of the first cell that needs the run.
         arm: `Arm.label`, or "likelihood".
         seed: of the run.
         config: of the run.
-        needs: the folder of the likelihood run that it starts from; None for one that starts by itself.
+        needs: the folder of the likelihood run that it starts from; None if it starts from no run.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ def cell_jobs(cell: Cell, seed: int) -> list[Job]:
 
 
 def jobs_of(study: Study) -> list[Job]:
-    """Every run once, in the order in which they are begun: all cells of a seed before the next seed."""
+    """Every run once, in the order in which they are started: all cells of a seed before the next seed."""
     jobs: dict[Path, Job] = {}
     for seed in study.seeds:
         for cell in study.cells:
@@ -62,10 +62,10 @@ def jobs_of(study: Study) -> list[Job]:
 
 
 def is_done(job: Job) -> bool:
-    """Whether the run is trained to its end and swept.
+    """Whether the run is trained to its end and its sweep is done.
 
     Raises:
-        UserError: where its folder holds another run.
+        UserError: its folder holds another run.
     """
     folder = RunFolder(job.folder)
     if not is_finished(folder, job.config):
@@ -78,7 +78,7 @@ def done_of(study: Study, jobs: Iterable[Job]) -> set[Path]:
     """The folders of the runs that are done.
 
     Raises:
-        UserError: naming the cell, where a folder holds another run.
+        UserError: a folder holds another run; names the cell.
     """
     done = set()
     for job in jobs:

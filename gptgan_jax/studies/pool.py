@@ -1,4 +1,4 @@
-"""The runs of a study in processes of their own, several at a time: started, watched, and stopped in time."""
+"""The runs of a study in separate processes, several at a time: started, watched and stopped."""
 
 import enum
 import os
@@ -20,13 +20,13 @@ from gptgan_jax.system import interruptions
 from gptgan_jax.training.signals import Interrupted
 
 STOP_SECONDS = 7.5
-"""That runs have to save themselves; what is then left of them is ended by force, and loses what no checkpoint has."""
+"""The time that runs have to save themselves; after it they are killed, and what no checkpoint holds is lost."""
 LOOK_SECONDS = 0.2
 OF_REASON = 300
 
 
 class State(enum.Enum):
-    """Of a run."""
+    """The state of a run."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -36,11 +36,11 @@ class State(enum.Enum):
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
         state: of the run.
-        began, ended: on the clock of the pool; None where it didn't yet, or not in this process.
+        began, ended: on the pool's clock; None if it did not, or not in this process.
         reason: why it failed.
     """
 
@@ -50,36 +50,36 @@ class Progress:
     reason: str = ""
 
     def elapsed(self, now: float) -> float | None:
-        """Seconds since it began, or that it took."""
+        """Seconds since it began, or that it took; None if it did not begin."""
         return None if self.began is None else (now if self.ended is None else self.ended) - self.began
 
 
 def progress_before(jobs: Iterable[Job], done: Collection[Path]) -> dict[Path, Progress]:
-    """That of each run, by its folder, before any is begun."""
+    """The progress of each run, by folder, before any is started."""
     return {job.folder: Progress(State.DONE if job.folder in done else State.WAITING) for job in jobs}
 
 
 class Process(Protocol):
-    """A run that was started."""
+    """A started run."""
 
     def status(self) -> int | None:
-        """Its exit status, a negative signal where one killed it; None while it runs."""
+        """The exit status; the negative number of a signal that killed it; None while it runs."""
 
     def stop(self) -> None:
-        """Asks it to save itself and end."""
+        """Asks it to save and end."""
 
     def kill(self) -> None:
-        """Ends it."""
+        """Kills it."""
 
     def reason(self) -> str:
-        """The last thing that it said."""
+        """The last line of its output."""
 
 
 class Pool:
-    """The runs of a study on some slots.
+    """The runs of a study on several slots.
 
     Attributes:
-        progress: of each run, by its folder.
+        progress: of each run, by folder.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Pool:
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`start` begins a run. `changed` is called with a run whose state is another, and now and then with None."""
+        """`start` starts a run. `changed` is called with each run whose state changes, and regularly with None."""
         self.progress = progress_before(jobs, done)
         self.clock = clock
         self._jobs, self._slots, self._start = jobs, list(slots), start
@@ -100,10 +100,10 @@ class Pool:
         self._running: dict[Path, tuple[Job, Slot, Process]] = {}
 
     def run(self) -> None:
-        """Runs all that is not done; one that fails stops only those that start from it.
+        """Runs everything that is not done; if a run fails, only those that start from it are skipped.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; what ran is saved, and nothing of it runs any more.
+            Interrupted: SIGINT or SIGTERM came; the running runs are saved and stopped.
         """
         with _noted() as notes:
             try:
@@ -119,7 +119,7 @@ class Pool:
             raise Interrupted(notes[0], f"stopped by {name}; running runs are saved, and the same command resumes them")
 
     def _advance(self) -> bool:
-        """Takes what has ended and starts what can be; whether anything runs."""
+        """Collects runs that ended and starts those that can start; whether any is running."""
         for job, slot, process in list(self._running.values()):
             status = process.status()
             if status is not None:
@@ -158,7 +158,7 @@ class Pool:
         return said or f"ended with status {status}"
 
     def _end(self, notes: Sequence[int]) -> None:
-        """Stops what still runs: in peace, and by force after `STOP_SECONDS` or a second signal."""
+        """Stops what still runs: gracefully, and by force after `STOP_SECONDS` or a second signal."""
         for _, _, process in self._running.values():
             process.stop()
         until, seen = self.clock() + STOP_SECONDS, len(notes)
@@ -175,7 +175,7 @@ class Pool:
 
 @contextmanager
 def _noted() -> Any:
-    """Signals that came while this context lasts."""
+    """The signals received in this context."""
     notes: list[int] = []
 
     def note(number: int, frame: object) -> None:
@@ -191,7 +191,7 @@ def _noted() -> Any:
 
 
 class Child:
-    """A run in a process of its own, with a log."""
+    """A run in a separate process, with a log."""
 
     def __init__(self, job: Job, slot: Slot, log: Path, environment: Mapping[str, str] = os.environ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -203,10 +203,10 @@ class Child:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env={**environment, **slot.environment},
-                # Ctrl-C goes to the study alone, which tells its runs.
+                # Ctrl-C goes only to the study, which then stops its runs.
                 start_new_session=True,
             )
-        # Before it counts them, as XLA does when it makes its threads.
+        # Before the process counts its cores, as XLA does to create its threads.
         if slot.cores is not None and hasattr(os, "sched_setaffinity"):
             with suppress(OSError):
                 os.sched_setaffinity(self._process.pid, slot.cores)

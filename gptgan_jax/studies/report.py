@@ -1,4 +1,4 @@
-"""The report of a study: where each method gains over likelihood, in a table, pictures and a line a method."""
+"""The report of a study: where each method gains over likelihood, as a table, pictures and a line per method."""
 
 import itertools
 import math
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PICTURES = "gain-*.png"
 NAMED_CELLS = 4
-# A wider range than this is drawn on a logarithmic axis.
+# A range with a larger ratio is drawn on a logarithmic axis.
 MUCH = 4.0
 
 
@@ -43,14 +43,14 @@ def write_report(study: Study, results: Sequence[CellResult], failed: Sequence[s
 
     Args:
         study: of the cells.
-        results: of the cells that have any, in order.
-        failed: a line for each run that failed.
+        results: of the cells that have results, in order.
+        failed: a line for each failed run.
         waiting: how many runs are not done yet.
 
     Returns: the table as Markdown, and the path of report.html.
 
     Raises:
-        UserError: where the folder can't be written.
+        UserError: the folder can't be written.
     """
     table = main_table(results, study.report)
     title = f"Study {study.folder.name}"
@@ -77,7 +77,7 @@ def write_report(study: Study, results: Sequence[CellResult], failed: Sequence[s
 
 
 def verdicts(results: Sequence[CellResult]) -> list[str]:
-    """For each model against each baseline: in how many cells its gain's interval over seeds lies above or below 0."""
+    """For each model and baseline, in how many cells the interval over seeds of the gain is above or below 0."""
     lines = []
     for model in _models(results):
         for baseline in (LIKELIHOOD, CONTINUED):
@@ -96,7 +96,7 @@ def verdicts(results: Sequence[CellResult]) -> list[str]:
 
 
 def interval_of(gain: Spread) -> tuple[float, float] | None:
-    """The 95 % interval over seeds; None where there are not two seeds that have a gain."""
+    """The 95 % interval over seeds; None if fewer than two seeds have a gain."""
     count = sum(one.value is not None for one in gain.by_seed)
     if gain.value is None or gain.error is None or count < 2:
         return None
@@ -117,7 +117,7 @@ def _where(names: Sequence[str]) -> str:
 
 
 def _models(results: Sequence[CellResult]) -> list[str]:
-    """Those that have a gain, in order of appearance."""
+    """The models that have a gain, in order of appearance."""
     return list(dict.fromkeys(row.model for cell in results for row in cell.rows if row.model != LIKELIHOOD))
 
 
@@ -226,9 +226,9 @@ def _pictures(study: Study, results: Sequence[CellResult]) -> list[Block]:
 
 
 def axes_of(study: Study, results: Sequence[CellResult]) -> tuple[dict[str, tuple[str, ...]], str | None]:
-    """The axes with their labels, the one along a picture first, and the one of which each point is a line.
+    """The axes with their labels, in the order of the pictures, and the axis with a line for each point.
 
-    Where FILE doesn't choose, those that the gains differ most along: by the range of the means of their points.
+    If FILE doesn't choose them, those along which the gains vary most: by the range of the means of their points.
     """
     varying = {axis: labels for axis, labels in study.axes.items() if len(labels) > 1} or dict(study.axes)
     effects = {axis: _effect(axis, results) for axis in varying}
@@ -257,16 +257,16 @@ def _effect(axis: str, results: Sequence[CellResult]) -> float:
 def gain_figure(
     results: Sequence[CellResult], model: str, axes: Mapping[str, tuple[str, ...]], lines: str | None
 ) -> "Figure | None":
-    """The gain over likelihood along the first axis, with its interval over seeds; a panel for each of the others'
-    combinations.
+    """The gain over likelihood along the first axis, with its interval over seeds; one panel for each combination of
+    points of the other axes.
 
     Args:
         results: of the cells.
-        model: whose gain it is.
-        axes: with the labels of their points, in order; the first is along the picture.
-        lines: the axis of which each point is a line; None for a single line.
+        model: whose gain is drawn.
+        axes: with the labels of their points; the first is the picture's x-axis.
+        lines: the axis with a line for each point; None for a single line.
 
-    Returns: None where no cell has a gain.
+    Returns: None if no cell has a gain.
     """
     gains = {
         tuple(cell.points[axis] for axis in axes): gain
@@ -325,13 +325,13 @@ def _named(axis: str, label: str) -> str:
 
 
 def _places(labels: Sequence[str]) -> dict[str, float]:
-    """Where each point of an axis lies: at its value, or where it has none one after another."""
+    """The position of each point of an axis: its value if all are numbers, otherwise its index."""
     numbers = _numbers(labels)
     return dict(zip(labels, numbers or map(float, range(len(labels))), strict=True))
 
 
 def _numbers(labels: Sequence[str]) -> list[float]:
-    """The values of labels that are all numbers; otherwise none."""
+    """The values of labels if all are finite numbers; otherwise empty."""
     try:
         found = [float(label) for label in labels]
     except ValueError:

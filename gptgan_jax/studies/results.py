@@ -1,4 +1,4 @@
-"""What came of a cell, as plain data: CELL/cell.json, which the study's report is made of."""
+"""The results of a cell as plain data: CELL/cell.json, from which the study's report is made."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ CELL_FILE = "cell.json"
 
 @dataclass(frozen=True)
 class Sizes:
-    """Parameters of both players; None for a discriminator that has no part in the training."""
+    """Parameter counts of both players; None for a discriminator that training does not use."""
 
     generator: int
     discriminator: int | None
@@ -41,12 +41,12 @@ class Row:
     """A model of a cell.
 
     Attributes:
-        model: what the comparison calls it.
-        from_scratch: whether it is trained as the likelihood's model is, and doesn't start from it.
-        sizes: of its players; None where they aren't known, as all its runs failed.
-        against_likelihood, against_continued: its gain; None for what it is measured against.
-        figures: on test text at temperature 1, by name.
-        seconds: of processors, of what comes after the likelihood training, of a model from scratch all of it.
+        model: its name in the comparison.
+        from_scratch: whether it has its own likelihood training, instead of starting from the likelihood's model.
+        sizes: of its players; None if unknown because all its runs failed.
+        against_likelihood, against_continued: its gain; None for the baseline itself.
+        figures: metrics on test text at temperature 1, by name.
+        seconds: processor seconds after the likelihood training; for a model from scratch, of all its training.
     """
 
     model: str
@@ -60,17 +60,17 @@ class Row:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What came of a cell.
+    """The results of a cell.
 
     Attributes:
         name: of the cell.
         points: the labels of its points, by axis.
-        seeds: that it is of.
-        quality: the figures of the gain: quality, diversity, quality_better, quality_unit and so on.
-        heads: how tables call the figures that the source allows.
+        seeds: those with results.
+        quality: describes the gain: quality, diversity, quality_better, quality_unit and so on.
+        heads: the tables' column heads of the metrics that the source allows.
         rows: the likelihood's first.
-        failed: by run why its training failed.
-        runs: the digest of the evaluation of each run that it is made of, by the run's folder.
+        failed: why the training of a run failed, by run.
+        runs: the digest of each run's evaluation, by the run's folder.
     """
 
     name: str
@@ -84,7 +84,7 @@ class CellResult:
 
 
 def sizes_of(config: Config, vocabulary: Vocabulary, classes: tuple[str, ...] = ()) -> Sizes:
-    """How many parameters the players of a run have."""
+    """The parameter counts of a run's players."""
     generator, discriminator = build_networks(config, vocabulary, classes)
     trained = config.warmup.steps or config.adversarial.steps
     found = None
@@ -95,12 +95,12 @@ def sizes_of(config: Config, vocabulary: Vocabulary, classes: tuple[str, ...] = 
 
 
 def sizes_in(folder: RunFolder) -> Sizes:
-    """How many parameters the players of a run have, from its folder alone."""
+    """The parameter counts of a run's players, from its folder only."""
     return sizes_of(folder.read_config(), folder.read_tokenizer().vocabulary, folder.read_classes())
 
 
 def runs_in(folders: Mapping[str, Mapping[int, RunFolder]]) -> dict[str, str]:
-    """The digest of the evaluation of each run, by its folder within the study's."""
+    """The digest of each run's evaluation, by its folder within the study's."""
     found = {}
     for folder in (folder for of in folders.values() for folder in of.values()):
         content = (folder.path / EVALUATION_FILE).read_bytes()
@@ -109,15 +109,15 @@ def runs_in(folders: Mapping[str, Mapping[int, RunFolder]]) -> dict[str, str]:
 
 
 def write_cell(cell: Cell, folders: Mapping[str, Mapping[int, RunFolder]], failed: Mapping[str, str]) -> None:
-    """Writes CELL/cell.json when the cell's comparison has been written.
+    """Writes CELL/cell.json; the cell's comparison must have been written before.
 
     Args:
         cell: of a study.
         folders: of its runs, by model and seed.
-        failed: by run why its training failed.
+        failed: why the training of a run failed, by run.
 
     Raises:
-        UserError: where it can't be written.
+        UserError: it can't be written.
     """
     comparison = _read(cell.comparison.folder / "comparison" / COMPARISON_FILE)
     sizes = {label: sizes_in(next(iter(of.values()))) for label, of in folders.items() if of}
@@ -142,10 +142,10 @@ def write_cell(cell: Cell, folders: Mapping[str, Mapping[int, RunFolder]], faile
 
 
 def read_cell(cell: Cell) -> CellResult | None:
-    """What `write_cell` wrote; None where there is nothing, or something of other seeds, arms or points.
+    """What `write_cell` wrote; None if there is nothing, or results of other seeds, arms or points.
 
     Raises:
-        UserError: where the file is damaged.
+        UserError: the file is damaged.
     """
     path = cell.comparison.folder / CELL_FILE
     if not path.is_file():
@@ -188,7 +188,7 @@ def _result(plain: Mapping[str, Any]) -> CellResult:
         comparison["figures"],
         rows,
         plain["failed"],
-        plain.get("runs", {}),  # of earlier versions there are none
+        plain.get("runs", {}),  # files of earlier versions have none
     )
 
 
@@ -211,5 +211,5 @@ def _known(spread: Spread | None) -> Spread:
 
 
 def _number(value: float | str | None) -> float | None:
-    """A number; an infinite one is a string, as JSON has none."""
+    """A number; infinite ones are strings, as JSON has none."""
     return None if value is None or math.isnan(float(value)) else float(value)

@@ -34,19 +34,19 @@ LOGS = "logs"
 def run_study(
     study: Study, slots: Sequence[Slot], say: Say, start: Start | None = None, out: TextIO | None = None
 ) -> tuple[str, Path, list[str]]:
-    """Trains and evaluates what is not done yet, on the slots, and writes the reports.
+    """Trains and evaluates what is not done yet, one run at a time on each slot, and writes the reports.
 
     Args:
-        study: what is to be done.
-        slots: a run at a time on each.
-        say: takes one line of news at a time.
-        start: begins a run on a slot; by default in a process of its own.
-        out: where a terminal is shown the progress; by default standard error.
+        study: the study.
+        slots: the workers' places.
+        say: receives one line of output at a time.
+        start: starts a run on a slot; by default in a separate process.
+        out: the terminal that shows the progress; by default standard error.
 
-    Returns: the study's table as Markdown, the path of its report, and a line for each run that failed.
+    Returns: the study's table as Markdown, the path of its report, and a line for each failed run.
 
     Raises:
-        UserError: before anything is run, where a run can't be made, naming its cell, or another process is at it.
+        UserError: before anything is run: a run is impossible (names its cell), or another process runs this study.
         Interrupted: a signal came; the same study resumes from there.
     """
     jobs = jobs_of(study)
@@ -66,7 +66,7 @@ def run_study(
 
 
 def report_study(study: Study, say: Say) -> tuple[str, Path, list[str]]:
-    """Writes the reports of the cells that are done, and runs nothing; returns what `run_study` does."""
+    """Writes the reports of the finished cells without running anything; returns the same as `run_study`."""
     jobs = jobs_of(study)
     done = done_of(study, jobs)
     return _reported(study, jobs, progress_before(jobs, done), say)
@@ -90,9 +90,9 @@ def _child_of(study: Study) -> Start:
 
 
 def collect(study: Study, progress: Mapping[Path, Progress], say: Say = lambda line: None) -> list[CellResult]:
-    """What came of the cells of which no run is still to be made; the comparisons that are not written yet are.
+    """The results of the cells without unfinished runs; writes comparisons that are missing or outdated.
 
-    A seed whose likelihood training failed is left out of its cell, and a cell without a seed left.
+    Seeds whose likelihood training failed are left out of their cells, and so are cells without any seed left.
     """
     results = []
     for cell in study.cells:
@@ -128,10 +128,10 @@ def collect(study: Study, progress: Mapping[Path, Progress], say: Say = lambda l
 
 
 class Texts:
-    """Loads the text of runs; those whose configurations ask for the same text share it.
+    """Loads the text of runs; runs that are configured with the same text share it.
 
     Attributes:
-        sizes: of networks that were counted.
+        sizes: parameter counts computed so far.
     """
 
     def __init__(self, make_stores: bool = True) -> None:
@@ -140,7 +140,7 @@ class Texts:
         self._loaded: dict[str, Experiment] = {}
 
     def __call__(self, config: Config, tokenizer: AnyTokenizer | None = None) -> Experiment:
-        """The experiment of a configuration; its tokenizer, where its run has one already."""
+        """The experiment of a configuration; `tokenizer` is that of its run, if it exists already."""
         plain = as_plain(config)
         asked = {name: plain[name] for name in ("data", "tokenizer", "vocab_size", "init_from", "init_vocabulary")}
         asked |= {name: plain["objective"][name] for name in ("rewards", "classification")}
@@ -156,7 +156,7 @@ class Texts:
 
 
 def check_study(study: Study, done: Collection[Path] = (), texts: Texts | None = None) -> None:
-    """Raises UserError, naming the cell, where a run that is still to be trained would be refused."""
+    """Raises UserError, naming the cell, if a run that is not trained yet would be refused."""
     load = texts or Texts()
     if RunFolder(study.folder).config_file.exists():
         raise UserError(f"{study.folder} is a run folder; choose another --name for the study")
@@ -174,10 +174,10 @@ def check_study(study: Study, done: Collection[Path] = (), texts: Texts | None =
 
 
 def preview_study(study: Study, slots: Sequence[Slot], texts: Texts | None = None) -> list[str]:
-    """What a study would do, in lines: its cells, their players' sizes, and what is done; nothing is written.
+    """What a study would do, in lines: its cells, their players' sizes, and what is done; writes nothing.
 
     Raises:
-        UserError: whatever `run_study` would refuse before anything is run.
+        UserError: whatever `run_study` would raise before anything is run.
     """
     jobs = jobs_of(study)
     done = done_of(study, jobs)
@@ -216,7 +216,7 @@ def _sizes(job: Job, done: Collection[Path], cell: Cell, load: Texts) -> Sizes:
 
 
 def _shares(slots: Sequence[Slot]) -> str:
-    """What the workers have, in words."""
+    """The workers' shares of the machine, in words."""
     lines = {
         " ".join(f"{name}={value}" for name, value in slot.environment.items())
         or ("all devices" if slot.cores is None else f"core {', '.join(map(str, sorted(slot.cores)))}")

@@ -1,4 +1,4 @@
-"""What `gptgan study FILE` is given: a comparison, and the cells that it is repeated in.
+"""The file of `gptgan study FILE`: a comparison, and the cells in which it is repeated.
 
     compare: compare_recommended.yaml         # or base, set and arms, as in a comparison's file
     seeds: 3
@@ -8,8 +8,8 @@
         small: {discriminator.layers: 1, discriminator.width: 16}
         large: {discriminator.layers: 2, discriminator.width: 96}
 
-Cells are all combinations of the axes' points; a list of `{name, set}` gives each by itself. Every cell is a
-`Comparison` of its own, in a folder of its own.
+The cells are all combinations of the axes' points; a list of `{name, set}` gives each cell directly. Every cell is a
+separate `Comparison` in a separate folder.
 """
 
 import dataclasses
@@ -36,22 +36,22 @@ from gptgan_jax.workflows.comparison import Comparison, arguments_of, build_comp
 KEYS = ("compare", *COMPARISON_KEYS, "cells", "report")
 REPORT_KEYS = ("along", "lines", "figures")
 MOST_CELLS = 1000
-# Keys of a run that the study itself gives.
+# Keys of a run that the study itself sets.
 TAKEN = ("name", "seed", "runs_folder", "init_checkpoint")
 PLACES = ("name", "runs_folder", "checkpoints", "init_from")
-# What of a configuration reaches no parameter of a generator that likelihood trains: who judges it later on.
+# Sections that do not affect likelihood training: what only the phases after it read, names and places.
 AFTER_LIKELIHOOD = ("name", "seed", "runs_folder", "checkpoints", "discriminator", "warmup", "adversarial", "records")
 MOST_TOLD = 8
 KNOWN_FIGURES = OF_GRAMMAR | OF_ORACLE | OF_TASK | OF_TEXT
 
 
 class Point(NamedTuple):
-    """A place on an axis.
+    """A point on an axis.
 
     Attributes:
-        label: what the report calls it.
-        slug: its part of the cell's folder.
-        keys: that it sets.
+        label: its name in the report.
+        slug: its part of the name of the cell's folder.
+        keys: the keys that it sets.
     """
 
     label: str
@@ -61,13 +61,13 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the grid.
+    """One cell of the grid.
 
     Attributes:
-        name: of its points.
-        slug: of its folder.
-        points: the label of its point, by axis.
-        comparison: that is made there, in a folder of its own. Its likelihood runs may lie in another cell's.
+        name: made of its points.
+        slug: the name of its folder.
+        points: the label of its point on each axis.
+        comparison: the cell's, in its own folder. Its likelihood runs may be in another cell's folder.
     """
 
     name: str
@@ -78,12 +78,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class ReportChoice:
-    """What FILE says of the report.
+    """The section `report` of FILE.
 
     Attributes:
-        along: the axis along each picture; None: that of most points.
-        lines: the axis of which each point is a line; None: the next.
-        figures: that the table has columns of besides the gains; empty: all that the source allows.
+        along: the axis along each picture; None: the one that affects the gains most.
+        lines: the axis with a line for each point; None: the next such axis.
+        figures: the columns of the table besides the gains; empty: all that the source allows.
     """
 
     along: str | None = None
@@ -93,16 +93,16 @@ class ReportChoice:
 
 @dataclass(frozen=True)
 class Study:
-    """What FILE describes, checked.
+    """A study, as FILE describes it, checked.
 
     Attributes:
         file: FILE.
-        folder: of all that the study leaves.
+        folder: everything that the study saves.
         seeds: of every cell.
-        axes: the labels of their points.
+        axes: the labels of the points of each axis.
         cells: at least one.
         report: what its report shows.
-        arguments: what followed FILE on the command line.
+        arguments: those after FILE on the command line.
     """
 
     file: Path
@@ -115,15 +115,15 @@ class Study:
 
 
 def load_study(path: str | Path, seeds: int | None = None, overrides: Sequence[str] = ()) -> Study:
-    """Reads FILE and builds every run's configuration.
+    """Reads FILE and builds the configuration of every run.
 
     Args:
         path: of FILE.
-        seeds: how many, instead of FILE's number.
-        overrides: `--key.path value`, for every run, over whatever FILE and the files that it names say.
+        seeds: their number, instead of FILE's.
+        overrides: `--key.path value`, for every run; they win over FILE and the files that it names.
 
     Raises:
-        UserError: naming FILE, and the cell where there is one.
+        UserError: names FILE, and the cell if there is one.
     """
     path = file_of(path)
     raw = read_yaml(path)
@@ -145,7 +145,7 @@ def load_study(path: str | Path, seeds: int | None = None, overrides: Sequence[s
 
 
 def _comparison_of(raw: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], Path]:
-    """The comparison that FILE names or has in it, and the file from whose folder its files are."""
+    """The comparison that FILE names or contains, and the file to which its paths are relative."""
     inline = [key for key in ("base", "arms") if key in raw]
     if "compare" not in raw:
         if not inline:
@@ -224,7 +224,7 @@ def _settings(given: Any, where: str) -> Mapping[Any, Any]:
 
 
 def _check_key(key: str, where: str) -> None:
-    """Raises UserError for what is no key of a config, or one that the study gives itself."""
+    """Raises UserError if this is no key of a config, or one that the study itself sets."""
     if key in TAKEN:
         right = "seeds says which there are" if key == "seed" else "the study gives it itself"
         raise UserError(f"{where}: {key} can't differ between cells: {right}")
@@ -264,7 +264,7 @@ def _built(
     seeds: int | None,
     overrides: Sequence[str],
 ) -> list[Cell]:
-    """Every cell with its comparison; a mistake is told once, with the first cell that has it."""
+    """Every cell with its comparison; a mistake is reported once, with the first cell that has it."""
     arguments = arguments_of(seeds, overrides)
     cells, mistakes, folders = [], dict[str, list[str]](), dict[str, str]()
     for points in grid:
@@ -294,16 +294,16 @@ def _built(
 
 
 def _cell_part(axis: str, point: Point) -> str:
-    """A point in a cell's name: `width 8`, or its own name where that says what it is."""
+    """A point's part of a cell's name: `width 8`, or only its label if it sets several keys."""
     return f"{axis.rpartition('.')[2]} {point.label}" if axis in point.keys else point.label
 
 
 def _check_different(cells: Sequence[Cell], path: Path) -> None:
-    """Raises UserError where two cells are one and the same experiment, as where no run reads what differs."""
+    """Raises UserError if two cells are the same experiment, for example because no run reads what differs."""
     seen: dict[str, str] = {}
     for cell in cells:
         compared = cell.comparison
-        # Likelihood runs that are the same are in one folder by now.
+        # Equal likelihood runs have the same folder by now.
         plain = [RunFolder.of(compared.base_config(0)).path.as_posix(), *(_method(arm.config) for arm in compared.arms)]
         text = json.dumps(plain, sort_keys=True)
         if text in seen:
@@ -315,14 +315,14 @@ def _check_different(cells: Sequence[Cell], path: Path) -> None:
 
 
 def _method(config: Config) -> dict[str, Any]:
-    """An arm's configuration without where it lies and what it starts from."""
+    """An arm's configuration without its paths and without what it starts from."""
     return {key: value for key, value in as_plain(config).items() if key not in PLACES}
 
 
 def _with_shared_likelihood(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """The cells, those whose likelihood training is the same with the runs of one of them.
+    """The cells, where those with the same likelihood training share the runs of one of them.
 
-    That is the first of those that have such runs already, so that a cell may be added before it later on.
+    That is the first cell that already has such runs, so that a cell can be added before it later.
     """
     groups: dict[str, list[Comparison]] = {}
     for cell in cells:
@@ -345,7 +345,7 @@ def _owner(group: Sequence[Comparison]) -> Comparison:
 
 
 def _likelihood_key(config: Config) -> str:
-    """All of a configuration that its likelihood training and its evaluation read."""
+    """The part of a configuration that its likelihood training and its evaluation read."""
     plain = {key: value for key, value in as_plain(config).items() if key not in AFTER_LIKELIHOOD}
     plain["objective"] = {key: plain["objective"][key] for key in ("rewards", "classification")}
     if config.steps("continued"):
