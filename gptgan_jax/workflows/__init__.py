@@ -1,1 +1,1 @@
-"""What a command does from end to end: a run, a comparison of methods, a teacher's responses."""
+"""Commands from end to end, such as a run, a comparison of methods, or a teacher's responses."""

@@ -1,7 +1,7 @@
 """A conversation in the terminal: `gptgan chat RUN`.
 
-The reply is shown while it is written. What was said before goes before each message, as far back as fits the longest
-prompt that the run learned. /reset forgets it, /quit and the end of input end the program; Ctrl-C stops a reply.
+Replies are shown as they are generated. Each message is preceded by as much of the conversation as fits the longest
+prompt of the run. /reset forgets it, /quit and the end of input end the program; Ctrl-C stops a reply.
 """
 
 import signal
@@ -32,12 +32,12 @@ _STREAM = 0xC4A7
 
 @dataclass
 class Conversation:
-    """What was said.
+    """A conversation.
 
     Attributes:
         tokenizer: of the run.
-        longest: prompt in tokens.
-        keep: what is kept of a turn that is too long by itself, as it was in training.
+        longest: the longest prompt in tokens.
+        keep: which end of a turn is kept if it is too long by itself, as in training.
         system: the turn before all others, if any.
         said: all turns, oldest first.
     """
@@ -49,7 +49,7 @@ class Conversation:
     said: list[Message] = field(default_factory=list)
 
     def ask(self, text: str) -> list[int]:
-        """Adds a user's turn; the token ids of what the generator reads: this turn and those before it that fit.
+        """Adds a user's turn; returns the generator's prompt as token ids: this turn and those before it that fit.
 
         Raises:
             UserError: words that the tokenizer doesn't know, or turns that its chat template refuses; nothing is added.
@@ -59,7 +59,7 @@ class Conversation:
             raise UserError(f"the tokenizer doesn't know {words}; use words of the training text")
         said = [*self.said, Message("user", text)]
         if getattr(self.tokenizer, "chat_template", None) is None and self.tokenizer.unknown_words(plain_text(said)):
-            said = said[-1:]  # it can't spell what stands between turns, and never saw more than one
+            said = said[-1:]  # it can't encode the separator of turns, and never saw more than one turn
         prompt = encode_prompts(self.tokenizer, [(*self.system, *said)], self.longest, self.keep)[0]
         self.said = said
         return prompt.ids
@@ -74,7 +74,7 @@ class Conversation:
 
 
 def check_answers(run: Writer) -> None:
-    """Raises UserError for a run that learned without prompts."""
+    """Raises UserError for a run that was trained without prompts."""
     if not run.conditional:
         raise UserError("this run learned text without prompts; chat needs one whose text has prompts")
 
@@ -92,17 +92,17 @@ def chat(
     """Answers a user's lines until they end.
 
     Args:
-        run: which learned to answer prompts.
+        run: trained with prompts.
         params: its generator's.
-        drawing: how replies are drawn.
+        drawing: how replies are sampled.
         seed: equal seeds and lines give equal replies.
-        lines: what the user types; where it is a terminal, a mark stands before each line.
-        out: takes the replies.
-        say: takes a line of news, such as why a message can't be answered.
-        system: what stands before all that is said, for a chat template.
+        lines: the user's lines; on a terminal, each is preceded by a prompt character.
+        out: receives the replies.
+        say: receives lines about the program itself, such as why a message can't be answered.
+        system: the system message, for a chat template.
 
     Raises:
-        UserError: a run without prompts, or one that has no use for `system`.
+        UserError: a run without prompts, or one that can't use `system`.
     """
     check_answers(run)
     data = run.config.data
@@ -134,7 +134,7 @@ def chat(
 
 
 def _answer(tokens: Iterator[int], tokenizer: AnyTokenizer, out: TextIO) -> str:
-    """Shows a reply while it is written, until its end or Ctrl-C; what was written."""
+    """Shows a reply as it is generated, until its end or Ctrl-C; returns what was generated."""
     characters = WholeCharacters(tokenizer)
     with _interruptions() as stopped:
         for token in tokens:
@@ -149,7 +149,7 @@ def _answer(tokens: Iterator[int], tokenizer: AnyTokenizer, out: TextIO) -> str:
 
 
 def _show(text: str, out: TextIO) -> None:
-    """A model's text steers no terminal. On one, its line breaks stay; elsewhere a reply is a line."""
+    """Shows text without control characters. On a terminal its line breaks stay; elsewhere a reply is one line."""
     shown = "\n".join(map(one_line, text.split("\n"))) if out.isatty() else one_line(text)
     out.write(shown)
     out.flush()
@@ -157,7 +157,7 @@ def _show(text: str, out: TextIO) -> None:
 
 @contextmanager
 def _interruptions() -> Iterator[Callable[[], bool]]:
-    """While this lasts, Ctrl-C is noted and interrupts nothing; whether it was pressed."""
+    """In this context Ctrl-C interrupts nothing; yields a function that tells whether it was pressed."""
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed.is_set
@@ -175,12 +175,12 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
 
 
 def _lines_of(lines: TextIO, out: TextIO, say: Callable[[str], None]) -> Iterator[str]:
-    """The user's lines; Ctrl-C drops the one that is being typed."""
+    """The user's lines; Ctrl-C discards the line being typed."""
     typed = lines.isatty()
     if typed and lines is sys.stdin:
         with suppress(ImportError):
             import readline  # noqa: F401  # arrow keys and history for `input`
-        # A parent that ignored Ctrl-C, such as a shell's background job, hands that on: at a terminal it is wanted.
+        # A parent that ignored Ctrl-C, such as a shell's background job, passes that on; but a terminal needs Ctrl-C.
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
     while True:

@@ -26,13 +26,13 @@ from gptgan_jax.workflows.score import line_notes
 
 @dataclass(frozen=True, eq=False)
 class ClassifiedFile:
-    """Texts and what a run's classifier says of them.
+    """Texts, and the predictions of a run's classifier.
 
     Attributes:
         texts: N texts.
-        told: of each, with its label where the file has one.
+        told: the predictions, with the labels if the file has any.
         classes: the names of the labels.
-        notes: what a reader must know, a line each.
+        notes: a line each on what a reader must know.
     """
 
     texts: list[str]
@@ -41,7 +41,7 @@ class ClassifiedFile:
     notes: list[str]
 
     def lines(self) -> Iterator[str]:
-        """A JSON object a text: itself, the most likely class, and the probability of each."""
+        """A JSON object per text: the text, its most likely class, and the probability of each class."""
         probabilities = np.exp(self.told.log_probs)
         for text, chosen, row in zip(self.texts, self.told.classes, probabilities, strict=True):
             by_class = {name: round(float(p), 6) for name, p in zip(self.classes, row, strict=True)}
@@ -53,15 +53,15 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
     """Reads a file and classifies its texts.
 
     Args:
-        folder: of the run.
-        file: JSON lines, .json, .csv, .tsv or .parquet with the run's text column ("text" where its data has no
-            columns), its prompt column, if it has one, and, if it is there, its label column ("label"); any other, for
-            a run without prompts: a text a line.
+        folder: the run folder.
+        file: JSON lines, .json, .csv, .tsv or .parquet with the run's text column ("text" if its data has no columns),
+            its prompt column, if it has one, and optionally its label column ("label"). Any other file, for a run
+            without prompts, has one text per line.
         checkpoint: "best" or what `Checkpoints.choose` takes.
-        say: takes one line of news at a time.
+        say: receives one line of output at a time.
 
     Raises:
-        UserError: a run without classes, a file that can't be read, or a label that is none of the run's.
+        UserError: a run without classes, a file that can't be read, or a label that is not the run's.
     """
     run = load_writer(folder)
     check_classifies(run)

@@ -1,8 +1,8 @@
 """Several adversarial methods from one likelihood training, over seeds: what `gptgan compare FILE` does.
 
-For each seed the base is trained by likelihood, and likelihood training goes on from its best as a baseline; every arm
-starts its adversarial phase from that best, but for those that are baselines of their own: trained from scratch, by
-likelihood alone. All are evaluated alike, and one table says what came of it.
+For each seed, the base is trained by likelihood, and this training continues from its best checkpoint as a baseline.
+Every arm starts its adversarial phase from that checkpoint, except for arms that are baselines themselves: trained from
+scratch, by likelihood only. All are evaluated in the same way, and one table shows the results.
 """
 
 import dataclasses
@@ -37,9 +37,9 @@ Loader = Callable[[Config, AnyTokenizer | None], Experiment]
 
 KEYS = ("base", "seeds", "set", "arms")
 ARM_KEYS = ("preset", "set", "from_scratch")
-# The sections of a method, which an arm takes from its preset. Keys of others are the same for all arms.
+# The sections of a method, which an arm takes from its preset. Keys of other sections are the same for all arms.
 METHOD = ("discriminator", "objective", "warmup", "adversarial")
-# And those of an arm that is trained from scratch.
+# The same for an arm that is trained from scratch.
 OF_SCRATCH = ("generator", "likelihood")
 BASE_SLUG = "likelihood"
 
@@ -49,10 +49,10 @@ class Arm:
     """One method.
 
     Attributes:
-        name: as FILE calls it.
-        slug: what its run folders are called, before the seed.
+        name: as in FILE.
+        slug: the name of its run folders, before the seed.
         config: of the first seed.
-        from_scratch: whether it is a baseline: trained by likelihood alone, from where the base's training begins.
+        from_scratch: whether it is a baseline: trained by likelihood only, from the same initialisation as the base.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """What the report calls it; a control says so."""
+        """Its name in the report, which says if it is a control."""
         if self.from_scratch:
             return self.name
         control = controls_of(self.config) and not self.name.lower().startswith("control")
@@ -70,7 +70,7 @@ class Arm:
 
     @property
     def columns(self) -> dict[str, str]:
-        """The columns of its evaluation that stand for it, by what the report calls them."""
+        """The columns of its evaluation that the report compares, by their names in the report."""
         if self.from_scratch:
             return {self.label: "likelihood"}
         if not self.config.adversarial.steps:
@@ -81,16 +81,16 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What FILE describes, checked.
+    """A comparison, as FILE describes it, checked.
 
     Attributes:
         file: FILE.
-        folder: where the run folders lie.
+        folder: that of the run folders.
         seeds: of the runs.
         base: the likelihood training and its continuation, with the first seed.
         arms: at least one.
-        cell: the name of the cell of a study that FILE describes; empty where it is no study.
-        arguments: what followed FILE on the command line.
+        cell: the name of the cell, if this is part of a study; otherwise empty.
+        arguments: those after FILE on the command line.
     """
 
     file: Path
@@ -103,7 +103,7 @@ class Comparison:
 
     @property
     def where(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
         return f"{self.file}: cell {self.cell}" if self.cell else str(self.file)
 
     def base_config(self, seed: int) -> Config:
@@ -122,16 +122,16 @@ class Comparison:
 def load_comparison(
     path: str | Path, seeds: int | None = None, overrides: Sequence[str] = (), only: Sequence[str] = ()
 ) -> Comparison:
-    """Reads FILE and builds every run's configuration.
+    """Reads FILE and builds the configuration of every run.
 
     Args:
         path: of FILE.
-        seeds: how many, instead of FILE's number.
-        overrides: `--key.path value`, for every run, over whatever FILE and the files that it names say.
-        only: the names of the arms that are wanted; all of them if it is empty.
+        seeds: their number, instead of FILE's.
+        overrides: `--key.path value`, for every run; they win over FILE and the files that it names.
+        only: the names of the wanted arms; empty for all.
 
     Raises:
-        UserError: naming FILE and the arm where there is one.
+        UserError: names FILE, and the arm if there is one.
     """
     path = Path(path)
     comparison = build_comparison(read_yaml(path), path, str(path), path.stem, seeds, overrides)
@@ -142,7 +142,7 @@ def load_comparison(
 
 
 def arguments_of(seeds: int | None, others: Sequence[str]) -> tuple[str, ...]:
-    """What stands after FILE on the command line: the number of seeds where one is given, and the others."""
+    """The arguments after FILE on the command line: the number of seeds, if given, and the others."""
     return (*(() if seeds is None else ("--seeds", str(seeds))), *others)
 
 
@@ -156,19 +156,19 @@ def build_comparison(
     cell: str = "",
     keys: Mapping[Any, Any] | None = None,
 ) -> Comparison:
-    """A comparison from what a file says of it.
+    """A comparison from the content of a file.
 
     Args:
-        raw: what the file says.
-        path: of the file, from whose folder the files that it names are.
-        where: what it is called in messages.
-        name: of the comparison, where no override gives one.
+        raw: the content.
+        path: of the file, to which the paths in it are relative.
+        where: its name in messages.
+        name: of the comparison, unless an override gives one.
         seeds, overrides: as in `load_comparison`.
-        cell: the folder in the comparison's own that its runs lie in, where it is a cell of a study.
-        keys: that the cell sets for every run, over `set` of the file.
+        cell: for a cell of a study, the folder of its runs within the comparison's.
+        keys: for a cell, the keys that it sets for every run, over `set` of the file.
 
     Raises:
-        UserError: beginning with `where`, and naming the arm where there is one.
+        UserError: begins with `where`, and names the arm if there is one.
     """
     check_keys(raw, KEYS, f"{where}: ")
     if not isinstance(raw.get("base"), str):
@@ -183,7 +183,7 @@ def build_comparison(
     base_raw.pop("name", None)
 
     def built(raw_config: dict[str, Any], settings: Sequence[Mapping[Any, Any]], what: str) -> Config:
-        """The configuration with the keys that are set, the later over the earlier, and the command line's over all."""
+        """The configuration with these keys set; later settings win over earlier, and the command line over all."""
         try:
             for one in settings:
                 for dotted, value in one.items():
@@ -221,7 +221,7 @@ def build_comparison(
 
 
 def _base_of(whole: Config, where: str, cell: str) -> Config:
-    """The base without its adversarial phase; likelihood training goes on for as long as that would be."""
+    """The base without an adversarial phase; likelihood training continues for as many batches as that would have."""
     if not whole.likelihood.steps:
         raise UserError(f"{where}: base: likelihood.steps is 0, and the arms would have nothing to start from")
     sweep = whole.evaluation.sweep
@@ -238,7 +238,7 @@ def _base_of(whole: Config, where: str, cell: str) -> Config:
             whole.checkpoints, folder=elsewhere and os.path.join(elsewhere, whole.name, *filter(None, [cell]))
         ),
         continued=dataclasses.replace(whole.continued, steps=whole.steps("continued")),
-        # Nothing trains its discriminator, which would have these.
+        # No phase of the base trains its discriminator, which these would need.
         objective=dataclasses.replace(whole.objective, residual_candidates=0, classification=ClassificationConfig()),
         warmup=dataclasses.replace(whole.warmup, steps=0),
         adversarial=dataclasses.replace(whole.adversarial, steps=0),
@@ -246,13 +246,13 @@ def _base_of(whole: Config, where: str, cell: str) -> Config:
 
 
 def _scratch_of(config: Config, where: str, cell: str) -> Config:
-    """The configuration as an arm that is trained from scratch, by likelihood alone."""
+    """The configuration as an arm that is trained from scratch, by likelihood only."""
     base = _base_of(config, where, cell)
     return replaced(base, where, continued=dataclasses.replace(base.continued, steps=0))
 
 
 def _arm_of(config: Config, base: Config, where: str) -> Config:
-    """The configuration as an arm: it starts where the base's likelihood training ended."""
+    """The configuration as an arm, which starts where the base's likelihood training ended."""
     if not config.adversarial.steps and not config.objective.residual_candidates:
         raise UserError(f"{where}: adversarial.steps is 0: nothing would train its generator")
     for line in network_difference(base, config):
@@ -271,7 +271,7 @@ def _arm_of(config: Config, base: Config, where: str) -> Config:
 
 
 def _arm_parts(given: Any, where: str) -> dict[str, Any]:
-    """What FILE says of an arm, its keys known."""
+    """An arm's settings in FILE, with their keys checked."""
     arm = {} if given is None else given
     if not isinstance(arm, Mapping):
         raise UserError(f"{where} should be a mapping with some of {', '.join(ARM_KEYS)}, or empty, not {given!r}")
@@ -306,11 +306,11 @@ def _arm_slug(name: str, where: str) -> str:
 def compare(comparison: Comparison, say: Say) -> tuple[str, Path, dict[str, str]]:
     """Trains and evaluates what is not done yet, and writes the comparison.
 
-    Returns: its table as Markdown, the path of its report, and by run why its training failed.
+    Returns: its table as Markdown, the path of its report, and why the training of a run failed, by run.
 
     Raises:
-        UserError: before anything is written, where a run can't be made (see `train`) or another process is at it.
-        NotFinite: where likelihood training failed, from which nothing can start.
+        UserError: before anything is written: a run is impossible (see `train`), or another process runs this.
+        NotFinite: the likelihood training failed, from which the arms start.
         Interrupted: a signal came; the same comparison resumes from there.
     """
     check_runs(comparison)
@@ -339,12 +339,12 @@ def compare(comparison: Comparison, say: Say) -> tuple[str, Path, dict[str, str]
 def write_comparison(
     comparison: Comparison, folders: Mapping[str, Mapping[int, RunFolder]], failed: Mapping[str, str]
 ) -> tuple[str, Path]:
-    """Writes the report of a comparison whose runs are trained and swept, beside them.
+    """Writes the report of a comparison whose runs are trained and swept, next to them.
 
     Args:
         comparison: of these runs.
-        folders: of the runs, by `Arm.label` and seed; of likelihood training every seed's.
-        failed: by run why its training failed.
+        folders: of the runs, by `Arm.label` and seed; those of likelihood training for every seed.
+        failed: why the training of a run failed, by run.
 
     Returns: its table as Markdown, and the path of its report.
     """
@@ -368,9 +368,9 @@ def write_comparison(
 
 
 def check_runs(comparison: Comparison, load: Loader = load_experiment) -> None:
-    """Raises UserError where a run that is still to be trained would be refused, before the first is.
+    """Raises UserError if a run that is not trained yet would be refused, before the first run is trained.
 
-    `load` gives the text and the networks of the first run, its tokenizer where that has one already.
+    `load` returns the text and networks of the first run, given its tokenizer if it exists already.
     """
     if RunFolder(comparison.folder).config_file.exists():
         raise UserError(f"{comparison.folder} is a run folder; choose another --name for the comparison")
@@ -383,7 +383,7 @@ def check_runs(comparison: Comparison, load: Loader = load_experiment) -> None:
     first = runs[BASE_SLUG, seeds[0]]
     folder = RunFolder.of(first)
     experiment = load(first, folder.read_tokenizer() if folder.check(first) else None)
-    for begun in map(RunFolder.of, runs.values()):  # those that are done too: all are compared on one text
+    for begun in map(RunFolder.of, runs.values()):  # finished ones too: all are compared on one text
         if begun.config_file.exists():
             check_same_text(begun.path, experiment)
     check(experiment, folder)

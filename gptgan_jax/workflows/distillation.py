@@ -1,10 +1,10 @@
-"""What distillation needs besides training: prompts in a file, a teacher's responses to them, or its likeliest tokens.
+"""What distillation needs besides training: prompts in a file, a teacher's responses to them, its likeliest tokens.
 
     gptgan data CONFIG --split train --out prompts.jsonl
     gptgan sample TEACHER --prompts prompts.jsonl --out responses.jsonl
     gptgan data CONFIG --top-k 32 --out top_k.safetensors
 
-The first two write JSON lines, which `data.kind: hf` reads; the last what `objective.estimator.top_k_file` names.
+The first two write JSON lines, for `data.kind: hf`; the last writes the file for `objective.estimator.top_k_file`.
 """
 
 import json
@@ -39,14 +39,14 @@ from gptgan_jax.tokenization.chat_templates import Prompt
 from gptgan_jax.types import Array, Batch, Params
 
 PROMPT, RESPONSE, ANSWER = "prompt", "response", "answer"
-# Responses between two lines of news.
+# Responses or texts between two lines of progress.
 NEWS_EVERY = 5000
 
 # ---- a config's text
 
 
 def split_lines(corpus: Corpus, which: str) -> Iterator[str]:
-    """A JSON object for each document of a split; of a text that goes into a token store, all of its documents.
+    """A JSON object for each document of a split; of text for a token store, all of its documents.
 
     Raises:
         UserError: a corpus of token ids, or without such a split.
@@ -75,12 +75,12 @@ def split_lines(corpus: Corpus, which: str) -> Iterator[str]:
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """The rows of a file.
+    """The rows of a file of prompts.
 
     Attributes:
-        rows: of each the other columns as JSON, `"name": value, "name": value`, with values as they stand in the file.
-        texts: the prompt of each.
-        blank: number of blank lines between them.
+        rows: the columns of each row as JSON, `"name": value, "name": value`, with values as in the file.
+        texts: the prompt of each row.
+        blank: number of blank lines in the file.
     """
 
     rows: list[str]
@@ -90,13 +90,13 @@ class Prompts:
 
 @dataclass(frozen=True, eq=False)
 class Responder:
-    """Who answers.
+    """A generator that answers prompts.
 
     Attributes:
         run: its configuration, tokenizer and network.
-        params: its generator's.
-        source: it in words.
-        batch_size: responses at once.
+        params: its parameters.
+        source: where they come from, in words.
+        batch_size: responses generated at once.
     """
 
     run: Writer
@@ -106,7 +106,7 @@ class Responder:
 
     @property
     def prompt_column(self) -> str:
-        """What its own data calls prompts."""
+        """The name of the column of prompts in its own data."""
         data = self.run.config.data
         return (data.prompts_from or PROMPT) if isinstance(data, HfData) else PROMPT
 
@@ -119,11 +119,11 @@ def load_responder(
     Args:
         name: a run folder, hf:FOLDER, gguf:FILE or hub:NAME.
         checkpoint: of a run, as `Checkpoints.choose` takes it.
-        longest_prompt, longest: of a model, in tokens; None for the defaults.
-        batch_size: responses at once.
+        longest_prompt, longest: for a model, in tokens; None for the defaults.
+        batch_size: responses generated at once.
 
     Raises:
-        UserError: no such run, checkpoint or model, or a run that answers no prompts.
+        UserError: no such run, checkpoint or model, or a run that was not trained to answer prompts.
     """
 
     def check(run: Writer) -> None:
@@ -138,11 +138,11 @@ def read_prompts(file: Path, column: str) -> Prompts:
 
     Args:
         file: JSON lines, .json, .csv, .tsv or .parquet with a column of prompts, each a text or a conversation up to
-            the user's last turn; any other: a prompt a line.
-        column: its name.
+            the user's last turn. Any other file has one prompt per line.
+        column: the name of that column.
 
     Raises:
-        UserError: a file that can't be read, without the column or without rows, or a prompt that is neither.
+        UserError: the file can't be read, or lacks the column or any rows, or a prompt is neither.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file")
@@ -162,22 +162,22 @@ def read_prompts(file: Path, column: str) -> Prompts:
 
 
 def _members(row: dict[str, Any]) -> str:
-    """What stands between the braces of a row as JSON, without an earlier response."""
+    """The members of a row's JSON object, without braces and without an earlier response."""
     return ", ".join(f"{as_json(name)}: {as_json(value)}" for name, value in row.items() if name != RESPONSE)
 
 
 def responses(
     responder: Responder, prompts: Prompts, drawing: Drawing, seed: int, count: int, say: Callable[[str], None]
 ) -> Iterator[str]:
-    """JSON objects, each a prompt's row with a response, in the order of the rows; written batch by batch.
+    """JSON objects, each a prompt's row with a response, in the order of the rows; generated batch by batch.
 
     Args:
-        responder: who answers.
-        prompts: N of them.
-        drawing: how.
-        seed: equal seeds write equal responses.
-        count: responses to each prompt, neighbours.
-        say: takes one line of news at a time.
+        responder: the generator.
+        prompts: N prompts.
+        drawing: how responses are sampled.
+        seed: equal seeds give equal responses.
+        count: responses to each prompt, which are neighbours.
+        say: receives one line of output at a time.
     """
     run, data = responder.run, responder.run.config.data
     encoded = encode_prompts(run.tokenizer, prompts.texts, data.max_prompt_length, data.prompt_keep)
@@ -216,16 +216,15 @@ def write_likeliest(config: Config, count: int, out: Path, say: Callable[[str], 
 
     Args:
         config: names the text, and the teacher by `objective.estimator`.
-        count: K, tokens of each.
+        count: K, tokens per position.
         out: the file; see `readers.top_k`.
-        say: takes one line of news at a time.
+        say: receives one line of output at a time.
 
     Returns:
         What was written, in words.
 
     Raises:
-        UserError: no teacher, or one that the text is not for; text that goes into a store; a count that is out of
-            range.
+        UserError: no teacher, or one that doesn't fit the text; text for a token store; or a count out of range.
     """
     experiment = load_experiment(config, say=say, make_stores=False)
     train, size = experiment.train, experiment.tokenizer.vocabulary.size

@@ -1,4 +1,4 @@
-"""A run whose phases are made longer after it began: `gptgan train --extend`."""
+"""Longer phases for an existing run: `gptgan train --extend`."""
 
 from gptgan_jax.checkpoints.steps import finished_steps
 from gptgan_jax.config import PHASES, Config, Phase
@@ -8,20 +8,20 @@ from gptgan_jax.runs.folder import RunFolder
 
 
 class ExtendedFolder(RunFolder):
-    """The folder of a run that goes on with longer phases, where no later phase has begun.
+    """The folder of a run that resumes with longer phases, none of which a later phase has followed yet.
 
-    Training writes the longer configuration there under the run's lock, when all else has been checked. Learning rates
-    follow the longer schedule from the step on where the run stands.
+    Training writes the longer configuration there under the run's lock, once everything else has been checked. From the
+    step that the run has reached, learning rates follow the longer schedule.
     """
 
     def check(self, config: Config) -> bool:
-        """Whether the folder holds this run, perhaps with shorter phases; it must.
+        """Whether the folder holds this run, perhaps with shorter phases; anything else raises.
 
         Args:
-            config: the run's own, but for longer phases.
+            config: the run's own, except for longer phases.
 
         Raises:
-            UserError: no such run, one of another configuration, or a phase that others have gone on from.
+            UserError: no such run, one of another configuration, or a phase that a later phase has followed.
         """
         if not self._exists():
             raise UserError(f"--extend: {self.path} is not a run yet; drop the flag to start it")
@@ -43,14 +43,14 @@ class ExtendedFolder(RunFolder):
         return True
 
     def news(self, config: Config) -> list[str]:
-        """What is longer, in a line; none where nothing is, or where there is no run."""
+        """One line on what is longer; empty if nothing is, or if there is no run."""
         if not self.config_file.is_file():
             return []
         longer = "; ".join(line for line in difference(self.read_config(), config) if ".steps:" in line)
         return [f"extending {self.path}: {longer}; learning rates follow the longer schedule"] if longer else []
 
     def _begun(self, phase: Phase, reached: Phase, old: int, new: int) -> UserError:
-        """What to do instead where a later phase has begun."""
+        """The error for a phase that a later phase has followed, with what to do instead."""
         why = f"{self.path}: its {reached} phase has gone on from the {phase} phase, whose length is {old:,} steps"
         if phase == "continued":
             return UserError(f"{why}; keep that baseline with --continued.steps {old}")

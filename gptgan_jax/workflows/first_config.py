@@ -1,4 +1,4 @@
-"""A first config for a file of text, whose content decides tokenizer, lengths, sizes and steps (`gptgan init`)."""
+"""A first config for a file of text, whose content determines tokenizer, lengths, sizes and steps (`gptgan init`)."""
 
 import math
 import re
@@ -36,18 +36,18 @@ from gptgan_jax.tokenization.chat_templates import prompt_text
 from gptgan_jax.tokenization.token_ids import TokenIds
 from gptgan_jax.tokenization.units import spacing_of
 
-# Columns that hold more of a prompt in the form of Alpaca and of Open-Orca.
+# Columns that hold a further part of the prompt in the formats of Alpaca and Open-Orca.
 ASIDE = ("input", "context", "history", "system", "system_prompt")
-# Texts that are looked at, rows to see what columns hold, and characters that a line of wrapped prose has at most.
+# Texts and rows that are inspected, and the most characters in a line of wrapped prose.
 LOOKED_AT, ROWS, WRAPPED = 20_000, 200, 100
 FEWEST = 20
-# A word-level tokenizer may leave so many of the held-out words unknown.
+# The share of held-out words that may be unknown to a word-level tokenizer.
 MOST_UNKNOWN = 0.02
 LONGEST = 256
 
 
 class Size(NamedTuple):
-    """Networks and steps for an amount of text: the networks of the presets that were measured on as much."""
+    """Networks and steps up to an amount of text: the networks of presets that were measured on as much."""
 
     tokens: float
     layers: int
@@ -67,16 +67,16 @@ SIZES = (
 
 
 class Found(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         data: its keys of the section `data`.
-        tokenizer: that of its section.
-        rows: of the training text: its texts, or windows of them.
-        tokens: of the training text.
-        length, prompt_length: of the longest texts and prompts that are kept whole, their ends included, in tokens.
-        longer: what of the texts is longer, in words; "" where none is.
-        told: a line each on what was seen.
+        tokenizer: its keys of the section `tokenizer`.
+        rows: number of training texts, or of windows of them.
+        tokens: number of training tokens.
+        length, prompt_length: the lengths in tokens, ends included, up to which texts and prompts stay whole.
+        longer: how many texts are longer, and what happens to them, in words; "" if none is.
+        told: a line on each finding.
     """
 
     data: dict[str, Any]
@@ -92,18 +92,18 @@ class Found(NamedTuple):
 def write_first_config(
     file: Path, out: Path | None, text_column: str | None = None, prompt_column: str | None = None
 ) -> tuple[Path, list[str]]:
-    """Looks at a file and writes a config that trains on it.
+    """Inspects a file and writes a config that trains on it.
 
     Args:
         file: of lines or paragraphs of text, or of rows.
-        out: the config; by default NAME.yaml in the working folder.
-        text_column, prompt_column: of rows: what is learned, and what it answers; by default found by names and
+        out: the config; by default NAME.yaml in the working directory.
+        text_column, prompt_column: for rows, the text to learn and what it answers; by default found by names and
             contents.
 
-    Returns: the config's path, and a line each on what was seen.
+    Returns: the config's path, and a line on each finding.
 
     Raises:
-        UserError: a file that can't be read or holds too little, or a config that is there already.
+        UserError: the file can't be read or has too little text, or the config exists.
     """
     path = Path(f"{_plain(file)}.yaml") if out is None else out
     check_new_file("--out", path, file)
@@ -118,10 +118,10 @@ def write_first_config(
 
 
 def look_at(file: Path, text_column: str | None = None, prompt_column: str | None = None) -> Found:
-    """What a file holds, and what suits it; see `write_first_config`.
+    """The content of a file, and what suits it; see `write_first_config`.
 
     Raises:
-        UserError: it can't be read, or holds too little to train on.
+        UserError: it can't be read, or has too little text to train on.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file; give a file of text, or of rows (.jsonl, .csv, .tsv, .parquet)")
@@ -147,7 +147,7 @@ def look_at(file: Path, text_column: str | None = None, prompt_column: str | Non
     held_out = [text for split in (corpus.valid, corpus.test) if split is not None for text in split.texts]
     longest = max(int(lengths.max()), *(len(ids) + 1 for ids in fitted.encode_batch(held_out)))
     tokens, usual = float(lengths.mean()) * len(corpus.train), _nearly_all(lengths)
-    # A few long texts would make every batch wide; one that is hardly longer had better stay whole.
+    # A few long texts would make every batch wide; but if the longest is only slightly longer, it stays whole.
     length, prompt_length = min(longest if longest <= 1.5 * usual else usual, LONGEST), None
     rows, longer = float(len(corpus.train)), ""
     if length < longest:
@@ -170,12 +170,12 @@ def look_at(file: Path, text_column: str | None = None, prompt_column: str | Non
 
 
 def _plain(file: Path) -> str:
-    """The file's name without its endings, as a run may be called."""
+    """The file's name without extensions, as a valid name of a run."""
     return re.sub(r"[^\w.-]+", "_", file.name.split(".")[0]) or "mine"
 
 
 def _lines(file: Path, told: list[str]) -> dict[str, Any]:
-    """A file of text: a document a line, or a paragraph where its lines are prose with blank lines between."""
+    """A file of text, with a document per line, or per paragraph if its lines are prose with blank lines between."""
     lines = list(islice(utf8_lines(str(file)), LOOKED_AT))
     filled = [line.rstrip("\n") for line in lines if line.strip()]
     blank = 1 - len(filled) / max(len(lines), 1)
@@ -186,7 +186,7 @@ def _lines(file: Path, told: list[str]) -> dict[str, Any]:
 
 
 def _rows(file: Path, told: list[str], text_column: str | None, prompt_column: str | None) -> dict[str, Any]:
-    """A file of rows: its columns of text and of prompts as they are named, or by their names and what they hold."""
+    """A file of rows: its columns of text and prompts, as given, or found by their names and contents."""
     form = format_of(file)
     _check_delimiter(file)
     rows = open_rows(str(file), form or "json", None, str(file), "train", False)
@@ -230,7 +230,7 @@ def _rows(file: Path, told: list[str], text_column: str | None, prompt_column: s
 
 
 def _check_delimiter(file: Path) -> None:
-    """Raises UserError where the header of a csv or tsv file is one column, and looks as if it were several."""
+    """Raises UserError if the header of a csv or tsv file is one column, but seems to have another delimiter."""
     delimiter = {"csv": ",", "tsv": "\t"}.get(format_of(file) or "", "")
     header = next(utf8_lines(str(file)), "").strip() if delimiter else ""
     others = [other for other in ",;\t|" if delimiter and other != delimiter and other in header]
@@ -242,8 +242,8 @@ def _check_delimiter(file: Path) -> None:
 
 
 def _tokenizer(corpus: Corpus, told: list[str]) -> TokenizerConfig:
-    """Characters where no spaces are between words; words where nearly all held-out ones are known and a text is one
-    line; else pieces."""
+    """Ids for lists of numbers; characters without spaces between words; words if nearly all held-out ones are known
+    and texts have no line breaks; otherwise byte pairs."""
     if isinstance(corpus.train.texts[0], TokenIds):
         told.append("lists of whole numbers: token ids")
         return IdsTokenizer()
@@ -275,7 +275,7 @@ def _nearly_all(lengths: Sequence[int] | np.ndarray) -> int:
 
 
 def config_text(found: Found, file: Path) -> str:
-    """The config as YAML with a comment on each choice."""
+    """The config as YAML, with a comment on each choice."""
     size = next(size for size in SIZES if found.tokens <= size.tokens)
     steps = min(max(round(size.epochs * found.rows / 64), 200), 20_000)
     warmup, adversarial = min(max(steps // 5, 100), 2000), 100
@@ -318,7 +318,7 @@ def config_text(found: Found, file: Path) -> str:
             "  kl_weight: 1.0",
             "  kl_estimator: reward",
             "  next_token_weight: 1.0",
-            # How likely a text is that is split into windows, the residual model can't tell.
+            # The residual model has no likelihood for a text that is split into windows.
             *(
                 ["  residual_candidates: 8  # resampling too"]
                 if found.prompt_length is None and not found.longer
@@ -351,5 +351,5 @@ def _tokens(size: Size) -> str:
 
 
 def _section(keys: dict[str, Any]) -> Iterator[str]:
-    """The keys as lines of YAML below a section's name."""
+    """The keys as lines of YAML, indented below a section's name."""
     return (f"  {line}" for line in yaml.safe_dump(keys, sort_keys=False).rstrip("\n").split("\n"))

@@ -1,4 +1,4 @@
-"""The runs of a folder, a line each: what state they are in, how far they got, and how good they are."""
+"""The runs in a folder, one per line: their state, their progress, and how good they are."""
 
 import contextlib
 import os
@@ -23,12 +23,12 @@ class Listed(NamedTuple):
     """A run in the list.
 
     Attributes:
-        name: of its folder, under the folder that is listed.
+        name: its folder, relative to the listed one.
         state: "running", "finished" (evaluated), "trained" (but not evaluated), "stopped" or "unreadable".
         phase: the last that made a step, or a dash.
-        steps: made, of all that the config asks for.
-        validation: the least validation loss, in nats a token, or a dash.
-        age: since it last recorded something.
+        steps: those made, of all in the config.
+        validation: the lowest validation loss in nats per token, or a dash.
+        age: the time since it last recorded something.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Listed(NamedTuple):
 
 
 def list_runs(folder: Path) -> list[Listed]:
-    """The runs in a folder and in folders below it, the one that recorded something last first.
+    """The runs in a folder and in folders below it, the most recently active first.
 
     Raises:
         UserError: no such folder, or no run in it.
@@ -61,7 +61,7 @@ def list_runs(folder: Path) -> list[Listed]:
 
 
 def as_table(rows: Sequence[Listed]) -> str:
-    """The list with its columns in line, numbers to the right."""
+    """The list with aligned columns, numbers to the right."""
     header = Listed("run", "state", "phase", "step", "validation", "age")
     return "\n".join(in_columns([header, *rows], to_the_right=(3, 4, 5)))
 
@@ -91,7 +91,7 @@ def _total(config: Config) -> int:
 
 
 def _touched(path: Path) -> float:
-    """When a run last recorded something, in seconds since 1970."""
+    """The time at which a run last recorded something, in seconds since 1970."""
     times = [(path / "config.yaml").stat().st_mtime]
     for file in (METRICS_FILE, EVALUATION_FILE):
         with contextlib.suppress(OSError):

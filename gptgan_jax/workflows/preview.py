@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 def text_lines(experiment: Experiment, say: Say) -> list[str]:
-    """A summary of a run's text: a table of its sources. The notes that a run begins with are passed to `say`."""
+    """A summary of a run's text: a table of its sources. The notes at the start of a run are passed to `say`."""
     for note in experiment.notes:
         say(note_line(note))
     if getattr(experiment.config.data, "store", None) is not None and not experiment.stores:
@@ -34,11 +34,11 @@ def preview(config: Config, say: Say, extend: bool = False) -> list[str]:
 
     Args:
         config: of the run.
-        say: takes one line of news at a time.
-        extend: whether it is to go on with longer phases.
+        say: receives one line of output at a time.
+        extend: whether to resume with longer phases.
 
     Raises:
-        UserError: whatever `gptgan train` would refuse before it writes anything.
+        UserError: whatever `gptgan train` would raise before it writes anything.
     """
     folder = ExtendedFolder.of(config) if extend else RunFolder.of(config)
     there = folder.check(config)
@@ -72,7 +72,7 @@ def _splits(experiment: Experiment) -> Iterator[tuple[str, TokenisedSplit]]:
 
 
 def _split_line(name: str, split: TokenisedSplit, experiment: Experiment) -> str:
-    """Texts and tokens of a split, and what of them the model never sees or does not know."""
+    """The texts and tokens of a split, and the shares that are cut off or unknown."""
     tokens, lengths = split.targets.tokens, np.diff(split.targets.offsets)
     words = len(tokens) + (0 if split.prompts is None else len(split.prompts.tokens))
     return (
@@ -83,7 +83,7 @@ def _split_line(name: str, split: TokenisedSplit, experiment: Experiment) -> str
 
 
 def _memory(run: Run) -> list[str]:
-    """What the state of each phase takes, and the gradients of who learns in it."""
+    """The memory of the state in each phase, and of the gradients of the players trained in it."""
     rows: list[tuple[str, ...]] = [("phase", "steps", "parameters", "optimizers", "all of the state", "gradients")]
     for phase in (phase for phase in PHASES if run.config.steps(phase)):
         state = run.target(phase)
@@ -105,7 +105,7 @@ def _memory(run: Run) -> list[str]:
 
 
 def _written(run: Run, there: bool) -> list[str]:
-    """The files that a run would leave."""
+    """The files that a run would write."""
     config, folder = run.config, run.folder
     where = folder.checkpoints_of(config)
     lines = [

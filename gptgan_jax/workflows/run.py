@@ -1,4 +1,4 @@
-"""The steps that the commands `train` and `compare` share: a run trained, evaluated and reported."""
+"""The steps that the commands `train` and `compare` share: training, evaluating and reporting a run."""
 
 import math
 import sys
@@ -31,16 +31,16 @@ Say = Callable[[str], None]
 
 
 def train_run(config: Config, say: Say, extend: bool = False) -> RunFolder:
-    """Trains the run that a config describes, or goes on with it; its folder.
+    """Trains the run that a config describes, or resumes it; returns its folder.
 
     Args:
         config: of the run.
-        say: takes one line of news at a time.
-        extend: whether the run is there, and its phases may have been shorter; see `ExtendedFolder`.
+        say: receives one line of output at a time.
+        extend: whether the run exists, and its phases may have been shorter; see `ExtendedFolder`.
 
     Raises:
-        UserError, NotFinite, Interrupted: as `load_experiment` and `train` do. A run that was stopped has a report of
-            what it recorded.
+        UserError, NotFinite, Interrupted: as in `load_experiment` and `train`. An interrupted run gets a report of
+            what it has recorded.
     """
     folder = ExtendedFolder.of(config) if extend else RunFolder.of(config)
     bar = sys.stderr if is_main() else None
@@ -56,39 +56,39 @@ def train_run(config: Config, say: Say, extend: bool = False) -> RunFolder:
         if bar is not None and folder.config_file.is_file():
             try:
                 say(f"report so far: {write_run_report(load_reported_run(folder))}")
-            except (UserError, OSError) as error:  # that the run is saved is to be told in any case
+            except (UserError, OSError) as error:  # the message that the run is saved must follow in any case
                 say(f"note: there is no report so far: {error}")
         raise
     return folder
 
 
 def is_finished(folder: RunFolder, config: Config) -> bool:
-    """Whether the folder holds this very run, trained to its end.
+    """Whether the folder holds this same run, trained to its end.
 
     Raises:
-        UserError: where it holds another.
+        UserError: it holds another run.
     """
     if not folder.check(config):
         return False
     try:
         with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
             latest = checkpoints.latest()
-    except UserError:  # damaged: to train it again sets that aside
+    except UserError:  # damaged checkpoints: training again sets them aside
         return False
     steps = sum(config.steps(phase) for phase in PHASES)
     return latest is not None and latest.step >= steps and not owes_evaluation(config, latest)
 
 
 def judge_run(folder: RunFolder, say: Say, sweep: bool = False) -> Evaluation:
-    """Judges a run as far as it has not been, and writes its report.
+    """Evaluates a run, as far as it is not evaluated yet, and writes its report.
 
     Args:
-        folder: of the run.
-        say: takes one line of news at a time.
-        sweep: also over temperature and top-p; then a report that still holds is not written anew.
+        folder: the run folder.
+        say: receives one line of output at a time.
+        sweep: also sweep temperature and top-p; the report is then only rewritten if something changed.
 
     Raises:
-        UserError: as `evaluate_run` does.
+        UserError: as in `evaluate_run`.
         NotWritten: the disk is full.
     """
     with telling_of_full_disk(folder.path, folder.checkpoints):
@@ -109,7 +109,7 @@ def _judged(folder: RunFolder, say: Say, sweep: bool) -> Evaluation:
 
 
 def show_scores(folder: RunFolder, evaluation: Evaluation, say: Say) -> None:
-    """Writes the scores of a run where its records went as well, beside the keys of its config."""
+    """Writes the scores of a run to the boards of its records, with the keys of its config."""
     config = folder.read_config()
     scores = {
         f"scores/{score.name}/{column}": estimate.value
@@ -127,5 +127,5 @@ def show_scores(folder: RunFolder, evaluation: Evaluation, say: Say) -> None:
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> Path:
-    """Writes the comparison of several runs into a folder; the path of its report."""
+    """Writes the comparison of several runs into a folder; returns the path of its report."""
     return write_comparison([load_reported_run(RunFolder(folder)) for folder in folders], out)

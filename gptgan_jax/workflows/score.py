@@ -1,4 +1,4 @@
-"""`gptgan score`: a run's discriminator on a file of texts, or on texts of its generator, token by token."""
+"""`gptgan score`: the discriminator's scores of the texts in a file, or of the generator's samples, per token."""
 
 import json
 import math
@@ -41,16 +41,16 @@ NO_PROMPTS = "the texts have no prompts, so their likelihood under the generator
 
 @dataclass(frozen=True, eq=False)
 class ScoredTexts:
-    """Texts and what a run's discriminator says of them.
+    """Texts, and their scores by a run's discriminator.
 
     Attributes:
-        texts: N of them as they were given, or written.
-        prompts: what they answer; None where they answer nothing.
-        scored: of each.
-        detector: who scored them.
-        places: of the first token that the grammar forbids; None where the data is no unlabelled grammar.
-        figures: how often such tokens were found; empty where none are known.
-        notes: what a reader must know, a line each.
+        texts: N texts as given or generated.
+        prompts: which they answer; None without prompts.
+        scored: the scores of each.
+        detector: the discriminator that scored them.
+        places: index of the first token that the grammar forbids; None unless the data is an unlabelled grammar.
+        figures: how often such tokens were found; empty if none are known.
+        notes: a line each on what a reader must know.
     """
 
     texts: list[str]
@@ -62,10 +62,10 @@ class ScoredTexts:
     notes: list[str]
 
     def lines(self) -> Iterator[str]:
-        """A JSON object a text: itself, its score, the probability that it is real, and its tokens.
+        """A JSON object per text: the text, its score, the probability that it is real, and its tokens.
 
-        A token has the score of the text up to and including it, and its own log-probability by the generator in nats;
-        the end of text is the last one, where the text was not cut off. What has no meaning is null.
+        A token has the score of the text up to and including it, and its log-probability under the generator in nats;
+        the last one is the end of text, unless the text was cut off. What has no meaning is null.
         """
         probable = gives_probabilities(self.detector.run.config)
         for i, (text, one) in enumerate(zip(self.texts, self.scored, strict=True)):
@@ -95,20 +95,20 @@ def score_texts(
     columns: tuple[str | None, str | None],
     say: Callable[[str], None],
 ) -> ScoredTexts:
-    """Scores the texts of a file, or texts that the checkpoint's own generator writes.
+    """Scores the texts of a file, or samples of the checkpoint's own generator.
 
     Args:
-        folder: of the run.
-        file: JSON lines, .json, .csv, .tsv or .parquet with a column of texts and, for a run that answers prompts, one
-            of prompts; any other: a text a line. None: samples.
-        samples: how many are written, at temperature 1, where there is no file.
+        folder: the run folder.
+        file: JSON lines, .json, .csv, .tsv or .parquet with a column of texts and, for a run trained with prompts, one
+            of prompts. Any other file has one text per line. None: samples.
+        samples: their number, at temperature 1, if there is no file.
         checkpoint: "best" or what `Checkpoints.choose` takes.
         seed: of the samples.
         columns: names of the columns of texts and of prompts; None for those of the run's data.
-        say: takes one line of news at a time.
+        say: receives one line of output at a time.
 
     Raises:
-        UserError: a run whose discriminator has learned nothing, or a file that can't be read.
+        UserError: the run's discriminator was never trained, or the file can't be read.
     """
     run = load_writer(folder)
     if file is None and run.conditional:
@@ -141,9 +141,9 @@ def score_texts(
 def _written(
     run: Writer, detector: Detector, count: int, seed: int, say: Callable[[str], None]
 ) -> tuple[TokenisedSplit, list[str]]:
-    """Texts of the generator, as tokens and as strings."""
+    """Samples of the generator, as tokens and as strings."""
     longest = run.config.data.max_length
-    writer = TextWriter(run.generator, run.tokenizer, longest)  # as `gptgan sample` has it
+    writer = TextWriter(run.generator, run.tokenizer, longest)  # as in `gptgan sample`
     written = writer(detector.writer, seed, count, Drawing(), pause=News(say)).as_set()
     return unconditional_split(written.targets, run.generator.vocabulary, longest), written.texts
 
@@ -162,12 +162,12 @@ def _encoded(split: Split, run: Writer, where: str) -> TokenisedSplit:
 
 
 def _strange(run: Writer, text: str) -> list[str]:
-    """Words that a tokenizer of ids can't read; others have an unknown token, or none is unknown to them."""
+    """Words that a tokenizer of ids can't read; empty for others, which have an unknown token or know every text."""
     return run.tokenizer.unknown_words(text) if getattr(run.tokenizer, "backend", None) is None else []
 
 
 def line_notes(file: Path, data: object) -> Iterator[str]:
-    """A line on text files whose documents were longer than a line in training."""
+    """A note on text files whose documents were longer than a line in training."""
     document = getattr(data, "document", "line")
     if format_of(file) is None and document != "line":
         yield f"{file} is read as one text per line, but this run learned one {document} at a time (data.document)"
@@ -191,7 +191,7 @@ def _read(file: Path, run: Writer, text_column: str | None, prompt_column: str |
     own = isinstance(data, HfData)
     text = text_column or (data.text_column if isinstance(data, HfData) else TEXT)
     if text_column is None and text not in there and RESPONSE in there:
-        text = RESPONSE  # of `gptgan sample --prompts`
+        text = RESPONSE  # from `gptgan sample --prompts`
     prompt = None
     if asked:
         prompt = prompt_column or (data.prompts_from if isinstance(data, HfData) else None) or PROMPT
@@ -201,7 +201,7 @@ def _read(file: Path, run: Writer, text_column: str | None, prompt_column: str |
     labelled = label if run.config.label_prompts and label in there else None
     table = read_table(rows, Columns(text, prompt, labelled))
     if any(one is not None for one in table.labels or ()):
-        # Without a label a text was written for none, as in training.
+        # A text without a label has the empty prompt, as in training.
         return Split(table.texts, ["" if one is None else str(one) for one in table.labels or ()])
     return Split(table.texts, table.prompts)
 
@@ -211,5 +211,5 @@ def _sigmoid(score: float) -> float:
 
 
 def _plain(value: float) -> float | None:
-    """Six decimals; None where it is not finite."""
+    """Six decimals; None if it is not finite."""
     return round(float(value), 6) if np.isfinite(value) else None
