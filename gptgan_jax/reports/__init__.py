@@ -1,1 +1,1 @@
-"""What was found about finished runs, for people: report.html, and report.md with its pictures beside it."""
+"""Reports on finished runs for people: report.html, and report.md with its pictures."""

@@ -30,7 +30,7 @@ from gptgan_jax.reports.tables import samples_table
 from gptgan_jax.system.atomic_files import write_whole
 
 COMPARISON_FILE = "comparison.json"
-# Where an evaluation keeps the shown texts of a sweep's column.
+# The column of an evaluation with the shown texts of each column of a sweep.
 SHOWN = {
     "likelihood": "likelihood",
     "continued": "continued",
@@ -52,18 +52,18 @@ def write_arms(
     """Writes report.html, report.md with its PNGs, and comparison.json into a folder.
 
     Args:
-        models: the likelihood's first; every run has been swept.
+        models: the likelihood's first; all runs have sweeps.
         seeds: of the comparison.
         file: that describes it.
-        folder: made if there is none.
-        failed: by run why its training failed.
-        cell: its name, where the file describes a study and this is one of its cells.
-        command: that makes all this, word by word.
+        folder: created if it does not exist.
+        failed: why the training of a run failed, by run.
+        cell: its name, if the file describes a study and this is one of its cells.
+        command: the command that makes all this, as separate arguments.
 
     Returns: the main table as Markdown, for a terminal.
 
     Raises:
-        UserError: where the folder can't be written.
+        UserError: the folder can't be written.
     """
     measured = ArmsTable(models, tuple(seeds))
     table = measured.table()
@@ -123,7 +123,7 @@ def _notes(measured: ArmsTable) -> list[str]:
 
 
 def _judged(model: Model) -> str:
-    """The checkpoint of each seed that is in the table."""
+    """The checkpoint of each seed in the table."""
     name = SHOWN[model.column]
     found = [column for run in model.runs.values() for column in run.evaluation.columns if column.name == name]
     steps = ", ".join(dict.fromkeys(column.checkpoint for column in found))
@@ -147,7 +147,7 @@ def _sweeps(measured: ArmsTable) -> list[Block]:
 
 
 def _curves(models: Sequence[Model]) -> list[Block]:
-    # Several models may share runs, such as likelihood and continued likelihood: the first one gets the curves.
+    # Models such as likelihood and continued likelihood share runs: only the first one shows their curves.
     first = {id(model.runs): model for model in reversed(models)}
     records = {m.label: [run.records for run in m.runs.values()] for m in models if m.runs and first[id(m.runs)] is m}
     figure = comparison_figure(records)
@@ -155,7 +155,7 @@ def _curves(models: Sequence[Model]) -> list[Block]:
 
 
 def _samples(models: Sequence[Model]) -> list[Block]:
-    """Texts of each model's first seed."""
+    """Samples of each model's first seed."""
     firsts = {model.label: next(iter(model.runs.items())) for model in models if model.runs}
     columns = {model.label: SHOWN[model.column] for model in models}
     shown = {label: texts for label, (_, run) in firsts.items() if (texts := run.evaluation.shown.get(columns[label]))}
@@ -171,7 +171,7 @@ def _samples(models: Sequence[Model]) -> list[Block]:
 
 
 def _alarms(models: Sequence[Model]) -> tuple[list[Block], bool]:
-    """The alarms of adversarial runs, and those of others that make figures unreliable; whether any fired."""
+    """The alarms of adversarial runs, and those of other runs that make metrics unreliable; whether any fired."""
     lines, any_fired = [], False
     for model in models:
         for seed, run in model.runs.items() if model.column in ("likelihood", "adversarial") else ():

@@ -1,4 +1,4 @@
-"""The main table of a comparison: its models, what they were measured to be over seeds, and what they cost."""
+"""The main table of a comparison: its models, their metrics over seeds, and their costs."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ from gptgan_jax.reports.tables import decimals_of, number
 from gptgan_jax.runs.timing import read_times
 
 LIKELIHOOD, CONTINUED = "likelihood", "continued likelihood"
-# By what is known of the source of the data: the figures, how the table calls them, and which way is better.
+# Depending on what is known of the source of the data: metrics, with their heads in the table and the better direction.
 OF_ORACLE = {ORACLE: "NLL_oracle ↓", NLL: "held-out NLL ↓", ORACLE_SUM: "their sum ↓"}
 OF_GRAMMAR = {
     NLL: "held-out NLL ↓",
@@ -51,9 +51,9 @@ class Model:
     """A row of the table.
 
     Attributes:
-        label: what it is called.
+        label: its name.
         column: of its runs' sweeps: "likelihood", "continued", "adversarial", "residual" or "reranked".
-        runs: by seed; a seed that failed is missing.
+        runs: by seed; failed seeds are missing.
     """
 
     label: str
@@ -62,18 +62,18 @@ class Model:
 
     @property
     def from_scratch(self) -> bool:
-        """Whether it doesn't start from the likelihood's model, but was trained as that was."""
+        """Whether it has its own likelihood training, instead of starting from the likelihood's model."""
         return self.column == "likelihood"
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over seeds.
+    """A metric over seeds.
 
     Attributes:
-        value: the mean over the seeds that have one; infinite where one of them is; None where there is none.
+        value: the mean over the seeds that have one; infinite if one of them is; None if there is none.
         error: half the width of its 95 % t-interval over seeds; with one seed, the standard error over texts.
-        by_seed: each seed's.
+        by_seed: the value of each seed.
     """
 
     value: float | None
@@ -81,7 +81,7 @@ class Spread:
     by_seed: tuple[Estimate, ...]
 
     def shown(self, decimals: int, sign: bool = False) -> str:
-        """The value ± its error; how many seeds it is of, where not of all."""
+        """The value ± its error, and the number of seeds with a value if some have none."""
         known = sum(one.value is not None for one in self.by_seed)
         error = "" if self.error is None else f" ± {number(self.error, decimals)}"
         lacking = f" ({known} of {len(self.by_seed)} seeds)" if 0 < known < len(self.by_seed) else ""
@@ -102,10 +102,10 @@ def spread_of(estimates: Sequence[Estimate]) -> Spread:
 
 @dataclass(frozen=True)
 class ArmsTable:
-    """Models over seeds, measured alike.
+    """Models over seeds, measured in the same way.
 
     Attributes:
-        models: the likelihood's first; each of its runs has a sweep.
+        models: the likelihood's first; all its runs have sweeps.
         seeds: of the comparison.
     """
 
@@ -114,7 +114,7 @@ class ArmsTable:
 
     @cached_property
     def sweeps(self) -> dict[int, Sweep]:
-        """By seed, one sweep in which each model is a column; a model that was measured otherwise is left out."""
+        """By seed, one sweep with each model as a column, without models that were measured in another way."""
         joined = {}
         for seed in self.seeds:
             first = self._sweep(self.models[0], seed)
@@ -131,7 +131,7 @@ class ArmsTable:
 
     @property
     def measured_otherwise(self) -> list[str]:
-        """The labels of models that some seed's sweep leaves out, though their runs were swept."""
+        """The labels of models that were swept but are left out for some seed, as they were measured in another way."""
         first = self.models[0]
         return [
             model.label
@@ -148,16 +148,16 @@ class ArmsTable:
 
     @property
     def combined(self) -> str:
-        """The figure that chooses a temperature."""
+        """The metric that chooses a temperature."""
         return next(iter(self.any_sweep.combined))
 
     @property
     def axes(self) -> Axes:
-        """Quality and diversity of the verdict."""
+        """The quality and diversity by which models are compared."""
         return self.any_sweep.axes[0]
 
     def figures(self) -> dict[str, str]:
-        """What the table has columns of, with their heads. An infinite reverse KL says nothing but that it is."""
+        """The metrics in the table, with their heads. Reverse KL is left out if it is infinite, as that says little."""
         quality = self.axes.quality
         of_axes = {ORACLE: OF_ORACLE, GRAMMATICAL: OF_GRAMMAR, MATCH: OF_TASK, ROUGE: OF_TASK}
         measured = self.any_sweep.signatures
@@ -167,19 +167,19 @@ class ArmsTable:
         return {name: head for name, head in figures.items() if name != REVERSE or finite}
 
     def at_one(self, label: str, figure: str) -> Spread:
-        """A figure on test text of texts drawn at temperature 1."""
+        """A metric on test text of texts sampled at temperature 1."""
         return spread_of([self._of(self._cell_at_one(label, seed), figure) for seed in self.seeds])
 
     def at_chosen(self, label: str, figure: str) -> Spread:
-        """A figure on test text at the temperature and top-p that validation text chose, seed by seed."""
+        """A metric on test text at the temperature and top-p chosen on validation text, separately for each seed."""
         return spread_of([self._of(self._chosen(label, seed), figure) for seed in self.seeds])
 
     def choices(self, label: str) -> list[Cell]:
-        """The cells that validation text chose, of the seeds that have one."""
+        """The cells chosen on validation text, for the seeds that have one."""
         return [cell for seed in self.seeds if (cell := self._chosen(label, seed)) is not None]
 
     def gap(self, label: str, against: str = LIKELIHOOD) -> Spread:
-        """How much better than another model at equal diversity: within each seed, on average over what both reach."""
+        """The gain over another model at equal diversity: within each seed, averaged over the range that both reach."""
         found = []
         for seed in self.seeds:
             area = dominance([self.sweeps[seed]], self.axes, label, against).area
@@ -187,7 +187,7 @@ class ArmsTable:
         return spread_of(found)
 
     def cost(self, model: Model) -> tuple[Cost | None, Spread]:
-        """What a seed's training took, and its processor seconds over seeds."""
+        """The cost of one seed's training, and its processor seconds over seeds."""
         costs = {seed: cost_of(run.config, read_times(run.folder), model.column) for seed, run in model.runs.items()}
         seconds = [costs[seed].processor_seconds if seed in costs else None for seed in self.seeds]
         return next(iter(costs.values()), None), spread_of([Estimate(one) for one in seconds])
@@ -220,7 +220,7 @@ class ArmsTable:
         return Table(heads, tuple(rows), right=range(1, len(heads)))
 
     def plain(self) -> dict[str, Any]:
-        """All of the table's figures, and each seed's, as plain data."""
+        """All of the table's metrics, also by seed, as plain data."""
         return {
             "seeds": list(self.seeds),
             "chosen_by": self.combined,
@@ -267,7 +267,7 @@ class ArmsTable:
         return Estimate(None) if cell is None else cell.test.get(figure, Estimate(None))
 
     def _column(self, head: str, spreads: Sequence[Spread], real: str | None = None) -> list[str]:
-        """A column of the table; its last cell is real text's figure, the same with every seed, where one is named."""
+        """A column of the table. Its last cell is the metric `real` of real text, which is the same for every seed."""
         last = spread_of([self._of(self._cell_at_one(REAL, self.seeds[0]), real)] if real else [])
         decimals = decimals_of([one.value for one in (*spreads, last)], whole=False)
         return [head, *(one.shown(decimals) for one in (*spreads, last))]

@@ -1,4 +1,4 @@
-"""A discriminator's output on texts: its score token by token, and how reliable its classes are."""
+"""A discriminator's output on texts: its score per token, and the reliability of its classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ RELIABILITY_ALT = "Accuracy over confidence of the classifier, and how many text
 
 
 def write_reliability(beside: Path, bins: Sequence[ReliabilityBin]) -> Path | None:
-    """Writes the picture beside a file, as STEM-reliability.png; its path, or None for no texts."""
+    """Writes the picture next to a file, as STEM-reliability.png; returns its path, or None without texts."""
     figure = reliability_figure(bins)
     if figure is None:
         return None
@@ -31,9 +31,9 @@ def write_reliability(beside: Path, bins: Sequence[ReliabilityBin]) -> Path | No
 
 
 def reliability_figure(bins: Sequence[ReliabilityBin]) -> "Figure | None":
-    """Accuracy over the probability of the most likely class, and below it how many texts; None for no texts.
+    """Accuracy over the probability of the most likely class, above the number of texts; None without texts.
 
-    A classifier whose probabilities are right is on the diagonal; below it, it is too sure of itself.
+    The points of a calibrated classifier are on the diagonal; below it, the classifier is overconfident.
     """
     if not bins:
         return None
@@ -55,14 +55,14 @@ def reliability_figure(bins: Sequence[ReliabilityBin]) -> "Figure | None":
 
 
 def write_score_page(path: Path, title: str, texts: Sequence[ScoredText], notes: Sequence[str]) -> None:
-    """Writes one HTML page of texts whose tokens are coloured by what each adds to the score."""
+    """Writes an HTML page of texts whose tokens are coloured by what each adds to the score."""
     below: list[Block] = [Bullets(tuple(notes))] if notes else []
     page = to_html(title, [Heading(title, 1), *below, *score_blocks(texts)])
     write_whole(path, page.encode("utf-8", "replace"))
 
 
 def score_blocks(texts: Sequence[ScoredText]) -> list[Block]:
-    """What the colours mean, and the texts; a colour is full at the change that one token in twenty exceeds."""
+    """An explanation of the colours, and the texts; a colour is full at the change that one token in twenty exceeds."""
     if not texts:
         return []
     steps = [changes(np.array(text.scores), text.start, text.window) for text in texts]

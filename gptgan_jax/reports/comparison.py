@@ -42,14 +42,14 @@ def write_comparison(runs: Sequence[ReportedRun], folder: Path) -> Path:
     """Writes report.html, report.md and its PNGs into a folder, over those of an earlier comparison.
 
     Args:
-        runs: at least one; those of configurations that differ in name, seed and places only are repeats.
-        folder: made if there is none; no run folder, which keeps its own report.
+        runs: at least one; runs that differ only in name, seed and places are repeats.
+        folder: created if it does not exist; not a run folder, which keeps its own report.
 
     Returns: the path of report.html.
 
     Raises:
         ValueError: no runs.
-        UserError: where the folder is a run folder or can't be written.
+        UserError: the folder is a run folder or can't be written.
     """
     if not runs:
         raise ValueError("a comparison needs at least 1 run")
@@ -116,7 +116,7 @@ def _text(group: Group) -> tuple[Any, Any]:
 
 
 def _texts(groups: Sequence[Group]) -> dict[tuple[Any, Any], str]:
-    """What the runs read, each with the label of the first group that does."""
+    """The data and tokenizers of the runs, each with the label of the first group that uses it."""
     return {_text(group): group.label for group in reversed(groups)}
 
 
@@ -139,7 +139,7 @@ def _results(groups: Sequence[Group]) -> list[Block]:
 
 
 def _kind_table(groups: Sequence[Group], kind: str) -> Table:
-    """Scores of one kind of checkpoint, the groups side by side; a row joins what has one unit and signature."""
+    """Scores of one kind of checkpoint, the groups side by side; a row joins scores with one unit and signature."""
     rows: dict[tuple[str, ...], dict[str, list[Estimate]]] = {}
     columns: dict[str, None] = {}
     reals: dict[str, None] = {}
@@ -162,7 +162,7 @@ def _kind_table(groups: Sequence[Group], kind: str) -> Table:
 
 
 def _notes(groups: Sequence[Group]) -> list[str]:
-    """What all evaluations note, and what some do, with their folders; without what ± is: another thing here."""
+    """Notes of all evaluations, and of some with their folders; without the one on ±, which differs here."""
     runs = [run for group in groups for run in group.runs]
     by_note: dict[str, list[str]] = {}
     for run in runs:
@@ -214,7 +214,7 @@ def _sweep_notes(groups: Sequence[Group]) -> list[str]:
 
 
 def _samples(groups: Sequence[Group]) -> list[Block]:
-    """The best adversarial texts of each group's first run that has some, or its last column's where there are none."""
+    """The best adversarial texts of each group's first run with samples, or its last column's if it has none."""
     shown: dict[str, list[str]] = {}
     of: list[ReportedRun] = []
     for group in groups:

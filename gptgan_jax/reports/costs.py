@@ -1,4 +1,4 @@
-"""What it took to train a model: processor time as it was recorded, updates and texts as the configuration has them."""
+"""The cost of training a model: recorded processor time, and updates and texts according to the configuration."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.gradients.families import Distillation, PolicyGradient
 from gptgan_jax.runs.timing import TrainingTime
 
-# The phases that made each column of a sweep, besides the likelihood training that all but the first start from.
+# The phases that train each column of a sweep, besides the likelihood training that all but the first start from.
 PHASES_OF: dict[str, tuple[Phase, ...]] = {
     "likelihood": ("likelihood",),
     "continued": ("continued",),
@@ -22,10 +22,10 @@ class Cost:
     """The costs of one model of one run, besides the likelihood training that it starts from.
 
     Attributes:
-        processor_seconds: of all cores, with compilation and the validation on the way; None where not recorded.
+        processor_seconds: of all cores, including compilation and validation during training; None if not recorded.
         updates: of the generator's parameters.
-        texts: written for the training; where groups are drawn again, at most.
-        continuations: of prefixes, written for the values of tokens.
+        texts: generated in training; at most, if groups are resampled.
+        continuations: of prefixes, generated to estimate the values of tokens.
     """
 
     processor_seconds: float | None
@@ -55,7 +55,7 @@ def cost_of(config: Config, times: dict[str, TrainingTime], column: str) -> Cost
         samples, rollouts, passes = estimator.samples, estimator.rollouts, estimator.epochs * estimator.minibatches
     a_step = adversarial.batch_size * samples
     if isinstance(estimator, Distillation) and not estimator.on_policy:
-        a_step = 0  # it learns on real texts
+        a_step = 0  # trained on real texts
     a_step *= 1 + config.objective.resample_groups  # at most
     return Cost(
         processor_seconds=seconds,

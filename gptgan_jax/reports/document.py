@@ -1,6 +1,6 @@
-"""A document as a list of blocks, rendered as Markdown with PNG files beside it and as one HTML file that holds all.
+"""A document as a list of blocks, rendered as Markdown with separate PNG files, and as one self-contained HTML file.
 
-Texts in blocks are plain: whatever markup they contain is shown literally, in both forms.
+Texts in blocks are plain: any markup in them is shown literally, in both forms.
 """
 
 import base64
@@ -26,14 +26,14 @@ HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 
 @dataclass(frozen=True)
 class Bold:
-    """Text of a table cell that stands out."""
+    """Emphasised text of a table cell."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Italic:
-    """Text of a table cell that is a remark, not a value."""
+    """Text of a table cell that is a remark instead of a value."""
 
     text: str
 
@@ -51,7 +51,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Running text; small where it belongs to what stands above it."""
+    """Running text; small if it comments on what is above it."""
 
     text: str
     small: bool = False
@@ -59,19 +59,19 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Bullets:
-    """A list, one line each."""
+    """A list with one line per item."""
 
     items: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as wide as the heads.
+    """Rows of as many cells as there are heads.
 
     Attributes:
         heads: of the columns.
         rows: the cells.
-        right: numbers of the columns of figures, which are right aligned.
+        right: indices of the columns of numbers, which are right-aligned.
     """
 
     heads: tuple[str, ...]
@@ -84,12 +84,12 @@ class Picture:
     """A matplotlib figure.
 
     Attributes:
-        name: the PNG's file name.
+        name: file name of the PNG.
         alt: what it shows, in words.
-        figure: drawn once, when first needed.
+        figure: rendered once, when first needed.
 
     Raises:
-        ValueError: a name that is no plain file name ending in .png.
+        ValueError: the name is no plain file name ending in .png.
     """
 
     name: str
@@ -109,22 +109,22 @@ class Picture:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to be read by a machine, shown as they are."""
+    """Lines for a machine, shown verbatim."""
 
     text: str
     language: str
 
 
 class Shade(NamedTuple):
-    """A part of a text with the colour behind it.
+    """A part of a text with a background colour.
 
     Attributes:
         text: the part, with its spaces.
         level: from -`LEVELS` (orange) over 0 (none) to `LEVELS` (blue).
-        note: what is shown where the pointer rests on it.
-        marked: whether it stands out, with its note where there is no pointer.
-        wrong: whether it is underlined as an error is.
-        special: whether it is no text, such as a token that ends one.
+        note: shown when the pointer is over it.
+        marked: whether it is emphasised; its note is then also shown without a pointer.
+        wrong: whether it is underlined as an error.
+        special: whether it is not text, such as the token that ends one.
     """
 
     text: str
@@ -137,7 +137,7 @@ class Shade(NamedTuple):
 
 @dataclass(frozen=True)
 class Coloured:
-    """A text whose parts have colours, under a line that says what of it."""
+    """A text whose parts are coloured, below a line about it."""
 
     head: str
     parts: tuple[Shade, ...]
@@ -147,19 +147,19 @@ Block = Heading | Paragraph | Bullets | Table | Picture | Code | Coloured
 
 
 def escape(text: str) -> str:
-    """One line of Markdown that shows the text literally, also inside a table: no HTML, no markup."""
+    """One line of Markdown that shows the text literally, also in a table: no HTML, no markup."""
     entities = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "`": "&#96;"}
     text = "".join(entities.get(char, char) for char in one_line(text))
     return re.sub(r"([\\*_\[\]~$#])(?<!&#)", r"\\\1", text).replace("\t", " ")
 
 
 def to_markdown(blocks: Iterable[Block]) -> str:
-    """The blocks as Markdown, an empty line between them; tables also read well as plain text."""
+    """The blocks as Markdown, separated by empty lines; tables are also readable as plain text."""
     return "\n\n".join(map(_markdown, blocks)) + "\n"
 
 
 def to_html(title: str, blocks: Iterable[Block]) -> str:
-    """The blocks as one HTML file that needs no other: pictures inside, no script, nothing fetched."""
+    """The blocks as one self-contained HTML file: embedded pictures, no script, no requests."""
     body = "\n".join(map(_html, blocks))
     return f"""<!doctype html>
 <html lang="en">
@@ -178,18 +178,18 @@ def to_html(title: str, blocks: Iterable[Block]) -> str:
 
 
 def write_document(folder: Path, title: str, blocks: Sequence[Block], pictures: Collection[str]) -> Path:
-    """Writes report.html, report.md and its PNGs into a folder over those of an earlier report, each all or nothing.
+    """Writes report.html, report.md and its PNGs into a folder, each all or nothing, over those of an earlier report.
 
     Args:
-        folder: made if there is none.
+        folder: created if it does not exist.
         title: of the browser's tab.
         blocks: the document.
-        pictures: glob patterns of all names that reports in this folder give to pictures; what is not in this one goes.
+        pictures: glob patterns of all pictures that reports in this folder can have; those not in this one are deleted.
 
     Returns: the path of report.html.
 
     Raises:
-        UserError: where the folder can't be written.
+        UserError: the folder can't be written.
     """
     files = {block.name: block.png for block in blocks if isinstance(block, Picture)}
     files |= {MARKDOWN_FILE: to_markdown(blocks).encode(), HTML_FILE: to_html(title, blocks).encode()}
@@ -230,7 +230,7 @@ def _markdown(block: Block) -> str:
 
 
 def _markdown_part(part: Shade) -> str:
-    """Without its colour; what stands out is bold, with its note, and what is wrong is struck through."""
+    """The part without its colour; marked ones are bold, with their note, and wrong ones are struck through."""
     text = escape(part.text)
     bare = text.strip()
     if bare and part.wrong:
@@ -242,7 +242,7 @@ def _markdown_part(part: Shade) -> str:
 
 
 def _running(text: str) -> str:
-    """Text that begins a line, where "1." or "-" would begin a list and four spaces code."""
+    """Text at the beginning of a line, where "1." or "-" would start a list and four spaces code."""
     return re.sub(r"^(\d{0,9})(-|[+.)](?=\s|$))", r"\1\\\2", escape(text).strip())
 
 
@@ -257,7 +257,7 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _plain_table(rows: Sequence[Sequence[str]], right: Collection[int]) -> str:
-    """A Markdown table, its first row the heads; the columns in `right` are right aligned."""
+    """A Markdown table; its first row has the heads, and the columns in `right` are right-aligned."""
     widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
     rule = ["-" * (w - 1) + (":" if i in right else "-") for i, w in enumerate(widths)]
     pad: list[Callable[[str, int], str]] = [str.rjust if i in right else str.ljust for i in range(len(widths))]
@@ -312,7 +312,7 @@ def _html_part(part: Shade) -> str:
 
 
 def _kind(cell: Cell, right: bool) -> str:
-    """What the style knows of a cell: figures stay on one line, longer texts get room."""
+    """A cell's style: numbers stay on one line, longer texts get room."""
     length = len(cell if isinstance(cell, str) else cell.text)
     kind = "figure" if right else "long" if length > 50 else "text" if length > 18 else ""
     return f' class="{kind}"' if kind else ""
@@ -328,8 +328,7 @@ def _html_cell(cell: Cell) -> str:
             return _literal(cell)
 
 
-# Wide tables scroll by themselves beside their first column, and pictures fit, so that a phone shows text at a readable
-# size.
+# Wide tables scroll separately, with a fixed first column, and pictures fit, so that text is readable on a phone.
 _STYLE = """
 :root { color-scheme: light dark; --page: #fff; --line: #d5d9de; --soft: #f4f5f7; --grey: #5b626b; }
 @media (prefers-color-scheme: dark) { :root { --page: #121212; --line: #3d444d; --soft: #1e2329; --grey: #a0a8b2; } }

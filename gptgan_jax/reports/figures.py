@@ -1,6 +1,6 @@
-"""The curves of a report over the training's steps, of one run and of several, and what all its pictures share.
+"""Curves over the training steps, of one run and of several, and what all pictures of a report share.
 
-Each function gives a matplotlib figure 800 pixels wide, or None where nothing of it was recorded.
+Each function returns a matplotlib figure 800 pixels wide, or None if nothing of it was recorded.
 """
 
 import textwrap
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 Style = dict[str, Any]
 
-# The panels of the discriminator's picture: key of the records, name, unit.
+# The panels of the discriminator's picture: key in the records, name, unit.
 PANELS = (
     ("discriminator_accuracy", "discriminator\naccuracy", "pairs ranked right"),
     ("prompt_accuracy", "the same within\na prompt", "pairs ranked right"),
@@ -29,7 +29,7 @@ PANELS = (
     ("kl", "KL to the\nreference", "nats/token"),
     ("repetition", "repeated\n2-grams", "share of a text"),
 )
-# And of the picture that compares runs.
+# The panels of the picture that compares runs.
 COMPARED = (("valid_nats_per_token", "validation\nloss", "nats/token"), *PANELS)
 BLUE, ORANGE, GREEN = "#1f5fa8", "#d1570a", "#2e8b57"
 COLORS = (BLUE, ORANGE, GREEN, "#8e4ea8", "#0f8b8d", "#b8860b", "#c2185b", "#5d6670")
@@ -39,7 +39,7 @@ TINTS = ("#edf2f8", "#fdf1dd", "#f3eefa", "#f3f3f0")
 
 @dataclass(frozen=True)
 class PhaseSpan:
-    """A training phase on the axis of global steps: it made the steps first_step + 1 … last_step."""
+    """A training phase on the axis of global steps: it has the steps first_step + 1 to last_step."""
 
     name: str
     first_step: int
@@ -47,7 +47,7 @@ class PhaseSpan:
 
 
 def phases_in(records: Iterable[Record]) -> list[PhaseSpan]:
-    """The phases as far as they show in the records: each from the last record of the one before."""
+    """The phases that occur in the records; each begins at the last record of the one before."""
     last: dict[str, int] = {}
     for record in records:
         last[record["phase"]] = record["step"]
@@ -55,17 +55,17 @@ def phases_in(records: Iterable[Record]) -> list[PhaseSpan]:
 
 
 def sources_in(records: Iterable[Record]) -> list[str]:
-    """The sources of a mixture that have validation figures of their own."""
+    """The sources of a mixture that have separate validation metrics."""
     prefix = "valid_nats_per_token/"
     return list(dict.fromkeys(key.removeprefix(prefix) for one in records for key in one if key.startswith(prefix)))
 
 
 def loss_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figure | None":
-    """Training and validation loss over the global step, the latter also of each source of a mixture.
+    """Training and validation loss over the global step, the latter also for each source of a mixture.
 
-    A record's `loss` is that of likelihood, in nats per token.
+    A record's `loss` is that of likelihood training, in nats per token.
 
-    The lines break between phases: a phase need not go on from the generator of the one before it.
+    Lines break between phases, as a phase need not continue from the generator of the one before it.
     """
     train = _curve(records, "loss")
     valid = _curve(records, "valid_nats_per_token")
@@ -91,13 +91,13 @@ def loss_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figu
 
 
 def reward_panels(records: Sequence[Record]) -> list[tuple[str, str, str]]:
-    """A panel for each function of the texts that paid or was measured (docs/rewards.md), in the order of the names."""
+    """A panel for each reward or measured function of the texts (docs/rewards.md), sorted by name."""
     names = sorted({name for record in records for name in record if name.startswith("reward/")})
     return [(name, f"reward\n{name.removeprefix('reward/')[:24]}", "mean of a text") for name in names]
 
 
 def discriminator_figure(records: Sequence[Record], phases: Sequence[PhaseSpan]) -> "Figure | None":
-    """The health of the adversarial game, one panel per recorded key of PANELS; what real text has beside it."""
+    """The health of the adversarial game, one panel per recorded key of PANELS, with real text for comparison."""
     shown = (*PANELS, *reward_panels(records))
     curves = [(panel, curve) for panel in shown if len((curve := _curve(records, panel[0]))[0])]
     if not curves:
@@ -120,7 +120,7 @@ def comparison_figure(groups: Mapping[str, Sequence[Sequence[Record]]]) -> "Figu
     """Curves of all runs, one colour per group and one line per run; one panel per recorded key of COMPARED.
 
     Args:
-        groups: by label the records of each of its runs.
+        groups: the records of each of its runs, by label.
     """
     curves = {
         key: [(group, curve) for group, runs in groups.items() for r in runs if len((curve := _curve(r, key))[0])]
@@ -146,8 +146,8 @@ def comparison_figure(groups: Mapping[str, Sequence[Sequence[Record]]]) -> "Figu
 
 
 def blank_figure(height: float) -> "Figure":
-    """An empty figure, 8 inches of 100 pixels wide and so many inches high."""
-    # Imported late as it is slow; without pyplot, which has global state and may look for a display.
+    """An empty figure, 8 inches (800 pixels) wide and that many inches high."""
+    # Imported late, as it is slow; without pyplot, which has global state and may look for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -157,7 +157,7 @@ def blank_figure(height: float) -> "Figure":
 
 
 def _stack(panels: int, height: float) -> "tuple[Figure, list[Panel]]":
-    """Panels one over the other, over the global step."""
+    """Panels stacked vertically over the global step."""
     figure = blank_figure(height)
     all_panels = tidied(figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
     all_panels[-1].set_xlabel("global step (updates)")
@@ -165,7 +165,7 @@ def _stack(panels: int, height: float) -> "tuple[Figure, list[Panel]]":
 
 
 def tidied(panels: "Iterable[Panel]") -> "list[Panel]":
-    """The panels, with a grid behind and without a frame."""
+    """The panels, with a grid in the background and without a frame."""
     panels = list(panels)
     for panel in panels:
         panel.grid(color="0.85", linewidth=0.7)
@@ -175,11 +175,11 @@ def tidied(panels: "Iterable[Panel]") -> "list[Panel]":
 
 
 def legend_above(figure: "Figure", looks: Mapping[str, Style]) -> None:
-    """Names lines by their looks, above all panels."""
+    """A legend for lines of these styles, above all panels."""
     from matplotlib.lines import Line2D
 
     names = [textwrap.fill(name, 90) for name in looks]
-    # A letter is 6 pixels wide, a line and the space around it 60.
+    # A letter is 6 pixels wide, a line and the space around it 60 pixels.
     abreast = max(1, 780 // (6 * max(map(len, names)) + 60))
     handles = [Line2D([], [], **look) for look in looks.values()]
     legend = figure.legend(handles, names, loc="outside upper center", ncols=abreast, frameon=False, fontsize=9)
@@ -188,12 +188,12 @@ def legend_above(figure: "Figure", looks: Mapping[str, Style]) -> None:
 
 
 def line_width(number: int) -> float:
-    """Thinner from each to the next, so that a line shows under another that lies on it."""
+    """Each line is thinner than the one before, so that a line shows under another that covers it."""
     return max(0.8, 2.2 - 0.6 * number)
 
 
 def cycled(choices: Sequence[str], number: int) -> str:
-    """A choice for each number, again from the first after the last."""
+    """The choice for a number, starting over after the last."""
     return choices[number % len(choices)]
 
 
@@ -205,7 +205,7 @@ def _healthy_band(panel: "Panel", least: float) -> None:
 
 
 def _shade(panels: "Sequence[Panel]", phases: Sequence[PhaseSpan], steps: Sequence[np.ndarray]) -> None:
-    """Tints each phase, names it over the topmost panel and sets the step axis to what was recorded."""
+    """Tints each phase, names it above the top panel, and limits the step axis to what was recorded."""
     drawn = np.concatenate(steps)
     low, high = float(drawn.min()), float(drawn.max())
     margin = 0.02 * (high - low) or 1.0
@@ -215,12 +215,12 @@ def _shade(panels: "Sequence[Panel]", phases: Sequence[PhaseSpan], steps: Sequen
     row = 0
     for number, phase in enumerate(phases):
         begin, end = max(phase.first_step, left), min(phase.last_step, right)
-        # A phase that ends where the curves begin, or the reverse, would only be a sliver of the margin.
+        # A phase that only touches the range of the curves would be a sliver in the margin.
         if phase.last_step < low or phase.first_step >= high > low or end <= begin:
             continue
         for panel in panels:
             panel.axvspan(begin, end, color=cycled(TINTS, number), linewidth=0, zorder=0)
-        # The panels are 7 inches wide, a letter is .09: a name that is wider than its phase gets its own row.
+        # The panels are 7 inches wide, a letter 0.09 inches: a name that is wider than its phase gets another row.
         need = 0.09 * len(phase.name) / 7 * (right - left)
         row = 0 if need <= end - begin else row + 1
         centre = min(max((begin + end) / 2, left + need / 2), right - need / 2)
@@ -230,21 +230,21 @@ def _shade(panels: "Sequence[Panel]", phases: Sequence[PhaseSpan], steps: Sequen
 
 
 def _curve(records: Iterable[Record], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The steps and the finite values of one key."""
+    """The steps and the finite values of a key."""
     points = [(r["step"], r[name]) for r in records if isinstance(r.get(name), int | float)]
     array = np.array(points, dtype=float).reshape(-1, 2)
     return array[:, 0], array[:, 1]
 
 
 def _parts(records: Sequence[Record], name: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The curve of one key, phase by phase, of the phases that have it."""
+    """The curves of a key in each phase that has it."""
     phases = dict.fromkeys(record.get("phase") for record in records)
     curves = (_curve([record for record in records if record.get("phase") == phase], name) for phase in phases)
     return [curve for curve in curves if len(curve[0])]
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
-    """A centred mean over a 25th of the values, less at both ends; the values themselves where they are few."""
+    """A centred mean over a 25th of the values, fewer at both ends; the values themselves if there are few."""
     half = len(values) // 50
     if half == 0:
         return values

@@ -1,4 +1,4 @@
-"""The picture of a sweep: quality over diversity, for each generator along temperature and top-p."""
+"""The picture of a sweep: quality over diversity, for each generator and top-p along temperature."""
 
 import math
 import textwrap
@@ -22,7 +22,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 @dataclass(frozen=True)
 class Point:
-    """What was drawn at one temperature; both figures have a finite value."""
+    """The metrics of texts sampled at one temperature; both values are finite."""
 
     temperature: float
     diversity: Estimate
@@ -30,10 +30,10 @@ class Point:
 
 
 def frontier_points(runs: Sequence[Sweep], axes: Axes, column: str, top_p: float) -> list[Point]:
-    """The cells of a column and a top-p on test text, by rising temperature.
+    """The cells of a column and a top-p on test text, by increasing temperature.
 
-    Of several runs their mean, with its standard error over runs; of one the cell's own, and so too where all runs
-    measured the same, as they do of real text. Cells that are not finite in every run are left out.
+    Several runs are averaged, with the standard error over runs. The cell's own value and error stay if there is one
+    run, or if all runs have equal estimates, as of real text. Cells that are not finite in every run are left out.
     """
     found: dict[float, list[tuple[Estimate, Estimate]]] = {}
     for cell in (cell for run in runs for cell in run.cells if (cell.column, cell.top_p) == (column, top_p)):
@@ -54,13 +54,13 @@ def frontier_points(runs: Sequence[Sweep], axes: Axes, column: str, top_p: float
 def frontier_figure(sweeps: Mapping[str, Sequence[Sweep]], axes: Axes, note: str = "") -> "Figure | None":
     """Quality over diversity on test text: points joined along temperature, one line style per top-p.
 
-    Of one label, one panel in which each column has its colour; of several, one panel per column in which each label
-    has its colour. Points and bars are those of `frontier_points`; the temperature stands beside some of them.
+    With one label, a single panel in which each column has a colour; with several, one panel per column in which each
+    label has a colour. Points and bars are those of `frontier_points`; some have their temperature next to them.
 
     Args:
-        sweeps: by label those of its runs, which differ in nothing but their seeds.
-        axes: the figures.
-        note: small text below, such as what the figures were measured with.
+        sweeps: those of the runs of each label, which differ only in their seeds.
+        axes: the metrics.
+        note: small text below, such as how they were measured.
     """
     drawings = dict.fromkeys((c.column, c.top_p) for runs in sweeps.values() for run in runs for c in run.cells)
     lines = {
@@ -126,8 +126,8 @@ def _sides(points: Sequence[Point]) -> tuple[list[Estimate], list[Estimate]]:
 
 
 def _write_beside(figure: "Figure", marks: "Sequence[tuple[Panel, float, float, str, str]]") -> None:
-    """Small labels beside points of panels, where they hide no point, line or other label; else none."""
-    figure.draw_without_rendering()  # settles where the panels lie
+    """Small labels next to points of panels, where they hide no point, line or other label; otherwise none."""
+    figure.draw_without_rendering()  # determines the positions of the panels
     taken = {panel: _drawn(panel) for panel in dict.fromkeys(mark[0] for mark in marks)}
     for panel, x, y, text, color in marks:
         wide, high = 2.7 * len(text) + 0.5, 5.0  # half of each, in pixels
@@ -165,7 +165,7 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def _grid(titles: Sequence[str], named: int) -> "tuple[Figure, list[Panel]]":
-    """A panel for each title, at most two abreast, all on the same axes, below room for so many lines of a legend."""
+    """A panel for each title, at most two side by side, on the same axes, with room for `named` lines of legend."""
     abreast = min(len(titles), 2)
     rows = math.ceil(len(titles) / abreast)
     figure = blank_figure((6.2 if abreast == 1 else 0.8 + 4.0 * rows) + 0.2 * named)

@@ -1,4 +1,4 @@
-"""Runs by configuration: which are repeats of one experiment, and what each experiment is called."""
+"""Groups runs by configuration: which of them repeat one experiment, and the name of each experiment."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from gptgan_jax.config.structure import difference
 from gptgan_jax.evaluation.results import Sweep
 from gptgan_jax.reports.run import ReportedRun
 
-# What runs may differ in and still be repeats of one experiment.
+# Keys in which runs may differ and still be repeats of one experiment.
 FREE: dict[str, Any] = {
     "name": "",
     "seed": 0,
@@ -29,11 +29,11 @@ LABEL_PARTS, LABEL_VALUE = 3, 40
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one configuration, apart from what is free: its seeds.
+    """Runs of one configuration, except for the keys in `FREE`: its seeds.
 
     Attributes:
-        label: what its configuration has other than the group called "base"; a control says so.
-        config: with what is free at its default.
+        label: how its configuration differs from the group called "base"; says if it is a control.
+        config: with the free keys at their defaults.
         runs: at least one.
     """
 
@@ -42,20 +42,20 @@ class Group:
     runs: tuple[ReportedRun, ...]
 
     def sweeps(self) -> list[Sweep]:
-        """The sweeps of its runs that were made and measured as the first of them was."""
+        """The sweeps of its runs that were measured in the same way as the first."""
         made = [run.evaluation.sweep for run in self.runs if run.evaluation.sweep is not None]
         return [one for one in made if measured_with(one) == measured_with(made[0])]
 
 
 def measured_with(sweep: Sweep) -> tuple[Any, ...]:
-    """What sweeps must share to be averaged or compared."""
+    """What sweeps must have in common to be averaged or compared."""
     return sweep.axes, sweep.combined, sweep.signatures
 
 
 def groups_of(runs: Sequence[ReportedRun]) -> list[Group]:
-    """The runs by configuration, in order of appearance; a folder that is given twice counts once.
+    """The runs by configuration, in order of appearance; a folder given twice counts once.
 
-    "base" is the group that differs least from all others, the first of several; no control if there is another group.
+    "base" is the group that differs least from all others (the first of equals), and a control only if all groups are.
     """
     by_config: dict[Config, dict[Path, ReportedRun]] = {}
     for run in runs:
@@ -74,7 +74,7 @@ def groups_of(runs: Sequence[ReportedRun]) -> list[Group]:
 
 
 def without_free(config: Config) -> Config:
-    """The configuration with what is free at its default; of the run that it starts from, the seed in the name too."""
+    """The configuration with the free keys at their defaults, and init_from without the seed in its name."""
     start = config.init_from and config.init_from.removesuffix(f"-seed{config.seed}")
     return dataclasses.replace(config, **FREE, init_from=start)
 
@@ -90,7 +90,7 @@ def _value(config: Config, key: str) -> Any:
 
 def _label(base: Config, config: Config) -> str:
     changes = _changes(base, config)
-    # All keys of a section of another kind differ; the kind says it.
+    # All keys of a section of another kind differ, so only the kind is named.
     kinds = {key.removesuffix("kind") for key in changes if key.endswith(".kind")}
     own = [key for key in changes if key.endswith(".kind") or not key.startswith(tuple(kinds))]
     controls = controls_of(config)

@@ -1,6 +1,6 @@
 """The report of one run: report.html, and report.md with its pictures, in the run folder.
 
-All of it can be written of a half-finished run: what has not been recorded or measured is left out.
+Unfinished runs can be reported too: what has not been recorded or measured is left out.
 """
 
 import math
@@ -40,13 +40,13 @@ RESULTS_NOTES = (
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run, as far as it has come.
+    """A run, which may be unfinished.
 
     Attributes:
         folder: its run folder.
         config: its configuration.
         records: the lines of its metrics.jsonl.
-        evaluation: what was measured; nothing, with a note that says so, where it has not been evaluated yet.
+        evaluation: its metrics; if it is not evaluated yet, none, with a note that says so.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class ReportedRun:
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something looked wrong with the training at a global step."""
+    """A sign of trouble in the training at a global step."""
 
     phase: str
     step: int
@@ -68,7 +68,7 @@ class Alarm:
 
 
 def alarms_in(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
-    """The alarms among the records that `read_metrics` gives, and one for each phase with steps that were left out."""
+    """The alarms among the records from `read_metrics`, and one for each phase with skipped steps."""
     skips: dict[str, list[int]] = {}
     found = []
     for record in records:
@@ -82,8 +82,8 @@ def alarms_in(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
 
 
 def alarms_of(run: ReportedRun) -> list[str]:
-    """Why its figures mean little, what looked wrong while it trained, and what of the training text its checkpoints
-    have by heart."""
+    """Why its metrics are unreliable, what looked wrong during training, and what its checkpoints have memorised of the
+    training text."""
     return [*run.evaluation.alarms, *map(str, alarms_in(run.records)), *memorised(run.evaluation)]
 
 
@@ -91,7 +91,7 @@ def load_reported_run(folder: RunFolder) -> ReportedRun:
     """Reads a run folder.
 
     Raises:
-        UserError: where it is no run folder, or its evaluation is damaged.
+        UserError: it is no run folder, or its evaluation is damaged.
     """
     config = folder.read_config()
     evaluation = Evaluation.load(folder.path)
@@ -107,7 +107,7 @@ def write_run_report(run: ReportedRun) -> Path:
     Returns: the path of report.html.
 
     Raises:
-        UserError: where the folder can't be written.
+        UserError: the folder can't be written.
     """
     title = run.config.name or run.folder.name
     found = alarms_of(run)
@@ -131,7 +131,7 @@ def write_run_report(run: ReportedRun) -> Path:
 
 
 def commands_of(run: ReportedRun) -> list[str]:
-    """Shell commands that train the run again, under another name, and that evaluate it."""
+    """Shell commands that train the run again under another name, and that evaluate this one."""
     config = shlex.quote(str(RunFolder(run.folder).config_file))
     name = shlex.quote(f"{run.config.name or run.folder.name}-again")
     sweep = " --sweep" if run.evaluation.sweep else ""
@@ -139,12 +139,12 @@ def commands_of(run: ReportedRun) -> list[str]:
 
 
 def quoted_folder(run: ReportedRun) -> str:
-    """The run's folder, for a shell."""
+    """The run's folder, quoted for a shell."""
     return shlex.quote(str(run.folder))
 
 
 def evaluated(evaluation: Evaluation) -> str:
-    """One line: which checkpoints the columns are, and how each was chosen."""
+    """One line on the checkpoints of the columns, and how each was chosen."""
     return "; ".join(
         f"{one.name}: checkpoint {one.checkpoint}{f' of {one.run}' * bool(one.run)} ({one.chosen})"
         for one in evaluation.columns
@@ -152,7 +152,7 @@ def evaluated(evaluation: Evaluation) -> str:
 
 
 def frontier_blocks(sweeps: Mapping[str, Sequence[Sweep]], axes: Axes, number: int) -> list[Block]:
-    """The picture of one trade-off with the signatures of its figures below it; nothing where no cell is finite."""
+    """The picture of one trade-off, with the signatures of its metrics; empty if no cell is finite."""
     over = "runs" if any(len(runs) > 1 for runs in sweeps.values()) else "texts"
     note = _frontier_note([sweep for runs in sweeps.values() for sweep in runs], axes, over)
     figure = frontier_figure(sweeps, axes, note)
@@ -163,14 +163,14 @@ def frontier_blocks(sweeps: Mapping[str, Sequence[Sweep]], axes: Axes, number: i
 
 
 def compared(runs: Sequence[Sweep], axes: Axes) -> list[Dominance]:
-    """What a discriminator or reranking made, each against each baseline, of all that every run has swept."""
+    """Models of a discriminator or of reranking, each compared with each baseline, if every run has swept both."""
     swept = set[str].intersection(*({cell.column for cell in run.cells} for run in runs))
     pairs = [(ours, theirs) for ours in OURS for theirs in BASELINES if ours != theirs and {ours, theirs} <= swept]
     return [dominance(runs, axes, ours, theirs) for ours, theirs in pairs]
 
 
 def dominance_blocks(found: Sequence[Dominance]) -> list[Block]:
-    """Level by level, a table for each pair of figures, with the notes on what was compared."""
+    """A table of levels for each pair of metrics, with notes on the comparisons."""
     blocks: list[Block] = []
     for axes in dict.fromkeys((one.axes.quality, one.axes.diversity) for one in found):
         same = [one for one in found if (one.axes.quality, one.axes.diversity) == axes]
@@ -181,7 +181,7 @@ def dominance_blocks(found: Sequence[Dominance]) -> list[Block]:
 
 
 def best_blocks(runs: Sequence[Sweep]) -> list[Block]:
-    """The best way of drawing by each combined figure, chosen on validation text."""
+    """The best temperature and top-p by each combined metric, chosen on validation text."""
     units = runs[0].combined
     chosen = {name: drawings for name in units if (drawings := best_drawing(runs, name))}
     if not chosen:
@@ -197,7 +197,7 @@ def _results(evaluation: Evaluation) -> list[Block]:
     blocks: list[Block] = [Paragraph(f"Evaluated: {evaluated(evaluation)}.")] if evaluation.columns else []
     if evaluation.scores:
         blocks += [Heading("Results"), table_of_scores(evaluation.scores, evaluation.means_something)]
-    # The evaluation may say itself what ± is.
+    # The evaluation's own note may explain ± already.
     errors = [] if any(note.startswith(ERRORS_NOTE) for note in evaluation.notes) else [ERRORS_NOTE]
     notes = [note for note in evaluation.notes if not note.startswith(ALARM)]
     return [*blocks, Bullets((*errors, *RESULTS_NOTES, *notes))]
@@ -258,7 +258,7 @@ def _samples(evaluation: Evaluation) -> list[Block]:
 
 
 def _scored(run: ReportedRun) -> list[Block]:
-    """A few samples as the discriminator sees them, token by token."""
+    """A few samples as the discriminator scores them, token by token."""
     texts = run.evaluation.scored
     if not texts:
         return []

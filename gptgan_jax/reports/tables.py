@@ -1,4 +1,4 @@
-"""Tables of what was measured, and how its figures are written: never "nan", and equal decimals along a row."""
+"""Tables of metrics, and how numbers are shown: never "nan", and with equal decimals along a row."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,20 @@ from gptgan_jax.metrics.estimates import REAL, Estimate
 from gptgan_jax.reports.document import Bold, Cell, Italic, Table, to_markdown
 
 MARKS = {"lower": "↓", "higher": "↑", "real": "real"}
-# In combined standard errors: what a figure must be better by than every other to stand out.
+# How much better than every other the bold value is, in combined standard errors.
 CLEARLY = 2.0
 
 
 def score_table(scores: Sequence[Score], bold: bool = True) -> str:
-    """The scores as a Markdown table that also reads well as plain text, such as in a terminal."""
+    """The scores as a Markdown table that is also readable as plain text, such as in a terminal."""
     return to_markdown([table_of_scores(scores, bold)]).rstrip("\n")
 
 
 def table_of_scores(scores: Sequence[Score], bold: bool = True) -> Table:
-    """A row for each score; the columns in order of appearance, real text last.
+    """A row for each score; the columns are in order of appearance, real text last.
 
-    The best of a row is bold where it is better than every other model's figure by more than two combined standard
-    errors; without `bold`, as where the figures mean little, none is. The column of signatures is left out where there
-    are none.
+    The best value of a row is bold if it is better than every other model's by more than two combined standard errors.
+    With `bold` False, as for unreliable metrics, none is. Without signatures there is no column for them.
     """
     columns = list(dict.fromkeys(column for score in scores for column in score.values))
     columns.sort(key=lambda column: column == REAL)
@@ -40,10 +39,10 @@ def table_of_scores(scores: Sequence[Score], bold: bool = True) -> Table:
 
 
 def clearly_best(score: Score) -> str | None:
-    """The model column whose figure is better than every other model's by more than two combined standard errors.
+    """The model column whose value is better than every other model's by more than two combined standard errors.
 
-    None where there is no such column, only one model, or an error that is not known. An infinite figure has no error,
-    and any finite one beats it that is on the better side of it.
+    None if there is no such column, only one model, or an unknown error. An infinite value has no error; any finite
+    value on the better side of it beats it.
     """
     real = score.values.get(REAL)
     models = {column: one for column, one in score.values.items() if column != REAL and _known(one.value)}
@@ -63,7 +62,7 @@ def _clearly_better(one: Estimate, other: Estimate, better: str, real: Estimate 
             return False
         assert real.value is not None
         advantage = abs(other.value - real.value) - abs(one.value - real.value)
-        # Real text's own error cancels between figures on one side of it, and counts twice between both sides.
+        # Real text's error cancels if both values are on one side of it, and counts twice if it is between them.
         if (other.value - real.value) * (one.value - real.value) < 0:
             errors += [None if real.error is None else 2 * real.error]
     else:
@@ -75,7 +74,7 @@ def _clearly_better(one: Estimate, other: Estimate, better: str, real: Estimate 
 
 
 def samples_table(columns: Mapping[str, Sequence[str]], prompts: Sequence[str]) -> Table:
-    """Texts side by side, numbered; a column that has fewer than others ends in "–"."""
+    """Texts side by side, numbered; shorter columns are filled with "–"."""
     sides = {"prompt": prompts, **columns} if prompts else dict(columns)
     count = max((len(texts) for texts in columns.values()), default=0)
     rows = [
@@ -90,7 +89,7 @@ def _text_cell(text: str | None) -> Cell:
 
 
 def area_table(compared: Sequence[tuple[str, Dominance]]) -> Table:
-    """The mean gap of each comparison, one row each, under a label; without labels there is no column of them."""
+    """The mean gap of each comparison, one row each, with a column of labels if there are any."""
     labelled = any(label for label, _ in compared)
     rows = [
         (
@@ -108,7 +107,7 @@ def area_table(compared: Sequence[tuple[str, Dominance]]) -> Table:
 
 
 def dominance_table(compared: Sequence[Dominance], axes: Axes) -> Table:
-    """Several comparisons of one pair of figures, level by level."""
+    """Several comparisons by the same two metrics, level by level."""
     at = decimals_of([row.diversity for one in compared for row in one.rows], whole=False)
     decimals = _quality_decimals(compared)
     rows = [
@@ -143,7 +142,7 @@ def _quality_decimals(compared: Sequence[Dominance]) -> int:
 
 
 def best_table(chosen: Mapping[str, Sequence[BestDrawing]], units: Mapping[str, str]) -> Table:
-    """The way of drawing that each combined figure chose for each column."""
+    """The temperature and top-p that each combined metric chose for each column."""
     rows = []
     for name, drawings in chosen.items():
         values = estimates_shown([estimate for one in drawings for estimate in (one.valid, one.test)])
@@ -163,12 +162,12 @@ def best_table(chosen: Mapping[str, Sequence[BestDrawing]], units: Mapping[str, 
 
 
 def named(name: str, unit: str) -> str:
-    """A figure's name with its unit, where it has one."""
+    """A metric's name, with its unit if it has one."""
     return f"{name} ({unit})" if unit else name
 
 
 def estimates_shown(estimates: Sequence[Estimate | None]) -> list[str]:
-    """Each as "value ± error", with equally many decimals, so that they compare at a glance; "–" for no value."""
+    """Each as "value ± error" with equally many decimals, for easy comparison; "–" without a value."""
     present = [one or Estimate(None) for one in estimates]
     decimals = decimals_of([one.value for one in present], whole=not any(_known(one.error) for one in present))
     return [_with_error(one, decimals) for one in present]
@@ -178,9 +177,9 @@ def spreads_shown(over_runs: Sequence[Sequence[Estimate]], real: Sequence[Sequen
     """The cells of one row of a comparison, with equally many decimals.
 
     Args:
-        over_runs: for each cell one estimate a run. Several become their mean, its 95 % Student-t interval and the
-            standard deviation; one stays as it is, and says so; runs without a value are counted.
-        real: for each cell one estimate a run, all of the same text: their mean and mean error.
+        over_runs: for each cell one estimate per run. Several are shown as their mean, its 95 % Student-t interval and
+            the standard deviation; a single one as it is, with a remark; runs without a value are counted.
+        real: for each cell one estimate per run, all of the same text, shown as their mean and mean error.
     """
     means = [
         [one.value for one in cell if _finite(one.value) and one.value is not None] for cell in [*over_runs, *real]
@@ -201,7 +200,7 @@ def _spread(cell: Sequence[Estimate], decimals: int) -> str:
         return f"{_with_error(known[0], decimals)} ({of or '1 run'})"
     if infinite:
         return f"{number(infinite[0], decimals)} ({len(infinite)} of {len(cell)} runs)"
-    from scipy import stats  # imported late as it is slow
+    from scipy import stats  # imported late, as it is slow
 
     mean, sd = fmean(values), stdev(values)
     half = float(stats.t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
@@ -242,12 +241,12 @@ def decimals_of(values: Sequence[float | None], whole: bool = True) -> int:
 
 
 def number(value: float | None, decimals: int, sign: bool = False) -> str:
-    """A value for people: "–" where there is none, "∞" where it is infinite."""
+    """A value for people: "–" if there is none, "∞" if it is infinite."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return ("-" if value < 0 else "+" if sign else "") + "∞"
-    # + 0.0 makes 0 of what rounds to -0.
+    # Adding 0.0 turns -0.0 into 0.0.
     rounded = round(value, decimals) + 0.0
     return f"{rounded:+,.{decimals}f}" if sign else f"{rounded:,.{decimals}f}"
 
