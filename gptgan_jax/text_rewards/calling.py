@@ -1,7 +1,7 @@
-"""A Python function of texts, called for a batch of them in this process: what it needs, and what it may give.
+"""A Python function of texts, called for a batch of them in this process: its arguments, and what it may return.
 
-A function takes the texts, a list of strings, and returns a number for each. It is given besides what it names among
-its arguments: `prompts`, `references`, `columns`, `tokens` (see `Texts`), and its options by their names.
+A function takes a list of texts and returns a number for each. It also gets its options by name, and those of
+`prompts`, `references`, `columns` and `tokens` (see `Texts`) that are among its parameters.
 """
 
 import inspect
@@ -25,14 +25,14 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Texts:
-    """What a function is called for: N texts, and lists of as many that go with them; None for what it doesn't take.
+    """The arguments of a function: N texts, and lists with an entry per text; None for what the function doesn't take.
 
     Attributes:
-        texts: what the generator wrote.
-        prompts: what each answers, "" for text without prompts.
-        references: the real text, or the right answer, to the same prompt.
-        columns: other columns of the prompt's row by their names.
-        tokens: the token ids of each text, its end included.
+        texts: generated texts.
+        prompts: the prompt of each, "" for text without prompts.
+        references: the real text, or the right answer, for the same prompt.
+        columns: other columns of the prompt's row, by name.
+        tokens: the token ids of each text, including its end.
     """
 
     texts: list[str]
@@ -45,7 +45,7 @@ class Texts:
         return len(self.texts)
 
     def part(self, start: int, stop: int) -> "Texts":
-        """Some of them."""
+        """The entries from `start` to `stop`."""
 
         def cut(values: list[Any] | None) -> list[Any] | None:
             return None if values is None else values[start:stop]
@@ -59,10 +59,10 @@ class Call:
     """A function with its options.
 
     Attributes:
-        name: what messages call it.
-        function: takes texts, and of `EXTRAS` what it names.
+        name: its name in messages.
+        function: takes texts, and those of `EXTRAS` that are among its parameters.
         options: its other arguments.
-        per_token: it gives a list of numbers a text, one a token, in place of a number.
+        per_token: it returns a list for each text, one number per token, instead of a number.
     """
 
     name: str
@@ -72,18 +72,18 @@ class Call:
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """Which of `EXTRAS` it is given."""
+        """Those of `EXTRAS` that it gets."""
         parameters = signature_of(self.function)
         anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
         return tuple(extra for extra in EXTRAS if anything or extra in parameters)
 
     def check(self) -> None:
-        """Raises UserError where the options are none of the function's, or one that it needs is missing."""
+        """Raises UserError if the function does not take the options, or lacks an argument that it needs."""
         if not callable(self.function):
             raise UserError(f"reward {self.name} should be a function of texts, not {type(self.function).__name__}")
         try:
             signature = inspect.signature(self.function)
-        except (TypeError, ValueError):  # of a function in C
+        except (TypeError, ValueError):  # a function in C
             return
         try:
             signature.bind([], **dict.fromkeys(self.takes), **self.options)
@@ -93,10 +93,10 @@ class Call:
             raise UserError(f"reward {self.name}: {error}; {options}") from None
 
     def __call__(self, texts: Texts) -> list[Any]:
-        """The numbers, checked.
+        """The returned numbers, checked.
 
         Raises:
-            UserError: the function failed, or gave something else than finite numbers for the texts.
+            UserError: the function failed, or returned something other than finite numbers for the texts.
         """
         try:
             return self._checked(self._called(texts), texts)
@@ -111,7 +111,7 @@ class Call:
         return self.function(texts.texts, **extras, **self.options)
 
     def _failing(self, texts: Texts) -> str:
-        """At which text the function fails, by calling it for one after another; not for long."""
+        """The text at which the function fails, found by calling it for each text, within a time limit."""
         until = time.monotonic() + SEARCH_SECONDS
         for i, text in enumerate(texts.texts):
             if time.monotonic() > until:
@@ -152,13 +152,13 @@ class Call:
         number: Any = value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
         if not isinstance(number, numbers.Real):
             raise UserError(f"reward {self.name} gave {shown(number)}, which is no number, for the text {shown(text)}")
-        if not abs(float(number)) <= LARGEST:  # nor is NaN
+        if not abs(float(number)) <= LARGEST:  # also catches NaN
             raise UserError(f"reward {self.name} gave {float(number)} for the text {shown(text)}")
         return float(number)
 
 
 class Watched(list[str]):
-    """Texts that know which of them was read last, so that it can be said at which one a function is held up."""
+    """Texts that record which of them was read last, to report the one at which a function hangs."""
 
     last = 0
 
@@ -173,10 +173,10 @@ class Watched(list[str]):
 
 
 def within(call: Call, texts: Texts, timeout: float) -> list[Any]:
-    """What `call` gives, from a thread of its own that is waited for.
+    """The result of `call`, run in a separate thread with a time limit.
 
     Raises:
-        UserError: what `call` raises, or that it took longer. A thread can't be ended: it goes on in the background.
+        UserError: as `call` does, or it took longer. Threads can't be ended, so it continues in the background.
     """
     watched = Watched(texts.texts)
     given = Texts(watched, texts.prompts, texts.references, texts.columns, texts.tokens)
@@ -199,13 +199,13 @@ def within(call: Call, texts: Texts, timeout: float) -> list[Any]:
 
 
 def late(name: str, timeout: float, texts: Sequence[str]) -> str:
-    """The message of a function that takes too long, at one of some texts."""
+    """The message for a function that takes too long, at one of these texts."""
     where = "the text" if len(texts) == 1 else f"one of {len(texts)} texts, of which the first is"
     return f"reward {name} took longer than its timeout of {timeout:g} seconds, at {where} {shown(texts[0])}"
 
 
 def shown(value: Any) -> str:
-    """A text as Python writes it, its middle left out where it is long."""
+    """A text as a Python literal, without its middle if it is long."""
     text = repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}…{text[-LONGEST_SHOWN // 2 :]}"
 
@@ -216,7 +216,7 @@ def _line(error: BaseException) -> str:
 
 
 def signature_of(function: Function) -> Mapping[str, inspect.Parameter]:
-    """The arguments of a function by their names; none of one in C, which says nothing of them."""
+    """The parameters of a function by name; empty for functions in C, which don't declare them."""
     try:
         return inspect.signature(function).parameters
     except (TypeError, ValueError):

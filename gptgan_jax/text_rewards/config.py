@@ -19,7 +19,7 @@ from gptgan_jax.text_rewards.functions import BUILT_IN, NEEDS_WHOLE_STEP, bleu
 from gptgan_jax.text_rewards.host import HostReward, Lookup
 from gptgan_jax.tokenization.units import unit_for
 
-# Training texts by which a unit is chosen.
+# The number of training texts from which a unit is chosen.
 LOOKED_AT = 1000
 
 
@@ -58,7 +58,7 @@ class RewardConfig:
 
     @property
     def is_built_in(self) -> bool:
-        """Whether the function is of this package: such code is trusted wherever the configuration lies."""
+        """Whether the function is part of this package; such code is trusted wherever the configuration comes from."""
         return ":" not in self.function
 
     @model_validator(mode="after")
@@ -79,10 +79,10 @@ class RewardConfig:
         return self
 
     def call(self) -> Call:
-        """The function with its options. This imports the module of a function of the user's.
+        """The function with its options. Imports the module of a user's function.
 
         Raises:
-            UserError: it can't be imported, or there is no such function in it.
+            UserError: it can't be imported, or has no such function.
         """
         return Call(self.called, self._function(), self.options, self.per_token)
 
@@ -92,7 +92,7 @@ class RewardConfig:
         module, _, name = self.function.partition(":")
         try:
             found = getattr(importlib.import_module(module), name)
-        except Exception as error:  # the module is the user's, and may raise anything
+        except Exception as error:  # a user's module may raise anything
             raise UserError(
                 f"objective.rewards: function {self.function!r} should be module:name and importable: {error}"
             ) from error
@@ -101,14 +101,14 @@ class RewardConfig:
         return found
 
     def text_reward(self, function: RewardFunction) -> TextReward:
-        """With its weight and schedule, as a game takes it."""
+        """The function with its weight and schedule, for a game."""
         schedule = self.schedule
         factor = None if schedule is None else linear_schedule(schedule.start, schedule.end, schedule.steps)
         return TextReward(self.called, function, self.weight, factor)
 
 
 class _Prompts:
-    """The text of each prompt of a split, found when it is asked for."""
+    """The text of each prompt of a split, computed on access."""
 
     def __init__(self, split: TokenisedSplit, tokenizer: AnyTokenizer) -> None:
         self.split, self.tokenizer = split, tokenizer
@@ -118,28 +118,28 @@ class _Prompts:
 
 
 class HostRewards:
-    """The reward functions of a run, while it trains.
+    """The reward functions of a run during training.
 
     Attributes:
-        functions: by their names.
-        train: the text that prompts are of, whose batches say which documents they are where a function is told more
-            of them than is in a batch.
+        functions: by name.
+        train: the training text. Its batches contain document numbers if a function needs more of the documents than
+            batches have.
     """
 
     def __init__(self, configs: Sequence[RewardConfig], tokenizer: AnyTokenizer, train: TokenisedSplit) -> None:
-        """Imports them, and starts nothing.
+        """Imports the functions; starts no process.
 
         Args:
             configs: of the functions.
             tokenizer: of the texts.
-            train: the text that prompts are of.
+            train: the training text.
 
         Raises:
-            UserError: one can't be imported, has other options, or takes columns where none are named.
+            UserError: one can't be imported, has other options, or takes columns and the data names none.
         """
         calls = {config.called: _with_unit(config.call(), tokenizer, train) for config in configs}
         lookup = None
-        # Prompts are never decoded from a batch, where they have BOS, or what precedes a window, and markup.
+        # Prompts are never decoded from a batch, where they have BOS (or the token before a window) and markup.
         if configs and (
             train.columns or train.answers is not None or any("prompts" in c.takes for c in calls.values())
         ):
@@ -158,19 +158,19 @@ class HostRewards:
                 )
 
     def check(self) -> None:
-        """Raises UserError where one of them has failed; a step that asked it was left out."""
+        """Raises UserError if a function has failed; the step that called it was skipped."""
         for function in self.functions.values():
             if function.error is not None:
                 raise function.error
 
     def close(self) -> None:
-        """Ends their processes."""
+        """Ends the worker processes."""
         for function in self.functions.values():
             function.close()
 
 
 def _with_unit(call: Call, tokenizer: AnyTokenizer, train: TokenisedSplit) -> Call:
-    """With the unit of all training text, where that is left open: the texts of a step may look otherwise."""
+    """The call with the unit of all training text, if it is left open: the texts of a step may look different."""
     if call.function is not bleu or call.options.get("unit", "auto") != "auto":
         return call
     some = range(0, len(train), max(len(train) // LOOKED_AT, 1))
@@ -181,7 +181,7 @@ def _with_unit(call: Call, tokenizer: AnyTokenizer, train: TokenisedSplit) -> Ca
 
 
 def unpaid(configs: Sequence[RewardConfig]) -> Mapping[str, RewardFunction]:
-    """In place of the functions where no text is written, as in a program that is only compiled: 0 for every text."""
+    """Rewards of 0 in place of the functions, for programs that generate no text, such as those only compiled."""
     import jax.numpy as jnp
 
     def nothing(written: Any, batch: Any) -> Any:

@@ -17,7 +17,7 @@ from gptgan_jax.tokenization.units import unit_for, units_of
 def exact_answer(texts: Sequence[str], references: Sequence[str]) -> list[float]:
     """1 if the final answer of a text is that of the reference, otherwise 0; see `metrics.exact_match`.
 
-    The reference is the real text to the same prompt, or what `data.answer_column` holds.
+    The reference is the real text for the same prompt, or the value in `data.answer_column`.
     """
     return [float(right) for right in exact_match(texts, references)]
 
@@ -72,12 +72,12 @@ def bleu(
 
     Args:
         texts: N texts.
-        references: the real text to each one's prompt.
+        references: the real text for each one's prompt.
         n: the longest n-gram.
-        alone: against the one reference of the prompt, not against those of all prompts. Where texts answer prompts
-            that is what is meant; with parallel workers it is the only way, as no worker sees all references.
-        unit: n-grams of words or of characters. auto: that of the tokenizer or of the training text, as
-            `evaluation.unit` has it; where the function is called alone, that of the references.
+        alone: compare only with the reference of the same prompt, not with those of all prompts. This is right if texts
+            answer prompts; parallel workers require it, as no worker sees all references.
+        unit: n-grams of words or of characters. auto: that of the tokenizer or the training text, like
+            `evaluation.unit`; if the function is called directly, that of the references.
     """
     if n < 1:
         raise UserError(f"reward bleu: n {n} should be at least 1")
@@ -109,7 +109,7 @@ BUILT_IN: dict[str, Function] = {
     "valid_molecule": valid_molecule,
     "drug_likeness": drug_likeness,
 }
-"""By their names in a configuration."""
+"""The functions by their names in a configuration."""
 
 NEEDS_WHOLE_STEP = ("bleu",)
-"""Functions whose value for a text depends on the other texts, so that they can't be split among workers."""
+"""Functions whose value for a text depends on the other texts, so that workers can't split them."""

@@ -23,7 +23,7 @@ Decode = Callable[[list[int]], str]
 
 
 class TextOfRow(Protocol):
-    """Texts by the numbers of rows: a list, or what finds them when they are asked for."""
+    """Texts by row number: a list, or an object that computes them on access."""
 
     def __getitem__(self, row: int, /) -> str: ...
 
@@ -68,10 +68,10 @@ class HostReward:
             call: the function.
             decode: token ids -> text, without special tokens such as the end of the text.
             lookup: by rows of the data; None: batches have no rows.
-            workers: processes; 0: in this one.
-            timeout: seconds that the texts of one call may take; None: as many as they take.
-            raises: whether the step fails where the function does.
-            decode_prompt: the same for a prompt, where that differs.
+            workers: number of processes; 0: computed in this process.
+            timeout: time limit in seconds for the texts of one call; None: no limit.
+            raises: whether the step fails if the function does.
+            decode_prompt: the same for a prompt, if it is different.
         """
         call.check()
         self.call, self.decode, self.lookup = call, decode, lookup
@@ -97,7 +97,7 @@ class HostReward:
         return _on_each_device(self._values, self.call.per_token, arguments)
 
     def close(self) -> None:
-        """Ends the processes that it started."""
+        """Ends its worker processes."""
         if self._workers is not None:
             self._workers.close()
             self._workers = None
@@ -179,22 +179,22 @@ def host_reward(
     timeout: float | None = None,
     decode_prompt: Decode | None = None,
 ) -> HostReward:
-    """A reward of a Python function of texts, as `TextReward.function`.
+    """A reward from a Python function of texts, as `TextReward.function`.
 
         TextReward("short", host_reward(short, tokenizer.decode), weight=0.1)
 
     Args:
         function: takes a list of texts and returns a number for each. It also gets those of the following that are
             among its parameters, each a list with one entry per text: prompts, references (the real texts), tokens
-            (lists of token ids). It must be pure, that is depend on its arguments only, and must not use JAX.
+            (lists of token ids). It must be pure, so depend on its arguments only, and must not use JAX.
         decode: token ids -> text.
         name: for messages; default: the function's name.
         options: other arguments of the function.
-        per_token: it gives a list for each text, a number a token.
-        workers: processes that share the texts; the function must be of a module then. 0: this process.
-        timeout: seconds that a call may take; None: any number.
-        decode_prompt: token ids of a prompt -> text. None: `decode`, or where that is a tokenizer's, what doesn't stop
-            at an end of text, as one may stand within a prompt.
+        per_token: it returns a list for each text, one number per token.
+        workers: processes that share the texts; the function must then be in a module. 0: this process.
+        timeout: time limit for a call in seconds; None: no limit.
+        decode_prompt: token ids of a prompt -> text. None: `decode`, or if that is a tokenizer's method, its version
+            that doesn't stop at an end of text, as there may be one inside a prompt.
 
     Raises:
         ValueError: options that the function does not take. In a step: the function failed, took too long or returned
@@ -209,7 +209,7 @@ def host_reward(
     """
     called = name or str(getattr(function, "__name__", type(function).__name__))
     call = Call(called, function, dict(options or {}), per_token)
-    # `Tokenizer.decode` stops at the first end of a text, and such may begin a prompt, or end a turn of it.
+    # `Tokenizer.decode` stops at the first end of text, which may begin a prompt, or end one of its turns.
     decode_prompt = decode_prompt or getattr(getattr(decode, "__self__", None), "decode_prompt", None)
     return HostReward(call, decode, None, workers, timeout, decode_prompt=decode_prompt)
 

@@ -1,7 +1,7 @@
-"""Processes that call a reward function, each for a part of the texts of a step.
+"""Processes that call a reward function, each for some of the texts of a step.
 
-They are started anew (spawn), as a copy of a process that runs JAX may hang. What they give does not depend on how many
-there are, if what the function gives for a text does not depend on the texts beside it.
+They are started afresh (spawn), as a fork of a process that runs JAX may hang. If the function's value for a text does
+not depend on the other texts, the result does not depend on the number of processes.
 """
 
 import atexit
@@ -18,18 +18,18 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.text_rewards.calling import Call, Texts, late, shown
 
 PARTS = 4
-"""Parts of a step's texts for each process: who is done early takes another."""
+"""The number of parts of a step's texts per process: a process that finishes early takes another part."""
 
 
 class Workers:
-    """A few processes that wait for texts. Not for several threads at once."""
+    """Several processes that wait for texts. Not thread-safe."""
 
     def __init__(self, call: Call, count: int) -> None:
-        """Starts them.
+        """Starts the processes.
 
         Args:
-            call: the function; of a module that can be imported.
-            count: how many processes, at least 1.
+            call: the function; it must be in a module that can be imported.
+            count: number of processes, at least 1.
 
         Raises:
             UserError: the function can't be sent to another process.
@@ -53,10 +53,10 @@ class Workers:
             self.pairs.append((process, ours))
 
     def __call__(self, texts: Texts, timeout: float | None) -> list[Any]:
-        """What the function gives for the texts, in their order.
+        """The function's values for the texts, in their order.
 
         Raises:
-            UserError: what `Call` raises, a process that ended, or that it took longer. The processes are ended then.
+            UserError: as `Call` does, or a process ended, or it took longer. All processes are then ended.
         """
         try:
             return self._gathered(texts, timeout)
@@ -112,7 +112,7 @@ class Workers:
         )
 
     def close(self) -> None:
-        """Ends the processes; once is enough."""
+        """Ends the processes; further calls do nothing."""
         atexit.unregister(self.close)
         pairs, self.pairs = self.pairs, []
         for process, pipe in pairs:
@@ -124,7 +124,7 @@ class Workers:
 
 @contextmanager
 def _on_processors() -> Iterator[None]:
-    """Processes that are started meanwhile leave the accelerators to this one, whatever they import first."""
+    """Processes started in this context leave the accelerators to this one, whatever they import first."""
     before = os.environ.get("JAX_PLATFORMS")
     os.environ["JAX_PLATFORMS"] = "cpu"
     try:
@@ -137,8 +137,8 @@ def _on_processors() -> Iterator[None]:
 
 
 def _work(call: Call, pipe: Connection) -> None:
-    """What a process does: numbers for texts, until there are no more."""
-    # Ctrl-C and SIGTERM come to all processes of a job; the one that trains decides what they mean.
+    """The loop of a worker: computes values for texts until the pipe is closed."""
+    # All processes of a job receive Ctrl-C and SIGTERM; only the training process acts on them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
