@@ -202,9 +202,9 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def replacing(self, saved: Saved) -> Iterator[None]:
-        """While this context lasts another checkpoint can be saved in place of one, which goes when that is whole.
+        """In this context another checkpoint can be saved in place of `saved`, which is deleted once that is complete.
 
-        Where it doesn't come to that, the one before is back at the end, or after a kill when a run goes on with it.
+        Otherwise the old one is moved back at the end, or after a kill, when the run resumes.
 
         Raises:
             NotSaved: the other one can't be written.
@@ -231,7 +231,7 @@ class Checkpoints:
         return aside
 
     def _move(self, phase: Phase, folder: epath.Path, to: epath.Path) -> None:
-        """Moves a checkpoint from or to a place where Orbax doesn't look for any."""
+        """Moves a checkpoint out of, or back into, the folder in which Orbax looks for checkpoints."""
         self._together("checkpoint about to be moved")
         if jax.process_index() == 0:
             to.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +241,7 @@ class Checkpoints:
             self._managers.pop(phase).close()
 
     def _settle_replaced(self, phase: Phase) -> None:
-        """Deletes a checkpoint that was to be replaced where another one is in its place, or moves it back there."""
+        """Deletes a checkpoint that was to be replaced if another one is in its place; otherwise moves it back."""
         replaced = self.folder / phase / REPLACED
         for aside in sorted(replaced.iterdir()) if replaced.is_dir() else ():
             if (int(aside.name), phase) not in finished_steps(self.folder):
@@ -334,7 +334,7 @@ class Checkpoints:
     def _manager(self, phase: Phase) -> ocp.CheckpointManager:
         if phase not in self._managers:
             if (self.folder / phase).is_dir():
-                # Where there is none, processes that see the folder at other times need not meet.
+                # Where there is no folder, processes that see its creation at different times need not synchronise.
                 if not (self._read_only or self._replacing) and (self.folder / phase / REPLACED).is_dir():
                     self._settle_replaced(phase)
                 self._check_small_files(phase)
