@@ -1,4 +1,4 @@
-"""Several processes that train one run together, each with its own devices, usually one process a host.
+"""Several processes that train one run together, each with its own devices; usually one process per host.
 
 JAX's distributed runtime connects them; every process then runs the same program on its share of each array.
 """
@@ -17,24 +17,24 @@ from gptgan_jax.errors import UserError
 
 ADDRESS = re.compile(r"(.+:\d+),(\d+),(\d+)")
 Result = TypeVar("Result")
-# Differences that a message names; of another text or code there are many.
+# The number of differences that a message names; other text or code can cause many.
 MOST_NAMED = 4
 
 
 class RefusedByAll(UserError):
-    """Bad input of one process that every process knows of: all end alike, and none waits for another."""
+    """Bad input in one process that all processes know of: all end in the same way, and none waits for another."""
 
 
 def connect(address: str | None, heartbeat_seconds: int) -> None:
-    """Joins the other processes of the run; to be called before anything else of JAX.
+    """Joins the other processes of the run; must be called before anything else in JAX.
 
     Args:
-        address: HOST:PORT,COUNT,INDEX: where process 0 can be reached, how many processes there are, and which one this
-            is; None where the surroundings tell: Cloud TPU, SLURM, Kubernetes, Open MPI.
-        heartbeat_seconds: after so long without a sign of life of a process, JAX ends the others.
+        address: HOST:PORT,COUNT,INDEX: the address of process 0, the number of processes, and the index of this one;
+            None if the environment provides them: Cloud TPU, SLURM, Kubernetes, Open MPI.
+        heartbeat_seconds: if a process is silent for this long, JAX ends the others.
 
     Raises:
-        UserError: an address of another form, or processes that can't be found.
+        UserError: the address is invalid, or the processes can't connect.
     """
     arguments: dict[str, Any] = {}
     if address is not None:
@@ -53,7 +53,7 @@ def connect(address: str | None, heartbeat_seconds: int) -> None:
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes records and speaks."""
+    """Whether this is the process that writes records and prints."""
     return jax.process_index() == 0
 
 
@@ -64,10 +64,10 @@ def who_is_here() -> str:
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when every process has come here.
+    """Returns when every process has called it.
 
     Args:
-        name: of the place, the same in all.
+        name: identifies the call; the same in all processes.
     """
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
@@ -76,11 +76,11 @@ def wait_for_all(name: str) -> None:
 
 
 def found_by_first(find: Callable[[], str | None], alone: bool = False) -> str | None:
-    """What is wrong by the first process, where several come here; the others say that it found something.
+    """The problem that the first process finds; other processes only learn that there is one.
 
     Args:
-        find: what is wrong with something that all of them see, or None.
-        alone: whether this process is here without the others.
+        find: returns a problem with something that all processes see, or None.
+        alone: whether only this process calls it.
     """
     if alone or jax.process_count() == 1:
         return find()
@@ -93,7 +93,7 @@ def found_by_first(find: Callable[[], str | None], alone: bool = False) -> str |
 
 
 def to_host(x: Any) -> np.ndarray:
-    """A whole array as NumPy, on every process, however it is split over devices and processes."""
+    """A whole array as NumPy, in every process, whatever its sharding."""
     if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
         return np.asarray(x)
     from jax.experimental import multihost_utils
@@ -102,9 +102,9 @@ def to_host(x: Any) -> np.ndarray:
 
 
 def fetched(results: Iterable[Any]) -> Iterator[Any]:
-    """Trees of arrays as NumPy, in their order; one is computed while the one before it is fetched, and no more.
+    """Trees of arrays as NumPy, in their order; only one is computed while the one before it is fetched.
 
-    All at once would wait in the device's queue, and whoever wants to stop would wait for all of them.
+    If all were queued on the device at once, a request to stop would have to wait for all of them.
     """
     waiting: Any = None
     for result in results:
@@ -116,7 +116,7 @@ def fetched(results: Iterable[Any]) -> Iterator[Any]:
 
 
 def from_all(text: str) -> list[str]:
-    """What each process gives here, by their numbers; every process must come here, and all get the same."""
+    """The texts of all processes by index, the same in each; must be called in every process."""
     if jax.process_count() == 1:
         return [text]
     from jax.experimental import multihost_utils
@@ -130,10 +130,10 @@ def from_all(text: str) -> list[str]:
 
 
 def told_by_first(find: Callable[[], str]) -> str:
-    """What the first process finds; every process must come here, and all get it.
+    """The result of the first process, in all of them; must be called in every process.
 
     Raises:
-        RefusedByAll: in every process, where it raised UserError in the first of several.
+        RefusedByAll: in every process, if it raises UserError in the first of several.
     """
     content = in_all(lambda: find() if is_main() else "").encode()
     if jax.process_count() == 1:
@@ -146,10 +146,10 @@ def told_by_first(find: Callable[[], str]) -> str:
 
 
 def in_all(work: Callable[[], Result]) -> Result:
-    """What `work` gives, when it has been done in every process.
+    """The result of `work`, once every process has finished it.
 
     Raises:
-        RefusedByAll: in every process, where it raised UserError in one of several.
+        RefusedByAll: in every process, if it raises UserError in one of several.
     """
     problem, result = "", None
     try:
@@ -170,10 +170,10 @@ def check_alike(facts: Mapping[str, str]) -> None:
     """Compares facts by name with those of process 0.
 
     Args:
-        facts: of this process, as `runs.fingerprint` gives them; "#" begins a digest, which a message doesn't show.
+        facts: of this process, from `runs.fingerprint`; values that begin with "#" are digests, which are not shown.
 
     Raises:
-        RefusedByAll: in every process, naming the first process that differs and what it differs in.
+        RefusedByAll: in every process; names the first process that differs, and its differences.
     """
     everyones = [json.loads(text) for text in from_all(json.dumps(facts))]
     for index, theirs in enumerate(everyones):
@@ -186,7 +186,7 @@ def check_alike(facts: Mapping[str, str]) -> None:
 
 
 def _differences(facts: Mapping[str, str], first: Mapping[str, str]) -> list[str]:
-    """What differs from process 0's, in the order of these: its name, and both values where they can be read."""
+    """The differences from process 0, in its order: each name, with both values unless they are digests."""
     found = []
     for name in dict.fromkeys([*first, *facts]):
         mine, theirs = facts.get(name, "none"), first.get(name, "none")
@@ -197,9 +197,9 @@ def _differences(facts: Mapping[str, str], first: Mapping[str, str]) -> list[str
 
 
 def failure_among_many(error: Exception) -> str | None:
-    """What to tell of an error in one of several processes; None where this is the only one, or all know of it.
+    """The message for an error in one of several processes; None if there is one process, or if all know of it.
 
-    The others can't go on without it, and notice that it has ended by what JAX tells them.
+    The others can't continue without it; JAX tells them that it has ended.
     """
     if jax.process_count() == 1 or isinstance(error, RefusedByAll):
         return None
@@ -216,7 +216,7 @@ def failure_among_many(error: Exception) -> str | None:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends this process at once, without the farewell to the others that would wait for those that are gone."""
+    """Ends this process at once, without JAX's shutdown, which would wait for processes that are gone."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,10 +1,10 @@
-"""Which part of an array lies on which device: one table from the names of dimensions to the axes of a mesh.
+"""How arrays are split over devices: one table from the names of dimensions to the axes of a mesh.
 
-A mesh has the axes `data` (copies of the players, each with its share of the texts), `fsdp` (the same, and the players'
-own arrays are split over it: fully sharded data parallelism, Rajbhandari et al. 2020) and `tensor` (each text is worked
-on by several devices, which split heads, hidden units and vocabulary: Shoeybi et al. 2019). Parameters, optimiser
-moments, averages and references have the same names at the end of their paths, so one table serves them all. A
-dimension that an axis does not divide evenly is not split by it.
+A mesh has the axes `data` (copies of the players, each with its share of the texts), `fsdp` (the same, but the players'
+arrays are split over it: fully sharded data parallelism, Rajbhandari et al. 2020) and `tensor` (several devices share
+each text, and split heads, hidden units and vocabulary: Shoeybi et al. 2019). The paths of parameters, optimiser
+moments, averages and references end in the same names, so one table serves all of them. A dimension is not split by an
+axis that does not divide it evenly.
 """
 
 import math
@@ -24,18 +24,18 @@ from gptgan_jax.types import Array, Params, PyTree
 DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
 MESH_AXES = (DATA, FSDP, TENSOR)
 
-# From what a dimension holds to the mesh axes that split it.
+# From the meaning of a dimension to the mesh axes that split it.
 AXES_OF: dict[str | None, tuple[str, ...]] = {
     "rows": (DATA, FSDP),  # texts
-    "width": (FSDP,),  # of a weight; activations keep theirs whole
+    "width": (FSDP,),  # of a weight; that of activations is not split
     "heads": (TENSOR,),
     "hidden": (TENSOR,),  # units inside an MLP
     "vocabulary": (TENSOR,),
     None: (),
 }
 
-# From the last two names of a path to what the array's last dimensions hold; those before, such as the layers of a
-# scanned stack, are not split. All other arrays lie on every device.
+# From the last two names of a path to the meanings of the array's last dimensions; dimensions before them, such as the
+# layers of a scanned stack, are not split. All other arrays are replicated.
 DIMENSIONS: dict[tuple[str, str], tuple[str | None, ...]] = {
     ("embedding", "table"): ("vocabulary", "width"),
     ("trunk", "positions"): (None, "width"),
@@ -56,7 +56,7 @@ DIMENSIONS: dict[tuple[str, str], tuple[str | None, ...]] = {
     ("inputs", "kernel"): ("width", None),
 }
 OTHER_KERNELS: tuple[str | None, ...] = ("width", None)
-"""Parameters of the convolutions and fully connected layers of the small discriminators."""
+"""The dimensions of the kernels of convolutions and fully connected layers in the small discriminators."""
 
 
 @config_dataclass
@@ -96,13 +96,13 @@ def build_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh
 
     Args:
         config: its sizes.
-        devices: what it is made of; default: all devices of all processes.
+        devices: the devices of the mesh; default: all devices of all processes.
 
-    TPUs of several slices are apart along `data`: what the slices send each other over the data centre's network is one
-    sum of the gradients a step.
+    Several TPU slices are separate along `data`: over the data centre's network they only exchange one sum of gradients
+    per step.
 
     Raises:
-        UserError: where the sizes do not multiply to the number of devices, or `data` is no multiple of the slices.
+        UserError: the sizes do not multiply to the number of devices, or `data` is not a multiple of the slices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = {DATA: config.data, FSDP: config.fsdp, TENSOR: config.tensor}
@@ -112,7 +112,7 @@ def build_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh
     if left or not rest or (not wildcard and rest != 1):
         asked = " x ".join(f"{name} {size}" for name, size in sizes.items())
         raise UserError(f"mesh: {asked} does not fit {len(devices)} device(s); the product must be their number")
-    # GPUs have the number too, of machines.
+    # GPUs have this attribute too, for machines.
     slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"})
     if slices > 1:
         data, *inside = shape
@@ -185,13 +185,13 @@ def row_shares(mesh: Mesh) -> int:
 
 
 def constrain(x: Array, *dimensions: str | None) -> Array:
-    """Says how an activation is split over the mesh of the surrounding `jax.set_mesh`; without one, nothing.
+    """Constrains how an activation is split over the mesh of the surrounding `jax.set_mesh`; without one, nothing.
 
-    Inside `pmap` and `shard_map`, where each device runs a program of its own, it does nothing either.
+    It also does nothing inside `pmap` and `shard_map`, where each device runs a separate program.
 
     Args:
         x: the activation.
-        dimensions: what each of its dimensions holds, a key of `AXES_OF`.
+        dimensions: the meaning of each of its dimensions, a key of `AXES_OF`.
     """
     sizes = _surrounding_mesh()
     if not sizes:
@@ -200,14 +200,14 @@ def constrain(x: Array, *dimensions: str | None) -> Array:
 
 
 def gathered(params: Params, dtype: DTypeLike) -> Params:
-    """Parameters that are about to be read many times, such as once a token: none is split over `fsdp` any more.
+    """Parameters that are about to be read many times, such as once per token, no longer split over `fsdp`.
 
-    Each of those that are is cast first, so that it takes the bytes of `dtype` to send and to hold, and is put together
-    where this is called, in place of everywhere it is read. Outside a mesh, or with no `fsdp` in it, nothing happens.
+    They are first cast to `dtype`, which determines the bytes to send and hold, and then gathered here instead of at
+    each use. Without a mesh, or without `fsdp` in it, nothing changes.
 
     Args:
-        params: of a network that reads all that the table splits over `fsdp` in `dtype`.
-        dtype: what its matrix products are computed in.
+        params: of a network that reads everything that is split over `fsdp` in `dtype`.
+        dtype: of its matrix products.
     """
     sizes = _surrounding_mesh()
     if sizes.get(FSDP, 1) == 1:
@@ -229,14 +229,14 @@ def on_each_device(
     arrays: Sequence[Array],
     dimensions: Sequence[Sequence[str | None]],
 ) -> Array:
-    """function(*arrays) of each device's own parts, for what the compiler can't split itself, such as a kernel.
+    """function(*arrays) on each device's own parts, for what the compiler can't split itself, such as a kernel.
 
-    Without a surrounding mesh, and inside `pmap` and `shard_map`, it is just that.
+    Without a surrounding mesh, and inside `pmap` and `shard_map`, it is a plain call.
 
     Args:
-        function: of arrays; no part of its value depends on other parts of theirs. The value has the first one's shape.
+        function: each part of its value depends only on the same parts of the arrays. It has the first one's shape.
         arrays: its arguments.
-        dimensions: of each of them, as of `constrain`; the value is split as the first one.
+        dimensions: those of each array, as in `constrain`; the value is split like the first one.
     """
     sizes = _surrounding_mesh()
     if not sizes:
@@ -251,13 +251,13 @@ def is_split() -> bool:
 
 
 def is_for_tpu() -> bool:
-    """Whether what is traced is for TPUs: those of the surrounding `jax.set_mesh`, or else JAX's default devices."""
+    """Whether the program is traced for TPUs: those of the surrounding `jax.set_mesh`, or JAX's default devices."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return (jax.default_backend() if device is None else device.platform) == "tpu"
 
 
 def _surrounding_mesh() -> dict[str, int]:
-    """The axes over which the compiler splits what it computes; none where a program is of one device."""
+    """The sizes of the axes over which the compiler splits computations; empty for a program of one device."""
     mesh = jax.sharding.get_abstract_mesh()
     sizes = {
         name: size
@@ -270,7 +270,7 @@ def _surrounding_mesh() -> dict[str, int]:
 def _fitting(
     dimensions: Sequence[str | None], shape: Sequence[int], sizes: dict[str, int]
 ) -> list[tuple[str, ...] | None]:
-    """For each dimension the mesh axes that split it evenly, one after the other; None for none."""
+    """For each dimension, the mesh axes that split it evenly, in order; None if there are none."""
     split: list[tuple[str, ...] | None] = []
     for name, size in zip(dimensions, shape, strict=True):
         chosen: list[str] = []
