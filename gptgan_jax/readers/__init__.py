@@ -1,1 +1,1 @@
-"""Documents from files and data sets, as they are written there."""
+"""Documents from files and data sets, exactly as written there."""

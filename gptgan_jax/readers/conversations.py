@@ -23,10 +23,10 @@ ROLES: dict[str, Role] = {
 # The names of a message's role and content: in OpenAI and TRL, and in ShareGPT.
 NAMES = (("role", "content"), ("from", "value"))
 CALLS = ("tool_calls", "function_call")
-# Columns beside a conversation that hold its system turn, and those that hold what is put before its turns besides.
+# Columns beside a conversation: its system turn, and its tools, which a template would put before its turns.
 SYSTEM_COLUMNS = ("system", "system_prompt")
 TOOL_COLUMNS = ("tools", "functions")
-# What else the text of a conversation depends on where a column beside it has it, and what that is.
+# Other columns on which the text of a conversation would depend, and what they do.
 UNREAD_COLUMNS = {
     **dict.fromkeys(TOOL_COLUMNS, "names tools, which no prompt holds here"),
     **dict.fromkeys(("images", "image"), "holds pictures, which no model here sees"),
@@ -78,7 +78,7 @@ def with_system(turns: Sequence[Message], row: Mapping[str, Any]) -> tuple[Messa
 
     Args:
         turns: of the conversation.
-        row: the columns beside it, those with another meaning left out.
+        row: the columns beside it, without those that have another meaning.
     """
     for column, what in UNREAD_COLUMNS.items():
         if not _is_empty(row.get(column)):
@@ -175,7 +175,7 @@ def _message(number: int, value: dict[str, Any]) -> Message:
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether nothing stands in a cell: null, white space, or an empty list or object, also written as JSON."""
+    """Whether a cell is empty: null, white space, or an empty list or object, also written as JSON."""
     return value is None or (value.strip() in ("", "[]", "{}", "null") if isinstance(value, str) else value in ([], {}))
 
 

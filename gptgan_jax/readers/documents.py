@@ -270,7 +270,7 @@ def read_prompt_rows(rows: Rows, column: str) -> tuple[list[dict[str, Any]], lis
 
 @dataclass(frozen=True)
 class _Cells:
-    """The values of a row, and the columns beside a conversation. A bad value is a UserError that says where it is."""
+    """The values of a row, and the columns beside a conversation. A bad value is a UserError that names its place."""
 
     rows: Rows
     place: Place
@@ -314,7 +314,7 @@ class _Cells:
             raise self._bad_conversation(column, error) from None
 
     def _asked(self, column: str) -> tuple[Prompt, bool]:
-        """The prompt of its own column alone."""
+        """The prompt from a separate column."""
         if not is_conversation(self.row.get(column)):
             return self.text(column), False
         try:
@@ -323,7 +323,7 @@ class _Cells:
             raise self._bad_conversation(column, error) from None
 
     def _whole(self, turns: tuple[Message, ...]) -> tuple[Message, ...]:
-        """A conversation with what the columns beside it say."""
+        """A conversation with the system turn of the columns beside it."""
         return with_system(turns, {name: self.row.get(name) for name in self.beside})
 
     def text(self, column: str) -> str:

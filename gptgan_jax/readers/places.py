@@ -1,4 +1,4 @@
-"""Finds a word in the files that text was read from, for a message about it."""
+"""Finds a word in the files from which text was read, for a message about it."""
 
 from collections.abc import Sequence
 

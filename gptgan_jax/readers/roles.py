@@ -1,4 +1,4 @@
-"""Which columns of rows hold texts to learn and their prompts, by the columns' names and by what they hold."""
+"""Which columns of rows hold texts to learn and their prompts, by the columns' names and contents."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from gptgan_jax.readers.cells import text_of
 from gptgan_jax.readers.conversations import is_conversation
 from gptgan_jax.tokenization.token_ids import TokenIds
 
-# Names of prompts and of their answers, the likelier first. Those of the first pair are used for nothing else.
+# Names of prompts and of their answers, the likelier first. Those in `SURE` mean nothing else.
 SURE = ("prompt", "question", "instruction", "query")
 ANSWERS = ("response", "answer", "chosen", "completion", "output", "reply", "target", "text", "sentence", "content")
 UNSURE = ("input", "source", "context", "dialogue", "article", "document", "text")
@@ -17,7 +17,7 @@ MADE_OF_THEM = ("output", "target", "response", "answer", "completion", "reply",
 TEXTS = ("text", "sentence", "content", "caption", "review", "body", *ANSWERS, *SURE)
 LABELS = ("label", "labels", "class", "category", "sentiment")
 IDS = ("input_ids", "token_ids", "ids", "tokens")
-# Names, or the last words of names, of columns that hold something about a text.
+# Names, or the last words of names, of columns with facts about a text.
 _ABOUT = re.compile(
     r"(.*[_ .-])?(ids?|uuid|guid|hash|sha\d*|md5|ur[li]|link|path|file|filename|date|time|timestamp|lang|language|"
     r"split|licen[sc]e|author|meta|metadata|model|rejected)"
@@ -26,13 +26,13 @@ _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class Roles(NamedTuple):
-    """What columns are for.
+    """The roles of columns.
 
     Attributes:
-        text: the column of what is learned; None: no column holds texts.
-        prompt: that of what the text answers; the same where that holds whole conversations; None: texts alone.
-        others: the other columns that might be either.
-        sure: whether names or contents tell; otherwise one of several columns must be chosen.
+        text: the column to learn; None: no column holds texts.
+        prompt: the column that the text answers; equal to `text` if it holds whole conversations; None: no prompts.
+        others: other columns that could be either.
+        sure: whether names or contents determine the roles; otherwise one of several columns must be chosen.
     """
 
     text: str | None
@@ -42,7 +42,7 @@ class Roles(NamedTuple):
 
 
 def roles_of(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Roles:
-    """Guesses them.
+    """Guesses the roles of columns.
 
     Args:
         columns: the names of the columns.
@@ -81,18 +81,18 @@ def roles_of(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Roles
     if text is None:
         sizes = {name: sum(map(len, held[name])) for name in choices}
         text = max(choices, key=lambda name: sizes[name])
-        # A column of bodies beside one of titles is told by its length.
+        # A column of bodies is longer than one of titles.
         return found(text, sure=all(sizes[text] >= 3 * size for name, size in sizes.items() if name != text))
     return found(text)
 
 
 def called(names: Sequence[str], columns: Sequence[str]) -> str | None:
-    """The column that has the first of some names, however it is written."""
+    """The column with the first of these names that occurs, in any case."""
     return next((column for name in names for column in columns if column.lower() == name), None)
 
 
 def _is_about(name: str) -> bool:
-    """Whether a column is called like one that holds something about a text."""
+    """Whether a column's name suggests facts about a text."""
     return _ABOUT.fullmatch("_".join(_WORDS.split(name)).lower()) is not None
 
 

@@ -135,7 +135,7 @@ def _is_quoted(path: str) -> bool:
     """Whether a TSV file can be read with quotes around cells, as pandas and spreadsheets write them.
 
     Raises:
-        UserError: one column, where a quote may begin a cell of several lines as well as a line.
+        UserError: one column only, where a quote may begin a cell of several lines or be part of the text.
     """
     merged = 0
     try:
@@ -145,7 +145,7 @@ def _is_quoted(path: str) -> bool:
         return False
     if not merged:
         return True
-    # Quotes that make cells of several lines are ordinary ones where every line has all of its cells without them.
+    # Quotes around line breaks are ordinary characters if every line has all of its cells without them.
     widths = {line.count("\t") for line in utf8_lines(path) if line.strip()}
     if widths == {0}:
         raise UserError(

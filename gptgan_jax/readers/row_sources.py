@@ -48,7 +48,7 @@ class Rows:
             columns: the required columns.
             most: the number of rows, not counting blank lines; None: all.
             every: whether the other columns are read too.
-            optional: columns that are read where they are there.
+            optional: columns that are read if they exist.
 
         Raises:
             UserError: a column that no row has, or rows that can't be read.
@@ -121,7 +121,7 @@ def open_rows(
         if len(forms) > 1:
             raise UserError(f"data.{which}: {split} names parquet files and others; name one kind")
         if not remote:
-            # The `datasets` library takes names for patterns, and reads no file without rows.
+            # The `datasets` library interprets names as patterns, and reads no file without rows.
             files = [glob.escape(file) for file in files if _has_rows(file)]
             if not files:
                 raise UserError(f"{where}: no row in it")
@@ -142,7 +142,7 @@ def open_rows(
 
 
 def _has_rows(file: str) -> bool:
-    """Whether a parquet file has any row; one that can't be read has, to be told of where it is read."""
+    """Whether a parquet file has any row; True if it can't be read, so that reading it reports the error."""
     import pyarrow
     import pyarrow.parquet
 
@@ -282,7 +282,7 @@ def _dataset_rows(where: str, dataset: Any, guessed_dates: bool = False) -> Rows
         chosen = dataset
         if columns is not None and dataset.column_names is not None:
             chosen = dataset.select_columns(columns)
-        # Pictures and sound, also in lists: what is asked is whether there are any, which needs no decoder.
+        # Pictures and sound, also in lists: only whether there are any matters, which needs no decoder.
         if "decode=True" in repr(chosen.features):
             chosen = (chosen if hasattr(chosen, "decode") else chosen.to_iterable_dataset()).decode(False)
         number = 0

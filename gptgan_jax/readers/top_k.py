@@ -1,6 +1,6 @@
-"""A file of a teacher's most likely tokens at each token of a training text, for a teacher that is not at hand.
+"""A file of a teacher's most likely tokens at each token of a training text, for distillation without the teacher.
 
-It is in safetensors' format, so that anything that has the teacher can write it. For N texts of M target tokens:
+It is in the safetensors format, so that any program with the teacher can write it. For N texts of M target tokens:
 
     target_tokens   int [M]         the texts' token ids one after another, with their ends
     target_lengths  int [N]         how many of them each text has
@@ -18,12 +18,12 @@ import numpy as np
 from gptgan_jax.errors import UserError
 from gptgan_jax.system.atomic_files import write_whole
 
-# What the probabilities of a token's K may come to beyond 1, by rounding of float16.
+# How far the K probabilities of a token may sum to more than 1, from rounding to float16.
 _SLACK = 0.02
 
 
 class Tokens(NamedTuple):
-    """Sequences one after another.
+    """Sequences, concatenated.
 
     Attributes:
         tokens: int [M].
@@ -35,7 +35,7 @@ class Tokens(NamedTuple):
 
 
 class StoredTopK(NamedTuple):
-    """What a teacher says of each of M target tokens.
+    """A teacher's most likely tokens at each of M target tokens.
 
     Attributes:
         ids: int32 [M, K].
@@ -47,7 +47,7 @@ class StoredTopK(NamedTuple):
 
 
 def write_top_k(path: Path, top_k: StoredTopK, targets: Tokens, prompts: Tokens | None) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes the file, all or nothing."""
     from safetensors.numpy import save
 
     arrays = {"target_tokens": targets.tokens, "target_lengths": targets.lengths, **top_k._asdict()}
@@ -57,16 +57,16 @@ def write_top_k(path: Path, top_k: StoredTopK, targets: Tokens, prompts: Tokens 
 
 
 def read_top_k(path: Path, targets: Tokens, prompts: Tokens | None, vocabulary: int) -> StoredTopK:
-    """Reads the file, which must be of these texts.
+    """Reads the file, which must belong to these texts.
 
     Args:
         path: of the file.
-        targets: of the text that is trained with.
-        prompts: of it, where it has some.
-        vocabulary: how many ids there are.
+        targets: of the training text.
+        prompts: of the training text, if it has any.
+        vocabulary: the number of ids.
 
     Raises:
-        UserError: no such file, another kind of file, other texts, or arrays that hold no such probabilities.
+        UserError: no such file, another kind of file, other texts, or arrays that are not log-probabilities.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
