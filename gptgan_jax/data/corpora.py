@@ -115,7 +115,7 @@ def load_corpus(
             the same prompt share a split, and text appended later moves no document, as long as splits go by the same
             prompts.
         train_answers: whether right answers to the training prompts are needed as well.
-        kept: whether what was seen of a text that goes into a token store may be kept in its folder, for the next time.
+        kept: whether results of reading a text for a token store may be saved in its folder, for the next time.
 
     Raises:
         UserError: something is missing, unreadable, empty or not text; it says which file, and row or line.
@@ -341,7 +341,7 @@ def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:
     prompts = None if train.prompts is None else [*train.prompts, *(more.prompts or ())]
     labels = None if train.labels is None or more.labels is None else np.concatenate([train.labels, more.labels])
     columns = {name: [*values, *[None] * len(more.texts)] for name, values in train.columns.items()}
-    answers = None if train.answers is None else [*train.answers, *more.texts]  # which know no other right answer
+    answers = None if train.answers is None else [*train.answers, *more.texts]  # no other right answer is known
     train = Split([*train.texts, *more.texts], prompts, labels, answers=answers, columns=columns)
     return dataclasses.replace(corpus, train=train, notes=(*corpus.notes, *notes))
 

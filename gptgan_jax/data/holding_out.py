@@ -27,7 +27,7 @@ UNSUITED = f"{ALARM}the tokenizer doesn't suit the text: "
 COMMON_SHARE, COMMON_COUNT = 0.1, 10
 # Signs with a meaning in formulas or URLs; other punctuation counts as a space.
 _MEANINGFUL = frozenset("*/%&#@\\_-")
-# Signs of formulas and code. Where they are more than this share of all, case and brackets tell texts apart.
+# Signs of formulas and code. If they are more than this share of all, case and brackets distinguish texts.
 _FORMAL, FORMAL_SHARE = frozenset("()[]{}<>=+;|&^~$`"), 0.05
 LOOKED_AT = 1000
 _HYPHEN = re.compile(r"-(?!\d)")
@@ -81,7 +81,7 @@ def normalised(text: str) -> str:
 
 
 def form_of(texts: Sequence[str]) -> Callable[[str], str]:
-    """How texts like these are compared: `normalised`, but for code, molecules and the like by all but white space."""
+    """How texts like these are compared: `normalised`, or for code, molecules and the like only without white space."""
     some = "".join("".join(texts[:: max(len(texts) // LOOKED_AT, 1)]).split())
     formal = sum(some.count(sign) for sign in _FORMAL) > FORMAL_SHARE * len(some)
     return (lambda text: " ".join(text.split())) if formal else normalised
@@ -111,7 +111,7 @@ class Rule:
         prompts: whether any are.
         common: the normalised prompts that are not: the empty one, and instructions that many rows share.
         questions: the number of different questions.
-        text_form, prompt_form: what is equal of texts and of prompts that are taken for the same.
+        text_form, prompt_form: the forms in which equal texts, and equal prompts, count as the same.
     """
 
     prompts: bool
@@ -142,8 +142,8 @@ def rule_for(train: Documents, exact: bool = False) -> Rule:
 
     Args:
         train: the training text.
-        exact: compare code, molecules and the like as they are written. What is held out never goes by that: then it
-            would depend on more of the text than on the document.
+        exact: compare code, molecules and the like as they are written. Never for what is held out, which would then
+            depend on more text than the document.
     """
     text_form = form_of(train.texts) if exact else normalised
     if train.prompts is None:

@@ -2,8 +2,8 @@
 
 `concatenate` joins the documents in order and cuts the result into rows (GPT-2, Radford et al. 2019), at different
 places in each epoch, so that a token doesn't have the same context every time. `best_fit` packs whole documents into
-few rows, by best-fit decreasing (Ding et al. 2024, arXiv:2404.10830). A store is packed so in blocks of `BLOCK` tokens,
-and which documents stand in which row is a pair of files beside it: memory holds none of it.
+few rows, by best-fit decreasing (Ding et al. 2024, arXiv:2404.10830). A store is packed in blocks of `BLOCK` tokens,
+and a pair of files next to it records which documents are in which row, so that the packing takes no memory.
 """
 
 import os
@@ -247,11 +247,11 @@ class StoredBestFit:
 
 def _blocks(store: TokenStore, length: int) -> Iterator[np.ndarray]:
     """The parts of a store's documents, none longer than `length`, in order: int64 [N, 2], (first token, tokens)."""
-    start = 0  # of the part at hand, which may have begun in the block before
+    start = 0  # of the current part, which may have begun in the previous block
     for begin in range(0, len(store), BLOCK):
         end = min(begin + BLOCK, len(store))
         ends = begin + 1 + np.flatnonzero(store.tokens(begin, end) == store.eos_id)
-        if end - (ends[-1] if len(ends) else start) >= length:  # whole parts of a document that goes on
+        if end - (ends[-1] if len(ends) else start) >= length:  # whole parts of an unfinished document
             last = ends[-1] if len(ends) else start
             ends = np.append(ends, last + (end - last) // length * length)
         if not len(ends):
@@ -275,12 +275,12 @@ def stored_rows(
     attend_across: bool,
     say: Callable[[str], None],
 ) -> StoredRows | StoredBestFit:
-    """The rows of a store; those of "best_fit" are found once, and written beside it.
+    """The rows of a store; those of "best_fit" are computed once, and saved next to it.
 
     Args:
         store, vocabulary, max_length, attend_across: see `StoredRows`.
         packing: "concatenate" or "best_fit".
-        say: called with a line where another process is at it, or a plan is made.
+        say: called with a line if another process holds the lock, or rows are packed.
 
     Raises:
         UserError: the folder can't be written.
@@ -293,7 +293,7 @@ def stored_rows(
     try:
         with locked(store.folder, say):
             if not found.is_whole:
-                for path in store.folder.glob("best_fit-*"):  # of another text, or of a plan that was cut short
+                for path in store.folder.glob("best_fit-*"):  # of another text, or unfinished
                     if not path.stem.endswith(store.fingerprint[:16]) or path.stem == name or path.suffix == ".tmp":
                         path.unlink()
                 say(f"{store.folder}: packing {store.documents:,} documents into rows of {max_length}")

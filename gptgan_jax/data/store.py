@@ -172,7 +172,7 @@ def build_store(
             with writer.shown(bar, expected):
                 writer.write(_read(documents()))
             say(f"{folder}: {writer.documents:,} documents, {writer.tokens:,} tokens")
-            # Before the lock is given back: whoever waits for it may write another store there.
+            # Before the lock is released: a process that waits for it may write another store there.
             store = open_store(folder, fingerprint)
     except OSError as error:
         raise UserError(
@@ -184,7 +184,7 @@ def build_store(
 
 
 def _read(documents: Iterable[str]) -> Iterator[str]:
-    """The documents, whose own errors are none of the store's."""
+    """The documents; their own errors are not reported as errors of the store."""
     try:
         yield from documents
     except OSError as error:

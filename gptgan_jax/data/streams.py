@@ -116,7 +116,7 @@ def _fingerprint(config: TextData | HfData, contents: str | None) -> str:
     """A digest of the source: the bytes of its files, if it has any, and the keys that choose among its documents."""
     names = ["kind", "document", "name", "text_column", "max_documents", "seed", "valid_fraction", "test_fraction"]
     if contents is None or (isinstance(config, HfData) and config.path not in FILE_FORMATS):
-        names.append("train")  # the name of a set's split; that of a file says nothing of what is in it
+        names.append("train")  # the name of a set's split; that of a file says nothing about its content
     if contents is None or getattr(config, "path", None) in FILE_FORMATS:
         names.append("path")
     keys: list[tuple[str, Any]] = [(name, getattr(config, name, None)) for name in names]
@@ -132,7 +132,7 @@ def read_stream(config: TextData | HfData, folder: Path, keep: bool = True) -> S
     Args:
         config: names the corpus.
         folder: of the store.
-        keep: whether this pass may leave something there.
+        keep: whether this pass may save its result there.
 
     Raises:
         UserError: as the readers do, and if nothing is left for a split.
@@ -140,7 +140,7 @@ def read_stream(config: TextData | HfData, folder: Path, keep: bool = True) -> S
     before = _kept(folder)
     files = files_of(config)
     facts = [[os.path.abspath(file), (found := os.stat(file)).st_size, found.st_mtime_ns] for file in files]
-    # Their bytes are read again only where a file looks like another one.
+    # Their bytes are read again only if a file looks different.
     contents = before["contents"] if before.get("files") == facts else _contents_of(files) if files else None
     fingerprint = _fingerprint(config, contents)
     kept = before if before.get("fingerprint") == fingerprint else {}
@@ -210,7 +210,7 @@ def _one_pass(config: TextData | HfData) -> dict[str, Any]:
 
 
 def _kept(folder: Path) -> dict[str, Any]:
-    """What an earlier pass left; empty if there is nothing that can be read."""
+    """The result of an earlier pass; empty if there is none that can be read."""
     try:
         kept = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -224,7 +224,7 @@ class _First:
     def __init__(self, most: int) -> None:
         self._most, self._size = most, 0
         self._heap: list[tuple[float, str]] = []
-        self._lost: float | None = None  # the lowest number of a text that had no room
+        self._lost: float | None = None  # the lowest number of a text that did not fit
 
     def add(self, place: float, text: str) -> None:
         if self._lost is not None and place >= self._lost:
@@ -243,7 +243,7 @@ class _First:
         """The number below which no text is missing."""
         if self._lost is None:
             return bound
-        # The one text that is held in any case may be the one that had no room.
+        # The one text that is always held may be the one that did not fit.
         return max(self._lost, math.nextafter(-self._heap[0][0], math.inf))
 
     def texts(self) -> list[str]:

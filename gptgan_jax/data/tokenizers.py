@@ -260,7 +260,7 @@ def _fit_words(config: WordTokenizer, corpus: Corpus) -> Tokenizer:
     backend = tokenizers.Tokenizer(models.WordLevel({}, unk_token="<unk>"))
     splitter = pre_tokenizers.WhitespaceSplit()
     backend.pre_tokenizer = splitter
-    # Sigma first: JavaScript's reader of the exported file would write it as at the end of a Greek word.
+    # Sigma first: JavaScript's reader of the exported file would lowercase it to ς at the end of a Greek word.
     lower = normalizers.Sequence([normalizers.Replace("Σ", "σ"), normalizers.Lowercase()])
     if config.lowercase:
         backend.normalizer = lower
