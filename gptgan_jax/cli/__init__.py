@@ -1,4 +1,4 @@
-"""The command line: `gptgan COMMAND`, a file a command.
+"""The command line: `gptgan COMMAND`, with one file per command or pair of commands.
 
 Bad input prints one line on standard error and exits with status 2. A run that is stopped by a signal is saved, and the
 same command resumes it.

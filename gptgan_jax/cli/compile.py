@@ -26,7 +26,7 @@ _TOPOLOGY = "--topology"
 
 
 def _run(given: Given) -> int:
-    """0 where all programs fit, 1 where one does not."""
+    """Returns 0 if all programs fit, 1 if one does not."""
     names = given.flags.get(_TOPOLOGY, ())
     if not names:
         raise UserError("--topology is missing: give the TPUs, such as --topology v5e:2x4; see gptgan compile --help")
@@ -37,11 +37,11 @@ def _run(given: Given) -> int:
 
 
 def _compile(config: Config, names: Sequence[str]) -> list[str]:
-    """Prints the tables; one line for each program that does not fit."""
+    """Prints the tables, and one line for each program that does not fit."""
     import jax
 
     native_log_in(cache_folder())
-    # Chips that this machine may have are not used.
+    # Chips of this machine are not used.
     jax.config.update("jax_platforms", "cpu")
     # The cache can store programs that were compiled without a device, but can't load them.
     jax.config.update("jax_enable_compilation_cache", False)

@@ -62,7 +62,7 @@ def to_its_end(work: Callable[[], int]) -> int:
         return 1
     except NotWritten as error:
         print(f"gptgan: {error}", file=sys.stderr)
-        if jax.process_count() > 1:  # the others would wait for this one forever
+        if jax.process_count() > 1:  # otherwise they would wait for this one forever
             leave(1)
         return 1
     except Exception as error:
