@@ -12,7 +12,7 @@ from gptgan_jax.scoring.classifier import CHOSEN, CLASSIFIER
 
 BEST = {"likelihood": "least validation loss of its phase", "task": "best answers to validation prompts of its phase"}
 RESIDUAL, RERANKED, START = "residual", "reranked", "start"
-# The columns that no discriminator had a part in.
+# The columns without any part of a discriminator.
 BASELINES = ("likelihood", "continued", RERANKED)
 
 

@@ -81,7 +81,7 @@ def evaluate_run(
 
 
 def _by_one_embedder(sweep: Sweep | None, evaluation: Evaluation) -> bool:
-    """Whether the distances of an earlier sweep are by the embedder that the table's are by, if it has any."""
+    """Whether the distances of an earlier sweep and of the table, if both have some, use the same embedder."""
     of_table = {score.name: score.signature for score in evaluation.scores}
     of_sweep = {} if sweep is None else sweep.signatures
     ends = [some[FRECHET].rpartition("; ")[2] for some in (of_table, of_sweep) if FRECHET in some]
@@ -111,7 +111,7 @@ class _Measure:
         self.source_of_test = None if self.run.conditional else subject.source_of(self.test)
         self.held_out_on = f"{len(self.test)} {subject.split} texts, T={self.text.test.max_length}, {self.drawing}"
         in_training = float(self.text.copied(self.test.texts).mean())
-        # An answer may be right for many prompts.
+        # Not with prompts: an answer may be right for many of them.
         if in_training >= LABELLED_SHARE and not self.run.conditional:
             self.held_out_on += f", {100 * in_training:.0f} % OF THEM IN THE TRAINING TEXT"
 
@@ -129,7 +129,7 @@ class _Measure:
         return figures, written.as_set()
 
     def _obedience(self, texts: TextSet, asked_by: TokenisedSplit) -> list[Figure]:
-        """How well texts, which answer a split's prompts in turn, obey these if they are labels."""
+        """How well texts obey their prompts, if these are labels; the texts answer a split's prompts in turn."""
         if not self.run.config.label_prompts or asked_by.labels is None:
             return []
         asked = np.resize(asked_by.labels, len(texts))

@@ -234,7 +234,7 @@ def best_drawing(sweeps: Sequence[Sweep], combined: str) -> list[BestDrawing]:
 
 
 def _turned(figure: float, better: str) -> float:
-    return float(figure if better == "higher" else -figure) + 0.0  # which makes 0 of -0
+    return float(figure if better == "higher" else -figure) + 0.0  # turns -0.0 into 0.0
 
 
 def _finite(figures: Mapping[str, Estimate], name: str) -> Estimate:
@@ -265,7 +265,7 @@ def _resamples(runs: int, seed: int) -> np.ndarray:
 
 def student(degrees: int) -> float:
     """The 97.5 % point of Student's distribution."""
-    from scipy import stats  # imported late as it is slow
+    from scipy import stats  # imported late, as it is slow
 
     return float(stats.t.ppf(0.975, degrees))
 
