@@ -248,14 +248,14 @@ def counted(count: int, noun: str) -> str:
 
 
 def alike_notes(which: str, noun: str, names: Iterable[str | None]) -> Iterator[str]:
-    """A line on the first names that differ only in white space, letter case or Unicode form, with their rows.
+    """A note on the first names that differ only in white space, letter case or Unicode form, with their rows.
 
-    They stay different, as they are written; but most often one of them is a slip.
+    They stay different, as written; but usually one of them is a mistake.
 
     Args:
-        which: the set that they are of.
-        noun: what a name is of, such as label.
-        names: one a row; None: none.
+        which: the set of the names.
+        noun: what they name, such as label.
+        names: one per row; None for none.
     """
     forms: dict[str, list[str]] = {}
     counts = Counter(name for name in names if name is not None)
