@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from gptgan_jax.config.sections import Sections
-from gptgan_jax.data.config import MixtureData
+from gptgan_jax.data.config import HfData, HfSource, MixtureData
 
 
 def reasons_of_data(config: Sections) -> Iterator[str]:
@@ -12,6 +12,28 @@ def reasons_of_data(config: Sections) -> Iterator[str]:
     yield from _reasons_of_store(config)
     yield from _reasons_of_mixture(config)
     yield from _reasons_of_labels(config)
+    yield from _reasons_of_turns(config)
+
+
+def _reasons_of_turns(config: Sections) -> Iterator[str]:
+    data = config.data
+    named: dict[str, HfData | HfSource] = {"data": data} if isinstance(data, HfData) else {}
+    if isinstance(data, MixtureData):
+        sources = zip(data.names, data.sources, strict=True)
+        named = {f"data.sources.{name}": one for name, one in sources if isinstance(one, HfSource)}
+    for where, one in named.items():
+        if one.assistant_turns == "last":
+            continue
+        if one.prompts_from is None:
+            yield (
+                f"{where}.assistant_turns all is for conversations: set {where}.text_column to a column of them, and "
+                "prompt_column to the same, or drop it"
+            )
+        if one.answer_column is not None:
+            yield (
+                f"{where}.answer_column has one right answer for a conversation, and assistant_turns all makes a text "
+                "of each turn: drop one of them"
+            )
 
 
 def _reasons_of_store(config: Sections) -> Iterator[str]:

@@ -135,7 +135,7 @@ class _HfKeys:
         None, "test split, or files; null: held out of train unless valid is given"
     )
     text_column: str = key(
-        "text", "column of the text to learn; in a conversation (a list of messages), the assistant's last turn"
+        "text", "column of the text to learn, or of a conversation (a list of messages); see assistant_turns"
     )
     prompt_column: str | None = key(
         None,
@@ -150,6 +150,10 @@ class _HfKeys:
     group_column: str | None = key(
         None,
         "column of groups that must not be in two splits, such as a speaker or a source; null: prompts are the groups",
+    )
+    assistant_turns: Literal["last", "all"] = key(
+        "last",
+        "the assistant's turns to learn in a conversation: the last, or all, each as an answer to the turns before it",
     )
     streaming: bool = key(
         False,
@@ -194,6 +198,7 @@ class HfData(_ChatKeys, _HfKeys, _HeldOutData, _LabelledData):
             self.answer_column if answers else None,
             self.group_column,
             self.reward_columns if others else (),
+            self.assistant_turns == "all",
         )
 
 

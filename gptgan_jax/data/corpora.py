@@ -31,7 +31,7 @@ from gptgan_jax.tokenization.chat_templates import Prompt
 
 # Keys of a source, in messages that were written for a single source.
 _OF_SOURCES = re.compile(
-    r"\bdata\.(train|valid|test|document|path|name|text_column|prompt_column|group_column|streaming|max_documents|answer_column)\b"
+    r"\bdata\.(train|valid|test|document|path|name|text_column|prompt_column|group_column|streaming|max_documents|answer_column|assistant_turns)\b"
 )
 
 
@@ -47,6 +47,7 @@ class Split:
         answers: N right answers to the prompts, if they differ from the texts; None if they are the texts.
         groups: N names of groups, None for no group; None without a group column.
         columns: N values of each other column, by name.
+        conversations: N numbers of conversations, if several texts are turns of one; None: each text is its own.
     """
 
     texts: Sequence[str] = ()
@@ -56,6 +57,7 @@ class Split:
     answers: Sequence[str] | None = None
     groups: Sequence[str | None] | None = None
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    conversations: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.texts) if self.tokens is None else len(self.tokens)
@@ -315,6 +317,13 @@ def _table_notes(which: str, table: Table) -> Iterator[str]:
     if table.cut:
         cut = counted(table.cut, "conversation")
         yield f"data.{which}: {cut} read without the turns that follow the text, or the user's last"
+    if table.unlearned:
+        turns = counted(table.unlearned, "turn")
+        if table.conversations is None:
+            why = "come before the last: they are only read in prompts; data.assistant_turns all learns them too"
+        else:
+            why = "are not learned: they have weight 0 or follow no user's turn"
+        yield f"data.{which}: {turns} of the assistant's {why}"
     yield from alike_notes(f"data.{which}", "label", table.labels or ())
     yield from alike_notes(f"data.{which}", "group", table.groups or ())
     if missing := sum(label is None for label in table.labels or ()):
@@ -324,7 +333,15 @@ def _table_notes(which: str, table: Table) -> Iterator[str]:
 
 
 def _split_of(table: Table, labels: np.ndarray | None) -> Split:
-    return Split(table.texts, table.prompts, labels, answers=table.answers, groups=table.groups, columns=table.others)
+    return Split(
+        texts=table.texts,
+        prompts=table.prompts,
+        labels=labels,
+        answers=table.answers,
+        groups=table.groups,
+        columns=table.others,
+        conversations=table.conversations,
+    )
 
 
 def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:
@@ -377,4 +394,5 @@ def _take(split: Split, rows: np.ndarray) -> Split:
         answers=taken(split.answers),
         groups=taken(split.groups),
         columns={name: [values[i] for i in rows] for name, values in split.columns.items()},
+        conversations=taken(split.conversations),
     )

@@ -1,8 +1,8 @@
 """Holds text out of training text, and finds what held-out text shares with it.
 
 Rows with the same key share a split. The key is the group if there are groups, else the prompt, regardless of the text;
-text without prompts is its own key. Keys are normalised (`normalised`), so that a change of case, spaces or punctuation
-makes no new prompt.
+text without prompts is its own key. All turns of a conversation have the key of the first. Keys are normalised
+(`normalised`), so that a change of case, spaces or punctuation makes no new prompt.
 """
 
 import hashlib
@@ -44,6 +44,9 @@ class Documents(Protocol):
 
     @property
     def groups(self) -> Sequence[str | None] | None: ...
+
+    @property
+    def conversations(self) -> Sequence[int] | None: ...
 
     def __len__(self) -> int: ...
 
@@ -123,9 +126,15 @@ class Rule:
     def keys(self, split: Documents, groups: bool = True) -> Keys:
         """The keys by which documents of a split are held out, or (without groups) compared."""
         keys, kinds = [], []
-        prompts = _prompts(split, self.prompt_form) if self.prompts else [None] * len(split)
+        spoken = _prompts(split, self.prompt_form)
+        prompts: Sequence[str | None] = spoken if self.prompts else [None] * len(split)
         belong = split.groups if groups and split.groups is not None else [None] * len(split)
-        for text, prompt, group in zip(split.texts, prompts, belong, strict=True):
+        texts = split.texts
+        if groups and split.conversations is not None:
+            # The key of a conversation is its first prompt or, if that is common, all of its turns.
+            first, last = _ends(split.conversations)
+            prompts, texts = [prompts[i] for i in first], [f"{spoken[i]} {texts[i]}" for i in last]
+        for text, prompt, group in zip(texts, prompts, belong, strict=True):
             if group is not None:
                 key, kind = f"{group}\0\0", "group"
             elif prompt is not None and prompt not in self.common:
@@ -149,8 +158,11 @@ def rule_for(train: Documents, exact: bool = False) -> Rule:
     if train.prompts is None:
         return Rule(False, frozenset(), 0, text_form)
     prompt_form = form_of([prompt_text(prompt) for prompt in train.prompts]) if exact else normalised
-    counts = Counter(_prompts(train, prompt_form))
-    most = max(COMMON_COUNT - 1, COMMON_SHARE * len(train))
+    prompts = _prompts(train, prompt_form)
+    if train.conversations is not None:
+        prompts = [prompts[i] for i in sorted(set(_ends(train.conversations)[0]))]
+    counts = Counter(prompts)
+    most = max(COMMON_COUNT - 1, COMMON_SHARE * len(prompts))
     common = frozenset({"", *(prompt for prompt, count in counts.items() if count > most)})
     questions = len(counts.keys() - common)
     return Rule(questions > 0, common, questions, text_form, prompt_form)
@@ -195,7 +207,8 @@ def held_out_parts(
                 f" data.train; {'lower the fractions' if which == 'train' else remedy}"
             )
     held = " and ".join(f"{int(member.sum())} for {which}" for which, member in members.items() if which != "train")
-    notes.insert(0, f"held out of the {counted(len(train), 'document')} of data.train{_by(keys)}: {held}")
+    by = _by(keys, "prompt" if train.conversations is None else "first prompt")
+    notes.insert(0, f"held out of the {counted(len(train), 'document')} of data.train{by}: {held}")
     if rule.prompts and "text" in keys.kinds:
         notes.append(
             f"{counted(keys.kinds.count('text'), 'document')} of data.train held out by text: the prompt is empty, or "
@@ -280,18 +293,26 @@ def _shared(which: str, source: str, noun: str, how: str, shared: int, count: in
         )
 
 
+def _ends(conversations: Sequence[int]) -> tuple[list[int], list[int]]:
+    """For each row, the first and the last row of its conversation; the rows are in order."""
+    last = {number: i for i, number in enumerate(conversations)}
+    first = {number: i for i, number in reversed(list(enumerate(conversations)))}
+    return [first[number] for number in conversations], [last[number] for number in conversations]
+
+
 def _prompts(split: Documents, form: Callable[[str], str]) -> list[str]:
     return [form(prompt_text(prompt)) for prompt in split.prompts or [""] * len(split)]
 
 
-def _by(keys: Keys) -> str:
-    """The most frequent kind of key, in words."""
-    names = {"group": "data.group_column", "prompt": "prompt"}
+def _by(keys: Keys, prompt: str) -> str:
+    """The most frequent kind of key, in words; `prompt` is the word for that kind."""
+    names = {"group": "data.group_column", "prompt": prompt}
     kinds = [kind for kind in names if kind in keys.kinds]
     if not kinds:
         return ""
     different = len({key for key, kind in zip(keys.keys, keys.kinds, strict=True) if kind == kinds[0]})
-    return f" by {names[kinds[0]]} ({counted(different, kinds[0])}, none of them in two splits)"
+    noun = {"group": "group", "prompt": prompt}[kinds[0]]
+    return f" by {names[kinds[0]]} ({counted(different, noun)}, none of them in two splits)"
 
 
 def _members(keys: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:

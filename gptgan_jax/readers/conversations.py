@@ -53,24 +53,33 @@ def turns_from(value: Any) -> tuple[Message, ...]:
     return tuple(_message(i, one) for i, one in enumerate(_messages(value), 1))
 
 
-def check_learned(value: Any) -> None:
-    """Raises ValueError if the assistant's last turn is not to be learned, or is not all that the assistant wrote.
+def learned_turns(value: Any, every: bool = False) -> list[int]:
+    """The assistant's turns to learn: the last, or every one that doesn't have weight 0.
 
     Args:
         value: a conversation, for which `turns_from` has been called.
+        every: whether earlier turns are learned too.
+
+    Returns:
+        their indices, counted from the end: -1 for the last turn of the conversation.
+
+    Raises:
+        ValueError: the last turn (or each, with `every`) has weight 0, or a learned one has reasoning beside it.
     """
-    said = [(i, one) for i, one in enumerate(_messages(value), 1) if _role(one) == "assistant"]
-    for number, one in said[-1:]:
-        for name in WEIGHTS:
-            if as_text(one.get(name)) in ("0", "0.0", "false"):
-                raise ValueError(
-                    f"message {number}, the assistant's last, has {name} {as_text(one[name])}: not to learn"
-                )
+    messages = _messages(value)
+    said = [i for i, one in enumerate(messages) if _role(one) == "assistant"]
+    chosen = [i for i in said if _weightless(messages[i]) is None] if every else said[-1:]
+    for i in said[-1:] if not chosen or not every else ():
+        if name := _weightless(messages[i]):
+            which = "as all of the assistant's turns" if every else "the assistant's last"
+            raise ValueError(f"message {i + 1}, {which}, has {name} {as_text(messages[i][name])}: not to learn")
+    for i in chosen:
         for name in THOUGHTS:
-            if not _is_empty(one.get(name)):
+            if not _is_empty(messages[i].get(name)):
                 raise ValueError(
-                    f"message {number} has {name} beside its content, which should hold all that is learned"
+                    f"message {i + 1} has {name} beside its content, which should hold all that is learned"
                 )
+    return [i - len(messages) for i in chosen]
 
 
 def with_system(turns: Sequence[Message], row: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -92,18 +101,31 @@ def with_system(turns: Sequence[Message], row: Mapping[str, Any]) -> tuple[Messa
     return (*(Message("system", text) for text in texts), *turns)
 
 
-def answered(turns: Sequence[Message]) -> tuple[Prompt, str, bool]:
-    """A conversation as a prompt and its answer: the assistant's last turn.
+def exchanges_of(
+    turns: Sequence[Message], learned: Sequence[int], every: bool = False, prompt: Sequence[Message] = ()
+) -> tuple[list[tuple[str, Prompt]], int, bool]:
+    """A conversation as texts and their prompts: the assistant's turns, each after all turns before it.
+
+    Args:
+        turns: of the conversation.
+        learned: what `learned_turns` returns; only the last counts without `every`.
+        every: whether it is several; turns that follow no user's turn are left out.
+        prompt: the turns that are a prompt in the data already: none of them is a text.
 
     Returns:
-        (prompt, text, whether later turns are left out).
+        (one or more pairs (text, prompt), the number of the assistant's other turns, whether turns after the last text
+        are left out).
     """
-    last = max((i for i, one in enumerate(turns) if one.role == "assistant"), default=None)
-    if last is None:
+    begun = len(_spoken(prompt))
+    said = [i - len(turns) for i, one in enumerate(turns) if one.role == "assistant"]
+    said = [at for at in said if len(_spoken(turns[:at])) >= begun]
+    if not said:
         raise ValueError("no turn of the assistant's, which is the text to learn")
-    if not last or turns[last - 1].role != "user":
+    chosen = [at for at in (learned if every else said[-1:]) if at in said and _follows_user(turns, at)]
+    if not chosen:
         raise ValueError("no user's turn before the assistant's last, which answers it")
-    return as_prompt(turns[:last]), turns[last].content, last + 1 < len(turns)
+    pairs = [(turns[at].content, as_prompt(turns[:at])) for at in chosen]
+    return pairs, len(said) - len(pairs), chosen[-1] != -1
 
 
 def asked(turns: Sequence[Message]) -> tuple[Prompt, bool]:
@@ -129,6 +151,16 @@ def joined(prompt: Sequence[Message], answer: Sequence[Message]) -> tuple[Messag
         if tuple(whole[: len(prompt)]) == tuple(prompt):
             return tuple(answer)
     raise ValueError("it begins with another turn than the prompt's and the assistant's")
+
+
+def _follows_user(turns: Sequence[Message], at: int) -> bool:
+    """Whether the turn at an index, counted from the end, follows a user's turn."""
+    return len(turns) + at > 0 and turns[at - 1].role == "user"
+
+
+def _spoken(turns: Sequence[Message]) -> list[Message]:
+    """The turns but the system's, which a prompt's column and a whole conversation need not both have."""
+    return [one for one in turns if one.role != "system"]
 
 
 def as_prompt(turns: Sequence[Message]) -> Prompt:
@@ -172,6 +204,11 @@ def _message(number: int, value: dict[str, Any]) -> Message:
     if any(not _is_empty(value.get(name)) for name in TOOL_COLUMNS):
         raise ValueError(f"message {number} names tools, which no prompt holds here")
     return Message(role, _content(number, value[held]))
+
+
+def _weightless(message: Mapping[str, Any]) -> str | None:
+    """The field of a message by which it is not to be learned; None if it is."""
+    return next((name for name in WEIGHTS if as_text(message.get(name)) in ("0", "0.0", "false")), None)
 
 
 def _is_empty(value: Any) -> bool:

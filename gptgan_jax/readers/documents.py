@@ -9,12 +9,12 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.readers.cells import Number, as_label, as_python, as_text, label_order, shown, text_of
 from gptgan_jax.readers.conversations import (
     SIDE_COLUMNS,
-    answered,
     as_prompt,
     asked,
-    check_learned,
+    exchanges_of,
     is_conversation,
     joined,
+    learned_turns,
     turns_from,
     with_system,
 )
@@ -122,6 +122,8 @@ class Columns:
         prompt: the prompt of the text; the text's own column if that holds conversations; None: no prompts.
         label, answer, group: the class, the right answer, and the group of a row; None if there is no such column.
         others: columns that are kept unchanged.
+        every_turn: whether every assistant's turn of a conversation is a text, with the turns before it as its prompt,
+            instead of the last only.
     """
 
     text: str
@@ -130,6 +132,7 @@ class Columns:
     answer: str | None = None
     group: str | None = None
     others: tuple[str, ...] = ()
+    every_turn: bool = False
 
     def names(self) -> list[str]:
         """Each once."""
@@ -155,9 +158,12 @@ class Table:
         blank: number of rows skipped because their text is blank.
         blank_lines: number of blank lines between rows.
         cut: number of conversations with later turns that are not read.
+        unlearned: number of the assistant's turns that are no text: the earlier ones, or with `every_turn` those of
+            weight 0 and those that follow no user's turn.
         answers: the right answer to each prompt; None without a column of answers.
         groups: the group of each document, or None for no group; None without a group column.
         others: the unchanged values of the other columns, by column; empty if none was requested.
+        conversations: the number of the conversation that each document is a turn of; None without `every_turn`.
     """
 
     texts: list[str]
@@ -168,9 +174,11 @@ class Table:
     blank: int
     blank_lines: int = 0
     cut: int = 0
+    unlearned: int = 0
     answers: list[str] | None = None
     groups: list[str | None] | None = None
     others: dict[str, list[Any]] = field(default_factory=dict)
+    conversations: list[int] | None = None
 
 
 def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Table:
@@ -188,32 +196,35 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
     groups: list[str | None] = []
     others: dict[str, list[Any]] = {name: [] for name in columns.others}
     places: list[Place] = []
-    blank = blank_lines = cut = 0
+    conversations: list[int] = []
+    blank = blank_lines = cut = unlearned = 0
     marked = False  # whether -1 stands for no label
     beside = columns.beside()
-    for place, row in rows.read(columns.names(), max_rows, optional=beside):
+    for number, (place, row) in enumerate(rows.read(columns.names(), max_rows, optional=beside)):
         if row is None:
             blank_lines += 1
             continue
         cell = _Cells(rows, place, row, beside)
-        text, prompt, is_cut = cell.exchange(columns)
-        if not text.strip():
-            blank += 1
-            continue
-        texts.append(text)
-        places.append(place)
-        cut += is_cut
-        if columns.prompt is not None:
-            prompts.append(prompt)
-        if columns.label is not None:
-            labels.append(cell.label(columns.label, names))
-            marked = marked or (labels[-1] is None and (as_text(row.get(columns.label)) or "").startswith("-1"))
-        if columns.answer is not None:
-            answers.append(cell.answer(columns.answer))
-        if columns.group is not None:
-            groups.append(cell.group(columns.group))
-        for name, values in others.items():
-            values.append(as_python(row.get(name)))
+        exchanges, left_out, is_cut = cell.exchanges(columns)
+        filled = [(text, prompt) for text, prompt in exchanges if text.strip()]
+        blank += len(exchanges) - len(filled)
+        cut += is_cut and bool(filled)
+        unlearned += left_out
+        for text, prompt in filled:
+            texts.append(text)
+            places.append(place)
+            conversations.append(number)
+            if columns.prompt is not None:
+                prompts.append(prompt)
+            if columns.label is not None:
+                labels.append(cell.label(columns.label, names))
+                marked = marked or (labels[-1] is None and (as_text(row.get(columns.label)) or "").startswith("-1"))
+            if columns.answer is not None:
+                answers.append(cell.answer(columns.answer))
+            if columns.group is not None:
+                groups.append(cell.group(columns.group))
+            for name, values in others.items():
+                values.append(as_python(row.get(name)))
     if not texts:
         raise UserError(f"{rows.where}: no document in it; column {columns.text} should hold text")
     occurring = sorted({label for label in labels if label is not None}, key=label_order)
@@ -231,9 +242,11 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
         blank=blank,
         blank_lines=blank_lines,
         cut=cut,
+        unlearned=unlearned,
         answers=None if columns.answer is None else answers,
         groups=None if columns.group is None else groups,
         others=others,
+        conversations=conversations if columns.every_turn else None,
     )
 
 
@@ -277,8 +290,13 @@ class _Cells:
     row: dict[str, Any]
     beside: Sequence[str] = ()
 
-    def exchange(self, columns: Columns) -> tuple[str, Prompt, bool]:
-        """(text, prompt, whether turns of a conversation are left out); the prompt is empty without a prompt column."""
+    def exchanges(self, columns: Columns) -> tuple[list[tuple[str, Prompt]], int, bool]:
+        """The row's texts with their prompts, which are empty without a prompt column.
+
+        Returns:
+            (one pair, or one per learned turn, the number of the assistant's turns that are left out, whether later
+            turns are).
+        """
         value, own = self.row.get(columns.text), columns.prompt == columns.text
         if not is_conversation(value):
             if own:
@@ -287,19 +305,22 @@ class _Cells:
                     f"holds {shown(value)}, which is no list of messages; plain texts of that column need another name",
                 )
             text = self.text(columns.text)
-            return (text, *(("", False) if columns.prompt is None else self.prompt(columns.prompt)))
+            prompt, is_cut = ("", False) if columns.prompt is None else self.prompt(columns.prompt)
+            return [(text, prompt)], 0, is_cut
         if columns.prompt is None:
             raise self._wrong(
                 columns.text, f"holds a conversation; set data.prompt_column to {columns.text} too, for its prompts"
             )
         try:
             turns, cut_before = turns_from(value), False
-            check_learned(value)
+            before: tuple[Message, ...] = ()
+            learned = learned_turns(value, columns.every_turn)
             if not own:
-                before, cut_before = self._asked(columns.prompt)
-                turns = joined(turns_of(before), turns)
-            prompt, text, cut = answered(self._whole(turns))
-            return text, prompt, cut or cut_before
+                prompt, cut_before = self._asked(columns.prompt)
+                before = turns_of(prompt)
+                turns = joined(before, turns)
+            found, left_out, cut = exchanges_of(self._whole(turns), learned, columns.every_turn, before)
+            return found, left_out, cut or cut_before
         except ValueError as error:
             raise self._bad_conversation(columns.text, error) from None
 

@@ -214,7 +214,10 @@ def _rows(file: Path, told: list[str], text_column: str | None, prompt_column: s
             f"{f' (and --prompt-column {prompt}, if it answers that)' if prompt else ''}"
         )
     if any(is_conversation(row.get(text)) for row in some):
-        told.append(f"conversations in {text}: the assistant's last turn answers those before it")
+        told.append(
+            f"conversations in {text}: the assistant's last turn is learned, as the answer to those before it "
+            "(data.assistant_turns all: every turn of the assistant's)"
+        )
         if system := [name for name in SYSTEM_COLUMNS if name in columns]:
             told.append(f"{' and '.join(system)}: the system turn of conversations that have none")
     else:

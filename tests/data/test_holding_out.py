@@ -27,6 +27,14 @@ def prompted(folder: Path, prompts: list[str], **keys: Any) -> Corpus:
     return load_corpus(HfData(train=rows_file(folder / "train.jsonl", rows), prompt_column="prompt", **keys))
 
 
+def conversations(folder: Path, *turns: list[str], **keys: Any) -> Corpus:
+    """A corpus of one file: each row is a conversation, whose turns alternate."""
+    roles = ("user", "assistant")
+    rows = [{"messages": [{"role": roles[i % 2], "content": one} for i, one in enumerate(said)]} for said in turns]
+    file = rows_file(folder / "train.jsonl", rows)
+    return load_corpus(HfData(train=file, text_column="messages", assistant_turns="all", **keys))
+
+
 def splits_of(corpus: Corpus) -> list[Split]:
     return [split for split in (corpus.train, corpus.valid, corpus.test) if split is not None]
 
@@ -264,3 +272,27 @@ def test_instructions_that_all_rows_have_are_no_shared_prompts() -> None:
 def test_a_note_says_what_it_is_and_an_alarm_does_itself() -> None:
     assert note_line("2 lines") == "note: 2 lines"
     assert note_line(f"{ALARM}2 lines") == "ALARM: 2 lines"
+
+
+# ---- conversations of which every turn is learned
+
+
+@pytest.mark.parametrize("opening", ["question {}", "hello"], ids=["by the first prompt", "by all of a common one"])
+def test_the_turns_of_a_conversation_share_a_split(opening: str, tmp_path: Path) -> None:
+    said = [[opening.format(i // 2), f"a {i}", f"next {i}", f"b {i}", f"last {i}", f"c {i}"] for i in range(200)]
+    corpus = conversations(tmp_path, *said, valid_fraction=0.2, test_fraction=0.2)
+    parts = [{text.split()[1] for text in split.texts} for split in splits_of(corpus)]
+    assert all(len(split) == 3 * len(part) for split, part in zip(splits_of(corpus), parts, strict=True))
+    assert sum(map(len, parts)) == len(set().union(*parts)) == 200
+    assert all(len(part) > 15 for part in parts)
+    if opening != "hello":  # two conversations have each
+        assert all({str(int(i) ^ 1) for i in part} == part for part in parts)
+        assert "by first prompt (100 first prompts, none of them in two splits)" in corpus.notes[0]
+    assert not any(note.startswith(ALARM) for note in corpus.notes)
+
+
+def test_text_that_is_added_moves_no_conversation(tmp_path: Path) -> None:
+    said = [[f"question {i}", f"a {i}", f"next {i}", f"b {i}"] for i in range(100)]
+    few, all_of = (conversations(tmp_path, *said[:count], valid_fraction=0.2) for count in (60, 100))
+    for one, other in zip(splits_of(few), splits_of(all_of), strict=True):
+        assert set(one.texts) <= set(other.texts)

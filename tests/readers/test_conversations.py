@@ -72,6 +72,75 @@ def test_turns_after_it_are_left_out_and_counted(tmp_path: Path) -> None:
     assert any("data.train: 1 conversation read without the turns that follow" in note for note in corpus.notes)
 
 
+THREE = [*LONG, turn("user", "q3"), turn("assistant", "a3")]
+BOTH = (*BEFORE, assistant("a2"), user("q3"))
+
+
+def every(text: str = "messages", prompt: str = "messages", **names: Any) -> Columns:
+    return Columns(text, prompt, every_turn=True, **names)
+
+
+def test_every_turn_of_the_assistants_is_a_text_after_all_that_was_said_before(tmp_path: Path) -> None:
+    found = read(tmp_path, every(label="label"), {"messages": THREE, "label": "x"}, {"messages": ASKED, "label": "y"})
+    assert found.texts == ["a1", "a2", "a3", "a"]
+    assert found.prompts == [BEFORE[:2], BEFORE, BOTH, "q"]
+    assert (found.labels, found.conversations) == (["x", "x", "x", "y"], [0, 0, 0, 1])
+    assert (found.unlearned, found.cut) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("messages", "texts", "unlearned"),
+    [
+        ([*LONG[:2], LONG[2] | {"weight": 0}, *LONG[3:]], ["a2"], 1),
+        ([*LONG[:-1], LONG[-1] | {"train": False}], ["a1"], 1),
+        ([turn("assistant", "hi"), *ASKED], ["a"], 1),  # it greets, which answers nothing
+        ([*ASKED, turn("assistant", "b")], ["a"], 1),
+        ([*ASKED, turn("user", "q2"), turn("assistant", " ")], ["a"], 0),  # blank, which is counted as such
+    ],
+)
+def test_turns_without_weight_and_those_that_answer_nobody_are_left_out_and_counted(
+    messages: list[dict[str, Any]], texts: list[str], unlearned: int, tmp_path: Path
+) -> None:
+    found = read(tmp_path, every(), {"messages": messages})
+    assert (found.texts, found.unlearned) == (texts, unlearned)
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"prompt": LONG[:2], "completion": THREE[2:]}, every("completion", "prompt")),
+        ({"prompt": LONG[:2], "messages": THREE}, every("messages", "prompt")),
+        ({"prompt": "q1", "system": "s", "completion": THREE[2:]}, every("completion", "prompt")),
+    ],
+)
+def test_every_turn_after_a_prompt_of_its_own_column_is_a_text(
+    row: dict[str, Any], columns: Columns, tmp_path: Path
+) -> None:
+    found = read(tmp_path, columns, row)
+    assert (found.texts, found.prompts) == (["a1", "a2", "a3"], [BEFORE[:2], BEFORE, BOTH])
+
+
+def test_the_assistants_turns_in_a_prompt_are_no_text(tmp_path: Path) -> None:
+    rows = {"prompt": LONG[:-1], "completion": THREE[4:]}, {"prompt": LONG[:-1], "completion": THREE}
+    found = read(tmp_path, every("completion", "prompt"), *rows)
+    assert (found.texts, found.prompts) == (["a2", "a3"] * 2, [BEFORE, BOTH] * 2)
+
+
+def test_earlier_turns_that_are_not_learned_are_told(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", *[{"messages": [turn("user", str(i)), *THREE[2:]]} for i in range(60)])
+
+    def notes(**keys: Any) -> list[str]:
+        return [
+            note for note in load_corpus(HfData(train=file, text_column="messages", **keys)).notes if "turn" in note
+        ]
+
+    assert notes() == [
+        "data.train: 120 turns of the assistant's come before the last: they are only read in prompts; "
+        "data.assistant_turns all learns them too"
+    ]
+    assert notes(assistant_turns="all") == []
+
+
 @pytest.mark.parametrize(
     ("row", "columns"),
     [
@@ -252,6 +321,14 @@ def test_a_conversation_in_a_column_of_texts_is_refused_with_what_to_set(tmp_pat
         message
         == "data.train, row 1: column chat holds a conversation; set data.prompt_column to chat too, for its prompts"
     )
+    unlearned = {"messages": [ASKED[0], ASKED[1] | {"weight": 0}]}
+    assert "message 2, as all of the assistant's turns, has weight 0: not to learn" in refused(
+        tmp_path, every(), unlearned
+    )
+    thought = {"messages": [*LONG[:2], LONG[2] | {"reasoning": "hm"}, *LONG[3:]]}
+    assert "message 3 has reasoning beside its content" in refused(tmp_path, every(), thought)
+    greeted = {"messages": [turn("assistant", "hi")]}
+    assert "no user's turn before the assistant's last" in refused(tmp_path, every(), greeted)
     assert "no turn of a user's" in refused(tmp_path, Columns("a", "p"), {"a": "x", "p": ASKED[1:]})
     other = {"prompt": "z", "messages": ASKED}
     assert "begins with another turn than the prompt's" in refused(tmp_path, Columns("messages", "prompt"), other)

@@ -13,6 +13,9 @@ from tiny import tiny_config
 from tokenizers import processors
 
 from gptgan_jax import TransformerConfig
+from gptgan_jax.data.config import HfData
+from gptgan_jax.data.corpora import load_corpus
+from gptgan_jax.data.encoding import encode_split
 from gptgan_jax.data.tokenizers import Tokenizer, load_tokenizer, read_tokenizer
 from gptgan_jax.export.folders import CHAT_USE, HF_USE
 from gptgan_jax.pretrained.huggingface import open_model, save_model
@@ -51,6 +54,40 @@ def saved(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
     kept = load_tokenizer(folder)
     assert isinstance(kept, Tokenizer)
     return kept
+
+
+MARKED = CHATML.replace(
+    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}",
+    "{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}{% generation %}"
+    "{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{% else %}{{ m['content'] + '<|im_end|>' }}{% endif %}"
+    "{{ '\n' }}",
+)
+
+
+def test_the_turns_that_are_learned_are_those_of_a_mask_over_the_whole_conversation(tmp_path: Path) -> None:
+    """What TRL masks in one sequence is learned here in as many: with the same tokens before each, and the same end."""
+    folder = names_folder(tmp_path / "m", {"eos_token": "<|im_end|>", "chat_template": MARKED})
+    said = ["be kind", "hello you", "how are", "system user", "world", "INST hello world"]
+    roles = ["system", "user", "assistant", "user", "assistant", "user", "assistant"]
+    messages = [{"role": role, "content": text} for role, text in zip(roles, [*said, "you"], strict=True)]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"messages": messages}) + "\n", encoding="utf-8")
+    data = HfData(train=str(rows), valid=str(rows), text_column="messages", assistant_turns="all")
+    tokenizer = read_tokenizer(folder / "tokenizer.json").for_prompts()
+    encoded = encode_split(load_corpus(data).train, tokenizer, 60, 200)
+    theirs = transformers.AutoTokenizer.from_pretrained(folder).apply_chat_template(
+        messages, return_assistant_tokens_mask=True, return_dict=True
+    )
+    ids, mask = theirs["input_ids"], theirs["assistant_masks"]
+    begins = [i for i in range(len(ids)) if mask[i] and not mask[i - 1]]
+    assert len(encoded.targets) == len(begins) == 3
+    learned = 0
+    for i, begin in enumerate(begins):
+        prompt, answer = (list(one[i]) for one in (encoded.prompts, encoded.targets))
+        assert tokenizer.vocabulary.begun(prompt) == ids[:begin]
+        assert answer == ids[begin : begin + len(answer)]
+        learned += len(answer)
+    assert learned == sum(mask)
 
 
 @pytest.mark.parametrize("names", [{}, {"eos_token": "<|im_end|>"}, {"bos_token": None, "eos_token": "</s>"}])
