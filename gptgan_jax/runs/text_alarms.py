@@ -9,7 +9,7 @@ from gptgan_jax.config import Config
 from gptgan_jax.data.config import SPLITS, DataConfig, HfData, MixtureData, TextData
 from gptgan_jax.data.corpora import Corpus, Split
 from gptgan_jax.data.encoding import TokenisedSplit
-from gptgan_jax.data.holding_out import UNSUITED
+from gptgan_jax.data.holding_out import ALARM, UNSUITED
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
     BpeTokenizer,
@@ -32,6 +32,8 @@ from gptgan_jax.tokenization.units import Spacing, spacing_of
 MANY_UNKNOWN, ALL_UNKNOWN = 0.5, 0.9
 # Tokens per character in held-out text relative to training text, for at least that many texts.
 LONGER_SPELLING, ENOUGH_TEXTS = 1.5, 20
+# The number of tokens of a fitted vocabulary, relative to those of the training text.
+LARGE_VOCABULARY = 0.1
 LOOKED_AT = 1000
 # The share of texts that may contain line breaks if the tokenizer loses them.
 MOST_BROKEN = 0.01
@@ -121,13 +123,33 @@ def text_alarms(
                 "words are tokens: what is learned differs from what is measured; set tokenizer.vocab_size lower, or "
                 "give it more text"
             )
-    return [UNSUITED + alarm for alarm in alarms]
+    found = [UNSUITED + alarm for alarm in alarms]
+    return found or [ALARM + alarm for alarm in _large_vocabulary(config, tokenizer, train)]
 
 
 def broken_share(texts: Sequence[str]) -> float:
     """The share of texts that contain a line break, in a subset of them."""
     some = texts[:: max(len(texts) // LOOKED_AT, 1)]
     return sum("\n" in text.strip() for text in some) / max(len(some), 1)
+
+
+def _large_vocabulary(config: TokenizerConfig | None, tokenizer: Tokenizer, train: TokenisedSplit) -> list[str]:
+    """An alarm if the training text is too short for the vocabulary that was fitted to it."""
+    fitted = isinstance(config, WordTokenizer | BpeTokenizer | CharacterTokenizer)
+    if not fitted or (isinstance(config, CharacterTokenizer) and config.alphabet is not None):
+        return []
+    # Without the special tokens, and the bytes from which every vocabulary of byte pairs begins.
+    size = tokenizer.vocabulary.size - (260 if isinstance(config, BpeTokenizer) else 4)
+    count = len(train.targets.tokens) + (0 if train.prompts is None else len(train.prompts.tokens))
+    if size <= LARGE_VOCABULARY * count:
+        return []
+    fewer = "set tokenizer.vocab_size lower"
+    if isinstance(config, WordTokenizer):
+        fewer += ", raise tokenizer.min_count, or set tokenizer.kind to bpe"
+    return [
+        f"{size:,} tokens of the vocabulary were learned from {count:,} tokens of training text, more than one in ten, "
+        f"so most are too rare to learn their use; {fewer}, or give it more text"
+    ]
 
 
 def _lost_breaks(config: TokenizerConfig | None, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:

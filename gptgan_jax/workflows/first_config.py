@@ -265,7 +265,9 @@ def _tokenizer(corpus: Corpus, told: list[str]) -> TokenizerConfig:
     elif share <= MOST_UNKNOWN:
         told.append(f"{seen}: a token is a word")
         return WordTokenizer()
-    size = 2000 if len(corpus.train) < 20_000 else 8000
+    # A learned token for fifty characters at most: a vocabulary of rare pieces is not learned.
+    characters = sum(map(len, corpus.train.texts))
+    size = min(2000 if len(corpus.train) < 20_000 else 8000, 300 + round(characters // 50, -2))
     told.append(f"{seen}: a token is a piece of a word (BPE, {size})")
     return BpeTokenizer(vocab_size=size)
 

@@ -10,7 +10,7 @@ import pytest
 from tiny import tiny_config, tiny_experiment, write_config
 
 from gptgan_jax.cli import main
-from gptgan_jax.data.holding_out import UNSUITED
+from gptgan_jax.data.holding_out import ALARM, UNSUITED
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.experiment import load_experiment
 
@@ -172,3 +172,27 @@ def test_line_breaks_that_words_lose_are_an_alarm(tmp_path: Path, kind: str) -> 
     else:
         assert found == []
     assert alarms_of(tmp_path, **keys, data__document="line") == []
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "large"),
+    [
+        ({"kind": "word"}, True),
+        ({"kind": "word", "vocab_size": 60}, False),
+        ({"kind": "bpe", "vocab_size": 1500}, True),
+        ({"kind": "bpe", "vocab_size": 300}, False),
+        ({"kind": "character"}, False),
+        ({"kind": "character", "alphabet": "".join(map(chr, range(0x20, 0x20 + 4000)))}, False),  # was not learned
+    ],
+)
+def test_a_vocabulary_of_more_than_a_tenth_of_the_tokens_is_told_of(
+    tokenizer: dict[str, Any], large: bool, tmp_path: Path
+) -> None:
+    words = sorted(set(drawn("abcdefghi", count=160, shortest=3, longest=9)))
+    train = written(tmp_path / "train.txt", sentences(words))  # about 900 words
+    keys = {f"tokenizer.{key}": value for key, value in tokenizer.items()}
+    keys |= {"data.train": train, "generator.max_positions": 80, "data.max_length": 40}
+    experiment, _ = tiny_experiment(tmp_path, keys)
+    found = [note for note in experiment.notes if "tokens of the vocabulary were learned from" in note]
+    assert all(note.startswith(ALARM) and not note.startswith(UNSUITED) for note in found)
+    assert bool(found) is large
