@@ -74,7 +74,8 @@ def matching_features(reward: Reward, weight: Number) -> Reward:
     With features f, m the mean over real texts and m_i the mean over the other generated texts, text i gets
     2 weight (m - m_i) . f_i. As (m - m_i) is held constant and does not depend on text i, the expected gradient is
     exactly that of -weight |m - E f|^2, through the log-probabilities of the text (policy gradients) as well as through
-    f itself (relaxed tokens).
+    f itself (relaxed tokens). With N > 1 texts for each of B prompts that is approximate: (N - 1) / (B N - 1) of the
+    other texts share the prompt, on which all of them depend.
 
     Raises:
         ValueError: a negative weight; when called: the discriminator gives no features.

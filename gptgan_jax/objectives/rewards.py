@@ -255,7 +255,8 @@ def mmd(bandwidths: Sequence[Number] = BANDWIDTHS) -> Reward:
 
     The reward of text i is 2 mean k(f_i, f of real texts) - 2 mean k(f_i, f of the other generated texts), with the
     Gaussian kernel k of `objectives.mmd`. With policy gradients the expected gradient is exactly that of -MMD^2 between
-    the two distributions of features; through relaxed tokens it is that of the relaxed texts.
+    the two distributions of features; through relaxed tokens it is that of the relaxed texts. With N > 1 texts for each
+    of B prompts both are approximate: (N - 1) / (B N - 1) of the other texts share the prompt.
 
     Args:
         bandwidths: of the kernel, each above 0; kernels of several bandwidths are summed.

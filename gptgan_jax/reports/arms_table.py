@@ -214,7 +214,7 @@ class ArmsTable:
             [f"{head} (+: better)", "–", *(gap.shown(decimals, sign=True) for gap in gaps), "–"],
             ["processor seconds", *(number(seconds.value, 1) for _, seconds in costs), "–"],
             ["updates", *("–" if cost is None else f"{cost.updates:,}" for cost, _ in costs), "–"],
-            ["texts written", *("–" if cost is None else _texts_shown(cost) for cost, _ in costs), "–"],
+            ["texts generated", *("–" if cost is None else _texts_shown(cost) for cost, _ in costs), "–"],
         ]
         heads, *rows = zip(*columns, strict=True)
         return Table(heads, tuple(rows), right=range(1, len(heads)))

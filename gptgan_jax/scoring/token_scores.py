@@ -47,11 +47,11 @@ from gptgan_jax.tokenization.pieces import Piece, piece_reader, whole_words
 from gptgan_jax.types import Array, Batch, Params
 
 WHOLE_TEXTS = (
-    "this discriminator learned from whole texts (objective.dense false): it was never asked about the beginning of a "
-    "text, so only the score at the last token is what it was trained for"
+    "this discriminator learned from whole texts (objective.dense false): it never scored the beginning of a "
+    "text in training, so only the score at the last token is meaningful"
 )
 WINDOWS = (
-    "windows of {} tokens are judged each by itself (objective.window): a token's score is that of its window up to "
+    "windows of {} tokens are scored separately (objective.window): a token's score is that of its window up to "
     "it, and a text's the mean of those at its windows' ends"
 )
 SURPRISALS = (

@@ -253,7 +253,7 @@ sys.exit(main(["train", config]))
     [
         (signal.SIGTERM, 3, 0),
         pytest.param(signal.SIGINT, 11, 130, marks=pytest.mark.thorough),
-        pytest.param(signal.SIGKILL, 13, -9, marks=pytest.mark.thorough),  # `make test` has the quick torture test
+        pytest.param(signal.SIGKILL, 13, -9, marks=pytest.mark.thorough),
     ],
 )
 def test_a_signal_stops_a_run_that_the_same_command_continues(whole: Whole, number, at, status, tmp_path: Path) -> None:
