@@ -130,7 +130,7 @@ def test_scores_that_begin_anew_are_compared_within_a_window(
     assert one.fall == int(steps.argmin())
     for begin in range(0, len(one.scores), window):
         assert steps[begin] == pytest.approx(one.scores[begin] - one.start)
-    assert any("by itself (objective.window)" in note or "its own surprisal" in note for note in detector.notes)
+    assert any("scored separately (objective.window)" in note or "its own surprisal" in note for note in detector.notes)
     (tmp_path / "texts.txt").write_text("two cats run here\n")
     assert main(["score", str(folder), str(tmp_path / "texts.txt")]) == 0
     assert json.loads(capsys.readouterr().out)["probability"] is None
