@@ -27,7 +27,7 @@ from gptgan_jax.sources.grammar_labels import LABELLINGS, label_ids
 from gptgan_jax.sources.grammar_tasks import GrammarTask, draw_pairs, task_words
 from gptgan_jax.sources.oracle import Oracle, init_oracle, load_oracle, sample_oracle
 from gptgan_jax.sources.pcfg import PCFG
-from gptgan_jax.tokenization.chat_templates import Prompt
+from gptgan_jax.tokenization.chat_templates import Message, Prompt
 
 # Keys of a source, in messages that were written for a single source.
 _OF_SOURCES = re.compile(
@@ -47,7 +47,7 @@ class Split:
         answers: N right answers to the prompts, if they differ from the texts; None if they are the texts.
         groups: N names of groups, None for no group; None without a group column.
         columns: N values of each other column, by name.
-        conversations: N numbers of conversations, if several texts are turns of one; None: each text is its own.
+        conversations: the whole conversation of each text, if several texts may be turns of one; None where it is not.
     """
 
     texts: Sequence[str] = ()
@@ -57,7 +57,7 @@ class Split:
     answers: Sequence[str] | None = None
     groups: Sequence[str | None] | None = None
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    conversations: Sequence[int] | None = None
+    conversations: Sequence[tuple[Message, ...] | None] | None = None
 
     def __len__(self) -> int:
         return len(self.texts) if self.tokens is None else len(self.tokens)
@@ -217,7 +217,15 @@ def _load_mixture(config: MixtureData, train_answers: bool, kept: bool) -> Corpu
         answers = None
         if all(split.answers is not None for split in splits):
             answers = [one for split in splits for one in split.answers or ()]
-        return Split([text for split in splits for text in split.texts], prompts, answers=answers)
+        talks = [split.conversations or [None] * len(split) for split in splits]
+        return Split(
+            [text for split in splits for text in split.texts],
+            prompts,
+            answers=answers,
+            conversations=[one for some in talks for one in some]
+            if any(split.conversations for split in splits)
+            else None,
+        )
 
     train, valid = all_of("train"), all_of("valid")
     test = all_of("test") if any(part.corpus.test is not None for part in parts) else None
@@ -313,7 +321,8 @@ def _table_notes(which: str, table: Table) -> Iterator[str]:
     if table.blank_lines:
         yield f"data.{which}: {counted(table.blank_lines, 'blank line')} skipped"
     if table.blank:
-        yield f"data.{which}: {counted(table.blank, 'row')} without text skipped"
+        what = counted(table.blank, "row" if table.conversations is None else "turn")
+        yield f"data.{which}: {what} without text skipped"
     if table.cut:
         cut = counted(table.cut, "conversation")
         yield f"data.{which}: {cut} read without the turns that follow the text, or the user's last"
@@ -333,15 +342,8 @@ def _table_notes(which: str, table: Table) -> Iterator[str]:
 
 
 def _split_of(table: Table, labels: np.ndarray | None) -> Split:
-    return Split(
-        texts=table.texts,
-        prompts=table.prompts,
-        labels=labels,
-        answers=table.answers,
-        groups=table.groups,
-        columns=table.others,
-        conversations=table.conversations,
-    )
+    answers, groups, others = table.answers, table.groups, table.others
+    return Split(table.texts, table.prompts, labels, None, answers, groups, others, table.conversations)
 
 
 def _with_unlabelled(config: HfData, corpus: Corpus) -> Corpus:

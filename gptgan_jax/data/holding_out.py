@@ -1,8 +1,9 @@
 """Holds text out of training text, and finds what held-out text shares with it.
 
 Rows with the same key share a split. The key is the group if there are groups, else the prompt, regardless of the text;
-text without prompts is its own key. All turns of a conversation have the key of the first. Keys are normalised
-(`normalised`), so that a change of case, spaces or punctuation makes no new prompt.
+text without prompts is its own key. If several turns of a conversation are texts, they have one key: the first of its
+prompts that few conversations share, so that no two splits share such a prompt. Keys are normalised (`normalised`), so
+that a change of case, spaces or punctuation makes no new prompt.
 """
 
 import hashlib
@@ -16,7 +17,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.tokenization.chat_templates import Prompt, prompt_text
+from gptgan_jax.readers.conversations import contexts_of
+from gptgan_jax.tokenization.chat_templates import Message, Prompt, prompt_text
 
 # The share of a held-out split above which a note becomes an alarm.
 SHARED_AT_MOST = 0.01
@@ -46,7 +48,7 @@ class Documents(Protocol):
     def groups(self) -> Sequence[str | None] | None: ...
 
     @property
-    def conversations(self) -> Sequence[int] | None: ...
+    def conversations(self) -> Sequence[tuple[Message, ...] | None] | None: ...
 
     def __len__(self) -> int: ...
 
@@ -123,27 +125,45 @@ class Rule:
     text_form: Callable[[str], str] = normalised
     prompt_form: Callable[[str], str] = normalised
 
-    def keys(self, split: Documents, groups: bool = True) -> Keys:
-        """The keys by which documents of a split are held out, or (without groups) compared."""
+    def keys(self, split: Documents) -> Keys:
+        """The keys by which documents of a split are held out."""
         keys, kinds = [], []
-        spoken = _prompts(split, self.prompt_form)
-        prompts: Sequence[str | None] = spoken if self.prompts else [None] * len(split)
-        belong = split.groups if groups and split.groups is not None else [None] * len(split)
-        texts = split.texts
-        if groups and split.conversations is not None:
-            # The key of a conversation is its first prompt or, if that is common, all of its turns.
-            first, last = _ends(split.conversations)
-            prompts, texts = [prompts[i] for i in first], [f"{spoken[i]} {texts[i]}" for i in last]
-        for text, prompt, group in zip(texts, prompts, belong, strict=True):
+        for i, text in enumerate(split.texts):
+            group = None if split.groups is None else split.groups[i]
             if group is not None:
                 key, kind = f"{group}\0\0", "group"
-            elif prompt is not None and prompt not in self.common:
-                key, kind = f"{prompt}\0", "prompt"
+            elif rare := self._rare(split, i):
+                key, kind = f"{rare[0]}\0", "prompt"
+            else:
+                turns = _turns(split, i)
+                whole = text if len(contexts_of(turns)) < 2 else " ".join(one.content for one in turns)
+                key, kind = f"\0{self.text_form(whole)}", "text"
+            keys.append(key)
+            kinds.append(kind)
+        return Keys(keys, kinds)
+
+    def compared(self, split: Documents) -> Keys:
+        """The keys by which documents of two splits are compared: prompts that few share, or else texts."""
+        keys, kinds = [], []
+        for i, text in enumerate(split.texts):
+            rare = self._rare(split, i)
+            own = None if split.prompts is None else self.prompt_form(prompt_text(split.prompts[i]))
+            if own is not None and own in rare:
+                key, kind = f"{own}\0", "prompt"
+            elif rare:
+                key, kind = "", "opening"  # like that of many conversations; the other turns of this one are compared
             else:
                 key, kind = f"\0{self.text_form(text)}", "text"
             keys.append(key)
             kinds.append(kind)
         return Keys(keys, kinds)
+
+    def _rare(self, split: Documents, i: int) -> list[str]:
+        """The prompts of a row's conversation, or its own, that few share, in order."""
+        if not self.prompts:
+            return []
+        prompts = _contexts(split, i)
+        return [one for one in map(self.prompt_form, map(prompt_text, prompts)) if one not in self.common]
 
 
 def rule_for(train: Documents, exact: bool = False) -> Rule:
@@ -158,14 +178,14 @@ def rule_for(train: Documents, exact: bool = False) -> Rule:
     if train.prompts is None:
         return Rule(False, frozenset(), 0, text_form)
     prompt_form = form_of([prompt_text(prompt) for prompt in train.prompts]) if exact else normalised
-    prompts = _prompts(train, prompt_form)
-    if train.conversations is not None:
-        prompts = [prompts[i] for i in sorted(set(_ends(train.conversations)[0]))]
-    counts = Counter(prompts)
-    most = max(COMMON_COUNT - 1, COMMON_SHARE * len(prompts))
+    # A conversation is one, however many of its turns are rows.
+    rows = {id(_turns(train, i)) if _turns(train, i) else -i: i for i in range(len(train))}.values()
+    asked = [[prompt_form(prompt_text(prompt)) for prompt in _contexts(train, i)] for i in rows]
+    counts = Counter(prompt for prompts in asked for prompt in set(prompts))
+    most = max(COMMON_COUNT - 1, COMMON_SHARE * len(asked))
     common = frozenset({"", *(prompt for prompt, count in counts.items() if count > most)})
-    questions = len(counts.keys() - common)
-    return Rule(questions > 0, common, questions, text_form, prompt_form)
+    questions = {next((prompt for prompt in prompts if prompt not in common), None) for prompts in asked} - {None}
+    return Rule(bool(questions), common, len(questions), text_form, prompt_form)
 
 
 def held_out_parts(
@@ -232,7 +252,7 @@ def shared_notes(which: str, held: Documents, train: Documents, source: str = "d
         known = {group for group in train.groups if group is not None}
         belong = [group for group in held.groups if group is not None]
         yield from _shared(which, source, "document", " by group", sum(one in known for one in belong), len(belong))
-    ours, theirs = rule.keys(held, groups=False), rule.keys(train, groups=False)
+    ours, theirs = rule.compared(held), rule.compared(train)
     seen = set(theirs.keys)
     for kind, noun in (("prompt", "prompt"), ("text", "document")):
         keys = [key for key, one in zip(ours.keys, ours.kinds, strict=True) if one == kind]
@@ -293,15 +313,14 @@ def _shared(which: str, source: str, noun: str, how: str, shared: int, count: in
         )
 
 
-def _ends(conversations: Sequence[int]) -> tuple[list[int], list[int]]:
-    """For each row, the first and the last row of its conversation; the rows are in order."""
-    last = {number: i for i, number in enumerate(conversations)}
-    first = {number: i for i, number in reversed(list(enumerate(conversations)))}
-    return [first[number] for number in conversations], [last[number] for number in conversations]
+def _turns(split: Documents, i: int) -> tuple[Message, ...]:
+    """The conversation of which a row is a turn; empty if it is not one of several."""
+    return () if split.conversations is None else split.conversations[i] or ()
 
 
-def _prompts(split: Documents, form: Callable[[str], str]) -> list[str]:
-    return [form(prompt_text(prompt)) for prompt in split.prompts or [""] * len(split)]
+def _contexts(split: Documents, i: int) -> list[Prompt]:
+    """All prompts of a row's conversation in order, or its own."""
+    return contexts_of(_turns(split, i)) or ([] if split.prompts is None else [split.prompts[i]])
 
 
 def _by(keys: Keys, prompt: str) -> str:

@@ -53,35 +53,6 @@ def turns_from(value: Any) -> tuple[Message, ...]:
     return tuple(_message(i, one) for i, one in enumerate(_messages(value), 1))
 
 
-def learned_turns(value: Any, every: bool = False) -> list[int]:
-    """The assistant's turns to learn: the last, or every one that doesn't have weight 0.
-
-    Args:
-        value: a conversation, for which `turns_from` has been called.
-        every: whether earlier turns are learned too.
-
-    Returns:
-        their indices, counted from the end: -1 for the last turn of the conversation.
-
-    Raises:
-        ValueError: the last turn (or each, with `every`) has weight 0, or a learned one has reasoning beside it.
-    """
-    messages = _messages(value)
-    said = [i for i, one in enumerate(messages) if _role(one) == "assistant"]
-    chosen = [i for i in said if _weightless(messages[i]) is None] if every else said[-1:]
-    for i in said[-1:] if not chosen or not every else ():
-        if name := _weightless(messages[i]):
-            which = "as all of the assistant's turns" if every else "the assistant's last"
-            raise ValueError(f"message {i + 1}, {which}, has {name} {as_text(messages[i][name])}: not to learn")
-    for i in chosen:
-        for name in THOUGHTS:
-            if not _is_empty(messages[i].get(name)):
-                raise ValueError(
-                    f"message {i + 1} has {name} beside its content, which should hold all that is learned"
-                )
-    return [i - len(messages) for i in chosen]
-
-
 def with_system(turns: Sequence[Message], row: Mapping[str, Any]) -> tuple[Message, ...]:
     """A conversation with the system turn of the columns beside it, if it has none of its own.
 
@@ -102,30 +73,54 @@ def with_system(turns: Sequence[Message], row: Mapping[str, Any]) -> tuple[Messa
 
 
 def exchanges_of(
-    turns: Sequence[Message], learned: Sequence[int], every: bool = False, prompt: Sequence[Message] = ()
+    value: Any, turns: Sequence[Message], every: bool = False, prompt: Sequence[Message] = ()
 ) -> tuple[list[tuple[str, Prompt]], int, bool]:
-    """A conversation as texts and their prompts: the assistant's turns, each after all turns before it.
+    """A conversation as texts and their prompts: the assistant's last turn, or every one that is to be learned.
 
     Args:
-        turns: of the conversation.
-        learned: what `learned_turns` returns; only the last counts without `every`.
-        every: whether it is several; turns that follow no user's turn are left out.
+        value: the conversation as it stands in the data, possibly without the turns of its prompt.
+        turns: the whole conversation.
+        every: whether each assistant's turn is a text, after all turns before it; turns of weight 0 and those that
+            follow no user's turn are left out.
         prompt: the turns that are a prompt in the data already: none of them is a text.
 
     Returns:
-        (one or more pairs (text, prompt), the number of the assistant's other turns, whether turns after the last text
-        are left out).
+        (one or more pairs (text, prompt), how many of the assistant's turns `every` changes: those that it would add,
+        or those that it leaves out; whether turns after the last text are left out).
+
+    Raises:
+        ValueError: no turn is to be learned, or one that is has reasoning beside its content.
     """
-    begun = len(_spoken(prompt))
+    messages, begun = _messages(value), len(_spoken(prompt))
     said = [i - len(turns) for i, one in enumerate(turns) if one.role == "assistant"]
     said = [at for at in said if len(_spoken(turns[:at])) >= begun]
     if not said:
         raise ValueError("no turn of the assistant's, which is the text to learn")
-    chosen = [at for at in (learned if every else said[-1:]) if at in said and _follows_user(turns, at)]
-    if not chosen:
+    follow = [at for at in said if len(turns) + at > 0 and turns[at - 1].role == "user"]
+    learned = [at for at in follow if _weightless(messages[at]) is None]
+    last = said[-1]
+    if (not learned if every else last not in learned) and (name := _weightless(messages[last])):
+        what = "as all turns that could be learned" if every else "the assistant's last"
+        raise ValueError(
+            f"message {_number(messages, last)}, {what}, has {name} {as_text(messages[last][name])}: not to learn"
+        )
+    if not learned or (not every and last not in learned):
         raise ValueError("no user's turn before the assistant's last, which answers it")
+    chosen = learned if every else [last]
+    for at in chosen:
+        for name in THOUGHTS:
+            if not _is_empty(messages[at].get(name)):
+                number = _number(messages, at)
+                raise ValueError(
+                    f"message {number} has {name} beside its content, which should hold all that is learned"
+                )
     pairs = [(turns[at].content, as_prompt(turns[:at])) for at in chosen]
-    return pairs, len(said) - len(pairs), chosen[-1] != -1
+    return pairs, (len(said) if every else len(learned)) - len(pairs), chosen[-1] != -1
+
+
+def contexts_of(turns: Sequence[Message]) -> list[Prompt]:
+    """What a conversation asks at each user's turn: that turn and all before it."""
+    return [as_prompt(turns[: i + 1]) for i, one in enumerate(turns) if one.role == "user"]
 
 
 def asked(turns: Sequence[Message]) -> tuple[Prompt, bool]:
@@ -151,11 +146,6 @@ def joined(prompt: Sequence[Message], answer: Sequence[Message]) -> tuple[Messag
         if tuple(whole[: len(prompt)]) == tuple(prompt):
             return tuple(answer)
     raise ValueError("it begins with another turn than the prompt's and the assistant's")
-
-
-def _follows_user(turns: Sequence[Message], at: int) -> bool:
-    """Whether the turn at an index, counted from the end, follows a user's turn."""
-    return len(turns) + at > 0 and turns[at - 1].role == "user"
 
 
 def _spoken(turns: Sequence[Message]) -> list[Message]:
@@ -204,6 +194,11 @@ def _message(number: int, value: dict[str, Any]) -> Message:
     if any(not _is_empty(value.get(name)) for name in TOOL_COLUMNS):
         raise ValueError(f"message {number} names tools, which no prompt holds here")
     return Message(role, _content(number, value[held]))
+
+
+def _number(messages: Sequence[Any], at: int) -> int:
+    """The number of the message at an index that counts from the end."""
+    return len(messages) + at + 1
 
 
 def _weightless(message: Mapping[str, Any]) -> str | None:

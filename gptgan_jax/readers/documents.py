@@ -14,7 +14,6 @@ from gptgan_jax.readers.conversations import (
     exchanges_of,
     is_conversation,
     joined,
-    learned_turns,
     turns_from,
     with_system,
 )
@@ -158,12 +157,12 @@ class Table:
         blank: number of rows skipped because their text is blank.
         blank_lines: number of blank lines between rows.
         cut: number of conversations with later turns that are not read.
-        unlearned: number of the assistant's turns that are no text: the earlier ones, or with `every_turn` those of
-            weight 0 and those that follow no user's turn.
+        unlearned: number of the assistant's turns that are no text: those that `every_turn` would add, or with it those
+            of weight 0 and those that follow no user's turn.
         answers: the right answer to each prompt; None without a column of answers.
         groups: the group of each document, or None for no group; None without a group column.
         others: the unchanged values of the other columns, by column; empty if none was requested.
-        conversations: the number of the conversation that each document is a turn of; None without `every_turn`.
+        conversations: the whole conversation that each document is a turn of; None without `every_turn`.
     """
 
     texts: list[str]
@@ -178,7 +177,7 @@ class Table:
     answers: list[str] | None = None
     groups: list[str | None] | None = None
     others: dict[str, list[Any]] = field(default_factory=dict)
-    conversations: list[int] | None = None
+    conversations: list[tuple[Message, ...]] | None = None
 
 
 def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Table:
@@ -196,24 +195,24 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
     groups: list[str | None] = []
     others: dict[str, list[Any]] = {name: [] for name in columns.others}
     places: list[Place] = []
-    conversations: list[int] = []
+    conversations: list[tuple[Message, ...]] = []
     blank = blank_lines = cut = unlearned = 0
     marked = False  # whether -1 stands for no label
     beside = columns.beside()
-    for number, (place, row) in enumerate(rows.read(columns.names(), max_rows, optional=beside)):
+    for place, row in rows.read(columns.names(), max_rows, optional=beside):
         if row is None:
             blank_lines += 1
             continue
         cell = _Cells(rows, place, row, beside)
-        exchanges, left_out, is_cut = cell.exchanges(columns)
+        exchanges, turns, others_said, is_cut = cell.exchanges(columns)
         filled = [(text, prompt) for text, prompt in exchanges if text.strip()]
         blank += len(exchanges) - len(filled)
         cut += is_cut and bool(filled)
-        unlearned += left_out
+        unlearned += others_said
         for text, prompt in filled:
             texts.append(text)
             places.append(place)
-            conversations.append(number)
+            conversations.append(turns)
             if columns.prompt is not None:
                 prompts.append(prompt)
             if columns.label is not None:
@@ -290,12 +289,11 @@ class _Cells:
     row: dict[str, Any]
     beside: Sequence[str] = ()
 
-    def exchanges(self, columns: Columns) -> tuple[list[tuple[str, Prompt]], int, bool]:
+    def exchanges(self, columns: Columns) -> tuple[list[tuple[str, Prompt]], tuple[Message, ...], int, bool]:
         """The row's texts with their prompts, which are empty without a prompt column.
 
         Returns:
-            (one pair, or one per learned turn, the number of the assistant's turns that are left out, whether later
-            turns are).
+            (one pair or one per learned turn, the whole conversation, and the other two results of `exchanges_of`).
         """
         value, own = self.row.get(columns.text), columns.prompt == columns.text
         if not is_conversation(value):
@@ -306,7 +304,7 @@ class _Cells:
                 )
             text = self.text(columns.text)
             prompt, is_cut = ("", False) if columns.prompt is None else self.prompt(columns.prompt)
-            return [(text, prompt)], 0, is_cut
+            return [(text, prompt)], (*turns_of(prompt), Message("assistant", text)), 0, is_cut
         if columns.prompt is None:
             raise self._wrong(
                 columns.text, f"holds a conversation; set data.prompt_column to {columns.text} too, for its prompts"
@@ -314,13 +312,13 @@ class _Cells:
         try:
             turns, cut_before = turns_from(value), False
             before: tuple[Message, ...] = ()
-            learned = learned_turns(value, columns.every_turn)
             if not own:
                 prompt, cut_before = self._asked(columns.prompt)
                 before = turns_of(prompt)
                 turns = joined(before, turns)
-            found, left_out, cut = exchanges_of(self._whole(turns), learned, columns.every_turn, before)
-            return found, left_out, cut or cut_before
+            whole = self._whole(turns)
+            found, others, cut = exchanges_of(value, whole, columns.every_turn, before)
+            return found, whole, others, cut or cut_before
         except ValueError as error:
             raise self._bad_conversation(columns.text, error) from None
 

@@ -1,5 +1,6 @@
 """Signs that text and tokenizer don't fit together, found before training: an error or an alarm."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -8,7 +9,7 @@ import numpy as np
 from gptgan_jax.config import Config
 from gptgan_jax.data.config import SPLITS, DataConfig, HfData, MixtureData, TextData
 from gptgan_jax.data.corpora import Corpus, Split
-from gptgan_jax.data.encoding import TokenisedSplit
+from gptgan_jax.data.encoding import Ragged, TokenisedSplit
 from gptgan_jax.data.holding_out import ALARM, UNSUITED
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
@@ -124,7 +125,9 @@ def text_alarms(
                 "give it more text"
             )
     found = [UNSUITED + alarm for alarm in alarms]
-    return found or [ALARM + alarm for alarm in _large_vocabulary(config, tokenizer, train)]
+    if not found and corpus.streamed is None and all(part.corpus.streamed is None for part in corpus.parts):
+        found = [ALARM + alarm for alarm in _large_vocabulary(config, tokenizer, train)]
+    return found
 
 
 def broken_share(texts: Sequence[str]) -> float:
@@ -140,7 +143,9 @@ def _large_vocabulary(config: TokenizerConfig | None, tokenizer: Tokenizer, trai
         return []
     # Without the special tokens, and the bytes from which every vocabulary of byte pairs begins.
     size = tokenizer.vocabulary.size - (260 if isinstance(config, BpeTokenizer) else 4)
-    count = len(train.targets.tokens) + (0 if train.prompts is None else len(train.prompts.tokens))
+    count = round(len(train.targets.tokens) / (1 - train.cut_share))
+    if size > LARGE_VOCABULARY * count and train.prompts is not None:
+        count += _without_repeats(train.prompts)
     if size <= LARGE_VOCABULARY * count:
         return []
     fewer = "set tokenizer.vocab_size lower"
@@ -150,6 +155,14 @@ def _large_vocabulary(config: TokenizerConfig | None, tokenizer: Tokenizer, trai
         f"{size:,} tokens of the vocabulary were learned from {count:,} tokens of training text, more than one in ten, "
         f"so most are too rare to learn their use; {fewer}, or give it more text"
     ]
+
+
+def _without_repeats(prompts: Ragged) -> int:
+    """The number of tokens, where prompts that begin alike (a system's turn, a conversation so far) are read once."""
+    rows = sorted(prompts[i].tolist() for i in range(len(prompts)))
+    pairs = (zip(one, other, strict=False) for one, other in itertools.pairwise(rows))
+    alike = sum(1 for pair in pairs for _ in itertools.takewhile(lambda both: both[0] == both[1], pair))
+    return sum(map(len, rows)) - alike
 
 
 def _lost_breaks(config: TokenizerConfig | None, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:

@@ -88,8 +88,9 @@ def _read(file: Path, data: object, classes: tuple[str, ...]) -> Split:
     if not file.is_file():
         raise UserError(f"{file}: no such file")
     form, where = format_of(file), str(file)
-    text_column, prompt_column, label_column = "text", None, "label"
+    text_column, prompt_column, label_column, every_turn = "text", None, "label", False
     if isinstance(data, HfData):
+        every_turn = data.assistant_turns == "all"
         text_column, label_column = data.text_column, data.label_column or label_column
         prompt_column = data.prompts_from
     if form is None:
@@ -98,7 +99,7 @@ def _read(file: Path, data: object, classes: tuple[str, ...]) -> Split:
         return Split(read_lines(where, where)[0])
     rows = open_rows(where, form, None, where, where, False)
     labelled = label_column if label_column in rows.columns() else None
-    table = read_table(rows, Columns(text_column, prompt_column, labelled))
+    table = read_table(rows, Columns(text_column, prompt_column, labelled, every_turn=every_turn))
     if not any(label is not None for label in table.labels or ()):
         return Split(table.texts, table.prompts)
     return Split(table.texts, table.prompts, class_ids(where, table, classes, "run's labels"))

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gptgan_jax.config.checking import config_from
 from gptgan_jax.data.config import HfData, TextData
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.holding_out import ALARM, held_out_parts, normalised, note_line, rule_for, shared_notes
-from gptgan_jax.tokenization.chat_templates import Message
+from gptgan_jax.tokenization.chat_templates import Message, prompt_text
 
 
 def rows_file(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -289,6 +290,41 @@ def test_the_turns_of_a_conversation_share_a_split(opening: str, tmp_path: Path)
         assert all({str(int(i) ^ 1) for i in part} == part for part in parts)
         assert "by first prompt (100 first prompts, none of them in two splits)" in corpus.notes[0]
     assert not any(note.startswith(ALARM) for note in corpus.notes)
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        lambda i: [("q", i // 2), ("a", 0, i % 2), ("next", i), ("b", i)],  # the shared beginning has no weight
+        lambda i: [("hello", 0), ("hi", 0), ("q", i // 2), ("a", i), ("next", i), ("b", i)],
+        lambda i: [("hello", 0), ("hi", 0), ("so", 0), ("yes", 0), ("q", i // 2), ("a", i)],
+    ],
+    ids=["unlearned", "greeted", "greeted twice"],
+)
+def test_no_prompt_that_few_share_is_in_two_splits_and_no_alarm_is_raised_by_those_that_many_do(
+    turns: Any, tmp_path: Path
+) -> None:
+    rows = []
+    for i in range(300):
+        said = [(f"{one[0]} {one[1]}", *one[2:]) for one in turns(i)]
+        roles = [{"role": ("user", "assistant")[k % 2], "content": one[0]} for k, one in enumerate(said)]
+        rows.append({"messages": [one | {"weight": 0} if said[k][1:] == (1,) else one for k, one in enumerate(roles)]})
+    keys = {"text_column": "messages", "assistant_turns": "all", "valid_fraction": 0.2}
+    corpus = load_corpus(HfData(train=rows_file(tmp_path / "train.jsonl", rows), **keys))
+    asked = [{prompt_text(one) for one in split.prompts if "q " in prompt_text(one)} for split in splits_of(corpus)]
+    assert all(asked)
+    assert not asked[0] & asked[1] | asked[0] & asked[2] | asked[1] & asked[2]
+    assert not any(note.startswith(ALARM) for note in corpus.notes)
+    # Files of their own, of which each has its questions, may all begin alike and answer alike.
+    files = [rows_file(tmp_path / f"{i}.jsonl", rows[part]) for i, part in enumerate((slice(0, 200), slice(200, 300)))]
+    named = load_corpus(HfData(train=files[0], valid=files[1], **keys))
+    assert not any(note.startswith(ALARM) for note in named.notes)
+    leaked = load_corpus(HfData(train=files[0], valid=rows_file(tmp_path / "2.jsonl", rows[150:300]), **keys))
+    assert any(note.startswith(ALARM) and "prompts with data.train" in note for note in leaked.notes)
+    sources = ({"kind": "hf", "weight": 1, "source": name, "train": one} for name, one in zip("ab", files, strict=True))
+    each = {"text_column": "messages", "assistant_turns": "all"}
+    mixed = load_corpus(config_from({"data": {"kind": "mixture", "sources": [one | each for one in sources]}}).data)
+    assert not any(note.startswith(ALARM) for note in mixed.notes)
 
 
 def test_text_that_is_added_moves_no_conversation(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def test_every_turn_of_the_assistants_is_a_text_after_all_that_was_said_before(t
     found = read(tmp_path, every(label="label"), {"messages": THREE, "label": "x"}, {"messages": ASKED, "label": "y"})
     assert found.texts == ["a1", "a2", "a3", "a"]
     assert found.prompts == [BEFORE[:2], BEFORE, BOTH, "q"]
-    assert (found.labels, found.conversations) == (["x", "x", "x", "y"], [0, 0, 0, 1])
+    assert found.labels == ["x", "x", "x", "y"]
+    assert found.conversations == [turns_from(THREE)] * 3 + [turns_from(ASKED)]
     assert (found.unlearned, found.cut) == (0, 0)
 
 
@@ -124,6 +125,17 @@ def test_the_assistants_turns_in_a_prompt_are_no_text(tmp_path: Path) -> None:
     rows = {"prompt": LONG[:-1], "completion": THREE[4:]}, {"prompt": LONG[:-1], "completion": THREE}
     found = read(tmp_path, every("completion", "prompt"), *rows)
     assert (found.texts, found.prompts) == (["a2", "a3"] * 2, [BEFORE, BOTH] * 2)
+
+
+def test_what_is_not_learned_may_have_reasoning_and_no_weight(tmp_path: Path) -> None:
+    thought = turn("assistant", "a1") | {"reasoning": "hm", "weight": 0}
+    rows = [
+        {"prompt": [*LONG[:2], thought, LONG[3]], "messages": [*LONG[:2], thought, LONG[3], LONG[4]]},
+        {"prompt": LONG[:1] + LONG[3:4], "messages": [turn("assistant", "hi") | {"thinking": "hm"}, LONG[3], LONG[4]]},
+    ]
+    assert read(tmp_path, every("messages", "prompt"), rows[0]).texts == ["a2"]
+    assert read(tmp_path, every(), rows[1]).texts == ["a2"]
+    assert read(tmp_path, MESSAGES, rows[1]).unlearned == 0  # a greeting, which is never learned
 
 
 def test_earlier_turns_that_are_not_learned_are_told(tmp_path: Path) -> None:
@@ -321,10 +333,10 @@ def test_a_conversation_in_a_column_of_texts_is_refused_with_what_to_set(tmp_pat
         message
         == "data.train, row 1: column chat holds a conversation; set data.prompt_column to chat too, for its prompts"
     )
-    unlearned = {"messages": [ASKED[0], ASKED[1] | {"weight": 0}]}
-    assert "message 2, as all of the assistant's turns, has weight 0: not to learn" in refused(
-        tmp_path, every(), unlearned
-    )
+    unlearned = [ASKED[0], ASKED[1] | {"weight": 0}]
+    for number, messages in ((2, unlearned), (3, [turn("assistant", "hi"), *unlearned])):
+        message = refused(tmp_path, every(), {"messages": messages})
+        assert f"message {number}, as all turns that could be learned, has weight 0: not to learn" in message
     thought = {"messages": [*LONG[:2], LONG[2] | {"reasoning": "hm"}, *LONG[3:]]}
     assert "message 3 has reasoning beside its content" in refused(tmp_path, every(), thought)
     greeted = {"messages": [turn("assistant", "hi")]}

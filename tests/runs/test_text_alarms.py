@@ -196,3 +196,24 @@ def test_a_vocabulary_of_more_than_a_tenth_of_the_tokens_is_told_of(
     found = [note for note in experiment.notes if "tokens of the vocabulary were learned from" in note]
     assert all(note.startswith(ALARM) and not note.startswith(UNSUITED) for note in found)
     assert bool(found) is large
+
+
+def test_repeated_beginnings_of_prompts_and_text_that_is_cut_off_are_counted_as_what_they_are(tmp_path: Path) -> None:
+    words = sorted(set(drawn("abcdefghi", count=160, shortest=3, longest=9)))
+    keys = {
+        "data.kind": "hf",
+        "data.prompt_column": "prompt",
+        "generator.max_positions": 800,
+        "data.max_prompt_length": 400,
+    }
+
+    def alarms(prompt: str, text: str, max_length: int = 12) -> bool:
+        rows = [{"prompt": prompt.format(one), "text": text} for one in sentences(words, count=100)]
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        more = {"data.train": str(tmp_path / "rows.jsonl"), "data.max_length": max_length}
+        experiment, _ = tiny_experiment(tmp_path, keys | more)
+        return any("tokens of the vocabulary were learned from" in note for note in experiment.notes)
+
+    assert alarms("{}", "yes")
+    assert alarms("be brief " * 100 + "{}", "yes")  # 20,000 tokens, of which the same 200 a hundred times
+    assert not alarms("{}", "yes no " * 20)  # 3,600 tokens of answers, most of which are cut off
