@@ -56,7 +56,7 @@ def add_sample(commands: Any, run_help: str) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="output file (default: print): JSON lines if FILE ends in .jsonl, otherwise one text per line",
+        help="output file (default: print): .jsonl for JSON lines, .txt for one text per line",
     )
     sample.add_argument(
         "--resample",

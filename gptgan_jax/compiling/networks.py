@@ -90,7 +90,7 @@ def generator_forward(
     return _blocks(config, config.layers, rows, length, length) + head
 
 
-def generator_writing(
+def generator_sampling(
     config: GeneratorConfig, vocab_size: int, rows: int, prompt: int, target: int, prompts: int | None = None
 ) -> Work:
     """Sampling of `rows` texts to their full length: one prefill, target - 1 steps on the cache, target draws.

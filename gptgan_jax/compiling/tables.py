@@ -118,8 +118,8 @@ def _details(programs: Sequence[Program]) -> list[str]:
         kinds = totals(list(program.collectives))
         sent = ", ".join(f"{kind} {_gib(size)} in {count:,}" for kind, (count, size) in kinds.items())
         total = sum(one.total for one in program.collectives) or 1.0
-        writing = sum(one.total for one in program.collectives if one.open_ended) / total
-        loop = f"; {writing:.0%} of it while writing" if writing else ""
+        sampling = sum(one.total for one in program.collectives if one.open_ended) / total
+        loop = f"; {sampling:.0%} of it while sampling" if sampling else ""
         lines.append(f"{program.name} sends: {sent or 'nothing'}{loop}")
     return lines
 

@@ -8,7 +8,7 @@ from gptgan_jax.compiling.networks import (
     discriminator_forward,
     discriminator_next_tokens,
     generator_forward,
-    generator_writing,
+    generator_sampling,
     relaxed_embedding,
 )
 from gptgan_jax.config import LIKELIHOOD, Config, Phase
@@ -39,7 +39,7 @@ def step_work(config: Config, phase: Phase, vocab_size: int, prompt: int) -> Par
 
 def sampler_work(config: Config, vocab_size: int, prompt: int, rows: int) -> Parts:
     """The work of sampling `rows` texts of the full length, over all devices."""
-    return {"writing": generator_writing(config.generator, vocab_size, rows, prompt, config.data.max_length)}
+    return {"sampling": generator_sampling(config.generator, vocab_size, rows, prompt, config.data.max_length)}
 
 
 class _Step:
@@ -62,16 +62,16 @@ class _Step:
             return self.discriminating(1)
         if isinstance(self.estimator, SelfPlay):
             return {
-                "writing": self.writing(),
+                "sampling": self.sampling(),
                 "reference log-probs": self.generator(self.rows + self.fakes),
                 "G forward and backward": self.learning(self.generator(self.rows + self.fakes), self.config.generator),
             }
         if isinstance(self.estimator, Distillation):  # without the teacher, whose network is not the config's
-            parts = {"writing": self.writing()} if self.estimator.on_policy else {}
+            parts = {"sampling": self.sampling()} if self.estimator.on_policy else {}
             return parts | {"G forward and backward": self.learning(self.generator(self.rows), self.config.generator)}
         if matching_of(self.estimator) is not None:
             features = {"features by the frozen copy": self.generator(self.rows + self.fakes)}
-            return {"writing": self.writing()} | features | self.generating()
+            return {"sampling": self.sampling()} | features | self.generating()
         return self.discriminating(self.config.adversarial.discriminator_updates) | self.generating()
 
     # ---- the two sides
@@ -81,7 +81,7 @@ class _Step:
         objective = self.config.objective
         if isinstance(self.estimator, Mediated):
             return {
-                "writing": updates * self.writing(),
+                "sampling": updates * self.sampling(),
                 "D's next tokens": updates * self.learning(self.next_tokens(2 * self.rows), self.config.discriminator),
             }
         network, drops = self.config.discriminator, has_dropout(self.config.discriminator)
@@ -90,7 +90,7 @@ class _Step:
         if self.once and isinstance(network, TransformerDiscriminatorConfig):
             behind = discriminator_behind(network, self.fakes, self.once, self.prompt, self.target)
         parts = {
-            "writing": updates * self.writing(),
+            "sampling": updates * self.sampling(),
             "D(real) forward and backward": updates * self.learning(real, network),
             "D(fake) forward and backward": updates
             * self.learning(fake if drops or objective.replay_size else behind, network),
@@ -150,11 +150,11 @@ class _Step:
         """Every prefix is continued `count` times, and each continuation is scored."""
         rows = self.fakes * count
         network, vocab_size, whole = self.config.generator, self.vocab_size, self.prompt
-        steps = generator_writing(network, vocab_size, rows, whole, self.target)
-        start = generator_writing(network, vocab_size, rows, whole, 1)
+        steps = generator_sampling(network, vocab_size, rows, whole, self.target)
+        start = generator_sampling(network, vocab_size, rows, whole, 1)
         # From prefixes of 1 to T - 1 tokens: T - 2 decoding steps for the first, none for the last.
         continuing = max(self.target - 2, 0) / 2 * (steps + -1.0 * start)
-        known = generator_writing(network, vocab_size, self.fakes, whole, self.target)
+        known = generator_sampling(network, vocab_size, self.fakes, whole, self.target)
         scorer = self.config.discriminator
         scored = self.target * self.discriminator(rows)
         if isinstance(scorer, CnnConfig):
@@ -178,9 +178,9 @@ class _Step:
     def generator(self, rows: int, prompts: int | None = None) -> Work:
         return generator_forward(self.config.generator, self.vocab_size, rows, self.prompt, self.target, prompts)
 
-    def writing(self) -> Work:
+    def sampling(self) -> Work:
         network, rows = self.config.generator, self.fakes
-        return generator_writing(network, self.vocab_size, rows, self.prompt, self.target, self.once)
+        return generator_sampling(network, self.vocab_size, rows, self.prompt, self.target, self.once)
 
     def discriminator(self, rows: int) -> Work:
         return discriminator_forward(self.config.discriminator, rows, self.prompt + self.target)

@@ -172,7 +172,7 @@ class TextWriter:
         for start in range(0, count, total):
             for first in range(0, min(total, count - start), size):
                 place = start + first
-                pause("writing", place, count)
+                pause("sampling", place, count)
                 written = self._sample(
                     params,
                     jax.random.fold_in(key, start // total),

@@ -58,7 +58,7 @@ def test_each_part_takes_the_longer_of_its_arithmetic_and_its_reading() -> None:
     chip = chips.chip
     parts = {
         "learning": Work(model=4 * chip.peak, performed=8 * chip.peak, weights=chip.hbm_bandwidth / 10),
-        "writing": Work(performed=0.8 * chip.peak, weights=6 * chip.hbm_bandwidth, cache=8 * chip.hbm_bandwidth),
+        "sampling": Work(performed=0.8 * chip.peak, weights=6 * chip.hbm_bandwidth, cache=8 * chip.hbm_bandwidth),
     }
     sent = gather([list(range(8))], sent=5 * 2 * chip.link_bandwidth)
     times = roofline(Program("step", None, parts, (sent,), 16 * chip.hbm_bandwidth), chips, tensor=2)

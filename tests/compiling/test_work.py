@@ -15,7 +15,7 @@ from gptgan_jax.compiling.networks import (
     discriminator_behind,
     discriminator_forward,
     generator_forward,
-    generator_writing,
+    generator_sampling,
 )
 from gptgan_jax.compiling.work import step_work
 from gptgan_jax.models.discriminator_networks import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
@@ -73,7 +73,7 @@ def test_writing_is_a_prefill_and_a_step_for_each_token_but_the_first(name: str)
     tokens = jnp.ones(ROWS, jnp.int32)
     start = counted(lambda p: generator.prefill(p, batch().prompt, batch().prompt_mask, TARGET), params)
     step = counted(generator.decode, params, prefill[1], tokens)
-    expected = generator_writing(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
+    expected = generator_sampling(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
     assert start + (TARGET - 1) * step == pytest.approx(expected, rel=0.08)
 
 
@@ -96,10 +96,10 @@ def test_prompts_that_are_read_once(name: str) -> None:
     start = counted(lambda p: branch(p, *arguments), params)
     cache = jax.eval_shape(lambda p: branch(p, *arguments), params)[1]
     step = counted(generator.decode, params, cache, jnp.ones(ROWS, jnp.int32))
-    written = generator_writing(generator.config, *sizes)
+    written = generator_sampling(generator.config, *sizes)
     assert start + (TARGET - 1) * step == pytest.approx(written.performed, rel=0.08)
     # Of a prompt's keys and values a step reads one copy.
-    assert written.cache < generator_writing(generator.config, *sizes[:-1]).cache
+    assert written.cache < generator_sampling(generator.config, *sizes[:-1]).cache
 
 
 def test_texts_behind_prompts_that_a_discriminator_reads_once() -> None:
@@ -124,7 +124,7 @@ def test_a_recurrent_network_step_by_step(config: LstmConfig | RelationalConfig)
     cache = jax.eval_shape(lambda p: generator.prefill(p, batch().prompt, batch().prompt_mask, TARGET), params)[1]
     step = counted(generator.decode, params, cache, jnp.ones(ROWS, jnp.int32))
     forward = generator_forward(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
-    written = generator_writing(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
+    written = generator_sampling(generator.config, VOCABULARY.size, ROWS, PROMPT, TARGET).performed
     unread = (PROMPT - 1) * 2 * ROWS * config.hidden * VOCABULARY.size  # logits within the prompt
     assert step * (PROMPT + TARGET - 1) - unread == pytest.approx(forward, rel=0.05)
     assert written == forward
@@ -165,7 +165,7 @@ def test_a_token_sees_no_more_than_its_window() -> None:
     # Three texts of 14 tokens that answer one prompt of 7, which is read once.
     found = saved(lambda c: generator_forward(c, 50, 3, 7, 14, prompts=1))
     assert found == (28 - seen(1, 7)) + 3 * (sum(range(8, 21)) - seen(8, 20))
-    found = saved(lambda c: generator_writing(c, 50, 1, 3, 14))
+    found = saved(lambda c: generator_sampling(c, 50, 1, 3, 14))
     assert found == (6 - seen(1, 3)) + sum(range(4, 17)) - seen(4, 16)
 
 
@@ -222,11 +222,11 @@ def test_a_step_is_the_sum_of_its_parts(tmp_path: Path, phase: Any, adapted: boo
     rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.batch_size(phase), *x.shape[1:]), x.dtype), example)
     step = {"likelihood": gan.likelihood_step, "warmup": gan.discriminator_step}.get(phase, gan.adversarial_step)
     parts = step_work(config, phase, VOCABULARY.size, 1)
-    written = parts.pop("writing", None)
+    written = parts.pop("sampling", None)
     expected = sum(work.performed for work in parts.values())
     if written is not None:
         # Of the loop over tokens XLA counts one turn.
         samples = 2 * config.batch_size(phase)
-        expected += 2 * generator_writing(config.generator, VOCABULARY.size, samples, 1, 2).performed / 2
+        expected += 2 * generator_sampling(config.generator, VOCABULARY.size, samples, 1, 2).performed / 2
     # Optimisers, norms and softmaxes are in XLA's count alone.
     assert counted(step, state, rows) == pytest.approx(expected, rel=0.07)

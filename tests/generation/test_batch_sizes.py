@@ -186,6 +186,6 @@ def test_news_comes_now_and_then_and_not_of_what_is_done_soon() -> None:
         news("likelihood", done, 500)
         now[0] += 6
     for done in range(0, 300, 100):
-        news("writing", done, 300)
+        news("sampling", done, 300)
         now[0] += 4
     assert said == ["likelihood: 200 of 500", "likelihood: 400 of 500"]
