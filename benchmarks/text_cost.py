@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 import gptgan_jax as gg
 from benchmarks import machine
-from gptgan_jax.compiling.networks import discriminator_forward, generator_writing
+from gptgan_jax.compiling.networks import discriminator_forward, generator_sampling
 from gptgan_jax.config import Config
 from gptgan_jax.models.generators import Generator
 from gptgan_jax.runs.experiment import load_experiment
@@ -99,7 +99,7 @@ def _plain(name: str, config: Config, vocabulary: Vocabulary, rows: int) -> tupl
     generator, _ = build_networks(config, vocabulary, ())
     prompt, length = jnp.full((rows, 1), vocabulary.bos_id, jnp.int32), config.data.max_length
     write = jax.jit(partial(gg.sample, generator, prompt=prompt, prompt_mask=prompt >= 0, length=length))
-    flop = generator_writing(config.generator, vocabulary.size, 1, 1, length).model
+    flop = generator_sampling(config.generator, vocabulary.size, 1, 1, length).model
     return generator, Writer(name, flop, write, (generator.init(jax.random.key(0), _batch(config, vocabulary)),))
 
 

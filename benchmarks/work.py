@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.results import Limit
 from benchmarks.sides import CASES, SAMPLING_ROWS, SAMPLING_TOKENS, config_of
 from gptgan_jax.compiling.chips import CHIPS
-from gptgan_jax.compiling.networks import Work, generator_writing
+from gptgan_jax.compiling.networks import Work, generator_sampling
 from gptgan_jax.compiling.work import Parts, step_work
 
 DECODING = ("sampling", "generate")
@@ -40,7 +40,7 @@ def parts_of(case: str, overrides: Sequence[str] = ()) -> Parts:
     assert config.vocab_size is not None
     if case in DECODING:
         args = config.vocab_size, SAMPLING_ROWS, 1, SAMPLING_TOKENS
-        return {"writing": generator_writing(config.generator, *args)}
+        return {"sampling": generator_sampling(config.generator, *args)}
     return step_work(config, CASES[case].phase, config.vocab_size, 1)
 
 
