@@ -120,7 +120,7 @@ a choice by no task       | --evaluation.choose_by task | evaluation.choose_by t
 right answers of no task  | --data.kind hf --data.train asked.json --data.prompt_column ask --data.answer_column text | data.answer_column has right answers, which evaluation.task
 right answers missing     | --data.kind hf --data.train asked.json --data.prompt_column ask --data.answer_column right --evaluation.task answer | no column right; there are:
 turns of no conversation  | --data.kind hf --data.train rows.json --data.assistant_turns all | data.assistant_turns all is for conversations: set data.text_column to a column of them
-turns of a right answer   | --data.kind hf --data.train asked.json --data.prompt_column ask --data.answer_column text --data.assistant_turns all --evaluation.task answer | data.answer_column has one right answer for a conversation
+turns of a right answer   | --data.kind hf --data.train asked.json --data.prompt_column ask --data.answer_column text --data.assistant_turns all --evaluation.task answer | answer_column has one right answer for a conversation
 prompts without a file    | --data.kind hf --data.train no.jsonl --data.prompt_column ask | data.train: no such file: /
 prompts to test, no file  | --data.kind hf --data.train asked.json --data.prompt_column ask --data.test no.jsonl | data.test: no such file: /
 a set without a file      | --data.kind hf --data.train null --data.prompt_column ask | data.train: no json file named
