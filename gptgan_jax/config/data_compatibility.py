@@ -22,7 +22,7 @@ def _reasons_of_turns(config: Sections) -> Iterator[str]:
         sources = zip(data.names, data.sources, strict=True)
         named = {f"data.sources.{name}": one for name, one in sources if isinstance(one, HfSource)}
     for where, one in named.items():
-        if one.assistant_turns == "last":
+        if not one.every_turn:
             continue
         if one.prompts_from is None:
             yield (

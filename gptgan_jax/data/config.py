@@ -162,6 +162,11 @@ class _HfKeys:
     max_documents: int | None = key(None, "use only this many rows of each split, from the first on; null: all", ge=1)
 
     @property
+    def every_turn(self) -> bool:
+        """Whether every assistant's turn of a conversation is a text."""
+        return self.assistant_turns == "all"
+
+    @property
     def prompts_from(self) -> str | None:
         """The column with the prompts, possibly the text column itself; None for unconditional text."""
         if self.prompt_column is None and self.text_column in CONVERSATION_COLUMNS:
@@ -198,7 +203,7 @@ class HfData(_ChatKeys, _HfKeys, _HeldOutData, _LabelledData):
             self.answer_column if answers else None,
             self.group_column,
             self.reward_columns if others else (),
-            self.assistant_turns == "all",
+            self.every_turn,
         )
 
 

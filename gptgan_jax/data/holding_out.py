@@ -127,43 +127,38 @@ class Rule:
 
     def keys(self, split: Documents) -> Keys:
         """The keys by which documents of a split are held out."""
-        keys, kinds = [], []
-        for i, text in enumerate(split.texts):
-            group = None if split.groups is None else split.groups[i]
-            if group is not None:
-                key, kind = f"{group}\0\0", "group"
-            elif rare := self._rare(split, i):
-                key, kind = f"{rare[0]}\0", "prompt"
-            else:
-                turns = _turns(split, i)
-                whole = text if len(contexts_of(turns)) < 2 else " ".join(one.content for one in turns)
-                key, kind = f"\0{self.text_form(whole)}", "text"
-            keys.append(key)
-            kinds.append(kind)
-        return Keys(keys, kinds)
+        return _keys(self._held_out_by(split, i) for i in range(len(split)))
 
     def compared(self, split: Documents) -> Keys:
         """The keys by which documents of two splits are compared: prompts that few share, or else texts."""
-        keys, kinds = [], []
-        for i, text in enumerate(split.texts):
-            rare = self._rare(split, i)
-            own = None if split.prompts is None else self.prompt_form(prompt_text(split.prompts[i]))
-            if own is not None and own in rare:
-                key, kind = f"{own}\0", "prompt"
-            elif rare:
-                key, kind = "", "opening"  # like that of many conversations; the other turns of this one are compared
-            else:
-                key, kind = f"\0{self.text_form(text)}", "text"
-            keys.append(key)
-            kinds.append(kind)
-        return Keys(keys, kinds)
+        return _keys(self._compared_by(split, i) for i in range(len(split)))
 
-    def _rare(self, split: Documents, i: int) -> list[str]:
-        """The prompts of a row's conversation, or its own, that few share, in order."""
-        if not self.prompts:
-            return []
-        prompts = _contexts(split, i)
-        return [one for one in map(self.prompt_form, map(prompt_text, prompts)) if one not in self.common]
+    def _held_out_by(self, split: Documents, i: int) -> tuple[str, str]:
+        """The key of a document, and its kind."""
+        group = None if split.groups is None else split.groups[i]
+        if group is not None:
+            return f"{group}\0\0", "group"
+        for prompt in self._asked(_contexts(split, i)):
+            if prompt not in self.common:
+                return f"{prompt}\0", "prompt"
+        turns = _turns(split, i)
+        whole = split.texts[i] if len(contexts_of(turns)) < 2 else " ".join(one.content for one in turns)
+        return f"\0{self.text_form(whole)}", "text"
+
+    def _compared_by(self, split: Documents, i: int) -> tuple[str, str]:
+        """The same of a document that is compared."""
+        contexts = _contexts(split, i)
+        if asked := self._asked(contexts):
+            own = asked[contexts.index((split.prompts or ())[i])]
+            if own not in self.common:
+                return f"{own}\0", "prompt"
+            if not self.common.issuperset(asked):
+                return "", "opening"  # like that of many conversations; the other turns of this one are compared
+        return f"\0{self.text_form(split.texts[i])}", "text"
+
+    def _asked(self, contexts: Sequence[Prompt]) -> list[str]:
+        """Prompts as they are compared; none if no prompt distinguishes rows."""
+        return [self.prompt_form(prompt_text(prompt)) for prompt in contexts] if self.prompts else []
 
 
 def rule_for(train: Documents, exact: bool = False) -> Rule:
@@ -313,6 +308,11 @@ def _shared(which: str, source: str, noun: str, how: str, shared: int, count: in
         )
 
 
+def _keys(found: Iterable[tuple[str, str]]) -> Keys:
+    pairs = list(found)
+    return Keys([key for key, _ in pairs], [kind for _, kind in pairs])
+
+
 def _turns(split: Documents, i: int) -> tuple[Message, ...]:
     """The conversation of which a row is a turn; empty if it is not one of several."""
     return () if split.conversations is None else split.conversations[i] or ()
@@ -330,7 +330,7 @@ def _by(keys: Keys, prompt: str) -> str:
     if not kinds:
         return ""
     different = len({key for key, kind in zip(keys.keys, keys.kinds, strict=True) if kind == kinds[0]})
-    noun = {"group": "group", "prompt": prompt}[kinds[0]]
+    noun = prompt if kinds[0] == "prompt" else "group"
     return f" by {names[kinds[0]]} ({counted(different, noun)}, none of them in two splits)"
 
 

@@ -212,7 +212,8 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
         for text, prompt in filled:
             texts.append(text)
             places.append(place)
-            conversations.append(turns)
+            if columns.every_turn:
+                conversations.append(turns)
             if columns.prompt is not None:
                 prompts.append(prompt)
             if columns.label is not None:
@@ -304,7 +305,8 @@ class _Cells:
                 )
             text = self.text(columns.text)
             prompt, is_cut = ("", False) if columns.prompt is None else self.prompt(columns.prompt)
-            return [(text, prompt)], (*turns_of(prompt), Message("assistant", text)), 0, is_cut
+            turns = (*turns_of(prompt), Message("assistant", text)) if columns.every_turn else ()
+            return [(text, prompt)], turns, 0, is_cut
         if columns.prompt is None:
             raise self._wrong(
                 columns.text, f"holds a conversation; set data.prompt_column to {columns.text} too, for its prompts"

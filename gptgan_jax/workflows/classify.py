@@ -90,7 +90,7 @@ def _read(file: Path, data: object, classes: tuple[str, ...]) -> Split:
     form, where = format_of(file), str(file)
     text_column, prompt_column, label_column, every_turn = "text", None, "label", False
     if isinstance(data, HfData):
-        every_turn = data.assistant_turns == "all"
+        every_turn = data.every_turn
         text_column, label_column = data.text_column, data.label_column or label_column
         prompt_column = data.prompts_from
     if form is None:

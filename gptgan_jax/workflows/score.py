@@ -199,7 +199,7 @@ def _read(file: Path, run: Writer, text_column: str | None, prompt_column: str |
             prompt = PROMPT
     label = (data.label_column if isinstance(data, HfData) else None) or LABEL
     labelled = label if run.config.label_prompts and label in there else None
-    every_turn = isinstance(data, HfData) and data.assistant_turns == "all"
+    every_turn = isinstance(data, HfData) and data.every_turn
     table = read_table(rows, Columns(text, prompt, labelled, every_turn=every_turn))
     if any(one is not None for one in table.labels or ()):
         # A text without a label has the empty prompt, as in training.

@@ -327,6 +327,12 @@ def test_no_prompt_that_few_share_is_in_two_splits_and_no_alarm_is_raised_by_tho
     assert not any(note.startswith(ALARM) for note in mixed.notes)
 
 
+def test_a_conversation_whose_prompts_are_all_common_shares_a_split_by_all_of_its_turns(tmp_path: Path) -> None:
+    corpus = conversations(tmp_path, *[["hello", "hi", "go on", f"answer {i}"] for i in range(100)], valid_fraction=0.2)
+    for split in splits_of(corpus):
+        assert list(split.texts).count("hi") == len(split) / 2 > 0
+
+
 def test_text_that_is_added_moves_no_conversation(tmp_path: Path) -> None:
     said = [[f"question {i}", f"a {i}", f"next {i}", f"b {i}"] for i in range(100)]
     few, all_of = (conversations(tmp_path, *said[:count], valid_fraction=0.2) for count in (60, 100))
