@@ -118,7 +118,9 @@ class Conversations:
 
     @cached_property
     def _names_pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(re.escape, self._names)) or "(?!)")
+        # The longest first, as the backend finds them, where one begins another.
+        names = sorted(self._names, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, names)) or "(?!)")
 
     def _encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of a template's output: its special tokens as tokens, the same names in messages as text."""
@@ -155,5 +157,8 @@ class Conversations:
         content["post_processor"] = None  # it may refer to the old names
         backend = tokenizers.Tokenizer.from_str(json.dumps(content))
         backend.encode_special_tokens = False
-        ids = {backend.token_to_id(new): self._names[name] for name, new in renamed.items()}
+        # Of all added tokens: where special ones lay in the model's vocabulary, their new names come after it, and move
+        # the others up.
+        added = self._backend.get_added_tokens_decoder().items()
+        ids = {backend.token_to_id(renamed.get(token.content, token.content)): here for here, token in added}
         return backend, renamed, {there: here for there, here in ids.items() if there is not None}

@@ -63,6 +63,26 @@ def test_a_turn_cannot_write_a_special_token(tmp_path: Path) -> None:
     assert evil in written(tokenizer, ids)
 
 
+def test_a_special_token_in_a_turn_changes_no_other_token(tmp_path: Path) -> None:
+    # Special tokens within the model's vocabulary, as in Llama's and Mistral's files, and added ones after it.
+    alphabet = ["<unk>", "<s>", "</s>", *map(chr, range(32, 127))]
+    backend = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, [], unk_token="<unk>"))
+    backend.decoder = decoders.Fuse()
+    backend.add_special_tokens(["<unk>", "<s>", "</s>", "<end", "<end>"])
+    backend.add_tokens([tokenizers.AddedToken(name, special=False) for name in ("<turn>", "<t1>", "<t2>")])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    template = "{% for m in messages %}<turn><end>{{ m['content'] }}{% endfor %}<turn>"
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "chat_template": template}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
+    tokenizer = read_tokenizer(tmp_path / "tokenizer.json").for_prompts()
+    turn, end = (tokenizer.backend.token_to_id(name) for name in ("<turn>", "<end>"))
+    ids = {text: tokenizer.encode_chat([Message("user", text)]) for text in ("hi </x>", "hi </s>", "hi <end>")}
+    for text, found in ids.items():
+        assert found[:2] == [turn, end]
+        assert found[-1] == turn
+        assert found[2:-1] == [alphabet.index(letter) for letter in text]
+
+
 def test_it_writes_what_transformers_would(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     tokenizer = tokenizer_of(tmp_path)
