@@ -243,7 +243,9 @@ class DistillConfig:
 
     kind: Literal["distill"] = "distill"
     teacher: str | None = key(
-        None, "a run folder, hf:FOLDER, gguf:FILE or hub:NAME, with this run's tokenizer; it is not copied"
+        None,
+        "a run folder, hf:FOLDER, gguf:FILE or hub:NAME, with this run's tokenizer; it is not copied",
+        min_length=1,
     )
     teacher_checkpoint: str = key(
         "best", "the checkpoint, if the teacher is a run: best, last, a phase (its best) or a step"
@@ -252,6 +254,7 @@ class DistillConfig:
         None,
         "instead of a teacher: a file of its most likely tokens on the training text, made by gptgan data --top-k; "
         "needs on_policy 0",
+        min_length=1,
     )
     beta: float = key(0.5, "kind of divergence: 0 is KL(teacher || student), 1 is KL(student || teacher)", DIVERGENCE)
     on_policy: float = key(1.0, "share of the texts that the student generates; the others are real", ON_POLICY)

@@ -1,6 +1,7 @@
 """Absolute paths for the files and folders that a configuration names."""
 
 import dataclasses
+import glob
 import os
 from typing import Any
 
@@ -34,11 +35,11 @@ def _data(data: Any) -> Any:
         return dataclasses.replace(_absolute(data, "store"), sources=tuple(map(_data, data.sources)))
     if isinstance(data, HfData | HfSource):
         if data.path in FILE_FORMATS:
-            data = _absolute(data, *SPLITS, *(["unlabelled"] if isinstance(data, HfData) else []))
+            data = _absolute_files(data, *SPLITS, *(["unlabelled"] if isinstance(data, HfData) else []))
         elif os.path.isdir(data.path):
             data = _absolute(data, "path")
     elif isinstance(data, TextData | TextSource):
-        data = _absolute(data, *SPLITS)
+        data = _absolute_files(data, *SPLITS)
     elif isinstance(data, OracleData):
         data = _absolute(data, "path")
     return _absolute(data, "store") if isinstance(data, TextData | HfData) else data
@@ -48,7 +49,23 @@ def _absolute(section: Any, *names: str) -> Any:
     return dataclasses.replace(section, **{name: _from_root(getattr(section, name)) for name in names})
 
 
-def _from_root(path: str | tuple[str, ...] | None) -> Any:
-    if path is None or isinstance(path, tuple):
-        return path and tuple(map(_from_root, path))
-    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+def _absolute_files(section: Any, *names: str) -> Any:
+    return dataclasses.replace(section, **{name: _files_from_root(getattr(section, name)) for name in names})
+
+
+def _from_root(path: str | None) -> Any:
+    # An empty name must not become the working directory.
+    return path if not path or "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+def _files_from_root(path: str | tuple[str, ...] | None) -> Any:
+    """The same of a file's name, a glob, or several."""
+    if isinstance(path, tuple):
+        return tuple(map(_files_from_root, path))
+    absolute = _from_root(path)
+    if not path or path == absolute or not glob.has_magic(path) or os.path.exists(absolute):
+        return absolute
+    # The name is a pattern, and the folder that it starts from is not, even with brackets in its own name.
+    name = path.partition("/")[2] if path.startswith("~") else path
+    folder = os.path.expanduser(path).removesuffix(name) or os.getcwd()
+    return os.path.normpath(os.path.join(glob.escape(folder), name))

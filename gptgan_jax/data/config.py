@@ -74,6 +74,7 @@ class _HeldOutData(_CommonData):
         None,
         "folder for the tokens of train, made once, for text that does not fit into memory; needs likelihood.packing; "
         "null: in memory",
+        min_length=1,
     )
     max_tokens: int | None = key(None, "with store: no document begins after this many tokens; null: no limit", ge=1)
 
@@ -105,10 +106,12 @@ class _TextKeys:
         "their white space",
     )
     train: str | tuple[str, ...] | None = key(
-        None, "training text: a file, a folder, a glob in quotes, or a list of them; required"
+        None, "training text: a file, a folder, a glob in quotes, or a list of them; required", min_length=1
     )
-    valid: str | tuple[str, ...] | None = key(None, "validation text, as train; null: held out of train")
-    test: str | tuple[str, ...] | None = key(None, "test text, as train; null: held out of train unless valid is given")
+    valid: str | tuple[str, ...] | None = key(None, "validation text, as train; null: held out of train", min_length=1)
+    test: str | tuple[str, ...] | None = key(
+        None, "test text, as train; null: held out of train unless valid is given", min_length=1
+    )
 
 
 @config_dataclass
@@ -123,16 +126,18 @@ class _HfKeys:
         "json",
         "name on the hub, local dataset folder, or json | csv | tsv | parquet to read files; file endings take "
         "precedence",
+        min_length=1,
     )
     name: str | None = key(None, "subset of the hub dataset, if it has several")
     train: str | tuple[str, ...] | None = key(
         None,
         "training split (null: train); with json, csv, tsv or parquet a file, a folder, a glob in quotes, or a list of "
         "them",
+        min_length=1,
     )
-    valid: str | tuple[str, ...] | None = key(None, "validation split, or files; null: held out of train")
+    valid: str | tuple[str, ...] | None = key(None, "validation split, or files; null: held out of train", min_length=1)
     test: str | tuple[str, ...] | None = key(
-        None, "test split, or files; null: held out of train unless valid is given"
+        None, "test split, or files; null: held out of train unless valid is given", min_length=1
     )
     text_column: str = key(
         "text", "column of the text to learn, or of a conversation (a list of messages); see assistant_turns"
@@ -187,7 +192,7 @@ class HfData(_ChatKeys, _HfKeys, _HeldOutData, _LabelledData):
     """Any Hugging Face dataset: from the hub, a local folder, or json, csv, tsv or parquet files."""
 
     unlabelled: str | tuple[str, ...] | None = key(
-        None, "additional training text whose labels are not read: a split, or files"
+        None, "additional training text whose labels are not read: a split, or files", min_length=1
     )
     label_column: str | None = key(None, "column of the class, strings or whole numbers; -1 or empty: no label")
     classes: tuple[str, ...] = key((), "all possible labels; []: those of the training rows")
@@ -213,7 +218,9 @@ class OracleData(_CommonData):
 
     kind: Literal["oracle"] = key("oracle", "the LSTM oracle of SeqGAN: token ids, no words")
     max_length: int = key(20, "tokens in each sequence", ge=1)
-    path: str | None = key(None, "an .npz file with the oracle's arrays; null: drawn from N(0, 1) with the seed")
+    path: str | None = key(
+        None, "an .npz file with the oracle's arrays; null: drawn from N(0, 1) with the seed", min_length=1
+    )
     vocab_size: int = key(5000, "number of token ids, if the oracle is drawn", ge=2)
     hidden: int = key(32, "units of the LSTM, if the oracle is drawn", ge=1)
     seed: int = key(0, "seed of the sequences, and of the oracle if path is not given", ge=0, lt=2**31)

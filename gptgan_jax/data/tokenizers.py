@@ -99,7 +99,9 @@ class FileTokenizer:
     """An existing tokenizer."""
 
     kind: Literal["file"] = key("file", "a tokenizer.json of Hugging Face tokenizers")
-    path: str = key("tokenizer.json", "the file; special tokens are read from a tokenizer_config.json beside it")
+    path: str = key(
+        "tokenizer.json", "the file; special tokens are read from a tokenizer_config.json beside it", min_length=1
+    )
 
 
 TokenizerConfig = Annotated[

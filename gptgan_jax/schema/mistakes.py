@@ -33,8 +33,10 @@ def _lines(detail: Any, place: str, cls: Any) -> list[str]:
     """The messages of one detail: a check of a whole section may have found several mistakes."""
     if detail["type"] == "unexpected_keyword_argument":
         return [unknown("key", place, fields_of(cls))]
-    got = "" if detail["type"] in _TOLD else f", not {brief(detail['input'])}"
     prefix = f"{place}: " if place else ""
+    if detail["type"] in ("string_too_short", "too_short") and not detail["input"]:
+        return [f"{prefix}is empty; give it a value, or leave the key out"]
+    got = "" if detail["type"] in _TOLD else f", not {brief(detail['input'])}"
     messages = detail["msg"].removeprefix("Value error, ").split("\n")
     return [f"{prefix}{(one[0].lower() + one[1:]).removeprefix('input ')}{got}" for one in messages]
 

@@ -241,7 +241,10 @@ a model of a pickle       | --init_from hf:pickled --generator.width 12 | genera
 a model without weights   | --init_from hf:pickled --generator.heads 2 --generator.layers 1 --generator.max_positions 16 | has pytorch_model.bin, a pickle, which is never read
 a model without a network | --init_from hub:no-such/model | init_from: model no-such/model can't be fetched from the hub
 a model of no name        | --init_from hub:       | init_from: '' is no name of a model
-a start of nothing        | --init_from ''          | init_from: string should have at least 1 character
+a start of nothing        | --init_from ''          | init_from: is empty; give it a value, or leave the key out
+text of no name           | --data.train ''          | data.train: is empty; give it a value, or leave the key out
+a file of no name         | --data.kind text --data.train '[one.txt, ""]' | data.train: one of the names is empty; leave it out
+a store of no name        | --data.kind text --data.train one.txt --data.store '' | data.store: is empty; give it a value
 another network           | --init_from runs/earlier --generator.width 16 | another network (generator.width: 8 -> 16); leave `generator` out
 another kind of network   | --init_from runs/earlier --generator.kind lstm | another network (generator.
 another size than started | --init_from runs/earlier --vocab_size 999  | vocab_size 999: the tokenizer has 18 tokens
