@@ -1,6 +1,7 @@
 """Reads and writes configurations: YAML files and dotted overrides become a checked `Config`; mistakes are one line."""
 
 import os
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,9 +57,7 @@ def override(raw: dict[str, Any], overrides: Sequence[str]) -> None:
         pairs.insert(0, ("data.kind", "hf" if format_of(file.rstrip("]\"' ")) else "text"))
     for dotted, text in pairs:
         node, name, annotation = _place(raw, dotted, text, f"--{dotted}")
-        lists = typing.get_origin(annotation) is tuple
-        lists |= text.startswith("[") and any(typing.get_origin(one) is tuple for one in typing.get_args(annotation))
-        node[name] = _value(text, lists)
+        node[name] = _value(text, annotation)
 
 
 def set_key(raw: dict[str, Any], dotted: str, value: Any) -> None:
@@ -128,13 +127,25 @@ def _place(raw: dict[str, Any], dotted: str, value: Any, shown: str) -> tuple[di
     return node, last, annotation_of(annotation, last, node)
 
 
-def _value(text: str, is_list: bool) -> Any:
+def _value(text: str, annotation: Any) -> Any:
     """An override's value: null, a [list], or text for the checker to convert to the key's type."""
+    united = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(annotation) if united else (annotation,)
+    choices = [
+        choice for kind in kinds if typing.get_origin(kind) is typing.Literal for choice in typing.get_args(kind)
+    ]
+    if text in choices:  # such as "none"
+        return text
     if text.lower() in ("null", "none"):
         return None
-    if is_list:
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError(f"{brief(text)} is not a list; write [1, 2, 3]") from None
-    return text
+    if not any(typing.get_origin(kind) is tuple for kind in kinds) or (str in kinds and not text.startswith("[")):
+        return text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if str in kinds and not isinstance(value, list):  # a glob such as [ab]*.txt
+        return text
+    if value is None:
+        raise UserError(f"{brief(text)} is not a list; write [1, 2, 3]")
+    return value

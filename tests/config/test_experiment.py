@@ -25,6 +25,7 @@ from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.hub import is_model
+from gptgan_jax.readers.documents import read_documents
 from gptgan_jax.runs.records import read_metrics
 from gptgan_jax.schema.yaml_files import read_yaml
 from gptgan_jax.workflows.comparison import load_comparison
@@ -107,6 +108,8 @@ def test_a_value_may_hold_an_equals_sign_and_a_leading_minus(tmp_path: Path) -> 
         (("--objective.reward", "logit"), "logit"),
         (("--discriminator.widths", "[2, 4]"), (2, 4)),
         (("--vocab_size", "none"), None),
+        (("--likelihood.packing", "none"), "none"),
+        (("--objective.reward_scaling", "none"), "none"),
         (("--name", "12"), "12"),
     ],
 )
@@ -114,6 +117,25 @@ def test_an_override_becomes_the_type_of_its_key(tmp_path: Path, override: tuple
     value = dict(leaves(load(tmp_path, "", *override)))[override[0][2:]]
     assert value == expected
     assert type(value) is type(expected)
+
+
+def test_a_glob_may_begin_with_brackets_and_the_folder_that_it_starts_from_may_have_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("p[1]", "p1"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text(f"text of {folder}\n" * 3)
+    monkeypatch.chdir(tmp_path / "p[1]")
+    for glob in ("*.txt", "[ab]*.txt", "../p[[]1]/*.txt"):
+        data = load(tmp_path, "data: {kind: text}", "--data.train", glob).data
+        assert isinstance(data, TextData)
+        assert isinstance(data.train, str)
+        monkeypatch.chdir(tmp_path)  # an absolute name: from wherever it is read
+        assert read_documents("data.train", data.train, "line")[0] == ["text of p[1]"] * 3
+        monkeypatch.chdir(tmp_path / "p[1]")
+    data = load(tmp_path, "data: {kind: text}", "--data.train", "[a.txt, b.txt]").data
+    assert isinstance(data, TextData)
+    assert data.train == (str(tmp_path / "p[1]" / "a.txt"), str(tmp_path / "p[1]" / "b.txt"))
 
 
 def test_a_number_in_scientific_notation_is_a_number_in_a_file_too(tmp_path: Path) -> None:
