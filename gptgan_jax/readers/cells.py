@@ -75,7 +75,7 @@ def as_label(value: Any, names: Sequence[str] | None = None) -> str | None:
         names: the names of the classes, if numbers stand for them.
 
     Raises:
-        ValueError: for any other value.
+        ValueError: for any other value, or a number without a name; the message says what it is not.
     """
     if isinstance(value, Number):
         if not value.finite:
@@ -86,9 +86,11 @@ def as_label(value: Any, names: Sequence[str] | None = None) -> str | None:
     if isinstance(value, float) and value.is_integer():  # numbers with gaps come as floats
         value = int(value)
     if names is not None and isinstance(value, int):
+        if value >= len(names):
+            raise ValueError(f"is none of the {len(names)} classes that the file names, which count from 0")
         return None if value < 0 else names[value]
     if not isinstance(value, str | int):
-        raise ValueError
+        raise ValueError("is neither a string nor a whole number")
     text = as_text(value) or ""
     return None if _NO_LABEL.fullmatch(text) else text
 

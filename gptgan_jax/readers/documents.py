@@ -381,10 +381,8 @@ class _Cells:
         value = self.row.get(column)
         try:
             return as_label(value, names)
-        except ValueError:
-            raise UserError(
-                f"{self.rows.where}, {self.place}: label {shown(value)} is neither a string nor a whole number"
-            ) from None
+        except ValueError as error:
+            raise UserError(f"{self.rows.where}, {self.place}: label {shown(value)} {error}") from None
 
     def group(self, column: str) -> str | None:
         """None for an empty cell."""

@@ -72,6 +72,8 @@ def twice_named(where: str, pattern: str | Sequence[str]) -> list[str]:
 def _matches(where: str, pattern: str | Sequence[str]) -> list[str]:
     if not isinstance(pattern, str):
         return [file for one in pattern for file in _matches(where, one)]
+    if not pattern:
+        raise UserError(f"{where}: one of the names is empty; leave it out")
     pattern = os.path.expanduser(pattern)
     if os.path.isfile(pattern):
         return [pattern]
@@ -136,11 +138,11 @@ def _opened(path: str) -> Iterator[io.BufferedReader]:
         raw: Any = file
         if begin.startswith(b"\x1f\x8b"):
             raw = gzip.GzipFile(fileobj=file)
-        elif begin.startswith(b"BZh") and begin[4:] == b"1AY&SY":
+        elif begin.startswith(b"BZh") and begin[4:] in (b"1AY&SY", b"\x17rE8P\x90"):  # a first block, or the end
             raw = bz2.BZ2File(file)
         elif begin.startswith(b"\xfd7zXZ\x00"):
             raw = lzma.LZMAFile(file)  # noqa: SIM115
-        elif begin.startswith(b"\x28\xb5\x2f\xfd"):
+        elif begin.startswith(b"\x28\xb5\x2f\xfd") or (begin[1:4] == b"\x2a\x4d\x18" and begin[0] >> 4 == 5):
             raw = _unpacked_zst(file)
         yield raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)
 

@@ -14,11 +14,30 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.readers.cells import Number, as_json, shown
 from gptgan_jax.readers.files import RowFormat, utf8_lines
 
-_JSON = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=Number)
+
+class _NamedTwice(Exception):
+    """A name that an object has twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON whose names are all different: of two values under one name Python would keep the last."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _NamedTwice(next(name for name in names if names.count(name) > 1))
+    return value
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_once, parse_float=Number, parse_int=Number, parse_constant=Number)
 _DELIMITERS = {",": "a comma", "\t": "a tab"}
 JSON_SHAPE = "a JSON file should hold an object a line, or one array of objects"
 # Half of a surrogate pair; alone it is not a character.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+# A carriage return within a line, which Python's reader takes for the end of one, and what stands for it meanwhile.
+_RETURN, _HELD = re.compile(r"\r(?=[^\n])"), "\ufdd3"
+# A row of a TSV file with quotes only as pandas and spreadsheets write them: around a cell, and doubled inside.
+_CELL = r'(?:"(?:[^"]|"")*"|[^"\t]*)'
+_QUOTED_ROW = re.compile(rf"{_CELL}(?:\t{_CELL})*")
 
 
 class Place(NamedTuple):
@@ -88,6 +107,9 @@ def _parsed(where: str, text: str, line: int, file: str) -> Any:
         line += error.lineno - 1
     except UnicodeEncodeError:
         reason = "an escape such as \\ud800 is half a character"
+    except _NamedTwice as error:
+        reason = f"an object has {shown(str(error))} twice; rename one"
+        raise _unreadable(where, line, file, reason) from None
     except RecursionError:
         reason = "nested too deeply"
     raise _unreadable(where, line, file, f"{reason}; {JSON_SHAPE}")
@@ -103,7 +125,7 @@ def _delimited_rows(where: str, path: str, file: str, delimiter: str) -> Iterato
     csv.field_size_limit(2**31 - 1)  # a cell may hold an article
     # In a TSV file quotes may be ordinary characters, by its standard; in a CSV file they never are.
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if delimiter != "\t" or _is_quoted(path) else csv.QUOTE_NONE
-    reader = csv.reader(utf8_lines(path), delimiter=delimiter, strict=True, quoting=quoting)
+    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True, quoting=quoting)
     header: list[str] | None = None
     number = line = 0
     while True:
@@ -115,6 +137,7 @@ def _delimited_rows(where: str, path: str, file: str, delimiter: str) -> Iterato
         if cells is None:
             return
         line = begin
+        cells = [cell.replace(_HELD, "\r") if _HELD in cell else cell for cell in cells]
         blank = not cells or (len(cells) == 1 and not cells[0].strip() and len(header or "  ") > 1)
         if header is None:
             if not blank:
@@ -131,6 +154,16 @@ def _delimited_rows(where: str, path: str, file: str, delimiter: str) -> Iterato
             yield Place(number, line, file), dict(zip(header, cells, strict=True))
 
 
+def _lines(path: str, seen: list[str] | None = None) -> Iterator[str]:
+    """The lines of a file for Python's reader, with `_HELD` for carriage returns within them; also added to `seen`."""
+    for line in utf8_lines(path):
+        if "\r" in line:
+            line = _RETURN.sub(_HELD, line)
+        if seen is not None:
+            seen.append(line)
+        yield line
+
+
 def _is_quoted(path: str) -> bool:
     """Whether a TSV file can be read with quotes around cells, as pandas and spreadsheets write them.
 
@@ -138,8 +171,13 @@ def _is_quoted(path: str) -> bool:
         UserError: one column only, where a quote may begin a cell of several lines or be part of the text.
     """
     merged = 0
+    lines: list[str] = []
     try:
-        for cells in csv.reader(utf8_lines(path), delimiter="\t", strict=True):
+        for cells in csv.reader(_lines(path, lines), delimiter="\t", strict=True):
+            row = "".join(lines).rstrip("\r\n")
+            lines.clear()
+            if '"' in row and not _QUOTED_ROW.fullmatch(row):
+                return False
             merged += any("\n" in cell for cell in cells)
     except csv.Error:
         return False

@@ -121,7 +121,7 @@ def test_a_label_is_a_class_or_refused() -> None:
     ]  # fmt: skip
     assert [as_label(one, ["a", "b"]) for one in (1, 0, -1, None)] == ["b", "a", None, None]
     for one in (0.5, Number("0.5"), ["x"], {}, datetime.date(2024, 1, 1)):
-        with pytest.raises(ValueError, match=r"^$"):
+        with pytest.raises(ValueError, match="neither a string nor a whole number"):
             as_label(one)
     assert sorted(["b", "10", "9", "-1", "a", "007"], key=label_order) == ["-1", "007", "9", "10", "a", "b"]
 
@@ -183,6 +183,37 @@ def test_quotes_of_a_tsv_file_are_letters_where_they_do_not_close(tmp_path: Path
     assert table(plain).texts == ['he said "hi', '"x" y', '"z']
     quoted = write(tmp_path / "b.tsv", 'text\tlabel\n"tab\there"\t1\nx\t2\n')
     assert table(quoted).texts == ["tab\there", "x"]
+    # A quote within a cell without quotes around it: this file has none around cells, whatever its other rows hold.
+    write(plain, 'text\tlabel\n"Yes"\t1\nsay "hi" now\t2\n')
+    assert table(plain).texts == ['"Yes"', 'say "hi" now']
+    write(plain, 'text\tlabel\n"Yes\nno"\t1\n5" nail\t2\n"x"\t3\n')
+    assert "cells" in refused(plain)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_carriage_return_within_a_line_is_part_of_its_cell(name: str, tmp_path: Path) -> None:
+    # As pandas writes it with Python 3.11: without quotes.
+    gap = "," if name.endswith("csv") else "\t"
+    file = write(tmp_path / name, f'text{gap}label\r\na\rb{gap}1\r\n"c\rd"{gap}2\r\n\re\r{gap}3\r\n')
+    found = table(file)
+    assert (found.texts, found.labels) == (["a\rb", "c\rd", "\re\r"], ["1", "2", "3"])
+
+
+def test_the_same_name_twice_in_an_object_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b", "text": "c", "label": "x"}\n')
+    assert 'line 2: an object has "text" twice; rename one' in refused(file)
+    write(file, '{"text": "a", "label": {"n": 1, "m": 2, "n": 3}}\n')
+    assert 'line 1: an object has "n" twice; rename one' in refused(file)
+
+
+def test_a_number_without_a_class_name_is_refused(tmp_path: Path) -> None:
+    assert as_label(1, ["neg", "pos"]) == "pos"
+    features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["neg", "pos"]))
+    file = tmp_path / "a.parquet"
+    datasets.Dataset.from_dict({"text": ["a"], "label": [1]}, features=features).to_parquet(file)
+    schema = pyarrow.parquet.read_schema(file)
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"], "label": [1, 2]}, schema=schema), file)
+    assert "row 2: label 2 is none of the 2 classes that the file names" in refused(file, path="parquet")
 
 
 def test_blank_lines_and_rows_without_text_are_counted_apart(tmp_path: Path) -> None:

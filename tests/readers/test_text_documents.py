@@ -1,5 +1,6 @@
 """What a document of a text file is, and which files a name stands for."""
 
+import bz2
 import gzip
 import lzma
 import shutil
@@ -70,6 +71,14 @@ def test_a_compressed_file_is_read_like_the_file(tmp_path: Path, ending: str, do
     else:
         packed.write_bytes({"gz": gzip.compress, "xz": lzma.compress}[ending](raw))
     assert read_documents("data.train", str(packed), document) == read_documents("data.train", plain, document)  # type: ignore[arg-type]
+
+
+def test_compressed_files_may_be_empty_and_zst_may_begin_with_what_is_skipped(tmp_path: Path) -> None:
+    for ending, content in (("gz", gzip.compress(b"")), ("bz2", bz2.compress(b"")), ("xz", lzma.compress(b""))):
+        (tmp_path / f"a.{ending}").write_bytes(content)
+    packed = pyarrow.compress(b"one\ntwo\n", "zstd", asbytes=True)
+    (tmp_path / "a.zst").write_bytes(b"\x50\x2a\x4d\x18\x04\x00\x00\x00note" + packed)
+    assert read_documents("data.train", str(tmp_path / "*"), "line")[0] == ["one", "two"]
 
 
 def test_a_folder_stands_for_all_files_in_it_and_a_list_for_each_of_its_names(tmp_path: Path) -> None:
