@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from gptgan_jax.config.files import load_config
-from gptgan_jax.data.length_buckets import bucketed_batch_at, window_of
+from gptgan_jax.data.batches import bucketed_batch_at, window_of
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.training.phases import build_gan

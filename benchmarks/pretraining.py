@@ -26,8 +26,7 @@ import numpy as np
 
 from gptgan_jax import TransformerConfig, build_discriminator, build_generator, gan_from
 from gptgan_jax.config.files import load_config
-from gptgan_jax.data.batches import batch_at
-from gptgan_jax.data.length_buckets import bucketed_batch_at
+from gptgan_jax.data.batches import batch_at, bucketed_batch_at
 from gptgan_jax.data.packing import StoredRows, packed_batch_at, packed_split
 from gptgan_jax.data.store import build_store
 from gptgan_jax.data.tokenizers import load_tokenizer

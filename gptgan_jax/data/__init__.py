@@ -16,11 +16,10 @@ Example:
     array([4, 4])
 """
 
-from gptgan_jax.data.batches import batch_at, evaluation_batches, labelled_batch_at, prefetch
+from gptgan_jax.data.batches import batch_at, bucketed_batch_at, evaluation_batches, labelled_batch_at, prefetch
 from gptgan_jax.data.config import GrammarData, HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit, encode_split, unconditional_split
-from gptgan_jax.data.length_buckets import bucketed_batch_at
 from gptgan_jax.data.packing import PackedSplit, packed_batch_at, packed_split
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,

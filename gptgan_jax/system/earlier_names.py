@@ -26,6 +26,7 @@ MOVED = {
     "data.grammar_labels": "sources.grammar_labels",
     "data.grammar_tasks": "sources.grammar_tasks",
     "data.labelled_batches": "data.batches",
+    "data.length_buckets": "data.batches",
     "data.oracle": "sources.oracle",
     "data.pcfg": "sources.pcfg",
     "data.readers": "readers.documents",

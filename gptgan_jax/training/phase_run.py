@@ -15,8 +15,7 @@ from gptgan_jax.checkpoints.retention import CLASS_METRIC, METRIC, TASK_METRIC
 from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, PHASES, Phase
 from gptgan_jax.config.choosing import SAMPLE_FIGURES, VALIDATION_FIGURES
-from gptgan_jax.data.batches import batch_at, evaluation_batches, labelled_batch_at, prefetch
-from gptgan_jax.data.length_buckets import bucketed_batch_at
+from gptgan_jax.data.batches import batch_at, bucketed_batch_at, evaluation_batches, labelled_batch_at, prefetch
 from gptgan_jax.data.packing import Rows, packed_batch_at
 from gptgan_jax.errors import UserError
 from gptgan_jax.generation.batch_sizes import rows_at_once

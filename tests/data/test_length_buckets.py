@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptgan_jax.data.batches import batch_at
+from gptgan_jax.data.batches import WINDOW, batch_at, bucketed_batch_at, buckets_of, window_of
 from gptgan_jax.data.corpora import Split
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit, encode_split
-from gptgan_jax.data.length_buckets import WINDOW, bucketed_batch_at, buckets_of, window_of
 from gptgan_jax.data.tokenizers import IdTokenizer
 from gptgan_jax.types import Batch, Vocabulary
 
