@@ -16,6 +16,7 @@ from gptgan_jax.readers.files import format_of
 from gptgan_jax.system.terminal import LARGEST_INT, check_new_file, configure_jax, number, say, write_lines
 
 if TYPE_CHECKING:
+    from gptgan_jax.data.infilling import Filling
     from gptgan_jax.runs.folder import RunFolder
     from gptgan_jax.runs.trained import Writer
 
@@ -47,6 +48,12 @@ def add_sample(commands: Any, run_help: str) -> None:
     )
     sample.add_argument("--prompt", help="the text that each sample continues or answers (default: none)")
     sample.add_argument("--system", metavar="TEXT", help=SYSTEM_HELP + ", with --prompt")
+    sample.add_argument(
+        "--fill",
+        action="store_true",
+        help="for a run with data.infilling: print the prompt with its blanks filled in, or unchanged where the answer "
+        'does not fit them; in JSON lines "filled", null where it does not fit',
+    )
     sample.add_argument("--label", help="the class of the texts, for a run with data.label_prompts")
     sample.add_argument(
         "--seed", type=number(int, 0, LARGEST_INT), default=0, help="equal seeds give equal texts (default 0)"
@@ -144,6 +151,7 @@ def _sample(options: argparse.Namespace) -> int:
     run = load_writer(folder) if loaded is None else loaded.run
     if options.resample is not None and run.conditional:
         raise UserError("--resample is for runs without prompts; drop it")
+    filling = _filling(run, options)
     prompt, length = read_prompt(run, _asked(run, options) or "", options.system)
     if prompt.cut:
         say(f"note: {cut_note(1, run.config.data.max_prompt_length, run.config.data.prompt_keep)}")
@@ -171,15 +179,41 @@ def _sample(options: argparse.Namespace) -> int:
     texts = (run.tokenizer.decode([*begin, *tokens[mask].tolist()]) for tokens, mask in pairs)
     rows = options.out is not None and format_of(options.out) == "json"
     asked = {name: given for name in ("prompt", "label") if (given := getattr(options, name)) is not None}
-    return _keep((as_json({**asked, "text": text}) if rows else one_line(text) for text in texts), options.out)
+
+    def line(text: str) -> str:
+        filled = None if filling is None else filling.of(options.prompt, text)
+        if rows:
+            return as_json({**asked, "text": text} | ({} if filling is None else {"filled": filled}))
+        return one_line(text if filling is None else filled or options.prompt)
+
+    return _keep(map(line, texts), options.out, filling)
 
 
-def _keep(lines: Iterator[str], out: Path | None) -> int:
+def _keep(lines: Iterator[str], out: Path | None, filling: "Filling | None" = None) -> int:
     """Prints lines or writes them to a file; returns 0."""
     count = write_lines(lines, out)
+    if filling is not None and filling.unfit:
+        say(
+            f"note: {filling.unfit} of {counted(count, 'answer')} did not fit: more or fewer words than the prompt has "
+            "blanks (characters, in text without spaces)"
+        )
     if out is not None:
         print(f"saved: {out}, {counted(count, 'line')}")
     return 0
+
+
+def _filling(run: "Writer", options: argparse.Namespace) -> "Filling | None":
+    """What --fill asks for. Raises UserError if the run fills in no blanks, or a prompt that is given has none."""
+    if not options.fill:
+        return None
+    from gptgan_jax.data.infilling import Filling
+
+    infilling = run.config.infilling
+    if infilling is None:
+        raise UserError(f"--fill is for runs with data.infilling, and {options.run} has none; drop it")
+    if options.prompts is None and infilling.blank not in (options.prompt or ""):
+        raise UserError(f"--fill needs a prompt with blanks; give --prompt TEXT with {infilling.blank!r} in it")
+    return Filling(infilling.blank)
 
 
 def _resampled(folder: "RunFolder", run: "Writer", options: argparse.Namespace) -> tuple[Any, Callable[..., Any]]:
@@ -239,10 +273,11 @@ def _respond(options: argparse.Namespace) -> int:
         str(options.run), options.checkpoint, options.max_prompt_length, options.max_length, options.batch_size or 100
     )
     responder = dataclasses.replace(responder, params=held_in(responder.params, options.weights))
-    prompts = read_prompts(options.prompts, options.prompt_column or responder.prompt_column)
+    filling = _filling(responder.run, options)
+    prompts = read_prompts(options.prompts, options.prompt_column or responder.prompt_column, options.fill)
     drawing = Drawing(options.temperature, options.top_k, options.top_p)
-    lines = responses(responder, prompts, drawing, options.seed, options.num or 1, say)
-    return _keep(lines, options.out)
+    lines = responses(responder, prompts, drawing, options.seed, options.num or 1, say, filling)
+    return _keep(lines, options.out, filling)
 
 
 def _asked(run: "Writer", options: argparse.Namespace) -> str | None:

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 
 from gptgan_jax.config.sections import Sections
-from gptgan_jax.data.config import HfData, HfSource, MixtureData
+from gptgan_jax.data.config import GrammarData, HfData, HfSource, MixtureData, OracleData
+from gptgan_jax.data.infilling import InfillingConfig
+from gptgan_jax.data.tokenizers import IdsTokenizer
 
 
 def reasons_of_data(config: Sections) -> Iterator[str]:
     """Why the choices of the data do not go together, one line each."""
+    yield from _reasons_of_infilling(config)
     yield from _reasons_of_packing(config)
     yield from _reasons_of_store(config)
     yield from _reasons_of_mixture(config)
@@ -34,6 +37,30 @@ def _reasons_of_turns(config: Sections) -> Iterator[str]:
                 f"{where}.answer_column has one right answer for a conversation, and assistant_turns all makes a text "
                 "of each turn: drop one of them"
             )
+
+
+def _reasons_of_infilling(config: Sections) -> Iterator[str]:
+    data = config.data
+    if isinstance(data, OracleData | MixtureData):  # they have no such key
+        return
+    if config.infilling is None:
+        if data.infilling != InfillingConfig():
+            yield "data.infilling leaves out a share of each text, and that is 0: set data.infilling.share, or drop it"
+        return
+    why = "data.infilling makes prompts of the texts: "
+    if isinstance(data, GrammarData) and data.task is not None:
+        yield f"{why}data.task {data.task} has its own, drop one of them"
+    if isinstance(data, HfData) and data.prompts_from is not None:
+        named = "prompt_column" if data.prompt_column is not None else f"text_column {data.text_column}"
+        yield f"{why}data.{named} has others, drop one of them"
+    if config.label_prompts:
+        yield f"{why}data.label_prompts makes others of the labels, drop one of them"
+    if getattr(data, "answer_column", None) is not None:
+        yield f"{why}the missing words are their right answers, drop data.answer_column"
+    if getattr(data, "store", None) is not None:
+        yield f"{why}data.store holds text alone, drop one of them"
+    if isinstance(config.tokenizer, IdsTokenizer):
+        yield f"{why}a blank is no number, as tokenizer.kind ids needs; use another kind"
 
 
 def _reasons_of_store(config: Sections) -> Iterator[str]:

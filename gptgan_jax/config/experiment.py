@@ -59,7 +59,7 @@ class Config(Sections):
         if self.evaluation.task is not None and not self.conditional:
             yield (
                 f"evaluation.task {self.evaluation.task} measures answers to prompts: set data.prompt_column "
-                "(data.kind hf) or data.task (data.kind grammar), or drop it"
+                "(data.kind hf), data.task (data.kind grammar) or data.infilling.share, or drop it"
             )
         if self.evaluation.best_of and self.conditional:
             yield (

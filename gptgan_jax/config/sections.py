@@ -10,7 +10,8 @@ from typing import Literal
 from pydantic import model_validator
 
 from gptgan_jax.config.estimators import EstimatorConfig, ReinforceConfig
-from gptgan_jax.data.config import DataConfig, GrammarData, HfData, MixtureData, Packing
+from gptgan_jax.data.config import DataConfig, GrammarData, HfData, MixtureData, OracleData, Packing
+from gptgan_jax.data.infilling import InfillingConfig
 from gptgan_jax.data.tokenizers import TokenizerConfig, WordTokenizer
 from gptgan_jax.distributed.partitioning import MeshConfig
 from gptgan_jax.models.discriminator_networks import CnnConfig, DiscriminatorConfig
@@ -354,12 +355,19 @@ class Sections:
         return isinstance(self.data, GrammarData | HfData) and self.data.label_prompts
 
     @property
+    def infilling(self) -> InfillingConfig | None:
+        """How texts fill in the blanks of their prompts; None if they don't."""
+        given = None if isinstance(self.data, OracleData | MixtureData) else self.data.infilling
+        return given if given is not None and given.share else None
+
+    @property
     def conditional(self) -> bool:
         """Whether texts answer prompts."""
         data = self.data
         prompts = isinstance(data, HfData) and data.prompts_from is not None
         prompts |= isinstance(data, MixtureData) and data.conditional
-        return prompts or (isinstance(data, GrammarData) and data.task is not None) or self.label_prompts
+        prompts |= isinstance(data, GrammarData) and data.task is not None
+        return prompts or self.label_prompts or self.infilling is not None
 
     def steps(self, phase: Phase) -> int:
         """Batches of a phase."""

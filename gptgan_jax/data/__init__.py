@@ -20,6 +20,7 @@ from gptgan_jax.data.batches import batch_at, bucketed_batch_at, evaluation_batc
 from gptgan_jax.data.config import GrammarData, HfData, HfSource, MixtureData, OracleData, TextData, TextSource
 from gptgan_jax.data.corpora import Corpus, Split, load_corpus
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit, encode_split, unconditional_split
+from gptgan_jax.data.infilling import InfillingConfig, blanked, fill
 from gptgan_jax.data.packing import PackedSplit, packed_batch_at, packed_split
 from gptgan_jax.data.tokenizers import (
     AnyTokenizer,
@@ -45,6 +46,7 @@ __all__ = [
     "HfSource",
     "IdTokenizer",
     "IdsTokenizer",
+    "InfillingConfig",
     "MixtureData",
     "OracleData",
     "PackedSplit",
@@ -56,9 +58,11 @@ __all__ = [
     "Tokenizer",
     "WordTokenizer",
     "batch_at",
+    "blanked",
     "bucketed_batch_at",
     "encode_split",
     "evaluation_batches",
+    "fill",
     "fit_tokenizer",
     "labelled_batch_at",
     "load_corpus",

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from gptgan_jax.data.infilling import InfillingConfig
 from gptgan_jax.readers.documents import Columns, Document
 from gptgan_jax.readers.files import FILE_FORMATS
 from gptgan_jax.schema import config_dataclass, key
@@ -56,6 +57,13 @@ class _LabelledData(_CommonData):
 
 
 @config_dataclass
+class _InfilledData(_CommonData):
+    infilling: InfillingConfig = key(
+        InfillingConfig, "fill in blanks: prompts are the texts with blanks, answers what is missing there"
+    )
+
+
+@config_dataclass
 class _HeldOutData(_CommonData):
     valid_fraction: float = key(
         0.05,
@@ -80,7 +88,7 @@ class _HeldOutData(_CommonData):
 
 
 @config_dataclass
-class GrammarData(_LabelledData):
+class GrammarData(_LabelledData, _InfilledData):
     """Sentences from the built-in grammar of English scenes: no download, and every sentence's probability is known."""
 
     kind: Literal["grammar"] = key("grammar", "the built-in grammar of English scenes")
@@ -115,7 +123,7 @@ class _TextKeys:
 
 
 @config_dataclass
-class TextData(_TextKeys, _HeldOutData):
+class TextData(_TextKeys, _HeldOutData, _InfilledData):
     """UTF-8 text files, optionally compressed (.gz, .bz2, .xz, .zst)."""
 
 
@@ -188,7 +196,7 @@ class _ChatKeys:
 
 
 @config_dataclass
-class HfData(_ChatKeys, _HfKeys, _HeldOutData, _LabelledData):
+class HfData(_ChatKeys, _HfKeys, _HeldOutData, _LabelledData, _InfilledData):
     """Any Hugging Face dataset: from the hub, a local folder, or json, csv, tsv or parquet files."""
 
     unlabelled: str | tuple[str, ...] | None = key(

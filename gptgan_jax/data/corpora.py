@@ -17,6 +17,7 @@ import numpy as np
 
 from gptgan_jax.data.config import SPLITS, GrammarData, HfData, MixtureData, OracleData, TextData, _HeldOutData
 from gptgan_jax.data.holding_out import alike_notes, counted, held_out_parts, shared_notes
+from gptgan_jax.data.infilling import infilled
 from gptgan_jax.data.streams import Streamed, read_stream
 from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.readers.documents import Columns, Table, read_documents, read_table
@@ -126,11 +127,12 @@ def load_corpus(
         return _load_streamed(config, Path(config.store), kept)
     match config:
         case GrammarData():
-            return _with_label_prompts(config, _load_grammar(config))
+            return infilled(_with_label_prompts(config, _load_grammar(config)), config.infilling, config.seed)
         case TextData():
-            return _load_text(config)
+            return infilled(_load_text(config), config.infilling, config.seed)
         case HfData():
-            return _with_label_prompts(config, _load_hf(config, train_answers))
+            corpus = _with_label_prompts(config, _load_hf(config, train_answers))
+            return infilled(corpus, config.infilling, config.seed)
         case OracleData():
             return _load_oracle(config)
         case MixtureData():
@@ -185,10 +187,8 @@ def _load_grammar_task(config: GrammarData, task: GrammarTask) -> Corpus:
 
 
 def _load_oracle(config: OracleData) -> Corpus:
-    if config.path is None:
-        params = init_oracle(config.seed, config.vocab_size, config.hidden)
-    else:
-        params = load_oracle(config.path)
+    given = config.path
+    params = init_oracle(config.seed, config.vocab_size, config.hidden) if given is None else load_oracle(given)
 
     def draw(stream: int, size: int) -> Split:
         stream_key = jax.random.fold_in(jax.random.key(config.seed), stream)

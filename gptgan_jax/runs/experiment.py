@@ -38,7 +38,7 @@ from gptgan_jax.pretrained.hub import is_model, model_folder
 from gptgan_jax.pretrained.huggingface import open_model
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.start import Start, by_token, placed_like
-from gptgan_jax.runs.text_alarms import located, text_alarms
+from gptgan_jax.runs.text_alarms import check_blank, located, text_alarms
 from gptgan_jax.runs.trained import build_networks, example_batch, generator_shapes, load_writer, restore_generator
 from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.system.atomic_files import write_whole
@@ -150,6 +150,7 @@ def _loaded(
     tokenizer = tokenizer or _fitted(config, corpus, make_stores, say)
     if not begun:
         tokenizer = as_read(config, tokenizer)
+    check_blank(config, tokenizer)
     alarms: list[str] = []
     train, valid, test = _encoded(config, corpus, tokenizer, notes, alarms)
     notes[:0] = alarms + text_alarms(fitted, corpus, tokenizer, train, [valid, test])

@@ -130,6 +130,18 @@ def text_alarms(
     return found
 
 
+def check_blank(config: Config, tokenizer: AnyTokenizer) -> None:
+    """Raises UserError if the tokenizer does not know the mark of a text's blanks."""
+    if config.infilling is None:
+        return
+    blank = config.infilling.blank
+    if unknown := tokenizer.unknown_words(blank):
+        raise UserError(
+            f"data.infilling.blank {blank!r}: the tokenizer does not know {unknown[0]!r}; choose a mark that it has, "
+            "or add that to it (tokenizer.alphabet)"
+        )
+
+
 def broken_share(texts: Sequence[str]) -> float:
     """The share of texts that contain a line break, in a subset of them."""
     some = texts[:: max(len(texts) // LOOKED_AT, 1)]

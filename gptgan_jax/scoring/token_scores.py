@@ -187,7 +187,7 @@ class Detector:
     def knows_errors(self) -> bool:
         """Whether the first wrong token of a text is known, because the run's data is the unlabelled grammar."""
         data = self.run.config.data
-        return isinstance(data, GrammarData) and data.label is None and data.task is None
+        return isinstance(data, GrammarData) and data.label is None and not self.run.conditional
 
     def error_places(self, texts: Iterable[TokenScore]) -> list[int]:
         """For each text, the position of the first token that no sentence of the grammar with the same beginning has;

@@ -8,7 +8,7 @@ The first two write JSON lines, for `data.kind: hf`; the last writes the file fo
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from gptgan_jax.config import Config
 from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.data.config import HfData
 from gptgan_jax.data.corpora import Corpus, counted
+from gptgan_jax.data.infilling import Filling
 from gptgan_jax.data.prompts import EncodedPrompt, cut_note, encode_prompts
 from gptgan_jax.errors import UserError
 from gptgan_jax.generation.batch_sizes import rows_at_once
@@ -38,7 +39,7 @@ from gptgan_jax.sources.oracle import Oracle
 from gptgan_jax.tokenization.chat_templates import Prompt
 from gptgan_jax.types import Array, Batch, Params
 
-PROMPT, RESPONSE, ANSWER = "prompt", "response", "answer"
+PROMPT, RESPONSE, ANSWER, FILLED = "prompt", "response", "answer", "filled"
 # Responses or texts between two lines of progress.
 NEWS_EVERY = 5000
 
@@ -133,13 +134,14 @@ def load_responder(
     return Responder(*load_generator(name, checkpoint, longest_prompt, longest, check=check), batch_size)
 
 
-def read_prompts(file: Path, column: str) -> Prompts:
+def read_prompts(file: Path, column: str, fill: bool = False) -> Prompts:
     """The prompts of a file.
 
     Args:
         file: JSON lines, .json, .csv, .tsv or .parquet with a column of prompts, each a text or a conversation up to
             the user's last turn. Any other file has one prompt per line.
         column: the name of that column.
+        fill: whether filled prompts will be added to the rows, in place of earlier ones.
 
     Raises:
         UserError: the file can't be read, or lacks the column or any rows, or a prompt is neither.
@@ -154,20 +156,26 @@ def read_prompts(file: Path, column: str) -> Prompts:
     members = []
     for number, row in enumerate(rows, 1):
         try:
-            members.append(_members(row))
+            members.append(_members(row, (RESPONSE, FILLED) if fill else (RESPONSE,)))
         except (ValueError, RecursionError) as error:
             reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
             raise UserError(f"{file}, row {number}: can't be handed on: {reason}; drop that column") from None
     return Prompts(members, prompts, blank)
 
 
-def _members(row: dict[str, Any]) -> str:
-    """The members of a row's JSON object, without braces and without an earlier response."""
-    return ", ".join(f"{as_json(name)}: {as_json(value)}" for name, value in row.items() if name != RESPONSE)
+def _members(row: dict[str, Any], without: Collection[str] = (RESPONSE,)) -> str:
+    """The members of a row's JSON object, without braces and without earlier ones of the names that will be added."""
+    return ", ".join(f"{as_json(name)}: {as_json(value)}" for name, value in row.items() if name not in without)
 
 
 def responses(
-    responder: Responder, prompts: Prompts, drawing: Drawing, seed: int, count: int, say: Callable[[str], None]
+    responder: Responder,
+    prompts: Prompts,
+    drawing: Drawing,
+    seed: int,
+    count: int,
+    say: Callable[[str], None],
+    filling: Filling | None = None,
 ) -> Iterator[str]:
     """JSON objects, each a prompt's row with a response, in the order of the rows; generated batch by batch.
 
@@ -178,6 +186,7 @@ def responses(
         seed: equal seeds give equal responses.
         count: responses to each prompt, which are neighbours.
         say: receives one line of output at a time.
+        filling: also adds the prompt with its blanks filled by the response, null where that does not fit.
     """
     run, data = responder.run, responder.run.config.data
     encoded = encode_prompts(run.tokenizer, prompts.texts, data.max_prompt_length, data.prompt_keep)
@@ -191,8 +200,11 @@ def responses(
     done = 0
     for written in writer.batches(responder.params, seed, len(asked), drawing, asked):
         for text in written.texts:
-            members = prompts.rows[done // count]
-            yield f"{{{members}{', ' if members else ''}{as_json(RESPONSE)}: {as_json(text)}}}"
+            row = [members] if (members := prompts.rows[done // count]) else []
+            row.append(f"{as_json(RESPONSE)}: {as_json(text)}")
+            if filling is not None:
+                row.append(f"{as_json(FILLED)}: {as_json(filling.of(prompts.texts[done // count], text))}")
+            yield f"{{{', '.join(row)}}}"
             done += 1
         if done % NEWS_EVERY < len(written.texts) or done == len(asked):
             say(f"{done:,} of {len(asked):,} generated")

@@ -158,6 +158,24 @@ text without labels gone   | --data.kind hf --data.train labels.json --data.vali
 prompts of no label        | --data.kind hf --data.train labels.json --data.label_prompts 1 | data.label_prompts needs labels: set data.label_column
 prompts of two kinds       | --data.kind hf --data.train labels.json --data.label_column is --data.label_prompts 1 --data.prompt_column is | data.label_prompts makes prompts of the labels
 labels that are cut alike  | --data.kind hf --data.train long.json --data.valid long.json --data.label_column is --data.label_prompts 1 --data.max_prompt_length 1 | labels 'b a' and 'c a' are the same prompt
+blanks of no share         | --data.infilling.copies 2 | data.infilling leaves out a share of each text, and that is 0: set data.infilling.share, or drop it
+more blanks than words     | --data.infilling.share 1.5 | data.infilling.share: should be less than or equal to 1
+spans of no one            | --data.infilling.share 0.5 --data.infilling.spans all | data.infilling.spans: should be 'contiguous' or 'random', not 'all'
+a blank of spaces          | --data.infilling.share 0.5 --data.infilling.blank 'a b' | blank 'a b' has white space, which separates words; give a mark without
+a blank of nothing         | --data.infilling.share 0.5 --data.infilling.blank '' | data.infilling.blank: string should have at least 1 character
+a blank that is a word     | --data.infilling.share 0.5 --data.infilling.blank run | data.infilling.blank 'run' occurs in document
+blanks beside prompts      | --data.infilling.share 0.5 --data.kind hf --data.train asked.json --data.prompt_column ask | data.infilling makes prompts of the texts: data.prompt_column has others, drop one of them
+blanks in a conversation   | --data.infilling.share 0.5 --data.kind hf --data.train asked.json --data.text_column messages | data.text_column messages has others, drop one of them
+blanks in a task           | --data.infilling.share 0.5 --data.kind grammar --data.task answer | data.infilling makes prompts of the texts: data.task answer has its own, drop one of them
+blanks beside labels       | --data.infilling.share 0.5 --data.kind grammar --data.label tense --data.label_prompts 1 | data.label_prompts makes others of the labels, drop one of them
+blanks of right answers    | --data.infilling.share 0.5 --data.kind hf --data.train rows.json --data.answer_column text --evaluation.task answer | the missing words are their right answers, drop data.answer_column
+blanks in a store          | --data.infilling.share 0.5 --data.store s | data.store holds text alone, drop one of them
+blanks in a stream         | --data.infilling.share 0.5 --data.kind hf --data.streaming true --data.store s | data.store holds text alone, drop one of them
+blanks in packed rows      | --data.infilling.share 0.5 --likelihood.packing concatenate | it needs text without prompts
+blanks among ids           | --data.infilling.share 0.5 --tokenizer.kind ids | a blank is no number, as tokenizer.kind ids needs; use another kind
+blanks in a mixture        | --data.kind mixture --data.infilling.share 0.5 | unknown key 'data.infilling': it is one of data.kind
+blanks of an oracle        | --data.kind oracle --data.infilling.share 0.5 | unknown key 'data.infilling': it is one of data.kind
+blanks that are unknown    | --data.infilling.share 0.5 --tokenizer.kind character --tokenizer.alphabet 'abcdefghijklmnopqrstuvwxyz ' | data.infilling.blank '_': the tokenizer does not know '_'; choose a mark that it has
 a label of the grammar's   | --data.kind grammar --data.label topic | data.label: should be 'tense' or 'subject'
 some labels of none        | --data.kind grammar --data.labelled 3 | data.labelled counts labels, and data.label is none
 classes of a text file     | --objective.classification.weight 1 --objective.dense no | the data needs labels, use data.kind hf or grammar
@@ -405,6 +423,7 @@ ids as text               | data tiny.yaml --split test --data.kind oracle | dat
 text that there is not    | data tiny.yaml --split test --data.valid one.txt | this data has no test text of its own
 text into a folder        | data tiny.yaml --split test --out runs | --out runs: give the name of a new file
 text into a file's folder | data tiny.yaml --split test --out one.txt/x | is not a writable folder; give another
+blanks for a run of none  | sample runs/earlier --prompt 'two _' --fill | --fill is for runs with data.infilling, and runs/earlier has none; drop it
 a label of no labels      | sample runs/earlier --label past         | --label is for runs with data.label_prompts
 no file to classify       | classify runs/earlier                 | required: file
 to classify without class | classify runs/earlier s.txt           | this run's discriminator tells no classes
