@@ -351,6 +351,13 @@ METHODS: dict[str, tuple] = {
         {"vocab_size": 10000, "generator.kind": "lstm", "generator.layers": 6, "generator.encoder_layers": 6,
          "generator.embedding": 512, "generator.hidden": 256, "discriminator.kind": "linear"},
     ),
+    "maskgan": (
+        "reinforce", "non_saturating", "log_sigmoid", True,
+        {"data.infilling.share": 0.5, "data.infilling.spans": "contiguous", "generator.kind": "lstm",
+         "generator.encoder_layers": 2, "generator.hidden": 650, "objective.estimator.baseline": "learned",
+         "objective.estimator.discount": 0.89072, "adversarial.discriminator_updates": 2,
+         "adversarial.generator_optimizer.learning_rate": 3.8877e-5},
+    ),
     "article_transformer": (
         "reinforce", "non_saturating", "sigmoid", True,
         {"vocab_size": 10000, "generator.kind": "transformer", "generator.layers": 6, "generator.encoder_layers": 6,
