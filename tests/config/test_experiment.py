@@ -352,7 +352,7 @@ METHODS: dict[str, tuple] = {
          "generator.embedding": 512, "generator.hidden": 256, "discriminator.kind": "linear"},
     ),
     "maskgan": (
-        "reinforce", "non_saturating", "log_sigmoid", True,
+        "reinforce", "non_saturating", "sigmoid", True,
         {"data.infilling.share": 0.5, "data.infilling.spans": "contiguous", "generator.kind": "lstm",
          "generator.encoder_layers": 2, "generator.hidden": 650, "objective.estimator.baseline": "learned",
          "objective.estimator.discount": 0.89072, "adversarial.discriminator_updates": 2,
