@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from pydantic import Field, model_validator
 
+from gptgan_jax.layers.convolution import causal_convolution, largest_in_ends
 from gptgan_jax.layers.dense import DTYPES, Dropout, Embedding, Projection, last_token
 from gptgan_jax.layers.initializers import by_fan_in, normal
-from gptgan_jax.models.convolution import causal_convolution, largest_in_ends
 from gptgan_jax.models.transformer import Trunk
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.schema import config_dataclass, key

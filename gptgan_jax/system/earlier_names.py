@@ -80,6 +80,7 @@ MOVED = {
     "inverse_cdf": "sampling.categorical",
     "models.attention": "layers.attention",
     "models.chunked_likelihood": "layers.chunked_likelihood",
+    "models.convolution": "layers.convolution",
     "models.initializers": "layers.initializers",
     "models.layers": "layers.dense",
     "models.lora": "layers.lora",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gptgan_jax.models.convolution import causal_convolution, largest_in_ends
+from gptgan_jax.layers.convolution import causal_convolution, largest_in_ends
 
 ROWS, LENGTH, CHANNELS, FILTERS = 3, 5, 2, 4
 
