@@ -26,7 +26,7 @@ from gptgan_jax.estimators.gumbel import gumbel
 from gptgan_jax.estimators.ppo import ppo
 from gptgan_jax.estimators.reinforce import reinforce
 from gptgan_jax.estimators.rloo import rloo
-from gptgan_jax.estimators.seqgan import penalised, rollout
+from gptgan_jax.estimators.seqgan import guided, penalised, rollout
 from gptgan_jax.estimators.spin import dgsan, jsdgan, self_critic, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import learned_value, leave_one_out, moving_average, no_baseline
@@ -57,6 +57,7 @@ from gptgan_jax.models.discriminators import (
     in_windows,
 )
 from gptgan_jax.models.generators import Generator, GeneratorProtocol, build_generator, generator_of
+from gptgan_jax.models.leakgan import LeakganConfig
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.shared_trunk import share_trunk
@@ -80,6 +81,7 @@ from gptgan_jax.training.alarms import adversarial_alarms, likelihood_alarms
 from gptgan_jax.types import (
     Batch,
     GanState,
+    Guidance,
     Number,
     Params,
     Player,
@@ -112,6 +114,8 @@ __all__ = [
     "GanState",
     "Generator",
     "GeneratorProtocol",
+    "Guidance",
+    "LeakganConfig",
     "LinearConfig",
     "Loaded",
     "LoraConfig",
@@ -156,6 +160,7 @@ __all__ = [
     "gan_from",
     "generator_of",
     "grpo",
+    "guided",
     "gumbel",
     "hinge",
     "host_reward",

@@ -211,6 +211,26 @@ class Sample(struct.PyTreeNode):
     log_probs: Array
 
 
+class Guidance(struct.PyTreeNode):
+    """What became of the goals of a generator with a manager (LeakGAN, Guo et al. 2018).
+
+    Attributes:
+        followed: float32 [B, T], the cosine of the goal before each token and the way that the features then went;
+            0 where the text ends sooner. Differentiable by the manager's parameters alone.
+        intrinsic: float32 [B, T], the mean cosine of the way to each token and the goals on it, a reward; 0 outside the
+            mask.
+
+    Example:
+        >>> cnn = gg.CnnConfig(embedding=4, widths=(2, 3), filters=2, dropout=0.0)
+        >>> network = gg.build_generator(gg.LeakganConfig(embedding=4, units=4, goal=2, leaked=cnn), vocabulary)
+        >>> network.guidance(network.init(key, batch), batch).intrinsic.shape
+        (2, 3)
+    """
+
+    followed: Array
+    intrinsic: Array
+
+
 class Scores(struct.PyTreeNode):
     """A discriminator's scores of texts, as logits: positive means "real".
 

@@ -12,7 +12,9 @@ from scipy import stats
 
 from gptgan_jax import (
     Batch,
+    CnnConfig,
     Generator,
+    LeakganConfig,
     LstmConfig,
     RelationalConfig,
     TransformerConfig,
@@ -39,7 +41,8 @@ _LLAMA: dict[str, Any] = {
     "qk_norm": True,
     "tied_embeddings": False,
 }
-GENERATORS: dict[str, TransformerConfig | LstmConfig | RelationalConfig] = {
+_CNN: dict[str, Any] = {"embedding": 4, "widths": (1, 3, 6), "filters": 3, "highway": True, "hidden": 5}
+GENERATORS: dict[str, TransformerConfig | LstmConfig | RelationalConfig | LeakganConfig] = {
     "gpt2": TransformerConfig(**_TINY),
     "grouped_queries_scanned": TransformerConfig(**(_TINY | {"heads": 4, "kv_heads": 2, "scan_layers": True})),
     "llama": TransformerConfig(**(_LLAMA | {"layers": 1})),
@@ -48,6 +51,7 @@ GENERATORS: dict[str, TransformerConfig | LstmConfig | RelationalConfig] = {
     "lstm": LstmConfig(layers=2, embedding=6, hidden=8),
     "lstm_encoder_decoder": LstmConfig(layers=2, encoder_layers=2, embedding=6, hidden=8),
     "relational": RelationalConfig(slots=2, heads=2, head_width=3, embedding=5),
+    "leakgan": LeakganConfig(embedding=5, units=6, goal=3, horizon=2, leaked=CnnConfig(**_CNN, dropout=0.0)),
 }
 
 
@@ -107,7 +111,7 @@ def random_params(shapes: Any, seed: int = 1) -> Any:
 
 
 def build(
-    config: TransformerConfig | LstmConfig | RelationalConfig, vocabulary: Vocabulary = VOCABULARY
+    config: TransformerConfig | LstmConfig | RelationalConfig | LeakganConfig, vocabulary: Vocabulary = VOCABULARY
 ) -> tuple[Generator, Any]:
     """A generator and random parameters for it."""
     generator = build_generator(config, vocabulary)

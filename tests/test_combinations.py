@@ -52,6 +52,7 @@ ESTIMATORS: dict[str, dict[str, tuple]] = {
     "reinforce": {"baseline": BASELINES, "discount": (1.0, 0.5)},
     "rollout": {"baseline": BASELINES},
     "sentigan": {},
+    "leakgan": {"baseline": BASELINES},
     "rloo": {"samples": (2,), "discount": (1.0, 0.5)},
     "ppo": {"baseline": BASELINES, "ratio": ("token", "sequence"), "discount": (1.0, 0.5)},
     "grpo": {"samples": (2,), "deviation": (True, False), "ratio": ("token", "sequence"), "discount": (1.0, 0.5)},
@@ -85,6 +86,7 @@ GENERATORS: dict[str, dict[str, Any]] = {
     "lstm": LSTM,
     "lstm_encoder_decoder": LSTM | {"encoder_layers": 1},
     "relational": {"kind": "relational", "embedding": 4, "heads": 2, "head_width": 2},
+    "leakgan": {"kind": "leakgan", "embedding": 4, "units": 4, "goal": 2, "horizon": 2},
 }
 DISCRIMINATORS: dict[str, dict[str, Any]] = {
     "linear": {"kind": "linear", "embedding": 4},
@@ -112,6 +114,7 @@ REGULARISERS: dict[str, tuple] = {
     "frozen": ("nothing", "generator", "discriminator"),
     "freeze_discriminator": (False, True),
 }
+LEAKING = {"generator": "leakgan", "discriminator": "cnn", "spectral_norm": False}
 Choice = dict[str, Any]
 
 
@@ -160,13 +163,14 @@ USUAL: dict[str, Any] = {
 
 
 def choices(estimators: list[Choice]) -> list[Choice]:
-    """Estimators x losses x rewards x dense; Wasserstein's critic is given the norm that it needs, and a mediator is a
-    Transformer."""
+    """Estimators x losses x rewards x dense; Wasserstein's critic is given what it needs, a mediator is a Transformer,
+    and LeakGAN's estimator has its generator."""
     return [
         {
             **USUAL, **estimator, "pair_loss": loss, "reward": reward, "dense": dense,
             "spectral_norm": loss == LOSSES[-1], "discriminator": "transformer" if mediated(estimator) else "linear",
         }
+        | (LEAKING | ({"penalty": "gradient_penalty_weight"} if loss == LOSSES[-1] else {}) if goals(estimator) else {})
         for estimator, loss, reward, dense in itertools.product(estimators, LOSSES, REWARDS, (True, False))
     ]  # fmt: skip
 
@@ -211,7 +215,13 @@ def pathwise(c: Choice) -> bool:
 
 
 def rollouts(c: Choice) -> bool:
-    return c["estimator"] in ("rollout", "sentigan") or (c["estimator"] == "custom" and c["factory"] == "rollout")
+    return c["estimator"] in ("rollout", "sentigan", "leakgan") or (
+        c["estimator"] == "custom" and c["factory"] == "rollout"
+    )
+
+
+def goals(c: Choice) -> bool:
+    return c["estimator"] == "leakgan"
 
 
 def likelihood_of_written(c: Choice) -> bool:
@@ -300,6 +310,34 @@ RULES = (
         "what weighs a token by its own probability learns from a constant",
         lambda c: c["estimator"] == "sentigan" and c["reward"] == "constant",
         ("objective.reward constant is no control", "set objective.reward to random"),
+    ),
+    # LeakGAN's generator reads the features of the discriminator.
+    Rule(
+        "only who has a manager has goals",
+        lambda c: goals(c) and c["generator"] != "leakgan",
+        ("objective.estimator leakgan", "only a generator of kind leakgan has"),
+    ),
+    Rule(
+        "goals are among a cnn's features",
+        lambda c: c["generator"] == "leakgan" and c["discriminator"] not in ("cnn", "representations"),
+        ("generator leakgan reads a cnn's features", "set discriminator to a cnn"),
+    ),
+    Rule(
+        "one set of features is read",
+        lambda c: c["generator"] == "leakgan" and c["discriminator"] == "representations",
+        ("generator: leaked", "set representations to 1"),
+    ),
+    Rule(
+        "the weights are read as they are",
+        lambda c: (
+            c["generator"] == "leakgan" and c["discriminator"] in ("cnn", "representations") and c["spectral_norm"]
+        ),
+        ("generator: leaked", "set spectral_norm to false"),
+    ),
+    Rule(
+        "who reads features learns from them, whatever is paid",
+        lambda c: goals(c) and c["reward"] in ("constant", "random"),
+        ("is no control of objective.estimator leakgan", "a frozen discriminator is"),
     ),
     Rule(
         "nats are no log-odds",
@@ -702,7 +740,8 @@ SPECIAL: list[Choice] = [
         for dense in (True, False)
     ),
     *(
-        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, **sizes}
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, **sizes,
+         **(LEAKING if goals(v) else {})}
         for v in EVERY_ESTIMATOR
         for sizes in (
             {"replay_size": 3}, {"replay_size": 4}, {"replay_size": 7}, {"replay_size": 8}, {"batch_size": 1},
@@ -774,6 +813,14 @@ SPECIAL: list[Choice] = [
     ),
     {**USUAL, **variants("distill")[0], "pair_loss": LOSSES[0], "reward": "logit", "teacher": None},
     *(
+        {**USUAL, **v, "pair_loss": LOSSES[0], "reward": "logit", "dense": False, "generator": g, "discriminator": d,
+         "spectral_norm": norm}
+        for v in (variants("leakgan")[0], variants("reinforce")[0], variants("spin")[0])
+        for g in ("lstm", "leakgan")
+        for d in DISCRIMINATORS
+        for norm in (False, True)
+    ),
+    *(
         {**USUAL, **v, "pair_loss": LOSSES[0], "reward": reward, "dense": dense, "window": 2, **more}
         for v in (*variants("reinforce"), variants("gumbel")[0], variants("cot")[0], variants("spin")[0])
         for reward in ("logit", "log_ratio", "mmd", "constant")
@@ -840,7 +887,7 @@ def as_keys(c: Choice) -> dict[str, Any]:
     options = {name: c[name] for name in OPTIONS if c[name] is not None and name not in ("relaxation", "factory")}
     if c["estimator"] in ("ppo", "grpo") or c["minibatches"] > 1:
         options |= {"epochs": 1, "minibatches": c["minibatches"]}
-    if c["estimator"] in ("rollout", "sentigan"):
+    if c["estimator"] in ("rollout", "sentigan", "leakgan"):
         options["rollouts"] = 2
     if c["estimator"] == "distill":
         options["teacher"] = c["teacher"]
@@ -1210,7 +1257,7 @@ def pairwise_rows() -> tuple[list[Choice], set[tuple]]:
     rng, rows, impossible = random.Random(0), [], set()
     # The axes that rules tie to each other come first, so that what cannot be is seen early.
     tied = ["pair_loss", "reward", "dense", "spectral_norm", "penalty", "label_smoothing"]
-    tied += ["discriminator", "window", "mmd_weight"]
+    tied += ["generator", "discriminator", "window", "mmd_weight"]
     free = [axis for axis in AXES if axis not in ("estimator", *OPTIONS, *tied)]
     pairs = [
         pair
@@ -1280,7 +1327,7 @@ def assert_frozen(row: Choice, before: GanState, after: GanState) -> None:
             jax.tree_util.keystr(path): bool((x != y).any())
             for (path, x), y in zip(jax.tree.leaves_with_path(old), jax.tree.leaves(new), strict=True)
         }
-        embeddings = {path for path in moved if "embedding" in path}
+        embeddings = {path for path in moved if "embedding" in path and "leaked" not in path}
         assert embeddings
         if player == "discriminator" and (row["freeze_discriminator"] or undiscriminated(row)):
             assert not any(moved.values()), shown(row)

@@ -56,6 +56,8 @@ class Choices(NamedTuple):
         surprisal: whether the discriminator scores tokens by their surprisal, as a language model.
         window: tokens of the windows that the discriminator scores separately; 0: whole texts.
         representations: number of parts of the embedding that it scores separately.
+        no_features: why the generator can't read its features, and what to do; None if it can, or reads none.
+        has_goals: whether the generator has a manager that sets goals.
         text_rewards, paying_rewards: number of text rewards, and of those with a weight.
         key: from an attribute of a `Game` to its name in messages, such as a key of a configuration.
         no_demonstrations: the setting that turns demonstrations off, and its value.
@@ -96,6 +98,8 @@ class Choices(NamedTuple):
     representations: int
     surprisal: bool
     window: int
+    no_features: str | None
+    has_goals: bool
     key: Callable[[str], str]
     no_demonstrations: tuple[str, str]
 
@@ -117,6 +121,8 @@ def reasons(c: Choices) -> Iterator[str]:
         yield from _of_distillation(c)
     if matching_of(c.estimator) is not None:
         yield from _of_matching(c)
+    if c.no_features is not None:
+        yield c.no_features
     yield from _of_scores(c)
     yield from _of_discriminator(c)
     if c.window:
@@ -321,6 +327,13 @@ def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:
         yield (
             f"{c.key('reward')} constant is no control of {c.estimator_name}, which weighs each token by its own "
             f"probability and learns from a constant: set {c.key('reward')} to random"
+        )
+    if estimator.guided and not c.has_goals:
+        yield f"{c.estimator_name} trains a manager's goals, which only a generator of kind leakgan has: choose that"
+    if c.reward in CONTROLS and estimator.guided:
+        yield (
+            f"{c.key('reward')} {c.reward} is no control of {c.estimator_name}, which also learns from the "
+            "discriminator's features; a frozen discriminator is"
         )
     if (estimator.rollouts or estimator.whole_texts) and c.dense:
         yield f"{c.estimator_name} scores whole texts; set {c.key('dense')} to false"

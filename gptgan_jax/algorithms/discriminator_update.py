@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from gptgan_jax.algorithms.game import Game
-from gptgan_jax.algorithms.learning import gradient_of
-from gptgan_jax.algorithms.mixing import mixed_with
+from gptgan_jax.algorithms.learning import gradient_of, updated
+from gptgan_jax.algorithms.mixing import mixed_with, remember
 from gptgan_jax.algorithms.texts import Metrics, answering, next_token_nats, shape_metrics
 from gptgan_jax.gradients.families import Mediated
 from gptgan_jax.objectives.classification import class_accuracy, class_cross_entropy
@@ -95,6 +95,14 @@ def discriminate(game: Game, state: GanState, batch: Batch, written: Sample, key
     if batch.prompt.shape[1] > 1:
         metrics["prompt_accuracy"] = prompt_accuracy(*rows.gathered((real.sequence, fake.sequence)))
     return Discrimination(gradient, judgement_of(game, real, batch, fake, fakes), metrics)
+
+
+def with_discriminator(game: Game, state: GanState, batch: Batch, written: Sample, found: Discrimination) -> GanState:
+    """The state with the discriminator updated and the generated texts added to its replay."""
+    learns = game.learning.discriminator
+    player = updated(game.discriminator_optimizer, state.discriminator, found.gradient, learns)
+    replay = None if state.replay is None else remember(state.replay, game.rows.gathered(answering(batch, written)))
+    return state.replace(discriminator=player, replay=replay)
 
 
 def supervised(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[Params, Metrics]:

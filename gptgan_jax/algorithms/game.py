@@ -21,6 +21,7 @@ from gptgan_jax.gradients.families import (
 )
 from gptgan_jax.models.discriminators import Discriminator, representations_of, surprisal_of
 from gptgan_jax.models.generators import Generator
+from gptgan_jax.models.leakgan import not_readable
 from gptgan_jax.objectives.classification import matches_features
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
 from gptgan_jax.objectives.likelihood import KlEstimator
@@ -367,6 +368,8 @@ class Game(NamedTuple):
             representations=representations_of(network),
             surprisal=surprisal_of(network) is not None,
             window=self.discriminator.window,
+            no_features=not_readable(self.generator.config, network),
+            has_goals=self.generator.guidance is not None,
             key=lambda name: {"matches_features": "reward matching_features"}.get(name, name),
             no_demonstrations=("demonstrations", "None"),
         )

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gptgan_jax.algorithms.discriminator_update import Discrimination, discriminate, supervised
+from gptgan_jax.algorithms.discriminator_update import discriminate, supervised, with_discriminator
 from gptgan_jax.algorithms.game import (
     DISCRIMINATOR_OPTIMIZER,
     GENERATOR_OPTIMIZER,
@@ -26,6 +26,7 @@ from gptgan_jax.algorithms.game import (
 from gptgan_jax.algorithms.generator_update import (
     averaged,
     distillation_step,
+    leaked,
     matching_step,
     mediated_update,
     pathwise_update,
@@ -33,8 +34,9 @@ from gptgan_jax.algorithms.generator_update import (
     self_play_step,
 )
 from gptgan_jax.algorithms.learning import EVERYTHING, Learning, begun_with, gradient_of, updated
-from gptgan_jax.algorithms.mixing import empty_replay, remember
-from gptgan_jax.algorithms.texts import Metrics, answering, draw, next_token_nats, write
+from gptgan_jax.algorithms.mixing import empty_replay
+from gptgan_jax.algorithms.regularisation import goals_loss
+from gptgan_jax.algorithms.texts import Metrics, draw, next_token_nats, write
 from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.gradients.families import (
     Distillation,
@@ -55,7 +57,7 @@ from gptgan_jax.objectives.mmd import BANDWIDTHS
 from gptgan_jax.objectives.rewards import Reward, sigmoid
 from gptgan_jax.objectives.text_rewards import RewardScaling, TextReward
 from gptgan_jax.schema.ranges import is_on
-from gptgan_jax.types import Array, Batch, GanState, Number, Params, Player, Sample, Vocabulary, unconditional_batch
+from gptgan_jax.types import Array, Batch, GanState, Number, Params, Player, Vocabulary, unconditional_batch
 
 Step = Callable[[GanState, Batch], tuple[GanState, Metrics]]
 
@@ -136,9 +138,9 @@ def gan_from(
     Args:
         generator, discriminator: the two networks, or objects of your own with the same functions
             (`GeneratorProtocol`, `DiscriminatorProtocol`).
-        estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), penalised(), maligan(),
-            weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), self_critic(), cot(), feature_matching(),
-            distill(), or one of your own (`EstimatorProtocol`).
+        estimator: of the generator's gradient: reinforce(), rloo(), ppo(), grpo(), rollout(), penalised(), guided(),
+            maligan(), weighted_likelihood(), gumbel(), spin(), dgsan(), jsdgan(), self_critic(), cot(),
+            feature_matching(), distill(), or one of your own (`EstimatorProtocol`).
         pair_loss: the discriminator's loss on the logits of real and of generated text.
         reward: from the discriminator's logits to the generator's rewards.
         dense: score and reward every token; False scores whole texts and rewards them at their last token.
@@ -263,7 +265,7 @@ def begin(game: Game, state: GanState, batch: Batch | None = None) -> GanState:
     if game.replay_size and batch is None:
         raise ValueError("a replay needs a batch for its shapes: begin(state, batch)")
     params_g, params_d = state.generator.averaged, state.discriminator.params
-    return GanState(
+    begun = GanState(
         step=state.step,
         key=state.key,
         begun=jnp.copy(state.step),  # not the same buffer: both are donated
@@ -277,6 +279,7 @@ def begin(game: Game, state: GanState, batch: Batch | None = None) -> GanState:
         skipped=jnp.int32(0),
         teacher=state.teacher,
     )
+    return leaked(game, begun)
 
 
 # ---- steps
@@ -289,18 +292,25 @@ def likelihood_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState
     generator, learns = game.generator, game.learning.generator
     dropout_key = game.rows.own_key(jax.random.fold_in(state.key, state.step))
 
-    def loss_of(params: Params) -> Array:
+    def nats_of(params: Params) -> Array:
         if generator.weighted_nats is None:
             return next_token_nats(game, generator.logits(params, batch, dropout_key), batch)
         weights = batch.target_mask / jnp.maximum(game.rows.gathered(batch.target_mask).sum(), 1)
         own = generator.weighted_nats(params, batch, weights, dropout_key)
         return game.rows.gathered(own[None]).sum()
 
-    loss, gradient = gradient_of(loss_of, state.generator.params, learns)
+    def loss_of(params: Params) -> tuple[Array, Metrics]:
+        loss = nats_of(params)
+        if generator.guidance is None:
+            return loss, {"loss": loss}
+        goals = goals_loss(game, params, batch) / jnp.maximum(game.rows.gathered(batch.target_mask).sum(), 1)
+        return loss + goals, {"loss": loss, "goals_loss": goals}
+
+    (_, metrics), gradient = gradient_of(loss_of, state.generator.params, learns, has_aux=True)
     gradient = game.rows.mean(gradient)
-    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+    metrics |= {"gradient_norm": optax.tree.norm(gradient)}
     player = updated(game.generator_optimizer, state.generator, gradient, learns)
-    return state.replace(step=state.step + 1, generator=player), metrics
+    return leaked(game, state.replace(step=state.step + 1, generator=player)), metrics
 
 
 def discriminator_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
@@ -308,7 +318,7 @@ def discriminator_step(game: Game, state: GanState, batch: Batch) -> tuple[GanSt
     game.check_batch("discriminator_step", batch)
     game.check_state("discriminator_step", state, "discriminator")
     state, metrics = _discriminator_update(game, state, batch, jax.random.fold_in(state.key, state.step))
-    return state.replace(step=state.step + 1), metrics
+    return leaked(game, state.replace(step=state.step + 1)), metrics
 
 
 def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState, Metrics]:
@@ -333,7 +343,7 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
                 state, metrics = distillation_step(game, estimator, state, batch, key_sample, key_learn)
             case PolicyGradient() as estimator:
                 state, metrics = matching_step(game, estimator, state, batch, key_sample, key_learn)
-        return averaged(game, state.replace(step=state.step + 1)), metrics
+        return leaked(game, averaged(game, state.replace(step=state.step + 1))), metrics
     first, others = _slices(batch, game.discriminator_updates)
     drawn = draw(game, state.generator.params, first, key_sample)
     written = drawn.written
@@ -350,8 +360,7 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
         assert found.judgement is not None
         update = pathwise_update(game, game.estimator, state, first, written, found.judgement, key_learn)
     generator, estimator_state, metrics = update
-    step = state.step
-    state = _with_discriminator(game, state, first, written, found)
+    state = with_discriminator(game, state, first, written, found)
     if others is not None:
 
         def more(state: GanState, inputs: tuple[Batch, Array]) -> tuple[GanState, None]:
@@ -359,8 +368,8 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
 
         keys = jax.random.split(key_more, game.discriminator_updates - 1)
         state, _ = jax.lax.scan(more, state, (others, keys))
-    state = state.replace(step=step + 1, generator=generator, estimator=estimator_state)
-    return averaged(game, state), found.metrics | metrics
+    state = state.replace(step=state.step + 1, generator=generator, estimator=estimator_state)
+    return leaked(game, averaged(game, state)), found.metrics | metrics
 
 
 def _discriminator_update(game: Game, state: GanState, batch: Batch, key: Array) -> tuple[GanState, Metrics]:
@@ -371,15 +380,7 @@ def _discriminator_update(game: Game, state: GanState, batch: Batch, key: Array)
         return state.replace(discriminator=player), metrics
     written = write(game, state.generator.params, batch, key_sample)
     found = discriminate(game, state, batch, written, key_judge)
-    return _with_discriminator(game, state, batch, written, found), found.metrics
-
-
-def _with_discriminator(game: Game, state: GanState, batch: Batch, written: Sample, found: Discrimination) -> GanState:
-    """The state with the discriminator updated and the generated texts added to its replay."""
-    learns = game.learning.discriminator
-    player = updated(game.discriminator_optimizer, state.discriminator, found.gradient, learns)
-    replay = None if state.replay is None else remember(state.replay, game.rows.gathered(answering(batch, written)))
-    return state.replace(discriminator=player, replay=replay)
+    return with_discriminator(game, state, batch, written, found), found.metrics
 
 
 def _slices(batch: Batch, count: int) -> tuple[Batch, Batch | None]:

@@ -37,7 +37,7 @@ from gptgan_jax.objectives.rewards import Judgement, is_last
 from gptgan_jax.objectives.text_rewards import Pay, combined, text_totals
 from gptgan_jax.objectives.windows import at_ends
 from gptgan_jax.sampling.decoding import log_probs, shape_logits
-from gptgan_jax.types import Array, Batch, GanState, Params, Player, PyTree, Sample, Scores, TopK
+from gptgan_jax.types import Array, Batch, GanState, Guidance, Params, Player, PyTree, Sample, Scores, TopK
 
 Update = tuple[Player, PyTree, Metrics]
 
@@ -85,12 +85,21 @@ def policy_update(
     was = jax.lax.stop_gradient(rows.gathered(log_probs(game.generator, params, own, game.temperature)))
     rewards = with_kl_penalty(game, state, rewards, own, written.mask, was)
     hidden = jax.lax.stop_gradient(rows.gathered(game.generator.hidden(params, own)))
-    experience = Experience(written.replace(log_probs=was), rewards, hidden, game.samples)
+    guidance = jax.lax.stop_gradient(_guidance(game, estimator, params, own))
+    experience = Experience(written.replace(log_probs=was), rewards, hidden, game.samples, guidance)
     advantages, estimator_state, found = estimator.advantages(state.estimator, experience)
     player, of_updates = _updates(
         game, estimator, state, experience, jax.lax.stop_gradient(advantages), texts, real, key_order
     )
     return player, estimator_state, found | of_updates | metrics
+
+
+def _guidance(game: Game, estimator: PolicyGradient, params: Params, own: Batch) -> Guidance | None:
+    """What became of the goals in all rows, if the estimator asks."""
+    if not estimator.guided:
+        return None
+    assert game.generator.guidance is not None
+    return game.rows.gathered(game.generator.guidance(params, own))
 
 
 def with_text_rewards(game: Game, state: GanState, rewards: Array, drawn: Drawn) -> tuple[Array, Metrics]:
@@ -138,6 +147,7 @@ def _updates(
         own = rows.own(texts)
         logits = shape_logits(game.generator.logits(params, own), game.temperature)
         chosen = jnp.where(own.target_mask, token_log_probs(logits, own.target), 0.0)
+        part = part._replace(guidance=_guidance(game, estimator, params, own))
         surrogate = estimator.loss(rows.gathered(chosen), part, advantages)
         extra, metrics = regularised(game, params, state.reference, logits, chosen, own, real)
         return surrogate + extra, metrics | {"surrogate_loss": surrogate}
@@ -357,3 +367,12 @@ def averaged(game: Game, state: GanState) -> GanState:
         lambda old, new: old + (1 - decay) * (new - old), game.learning.generator, player.ema, player.params
     )
     return state.replace(generator=player.replace(ema=ema))
+
+
+def leaked(game: Game, state: GanState) -> GanState:
+    """The state with a generator that reads the features of the discriminator as it now is, if it reads any."""
+    if (leak := game.generator.leak) is None:
+        return state
+    player, scorer = state.generator, state.discriminator.params
+    ema = None if player.ema is None else leak(player.ema, scorer)
+    return state.replace(generator=player.replace(params=leak(player.params, scorer), ema=ema))

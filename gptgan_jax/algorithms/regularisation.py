@@ -82,7 +82,19 @@ def with_likelihood(game: Game, params: Params, real: Batch) -> tuple[Array, Met
     else:
         own = game.generator.weighted_nats(params, real, real.target_mask.astype(jnp.float32))
     nats = game.rows.gathered(own[None]).sum()
-    return game.likelihood_weight * nats / mask.shape[0], {"real_nats": nats / jnp.maximum(mask.sum(), 1)}
+    loss, metrics = nats / mask.shape[0], {"real_nats": nats / jnp.maximum(mask.sum(), 1)}
+    if game.generator.guidance is not None:
+        loss += goals_loss(game, params, real) / mask.shape[0]
+    return game.likelihood_weight * loss, metrics
+
+
+def goals_loss(game: Game, params: Params, real: Batch) -> Array:
+    """Minus how far real texts follow the goals that a manager sets in them, summed over tokens and texts: float32 [].
+
+    It trains the manager beside the likelihood (LeakGAN, Guo et al. 2018). The generator must have goals.
+    """
+    assert game.generator.guidance is not None
+    return -game.rows.gathered(game.generator.guidance(params, real).followed).sum()
 
 
 def _exact(logits: Array, reference: Array, chosen: Array, tokens: Array) -> Array:

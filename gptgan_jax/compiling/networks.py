@@ -19,6 +19,7 @@ from gptgan_jax.models.discriminator_networks import (
     TransformerDiscriminatorConfig,
 )
 from gptgan_jax.models.generators import GeneratorConfig, RecurrentConfig
+from gptgan_jax.models.leakgan import LeakganConfig
 from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.sampling.decoding import stages_of
@@ -196,6 +197,10 @@ def _product(rows: int, inner: int, outer: int, dtype: str) -> Work:
 
 def _state_bytes(config: RecurrentConfig, rows: int) -> float:
     """Bytes of the state between two tokens, in float32."""
+    if isinstance(config, LeakganConfig):
+        before = (max(config.leaked.widths) - 1) * config.leaked.embedding
+        largest = len(config.leaked.widths) * config.leaked.filters
+        return 4.0 * rows * (4 * config.units + (config.horizon - 1) * config.features + before + largest)
     return 4.0 * rows * config.hidden * (1 if isinstance(config, RelationalConfig) else 2 * config.layers)
 
 
@@ -203,6 +208,8 @@ def _recurrent(config: RecurrentConfig, rows: int, tokens: int) -> Work:
     """All layers of an encoder or a decoder, without the head."""
     if isinstance(config, RelationalConfig):
         return _relational(config, rows, tokens)
+    if isinstance(config, LeakganConfig):
+        return _leakgan(config, rows, tokens)
     total = Work()
     for layer in range(config.layers):
         inputs = config.embedding if layer == 0 else config.hidden
@@ -220,6 +227,19 @@ def _relational(config: RelationalConfig, rows: int, tokens: int) -> Work:
     step += _product(rows * config.slots, width, 2 * width, dtype)
     pairs = 4.0 * rows * all_slots**2 * width
     return once + tokens * (step + Work(pairs, pairs))
+
+
+def _leakgan(config: LeakganConfig, rows: int, tokens: int) -> Work:
+    """The discriminator's features, and both LSTMs with the goals between them; without the output layer."""
+    cnn, units, dtype = config.leaked, config.units, config.dtype
+    pooled = len(cnn.widths) * cnn.filters
+    total = sum((_product(rows * tokens, w * cnn.embedding, cnn.filters, cnn.dtype) for w in cnn.widths), Work())
+    total += 2 * cnn.highway * _product(rows * tokens, pooled, pooled, cnn.dtype)
+    total += bool(cnn.hidden) * _product(rows * tokens, pooled, cnn.hidden, cnn.dtype)
+    for inputs in (config.features, config.embedding):
+        total += _product(rows * tokens, inputs, 4 * units, dtype) + tokens * _product(rows, units, 4 * units, dtype)
+    goals = _product(rows * tokens, units, config.features, dtype)
+    return total + goals + _product(rows * tokens, config.features, config.goal, dtype)
 
 
 def _blocks(

@@ -21,6 +21,7 @@ from gptgan_jax.config.sections import ObjectiveConfig, Sections
 from gptgan_jax.data.config import MixtureData
 from gptgan_jax.gradients.families import Estimator, Mediated, Pathwise, PolicyGradient, without_discriminator
 from gptgan_jax.models.discriminators import representations_of, surprisal_of
+from gptgan_jax.models.leakgan import LeakganConfig, not_readable
 from gptgan_jax.objectives import formulas
 from gptgan_jax.objectives.discrimination import SMOOTHABLE
 
@@ -69,6 +70,7 @@ def _reasons(config: Sections, estimator: Estimator | None) -> Iterator[str]:
         yield "a mediator scores no text: objective.residual_candidates should be 0"
     yield from _reasons_of_teacher(config)
     yield from _reasons_of_start(config)
+    yield from _reasons_of_leaks(config)
     yield from _reasons_of_judgement(config)
     yield from _reasons_of_kernels(config)
     yield from _reasons_of_residual(config)
@@ -121,6 +123,8 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         representations=representations_of(discriminator),
         surprisal=surprisal_of(discriminator) is not None,
         window=objective.window,
+        no_features=not_readable(config.generator, discriminator),
+        has_goals=isinstance(config.generator, LeakganConfig),
         key=lambda name: KEYS.get(name, f"objective.{name}"),
         no_demonstrations=("objective.demonstration_share", "0"),
     )
@@ -154,6 +158,16 @@ def _reasons_of_start(config: Sections) -> Iterator[str]:
         yield (
             "generator.lora adapts a generator that has learned: set init_from to a run or a model, or drop "
             "generator.lora"
+        )
+
+
+def _reasons_of_leaks(config: Sections) -> Iterator[str]:
+    if not isinstance(config.generator, LeakganConfig):
+        return
+    if config.label_prompts:
+        yield (
+            "generator.kind leakgan reads the discriminator's features, and data.label_prompts hides the prompts from "
+            "it: set data.label_prompts to false, or choose another generator.kind"
         )
 
 

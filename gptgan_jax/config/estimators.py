@@ -14,7 +14,7 @@ from gptgan_jax.estimators.gumbel import gumbel
 from gptgan_jax.estimators.ppo import ppo
 from gptgan_jax.estimators.reinforce import reinforce
 from gptgan_jax.estimators.rloo import rloo
-from gptgan_jax.estimators.seqgan import penalised, rollout
+from gptgan_jax.estimators.seqgan import guided, penalised, rollout
 from gptgan_jax.estimators.spin import OwnLoss, dgsan, jsdgan, self_critic, spin
 from gptgan_jax.estimators.weighted_likelihood import maligan, weighted_likelihood
 from gptgan_jax.gradients.baselines import Baseline, learned_value, leave_one_out, moving_average, no_baseline
@@ -32,12 +32,14 @@ from gptgan_jax.schema.ranges import (
     DRAWS,
     EPOCHS,
     GROUP,
+    INTRINSIC_SHARE,
     LEARNING_RATE,
     MATCHED_GROUP,
     MINIBATCHES,
     ON_POLICY,
     REFRESH_EVERY,
     RELAXATION_TEMPERATURE,
+    RESCALE,
     ROLLOUTS,
     SAMPLES,
     SELF_PLAY_SCALE,
@@ -100,6 +102,16 @@ class SentiganConfig:
 
     kind: Literal["sentigan"] = "sentigan"
     rollouts: int = key(16, "continuations sampled for each prefix", ROLLOUTS)
+
+
+@config_dataclass
+class LeakganConfig(_WithBaseline):
+    """Rollouts for a manager's goals, and a reward for following them (LeakGAN, Guo et al. 2018)."""
+
+    kind: Literal["leakgan"] = "leakgan"
+    rollouts: int = key(4, "continuations sampled for each prefix", ROLLOUTS)
+    intrinsic_share: float = key(1.0, "share of the reward for following goals in the worker's", INTRINSIC_SHARE)
+    rescale: float = key(16.0, "slope of the rewards' ranks among the texts of a step; 0: no ranks", RESCALE)
 
 
 @config_dataclass
@@ -277,6 +289,7 @@ EstimatorConfig = Annotated[
     ReinforceConfig
     | RolloutConfig
     | SentiganConfig
+    | LeakganConfig
     | RlooConfig
     | PpoConfig
     | GrpoConfig
@@ -340,6 +353,8 @@ def build_estimator(config: EstimatorConfig, steps: int) -> Estimator:
             return spin(config.scale, config.refresh_every)
         case SentiganConfig():
             return penalised(config.rollouts)
+        case LeakganConfig():
+            return guided(config.rollouts, config.intrinsic_share, config.rescale, config.build_baseline())
         case DgsanConfig():
             return dgsan(config.refresh_every)
         case JsdganConfig():

@@ -10,7 +10,7 @@ from gptgan_jax.config.choosing import problems_of_choice
 from gptgan_jax.config.compatibility import check_combination
 from gptgan_jax.config.sections import PHASES, Phase, Sections
 from gptgan_jax.data.config import GrammarData, MixtureData
-from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
+from gptgan_jax.models.discriminator_networks import CnnConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
 from gptgan_jax.pretrained.hub import is_model
 from gptgan_jax.schema import config_dataclass
@@ -125,11 +125,19 @@ _OWN_OF_A_TWIN = ("kind", "encoder_layers", "tied_embeddings", "dropout", "lora"
 
 
 def with_twin(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A raw configuration in which a discriminator that starts from the generator has the generator's network.
+    """A raw configuration in which a network that contains another one's has its keys.
 
-    Keys that the discriminator gives itself are kept; `Config` checks that they agree.
+    Of a discriminator that starts from the generator they are the generator's, of a generator that reads a CNN's
+    features they are that discriminator's. Keys that are given are kept; `Config` checks that they agree.
     """
     generator, discriminator = raw.get("generator"), raw.get("discriminator")
+    if isinstance(generator, Mapping) and generator.get("kind") == "leakgan":
+        theirs, own = discriminator or {}, generator.get("leaked") or {}
+        if not isinstance(theirs, Mapping) or not isinstance(own, Mapping) or theirs.get("kind", "cnn") != "cnn":
+            return raw
+        names = {field.name for field in dataclasses.fields(CnnConfig)} - {"kind", "dropout"}
+        leaked = {name: value for name, value in theirs.items() if name in names}
+        return {**raw, "generator": {**generator, "leaked": {"kind": "cnn", **leaked, "dropout": 0.0, **own}}}
     if (
         not isinstance(generator, Mapping)
         or not isinstance(discriminator, Mapping)

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol, cast
 
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.types import Array, Batch, PyTree, Sample, as_tuple
+from gptgan_jax.types import Array, Batch, Guidance, PyTree, Sample, as_tuple
 
 Metrics = dict[str, Array]
 
@@ -29,6 +29,8 @@ class Experience(NamedTuple):
             estimator has `rollouts`, the estimated value of each token.
         hidden: float [R, T, D], the generator's hidden state from which each token was sampled, without gradient.
         samples: N, texts per prompt. In `loss` with several minibatches, the rows are a subset in any order.
+        guidance: what became of the generator's goals, for an estimator that is `guided`: [R, T], without gradient; in
+            `loss` differentiable. Otherwise None.
 
     Example:
         >>> experience.rewards.shape, experience.hidden.shape, experience.samples
@@ -39,6 +41,7 @@ class Experience(NamedTuple):
     rewards: Array
     hidden: Array
     samples: int
+    guidance: Guidance | None = None
 
     def check(self, function: str, **others: tuple[Array, str]) -> None:
         """Checks the arrays that estimators read, and any others given: see `check_arrays`.
@@ -99,6 +102,7 @@ class PolicyGradient(NamedTuple):
         matching: gives rewards in place of the discriminator; None if the discriminator does.
         weighs_by: the reward that its weights are defined for, "logit" or "log_sigmoid"; None: any.
         weighs_tokens: whether the loss weights a token by its own probability, so that a constant reward also teaches.
+        guided: whether it reads `Experience.guidance`, which only a generator with goals gives.
 
     Example:
         >>> estimator = gg.reinforce()
@@ -118,6 +122,7 @@ class PolicyGradient(NamedTuple):
     matching: Matching | None = None
     weighs_by: Literal["logit", "log_sigmoid"] | None = None
     weighs_tokens: bool = False
+    guided: bool = False
 
 
 @suggests_names

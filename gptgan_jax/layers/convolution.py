@@ -37,6 +37,13 @@ def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]
 causal_convolution.defvjp(_forward, _backward)
 
 
+def whole_windows(x: Array, kernel: Array) -> Array:
+    """Windows that lie inside x only: [B, S, E], [W, E, F] -> [B, S - W + 1, F]. A single one is a plain product."""
+    if x.shape[1] == kernel.shape[0]:
+        return (x.reshape(x.shape[0], -1) @ kernel.reshape(-1, kernel.shape[2]))[:, None]
+    return _convolution(x, kernel, 0, 0)
+
+
 def largest_in_ends(x: Array, mask: Array, kernels: Sequence[Array], start: int, count: int) -> list[Array]:
     """Each filter's largest value over the windows that end at token `start` or later, inside the mask.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from pydantic import Field, model_validator
 
-from gptgan_jax.layers.convolution import causal_convolution, largest_in_ends
+from gptgan_jax.layers.convolution import causal_convolution, largest_in_ends, whole_windows
 from gptgan_jax.layers.dense import DTYPES, Dropout, Embedding, Projection, last_token
 from gptgan_jax.layers.initializers import by_fan_in, normal
 from gptgan_jax.models.transformer import Trunk
@@ -255,7 +255,7 @@ class _Mlp(_WithTable):
         return x, last_token(x, mask)
 
 
-class _Cnn(_WithTable):
+class CnnNetwork(_WithTable):
     config: CnnConfig
 
     def setup(self) -> None:
@@ -304,6 +304,23 @@ class _Cnn(_WithTable):
         prefixes = jnp.concatenate([jax.lax.associative_scan(jnp.maximum, one, axis=1) for one in filters], axis=-1)
         whole = jnp.concatenate([one.max(axis=1) for one in filters], axis=-1)
         return jax.nn.relu(prefixes + bias), jax.nn.relu(whole + bias)
+
+    def start(self, rows: int) -> tuple[Array, Array]:
+        """What `read_on` keeps of a text without any token: the embeddings that a window reaches back to [B, W - 1, E],
+        and each filter's largest value [B, F]."""
+        cfg, dtype = self.config, DTYPES[self.config.dtype]
+        before = jnp.zeros((rows, max(cfg.widths) - 1, cfg.embedding), dtype)
+        return before, jnp.zeros((rows, len(cfg.widths) * cfg.filters), dtype)
+
+    def read_on(self, tokens: Array, mask: Array, kept: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        """The features of each prefix [B, S, W] after more tokens, int32 [B, S]; and what is kept of the text."""
+        (before, largest), (kernels, bias) = kept, self.windows()
+        inside = mask[..., None]
+        x = jnp.concatenate([before, jnp.where(inside, self.table()(tokens), 0)], axis=1)
+        filters = [whole_windows(x[:, before.shape[1] + 1 - len(kernel) :], kernel) for kernel in kernels]
+        found = jax.nn.relu(jnp.where(inside, jnp.concatenate(filters, axis=-1), -jnp.inf) + bias)
+        pooled = jnp.maximum(jax.lax.associative_scan(jnp.maximum, found, axis=1), largest[:, None])
+        return self.above(pooled), (x[:, tokens.shape[1] :], pooled[:, -1])
 
     def judge_ends(self, begun: Array, x: Array, mask: Array, start: int) -> Judged:
         """The scores of whole texts [B, S], from the features [R, W] before `start`, which B / R neighbours share."""
@@ -367,6 +384,6 @@ class _Transformer(_Network):
 NETWORKS: dict[type, Callable[..., nn.Module]] = {
     LinearConfig: _Linear,
     MlpConfig: _Mlp,
-    CnnConfig: _Cnn,
+    CnnConfig: CnnNetwork,
     TransformerDiscriminatorConfig: _Transformer,
 }

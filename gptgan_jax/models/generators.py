@@ -1,6 +1,6 @@
 """Generators: networks that give the next token's logits, as a tuple of pure functions.
 
-The sampler, the objectives and the training steps use a generator only through this tuple.
+Sampler, objectives and training steps use a generator only through this tuple.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,16 @@ from gptgan_jax.errors import suggests_names
 from gptgan_jax.layers.dense import DEPTHS, DTYPES, OutputHead
 from gptgan_jax.layers.lora import only_learning
 from gptgan_jax.models.cache import Cache, RecurrentCache
+from gptgan_jax.models.leakgan import LeakganConfig, LeakganNetwork, with_features_of
 from gptgan_jax.models.lstm import LstmConfig, LstmNetwork
 from gptgan_jax.models.relational import RelationalConfig, RelationalNetwork
 from gptgan_jax.models.transformer import Trunk
 from gptgan_jax.models.transformer_config import TransformerConfig
-from gptgan_jax.types import Array, Batch, Packed, Params, PyTree, Vocabulary, as_tuple
+from gptgan_jax.types import Array, Batch, Guidance, Packed, Params, PyTree, Vocabulary, as_tuple
 
-GeneratorConfig = Annotated[TransformerConfig | LstmConfig | RelationalConfig, Field(discriminator="kind")]
-RecurrentConfig = LstmConfig | RelationalConfig
+RecurrentConfig = LstmConfig | RelationalConfig | LeakganConfig
+GeneratorConfig = Annotated[TransformerConfig | RecurrentConfig, Field(discriminator="kind")]
+RECURRENT = {LstmConfig: LstmNetwork, RelationalConfig: RelationalNetwork, LeakganConfig: LeakganNetwork}
 
 
 class Logits(Protocol):
@@ -94,6 +96,9 @@ class Generator(NamedTuple):
             None if the network has no such layers.
         output: params -> (kernel [D, V], bias [V] or None) of the output layer: logits are hidden @ kernel + bias. None
             if logits are computed in another way.
+        leak: (params, discriminator's params) -> params that read that discriminator's features; called whenever either
+            player has learned. None if the generator reads none.
+        guidance: (params, batch) -> `Guidance` of the batch's texts; None if the generator follows no goals.
 
     Example:
         >>> generator.logits(params, batch).shape
@@ -118,6 +123,8 @@ class Generator(NamedTuple):
     branch: Callable[[Params, Array, Array, int, int], tuple[Array, PyTree]] | None = None
     depths: Callable[[Params, Batch], Array] | None = None
     output: Callable[[Params], tuple[Array, Array | None]] | None = None
+    leak: Callable[[Params, Params], Params] | None = None
+    guidance: Callable[[Params, Batch], Guidance] | None = None
 
 
 @suggests_names
@@ -134,7 +141,7 @@ def generator_of(player: Generator | GeneratorProtocol) -> Generator:
 
 @suggests_names
 def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generator:
-    """The generator that a configuration describes: a GPT, an LSTM language model or a relational memory.
+    """The generator that a configuration describes: a GPT, an LSTM language model, a relational memory or LeakGAN's.
 
     With `encoder_layers` > 0 an encoder reads the prompt, otherwise the decoder.
 
@@ -150,7 +157,8 @@ def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generato
     vocabulary.check()
     if not isinstance(config, TransformerConfig | RecurrentConfig):
         name = getattr(config, "__name__", type(config).__name__)
-        raise TypeError(f"config should be a TransformerConfig, an LstmConfig or a RelationalConfig, not {name}")
+        kinds = "a TransformerConfig, an LstmConfig, a RelationalConfig or a LeakganConfig"
+        raise TypeError(f"config should be {kinds}, not {name}")
     if isinstance(config, RecurrentConfig):
         return _generator(_RecurrentGenerator(config, vocabulary), config, vocabulary, None)
     return _generator(_TransformerGenerator(config, vocabulary), config, vocabulary, config.max_positions)
@@ -204,6 +212,11 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
         head: Any = module.apply({"params": params}, method="output")
         return head
 
+    def guidance(params: Params, batch: Batch) -> Guidance:
+        arguments = batch.prompt, batch.prompt_mask, batch.target, batch.target_mask
+        found: Any = module.apply({"params": params}, *arguments, method="guidance")
+        return found
+
     def repeat(cache: PyTree, count: int) -> PyTree:
         return cache.repeat(count)
 
@@ -220,7 +233,6 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
                 f"not {max_length}"
             )
 
-    functions = (init, logits, hidden, prefill, decode, repeat)
     more = (
         weighted_nats,
         for_writing,
@@ -228,8 +240,9 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
         None if getattr(config, "reach", None) else branch,
         depths,
         output,
+        *((with_features_of, guidance) if isinstance(config, LeakganConfig) else ()),
     )
-    return Generator(vocabulary, *functions, max_length, config, *more)
+    return Generator(vocabulary, init, logits, hidden, prefill, decode, repeat, max_length, config, *more)
 
 
 class _TransformerGenerator(nn.Module):
@@ -322,10 +335,7 @@ class _RecurrentGenerator(nn.Module):
     vocabulary: Vocabulary
 
     def setup(self) -> None:
-        config, size = self.config, self.vocabulary.size
-        self.network: LstmNetwork | RelationalNetwork = (
-            LstmNetwork(config, size) if isinstance(config, LstmConfig) else RelationalNetwork(config, size)
-        )
+        self.network: Any = RECURRENT[type(self.config)](self.config, self.vocabulary.size)
 
     def __call__(self, prompt: Array, prompt_mask: Array, target: Array, packed: Packed | None = None) -> Array:
         return self.network.head(self.hidden(prompt, prompt_mask, target, packed))
@@ -370,6 +380,9 @@ class _RecurrentGenerator(nn.Module):
 
     def output(self) -> tuple[Array, Array | None]:
         return self.network.head.weights(self.config.hidden)
+
+    def guidance(self, *texts: Array) -> Guidance:
+        return self.network.guidance(*texts)
 
     def decode(self, cache: RecurrentCache, tokens: Array) -> tuple[Array, RecurrentCache]:
         return self.network.decode(tokens, cache)

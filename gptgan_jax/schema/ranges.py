@@ -111,7 +111,8 @@ DEPTH = Range(gt=0, le=1)
 DIVERSITY = WEIGHT
 STRETCH = COUNT
 CONTEXT = COUNT_OR_ZERO
-DIVERGENCE = ON_POLICY = Range(ge=0, le=1)
+DIVERGENCE = ON_POLICY = INTRINSIC_SHARE = Range(ge=0, le=1)
+RESCALE = WEIGHT
 
 # ---- losses and rewards
 

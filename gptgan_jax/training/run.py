@@ -39,6 +39,7 @@ from gptgan_jax.metrics.class_scores import classes_told_by
 from gptgan_jax.mixtures.rows import MixedRows, TextRows
 from gptgan_jax.mixtures.splits import of_each, parts_of
 from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
+from gptgan_jax.models.leakgan import LeakganConfig
 from gptgan_jax.models.shared_trunk import begun_from, share_trunk
 from gptgan_jax.models.trees import joined, parameter_summary, without
 from gptgan_jax.objectives.optimizers import learning_count
@@ -180,6 +181,8 @@ class Run:
             discriminator = share_trunk(without_adapters(generator), new.discriminator.params)
         else:
             discriminator = self.placement.born(lambda key: self.new_state(key).discriminator.params, key)
+            if isinstance(self.config.generator, LeakganConfig):  # whose goals are directions among these features
+                discriminator |= generator["network"]["leaked"]
         step = jnp.int32(0)
         state = GanState(
             step, new.key, step, Player(generator, None), Player(discriminator, None), estimator=None, reference=None
@@ -199,10 +202,7 @@ class Run:
         return with_adapters(base, self._new_parts(key).generator.params)
 
     def _new_parts(self, key: jax.Array) -> GanState:
-        """The part of `new_state` that no Transformer provides: adapters, the head of a discriminator, the key.
-
-        Everything else is shape structs.
-        """
+        """What of `new_state` no Transformer provides: adapters, a discriminator's head, the key; else shapes."""
         shapes = self.traced.shapes
         generator, discriminator = shapes.generator.params, shapes.discriminator.params
         nothing = jax.tree.map(lambda _: False, shapes)

@@ -33,7 +33,7 @@ gan_of = functools.partial(gg.gan_from, GENERATOR, DISCRIMINATOR)
         (lambda: gan_of(discriminator_optimizer=optax.adam), "not the function adam"),
         (lambda: gg.gan_from(DISCRIMINATOR, GENERATOR), "generator should be a Generator, .* players are swapped"),  # type: ignore[arg-type]
         (lambda: gg.gan_from(GENERATOR, OTHERS), "vocabulary has 7 ids, the discriminator's 8: build both of one"),
-        (lambda: gg.build_generator(gg.CnnConfig(), VOCABULARY), "an LstmConfig or a RelationalConfig, not CnnConfig"),  # type: ignore[arg-type]
+        (lambda: gg.build_generator(gg.CnnConfig(), VOCABULARY), "RelationalConfig or a LeakganConfig, not CnnConfig"),  # type: ignore[arg-type]
         (lambda: gg.build_discriminator(gg.LstmConfig(), VOCABULARY), "be one of LinearConfig, .* not LstmConfig"),  # type: ignore[arg-type]
         (lambda: gg.build_generator(gg.LstmConfig(), gg.Vocabulary(2)), "eos_id 2 is none of the .* 0 to 1"),
         (lambda: gg.gan_from(ADAPTED, DISCRIMINATOR), "has adapters, which need trained weights: give start"),

@@ -4,6 +4,7 @@ import ast
 import inspect
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -47,13 +48,19 @@ DISCRIMINATORS |= {
     "surprising windows": gg.in_windows(SURPRISAL, 2),
     "foreign": SURPRISAL._replace(next_logits=None),
 }
+CNN = gg.CnnConfig(embedding=4, widths=(1, 2), filters=2, dropout=0.0)
+READER = gg.build_generator(gg.LeakganConfig(embedding=4, units=4, goal=2, leaked=CNN), VOCABULARY)
+DISCRIMINATORS |= {"read": gg.build_discriminator(replace(CNN, dropout=0.3), VOCABULARY)}
+DISCRIMINATORS |= {"wider": gg.build_discriminator(replace(CNN, filters=3), VOCABULARY)}
+LEAKING: dict[str, Any] = {"generator": READER, "discriminator": "read", "estimator": gg.guided(2), "dense": False}
 LESSON = Demonstrations(0.5, 1.0, 10)
 PAID = (gg.TextReward("one", lambda written, batch: jnp.ones(written.mask.shape[0])),)
 
 
 def gan_of_options(options: dict[str, Any]) -> Gan:
     options = dict(options)
-    return gg.gan_from(GENERATOR, DISCRIMINATORS[options.pop("discriminator", "linear")], **options)
+    generator = options.pop("generator", GENERATOR)
+    return gg.gan_from(generator, DISCRIMINATORS[options.pop("discriminator", "linear")], **options)
 
 
 def refusal(options: dict[str, Any]) -> str | None:
@@ -251,6 +258,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (NOVELTY | MMD, "and gives no features: choose another reward than mmd"),
     (NOVELTY | {"class_weight": 0.1}, "and has no head for classes: set class_weight to 0"),
     (NOVELTY | {"discriminator": "foreign"}, "which this network is not: it needs a Transformer"),
+    ({"estimator": gg.guided(2), "dense": False}, "trains a manager's goals, which only a generator of kind"),
+    (LEAKING | {"reward": rewards.random}, "random is no control of estimator (PolicyGradient), which also learns"),
+    (LEAKING | {"discriminator": "linear"}, "generator leakgan reads a cnn's features: set discriminator to a cnn"),
+    (LEAKING | {"discriminator": "wider"}, "generator.leaked should be the discriminator's network, without its"),
+    (LEAKING | {"dense": True}, "scores whole texts; set dense to false"),
     ({"mmd_weight": 0.1}, "mmd_weight is for reward mmd: choose that, or set it to 0"),
     ({"estimator": gg.gumbel(), "demonstrations": LESSON}, "has no rewards to give demonstrations; set"),
     (SELF_PLAY | {"text_rewards": PAID}, "learns from likelihoods and is paid nothing: leave text_rewards out"),
@@ -322,6 +334,9 @@ def test_every_rule_refuses_some_game() -> None:
         MMD | {"estimator": gg.gumbel(), "dense": True},
         DISTILLING | {"likelihood_weight": 0.1},
         MATCHING,
+        LEAKING,
+        LEAKING | {"discriminator": "own"},
+        LEAKING | {"estimator": gg.rollout(2), "reward": rewards.constant(1.0)},
         MATCHING | {"reward": rewards.random, "likelihood_weight": 0.1, "kl_weight": 0.1},
     ],
 )
@@ -357,6 +372,8 @@ def test_the_rules_look_at_attributes_of_a_game_by_their_names() -> None:
         "reads_prefixes",
         "matches_features",
         "paying_rewards",
+        "no_features",
+        "has_goals",
     }
     assert set(Choices._fields) - own - {"key", "no_demonstrations"} <= set(Game._fields)
 

@@ -19,6 +19,7 @@ from gptgan_jax.compiling.networks import (
 )
 from gptgan_jax.compiling.work import step_work
 from gptgan_jax.models.discriminator_networks import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.leakgan import LeakganConfig
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
@@ -77,6 +78,9 @@ def test_writing_is_a_prefill_and_a_step_for_each_token_but_the_first(name: str)
     assert start + (TARGET - 1) * step == pytest.approx(expected, rel=0.08)
 
 
+READ = CnnConfig(embedding=64, widths=(1, 3, 4), filters=96, highway=True, hidden=80, dropout=0.0)
+
+
 def of_one_prompt_each(count: int) -> Batch:
     """The same rows, of which so many neighbours answer a prompt."""
     return batch().replace(prompt=batch().prompt[::count], prompt_mask=batch().prompt_mask[::count])
@@ -114,10 +118,14 @@ def test_texts_behind_prompts_that_a_discriminator_reads_once() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [LstmConfig(layers=2, embedding=96, hidden=128), RelationalConfig(slots=3, heads=4, head_width=64, embedding=96)],
+    [
+        LstmConfig(layers=2, embedding=96, hidden=128),
+        RelationalConfig(slots=3, heads=4, head_width=64, embedding=96),
+        LeakganConfig(embedding=96, units=64, goal=32, horizon=2, leaked=READ),
+    ],
     ids=lambda config: config.kind,
 )
-def test_a_recurrent_network_step_by_step(config: LstmConfig | RelationalConfig) -> None:
+def test_a_recurrent_network_step_by_step(config: LstmConfig | RelationalConfig | LeakganConfig) -> None:
     # Teacher forcing scans over time, so XLA's count is compared where a step stands alone.
     generator = build_generator(config, VOCABULARY)
     params = jax.eval_shape(generator.init, jax.random.key(0), batch())

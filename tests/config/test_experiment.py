@@ -21,6 +21,7 @@ from gptgan_jax.data.config import GrammarData, HfData, HfSource, MixtureData, O
 from gptgan_jax.data.tokenizers import BpeTokenizer, CharacterTokenizer, FileTokenizer, IdsTokenizer, WordTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.models.discriminator_networks import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
+from gptgan_jax.models.leakgan import LeakganConfig
 from gptgan_jax.models.lstm import LstmConfig
 from gptgan_jax.models.relational import RelationalConfig
 from gptgan_jax.models.transformer_config import TransformerConfig
@@ -49,6 +50,7 @@ VARIANTS = [
     ("generator", TransformerConfig),
     ("generator", LstmConfig),
     ("generator", RelationalConfig),
+    ("generator", LeakganConfig),
     ("discriminator", LinearConfig),
     ("discriminator", MlpConfig),
     ("discriminator", CnnConfig),

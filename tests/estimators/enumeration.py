@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from helpers import as_arrays, texts_of
 
-from gptgan_jax import Experience, PolicyGradient, Sample, Vocabulary
+from gptgan_jax import Experience, Guidance, PolicyGradient, Sample, Vocabulary
 
 V, T, EOS = 3, 3, 2
 VOCABULARY = Vocabulary(size=V, eos_id=EOS)
@@ -31,6 +31,8 @@ ANY_REWARD = {text[: t + 1]: _NUMBERS[i, t] for i, text in enumerate(TEXTS) for 
 # Depends on the prefix alone, as a generator's does; 1000 in the padding, where nobody may look. Exact in float32.
 _BY_PREFIX = np.random.default_rng(3).normal(0, 1, (len(PREFIXES), 4)).astype(np.float32)
 HIDDEN = np.where(MASK[..., None], _BY_PREFIX[STATES], 1e3).astype(np.float64)
+# What became of goals, any numbers, for estimators that are guided.
+FOLLOWED, INTRINSIC = np.where(MASK, np.random.default_rng(4).uniform(-1, 1, (2, len(TEXTS), T)), 1e3)
 
 
 # ---- rewards
@@ -146,7 +148,8 @@ def _ascents(
 ) -> jax.Array:
     def loss(logits: jax.Array, rows: jax.Array) -> jax.Array:
         sample = Sample(jnp.asarray(TOKENS)[rows], jnp.asarray(MASK)[rows], log_probs_of(wrote)[rows])
-        experience = Experience(sample, rewards[rows], hidden[rows], estimator.samples)
+        guidance = Guidance(*(jnp.asarray(x)[rows] for x in (FOLLOWED, INTRINSIC))) if estimator.guided else None
+        experience = Experience(sample, rewards[rows], hidden[rows], estimator.samples, guidance)
         advantages, _, _ = estimator.advantages(state, experience)
         return estimator.loss(log_probs_of(logits)[rows], experience, jax.lax.stop_gradient(advantages))
 

@@ -207,6 +207,8 @@ ESTIMATOR: dict[str, Keys] = {
     "stride": {"stride": 1},
     "beta": {"beta": 0.25},
     "on_policy": {"on_policy": 0.5},
+    "intrinsic_share": {"intrinsic_share": 0.25},
+    "rescale": {"rescale": 4.0},
     "factory": {"factory": "gptgan_jax:rollout"},
     "options": {"options": {"discount": 0.5}},
 }
@@ -219,6 +221,11 @@ NEEDED: dict[str, Keys] = {
         for kind in ("spin", "dgsan", "jsdgan", "self_critic", "feature_matching", "distill")
     },
     "sentigan": {"objective.reward": "penalty"},
+    "leakgan": {
+        "data": {"max_length": 5, "max_prompt_length": 2},
+        "generator": {"kind": "leakgan", "embedding": 4, "units": 4, "goal": 2, "horizon": 2},
+        "discriminator": {"kind": "cnn", "embedding": 4, "widths": [1, 2], "filters": 2},
+    },
     "beta": {"objective.estimator.teacher": "hf:teacher"},
     "on_policy": {"objective.estimator.teacher": "hf:teacher"},
     "texts": {"objective.estimator.normalised": False},

@@ -90,6 +90,7 @@ def players(vocabulary: gg.Vocabulary) -> tuple[gg.Generator, gg.Discriminator]:
     generators = [
         gg.build_generator(gg.LstmConfig(hidden=8, embedding=8), vocabulary),
         gg.build_generator(gg.RelationalConfig(slots=2, head_width=4), vocabulary),
+        gg.build_generator(gg.LeakganConfig(units=4, leaked=gg.CnnConfig(dropout=0.0)), vocabulary),
         gg.build_generator(gg.TransformerConfig(layers=1, width=8, heads=2, lora=gg.LoraConfig()), vocabulary),
     ]
     mine: gg.GeneratorProtocol = Writer(generators[0])
@@ -102,7 +103,8 @@ def players(vocabulary: gg.Vocabulary) -> tuple[gg.Generator, gg.Discriminator]:
 def estimators() -> list[gg.Estimator]:
     baselines = gg.moving_average(0.9), gg.learned_value(), gg.leave_one_out(), gg.no_baseline()
     score: list[gg.PolicyGradient] = [gg.reinforce(0.9, baseline) for baseline in baselines]
-    score += [gg.rloo(), gg.ppo(), gg.grpo(), gg.rollout(), gg.penalised(), gg.maligan(), gg.weighted_likelihood()]
+    score += [gg.rloo(), gg.ppo(), gg.grpo(), gg.rollout(), gg.penalised(), gg.guided(), gg.maligan()]
+    score += [gg.weighted_likelihood()]
     matched: gg.PolicyGradient = gg.feature_matching(samples=3)
     matching: gg.Matching | None = matched.matching
     print(matching and matching.depths)
