@@ -83,6 +83,15 @@ windows of answers        | --data.kind grammar --data.task answer --data.long_d
 a glob without quotes     | --data.train one.txt tiny.yaml | unexpected argument 'tiny.yaml': overrides are written --key.path value; of a glob the shell makes many names
 rows as text              | --data.train rows.json   | rows.json holds rows (json), not text; set data.kind hf
 a judge unlike the writer | --discriminator.kind transformer --discriminator.from_generator true --discriminator.layers 3 | discriminator.layers is 3, generator.layers is 1; drop the first
+goals without a manager   | --objective.estimator.kind leakgan --objective.dense 0 | trains a manager's goals, which only a generator of kind leakgan has: choose that
+features of no cnn        | --generator.kind leakgan | generator leakgan reads a cnn's features: set discriminator to a cnn, not linear
+features of another cnn   | --generator.kind leakgan --discriminator.kind cnn --generator.leaked.filters 3 | generator.leaked should be the discriminator's network, without its dropout
+features that are divided | --generator.kind leakgan --discriminator.kind cnn --discriminator.spectral_norm 1 | its weights as they are, set spectral_norm to false there and here
+features of several parts | --generator.kind leakgan --discriminator.kind cnn --discriminator.representations 2 | one set of features, set representations to 1 there and here
+features with dropout     | --generator.kind leakgan --discriminator.kind cnn --generator.leaked.dropout .1 | features without dropout, set leaked.dropout to 0
+adapters beside features  | --generator.kind leakgan --discriminator.kind cnn --generator.lora.rank 2 | lora keeps frozen weights as they are, and leaked follows the discriminator: drop lora
+features of hidden labels | --generator.kind leakgan --discriminator.kind cnn --data.kind grammar --data.label tense --data.label_prompts 1 | generator.kind leakgan reads the discriminator's features, and data.label_prompts hides the prompts from
+no control of features    | --generator.kind leakgan --discriminator.kind cnn --objective.dense 0 --objective.estimator.kind leakgan --objective.reward constant | objective.reward constant is no control of objective.estimator leakgan, which also learns from
 a judge from an LSTM      | --discriminator.kind transformer --discriminator.from_generator 1 --generator.kind lstm | decoder-only
 another vocabulary        | --vocab_size 999         | vocab_size 999: the tokenizer has 18 tokens
 missing text              | --data.train no.txt      | /no.txt

@@ -68,6 +68,18 @@ def test_a_token_is_credited_with_its_own_intrinsic_reward_and_its_value(share: 
     assert np.abs(found - exact_gradient(total)).max() > 0.01
 
 
+def test_the_baseline_is_subtracted_from_the_workers_reward() -> None:
+    seven_tenths = Baseline(
+        lambda width: None, lambda state, experience, returns: jnp.asarray(0.7), lambda *given: None
+    )
+    sample = Sample(jnp.asarray(TOKENS), jnp.asarray(MASK), log_probs_of(jnp.asarray(LOGITS)))
+    guidance = Guidance(jnp.asarray(FOLLOWED), jnp.asarray(INTRINSIC))
+    experience = Experience(sample, jnp.asarray(VALUES), jnp.zeros((*MASK.shape, 1)), 1, guidance)
+    found, _, metrics = guided(2, 0.3, 0.0, seven_tenths).advantages(None, experience)
+    np.testing.assert_allclose(found, np.where(MASK, 0.7 * VALUES + 0.3 * INTRINSIC - 0.7, 0.0), atol=1e-12)
+    assert float(metrics["intrinsic_reward"]) == pytest.approx(INTRINSIC[MASK].mean())
+
+
 def ranks_by_hand(values: np.ndarray, mask: np.ndarray, delta: float) -> np.ndarray:
     out = np.zeros(values.shape)
     for t in range(values.shape[1]):
