@@ -82,10 +82,8 @@ def with_likelihood(game: Game, params: Params, real: Batch) -> tuple[Array, Met
     else:
         own = game.generator.weighted_nats(params, real, real.target_mask.astype(jnp.float32))
     nats = game.rows.gathered(own[None]).sum()
-    loss, metrics = nats / mask.shape[0], {"real_nats": nats / jnp.maximum(mask.sum(), 1)}
-    if game.generator.guidance is not None:
-        loss += goals_loss(game, params, real) / mask.shape[0]
-    return game.likelihood_weight * loss, metrics
+    loss = nats if game.generator.guidance is None else nats + goals_loss(game, params, real)
+    return game.likelihood_weight * loss / mask.shape[0], {"real_nats": nats / jnp.maximum(mask.sum(), 1)}
 
 
 def goals_loss(game: Game, params: Params, real: Batch) -> Array:

@@ -319,7 +319,8 @@ class CnnNetwork(_WithTable):
         x = jnp.concatenate([before, jnp.where(inside, self.table()(tokens), 0)], axis=1)
         filters = [whole_windows(x[:, before.shape[1] + 1 - len(kernel) :], kernel) for kernel in kernels]
         found = jax.nn.relu(jnp.where(inside, jnp.concatenate(filters, axis=-1), -jnp.inf) + bias)
-        pooled = jnp.maximum(jax.lax.associative_scan(jnp.maximum, found, axis=1), largest[:, None])
+        # An exported sampler does not know the length, over which `associative_scan` can't go.
+        pooled = jnp.maximum(jax.lax.cummax(found, axis=1), largest[:, None])
         return self.above(pooled), (x[:, tokens.shape[1] :], pooled[:, -1])
 
     def judge_ends(self, begun: Array, x: Array, mask: Array, start: int) -> Judged:

@@ -149,7 +149,7 @@ class LeakganNetwork(nn.Module):
 
     def decode(self, tokens: Array, cache: RecurrentCache) -> tuple[Array, RecurrentCache]:
         """Logits [B, V] after one new token per row, int32 [B]."""
-        hidden, states = self.decode_all(tokens[:, None], jnp.ones((len(tokens), 1), bool), cache.states)
+        hidden, states = self.decode_all(tokens[:, None], jnp.ones_like(tokens[:, None], bool), cache.states)
         return self.head(hidden[:, 0]), RecurrentCache(states)
 
     def guidance(self, prompt: Array, prompt_mask: Array, target: Array, target_mask: Array) -> Guidance:

@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from tiny import tiny_experiment
 
+from gptgan_jax import sample
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.cli import main
+from gptgan_jax.models.trees import nested
 from gptgan_jax.runs.experiment import Experiment, load_experiment
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.records import Records, read_metrics
@@ -123,6 +126,20 @@ def test_a_run_that_starts_from_another_goes_on_with_its_features(whole: Made, t
     assert leaked(end.generator.params["network"]["leaked"]) == leaked(source.generator.params["network"]["leaked"])
     assert leaked(end.discriminator.params["head"]) != leaked(source.discriminator.params["head"])
     assert leaked(end.generator.params["network"]["head"]) != leaked(source.generator.averaged["network"]["head"])
+
+
+def test_its_exported_sampler_writes_the_same_texts(whole: Made, tmp_path: Path) -> None:
+    pytest.importorskip("flatbuffers", reason="needs flatbuffers")
+    folder = tmp_path / "out"
+    assert main(["export", str(whole.folder.path), "--to", "stablehlo", "--out", str(folder)]) == 0
+    sampler = jax.export.deserialize(bytearray((folder / "sampler.stablehlo").read_bytes()))
+    weights = load_file(folder / "weights.safetensors")
+    prompt = np.array([[1, 5, 6], [1, 7, 5]], np.int32)
+    mask = np.ones((2, 3), bool)
+    ours = sample(whole.experiment.generator, nested(weights), jax.random.key(3), prompt, mask, 6, 0.8)
+    theirs = sampler.call(weights, np.uint32(3), prompt, mask, np.float32(0.8))
+    np.testing.assert_array_equal(theirs["tokens"], ours.tokens)
+    np.testing.assert_allclose(theirs["log_probs"], ours.log_probs, rtol=1e-4, atol=1e-5)
 
 
 def test_it_is_sampled_like_any_other_run(whole: Made, capsys: pytest.CaptureFixture) -> None:

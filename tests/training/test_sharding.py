@@ -27,6 +27,7 @@ from gptgan_jax import (
     Gan,
     GanState,
     Generator,
+    LeakganConfig,
     LinearConfig,
     LoraConfig,
     LstmConfig,
@@ -39,6 +40,7 @@ from gptgan_jax import (
     build_generator,
     gan_from,
     grpo,
+    guided,
     gumbel,
     host_reward,
     learned_value,
@@ -79,14 +81,18 @@ MESHES = {
 }
 
 
+LEAKED = CnnConfig(embedding=8, widths=(1, 2), filters=8, dropout=0.0)
+
+
 @functools.cache
 def players(dropout: float) -> dict[str, Any]:
     return {
         "gpt": build_generator(TransformerConfig(**SIZES, dropout=dropout), VOCABULARY),
         "adapted": build_generator(TransformerConfig(**SIZES, dropout=dropout, lora=LoraConfig(rank=2)), VOCABULARY),
         "lstm": build_generator(LstmConfig(embedding=8, hidden=8, dropout=dropout), VOCABULARY),
+        "leakgan": build_generator(LeakganConfig(embedding=8, units=8, goal=4, horizon=2, leaked=LEAKED), VOCABULARY),
         "twin": build_discriminator(TransformerDiscriminatorConfig(**SIZES, dropout=dropout), VOCABULARY),
-        "cnn": build_discriminator(CnnConfig(embedding=8, widths=(1, 2), filters=8, dropout=dropout), VOCABULARY),
+        "cnn": build_discriminator(dataclasses.replace(LEAKED, dropout=dropout), VOCABULARY),
         "linear": build_discriminator(LinearConfig(embedding=8), VOCABULARY),
     }
 
@@ -118,6 +124,9 @@ def methods(axis_name: str | None, dropout: float = 0.0) -> dict[str, Gan]:
         ),
         "rollouts, pair probability": whole(
             of["lstm"], of["linear"], estimator=rollout(2), reward=rewards.pair_probability
+        ),
+        "goals, rollouts, likelihood": whole(
+            of["leakgan"], of["cnn"], estimator=guided(2, 0.5, rescale=0.0), likelihood_weight=0.2,
         ),
         "weights of the batch, random reward": whole(
             of["lstm"], of["linear"], estimator=maligan(), reward=rewards.random
