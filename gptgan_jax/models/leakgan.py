@@ -41,6 +41,9 @@ from gptgan_jax.types import Array, Guidance, Params, PyTree
 class LeakganConfig:
     """The network of a generator that follows goals among the discriminator's features.
 
+    Its discriminator has the network `leaked`. A generator that is trained on (`start` of `gan_from`) needs one
+    whose layers are those that it learned with, `params["network"]["leaked"]`; `init_from` of a run sees to that.
+
     Example:
         >>> cnn = gg.CnnConfig(embedding=4, widths=(2, 3), filters=2, dropout=0.0)
         >>> network = gg.build_generator(gg.LeakganConfig(embedding=4, units=4, goal=2, leaked=cnn), vocabulary)
