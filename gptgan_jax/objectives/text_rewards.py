@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.objectives.rewards import is_last
-from gptgan_jax.schema.ranges import is_on
+from gptgan_jax.schema.ranges import COUNT, REWARD_WEIGHT, is_on
 from gptgan_jax.types import Array, Batch, Number, Sample
 
 RewardScaling = Literal["none", "group", "batch"]
@@ -88,11 +88,17 @@ def linear_schedule(start: Number, end: Number, steps: int) -> Callable[[Array],
     Returns:
         a function int32 [] -> float32 [], for `TextReward.schedule`.
 
+    Raises:
+        ValueError: a factor is not finite, or `steps` is not a whole number above 0.
+
     Example:
         >>> factor = gg.linear_schedule(1.0, 0.0, steps=10)
         >>> float(factor(jnp.int32(5))), float(factor(jnp.int32(99)))
         (0.5, 0.0)
     """
+    REWARD_WEIGHT.check("start", start)
+    REWARD_WEIGHT.check("end", end)
+    COUNT.check("steps", steps)
 
     def factor(made: Array) -> Array:
         return start + (end - start) * jnp.clip(made.astype(jnp.float32) / steps, 0.0, 1.0)

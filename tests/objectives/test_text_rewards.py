@@ -1,10 +1,13 @@
 """Several rewards on one scale, against NumPy in float64."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gptgan_jax import TextReward
+from gptgan_jax.errors import UserError
 from gptgan_jax.objectives.text_rewards import Pay, combined, linear_schedule, normalised, without_signal
 
 RNG = np.random.default_rng(0)
@@ -96,3 +99,18 @@ def test_different_rewards_whose_sum_is_equal_stay_apart() -> None:
 def test_a_schedule_is_a_line_and_then_stays() -> None:
     factor = linear_schedule(1.0, 0.2, 4)
     assert [float(factor(jnp.int32(step))) for step in (0, 1, 4, 9)] == pytest.approx([1.0, 0.8, 0.2, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "steps", "says"),
+    [
+        (1.0, 0.0, 0, "steps should be a whole number, at least 1, not 0"),
+        (1.0, 0.0, -4, "steps should be a whole number, at least 1, not -4"),
+        (1.0, 0.0, 2.5, "steps should be a whole number, at least 1, not 2.5"),
+        (float("nan"), 0.0, 4, "start should be a finite number"),
+        (1.0, float("inf"), 4, "end should be a finite number"),
+    ],
+)
+def test_a_schedule_of_no_steps_or_of_no_number_is_refused(start: Any, end: Any, steps: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        linear_schedule(start, end, steps)
