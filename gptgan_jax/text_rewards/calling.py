@@ -172,30 +172,44 @@ class Watched(list[str]):
         return super().__getitem__(index)
 
 
-def within(call: Call, texts: Texts, timeout: float) -> list[Any]:
-    """The result of `call`, run in a separate thread with a time limit.
+class Timed:
+    """A call in a separate thread with a time limit. Not thread-safe.
 
-    Raises:
-        UserError: as `call` does, or it took longer. Threads can't be ended, so it continues in the background.
+    Threads can't be ended, so a call that takes too long goes on in the background. Until it has returned, no other is
+    started: a user's function need not be thread-safe.
     """
-    watched = Watched(texts.texts)
-    given = Texts(watched, texts.prompts, texts.references, texts.columns, texts.tokens)
-    outcome: list[Any] = []
 
-    def work() -> None:
-        try:
-            outcome.append(call(given))
-        except BaseException as error:
-            outcome.append(error)
+    def __init__(self, call: Call, timeout: float) -> None:
+        self.call, self.timeout = call, timeout
+        self._late: tuple[threading.Thread, str] | None = None
 
-    thread = threading.Thread(target=work, name=f"reward {call.name}", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if not outcome:
-        raise UserError(late(call.name, timeout, [watched[watched.last]]))
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
+    def __call__(self, texts: Texts) -> list[Any]:
+        """The result of the call.
+
+        Raises:
+            UserError: as the call does, or it took longer, or an earlier one that took longer has not returned yet.
+        """
+        if self._late is not None and self._late[0].is_alive():
+            raise UserError(self._late[1])
+        watched = Watched(texts.texts)
+        given = Texts(watched, texts.prompts, texts.references, texts.columns, texts.tokens)
+        outcome: list[Any] = []
+
+        def work() -> None:
+            try:
+                outcome.append(self.call(given))
+            except BaseException as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=work, name=f"reward {self.call.name}", daemon=True)
+        thread.start()
+        thread.join(self.timeout)
+        if not outcome:
+            self._late = thread, late(self.call.name, self.timeout, [watched[watched.last]])
+            raise UserError(self._late[1])
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
 
 
 def late(name: str, timeout: float, texts: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from jax.sharding import AxisType, PartitionSpec
 
 from gptgan_jax.errors import UserError, suggests_names
-from gptgan_jax.text_rewards.calling import Call, Function, Texts, within
+from gptgan_jax.text_rewards.calling import Call, Function, Texts, Timed
 from gptgan_jax.text_rewards.workers import Workers
 from gptgan_jax.types import Array, Batch, Sample
 
@@ -80,6 +80,7 @@ class HostReward:
         self.error: Exception | None = None
         self._takes = call.takes
         self._workers: Workers | None = None
+        self._here = call if timeout is None else Timed(call, timeout)
         # Several devices of a process call at once, and a user's function need not be thread-safe.
         self._lock = threading.Lock()
 
@@ -113,7 +114,7 @@ class HostReward:
         if self.count:
             self._workers = self._workers or Workers(self.call, self.count)
             return self._workers(texts, self.timeout)
-        return self.call(texts) if self.timeout is None else within(self.call, texts, self.timeout)
+        return self._here(texts)
 
     def _decodes(self, what: str) -> bool:
         """Whether prompts or references are passed and are decoded from the batch."""

@@ -22,7 +22,7 @@ PARTS = 4
 
 
 class Workers:
-    """Several processes that wait for texts. Not thread-safe."""
+    """Several processes that wait for texts; after a failure, the next call starts new ones. Not thread-safe."""
 
     def __init__(self, call: Call, count: int) -> None:
         """Starts the processes.
@@ -34,20 +34,24 @@ class Workers:
         Raises:
             UserError: the function can't be sent to another process.
         """
-        self.call = call
-        context = multiprocessing.get_context("spawn")
+        self.call, self.count = call, count
         self.pairs: list[tuple[Any, Connection]] = []
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
         atexit.register(self.close)
-        for i in range(count):
+        for i in range(self.count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(call, theirs), name=f"reward {call.name} {i}", daemon=True)
+            name = f"reward {self.call.name} {i}"
+            process = context.Process(target=_work, args=(self.call, theirs), name=name, daemon=True)
             try:
                 with _on_processors():
                     process.start()
             except Exception as error:
                 self.close()
                 raise UserError(
-                    f"reward {call.name}: workers need a function of a module that can be imported ({error})"
+                    f"reward {self.call.name}: workers need a function of a module that can be imported ({error})"
                 ) from None
             theirs.close()
             self.pairs.append((process, ours))
@@ -58,6 +62,8 @@ class Workers:
         Raises:
             UserError: as `Call` does, or a process ended, or it took longer. All processes are then ended.
         """
+        if not self.pairs:
+            self._start()
         try:
             return self._gathered(texts, timeout)
         except BaseException:
@@ -112,7 +118,7 @@ class Workers:
         )
 
     def close(self) -> None:
-        """Ends the processes; further calls do nothing."""
+        """Ends the processes, if there are any."""
         atexit.unregister(self.close)
         pairs, self.pairs = self.pairs, []
         for process, pipe in pairs:

@@ -1,5 +1,6 @@
 """What a reward function is given, what it may give, and how it is told of what goes wrong; here and in processes."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,8 +9,8 @@ import pytest
 from text_rewards import reward_examples
 
 from gptgan_jax.errors import UserError
-from gptgan_jax.text_rewards.calling import Call, Texts, within
-from gptgan_jax.text_rewards.host import host_reward
+from gptgan_jax.text_rewards.calling import Call, Texts, Timed
+from gptgan_jax.text_rewards.host import HostReward, host_reward
 from gptgan_jax.text_rewards.workers import Workers
 
 MANY = [f"{'word ' * (i % 5)}{i}" for i in range(37)]
@@ -98,10 +99,30 @@ def test_a_function_that_fails_names_the_text_that_did_it_shortened() -> None:
 
 def test_a_function_that_takes_too_long_names_the_text() -> None:
     with pytest.raises(UserError, match=r"took longer than its timeout of 0\.3 seconds, at the text 'slow'"):
-        within(Call("late", reward_examples.in_a_hurry), Texts(["a", "slow", "b"]), 0.3)
-    assert within(Call("late", reward_examples.words), Texts(["a b"]), 60) == [2.0]
+        Timed(Call("late", reward_examples.in_a_hurry), 0.3)(Texts(["a", "slow", "b"]))
+    assert Timed(Call("late", reward_examples.words), 60)(Texts(["a b"])) == [2.0]
     with pytest.raises(UserError, match="reward i failed at the text ''"):
-        within(Call("i", reward_examples.inverse), Texts([""]), 60)
+        Timed(Call("i", reward_examples.inverse), 60)(Texts([""]))
+
+
+def test_a_function_that_took_too_long_is_not_called_again_until_it_has_returned() -> None:
+    """It need not be thread-safe."""
+    go, started = threading.Event(), []
+
+    def waiting(texts: list[str]) -> list[float]:
+        started.append(threading.current_thread())
+        assert go.wait(60)
+        return [0.0] * len(texts)
+
+    reward = HostReward(Call("late", waiting), lambda ids: "", timeout=0.2)
+    for text in "abc":
+        with pytest.raises(UserError, match=r"took longer than its timeout of 0\.2 seconds, at the text 'a'"):
+            reward.values(Texts([text]))
+    assert len(started) == 1
+    go.set()
+    started[0].join(60)
+    assert reward.values(Texts(["d"])) == [0.0]
+    assert len(started) == 2
 
 
 # ---- processes
@@ -136,6 +157,15 @@ def test_what_goes_wrong_in_a_worker_is_told_and_ends_it(function: Any, texts: l
     with pytest.raises(UserError, match=said):
         workers(Texts(texts), 10.0)
     assert not any(process.is_alive() for process in processes)
+
+
+def test_after_a_failure_the_next_call_has_new_workers() -> None:
+    reward = HostReward(Call("mine", reward_examples.inverse), lambda ids: "", workers=1, timeout=60)
+    for _ in range(2):
+        with pytest.raises(UserError, match="reward mine failed at the text ''"):
+            reward.values(Texts(["ab", ""]))
+        assert reward.values(Texts(["ab", "a"])) == [0.5, 1.0]
+    reward.close()
 
 
 @pytest.mark.thorough
