@@ -203,6 +203,9 @@ def build_discriminator(
     def learning(params: Params) -> Params:
         return only_learning(params, config.lora, NEW) if isinstance(config, TransformerDiscriminatorConfig) else params
 
+    def variables_of(params: Params) -> dict[str, Params]:
+        return {"params": learning(spectrally_normalised(params) if config.spectral_norm else params)}
+
     def mask_of(batch: Batch) -> Array:
         return jnp.concatenate([batch.prompt_mask, batch.target_mask], axis=1)
 
@@ -222,20 +225,17 @@ def build_discriminator(
         if embeddings.shape[:2] != mask.shape:
             raise ValueError(f"embeddings of shape {embeddings.shape} do not fit a batch of {mask.shape} tokens")
         check_length(batch)
-        if config.spectral_norm:
-            params = spectrally_normalised(params)
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         x = embeddings.astype(DTYPES[config.dtype])
         prefixes: Any
         whole: Any
-        prefixes, whole = module.apply({"params": learning(params)}, x, mask, rngs=rngs, method="judge")
+        prefixes, whole = module.apply(variables_of(params), x, mask, rngs=rngs, method="judge")
         tokens = prefixes.scores[:, batch.prompt.shape[1] :]
         return Scores(tokens, whole.scores, whole.classes, whole.features, whole.parts)
 
     def surprisals(params: Params, batch: Batch, dropout_key: Array | None) -> Scores:
         """-log p of each token, and for whole texts the mean over their tokens."""
         assert surprisal is not None
-        check_length(batch)
         nats = -token_log_probs(next_logits(params, batch, dropout_key), batch.target)
         tokens, mask = jnp.minimum(nats, surprisal), batch.target_mask
         return Scores(tokens, jnp.where(mask, tokens, 0.0).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1))
@@ -256,43 +256,35 @@ def build_discriminator(
             return x.astype(DTYPES[config.dtype])
 
         arguments = embedded(batch.prompt), batch.prompt_mask, embedded(batch.target), batch.target_mask
-        if config.spectral_norm:
-            params = spectrally_normalised(params)
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         prefixes: Any
         whole: Any
-        variables = {"params": learning(params)}
-        prefixes, whole = module.apply(variables, *arguments, rngs=rngs, method="scores_of_prompts")
+        prefixes, whole = module.apply(variables_of(params), *arguments, rngs=rngs, method="scores_of_prompts")
         return Scores(prefixes.scores, whole.scores, whole.classes, whole.features)
 
     def check_length(batch: Batch) -> None:
         length = batch.prompt.shape[1] + batch.target.shape[1]
         if isinstance(config, TransformerDiscriminatorConfig) and length > config.max_positions:
-            raise ValueError(f"prompt and text of {length} tokens need max_positions >= that")
+            raise ValueError(f"prompt and text of {length} tokens need max_positions >= {length}")
 
     def next_logits(params: Params, batch: Batch, dropout_key: Array | None = None) -> Array:
-        if config.spectral_norm:
-            params = spectrally_normalised(params)
+        check_length(batch)
         rngs = None if dropout_key is None else {"dropout": dropout_key}
         tokens, length = jnp.concatenate([batch.prompt, batch.target], axis=1), batch.target.shape[1]
-        variables = {"params": learning(params)}
-        logits: Any = module.apply(variables, tokens, mask_of(batch), length, rngs=rngs, method="next_logits")
+        arguments = tokens, mask_of(batch), length
+        logits: Any = module.apply(variables_of(params), *arguments, rngs=rngs, method="next_logits")
         return logits
 
     def read(params: Params, batch: Batch) -> Array:
-        if config.spectral_norm:
-            params = spectrally_normalised(params)
         x = embed(params, batch).astype(DTYPES[config.dtype])
         features: Any
-        features, _ = module.apply({"params": params}, x, mask_of(batch), method="pooled")
+        features, _ = module.apply(variables_of(params), x, mask_of(batch), method="pooled")
         return features[:, batch.prompt.shape[1] :]
 
     def ends(params: Params, kept: Array, batch: Batch, shared: int) -> Scores:
-        if config.spectral_norm:
-            params = spectrally_normalised(params)
         x = embed(params, batch).astype(DTYPES[config.dtype])
         arguments = kept[:, shared - 1], x, mask_of(batch), batch.prompt.shape[1] + shared
-        whole: Any = module.apply({"params": params}, *arguments, method="judge_ends")
+        whole: Any = module.apply(variables_of(params), *arguments, method="judge_ends")
         return Scores(jnp.zeros((x.shape[0], 0)), whole.scores, whole.classes, whole.features)
 
     return Discriminator(
@@ -355,7 +347,8 @@ def in_windows(discriminator: Discriminator, window: int) -> Discriminator:
     """The discriminator on windows of a text, each scored separately after the text's prompt.
 
     Each part of a long text is thus rewarded for its own content (GAR scores slices of about 320 tokens: Liu et al.
-    2025, arXiv:2512.16917). The score of a whole text is the mean of its windows' last scores.
+    2025, arXiv:2512.16917). The score of a whole text is the mean of its windows' last scores. Next tokens are predicted
+    within windows too.
 
     Args:
         discriminator: for texts as long as the prompt and one window.
@@ -396,4 +389,11 @@ def in_windows(discriminator: Discriminator, window: int) -> Discriminator:
         parts = jnp.concatenate([prompts, parts_of(embeddings[:, start:])], axis=1)
         return joined(discriminator.judge(params, parts, parted(batch), dropout_key), batch)
 
-    return discriminator._replace(scores=scores, judge=judge, continuations=None, shares_prompts=False, window=window)
+    def next_logits(params: Params, batch: Batch, dropout_key: Array | None = None) -> Array:
+        assert discriminator.next_logits is not None
+        logits = discriminator.next_logits(params, parted(batch), dropout_key)
+        return logits.reshape(batch.target.shape[0], -1, logits.shape[-1])[:, : batch.target.shape[1]]
+
+    predicts = None if discriminator.next_logits is None else next_logits
+    windowed = discriminator._replace(scores=scores, judge=judge, next_logits=predicts, window=window)
+    return windowed._replace(continuations=None, shares_prompts=False)

@@ -382,8 +382,11 @@ def test_embeddings_of_another_shape_or_too_many_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(3, 4, 8\) do not fit a batch of \(3, 7\) tokens"):
         discriminator.judge(params, embeddings[:, 3:], batch)
     long = padded(batch, right=18)
-    with pytest.raises(ValueError, match="25 tokens need max_positions"):
+    with pytest.raises(ValueError, match="25 tokens need max_positions >= 25"):
         discriminator.judge(params, discriminator.embed(params, long), long)
+    assert discriminator.next_logits is not None
+    with pytest.raises(ValueError, match="25 tokens need max_positions >= 25"):
+        discriminator.next_logits(params, long)
 
 
 def test_a_cnn_with_one_width_twice_is_refused() -> None:

@@ -67,6 +67,27 @@ def test_a_window_is_scored_as_a_text_of_its_own_after_the_prompt(kind: str) -> 
     assert np.abs(np.asarray(found.tokens - whole.scores(scorer, BATCH).tokens)[0, 2:]).max() > 1e-4
 
 
+def test_the_next_token_is_predicted_from_the_prompt_and_the_window_alone() -> None:
+    """By a network that is as long as these, as for the scores; the text is longer."""
+    short = TransformerDiscriminatorConfig(layers=1, width=4, heads=1, max_positions=BATCH.prompt.shape[1] + 2)
+    whole = build_discriminator(short, VOCABULARY)
+    judge = in_windows(whole, 2)
+    scorer = random_params(jax.eval_shape(whole.init, jax.random.key(0), BATCH), seed=1)
+    assert judge.next_logits is not None and whole.next_logits is not None
+    found = judge.next_logits(scorer, BATCH)
+    assert found.shape == (*BATCH.target.shape, VOCABULARY.size)
+    for start in range(0, 5, 2):
+        part = slice(start, min(start + 2, 5))
+        window = BATCH.replace(target=BATCH.target[:, part], target_mask=BATCH.target_mask[:, part])
+        alone, inside = whole.next_logits(scorer, window), np.asarray(window.target_mask)
+        np.testing.assert_allclose(np.asarray(found[:, part])[inside], np.asarray(alone)[inside], rtol=1e-4, atol=1e-6)
+    writer = build_generator(LstmConfig(embedding=4, hidden=4), VOCABULARY)
+    gan = gan_from(writer, judge, next_token_weight=1.0)
+    state = jax.eval_shape(lambda key: gan.init(key, BATCH), jax.random.key(0))
+    assert "discriminator_next_token_loss" in jax.eval_shape(gan.discriminator_step, state, BATCH)[1]
+    assert in_windows(build_discriminator(NETWORKS["cnn"], VOCABULARY), 2).next_logits is None
+
+
 def test_what_counts_and_is_paid_are_the_ends_of_windows_and_of_texts() -> None:
     judge = in_windows(build_discriminator(NETWORKS["cnn"], VOCABULARY), 2)
     writer = build_generator(LstmConfig(embedding=4, hidden=4), VOCABULARY)
