@@ -36,7 +36,7 @@ from gptgan_jax.algorithms.generator_update import (
 from gptgan_jax.algorithms.learning import EVERYTHING, Learning, begun_with, gradient_of, updated
 from gptgan_jax.algorithms.mixing import empty_replay
 from gptgan_jax.algorithms.regularisation import goals_loss
-from gptgan_jax.algorithms.texts import Metrics, draw, next_token_nats, write
+from gptgan_jax.algorithms.texts import Metrics, draw, next_token_nats, texts_alone, write
 from gptgan_jax.errors import UserError, suggests_names
 from gptgan_jax.gradients.families import (
     Distillation,
@@ -317,7 +317,7 @@ def discriminator_step(game: Game, state: GanState, batch: Batch) -> tuple[GanSt
     """The generator answers the batch's prompts, and the discriminator learns to distinguish the answers from it."""
     game.check_batch("discriminator_step", batch)
     game.check_state("discriminator_step", state, "discriminator")
-    state, metrics = _discriminator_update(game, state, batch, jax.random.fold_in(state.key, state.step))
+    state, metrics = _discriminator_update(game, state, texts_alone(batch), jax.random.fold_in(state.key, state.step))
     return leaked(game, state.replace(step=state.step + 1)), metrics
 
 
@@ -348,7 +348,7 @@ def adversarial_step(game: Game, state: GanState, batch: Batch) -> tuple[GanStat
     drawn = draw(game, state.generator.params, first, key_sample)
     written = drawn.written
     # Only text rewards need the rows' indices in the data.
-    first, others = first.replace(rows=None), None if others is None else others.replace(rows=None)
+    first, others = texts_alone(first), None if others is None else texts_alone(others)
     found = discriminate(game, state, first, written, key_judge)
     if isinstance(game.estimator, Mediated):
         update = mediated_update(game, game.estimator, state, first, written)

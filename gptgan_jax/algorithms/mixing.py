@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gptgan_jax.algorithms.game import Game
-from gptgan_jax.algorithms.texts import repeated
+from gptgan_jax.algorithms.texts import repeated, texts_alone
 from gptgan_jax.objectives.rewards import is_last
 from gptgan_jax.types import Array, Batch, GanState, Number, Replay, Sample
 
@@ -40,7 +40,7 @@ def with_demonstrations(
 
 def empty_replay(batch: Batch, size: int) -> Replay:
     """Room for `size` texts of the batch's shapes."""
-    texts = jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), batch)
+    texts = jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), texts_alone(batch))
     return Replay(texts, jnp.int32(0))
 
 

@@ -25,6 +25,11 @@ def answering(batch: Batch, written: Sample) -> Batch:
     return prompts.replace(target=written.tokens, target_mask=written.mask)
 
 
+def texts_alone(batch: Batch) -> Batch:
+    """The batch without what the discriminator's side never reads, which generated and earlier texts do not have."""
+    return batch.replace(rows=None, top_k=None)
+
+
 def write(game: Game, params: Params, batch: Batch, key: Array) -> Sample:
     """Generated texts that answer the batch's prompts, `game.samples` neighbours for each."""
     return sample(

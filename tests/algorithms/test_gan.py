@@ -18,6 +18,7 @@ from gptgan_jax import (
     LinearConfig,
     Player,
     Sample,
+    TopK,
     TransformerConfig,
     build_discriminator,
     build_generator,
@@ -331,6 +332,17 @@ def test_begin_needs_a_batch_for_a_memory_alone() -> None:
     assert replay.texts.target.shape == (4, 4)
     with pytest.raises(ValueError, match="batch"):
         remembering.begin(state)
+
+
+@pytest.mark.parametrize("begun", ["plain", "whole"])
+@pytest.mark.parametrize("step", ["discriminator_step", "adversarial_step"])
+def test_a_replay_takes_the_texts_of_a_batch_and_not_their_places_in_the_data(step: str, begun: str) -> None:
+    gan = gan_from(GENERATOR, DISCRIMINATORS["whole"], replay_size=8)
+    top = TopK(jnp.zeros((*BATCH.target.shape, 2), jnp.int32), jnp.zeros((*BATCH.target.shape, 2)))
+    batches = {"plain": BATCH, "whole": BATCH.replace(rows=jnp.arange(6), top_k=top)}
+    state = jax.eval_shape(gan.init, jax.random.key(0), batches[begun])
+    found = [jax.eval_shape(getattr(gan, step), state, batch)[0] for batch in batches.values()]
+    assert jax.tree.structure(found[0]) == jax.tree.structure(found[1]) == jax.tree.structure(state)
 
 
 def test_the_average_of_the_generator_is_ramped_up_and_changed_by_adversarial_steps_alone() -> None:
