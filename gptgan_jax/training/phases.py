@@ -203,9 +203,12 @@ def metric_names(
     players: tuple[Generator, Discriminator],
     shapes: GanState,
     batch: Batch,
+    functions: Mapping[str, RewardFunction] | None = None,
     teacher: Generator | None = None,
 ) -> set[str]:
     """The names of the metrics of a phase's step, which is traced but neither compiled nor run.
+
+    There are none in the adversarial phase of a discriminator that learns labels alone, which teaches no generator.
 
     Args:
         config: of the run.
@@ -213,9 +216,12 @@ def metric_names(
         players: both networks.
         shapes: of the initial state of a run.
         batch: of the phase's size.
+        functions: the reward functions of `objective.rewards` by name; required if there are any.
         teacher: the teacher in distillation, whose parameters' shapes are in `shapes`.
     """
-    gan = build_gan(config, phase, *players, teacher=teacher)
+    if phase == "adversarial" and not config.objective.classification.real_fake_weight:
+        return set()
+    gan = build_gan(config, phase, *players, functions=functions, teacher=teacher)
     metrics = jax.eval_shape(lambda state, batch: step_of(gan, phase)(gan.begin(state, batch), batch)[1], shapes, batch)
     return set(metrics)
 

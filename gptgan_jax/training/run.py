@@ -356,11 +356,10 @@ class Run:
         if phase not in self._step_figures:
             players = self.experiment.generator, self.experiment.discriminator
             batch = batch_at(self.text_rewards.train, self.config.seed, 0, self.config.rows(phase))
-            shapes, teacher = self.traced.shapes, self.teacher
-            if teacher is not None:
-                shapes = shapes.replace(teacher=teacher.start.shapes)
-            network = None if teacher is None else teacher.generator
-            self._step_figures[phase] = metric_names(self.config, phase, players, shapes, batch, network)
+            shapes, functions, teacher = self.traced.shapes, self.text_rewards.functions, None
+            if self.teacher is not None:
+                shapes, teacher = shapes.replace(teacher=self.teacher.start.shapes), self.teacher.generator
+            self._step_figures[phase] = metric_names(self.config, phase, players, shapes, batch, functions, teacher)
         return self._step_figures[phase]
 
     def chosen_step_figure(self, phase: Phase) -> str | None:

@@ -17,6 +17,7 @@ from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.cli import main
 from gptgan_jax.config.choosing import Choice, choice_of
+from gptgan_jax.errors import UserError
 from gptgan_jax.evaluation.candidates import candidates
 from gptgan_jax.generation.texts import Drawing, TextWriter, text_set
 from gptgan_jax.metrics.ngrams import ngram_jensen_shannon
@@ -26,7 +27,7 @@ from gptgan_jax.runs.trained import load_writer, restore_generator
 from gptgan_jax.scoring.choice import _CHOICE_STREAM, SampleFigure, StepMeans
 from gptgan_jax.scoring.held_out_likelihood import likelihood_of
 from gptgan_jax.sources.grammar import english_scenes
-from gptgan_jax.training.loop import train
+from gptgan_jax.training.loop import check, train
 from gptgan_jax.training.phase_run import PhaseRun
 from gptgan_jax.training.signals import Interrupted
 
@@ -317,6 +318,35 @@ def test_a_choice_that_can_not_be_had_is_refused_before_anything_is_written(
     assert message in lines[0]
     assert "valid_class_error," not in lines[0] or "records no" not in lines[0]
     assert not (tmp_path / "runs").exists()
+
+
+LABELS_ALONE: dict[str, Any] = {
+    **GRAMMAR,
+    "data.label": "subject",
+    "objective.classification": {"weight": 1.0, "real_fake_weight": 0.0},
+    "adversarial.steps": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "by"),
+    [
+        ({"objective.rewards": [{"function": "length", "weight": 0.5}]}, "max(reward/length)"),
+        ({"objective.rewards": [{"function": "length", "weight": 0.5}]}, "min(loss)"),
+        (LABELS_ALONE, "min(loss)"),
+    ],
+)
+def test_a_figure_of_the_steps_is_known_where_functions_pay_and_where_labels_alone_are_learned(
+    keys: dict[str, Any], by: str, tmp_path: Path
+) -> None:
+    experiment, folder = tiny_experiment(tmp_path, SHORT | keys | {"evaluation.choose_by": by})
+    check(experiment, folder)
+
+
+def test_labels_alone_record_nothing_of_a_generator_that_learns_from_them(tmp_path: Path) -> None:
+    experiment, folder = tiny_experiment(tmp_path, SHORT | LABELS_ALONE | {"evaluation.choose_by": "max(reward)"})
+    with pytest.raises(UserError, match="this run records no 'reward'; it records .*gradient_norm"):
+        check(experiment, folder)
 
 
 def test_how_long_a_program_may_take_can_be_changed_in_the_middle_of_a_run(program: str, tmp_path: Path) -> None:
