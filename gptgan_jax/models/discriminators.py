@@ -347,8 +347,8 @@ def in_windows(discriminator: Discriminator, window: int) -> Discriminator:
     """The discriminator on windows of a text, each scored separately after the text's prompt.
 
     Each part of a long text is thus rewarded for its own content (GAR scores slices of about 320 tokens: Liu et al.
-    2025, arXiv:2512.16917). The score of a whole text is the mean of its windows' last scores. Next tokens are predicted
-    within windows too.
+    2025, arXiv:2512.16917). The score of a whole text is the mean of its windows' last scores. Next tokens are
+    predicted within windows too.
 
     Args:
         discriminator: for texts as long as the prompt and one window.

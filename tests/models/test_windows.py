@@ -73,7 +73,8 @@ def test_the_next_token_is_predicted_from_the_prompt_and_the_window_alone() -> N
     whole = build_discriminator(short, VOCABULARY)
     judge = in_windows(whole, 2)
     scorer = random_params(jax.eval_shape(whole.init, jax.random.key(0), BATCH), seed=1)
-    assert judge.next_logits is not None and whole.next_logits is not None
+    assert judge.next_logits is not None
+    assert whole.next_logits is not None
     found = judge.next_logits(scorer, BATCH)
     assert found.shape == (*BATCH.target.shape, VOCABULARY.size)
     for start in range(0, 5, 2):

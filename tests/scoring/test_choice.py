@@ -345,7 +345,7 @@ def test_a_figure_of_the_steps_is_known_where_functions_pay_and_where_labels_alo
 
 def test_labels_alone_record_nothing_of_a_generator_that_learns_from_them(tmp_path: Path) -> None:
     experiment, folder = tiny_experiment(tmp_path, SHORT | LABELS_ALONE | {"evaluation.choose_by": "max(reward)"})
-    with pytest.raises(UserError, match="this run records no 'reward'; it records .*gradient_norm"):
+    with pytest.raises(UserError, match=r"this run records no 'reward'; it records .*gradient_norm"):
         check(experiment, folder)
 
 
