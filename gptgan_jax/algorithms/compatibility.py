@@ -46,6 +46,7 @@ class Choices(NamedTuple):
         estimator_name: its name in messages.
         pair_loss, reward: their names; None for a function of the user's own.
         reads_prefixes: what a reward reads beside the score that it pays, by its names in formulas.
+        discount, constant_discount: those of the estimator and of the reward `constant`; None if unknown or none.
         matches_features: whether the reward pays for the likeness of mean features.
         label_smoothing: of the pair loss.
         demonstrations: whether real texts are among those that the generator learns from.
@@ -69,6 +70,8 @@ class Choices(NamedTuple):
     pair_loss: PairLossName | None
     reward: RewardName | None
     reads_prefixes: frozenset[str]
+    discount: float | None
+    constant_discount: float | None
     matches_features: bool
     label_smoothing: float
     dense: bool
@@ -340,6 +343,8 @@ def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:
     if estimator.weighs_by is not None:
         yield from _of_weights(c, estimator.weighs_by)
     of_features = {f"{c.key('reward')} mmd": c.reward == "mmd", c.key("matches_features"): c.matches_features}
+    if c.reward == "constant" and not estimator.rollouts:
+        yield from _of_constant(c)
     for name in [name for name, chosen in of_features.items() if chosen and estimator.rollouts]:
         yield (
             f"{name} compares the texts of a step, and continuations of one text are alike: use an "
@@ -357,6 +362,20 @@ def _of_weights(c: Choices, by: RewardName) -> Iterator[str]:
         yield (
             f"{c.estimator_name} weighs texts by what the discriminator says of them: set each weight of "
             f"{c.key('text_rewards')} to 0 (measured alone), or use another estimator"
+def _of_constant(c: Choices) -> Iterator[str]:
+    discount, own = c.discount, c.constant_discount
+    if discount is None:
+        return
+    if discount < 1 and (not c.dense or c.window):
+        yield (
+            f"{c.key('reward')} constant with dense false or a window needs {c.key('discount')} 1: "
+            "a discounted end pays for short texts, which is no control"
+        )
+    elif c.dense and own is not None and own != discount:
+        needed = f"{c.key('discount')} {own:g}, not {discount:g}"
+        yield f"{c.key('reward')} constant({own:g}) is a control only with {needed}"
+
+
         )
     if c.reward not in (by, *CONTROLS, None):
         ratio = {"logit": "D/(1 - D)", "log_sigmoid": "D"}[by]

@@ -26,12 +26,13 @@ from gptgan_jax.objectives.classification import matches_features
 from gptgan_jax.objectives.discrimination import PairLoss, non_saturating, pair_loss_name
 from gptgan_jax.objectives.likelihood import KlEstimator
 from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths
-from gptgan_jax.objectives.rewards import Judgement, Reward, reads_prefixes, reward_name, sigmoid
+from gptgan_jax.objectives.rewards import Judgement, Reward, constant_discount, reads_prefixes, reward_name, sigmoid
 from gptgan_jax.objectives.shapes import check_arrays, check_function, shown
 from gptgan_jax.objectives.text_rewards import RewardScaling, TextReward
 from gptgan_jax.schema.ranges import DEMONSTRATIONS, GAME, POLICY_GRADIENT, REWARD_WEIGHT, check_choice, is_on
 from gptgan_jax.types import Array, Batch, GanState, Number
 
+NAMES = {"matches_features": "reward matching_features", "discount": "the estimator's discount"}
 NO_NEXT_TOKEN = "needs a Transformer discriminator: others predict no next token; set it to 0"
 
 REINFORCE: Estimator = reinforce()
@@ -355,6 +356,8 @@ class Game(NamedTuple):
                 "label_smoothing": _known(smoothing),
                 "reward": reward_name(self.reward),
                 "reads_prefixes": reads_prefixes(self.reward),
+                "discount": _known(getattr(self.estimator, "discount", None), None),
+                "constant_discount": _known(constant_discount(self.reward), None),
                 "matches_features": matches_features(self.reward),
                 "demonstrations": self.demonstrations is not None,
                 "text_rewards": len(self.text_rewards),
@@ -370,14 +373,14 @@ class Game(NamedTuple):
             window=self.discriminator.window,
             no_features=not_readable(self.generator.config, network),
             has_goals=self.generator.guidance is not None,
-            key=lambda name: {"matches_features": "reward matching_features"}.get(name, name),
+            key=lambda name: NAMES.get(name, name),
             no_demonstrations=("demonstrations", "None"),
         )
 
 
-def _known(value: Any) -> Any:
-    """A value for the rules, which check whether numbers are 0; traced numbers are unknown and count as 1."""
-    return 1.0 if isinstance(value, jax.core.Tracer) else value
+def _known(value: Any, traced: Any = 1.0) -> Any:
+    """A value for the rules, most of which check whether numbers are 0; traced numbers are unknown and count as 1."""
+    return traced if isinstance(value, jax.core.Tracer) else value
 
 
 def _is_like(found: Any, expected: Any) -> bool:

@@ -31,6 +31,7 @@ KEYS = {
     "real_fake_weight": "objective.classification.real_fake_weight",
     "discriminator_updates": "adversarial.discriminator_updates",
     "text_rewards": "objective.rewards",
+    "discount": "objective.estimator.discount",
     "matches_features": "objective.classification.feature_matching_weight",
 }
 
@@ -94,6 +95,8 @@ def _choices(config: Sections, estimator: Estimator | None) -> Choices:
         pair_loss=objective.pair_loss,
         reward=objective.reward,
         reads_prefixes=_reads_prefixes(objective),
+        discount=getattr(estimator, "discount", None),
+        constant_discount=None,  # `constant` is built with the estimator's
         matches_features=objective.classification.feature_matching_weight > 0,
         label_smoothing=objective.label_smoothing,
         dense=objective.dense,
@@ -299,16 +302,9 @@ def _reasons_without_discriminator(config: Sections, why: str) -> Iterator[str]:
 
 def _reasons_of_estimator(config: Sections) -> Iterator[str]:
     objective, estimator = config.objective, config.objective.estimator
-    reward, dense = objective.reward, objective.dense
-    discount = getattr(estimator, "discount", 1.0)
-    if reward == "constant" and (not dense or objective.window) and discount < 1:
-        yield (
-            "objective.reward constant with dense false or a window needs objective.estimator.discount 1: "
-            "a discounted end pays for short texts, which is no control"
-        )
     if isinstance(estimator, FeatureMatchingConfig):
         yield from _reasons_of_stretches(config, estimator)
-    if isinstance(estimator, PpoConfig | GrpoConfig) and estimator.ratio == "sequence" and dense:
+    if isinstance(estimator, PpoConfig | GrpoConfig) and estimator.ratio == "sequence" and objective.dense:
         yield "objective.estimator.ratio sequence pays whole texts; set objective.dense to false, or use ratio token"
 
 

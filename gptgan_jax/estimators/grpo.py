@@ -72,4 +72,5 @@ def grpo(
             advantages = advantages / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
         return advantages, None, {"baseline": groups.mean(), "group_deviation": groups.std(axis=1).mean()}
 
-    return PolicyGradient(lambda width: None, advantages, clipped, samples, 0, epochs, minibatches, ratio == "sequence")
+    estimator = PolicyGradient(lambda width: None, advantages, clipped, samples, discount=discount)
+    return estimator._replace(epochs=epochs, minibatches=minibatches, whole_texts=ratio == "sequence")

@@ -38,7 +38,8 @@ def rollout(rollouts: int = 16, baseline: Baseline | None = None) -> PolicyGradi
         16
     """
     ROLLOUTS.check("rollouts", rollouts)
-    return with_baseline(0.0, baseline or moving_average())._replace(rollouts=rollouts)
+    # Its rewards are values, of which a token has its own alone.
+    return with_baseline(0.0, baseline or moving_average())._replace(rollouts=rollouts, discount=None)
 
 
 @suggests_names

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol, cast
 
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.objectives.shapes import check_arrays
-from gptgan_jax.types import Array, Batch, Guidance, PyTree, Sample, as_tuple
+from gptgan_jax.types import Array, Batch, Guidance, Number, PyTree, Sample, as_tuple
 
 Metrics = dict[str, Array]
 
@@ -103,6 +103,7 @@ class PolicyGradient(NamedTuple):
         weighs_by: the reward that its weights are defined for, "logit" or "log_sigmoid"; None: any.
         weighs_tokens: whether the loss weights a token by its own probability, so that a constant reward also teaches.
         guided: whether it reads `Experience.guidance`, which only a generator with goals gives.
+        discount: of later rewards, per token, in its returns; None: it has none, or it is unknown.
 
     Example:
         >>> estimator = gg.reinforce()
@@ -123,6 +124,7 @@ class PolicyGradient(NamedTuple):
     weighs_by: Literal["logit", "log_sigmoid"] | None = None
     weighs_tokens: bool = False
     guided: bool = False
+    discount: Number | None = None
 
 
 @suggests_names

@@ -77,7 +77,7 @@ def with_baseline(discount: Number, baseline: Baseline) -> PolicyGradient:
         }
         return advantages, baseline.update(state, experience, returns), metrics
 
-    return PolicyGradient(baseline.init, advantages, surrogate)
+    return PolicyGradient(baseline.init, advantages, surrogate, discount=discount)
 
 
 def _check_loss(loss: str, log_probs: Array, experience: Experience, advantages: Array) -> None:

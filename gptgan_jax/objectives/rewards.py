@@ -12,7 +12,7 @@ Example:
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -284,10 +284,11 @@ def constant(discount: Number) -> Reward:
     """Control: a reward for which the return of every token of every text is 1, whatever its length.
 
     It is 1 at the last token and 1 - discount at those before it. A reward of 1 per token is no control: its return
-    grows with the length of a text, so the generator would learn to generate long ones.
+    grows with the length of a text, so the generator would learn to generate long ones. Whole texts (dense=False) and
+    windows are rewarded at their ends alone, which is a control only with discount 1: otherwise short texts pay more.
 
     Args:
-        discount: the estimator's, in [0, 1].
+        discount: the estimator's, in [0, 1]; a gan with another is refused.
     """
     DISCOUNT.check("discount", discount)
     return functools.partial(_constant, discount=discount)
@@ -322,20 +323,8 @@ def _paid_relatively(judgement: Judgement, key: Array, *, by: Reward) -> Array:
 
 
 _MADE: dict[object, RewardName] = {_mmd: "mmd", _formula: "formula", _ranked: "ranked", _constant: "constant"}
-_OF_SCORES: dict[RewardName, Reward] = {
-    "sigmoid": sigmoid,
-    "logit": logit,
-    "log_sigmoid": log_sigmoid,
-    "softplus": softplus,
-    "penalty": penalty,
-    "log_ratio": log_ratio,
-}
-_NAMED: dict[RewardName, Reward] = {
-    **_OF_SCORES,
-    "pair_probability": pair_probability,
-    "log_pair_probability": log_pair_probability,
-    "random": random,
-}
+_OF_SCORES: dict[str, Reward] = {of.__name__: of for of in (sigmoid, logit, log_sigmoid, softplus, penalty, log_ratio)}
+_NAMED: dict[str, Reward] = _OF_SCORES | {of.__name__: of for of in (pair_probability, log_pair_probability, random)}
 _relative = relative  # `build_reward` has an argument of that name
 
 
@@ -363,7 +352,7 @@ def build_reward(
     if name in _OF_SCORES or name == "formula":
         of_score = formula(text) if name == "formula" else _OF_SCORES[name]
         return _relative(of_score) if relative else of_score
-    made: dict[RewardName, Reward] = {"ranked": ranked(), "mmd": mmd(bandwidths), "constant": constant(discount)}
+    made: dict[str, Reward] = {"ranked": ranked(), "mmd": mmd(bandwidths), "constant": constant(discount)}
     return (_NAMED | made)[name]
 
 
@@ -372,15 +361,13 @@ def reward_name(reward: Reward) -> RewardName | None:
     reward = _without_level(reward)
     if isinstance(reward, functools.partial) and reward.func in _MADE:
         return _MADE[reward.func]
-    return next((name for name, known in _NAMED.items() if known is reward), None)
+    return next((name for name in get_args(RewardName) if _NAMED.get(name) is reward), None)
 
 
 def reads_prefixes(reward: Reward) -> frozenset[str]:
     """What a reward reads of a text besides one score, by its names in `formulas.NAMES`; empty: nothing."""
     reward = _without_level(reward)
-    if isinstance(reward, functools.partial) and reward.func is _formula:
-        return reward.keywords["of"].names - {"s"}
-    return frozenset({"s_prev"} if reward is log_ratio else ())
+    return reward.keywords if isinstance(reward, functools.partial) and reward.func is function else {}
 
 
 def _without_level(reward: Reward) -> Reward:
@@ -388,6 +375,18 @@ def _without_level(reward: Reward) -> Reward:
     relatively = isinstance(reward, functools.partial) and reward.func is _paid_relatively
     return _without_level(reward.keywords["by"]) if relatively else reward  # type: ignore[attr-defined]
 
+    if options := _options(reward, _formula):
+        return options["of"].names - {"s"}
+    return frozenset({"s_prev"} if _without_level(reward) is log_ratio else ())
+
+
+def constant_discount(reward: Reward) -> Number | None:
+    """The discount of the control `constant`; None for any other reward."""
+    return _options(reward, _constant).get("discount")
+
+
+def _options(reward: Reward, function: Callable[..., Array]) -> dict[str, Any]:
+    """What a reward was made with, with or without `relative`; empty if it is not computed by the function."""
 
 def _mean_by_position(values: Array, mask: Array) -> Array:
     """Mean over the rows that have a position, float32 [B, T] -> [T]; over all values in the mask if none has it."""

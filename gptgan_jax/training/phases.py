@@ -13,7 +13,7 @@ from gptgan_jax.checkpoints.steps import Saved
 from gptgan_jax.config import LIKELIHOOD, PHASES, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.errors import UserError
-from gptgan_jax.gradients.families import Distillation, Mediated, PolicyGradient, without_discriminator
+from gptgan_jax.gradients.families import Distillation, Estimator, Mediated, PolicyGradient, without_discriminator
 from gptgan_jax.layers.lora import LoraConfig, learns
 from gptgan_jax.models.discriminator_networks import TransformerDiscriminatorConfig
 from gptgan_jax.models.discriminators import Discriminator, surprisal_of
@@ -116,7 +116,7 @@ def game_of(
         generator,
         discriminator,
         pair_loss=build_pair_loss(objective.pair_loss, objective.label_smoothing),
-        reward=_reward(config),
+        reward=_reward(config, estimator),
         dense=objective.dense,
         temperature=objective.temperature,
         entropy_weight=objective.entropy_weight,
@@ -288,14 +288,18 @@ def check_frozen(config: Config, generator: Params, discriminator: Params) -> No
             )
 
 
-def _reward(config: Config) -> Reward:
+def _reward(config: Config, estimator: Estimator) -> Reward:
     """The generator's reward, with the terms from the discriminator's classes."""
     objective, classification = config.objective, config.objective.classification
-    discount = getattr(objective.estimator, "discount", 1.0)
+    discount = getattr(estimator, "discount", None)
     # The level of a surprisal, in nats, is meaningful even if the loss depends on differences only.
     relative = objective.pair_loss in DIFFERENCES_ONLY and surprisal_of(config.discriminator) is None
     reward = build_reward(
-        objective.reward, discount, relative, objective.mmd_bandwidths, objective.reward_formula or "s"
+        objective.reward,
+        1.0 if discount is None else discount,
+        relative,
+        objective.mmd_bandwidths,
+        objective.reward_formula or "s",
     )
     if classification.feature_matching_weight:
         reward = matching_features(reward, classification.feature_matching_weight)

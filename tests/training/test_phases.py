@@ -32,6 +32,8 @@ from gptgan_jax.config.estimators import EstimatorConfig
 from gptgan_jax.config.files import load_config
 from gptgan_jax.objectives.classification import ClassificationConfig
 from gptgan_jax.objectives.optimizers import OptimizerConfig
+from gptgan_jax.objectives.rewards import constant_discount
+from gptgan_jax.runs.trained import build_networks
 from gptgan_jax.text_rewards.config import unpaid
 from gptgan_jax.training import phases
 from gptgan_jax.training.phases import game_of, learning_rates
@@ -547,3 +549,12 @@ def test_each_key_of_an_optimiser_changes_its_updates(key: str) -> None:
     before = {"frozen": ()} if key == "frozen" else {}
     assert same(updates_of(before), updates_of(before))
     assert not same(updates_of(before), updates_of(before | OPTIMIZERS[key]))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_constant_reward_has_the_discount_that_ones_own_estimator_says(phase: Phase) -> None:
+    estimator = {"kind": "custom", "factory": "gptgan_jax:reinforce", "options": {"discount": 0.5}}
+    config = config_from({"name": "x", "objective": {"reward": "constant", "estimator": estimator}})
+    game = game_of(config, phase, *build_networks(config, Vocabulary(9)))
+    assert constant_discount(game.reward) == 0.5
+    game.check()
