@@ -293,6 +293,11 @@ def _of_classes(c: Choices) -> Iterator[str]:
             f"{c.key('class_weight')} gives the discriminator classes: their log-sum-exp is the log-odds of real text, "
             f"set {c.key('pair_loss')} to non_saturating"
         )
+    if c.reward == "penalty" and c.has_classes and c.dense and not c.window:
+        yield (
+            f"{c.key('reward')} penalty reads the class of a text, and a part of one has no class logits: set "
+            f"{c.key('dense')} to false"
+        )
     for name in (*PENALTIES, "label_smoothing", "mmd_weight") if not c.real_fake_weight else ():
         if getattr(c, name):
             yield f"{c.key('real_fake_weight')} 0 learns from labels alone: set {c.key(name)} to 0"
@@ -338,13 +343,13 @@ def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:
             f"{c.key('reward')} {c.reward} is no control of {c.estimator_name}, which also learns from the "
             "discriminator's features; a frozen discriminator is"
         )
+    if c.reward == "constant" and not estimator.rollouts:
+        yield from _of_constant(c)
     if (estimator.rollouts or estimator.whole_texts) and c.dense:
         yield f"{c.estimator_name} scores whole texts; set {c.key('dense')} to false"
     if estimator.weighs_by is not None:
         yield from _of_weights(c, estimator.weighs_by)
     of_features = {f"{c.key('reward')} mmd": c.reward == "mmd", c.key("matches_features"): c.matches_features}
-    if c.reward == "constant" and not estimator.rollouts:
-        yield from _of_constant(c)
     for name in [name for name, chosen in of_features.items() if chosen and estimator.rollouts]:
         yield (
             f"{name} compares the texts of a step, and continuations of one text are alike: use an "
@@ -357,11 +362,6 @@ def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:
         )
 
 
-def _of_weights(c: Choices, by: RewardName) -> Iterator[str]:
-    if c.paying_rewards:
-        yield (
-            f"{c.estimator_name} weighs texts by what the discriminator says of them: set each weight of "
-            f"{c.key('text_rewards')} to 0 (measured alone), or use another estimator"
 def _of_constant(c: Choices) -> Iterator[str]:
     discount, own = c.discount, c.constant_discount
     if discount is None:
@@ -376,6 +376,11 @@ def _of_constant(c: Choices) -> Iterator[str]:
         yield f"{c.key('reward')} constant({own:g}) is a control only with {needed}"
 
 
+def _of_weights(c: Choices, by: RewardName) -> Iterator[str]:
+    if c.paying_rewards:
+        yield (
+            f"{c.estimator_name} weighs texts by what the discriminator says of them: set each weight of "
+            f"{c.key('text_rewards')} to 0 (measured alone), or use another estimator"
         )
     if c.reward not in (by, *CONTROLS, None):
         ratio = {"logit": "D/(1 - D)", "log_sigmoid": "D"}[by]

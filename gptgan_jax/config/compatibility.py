@@ -264,6 +264,11 @@ def _reasons_of_class_rewards(config: Sections) -> Iterator[str]:
             yield f"{where}.{name} teaches the generator: it needs adversarial.steps, or set it to 0"
         if config.objective.reward in CONTROLS:
             yield f"objective.reward {config.objective.reward} is a control only without {where}.{name}; set it to 0"
+    if config.objective.reward == "penalty" and not config.label_prompts:
+        yield (
+            "objective.reward penalty pays for the label that a prompt asks for: set data.label_prompts true, or the "
+            "reward to sigmoid"
+        )
     if classification.label_reward_weight and not config.label_prompts:
         yield f"{where}.label_reward_weight pays for obeying labels: set data.label_prompts true, or the weight to 0"
 

@@ -146,3 +146,10 @@ def masked_mean(values: Array, mask: Array) -> Array:
     """Mean of the values where the mask is true; 0 if it is true nowhere: float [...], bool [...] -> float []."""
     check_arrays("masked_mean", values=(values, "float [...]"), mask=(mask, "bool [...]"))
     return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)
+
+
+def mean_by_position(values: Array, mask: Array) -> Array:
+    """Mean over the rows that have a position, float32 [B, T] -> [T]; over all values in the mask if none has it."""
+    counts = mask.sum(axis=0)
+    means = jnp.where(mask, values, 0.0).sum(axis=0) / jnp.maximum(counts, 1)
+    return jnp.where(counts > 0, means, masked_mean(values, mask))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.objectives import formulas
-from gptgan_jax.objectives.likelihood import is_last, masked_mean
+from gptgan_jax.objectives.likelihood import is_last, mean_by_position
 from gptgan_jax.objectives.mmd import BANDWIDTHS, check_bandwidths, witness
 from gptgan_jax.objectives.shapes import check_arrays
 from gptgan_jax.schema.ranges import DISCOUNT, SHARPNESS, check_choice
@@ -65,7 +65,7 @@ class Judgement(NamedTuple):
         fake_features, real_features: float [R, W] and [B, W], features of whole texts, of which the discriminator's
             score or class logits are a linear function; None if it has several representations.
         fake_classes: float [R, K], class logits of generated texts; None without classes.
-        fake_label: int32 [R], the requested class of each generated text; -1 for none.
+        fake_label: int32 [R], the requested class of each generated text, the batch's; -1 for none.
     """
 
     fake: Array
@@ -86,6 +86,11 @@ class Judgement(NamedTuple):
             real=(self.real, "float [B, T]"),
             real_mask=(self.real_mask, "bool [B, T]"),
         )
+
+    def scores(self, reward: str) -> Array:
+        """`fake` as float32, after `check`."""
+        self.check(reward)
+        return self.fake.astype(jnp.float32)
 
 
 Reward = Callable[[Judgement, Array], Array]
@@ -108,36 +113,39 @@ RewardName = Literal[
 
 def sigmoid(judgement: Judgement, key: Array) -> Array:
     """2 sigma(score) - 1, between -1 and 1 (d'Autume et al. 2019, ScratchGAN)."""
-    judgement.check("sigmoid")
-    return 2 * jax.nn.sigmoid(judgement.fake.astype(jnp.float32)) - 1
+    return 2 * jax.nn.sigmoid(judgement.scores("sigmoid")) - 1
 
 
 def logit(judgement: Judgement, key: Array) -> Array:
     """The score itself, log D / (1 - D): the log-odds that the text so far is real."""
-    judgement.check("logit")
-    return judgement.fake.astype(jnp.float32)
+    return judgement.scores("logit")
 
 
 def log_sigmoid(judgement: Judgement, key: Array) -> Array:
     """log D, never above 0: the log-probability that the text so far is real (Goodfellow et al. 2014)."""
-    judgement.check("log_sigmoid")
-    return jax.nn.log_sigmoid(judgement.fake.astype(jnp.float32))
+    return jax.nn.log_sigmoid(judgement.scores("log_sigmoid"))
 
 
 def softplus(judgement: Judgement, key: Array) -> Array:
     """-log(1 - D), never below 0 (Ho & Ermon 2016, GAIL): the generator's objective in the saturating game."""
-    judgement.check("softplus")
-    return jax.nn.softplus(judgement.fake.astype(jnp.float32))
+    return jax.nn.softplus(judgement.scores("softplus"))
 
 
 def penalty(judgement: Judgement, key: Array) -> Array:
     """D - 1, between -1 and 0: minus the probability that the text so far is generated (SentiGAN, Wang & Wan 2018).
+
     With a discriminator that has classes, D of a text that answers a label is the probability of real text with that
-    label."""
-    judgement.check("penalty")
-    score = judgement.fake.astype(jnp.float32)
+    label; texts are then scored whole (dense=False), as only whole texts have class logits. Every label of a batch
+    counts as asked for: give -1 where the prompt does not name it.
+
+    Raises:
+        ValueError: when called, with classes and more than one score per text.
+    """
+    score = judgement.scores("penalty")
     if judgement.fake_classes is None or judgement.fake_label is None:
         return jax.nn.sigmoid(score) - 1
+    if score.shape[1] > 1:
+        raise ValueError("the reward penalty reads classes, which whole texts alone have: set dense to false")
     label = judgement.fake_label[:, None]
     asked = jnp.take_along_axis(judgement.fake_classes.astype(jnp.float32), jnp.maximum(label, 0), axis=1)
     # The logit of "generated" is 0, and the score is the log-sum-exp of all classes.
@@ -150,8 +158,7 @@ def log_ratio(judgement: Judgement, key: Array) -> Array:
     If s_t is the log-ratio of the two densities of the first t tokens, this is
     log p_real(y_t | y_<t) / p_generator(y_t | y_<t). Over a text it sums to the last score.
     """
-    judgement.check("log_ratio")
-    scores = judgement.fake.astype(jnp.float32)
+    scores = judgement.scores("log_ratio")
     return scores - jnp.pad(scores[:, :-1], ((0, 0), (1, 0)))
 
 
@@ -317,9 +324,13 @@ def relative(reward: Reward) -> Reward:
 
 
 def _paid_relatively(judgement: Judgement, key: Array, *, by: Reward) -> Array:
-    judgement.check("relative")
-    level = _mean_by_position(judgement.real.astype(jnp.float32), judgement.real_mask)
-    return by(judgement._replace(fake=judgement.fake.astype(jnp.float32) - level), key)
+    score = judgement.scores("relative")
+    level = mean_by_position(judgement.real.astype(jnp.float32), judgement.real_mask)
+    classes = judgement.fake_classes
+    if classes is not None and level.size == 1:
+        # The score of a whole text is the log-sum-exp of its class logits, so they have the same level.
+        classes = classes.astype(jnp.float32) - level
+    return by(judgement._replace(fake=score - level, fake_classes=classes), key)
 
 
 _MADE: dict[object, RewardName] = {_mmd: "mmd", _formula: "formula", _ranked: "ranked", _constant: "constant"}
@@ -366,15 +377,6 @@ def reward_name(reward: Reward) -> RewardName | None:
 
 def reads_prefixes(reward: Reward) -> frozenset[str]:
     """What a reward reads of a text besides one score, by its names in `formulas.NAMES`; empty: nothing."""
-    reward = _without_level(reward)
-    return reward.keywords if isinstance(reward, functools.partial) and reward.func is function else {}
-
-
-def _without_level(reward: Reward) -> Reward:
-    """The reward inside `relative`; any other reward unchanged."""
-    relatively = isinstance(reward, functools.partial) and reward.func is _paid_relatively
-    return _without_level(reward.keywords["by"]) if relatively else reward  # type: ignore[attr-defined]
-
     if options := _options(reward, _formula):
         return options["of"].names - {"s"}
     return frozenset({"s_prev"} if _without_level(reward) is log_ratio else ())
@@ -387,9 +389,11 @@ def constant_discount(reward: Reward) -> Number | None:
 
 def _options(reward: Reward, function: Callable[..., Array]) -> dict[str, Any]:
     """What a reward was made with, with or without `relative`; empty if it is not computed by the function."""
+    reward = _without_level(reward)
+    return reward.keywords if isinstance(reward, functools.partial) and reward.func is function else {}
 
-def _mean_by_position(values: Array, mask: Array) -> Array:
-    """Mean over the rows that have a position, float32 [B, T] -> [T]; over all values in the mask if none has it."""
-    counts = mask.sum(axis=0)
-    means = jnp.where(mask, values, 0.0).sum(axis=0) / jnp.maximum(counts, 1)
-    return jnp.where(counts > 0, means, masked_mean(values, mask))
+
+def _without_level(reward: Reward) -> Reward:
+    """The reward inside `relative`; any other reward unchanged."""
+    relatively = isinstance(reward, functools.partial) and reward.func is _paid_relatively
+    return _without_level(reward.keywords["by"]) if relatively else reward  # type: ignore[attr-defined]

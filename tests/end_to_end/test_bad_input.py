@@ -208,6 +208,8 @@ two teachers               | --objective.estimator.kind distill --objective.esti
 a file of own texts        | --objective.estimator.kind distill --objective.estimator.top_k_file k.safetensors --warmup.steps 0 --objective.estimator.on_policy 0.5 | top_k_file knows real texts alone: objective.estimator.on_policy should be 0
 a file at a temperature    | --objective.estimator.kind distill --objective.estimator.top_k_file k.safetensors --warmup.steps 0 --objective.estimator.on_policy 0 --objective.temperature 2 | top_k_file has probabilities at temperature 1: objective.temperature should be 1
 a file of a token store    | --objective.estimator.kind distill --objective.estimator.top_k_file k.safetensors --warmup.steps 0 --objective.estimator.on_policy 0 --data.store store | top_k_file is of text in memory: leave data.store out, and name no data.sources
+pay for parts of a class   | {class} --data.train labels.json --data.label_prompts 1 --objective.reward penalty --objective.dense yes | a part of one has no class logits: set objective.dense to false
+a penalty of no label      | {class} --data.train labels.json --objective.reward penalty | pays for the label that a prompt asks for: set data.label_prompts true, or the reward to sigmoid
 pay for no label           | {class} --data.train labels.json --objective.classification.label_reward_weight 1 | set data.label_prompts true
 half a row of json         | --data.kind hf --data.train half.json  | half.json: cannot be read (line
 json in no UTF             | --data.kind hf --data.train latin.txt  | latin.txt

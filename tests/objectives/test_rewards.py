@@ -86,6 +86,27 @@ def test_penalty_with_classes_is_minus_all_but_the_probability_of_the_one_that_w
     np.testing.assert_allclose(paid[:, 0], of_real / everything - 1, rtol=1e-5)
 
 
+def test_penalty_with_classes_is_of_whole_texts() -> None:
+    """A prefix has no class logits; with those of the whole text its reward would be without bound."""
+    of_parts = JUDGEMENT._replace(fake_classes=jnp.zeros((2, 3)), fake_label=jnp.array([0, -1]))
+    for reward in (rewards.penalty, rewards.relative(rewards.penalty)):
+        with pytest.raises(ValueError, match="classes, which whole texts alone have: set dense to false"):
+            reward(of_parts, KEY)
+
+
+def test_a_relative_penalty_takes_the_level_from_score_and_classes_alike() -> None:
+    column, label = jnp.ones((3, 1), bool), jnp.array([1, 0, -1])
+    classes, real = jnp.array([[0.5, -1.0], [2.0, 1.0], [0.0, 0.3]]), jnp.array([[4.0], [2.0], [3.0]])
+
+    def judgement(level: float) -> Judgement:
+        score = jax.nn.logsumexp(classes - level, axis=1, keepdims=True)
+        return Judgement(score, column, real - level, column, None, None, classes - level, label)
+
+    found = rewards.relative(rewards.penalty)(judgement(0.0), KEY)
+    np.testing.assert_allclose(found, rewards.penalty(judgement(3.0), KEY), rtol=1e-5)
+    np.testing.assert_allclose(found, rewards.relative(rewards.penalty)(judgement(7.0), KEY), rtol=1e-4)
+
+
 def test_log_pair_probability_by_hand() -> None:
     expected = [
         [np.mean([np.log(sigma(score - r)) for r in COUNTED[t]]) for t, score in enumerate(row)] for row in SCORES
