@@ -150,6 +150,7 @@ def masked_mean(values: Array, mask: Array) -> Array:
 
 def mean_by_position(values: Array, mask: Array) -> Array:
     """Mean over the rows that have a position, float32 [B, T] -> [T]; over all values in the mask if none has it."""
+    check_arrays("mean_by_position", values=(values, "float [B, T]"), mask=(mask, "bool [B, T]"))
     counts = mask.sum(axis=0)
     means = jnp.where(mask, values, 0.0).sum(axis=0) / jnp.maximum(counts, 1)
     return jnp.where(counts > 0, means, masked_mean(values, mask))

@@ -31,6 +31,7 @@ __all__ = [
     "RewardName",
     "build_reward",
     "constant",
+    "constant_discount",
     "formula",
     "is_last",
     "log_pair_probability",

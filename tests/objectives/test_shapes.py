@@ -181,6 +181,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, jax.Array]]] = {
         },
     ),
     "masked_mean": (likelihood.masked_mean, {"values": SCORES, "mask": MASK}),
+    "mean_by_position": (likelihood.mean_by_position, {"values": SCORES, "mask": MASK}),
 }
 # Arrays that a function does not look at.
 UNREAD = {("matching_features", "fake_classes"), ("matching_features", "fake_label"), *(
@@ -258,7 +259,7 @@ def test_every_public_function_of_arrays_is_among_them() -> None:
         if value.__module__ == module.__name__ and not name.startswith("_")
     }
     makers = {"build_pair_loss", "pair_loss_name", "build_reward", "reward_name", "formula", "no_baseline"}
-    makers |= {"reads_prefixes", "matches_features"}  # of a reward, not of arrays
+    makers |= {"reads_prefixes", "constant_discount", "matches_features"}  # of a reward, not of arrays
     assert public - makers - FUNCTIONS.keys() == {"entropy"}  # of one array, of any rank
     estimators = {name for name in gg.__all__ if name in dir(configs)}
     assert {name for name in estimators if inspect.isfunction(getattr(gg, name))} - FUNCTIONS.keys() <= {
