@@ -339,10 +339,7 @@ def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:
     if estimator.guided and not c.has_goals:
         yield f"{c.estimator_name} trains a manager's goals, which only a generator of kind leakgan has: choose that"
     if c.reward in CONTROLS and estimator.guided:
-        yield (
-            f"{c.key('reward')} {c.reward} is no control of {c.estimator_name}, which also learns from the "
-            "discriminator's features; a frozen discriminator is"
-        )
+        yield f"{c.key('reward')} {c.reward} is no control of {c.estimator_name}; a frozen discriminator is"
     if c.reward == "constant" and not estimator.rollouts:
         yield from _of_constant(c)
     if (estimator.rollouts or estimator.whole_texts) and c.dense:
@@ -364,14 +361,12 @@ def _of_policy_gradient(c: Choices, estimator: PolicyGradient) -> Iterator[str]:
 
 def _of_constant(c: Choices) -> Iterator[str]:
     discount, own = c.discount, c.constant_discount
-    if discount is None:
-        return
-    if discount < 1 and (not c.dense or c.window):
+    if discount is not None and discount < 1 and (not c.dense or c.window):
         yield (
             f"{c.key('reward')} constant with dense false or a window needs {c.key('discount')} 1: "
             "a discounted end pays for short texts, which is no control"
         )
-    elif c.dense and own is not None and own != discount:
+    elif discount is not None and c.dense and own is not None and own != discount:
         needed = f"{c.key('discount')} {own:g}, not {discount:g}"
         yield f"{c.key('reward')} constant({own:g}) is a control only with {needed}"
 

@@ -91,7 +91,7 @@ features of several parts | --generator.kind leakgan --discriminator.kind cnn --
 features with dropout     | --generator.kind leakgan --discriminator.kind cnn --generator.leaked.dropout .1 | features without dropout, set leaked.dropout to 0
 adapters beside features  | --generator.kind leakgan --discriminator.kind cnn --generator.lora.rank 2 | lora keeps frozen weights as they are, and leaked follows the discriminator: drop lora
 features of hidden labels | --generator.kind leakgan --discriminator.kind cnn --data.kind grammar --data.label tense --data.label_prompts 1 | generator.kind leakgan reads the discriminator's features, and data.label_prompts hides the prompts from
-no control of features    | --generator.kind leakgan --discriminator.kind cnn --objective.dense 0 --objective.estimator.kind leakgan --objective.reward constant | objective.reward constant is no control of objective.estimator leakgan, which also learns from
+no control of features    | --generator.kind leakgan --discriminator.kind cnn --objective.dense 0 --objective.estimator.kind leakgan --objective.reward constant | objective.reward constant is no control of objective.estimator leakgan; a frozen discriminator is
 a judge from an LSTM      | --discriminator.kind transformer --discriminator.from_generator 1 --generator.kind lstm | decoder-only
 another vocabulary        | --vocab_size 999         | vocab_size 999: the tokenizer has 18 tokens
 missing text              | --data.train no.txt      | /no.txt

@@ -263,7 +263,7 @@ def test_every_public_function_of_arrays_is_among_them() -> None:
     assert public - makers - FUNCTIONS.keys() == {"entropy"}  # of one array, of any rank
     estimators = {name for name in gg.__all__ if name in dir(configs)}
     assert {name for name in estimators if inspect.isfunction(getattr(gg, name))} - FUNCTIONS.keys() <= {
-        "leave_one_out", "moving_average", "no_baseline", "distill", "feature_matching", "estimator_of",
+        "leave_one_out", "moving_average", "no_baseline", "distill", "feature_matching", "guided", "estimator_of",
     }  # fmt: skip
 
 
