@@ -15,6 +15,7 @@ from gptgan_jax.evaluation.candidates import BASELINES
 from gptgan_jax.evaluation.results import Column, Evaluation, Score, Sweep
 from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.pretrained.hub import is_model
+from gptgan_jax.runs.fingerprint import is_other_start
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import same_held_out
 
@@ -88,6 +89,8 @@ def _comparable(folder: RunFolder, config: Config, source: RunFolder) -> tuple[E
     theirs, there = Evaluation.load(source.path), source.read_config()
     if theirs is None:
         raise UserError(f"{source.path}, which this run started from, has not been evaluated; evaluate it, then this")
+    if is_other_start(folder.path, config):
+        raise UserError(f"{source.path}, which this run started from, has gone on to another checkpoint since")
     changes = [line for line in difference(there, config) if line.startswith("evaluation.")]
     if changes:
         raise UserError(f"{source.path}, which this run started from, is evaluated with other settings ({changes[0]})")

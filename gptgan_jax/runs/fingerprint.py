@@ -31,7 +31,7 @@ from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.pretrained.hub import FILES, is_model, model_folder
 from gptgan_jax.runs.experiment import Experiment
-from gptgan_jax.runs.folder import TEACHER_FILE, RunFolder
+from gptgan_jax.runs.folder import START_FILE, TEACHER_FILE, RunFolder
 from gptgan_jax.system.atomic_files import write_whole
 
 PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "datasets")
@@ -113,31 +113,101 @@ def teacher_digest(config: Config) -> str | None:
     try:
         if is_model(estimator.teacher):
             return _model(estimator.teacher)
-        checkpoints = RunFolder(Path(estimator.teacher)).checkpoints
-        with Checkpoints(checkpoints, read_only=True) as there:
-            saved = there.choose(estimator.teacher_checkpoint)
+        return _checkpoint(estimator.teacher, estimator.teacher_checkpoint)
     except UserError:
         return _digest([])
-    file = checkpoints / saved.phase / str(saved.step) / CHECKSUMS_FILE
-    return _digest([f"{saved.phase}/{saved.step}".encode(), file.read_bytes() if file.exists() else b""])
 
 
 def keep_teacher(folder: Path, config: Config) -> None:
     """Writes the digest of a run's teacher to the run folder, if it has one."""
-    digest = teacher_digest(config)
-    if digest is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / TEACHER_FILE, f"{digest}\n".encode())
+    _keep(folder / TEACHER_FILE, teacher_digest(config))
 
 
 def check_same_teacher(folder: Path, config: Config) -> None:
     """Raises UserError if a run would resume with another teacher than it began with."""
-    file = folder / TEACHER_FILE
-    if file.is_file() and file.read_text(encoding="utf-8", errors="replace").strip() != teacher_digest(config):
+    if _kept(folder / TEACHER_FILE) not in (None, teacher_digest(config)):
         raise UserError(
             f"what objective.estimator distils from has changed since {folder} began; bring the old teacher back (of a "
             "run, teacher_checkpoint can name a step), or choose another --name"
         )
+
+
+def start_digest(config: Config) -> str | None:
+    """The digest of the checkpoint of another run that a run starts from.
+
+    None if it starts from none, or from one that can't be read, such as of a run that is gone.
+    """
+    if config.init_from is None or is_model(config.init_from):
+        return None
+    try:
+        return _checkpoint(config.init_from, config.init_checkpoint)
+    except UserError:
+        return None
+
+
+def keep_start(folder: Path, config: Config) -> None:
+    """Writes the digest of the checkpoint that a new run starts from to the run folder, if it starts from a run."""
+    _keep(folder / START_FILE, start_digest(config))
+
+
+def is_other_start(folder: Path, config: Config, gone: bool = False) -> bool:
+    """Whether `init_from` has another checkpoint to start from than when the run in a folder began.
+
+    Args:
+        folder: of the run. Of one that an earlier version began, this is not known, and not said.
+        config: of the run.
+        gone: the answer if there is nothing to start from any more; a run itself does without.
+    """
+    kept = _kept(folder / START_FILE)
+    if kept is None:
+        return False
+    now = start_digest(config)
+    return gone if now is None else now != kept
+
+
+def check_starts(configs: Iterable[Config]) -> None:
+    """Raises UserError, with a line for each, if runs that are begun can't be compared with others of their start:
+    `init_from` has another checkpoint now, or will have, once the run that is missing is trained again."""
+    begun = [(RunFolder.of(config).path, config) for config in configs]
+    lines = [_other_start(*run) for run in begun if is_other_start(*run, gone=True)]
+    if lines:
+        raise UserError("\n".join(lines))
+
+
+def check_same_origins(folder: Path, config: Config) -> None:
+    """Raises UserError if a finished run, which would be used again, began from another start or teacher than is there
+    now. One that is gone is not missed: the run has all that it needs in its folder."""
+    if is_other_start(folder, config):
+        raise UserError(_other_start(folder, config))
+    if (folder / TEACHER_FILE).is_file() and teacher_digest(config) != _digest([]):
+        check_same_teacher(folder, config)
+
+
+def _other_start(folder: Path, config: Config) -> str:
+    return (
+        f"{folder} began from a checkpoint that {config.init_from} no longer has; bring that back, or remove {folder} "
+        "too, and it is trained anew"
+    )
+
+
+def _keep(file: Path, digest: str | None) -> None:
+    """Writes a digest to a file of a run folder, if there is one."""
+    if digest is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, f"{digest}\n".encode())
+
+
+def _kept(file: Path) -> str | None:
+    return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
+
+
+def _checkpoint(run: str, wanted: str) -> str:
+    """The digest of the name and the checksums of a run's checkpoint, as `Checkpoints.choose` finds it."""
+    checkpoints = RunFolder(Path(run)).checkpoints
+    with Checkpoints(checkpoints, read_only=True) as there:
+        saved = there.choose(wanted)
+    file = checkpoints / saved.phase / str(saved.step) / CHECKSUMS_FILE
+    return _digest([f"{saved.phase}/{saved.step}".encode(), file.read_bytes() if file.exists() else b""])
 
 
 def text_digest(split: Split) -> str:

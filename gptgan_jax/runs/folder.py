@@ -26,6 +26,7 @@ from gptgan_jax.system.atomic_files import write_whole
 HELD_OUT_FILE = "held_out.npz"
 CLASSES_FILE = "classes.json"
 TEACHER_FILE = "teacher.txt"
+START_FILE = "start.txt"
 LOCK_FILE = "lock"
 OWN_FOLDERS = ("tokenizer", "checkpoints", "tensorboard", "profile", "wandb", "export")
 # Keys that may change between the beginning of a run and its resume: none of them affects the parameters, except that
@@ -36,8 +37,8 @@ FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "eva
 @dataclass(frozen=True)
 class RunFolder:
     """A run folder: config.yaml, tokenizer/, held_out.npz, classes.json (if the text has labels), teacher.txt (in
-    distillation, the teacher's digest), checkpoints/ (with start/ if the run starts from another run or model),
-    metrics.jsonl, training_time.json, tensorboard/, samples.txt, evaluation.json, report.html, report.md and its
+    distillation, the teacher's digest), start.txt (if the run starts from another run, its checkpoint's digest),
+    checkpoints/ (with start/ if the run starts from another run or model), metrics.jsonl, training_time.json, tensorboard/, samples.txt, evaluation.json, report.html, report.md and its
     pictures, and lock."""
 
     path: Path
@@ -134,7 +135,7 @@ class RunFolder:
         self._check_links()
         if self.config_file.name in there:
             return True
-        half_made = {self.tokenizer.name, CLASSES_FILE, HELD_OUT_FILE, TEACHER_FILE, LOCK_FILE}
+        half_made = {self.tokenizer.name, CLASSES_FILE, HELD_OUT_FILE, TEACHER_FILE, START_FILE, LOCK_FILE}
         if not _occupied(self.path / "checkpoints"):
             half_made.add("checkpoints")
         if there - half_made:

@@ -14,7 +14,7 @@ from gptgan_jax.checkpoints.manager import Checkpoints, restore_latest_readable
 from gptgan_jax.config import PHASES, Phase
 from gptgan_jax.distributed.hosts import check_alike, in_all, wait_for_all
 from gptgan_jax.runs.experiment import Experiment, check_labels
-from gptgan_jax.runs.fingerprint import check_same_teacher, fingerprint, keep_teacher
+from gptgan_jax.runs.fingerprint import check_same_teacher, fingerprint, keep_start, keep_teacher
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import check_same_text, held_out_of, save_held_out
 from gptgan_jax.runs.lock import locked
@@ -105,6 +105,7 @@ def _prepare(experiment: Experiment, folder: RunFolder) -> None:
     if folder.check(experiment.config):
         folder.write_config(experiment.config)
         return
+    keep_start(folder.path, experiment.config)
     save_held_out(folder.path, held_out_of(experiment))
     folder.create(experiment.config, experiment.tokenizer, experiment.corpus.classes)
 

@@ -24,6 +24,7 @@ from gptgan_jax.reports.arms_table import CONTINUED, LIKELIHOOD, Model
 from gptgan_jax.reports.groups import controls_of
 from gptgan_jax.reports.run import load_reported_run
 from gptgan_jax.runs.experiment import Experiment, load_experiment, network_difference
+from gptgan_jax.runs.fingerprint import check_starts
 from gptgan_jax.runs.folder import RunFolder, slug_of
 from gptgan_jax.runs.held_out import check_same_text
 from gptgan_jax.runs.lock import locked
@@ -281,8 +282,7 @@ def _arm_parts(given: Any, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: from_scratch should be true or false, not {scratch!r}")
     if scratch and "preset" in arm:
         raise UserError(f"{where}: from_scratch trains by likelihood alone, and a preset is a method; drop one of them")
-    own = OF_SCRATCH if scratch else METHOD
-    fields = {field.name for field in dataclasses.fields(Config)}
+    own, fields = OF_SCRATCH if scratch else METHOD, {field.name for field in dataclasses.fields(Config)}
     for dotted in mapping_of(arm, "set", f"{where}: "):
         section = str(dotted).partition(".")[0]
         if section in fields - {*own, *(() if scratch else ("generator",))}:
@@ -377,6 +377,7 @@ def check_runs(comparison: Comparison, load: Loader = load_experiment) -> None:
     seeds, arms = comparison.seeds, comparison.arms
     runs = {(BASE_SLUG, seed): comparison.base_config(seed) for seed in seeds}
     runs |= {(arm.slug, seed): comparison.arm_config(arm, seed) for arm in arms for seed in seeds}
+    check_starts(runs[arm.slug, seed] for arm in arms if not arm.from_scratch for seed in seeds)
     done = {run: is_finished(RunFolder.of(config), config) for run, config in runs.items()}
     if all(done.values()):
         return
@@ -388,10 +389,9 @@ def check_runs(comparison: Comparison, load: Loader = load_experiment) -> None:
             check_same_text(begun.path, experiment)
     check(experiment, folder)
     for arm in arms:
-        todo = [seed for seed in seeds if not done[arm.slug, seed]]
-        if not todo:
+        config = next((runs[arm.slug, seed] for seed in seeds if not done[arm.slug, seed]), None)
+        if config is None:
             continue
-        config = runs[arm.slug, todo[0]]
         try:
             players = build_networks(config, experiment.tokenizer.vocabulary, experiment.corpus.classes)
             trial = dataclasses.replace(experiment, config=config, generator=players[0], discriminator=players[1])

@@ -14,6 +14,7 @@ from gptgan_jax.config import EvaluationConfig, LikelihoodPhase
 from gptgan_jax.evaluation.inherited import with_baselines
 from gptgan_jax.evaluation.results import Column, Evaluation, Score
 from gptgan_jax.metrics.estimates import REAL, Estimate
+from gptgan_jax.runs import fingerprint
 from gptgan_jax.runs.folder import HELD_OUT_FILE, RunFolder
 
 OWN = [Column("adversarial, best", "adversarial/9", "least validation loss")]
@@ -138,6 +139,24 @@ def test_without_a_run_to_compare_with_a_note_says_why(tmp_path: Path, change: A
     assert found.notes[-1].startswith("Baselines: none; ")
     assert says in found.notes[-1]
     assert says in said[0]
+
+
+def test_nothing_is_copied_of_a_run_that_has_another_checkpoint_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `gptgan train --extend` on it: what it has been evaluated on since is no start of this run."""
+    settled(tmp_path)
+    folder, said = RunFolder(tmp_path / "arm"), []
+    for now, columns in (("#before", 2), (None, 2), ("#since", 1)):
+        monkeypatch.setattr(fingerprint, "start_digest", lambda config, now=now: now)
+        (folder.path / "start.txt").write_text("#before\n")
+        found = with_baselines(own_evaluation(), folder, folder.read_config(), said.append)
+        assert len(found.columns) == columns, now
+    why = f"{tmp_path / 'base'}, which this run started from, has gone on to another checkpoint since"
+    assert found.notes[-1] == f"Baselines: none; {why}."
+    assert said == [f"no baselines: {why}"]
+    (folder.path / "start.txt").unlink()  # of an earlier version
+    assert len(with_baselines(own_evaluation(), folder, folder.read_config(), said.append).columns) == 2
 
 
 @pytest.mark.parametrize("keys", [{"init_from": None}, {"likelihood": LikelihoodPhase(steps=5)}])

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from hf_folders import write_model
-from tiny import tiny_experiment, write_corpus
+from tiny import tiny_config, tiny_experiment, train_tiny, write_corpus
 
 import gptgan_jax
 from gptgan_jax.config import Config
@@ -23,7 +23,9 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.runs import fingerprint as module
 from gptgan_jax.runs.fingerprint import (
     _keys,
+    check_same_origins,
     check_same_teacher,
+    check_starts,
     code_digest,
     fingerprint,
     keep_teacher,
@@ -92,6 +94,29 @@ def test_another_teacher_is_told_by_its_weights_and_a_run_does_not_go_on_with_it
         file.write_bytes(content)
         check_same_teacher(folder, config)
     assert not [name for name in _keys(config) if name.endswith((".teacher", ".top_k_file"))]
+
+
+def test_a_run_is_used_again_only_beside_others_of_the_checkpoint_that_it_began_from(tmp_path: Path) -> None:
+    short = dict.fromkeys(("continued.steps", "warmup.steps", "adversarial.steps"), 0)
+    for name in ("base", "other", "arm"):
+        (tmp_path / name).mkdir()
+    base = train_tiny(tmp_path / "base", short | {"likelihood.steps": 2})
+    other = train_tiny(tmp_path / "other", short | {"likelihood.steps": 4})
+    keys = {"init_from": str(base), "likelihood.steps": 1, "data.train": str(tmp_path / "base" / "corpus.txt")}
+    arm, config = train_tiny(tmp_path / "arm", short | keys), tiny_config(tmp_path / "arm", short | keys)
+    check_same_origins(arm, config)
+    check_starts([config])
+    base.rename(tmp_path / "gone")
+    check_same_origins(arm, config)  # it has its start in its folder
+    with pytest.raises(UserError, match=f"^{arm} began from a checkpoint that {base} no longer has; bring that back"):
+        check_starts([config])
+    other.rename(base)
+    for check in (lambda: check_same_origins(arm, config), lambda: check_starts([config, config])):
+        with pytest.raises(UserError, match="no longer has; bring that back, or remove"):
+            check()
+    (arm / "start.txt").unlink()  # of an earlier version
+    check_same_origins(arm, config)
+    check_starts([config])
 
 
 def test_another_text_is_named_by_the_key_of_its_file(tmp_path: Path) -> None:

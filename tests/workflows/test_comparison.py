@@ -389,6 +389,26 @@ def test_a_run_that_would_be_refused_is_so_before_the_first_is_trained(tmp_path:
     assert sorted(os.walk(tmp_path)) == before
 
 
+@pytest.mark.thorough
+def test_arms_that_began_from_another_base_are_not_compared_with_the_one_that_is_trained_anew(
+    compared: Compared, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(compared.folder.parent, copy)
+    for config in copy.glob("both/*/config.yaml"):
+        config.write_text(config.read_text().replace(str(compared.folder), str(copy / "both")))
+    comparison = load_comparison(compared.file, overrides=["--runs_folder", str(copy)])
+    comparing.check_runs(comparison)
+    shutil.rmtree(copy / "both" / "likelihood-seed0")
+    with pytest.raises(comparing.UserError) as raised:
+        comparing.check_runs(comparison)
+    for line, slug in zip(raised.value.lines, SLUGS, strict=True):
+        assert line.startswith(f"{copy}/both/{slug}-seed0 began from a checkpoint that {copy}/both/likelihood-seed0")
+    for slug in SLUGS:
+        (copy / "both" / f"{slug}-seed0" / "start.txt").unlink()  # as an earlier version left it
+    comparing.check_runs(comparison)
+
+
 def test_a_comparison_that_another_process_makes_is_left_alone(tmp_path: Path, monkeypatch) -> None:
     comparison = load_comparison(write_comparison(tmp_path))
     monkeypatch.setattr(comparing, "check_runs", lambda comparison: None)
