@@ -35,10 +35,17 @@ def add_evaluate(commands: Any, run_help: str) -> None:
         help="also compare the run's generators over a grid of temperature and top-p: does the GAN gain at equal "
         "diversity?",
     )
-    evaluate.add_argument("--samples", type=Path, help="instead of a run: a file of samples, one text per line")
-    evaluate.add_argument("--references", type=Path, help="with --samples: held-out real text, one text per line")
     evaluate.add_argument(
-        "--training", type=Path, help="with --samples: the text their model was trained on (optional)"
+        "--samples",
+        type=Path,
+        help="instead of a run: a file of samples, one text per line; or .jsonl, .csv, .tsv or .parquet with a column "
+        "response or text",
+    )
+    evaluate.add_argument(
+        "--references", type=Path, help="with --samples: held-out real text, one per line or a column text"
+    )
+    evaluate.add_argument(
+        "--training", type=Path, help="with --samples: the text their model was trained on (optional), in the same form"
     )
     evaluate.add_argument(
         "--embedder",

@@ -26,7 +26,9 @@ from gptgan_jax.evaluation.results import Column, Evaluation, table_of
 from gptgan_jax.evaluation.scores import Ruler, judge_figures, text_figures
 from gptgan_jax.generation.texts import TextSet
 from gptgan_jax.metrics.estimates import REAL
-from gptgan_jax.readers.documents import matching_files, read_lines
+from gptgan_jax.readers.documents import read_texts
+from gptgan_jax.readers.files import format_of, matching_files, utf8_lines
+from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import held_out_of, save_held_out, text_hashes
@@ -42,6 +44,8 @@ LONGEST = 128
 VOCABULARY = 20_000
 FEWEST_REFERENCES = 6
 FEWEST_SAMPLES = 2
+# The column of texts in files of rows, the first that is there: as `gptgan sample` and `gptgan data` write them.
+COLUMNS = {"samples": ("response", "text"), "references": ("text", "response", "answer")}
 
 
 def evaluate_files(
@@ -54,7 +58,7 @@ def evaluate_files(
     unit: UnitName = "auto",
     tokenizer_path: Path | None = None,
 ) -> Evaluation:
-    """Scores a file of samples against a file of real text, one text per line.
+    """Scores a file of samples against a file of real text: one text per line, or rows with a column of texts.
 
     A token is a word between spaces; a character, if the references have no spaces between words; or a token of the
     given tokenizer. A blank line of the samples is an empty text and is scored; blank lines of the other files are left
@@ -155,12 +159,8 @@ def evaluate_files(
 
 
 def _read_samples(path: Path) -> list[str]:
-    """The stripped lines of a file, or of all files that match a glob; a blank line is an empty text."""
-    read_lines("--samples", str(path))  # refuses unreadable files and files without any text
-    texts: list[str] = []
-    for file in matching_files("--samples", str(path)):
-        lines = Path(file).read_bytes().decode("utf-8-sig").split("\n")
-        texts += [line.strip() for line in (lines if lines[-1] else lines[:-1])]
+    """The texts of a file, or of all files that match a glob; a blank one is an empty text."""
+    texts = _texts("samples", path)
     if len(texts) < FEWEST_SAMPLES:
         raise UserError(f"--samples: {path} has {len(texts)} text; at least {FEWEST_SAMPLES} are needed, one per line")
     return texts
@@ -168,10 +168,33 @@ def _read_samples(path: Path) -> list[str]:
 
 def _read(path: Path, fewest: int, what: str) -> tuple[list[str], list[str]]:
     """The texts of a file of real text, and a note on its blank lines if it has any."""
-    texts, blank = read_lines(f"--{what}", str(path))
+    every = _texts(what, path)
+    texts = list(filter(None, every))
     if len(texts) < fewest:
         raise UserError(f"--{what}: {path} has {len(texts)} text; at least {fewest} are needed, one per line")
+    blank = len(every) - len(texts)
     return texts, [f"{counted(blank, 'blank line')} of {path} left out."] if blank else []
+
+
+def _texts(what: str, path: Path) -> list[str]:
+    """The stripped lines of text files, or cells of the text column of rows, "" for blank ones.
+
+    Raises:
+        UserError: no such file, one that can't be read, or no text at all.
+    """
+    texts: list[str] = []
+    for file in matching_files(f"--{what}", str(path)):
+        if (form := format_of(file)) is None:
+            texts += map(str.strip, utf8_lines(file))
+            continue
+        where = f"--{what}: {file}"
+        rows = open_rows(where, form, None, file, where, False)
+        there, names = rows.columns(), COLUMNS.get(what, COLUMNS["references"])
+        column = next((name for name in names if name in there), "text")
+        texts += map(str.strip, read_texts(rows, column, blank=True))
+    if not any(texts):
+        raise UserError(f"--{what}: {path} is empty; it should hold one document a line")
+    return texts
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:
@@ -189,16 +212,18 @@ def _spelt(texts: Sequence[str], unit: Unit) -> list[str]:
 
 
 def _targets(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> Ragged:
-    """Token ids of each text, truncated to `length`; an empty text has only its end."""
+    """Token ids of each text, truncated to `length`; one that is empty, or has no token, has only its end."""
     filled = [i for i, text in enumerate(texts) if text]
+    encoded = encode_split(Split([texts[i] for i in filled]), tokenizer, length)
+    if encoded.empty_documents:  # which it leaves out
+        ids = tokenizer.encode_batch([texts[i] for i in filled])
+        filled = [i for i, own in zip(filled, ids, strict=True) if own]
     if len(filled) == len(texts):
-        return encode_split(Split(texts), tokenizer, length).targets
+        return encoded.targets
     assert tokenizer.vocabulary.eos_id is not None
     rows = [np.array([tokenizer.vocabulary.eos_id], np.int32)] * len(texts)
-    if len(filled):
-        encoded = encode_split(Split([texts[i] for i in filled]), tokenizer, length).targets
-        for row, i in enumerate(filled):
-            rows[i] = encoded[row]
+    for row, i in enumerate(filled):
+        rows[i] = encoded.targets[row]
     return Ragged(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
 
 

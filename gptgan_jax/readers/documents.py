@@ -250,14 +250,14 @@ def read_table(rows: Rows, columns: Columns, max_rows: int | None = None) -> Tab
     )
 
 
-def read_texts(rows: Rows, column: str, max_rows: int | None = None) -> Iterator[str]:
-    """The texts of a column, one after another; blank ones are left out.
+def read_texts(rows: Rows, column: str, max_rows: int | None = None, blank: bool = False) -> Iterator[str]:
+    """The texts of a column, one after another; blank ones are left out, unless `blank` is true.
 
     Raises:
         UserError: a missing column, a value that is not text (with its row), or rows that can't be read.
     """
     for place, row in rows.read([column], max_rows):
-        if row is not None and (text := _Cells(rows, place, row).text(column)).strip():
+        if row is not None and ((text := _Cells(rows, place, row).text(column)).strip() or blank):
             yield text
 
 

@@ -1,10 +1,14 @@
 """Files of any toolkit: measured by parts of the references that share no text, or refused in one line."""
 
+import csv
+import gzip
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from gptgan_jax.cli import main
 from gptgan_jax.config import JudgeConfig
@@ -237,6 +241,73 @@ def test_real_text_of_a_language_of_many_forms_is_not_another_spelling(tmp_path:
     texts = [" ".join(["ja", *(f"w{r.randrange(10**6)}" for _ in range(3))]) for _ in range(400)]
     samples, references = (written(tmp_path / f"{i}.txt", texts[i::2]) for i in (0, 1))
     assert row(scored(samples, references), "BLEU-2").values[REAL].value > 0
+
+
+def as_rows(path: Path, **columns: list[str]) -> Path:
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    if path.suffix == ".jsonl":
+        return written(path, [json.dumps(row) for row in rows])
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.mark.usefixtures("_no_judge")
+def test_files_of_rows_are_scored_by_their_column_of_texts(tmp_path: Path) -> None:
+    texts, real, learned = ([*sentences(40, i), ""] for i in (1, 2, 3))
+    plain = scored(*(written(tmp_path / f"{i}.txt", some) for i, some in enumerate((texts, real, learned))))
+    other = ["never read"] * 41
+    for samples, references in (
+        (as_rows(tmp_path / "s.jsonl", text=texts), as_rows(tmp_path / "r.csv", text=real, response=other)),
+        (
+            as_rows(tmp_path / "s.csv", text=other, response=texts),
+            as_rows(tmp_path / "r.jsonl", prompt=other, answer=real),
+        ),
+    ):
+        found = scored(samples, references, as_rows(tmp_path / "t.jsonl", text=learned))
+        assert [score.values for score in found.scores] == [score.values for score in plain.scores]
+        assert found.shown == plain.shown
+
+
+@pytest.mark.usefixtures("_no_judge")
+def test_compressed_files_and_lone_carriage_returns_are_read_with_their_blank_lines(tmp_path: Path) -> None:
+    texts, real = [*sentences(20, 1), "", *sentences(20, 2)], sentences(60, 3)
+    plain = scored(written(tmp_path / "s.txt", texts), written(tmp_path / "r.txt", real))
+    packed, old = tmp_path / "s.txt.gz", tmp_path / "old.txt"
+    packed.write_bytes(gzip.compress((tmp_path / "s.txt").read_bytes()))
+    old.write_bytes(("\r".join(texts) + "\r").encode())
+    for samples in (packed, old):
+        found = scored(samples, tmp_path / "r.txt")
+        assert (found.scores, found.notes) == (plain.scores, plain.notes)
+
+
+@pytest.mark.usefixtures("_no_judge")
+def test_a_sample_without_any_token_keeps_its_row(tmp_path: Path) -> None:
+    references = written(tmp_path / "r.txt", sentences(60, 2))
+    made = Tokenizer(models.BPE())  # it has no token for what it has not seen
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.train([str(references)], trainers.BpeTrainer(vocab_size=60, special_tokens=["<pad>", "<s>", "</s>"]))
+    made.save(str(tmp_path / "tokenizer.json"))
+    own, texts = without_run._read_tokenizer(tmp_path / "tokenizer.json"), sentences(20, 1)
+    strange = "\U0001f600"
+    assert own.encode(strange) == []
+
+    def length(samples: list[str]) -> float | None:
+        path = written(tmp_path / "s.txt", samples)
+        found = evaluate_files(
+            path, references, None, "language_model", 0, silently, "token", tmp_path / "tokenizer.json"
+        )
+        return row(found, "length").values["samples"].value
+
+    for place in (0, 7, 19):
+        assert length([*texts[:place], strange, *texts[place:]][:20]) == length(
+            [*texts[:place], "", *texts[place:]][:20]
+        )
+    targets = without_run._targets(["the cat", strange, "", "a dog"], own, 9)
+    assert [targets[i].tolist() for i in (1, 2)] == [[own.vocabulary.eos_id]] * 2
+    assert own.decode(targets[3].tolist()) == "a dog"
 
 
 BAD = {
