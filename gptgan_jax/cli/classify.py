@@ -81,14 +81,15 @@ def add_score(commands: Any, run_help: str) -> None:
     score.add_argument(
         "--seed",
         type=number(int, 0, LARGEST_INT),
-        default=0,
         help="with --samples: equal seeds give equal texts (default 0)",
     )
     score.add_argument(
-        "--text-column", metavar="NAME", help="column of the texts (default: the run's data.text_column)"
+        "--text-column", metavar="NAME", help="with FILE: column of the texts (default: the run's data.text_column)"
     )
     score.add_argument(
-        "--prompt-column", metavar="NAME", help="column of the prompts (default: the run's data.prompt_column)"
+        "--prompt-column",
+        metavar="NAME",
+        help="with FILE: column of the prompts (default: the run's data.prompt_column)",
     )
     score.add_argument("--out", type=Path, metavar="FILE", help="file for the JSON lines (default: print)")
     score.add_argument(
@@ -109,6 +110,13 @@ def add_score(commands: Any, run_help: str) -> None:
 def _score(options: argparse.Namespace) -> int:
     if (options.file is None) == (options.samples is None):
         raise UserError("give a file of texts, or --samples N")
+    rows = "a file of rows, and samples have no columns; drop it"
+    others = {"text_column": rows, "prompt_column": rows}
+    if options.samples is None:
+        others = {"seed": "--samples N, and the texts of a file are there already; drop it"}
+    for name, what in others.items():
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')} goes with {what}")
     check_new_file("--out", options.out, options.file)
     check_new_file("--html", options.html, options.file)
     if options.html is not None and options.out is not None and options.html.resolve() == options.out.resolve():
@@ -125,7 +133,7 @@ def _score(options: argparse.Namespace) -> int:
 
     columns = (options.text_column, options.prompt_column)
     folder = RunFolder(options.run)
-    found = score_texts(folder, options.file, options.samples or 0, options.checkpoint, options.seed, columns, say)
+    found = score_texts(folder, options.file, options.samples or 0, options.checkpoint, options.seed or 0, columns, say)
     write_lines(found.lines(), options.out)
     if options.html is not None:
         options.html.parent.mkdir(parents=True, exist_ok=True)

@@ -453,6 +453,9 @@ told texts over their own | classify runs/told s.txt --out s.txt  | --out s.txt:
 told texts over a folder  | classify runs/told s.txt --out runs   | --out runs: give the name of a new file
 texts of nobody to score  | score runs/earlier                    | give a file of texts, or --samples N
 texts of two to score     | score runs/earlier s.txt --samples 3  | give a file of texts, or --samples N
+a seed of texts to score  | score runs/earlier s.txt --seed 3     | --seed goes with --samples N, and the texts of a file are there already
+a column of samples       | score runs/earlier --samples 3 --text-column a | --text-column goes with a file of rows, and samples have no columns
+prompts of samples        | score runs/earlier --samples 3 --prompt-column a | --prompt-column goes with a file of rows, and samples have no columns
 to score in no run        | score runs/missing s.txt              | runs/missing is no run folder
 to score nothing          | score runs/told no.jsonl              | no.jsonl: no such file
 to score no texts         | score runs/earlier --samples 0        | --samples: '0' should be a whole number, at least 1
