@@ -1,5 +1,6 @@
 """The report of several runs: how they differ, and their results over the seeds of each configuration."""
 
+import dataclasses
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from gptgan_jax.config.files import to_yaml
 from gptgan_jax.config.structure import difference
 from gptgan_jax.data.holding_out import ALARM
 from gptgan_jax.errors import UserError
+from gptgan_jax.evaluation.frontiers import Dominance
 from gptgan_jax.metrics.estimates import REAL, Estimate
 from gptgan_jax.reports.document import Block, Bullets, Code, Heading, Paragraph, Picture, Table, write_document
 from gptgan_jax.reports.figures import comparison_figure
-from gptgan_jax.reports.groups import Group, groups_of, measured_with
+from gptgan_jax.reports.groups import Group, groups_of, measured_with, source_of
 from gptgan_jax.reports.run import (
     ERRORS_NOTE,
     PICTURES,
@@ -36,6 +38,7 @@ RESULTS_NOTES = (
     "Real text does not depend on the seed: the mean of the runs' figures ± their standard error over texts.",
     "↓ and ↑ show which direction is better; real: closer to real text is better.",
 )
+SHARED_NOTE = "Shared: a baseline that several runs copied from the run that they started from counts once."
 
 
 def write_comparison(runs: Sequence[ReportedRun], folder: Path) -> Path:
@@ -98,6 +101,12 @@ def _what(groups: Sequence[Group]) -> list[Block]:
         for seed, count in Counter(run.config.seed for run in group.runs).items()
         if count > 1
     ]
+    notes += [
+        f"{group.label}: its text is not that of {first.label}, though its configuration is: a file behind data has "
+        "changed between these runs"
+        for group in groups
+        if (first := next(one for one in groups if one.config == group.config)) is not group
+    ]
     different = Paragraph(
         "ATTENTION: the runs differ in data or tokenizer. Their scores are on different text and can't be compared "
         "directly."
@@ -111,11 +120,11 @@ def _what(groups: Sequence[Group]) -> list[Block]:
     ]
 
 
-def _text(group: Group) -> tuple[Any, Any]:
-    return group.config.data, group.config.tokenizer
+def _text(group: Group) -> tuple[Any, ...]:
+    return group.config.data, group.config.tokenizer, group.text
 
 
-def _texts(groups: Sequence[Group]) -> dict[tuple[Any, Any], str]:
+def _texts(groups: Sequence[Group]) -> dict[tuple[Any, ...], str]:
     """The data and tokenizers of the runs, each with the label of the first group that uses it."""
     return {_text(group): group.label for group in reversed(groups)}
 
@@ -131,7 +140,8 @@ def _results(groups: Sequence[Group]) -> list[Block]:
         ways.setdefault(score.name, set()).add((score.unit, score.signature))
     apart = [name for name, found in ways.items() if len(found) > 1]
     not_joined = f"The signatures differ: a row for each way of measuring, not joined, of {', '.join(apart)}."
-    notes = [*RESULTS_NOTES, *([not_joined] if apart else []), *_notes(groups)]
+    shared = [SHARED_NOTE] if any(group.shared(kind) for group in groups for kind in kinds) else []
+    notes = [*RESULTS_NOTES, *shared, *([not_joined] if apart else []), *_notes(groups)]
     blocks: list[Block] = [Heading("Results"), Bullets(tuple(notes))]
     for kind in kinds:
         blocks += [Heading(kind[0].upper() + kind[1:], 3), _kind_table(groups, kind)]
@@ -139,23 +149,34 @@ def _results(groups: Sequence[Group]) -> list[Block]:
 
 
 def _kind_table(groups: Sequence[Group], kind: str) -> Table:
-    """Scores of one kind of checkpoint, the groups side by side; a row joins scores with one unit and signature."""
-    rows: dict[tuple[str, ...], dict[str, list[Estimate]]] = {}
-    columns: dict[str, None] = {}
+    """Scores of one kind of checkpoint, the groups side by side; a row joins scores with one unit and signature.
+
+    A cell has an estimate for each run, by its source, so that a baseline which several runs copied counts once. Runs
+    that were evaluated without this score count as runs without a value.
+    """
+    rows: dict[tuple[str, ...], dict[str, dict[tuple[str, str], Estimate]]] = {}
+    columns: dict[str, bool] = {}
     reals: dict[str, None] = {}
     for group in groups:
         real = REAL if len(_texts(groups)) == 1 else f"{REAL} of {_texts(groups)[_text(group)]}"
-        for score in (score for run in group.runs for score in run.evaluation.scores if kind in score.values):
-            row = rows.setdefault((score.name, score.unit, MARKS[score.better], score.signature), {})
-            columns[group.label] = None
-            row.setdefault(group.label, []).append(score.values[kind])
-            if REAL in score.values:
-                reals[real] = None
-                row.setdefault(real, []).append(score.values[REAL])
+        for run in group.runs:
+            for score in (score for score in run.evaluation.scores if kind in score.values):
+                row = rows.setdefault((score.name, score.unit, MARKS[score.better], score.signature), {})
+                columns[group.label] = bool(group.shared(kind))
+                row.setdefault(group.label, {}).setdefault(source_of(run, kind), score.values[kind])
+                if REAL in score.values:
+                    reals[real] = None
+                    row.setdefault(real, {})[str(run.folder), ""] = score.values[REAL]
+    for (name, *_), row in rows.items():
+        for group in (group for group in groups if group.label in row):
+            for run in (run for run in group.runs if run.evaluation.scores):
+                if not any(score.name == name and kind in score.values for score in run.evaluation.scores):
+                    row[group.label].setdefault(source_of(run, kind), Estimate(None))
     names = list(dict.fromkeys(name for name, *_ in rows))
     lines = []
     for (name, unit, mark, signature), row in sorted(rows.items(), key=lambda item: names.index(item[0][0])):
-        shown = spreads_shown([row.get(c, []) for c in columns], [row.get(real, []) for real in reals])
+        cells, of_real = ([list(row.get(label, {}).values()) for label in labels] for labels in (columns, reals))
+        shown = spreads_shown(cells, of_real, list(columns.values()))
         lines.append((named(name, unit), mark, *shown, signature))
     heads = ("score", "better", *columns, *reals, "measured with")
     return Table(heads, tuple(lines), right=range(2, len(heads) - 1))
@@ -180,18 +201,37 @@ def _sweeps(groups: Sequence[Group]) -> list[Block]:
         blocks.append(Bullets(tuple(notes)))
     for number, axes in enumerate(dict.fromkeys(axes for sweeps in swept.values() for axes in sweeps[0].axes), 1):
         blocks += frontier_blocks({label: of for label, of in swept.items() if axes in of[0].axes}, axes, number)
-    found = [
-        (label, one) for label, sweeps in swept.items() for axes in sweeps[0].axes for one in compared(sweeps, axes)
-    ]
+    found = [(group.label, one) for group in groups if group.label in swept for one in _compared(group)]
     if found:
         explained = (
             "A gap is positive if the first is better. Intervals are a bootstrap over runs and need at least three."
         )
-        blocks += [Heading("Quality at equal diversity", 3), Paragraph(explained), area_table(found)]
-    for label, sweeps in swept.items():
-        levels, best = dominance_blocks([one for of, one in found if of == label]), best_blocks(sweeps)
-        blocks += [Heading(f"{label}: level by level, and best temperature", 3), *levels, *best]
+        shared = [
+            f"{group.label}: {words}; the intervals don't cover the baseline's training"
+            for group in groups
+            for column in dict.fromkeys(one.theirs for label, one in found if label == group.label)
+            if (words := group.shared(column))
+        ]
+        beside: list[Block] = [Bullets(tuple(shared))] if shared else []
+        blocks += [Heading("Quality at equal diversity", 3), Paragraph(explained), *beside, area_table(found)]
+    for group in (group for group in groups if group.label in swept):
+        levels = dominance_blocks([one for of, one in found if of == group.label])
+        best = best_blocks(group.sweeps(once=True))
+        blocks += [Heading(f"{group.label}: level by level, and best temperature", 3), *levels, *best]
     return blocks
+
+
+def _compared(group: Group) -> list[Dominance]:
+    """The comparisons over the runs of a group; a note says if a baseline is the same run in several."""
+    sweeps = group.sweeps()
+    found = [one for axes in sweeps[0].axes for one in compared(sweeps, axes)]
+    shared = [group.shared(one.theirs) for one in found]
+    return [
+        dataclasses.replace(one, note=f"{one.note}; {words}, whose training the intervals don't cover")
+        if words
+        else one
+        for one, words in zip(found, shared, strict=True)
+    ]
 
 
 def _sweep_notes(groups: Sequence[Group]) -> list[str]:

@@ -173,35 +173,42 @@ def estimates_shown(estimates: Sequence[Estimate | None]) -> list[str]:
     return [_with_error(one, decimals) for one in present]
 
 
-def spreads_shown(over_runs: Sequence[Sequence[Estimate]], real: Sequence[Sequence[Estimate]]) -> list[str]:
+def spreads_shown(
+    over_runs: Sequence[Sequence[Estimate]], real: Sequence[Sequence[Estimate]], shared: Sequence[bool] = ()
+) -> list[str]:
     """The cells of one row of a comparison, with equally many decimals.
 
     Args:
         over_runs: for each cell one estimate per run. Several are shown as their mean, its 95 % Student-t interval and
             the standard deviation; a single one as it is, with a remark; runs without a value are counted.
         real: for each cell one estimate per run, all of the same text, shown as their mean and mean error.
+        shared: for each cell of `over_runs`, whether its runs are the common baseline of more runs; by default no.
     """
     means = [
         [one.value for one in cell if _finite(one.value) and one.value is not None] for cell in [*over_runs, *real]
     ]
     bare = not any(len(cell) > 1 or _known(one.error) for cell in [*over_runs, *real] for one in cell)
     decimals = decimals_of([fmean(cell) for cell in means if cell], whole=bare)
-    return [_spread(cell, decimals) for cell in over_runs] + [_same_text(cell, decimals) for cell in real]
+    common = [*shared, *[False] * (len(over_runs) - len(shared))]
+    spread = [_spread(cell, decimals, one) for cell, one in zip(over_runs, common, strict=True)]
+    return spread + [_same_text(cell, decimals) for cell in real]
 
 
-def _spread(cell: Sequence[Estimate], decimals: int) -> str:
+def _spread(cell: Sequence[Estimate], decimals: int, shared: bool) -> str:
     known = [one for one in cell if _known(one.value)]
     values = [one.value for one in known if one.value is not None]
     if not values:
         return "–"
     infinite = [value for value in values if math.isinf(value)]
-    of = f"{len(known)} of {len(cell)} runs" if len(known) < len(cell) else ""
+    whose = ", shared" * shared
+    of = f"{len(known)} of {len(cell)} runs{whose}" if len(known) < len(cell) else ""
     if len(values) == 1:
-        return f"{_with_error(known[0], decimals)} ({of or '1 run'})"
+        return f"{_with_error(known[0], decimals)} ({of or f'1 run{whose}'})"
     if infinite:
-        return f"{number(infinite[0], decimals)} ({len(infinite)} of {len(cell)} runs)"
+        return f"{number(infinite[0], decimals)} ({len(infinite)} of {len(cell)} runs{whose})"
     from scipy import stats  # imported late, as it is slow
 
+    of = of or (f"{len(values)} runs{whose}" if shared else "")
     mean, sd = fmean(values), stdev(values)
     half = float(stats.t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
     low, high, mid, spread = (number(value, decimals) for value in (mean - half, mean + half, mean, sd))

@@ -1,6 +1,7 @@
 """A comparison groups repeats, calls controls controls, and joins only what was measured alike."""
 
 import dataclasses
+import json
 import math
 import re
 import shlex
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.image import imread
 from reported import check_self_contained, evaluation, make_run, sweep
@@ -158,6 +160,72 @@ def test_rows_of_other_signatures_or_units_are_not_joined_and_a_note_says_so(tmp
     other = dataclasses.replace(runs[2], evaluation=evaluation(scores=[dataclasses.replace(score, unit="bits/token")]))
     rows = rows_under(compare([runs[0], other], tmp_path / "out"), "### Likelihood")
     assert [row[0] for row in rows] == ["held-out NLL (nats/token)", "held-out NLL (bits/token)"]
+
+
+def copying(parent: Path, seeds: Sequence[int], nlls: Sequence[float], bases: Sequence[str]) -> list[ReportedRun]:
+    """Runs of one configuration whose likelihood column is copied from other runs."""
+    runs = []
+    for seed, nll, base in zip(seeds, nlls, bases, strict=True):
+        own = judged(nll, sweep=sweep(0.1 + 0.01 * seed))
+        (score,) = own.scores
+        score = dataclasses.replace(score, values=score.values | {"likelihood": Estimate(2.714, 0.1)})
+        columns = [dataclasses.replace(own.columns[0], run=base), *own.columns[1:]]
+        whole = dataclasses.replace(own, scores=[score], columns=columns)
+        runs.append(make_run(parent, f"run-{seed}", whole, last=0, seed=seed, init_from="/runs/A"))
+    return runs
+
+
+def test_a_baseline_that_several_runs_copied_from_one_run_counts_once(tmp_path: Path) -> None:
+    text = compare(copying(tmp_path, (0, 1, 2), (2.0, 2.1, 2.2), ["/runs/A"] * 3), tmp_path / "out")
+    assert rows_under(text, "### Likelihood")[0][2] == "2.714 ± 0.100 (1 run, shared)"
+    assert rows_under(text, "### Adversarial, best")[0][2] == "3.100 (2.852 to 3.348; sd 0.100)"
+    assert "- Shared: a baseline that several runs copied from the run that they started from counts once." in text
+    shared = "likelihood is 1 run, shared by 3"
+    assert f"- base: {shared}; the intervals don't cover the baseline's training\n" in text
+    assert f"reach in all runs (3); {shared}, whose training the intervals don't cover" in text
+    best = text[text.index("| chosen by least") :]
+    runs = {row[1]: row[-1] for row in rows_under(f"x\n{best}", "x")}
+    assert (runs["likelihood"], runs["adversarial"]) == ("1", "3")
+
+
+def test_baselines_of_several_runs_count_as_often_as_there_are_of_them(tmp_path: Path) -> None:
+    runs = copying(tmp_path, (0, 1, 2), (2.0, 2.1, 2.2), ["/runs/A", "/runs/A", "/runs/B"])
+    text = compare(runs, tmp_path / "out")
+    assert rows_under(text, "### Likelihood")[0][2] == "2.714 (2.714 to 2.714; sd 0.000; 2 runs, shared)"
+    own = copying(tmp_path / "own", (0, 1, 2), (2.0, 2.1, 2.2), ["/runs/A", "/runs/B", "/runs/C"])
+    text = compare(own, tmp_path / "out")
+    assert rows_under(text, "### Likelihood")[0][2] == "2.714 (2.714 to 2.714; sd 0.000)"
+    assert "hared" not in text
+
+
+def test_a_run_without_a_row_that_others_have_is_counted(tmp_path: Path) -> None:
+    values = {"likelihood": Estimate(0.5, 0.1), REAL: Estimate(0.9)}
+    mauve = Score("MAUVE", "", "99 texts", "higher", values)
+    runs = []
+    for seed in range(3):
+        whole = judged(2.0 + seed)
+        scores = [*whole.scores, *([mauve] if seed < 2 else [])]
+        runs.append(make_run(tmp_path, f"run-{seed}", dataclasses.replace(whole, scores=scores), last=0, seed=seed))
+    nothing = Evaluation(columns=[], scores=[], shown={}, prompts=[], notes=[])
+    runs.append(make_run(tmp_path, "not evaluated", nothing, last=0, seed=3))
+    nll, found = rows_under(compare(runs, tmp_path / "out"), "### Likelihood")
+    assert nll[2] == "3.000 (0.516 to 5.484; sd 1.000)"
+    assert found[2] == "0.500 (0.500 to 0.500; sd 0.000; 2 of 3 runs)"
+    assert "0.500 ± 0.100 (1 of 2 runs)" in compare(runs[1:], tmp_path / "out")
+
+
+def test_runs_of_one_configuration_on_other_text_are_no_seeds(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, f"run-{seed}", judged(2.0 + seed), last=0, seed=seed) for seed in range(4)]
+    for run, fingerprint in zip(runs, ("a", "a", "b"), strict=False):
+        facts = json.dumps({"fingerprint": fingerprint, "notes": [run.config.name]})
+        np.savez(run.folder / "held_out.npz", test_target_tokens=np.arange(3), facts=np.array(facts))
+    text = compare(runs, tmp_path / "out")
+    assert "on different text" in text[: text.index("## What is compared")]
+    groups = rows_under(text, "## What is compared")
+    assert [row[:3] for row in groups] == [["base (1)", "3", "0, 1, 3"], ["base (2)", "1", "2"]]
+    assert "- base (2): its text is not that of base (1), though its configuration is: a file behind data has" in text
+    assert rows_under(text, "### Likelihood")[0][3] == "4.000 ± 0.100 (1 run)"
+    assert "ATTENTION" not in compare([runs[0], runs[1], runs[3]], tmp_path / "out")
 
 
 def test_other_text_is_compared_under_a_warning_with_its_own_real_text(tmp_path: Path) -> None:
