@@ -109,17 +109,17 @@ def runs_in(folders: Mapping[str, Mapping[int, RunFolder]]) -> dict[str, str]:
 
 
 def write_cell(cell: Cell, folders: Mapping[str, Mapping[int, RunFolder]], failed: Mapping[str, str]) -> None:
-    """Writes CELL/cell.json; the cell's comparison must have been written before.
+    """Writes CELL/cell.json; the cell's comparison must have been written before, unless there are no runs for it.
 
     Args:
         cell: of a study.
         folders: of its runs, by model and seed.
-        failed: why the training of a run failed, by run.
+        failed: why the training of a run failed, by run; also of seeds whose likelihood training failed.
 
     Raises:
         UserError: it can't be written.
     """
-    comparison = _read(cell.comparison.folder / "comparison" / COMPARISON_FILE)
+    comparison = _read(cell.comparison.folder / "comparison" / COMPARISON_FILE) if folders else None
     sizes = {label: sizes_in(next(iter(of.values()))) for label, of in folders.items() if of}
     columns = {column: arm.label for arm in cell.comparison.arms for column in arm.columns}
     plain = {
@@ -129,20 +129,21 @@ def write_cell(cell: Cell, folders: Mapping[str, Mapping[int, RunFolder]], faile
         "runs": runs_in(folders),
         "sizes": {
             model["model"]: vars(sizes[label])
-            for model in comparison["models"]
+            for model in (comparison or {}).get("models", ())
             if (label := columns.get(model["model"], LIKELIHOOD)) in sizes
         },
         "comparison": comparison,
     }
     path = cell.comparison.folder / CELL_FILE
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, f"{json.dumps(plain, indent=1, ensure_ascii=False)}\n".encode())
     except OSError as error:
         raise UserError(f"{path} can't be written ({error.strerror})") from None
 
 
 def read_cell(cell: Cell) -> CellResult | None:
-    """What `write_cell` wrote; None if there is nothing, or results of other seeds, arms or points.
+    """What `write_cell` wrote; None if there are no results, or those of other seeds, arms or points.
 
     Raises:
         UserError: the file is damaged.
@@ -152,6 +153,8 @@ def read_cell(cell: Cell) -> CellResult | None:
         return None
     plain = _read(path)
     try:
+        if plain["comparison"] is None:
+            return None
         result = _result(plain)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r:.80}); remove it, and the same command writes it again") from None
@@ -163,6 +166,13 @@ def read_cell(cell: Cell) -> CellResult | None:
         and (result.name, result.points) == (cell.name, dict(cell.points))
     )
     return result if same else None
+
+
+def failed_in(cell: Cell) -> dict[str, str]:
+    """Why runs of a cell failed when its results were written, by run; empty without results."""
+    path = cell.comparison.folder / CELL_FILE
+    failed = _read(path).get("failed") if path.is_file() else None
+    return {str(name): str(reason) for name, reason in failed.items()} if isinstance(failed, dict) else {}
 
 
 def _result(plain: Mapping[str, Any]) -> CellResult:

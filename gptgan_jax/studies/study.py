@@ -20,7 +20,7 @@ from gptgan_jax.studies.devices import Slot
 from gptgan_jax.studies.jobs import Job, cell_jobs, done_of, jobs_of
 from gptgan_jax.studies.pool import Child, Pool, Process, Progress, State, progress_before
 from gptgan_jax.studies.report import write_report
-from gptgan_jax.studies.results import CellResult, Sizes, read_cell, runs_in, sizes_in, sizes_of, write_cell
+from gptgan_jax.studies.results import CellResult, Sizes, failed_in, read_cell, runs_in, sizes_in, sizes_of, write_cell
 from gptgan_jax.studies.study_file import Cell, Study
 from gptgan_jax.system.terminal import in_columns
 from gptgan_jax.training.signals import Interrupted
@@ -66,10 +66,18 @@ def run_study(
 
 
 def report_study(study: Study, say: Say) -> tuple[str, Path, list[str]]:
-    """Writes the reports of the finished cells without running anything; returns the same as `run_study`."""
+    """Writes the reports of the finished cells without running anything; returns the same as `run_study`.
+
+    A run that is not done counts as failed, and not as waiting, if it had failed when its cell was reported last.
+    """
     jobs = jobs_of(study)
-    done = done_of(study, jobs)
-    return _reported(study, jobs, progress_before(jobs, done), say)
+    progress = progress_before(jobs, done_of(study, jobs))
+    for cell in study.cells:
+        failed = failed_in(cell)
+        for job in (job for seed in study.seeds for job in cell_jobs(cell, seed)):
+            if job.folder.name in failed and progress[job.folder].state is not State.DONE:
+                progress[job.folder] = Progress(State.FAILED, reason=failed[job.folder.name])
+    return _reported(study, jobs, progress, say)
 
 
 def _reported(
@@ -101,22 +109,21 @@ def collect(study: Study, progress: Mapping[Path, Progress], say: Say = lambda l
         if any(one.state in (State.WAITING, State.RUNNING) for one in states.values()):
             continue
         seeds = tuple(seed for seed, of in jobs.items() if states[of[0].folder].state is State.DONE)
-        if not seeds:
-            continue
         fresh = any(one.began is not None for one in states.values())
-        result = None if fresh else read_cell(cell)
+        result = None if fresh or not seeds else read_cell(cell)
         folders: dict[str, dict[int, RunFolder]] = {}
-        failed = {}
         for seed in seeds:
             for job in jobs[seed]:
                 if states[job.folder].state is State.DONE:
                     folders.setdefault(job.arm, {})[seed] = RunFolder(job.folder)
-                else:
-                    failed[job.folder.name] = states[job.folder].reason
-        if result is None or result.runs != runs_in(folders) or result.failed.keys() != failed.keys():
+        failed = {folder.name: one.reason for folder, one in states.items() if one.state is State.FAILED}
+        if not seeds:
+            write_cell(cell, {}, failed)
+        elif result is None or result.runs != runs_in(folders) or result.failed.keys() != failed.keys():
             say(f"report of {cell.name}")
             compared = dataclasses.replace(cell.comparison, seeds=seeds)
-            write_comparison(compared, folders, failed)
+            of_seeds = {job.folder.name for seed in seeds for job in jobs[seed]}
+            write_comparison(compared, folders, {name: why for name, why in failed.items() if name in of_seeds})
             write_cell(cell, folders, failed)
             result = read_cell(cell)
         if result is not None:

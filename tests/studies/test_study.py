@@ -264,6 +264,32 @@ def test_a_run_that_fails_is_told_of_and_the_rest_is_reported(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("made_up")
+def test_a_report_alone_tells_of_the_runs_that_failed_and_keeps_their_cells(tmp_path: Path) -> None:
+    study = study_in(tmp_path, cells=HIDDEN, arms={"reinforce": {}}, seeds=3)
+    failing = {
+        "hidden 4; seed 1; reinforce": "out of memory",
+        "hidden 6; seed 2; likelihood": "loss not finite at step 3",
+    }
+    table, failed, _ = ran(study, failing=failing)
+    report = (study.folder / "report.md").read_text()
+    assert len(failed) == 3
+    assert report_study(study, print)[::2] == (table, failed)
+    assert (study.folder / "report.md").read_text() == report
+    assert "not done yet" not in report
+
+
+@pytest.mark.usefixtures("made_up")
+def test_a_report_alone_tells_of_a_cell_of_which_everything_failed(tmp_path: Path) -> None:
+    study = study_in(tmp_path, cells=HIDDEN, arms={"reinforce": {}}, seeds=1)
+    table, failed, _ = ran(study, failing={"hidden 6; seed 0; likelihood": "no memory"})
+    assert len(failed) == 2
+    assert report_study(study, print)[::2] == (table, failed)
+    assert "1 of 2 cells have results; 0 runs are not done yet." in (study.folder / "report.md").read_text()
+    assert ran(study)[1] == [], "the same command tries them again"
+    assert report_study(study, print)[2] == []
+
+
+@pytest.mark.usefixtures("made_up")
 def test_a_run_that_failed_and_was_made_since_is_in_the_next_report(tmp_path: Path) -> None:
     study = study_in(tmp_path, cells={"generator.hidden": [4]}, arms={"reinforce": {}})
     ran(study, failing={"hidden 4; seed 1; reinforce": "out of memory"})
