@@ -124,7 +124,7 @@ class _Measure:
         if self.task is not None:
             figures += self.task.figures(model.write(len(self.task), GREEDY).texts)
             figures += self.task.drawn_figures(written.as_set(), self.drawn, self.ruler.seed)
-        if self.detector is not None:
+        if self.detector is not None and not self.subject.misspelt:
             figures += self.detector.location_figures(written.as_set(), self.drawn)
         return figures, written.as_set()
 
@@ -225,4 +225,15 @@ def _notes(subject: Subject) -> list[str]:
         f"References are {references}. Real text is {halves}, scored as if it were samples; if its source is known, "
         "its held-out NLL is that of the source itself, the lowest that any model can reach.",
         *unit_notes(subject.run.config.evaluation.unit, subject.unit),
+        *_misspelt_note(subject),
+    ]
+
+
+def _misspelt_note(subject: Subject) -> list[str]:
+    if not subject.misspelt:
+        return []
+    held_out = {id(one): len(one) for one in (subject.text.test, subject.text.valid)}
+    return [
+        f"{len(subject.misspelt)} of {sum(held_out.values())} held-out texts are no sentences of the grammar as the "
+        f"tokenizer spells them (such as {subject.misspelt[0]!r}), so what is measured by the grammar is left out."
     ]

@@ -27,6 +27,7 @@ from gptgan_jax.scoring.held_out_likelihood import HeldOut, likelihood_of
 from gptgan_jax.scoring.judge import Judge, judge_from
 from gptgan_jax.scoring.reranked import Reranked
 from gptgan_jax.scoring.residual import ResidualModel, restore_networks
+from gptgan_jax.scoring.source_likelihood import misspelt
 from gptgan_jax.scoring.tasks import Task
 from gptgan_jax.tokenization.units import Unit, unit_for
 from gptgan_jax.types import Params
@@ -160,13 +161,25 @@ class Subject:
         sizes = (length, config.evaluation.best_of, config.seed, batch_size)
         return _Reranked(plain, Reranked(self.run.generator, params, self.run.tokenizer, *sizes))
 
+    @cached_property
+    def misspelt(self) -> list[str]:
+        """Held-out texts that are none of their source as the tokenizer spells them; none if the source is unknown."""
+        source, splits = self.text.source, {id(one): one for one in (self.text.test, self.text.valid)}
+        if source is None or self.run.conditional:
+            return []
+        tokenizer = self.run.tokenizer
+        return [text for one in splits.values() for text in misspelt(text_set(one, tokenizer), source, tokenizer)]
+
     def source_of(self, texts: TextSet) -> np.ndarray | None:
         """Log-probabilities under the source of the data; None if it is not known.
 
-        They are also unknown if real texts were truncated or split: the source's probability is that of a whole text.
+        They are also unknown if real texts were truncated or split, as the source's probability is that of a whole
+        text, or if they are none of its texts as the tokenizer spells them.
         """
         held_out = self.text.test, self.text.valid
         if self.text.source is None or any(one.truncated_targets or one.before is not None for one in held_out):
+            return None
+        if self.misspelt:
             return None
         return source_log_probs(texts, self.text.source, self.run.tokenizer)
 

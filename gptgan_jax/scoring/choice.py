@@ -13,7 +13,7 @@ import numpy as np
 
 from gptgan_jax.algorithms.guards import SKIPPED
 from gptgan_jax.config import Config
-from gptgan_jax.config.choosing import COMMAND, JENSEN_SHANNON, Choice
+from gptgan_jax.config.choosing import COMMAND, GRAMMATICAL, JENSEN_SHANNON, Choice
 from gptgan_jax.data.batches import evaluation_batches
 from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
@@ -25,7 +25,7 @@ from gptgan_jax.generation.texts import Drawing, TextSet, TextWriter, Written, t
 from gptgan_jax.metrics.divergences import LogProbs, divergences
 from gptgan_jax.metrics.ngrams import distinct_ngrams, distinct_texts, ngram_jensen_shannon
 from gptgan_jax.scoring.held_out_likelihood import HeldOut
-from gptgan_jax.scoring.source_likelihood import Source, source_log_probs
+from gptgan_jax.scoring.source_likelihood import Source, misspelt, source_log_probs
 from gptgan_jax.system.commands import Failed, missing_program, number_from
 from gptgan_jax.tokenization.units import Unit, unit_for, units_of
 from gptgan_jax.types import Params
@@ -78,6 +78,14 @@ class SampleFigure:
                 )
             if len(valid) < 2:
                 raise UserError(f"evaluation.choose_by {self.choice.name} needs two validation texts")
+        if self.choice.name in (GRAMMATICAL, JENSEN_SHANNON) and self._source is not None:
+            wrong = misspelt(self._real, self._source, self._tokenizer)
+            if wrong:
+                raise UserError(
+                    f"evaluation.choose_by {self.choice.name}: {len(wrong)} of {len(self._valid)} validation texts are "
+                    f"no sentences of the grammar as the tokenizer spells them (such as {wrong[0]!r}); choose another "
+                    "tokenizer or figure"
+                )
 
     def measure(self, params: Params, pause: Pause) -> float:
         """The metric of samples of these parameters; NaN if it is undefined.

@@ -23,3 +23,19 @@ def source_log_probs(samples: TextSet, source: Source, tokenizer: AnyTokenizer) 
     spelt = tokenizer.encode_batch(samples.texts)
     regular = [[*ids, eos] == samples.targets[i].tolist() for i, ids in enumerate(spelt)]
     return grammar_log_probs(samples.texts, source, np.array(regular))
+
+
+def misspelt(real: TextSet, source: Source, tokenizer: AnyTokenizer) -> list[str]:
+    """Whole texts of the source that are none of its texts as the tokenizer spells them: it doesn't know a word, or
+    loses the space before a full stop. A model of these tokens can't be measured by the source's probabilities.
+
+    Args:
+        real: N texts of the source, encoded and decoded; truncated ones are left out.
+        source: where they come from.
+        tokenizer: of the texts.
+    """
+    if isinstance(source, Oracle):
+        return []
+    whole = [real.targets[i][-1] == tokenizer.vocabulary.eos_id for i in range(len(real))]
+    possible = np.isfinite(source_log_probs(real, source, tokenizer))
+    return [text for text, end, known in zip(real.texts, whole, possible, strict=True) if end and not known]

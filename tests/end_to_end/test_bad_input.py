@@ -126,6 +126,7 @@ a grammar's task elsewhere | --data.task condense    | unknown key 'data.task'
 a prompt column missing   | --data.kind hf --data.train rows.json --data.prompt_column ask | no column ask; there are: text
 a prompt that is absent   | --data.kind hf --data.train asks.json --data.prompt_column ask | row 2: column ask holds null, which is no text
 a choice by no task       | --evaluation.choose_by task | evaluation.choose_by task needs evaluation.task summary or answer
+a choice by lost spelling | --data.kind grammar --data.train_size 60 --data.valid_size 20 --data.max_length 150 --generator.max_positions 160 --tokenizer.kind character --tokenizer.vocab_size 20 --evaluation.choose_by max(grammatical) | validation texts are no sentences of the grammar as the tokenizer spells them (such as
 right answers of no task  | --data.kind hf --data.train asked.json --data.prompt_column ask --data.answer_column text | data.answer_column has right answers, which evaluation.task
 right answers missing     | --data.kind hf --data.train asked.json --data.prompt_column ask --data.answer_column right --evaluation.task answer | no column right; there are:
 turns of no conversation  | --data.kind hf --data.train rows.json --data.assistant_turns all | data.assistant_turns all is for conversations: set data.text_column to a column of them

@@ -1,5 +1,7 @@
 """The final judgement: which checkpoints, on which text, with which counts."""
 
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,7 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
-from tiny import tiny_experiment, write_corpus
+import tokenizers
+from tiny import GRAMMAR, tiny_experiment, write_corpus
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from gptgan_jax.checkpoints.manager import Checkpoints
 from gptgan_jax.checkpoints.steps import Saved
@@ -18,12 +22,14 @@ from gptgan_jax.evaluation.final import _by_one_embedder, evaluate_run
 from gptgan_jax.evaluation.results import Column, Evaluation, Score, Sweep
 from gptgan_jax.evaluation.scores import FRECHET
 from gptgan_jax.evaluation.subject import Subject
+from gptgan_jax.evaluation.sweep import sweep_run
 from gptgan_jax.generation.texts import Drawing
 from gptgan_jax.metrics.estimates import REAL
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import held_out_of, save_held_out
 from gptgan_jax.scoring.held_out_likelihood import HeldOut
+from gptgan_jax.sources.grammar import english_scenes
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.types import Batch, Params
 
@@ -213,6 +219,30 @@ def test_against_its_own_source_real_text_has_no_divergence(kind: str, tmp_path:
         assert row(evaluation, "grammatical").values[REAL].value == 1.0
     else:
         assert np.isfinite(row(evaluation, "reverse KL").values["likelihood"].value)
+
+
+def test_without_the_grammars_spelling_its_metrics_are_left_out_with_a_note(tmp_path: Path) -> None:
+    """WordPiece joins a full stop to the word before it."""
+    backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece(cleanup=True)
+    words = trainers.WordPieceTrainer(vocab_size=400, special_tokens=["[PAD]", "[UNK]", "<s>", "</s>"])
+    backend.train_from_iterator(english_scenes().sample(np.random.default_rng(0), 90), words)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    special = {"eos_token": "</s>", "bos_token": "<s>", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(special))
+    sizes = {"data.train_size": 60, "data.valid_size": 30, "data.test_size": 30, "evaluation.samples": 30}
+    keys = GRAMMAR | sizes | {"data.max_length": 60, "generator.max_positions": 64}
+    keys |= {"tokenizer.kind": "file", "tokenizer.path": str(tmp_path / "tokenizer.json")}
+    _, folder = untrained(tmp_path, keys)
+    evaluation = evaluate_run(folder, silently, thorough=False)
+    assert {score.name for score in evaluation.scores}.isdisjoint({"forward KL", "grammatical", "rule coverage"})
+    assert REAL not in row(evaluation, "held-out NLL").values
+    assert row(evaluation, "BLEU-2").values[REAL].value > 0
+    (note,) = (note for note in evaluation.notes if "as the tokenizer spells them" in note)
+    assert re.match(r"\d+ of 60 held-out texts are no sentences of the grammar .* so what is measured by", note)
+    swept = sweep_run(folder, silently).sweep
+    assert swept is not None
+    assert {axes.quality for axes in swept.axes} == {"BLEU-4", "LM score"}
 
 
 POEMS = [a + b + c + "，" + c + a + "。" for a in "明清晚春" for b in "月风云雨" for c in "山水花"]

@@ -349,6 +349,19 @@ def test_labels_alone_record_nothing_of_a_generator_that_learns_from_them(tmp_pa
         check(experiment, folder)
 
 
+@pytest.mark.parametrize("choose_by", ["max(grammatical)", "min(jensen_shannon)"])
+def test_a_choice_by_the_grammar_needs_a_tokenizer_that_keeps_its_spelling(choose_by: str, tmp_path: Path) -> None:
+    keys = GRAMMAR | SHORT | {"data.max_length": 150, "generator.max_positions": 160}
+    keys |= {"tokenizer.kind": "character", "evaluation.choose_by": choose_by}
+    for size, refused in ((None, False), (20, True)):
+        experiment, folder = tiny_experiment(tmp_path, keys | {"tokenizer.vocab_size": size})
+        if not refused:
+            check(experiment, folder)
+            continue
+        with pytest.raises(UserError, match=r"of 12 validation texts are no sentences of the grammar as the tokenizer"):
+            check(experiment, folder)
+
+
 def test_how_long_a_program_may_take_can_be_changed_in_the_middle_of_a_run(program: str, tmp_path: Path) -> None:
     keys = SHORT | {"evaluation.choose_by": "max(command)", "evaluation.choose_command": program}
     RunFolder(tmp_path / "runs" / "tiny").path.mkdir(parents=True)
