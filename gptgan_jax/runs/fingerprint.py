@@ -174,13 +174,14 @@ def check_starts(configs: Iterable[Config]) -> None:
         raise UserError("\n".join(lines))
 
 
-def check_same_origins(folder: Path, config: Config) -> None:
-    """Raises UserError if a finished run, which would be used again, began from another start or teacher than is there
-    now. One that is gone is not missed: the run has all that it needs in its folder."""
-    if is_other_start(folder, config):
+def check_same_start(folder: Path, config: Config) -> None:
+    """Raises UserError if a run is to be used again beside its start, which has another checkpoint now.
+
+    A start that is gone is not missed, as the run has its parameters. A run with likelihood training of its own may be
+    used in any case: it is compared with others of the same training, and not with its start.
+    """
+    if not config.likelihood.steps and is_other_start(folder, config):
         raise UserError(_other_start(folder, config))
-    if (folder / TEACHER_FILE).is_file() and teacher_digest(config) != _digest([]):
-        check_same_teacher(folder, config)
 
 
 def _other_start(folder: Path, config: Config) -> str:

@@ -24,7 +24,7 @@ from gptgan_jax.reports.arms_table import CONTINUED, LIKELIHOOD, Model
 from gptgan_jax.reports.groups import controls_of
 from gptgan_jax.reports.run import load_reported_run
 from gptgan_jax.runs.experiment import Experiment, load_experiment, network_difference
-from gptgan_jax.runs.fingerprint import check_starts
+from gptgan_jax.runs.fingerprint import check_same_teacher, check_starts
 from gptgan_jax.runs.folder import RunFolder, slug_of
 from gptgan_jax.runs.held_out import check_same_text
 from gptgan_jax.runs.lock import locked
@@ -134,8 +134,7 @@ def load_comparison(
     Raises:
         UserError: names FILE, and the arm if there is one.
     """
-    path = Path(path)
-    comparison = build_comparison(read_yaml(path), path, str(path), path.stem, seeds, overrides)
+    comparison = build_comparison(read_yaml(Path(path)), Path(path), str(path), Path(path).stem, seeds, overrides)
     check_keys(only, [arm.name for arm in comparison.arms], f"{path}: ", "arm")
     arms = tuple(arm for arm in comparison.arms if not only or arm.name in only)
     chosen = [part for name in only for part in ("--arm", name)]
@@ -384,9 +383,10 @@ def check_runs(comparison: Comparison, load: Loader = load_experiment) -> None:
     first = runs[BASE_SLUG, seeds[0]]
     folder = RunFolder.of(first)
     experiment = load(first, folder.read_tokenizer() if folder.check(first) else None)
-    for begun in map(RunFolder.of, runs.values()):  # finished ones too: all are compared on one text
-        if begun.config_file.exists():
+    for one in runs.values():  # finished ones too: all are compared on one text, and distilled from one teacher
+        if (begun := RunFolder.of(one)).config_file.exists():
             check_same_text(begun.path, experiment)
+            check_same_teacher(begun.path, one)
     check(experiment, folder)
     for arm in arms:
         config = next((runs[arm.slug, seed] for seed in seeds if not done[arm.slug, seed]), None)

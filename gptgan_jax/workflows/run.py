@@ -19,7 +19,7 @@ from gptgan_jax.reports.comparison import write_comparison
 from gptgan_jax.reports.document import HTML_FILE
 from gptgan_jax.reports.run import load_reported_run, write_run_report
 from gptgan_jax.runs.experiment import load_experiment
-from gptgan_jax.runs.fingerprint import check_same_origins
+from gptgan_jax.runs.fingerprint import check_same_start
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.schema.structure import as_plain, flat
 from gptgan_jax.training.full_disk import telling_of_full_disk
@@ -67,11 +67,11 @@ def is_finished(folder: RunFolder, config: Config) -> bool:
     """Whether the folder holds this same run, trained to its end.
 
     Raises:
-        UserError: it holds another run, or one that began from another start or teacher than is there now.
+        UserError: it holds another run, or one that began from another checkpoint than its start has now.
     """
     if not folder.check(config):
         return False
-    check_same_origins(folder.path, config)
+    check_same_start(folder.path, config)
     try:
         with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
             latest = checkpoints.latest()

@@ -23,7 +23,7 @@ from gptgan_jax.errors import UserError
 from gptgan_jax.runs import fingerprint as module
 from gptgan_jax.runs.fingerprint import (
     _keys,
-    check_same_origins,
+    check_same_start,
     check_same_teacher,
     check_starts,
     code_digest,
@@ -102,20 +102,22 @@ def test_a_run_is_used_again_only_beside_others_of_the_checkpoint_that_it_began_
         (tmp_path / name).mkdir()
     base = train_tiny(tmp_path / "base", short | {"likelihood.steps": 2})
     other = train_tiny(tmp_path / "other", short | {"likelihood.steps": 4})
-    keys = {"init_from": str(base), "likelihood.steps": 1, "data.train": str(tmp_path / "base" / "corpus.txt")}
+    keys = {"init_from": str(base), "likelihood.steps": 0, "adversarial.steps": 1}
+    keys |= {"data.train": str(tmp_path / "base" / "corpus.txt")}
     arm, config = train_tiny(tmp_path / "arm", short | keys), tiny_config(tmp_path / "arm", short | keys)
-    check_same_origins(arm, config)
+    check_same_start(arm, config)
     check_starts([config])
     base.rename(tmp_path / "gone")
-    check_same_origins(arm, config)  # it has its start in its folder
+    check_same_start(arm, config)  # it has its start in its folder
     with pytest.raises(UserError, match=f"^{arm} began from a checkpoint that {base} no longer has; bring that back"):
         check_starts([config])
     other.rename(base)
-    for check in (lambda: check_same_origins(arm, config), lambda: check_starts([config, config])):
+    for check in (lambda: check_same_start(arm, config), lambda: check_starts([config, config])):
         with pytest.raises(UserError, match="no longer has; bring that back, or remove"):
             check()
+    check_same_start(arm, tiny_config(tmp_path / "arm", short | keys | {"likelihood.steps": 1}))
     (arm / "start.txt").unlink()  # of an earlier version
-    check_same_origins(arm, config)
+    check_same_start(arm, config)
     check_starts([config])
 
 

@@ -430,6 +430,10 @@ def test_other_text_than_a_run_was_begun_with_is_told_before_any_run(begun: str,
         folder.create(config, experiment.tokenizer)
         if same:
             comparing.check_runs(comparison)
+            (folder.path / "teacher.txt").write_text("#of another teacher\n")
+            with pytest.raises(comparing.UserError, match=r"what objective.estimator distils from has changed since"):
+                comparing.check_runs(comparison)
+            (folder.path / "teacher.txt").unlink()
             continue
         with pytest.raises(comparing.UserError, match=f"has changed since .*{begun} began"):
             comparing.check_runs(comparison)
