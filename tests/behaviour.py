@@ -21,7 +21,7 @@ from gptgan_jax import (
 from gptgan_jax.objectives.discrimination import PairLoss
 from gptgan_jax.objectives.rewards import Judgement, Reward
 
-COUNTS = ("samples", "rollouts", "epochs", "minibatches", "whole_texts", "weighs_tokens")
+COUNTS = ("samples", "rollouts", "epochs", "minibatches", "whole_texts", "weighs_tokens", "guided")
 
 
 def of_estimator(estimator: Estimator) -> list[Any]:

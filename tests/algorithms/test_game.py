@@ -277,7 +277,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (NOVELTY | {"class_weight": 0.1}, "and has no head for classes: set class_weight to 0"),
     (NOVELTY | {"discriminator": "foreign"}, "which this network is not: it needs a Transformer"),
     ({"estimator": gg.guided(2), "dense": False}, "trains a manager's goals, which only a generator of kind"),
-    (LEAKING | {"reward": rewards.random}, "random is no control of estimator (PolicyGradient), which also learns"),
+    (LEAKING | {"reward": rewards.random}, "is no control of estimator (PolicyGradient); a frozen discriminator is"),
     (LEAKING | {"discriminator": "linear"}, "generator leakgan reads a cnn's features: set discriminator to a cnn"),
     (LEAKING | {"discriminator": "wider"}, "generator.leaked should be the discriminator's network, without its"),
     (LEAKING | {"dense": True}, "scores whole texts; set dense to false"),

@@ -172,7 +172,7 @@ blanks of no share         | --data.infilling.copies 2 | data.infilling leaves o
 more blanks than words     | --data.infilling.share 1.5 | data.infilling.share: should be less than or equal to 1
 spans of no one            | --data.infilling.share 0.5 --data.infilling.spans all | data.infilling.spans: should be 'contiguous' or 'random', not 'all'
 a blank of spaces          | --data.infilling.share 0.5 --data.infilling.blank 'a b' | blank 'a b' has white space, which separates words; give a mark without
-a blank of nothing         | --data.infilling.share 0.5 --data.infilling.blank '' | data.infilling.blank: string should have at least 1 character
+a blank of nothing         | --data.infilling.share 0.5 --data.infilling.blank '' | data.infilling.blank: is empty; give it a value, or leave the key out
 a blank that is a word     | --data.infilling.share 0.5 --data.infilling.blank run | data.infilling.blank 'run' occurs in document
 blanks beside prompts      | --data.infilling.share 0.5 --data.kind hf --data.train asked.json --data.prompt_column ask | data.infilling makes prompts of the texts: data.prompt_column has others, drop one of them
 blanks in a conversation   | --data.infilling.share 0.5 --data.kind hf --data.train asked.json --data.text_column messages | data.text_column messages has others, drop one of them
@@ -519,7 +519,7 @@ samples of nothing        | evaluate --samples void.txt --references r.txt | --s
 samples of blank lines    | evaluate --samples blank.txt --references r.txt | --samples: blank.txt is empty
 samples in no UTF         | evaluate --samples latin.txt --references r.txt | latin.txt, line 3: not UTF-8
 a picture as samples      | evaluate --samples png.txt --references r.txt | png.txt, line 1: not UTF-8
-a folder as samples       | evaluate --samples runs --references r.txt | line 1: not UTF-8 (byte
+a folder as samples       | evaluate --samples runs --references r.txt | a JSON file should hold an object a line
 one sample                | evaluate --samples one.txt --references r.txt | --samples: one.txt has 1 text; at least 2 are needed
 one reference             | evaluate --samples s.txt --references one.txt | --references: one.txt has 1 text; at least 6 are needed
 references missing        | evaluate --samples s.txt --references no.txt | --references: no such file: no.txt

@@ -149,7 +149,7 @@ def test_hosts_that_share_the_checkpoints_alone_go_on_and_end_alike(tmp_path: Pa
     assert all("holds a run of another config (seed: 0 -> 5)" in process.said for process in pair)
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_a_pair_that_loses_one_ends_and_its_run_goes_on_with_one_process_and_with_two(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -60,7 +60,7 @@ def run(home: Path) -> Path:
     return home / "runs" / "tiny"
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_each_evaluation_has_a_figure_a_source_and_their_mean_by_the_weights(run: Path) -> None:
     lines = [line for line in read_metrics(run) if "valid_nats_per_token" in line]
     assert {line["phase"] for line in lines} == {"likelihood", "continued", "adversarial"}

@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_tiny(tmp_path_factory.mktemp("residual"), GRAMMAR | {"warmup.optimizer.learning_rate": 0.3})
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_the_table_and_the_sweep_have_a_column_of_their_own_for_it(run: Path) -> None:
     assert main(["evaluate", str(run), "--sweep"]) == 0
     evaluation = Evaluation.load(run)

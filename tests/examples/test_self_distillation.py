@@ -31,7 +31,7 @@ def chance_of(tokens: np.ndarray, probabilities: np.ndarray) -> float:
     return stats.chisquare(np.bincount(classes[tokens], minlength=20), expected).pvalue
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_by_a_constant_energy_the_chosen_texts_are_distributed_as_the_generators(example: Any) -> None:
     shared = sys.modules["small_generator"]
     batch = gg.unconditional_batch(np.arange(shared.VOCABULARY.size)[:, None], shared.VOCABULARY)

@@ -142,6 +142,7 @@ def test_a_window_is_compared_with_the_same_window_of_other_texts_wherever_both_
     )
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("penalty", ["r1_weight", "r2_weight", "gradient_penalty_weight"])
 def test_a_penalty_is_on_the_slope_of_the_scores_that_count(penalty: str) -> None:
     """A score that only tells how far a window has got: it is flat at every token that does not end one."""

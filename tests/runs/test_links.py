@@ -65,7 +65,7 @@ def plant_links(run: Path, outside: Path) -> list[Path]:
     return planted
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_a_run_that_goes_on_writes_through_no_link(finished: Path, tmp_path: Path, capsys) -> None:
     run, outside = copied(finished, tmp_path), tmp_path / "outside"
     shutil.rmtree(run / "checkpoints" / "adversarial")

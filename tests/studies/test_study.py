@@ -480,7 +480,7 @@ def test_durations_are_written_as_a_clock_does() -> None:
 # ---- real runs
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_a_study_of_two_cells_is_killed_and_goes_on_to_its_report(tmp_path: Path, capsys: Any) -> None:
     cells = {"judge": JUDGES["judge"]}
     path = write_study(tmp_path, cells=cells, seeds=1)

@@ -56,6 +56,7 @@ def flat(params: Any) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", RUNS)
 def test_what_is_new_is_what_it_would_be_if_all_were_initialised_and_the_rest_is_the_models(

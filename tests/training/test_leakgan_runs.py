@@ -74,6 +74,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made
 
 
+@pytest.mark.exhaustive
 def test_every_checkpoint_reads_its_own_discriminator(whole: Made) -> None:
     seen = set()
     for step in (2, 6, 8, 10, 12, 14):
@@ -85,6 +86,7 @@ def test_every_checkpoint_reads_its_own_discriminator(whole: Made) -> None:
     assert len(seen) == 4  # that of the likelihood phases, and of three steps after it
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("at", [9, 13])
 def test_a_run_that_was_killed_ends_like_one_that_was_not(whole: Made, at: int, tmp_path: Path) -> None:
     made = Made(*tiny_experiment(tmp_path, LEAKING))

@@ -83,6 +83,7 @@ def test_a_packed_run_that_was_killed_ends_like_one_that_was_not(tmp_path: Path)
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.thorough
 @pytest.mark.parametrize("packing", ["concatenate", "best_fit"])
 def test_a_killed_run_from_a_store_has_the_losses_of_the_same_text_in_memory(tmp_path: Path, packing: str) -> None:

@@ -116,7 +116,7 @@ def state(experiment: Any, folder: Any) -> dict[str, bytes]:
     return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_a_run_goes_on_to_the_bit_where_it_was_stopped_and_whatever_the_workers(mine: Any, tmp_path: Path) -> None:
     def keys(workers: int) -> dict[str, Any]:
         return keys_of(

@@ -77,6 +77,10 @@ def shortness(written: gg.Sample, batch: gg.Batch) -> jax.Array:
     return -written.mask.sum(axis=1).astype(jnp.float32)
 
 
+def followed(guidance: gg.Guidance) -> jax.Array:
+    return guidance.followed
+
+
 def texts() -> tuple[gg.data.Tokenizer | gg.data.IdTokenizer, gg.data.TokenisedSplit, gg.Batch]:
     corpus: gg.data.Corpus = gg.data.load_corpus(gg.data.GrammarData(train_size=50))
     tokenizer = gg.data.fit_tokenizer(gg.data.WordTokenizer(), corpus)

@@ -98,7 +98,7 @@ def sampled(folder: Path, prompt: str, capsys) -> str:
     return capsys.readouterr().out.splitlines()[0]
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_a_greedy_reply_is_what_sample_writes_for_the_same_prompt(folder: Path, monkeypatch, capsys) -> None:
     prompts = ["hi ho", "cats", "run here now"]
     replies, _ = talked(folder, "\n/reset\n".join(prompts), monkeypatch, capsys, "--temperature", "0")

@@ -322,7 +322,7 @@ def test_tokens_of_no_teacher_or_too_many_are_refused(
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_gad_trains_end_to_end_and_is_judged_by_the_right_answers(teacher: Path, tmp_path: Path) -> None:
     root = teacher.parents[1]
     folder = train_tiny(tmp_path, student(root))

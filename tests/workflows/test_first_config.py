@@ -158,9 +158,11 @@ def test_a_few_long_lines_do_not_make_every_batch_wide(tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("name", "content"), [("lines.txt", LINES), ("qa.jsonl", QUESTIONS)])
 def test_it_trains_to_its_end(name: str, content: str, tmp_path: Path) -> None:
     made(tmp_path, name, content)
     short = ["--likelihood.steps", "60", "--warmup.steps", "60", "--adversarial.steps", "12"]
+    short += ["--evaluation.every", "60", "--evaluation.samples", "40", "--evaluation.judge.steps", "4"]
     assert main(["train", str(tmp_path / "mine.yaml"), "--runs_folder", str(tmp_path / "runs"), *short]) == 0
     assert (tmp_path / "runs" / "mine" / "report.html").is_file()
