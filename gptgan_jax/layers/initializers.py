@@ -8,7 +8,25 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from gptgan_jax.types import Array
+from gptgan_jax.types import Array, Params
+
+
+def initial_params(module: nn.Module, key: Array, *arguments: Array) -> Params:
+    """Random parameters of a module, for calls with these arguments, as one compiled program that equal modules share.
+
+    One operation at a time there would be dozens of programs to compile, and the arguments would be computed with.
+    """
+    try:
+        hash(module)
+    except TypeError:  # a list among its settings
+        return module.init(key, *arguments)["params"]
+    return _initial_params(module, key, *arguments)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initial_params(module: nn.Module, key: Array, *arguments: Array) -> Params:
+    params: Params = module.init(key, *arguments)["params"]
+    return params
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.layers.dense import DTYPES
+from gptgan_jax.layers.initializers import initial_params
 from gptgan_jax.layers.lora import NO_ADAPTERS, LoraBeside, LoraConfig, only_learning
 from gptgan_jax.layers.spectral_norm import spectrally_normalised
 from gptgan_jax.models.discriminator_networks import (
@@ -211,7 +212,7 @@ def build_discriminator(
 
     def init(key: Array, batch: Batch) -> Params:
         tokens = jnp.concatenate([batch.prompt, batch.target], axis=1)
-        return module.init(key, tokens, mask_of(batch))["params"]
+        return initial_params(module, key, tokens, mask_of(batch))
 
     def embed(params: Params, batch: Batch, weights: Array | None = None) -> Array:
         arguments = (batch.prompt, batch.target, weights)

@@ -13,6 +13,7 @@ from pydantic import Field
 from gptgan_jax.distributed.partitioning import gathered
 from gptgan_jax.errors import suggests_names
 from gptgan_jax.layers.dense import DEPTHS, DTYPES, OutputHead
+from gptgan_jax.layers.initializers import initial_params
 from gptgan_jax.layers.lora import only_learning
 from gptgan_jax.models.cache import Cache, RecurrentCache
 from gptgan_jax.models.leakgan import LeakganConfig, LeakganNetwork, with_features_of
@@ -166,7 +167,7 @@ def build_generator(config: GeneratorConfig, vocabulary: Vocabulary) -> Generato
 
 def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max_length: int | None) -> Generator:
     def init(key: Array, batch: Batch) -> Params:
-        return module.init(key, batch.prompt, batch.prompt_mask, batch.target)["params"]
+        return initial_params(module, key, batch.prompt, batch.prompt_mask, batch.target)
 
     def logits(params: Params, batch: Batch, dropout_key: Array | None = None) -> Array:
         _check_length(batch.prompt.shape[1], batch.target.shape[1])
@@ -228,10 +229,8 @@ def _generator(module: Any, config: GeneratorConfig, vocabulary: Vocabulary, max
 
     def _check_length(prompt: int, target: int) -> None:
         if max_length is not None and prompt + target > max_length:
-            raise ValueError(
-                f"prompt of {prompt} and target of {target} tokens need max_positions >= {prompt + target}, "
-                f"not {max_length}"
-            )
+            needed = f"max_positions >= {prompt + target}, not {max_length}"
+            raise ValueError(f"prompt of {prompt} and target of {target} tokens need {needed}")
 
     more = (
         weighted_nats,
