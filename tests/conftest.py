@@ -15,6 +15,8 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `tiny`, whatever pytest's import mode
 
+pytest_plugins = ["costs"]
+
 # Traced programs are many long-lived objects: to look through them as often as Python does is a tenth of the time.
 gc.set_threshold(100_000, 50, 100)
 
@@ -32,23 +34,15 @@ _QUICK = ["--xla_backend_optimization_level=0"]
 if metadata.version("jaxlib").startswith("0.10."):  # jaxlib 0.12 ends the process at a flag that it has no more
     _QUICK += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 os.environ.setdefault("XLA_FLAGS", " ".join(_QUICK))
+# A tenth of tracing goes into where in the source each operation comes from, and into names of modules for profiles.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+os.environ.setdefault("FLAX_PROFILE", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A suite that was begun in the background ignores Ctrl-C, and so would all that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Judges that an evaluation trains are kept in the user's cache; not those of tests.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="gptgan_jax_tests_cache")
-
-# Modules of many seconds, before all others: whole modules go to the two workers of `make test`, and at the end one of
-# them would wait for the other.
-SLOW = {
-    f"test_{name}.py"
-    for name in (
-        "comparison", "sharding", "loop", "fine_tuning", "adapted_runs", "extending", "distillation", "run", "sweep",
-        "documents", "readme", "export", "gan", "generator_update", "classes", "discriminator_update", "skipping",
-        "profiling", "study", "combinations", "smollm", "hosts",
-    )
-}  # fmt: skip
 
 
 def pytest_unconfigure() -> None:
@@ -57,8 +51,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest itself leaves out what is marked
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests in their order, slow modules first. Of a test's cases, those beyond `cases(n)` are exhaustive."""
-    items.sort(key=lambda item: item.path.name not in SLOW)
+    """Of a test's cases, those beyond `cases(n)` are exhaustive; costly tests are marked in costs.py."""
     seen: Counter[str] = Counter()
     for item in items:
         if (mark := item.get_closest_marker("cases")) is not None:

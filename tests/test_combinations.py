@@ -973,6 +973,7 @@ def disagreement(choice: Choice) -> str | None:
 # ---- (a) what is allowed and what is refused
 
 
+@pytest.mark.always
 def test_every_combination_of_estimator_loss_reward_and_dense_is_accepted_or_refused_as_the_rules_say() -> None:
     assert [text for choice in choices(EVERY_ESTIMATOR) if (text := disagreement(choice))] == []
 

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.always
 @pytest.mark.thorough
 def test_the_example_of_many_devices_gives_the_update_of_one_program() -> None:
     (example,) = re.findall(

@@ -56,6 +56,7 @@ def test_its_gradient_is_compared_by_enumeration(
     assert 0.005 < float(found[1]) < float(found[2])
 
 
+@pytest.mark.always
 @pytest.mark.thorough
 def test_the_config_trains(module: Path) -> None:
     """With whatever else a run has; its metrics are recorded, and an argument reaches the function."""

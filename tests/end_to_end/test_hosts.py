@@ -131,6 +131,7 @@ def test_processes_with_other_text_refuse_to_train_together_and_write_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.always
 @pytest.mark.thorough
 def test_hosts_that_share_the_checkpoints_alone_go_on_and_end_alike(tmp_path: Path) -> None:
     """Each has a `runs` of its own, and the first one's says whether there is a run, and with which tokenizer."""

@@ -56,6 +56,7 @@ def sampled(run: Path, capsys, *options: str) -> list[str]:
 # ---- the run folder
 
 
+@pytest.mark.always
 def test_the_run_folder_holds_all_that_a_run_leaves_behind(run: Path) -> None:
     kept = {path.name for path in run.iterdir()}
     assert {

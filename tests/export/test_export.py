@@ -59,6 +59,7 @@ def exported(run: Path, kind: str, out: Path, *options: str) -> Path:
     return out
 
 
+@pytest.mark.always
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("prompt", ["", "two", "two birds"])
 @pytest.mark.parametrize("name", [pytest.param("run", marks=pytest.mark.thorough), "llama"])

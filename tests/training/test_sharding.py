@@ -386,6 +386,7 @@ def in_eight_devices(work: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.always
 @pytest.mark.thorough
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_every_mesh_gives_the_update_of_one_device_dropout_included(quick: bool) -> None:
