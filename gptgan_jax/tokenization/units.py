@@ -79,7 +79,7 @@ class Spacing:
     Attributes:
         unspaced: the share of characters of scripts without spaces among all words and such characters.
         phrases: the same, counting only scripts whose words are not separated by spaces in these texts either.
-        alone: the share of texts and prompts without any space inside.
+        alone: the share of texts without any space inside, or that of prompts if it is lower.
     """
 
     unspaced: float
@@ -111,7 +111,8 @@ def spacing_of(texts: Sequence[str], prompts: Sequence[str] = ()) -> Spacing:
         unspaced += count
         phrases += count if count > longest * having else 0
     words = sum(len(_SPACED_WORD.findall(word)) for word in chain.from_iterable(chunks))
-    alone = sum(len(one) == 1 for one in [*chunks, *asked]) / (len(chunks) + len(asked))
+    # Not over both together: how many of each are looked at would then decide.
+    alone = min(sum(len(one) == 1 for one in some) / len(some) for some in (chunks, asked) if some)
     total = max(unspaced + words, 1)
     return Spacing(unspaced / total, phrases / total, alone)
 

@@ -50,6 +50,14 @@ def test_one_word_answers_to_questions_are_words_and_chinese_ones_are_not() -> N
     assert spacing_of(["明月照高山，清风拂柳。"], asked).unit == "character"
 
 
+@pytest.mark.parametrize("count", [2, 1500, 2000, 4001])
+@pytest.mark.parametrize("asked", [2, 1000, 3999])
+def test_one_word_answers_are_words_however_many_are_looked_at(count: int, asked: int) -> None:
+    """Also where one question is a word, as is a text of one word with a blank in its place."""
+    assert spacing_of(["yes", "no"] * count, ["_", *["is the dog _ the river ?"] * asked]).unit == "word"
+    assert spacing_of(["CCO", "CCN"] * count, ["CC_", "C_O"] * asked).unit == "character"
+
+
 def test_words_are_what_white_space_parts_and_characters_are_all_else() -> None:
     assert units_of([" a  b\tc\n", ""], "word") == [["a", "b", "c"], []]
     assert units_of(["明月 照\n山。", " 7\u3000é"], "character") == [["明", "月", "照", "山", "。"], ["7", "é"]]
