@@ -1,17 +1,19 @@
-"""The text of each token, with its space, to compare the tokens of two tokenizers.
+"""The text of each token, with its space, to compare the tokens of two tokenizers; and of several, as bytes may need.
 
 "Ġcat" in a byte-level tokenizer, "▁cat" in a SentencePiece model and "cat" in a word-level one are all " cat".
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import tokenizers
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _SPACE = "▁"
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 def token_texts(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
@@ -21,6 +23,32 @@ def token_texts(backend: tokenizers.Tokenizer) -> dict[int, bytes]:
     text_of = _reader(backend)
     vocabulary = backend.get_vocab(with_added_tokens=True)
     return {i: token.encode() if i in added else text_of(token) for token, i in vocabulary.items() if i not in special}
+
+
+def decoder_of(backend: tokenizers.Tokenizer) -> Callable[[Sequence[int]], str]:
+    """A function from token ids to their text, as `backend.decode` gives it, with special tokens.
+
+    Only bytes that are no character are replaced. Where tokens stand for bytes (ByteFallback), the library replaces all
+    of their run instead: of Thai that is cut within a character, every character back to the last space.
+    """
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    bytes_of = {i: int(found[1], 16) for token, i in vocabulary.items() if (found := _BYTE.fullmatch(token))}
+    if not bytes_of or "ByteFallback" not in _names(backend):
+        return lambda ids: backend.decode(list(ids), False)
+
+    def decode(ids: Sequence[int]) -> str:
+        tokens: list[str] = []
+        broken = False
+        for is_bytes, run in groupby(ids, bytes_of.__contains__):
+            if is_bytes:
+                text = bytes(map(bytes_of.__getitem__, run)).decode(errors="replace")
+                tokens.append(text)
+                broken = broken or _REPLACED in text
+            else:
+                tokens += filter(None, map(backend.id_to_token, run))
+        return backend.decoder.decode(tokens) if broken else backend.decode(list(ids), False)
+
+    return decode
 
 
 def is_of_words(backend: tokenizers.Tokenizer) -> bool:

@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from gptgan_jax.tokenization.chat_templates import (
 from gptgan_jax.tokenization.rendered_text import Conversations
 from gptgan_jax.tokenization.special_tokens import SPECIALS_FILE, TOKENIZER_FILE, SpecialTokens
 from gptgan_jax.tokenization.token_ids import TokenIds, parse_ids, size_of_ids, unknown_ids
-from gptgan_jax.tokenization.token_texts import is_of_characters
+from gptgan_jax.tokenization.token_texts import decoder_of, is_of_characters
 from gptgan_jax.tokenization.units import Tokens
 from gptgan_jax.types import Vocabulary
 
@@ -131,7 +131,7 @@ class Tokenizer:
 
     def decode_prompt(self, ids: Iterable[int]) -> str:
         """The text of a prompt's token ids, none of which ends it: a template ends its turns, and BOS may be EOS."""
-        return self.backend.decode([i for i in map(int, ids) if i not in self._special], False)
+        return self._decoded([i for i in map(int, ids) if i not in self._special])
 
     def unknown_words(self, text: str) -> list[str]:
         """The pieces of a text that are unknown to the tokenizer, in their order."""
@@ -237,6 +237,10 @@ class Tokenizer:
         v = self.vocabulary
         added = {i for i, token in self.backend.get_added_tokens_decoder().items() if token.special}
         return frozenset(i for i in added | {v.pad_id, v.bos_id, *v.ends} if i is not None and i != self.unk_id)
+
+    @cached_property
+    def _decoded(self) -> Callable[[Sequence[int]], str]:
+        return decoder_of(self.backend)
 
     def _check_texts(self, texts: Iterable[Prompt]) -> None:
         """Raises UserError for a list of numbers, which would be split into digits."""

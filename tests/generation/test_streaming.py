@@ -1,5 +1,6 @@
 """Writing token by token: the very text that the sampler writes, in whole characters, compiled once."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from chat_folders import write_folder
 
 from gptgan_jax import LstmConfig, TransformerConfig, Vocabulary, build_generator
 from gptgan_jax.data.corpora import Corpus, Split
-from gptgan_jax.data.tokenizers import BpeTokenizer, WordTokenizer, fit_tokenizer
+from gptgan_jax.data.tokenizers import BpeTokenizer, WordTokenizer, fit_tokenizer, read_tokenizer
 from gptgan_jax.generation.streaming import TokenStream, WholeCharacters
 from gptgan_jax.generation.texts import Drawing
 from gptgan_jax.models.generators import Generator
@@ -96,6 +98,16 @@ def test_bytes_that_never_become_a_character_are_shown_at_the_end() -> None:
     pieces = streamed(tokenizer, ids)
     assert pieces[:-1] == ["a", "", ""]
     assert "".join(pieces) == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("kind", ["first", "legacy"])
+def test_characters_of_several_bytes_are_shown_once(kind: str, tmp_path: Path) -> None:
+    """Where each byte of a character is a token, as in Llama 2, and no space is between characters."""
+    tokenizer = read_tokenizer(write_folder(tmp_path, kind) / "tokenizer.json")
+    text = "hello हूँ🙂👩🏽\u200d🚒 ไม่มี"
+    pieces = streamed(tokenizer, tokenizer.encode(text))
+    assert "".join(pieces) == text
+    assert sum(map(bool, pieces)) > 12
 
 
 def test_what_follows_a_change_of_what_was_shown_is_shown() -> None:
