@@ -19,9 +19,9 @@ from gptgan_jax.readers.labels import class_ids
 from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import load_held_out
-from gptgan_jax.runs.trained import load_writer
+from gptgan_jax.runs.trained import Writer, load_writer
 from gptgan_jax.scoring.classifier import check_classifies, choose_classifier, load_classifier
-from gptgan_jax.workflows.score import line_notes
+from gptgan_jax.workflows.score import ANSWER, LABEL, PROMPT, TEXT, line_notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,9 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
     Args:
         folder: the run folder.
         file: JSON lines, .json, .csv, .tsv or .parquet with the run's text column ("text" if its data has no columns),
-            its prompt column, if it has one, and optionally its label column ("label"). Any other file, for a run
-            without prompts, has one text per line.
+            its prompt column, if it has one, and optionally its label column ("label"); for a run with data.infilling
+            "answer", "prompt" and "label", as `gptgan data` writes them. Any other file, for a run without prompts, has
+            one text per line.
         checkpoint: "best" or what `Checkpoints.choose` takes.
         say: receives one line of output at a time.
 
@@ -65,7 +66,7 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
     """
     run = load_writer(folder)
     check_classifies(run)
-    split = _read(file, run.config.data, run.classes)
+    split = _read(file, run)
     data = run.config.data
     encoded = encode_split(split, run.tokenizer, data.max_length, data.max_prompt_length, data.prompt_keep)
     if encoded.empty_documents:
@@ -84,12 +85,14 @@ def classify_file(folder: RunFolder, file: Path, checkpoint: str, say: Callable[
     return ClassifiedFile(list(split.texts), classifier.tell(encoded), run.classes, notes)
 
 
-def _read(file: Path, data: object, classes: tuple[str, ...]) -> Split:
+def _read(file: Path, run: Writer) -> Split:
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    form, where = format_of(file), str(file)
-    text_column, prompt_column, label_column, every_turn = "text", None, "label", False
-    if isinstance(data, HfData):
+    form, where, data = format_of(file), str(file), run.config.data
+    text_column, prompt_column, label_column, every_turn = TEXT, None, LABEL, False
+    if run.config.infilling is not None:  # the texts in the columns of its data became prompts and answers
+        text_column, prompt_column = ANSWER, PROMPT
+    elif isinstance(data, HfData):
         every_turn = data.every_turn
         text_column, label_column = data.text_column, data.label_column or label_column
         prompt_column = data.prompts_from
@@ -102,4 +105,4 @@ def _read(file: Path, data: object, classes: tuple[str, ...]) -> Split:
     table = read_table(rows, Columns(text_column, prompt_column, labelled, every_turn=every_turn))
     if not any(label is not None for label in table.labels or ()):
         return Split(table.texts, table.prompts)
-    return Split(table.texts, table.prompts, class_ids(where, table, classes, "run's labels"))
+    return Split(table.texts, table.prompts, class_ids(where, table, run.classes, "run's labels"))

@@ -35,7 +35,7 @@ from gptgan_jax.scoring.token_scores import (
 )
 from gptgan_jax.tokenization.chat_templates import Prompt
 
-PROMPT, TEXT, RESPONSE, LABEL = "prompt", "text", "response", "label"
+PROMPT, TEXT, RESPONSE, ANSWER, LABEL = "prompt", "text", "response", "answer", "label"
 NO_PROMPTS = "the texts have no prompts, so their likelihood under the generator is left out"
 
 
@@ -100,7 +100,8 @@ def score_texts(
     Args:
         folder: the run folder.
         file: JSON lines, .json, .csv, .tsv or .parquet with a column of texts and, for a run trained with prompts, one
-            of prompts. Any other file has one text per line. None: samples.
+            of prompts; for a run with data.infilling the texts are "response" or else "answer". Any other file has one
+            text per line. None: samples.
         samples: their number, at temperature 1, if there is no file.
         checkpoint: "best" or what `Checkpoints.choose` takes.
         seed: of the samples.
@@ -189,7 +190,10 @@ def _read(file: Path, run: Writer, text_column: str | None, prompt_column: str |
     data, rows = run.config.data, open_rows(where, form, None, where, where, False)
     there = rows.columns()
     own = isinstance(data, HfData)
-    text = text_column or (data.text_column if isinstance(data, HfData) else TEXT)
+    usual = data.text_column if isinstance(data, HfData) else TEXT
+    if run.config.infilling is not None:  # that column has whole texts; `gptgan data` writes what is missing in them
+        usual = RESPONSE if RESPONSE in there else ANSWER
+    text = text_column or usual
     if text_column is None and text not in there and RESPONSE in there:
         text = RESPONSE  # from `gptgan sample --prompts`
     prompt = None

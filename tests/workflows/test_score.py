@@ -9,19 +9,26 @@ import pytest
 
 from gptgan_jax.data.config import HfData
 from gptgan_jax.data.corpora import Split
+from gptgan_jax.data.infilling import InfillingConfig
+from gptgan_jax.errors import UserError
 from gptgan_jax.tokenization.chat_templates import Message
 from gptgan_jax.workflows import classify, score
 
 TURNS = [("user", "q1"), ("assistant", "a1"), ("user", "q2"), ("assistant", "a2")]
 
 
+def run_on(data: HfData) -> Any:
+    infilling = data.infilling if data.infilling.share else None
+    config = SimpleNamespace(data=data, label_prompts=False, infilling=infilling)
+    return SimpleNamespace(conditional=True, config=config, classes=("a", "b"))
+
+
 def scored(file: Path, data: HfData) -> Split:
-    run: Any = SimpleNamespace(conditional=True, config=SimpleNamespace(data=data, label_prompts=False))
-    return score._read(file, run, None, None)
+    return score._read(file, run_on(data), None, None)
 
 
 def classified(file: Path, data: HfData) -> Split:
-    return classify._read(file, data, ())
+    return classify._read(file, run_on(data))
 
 
 @pytest.mark.parametrize("read", [scored, classified])
@@ -36,3 +43,24 @@ def test_conversations_have_the_texts_that_the_run_learned(
     assert list(found.texts) == texts
     before = tuple(Message(role, content) for role, content in TURNS[:3])
     assert list(found.prompts or ()) == (["q1"] if turns == "all" else []) + [before]
+
+
+@pytest.mark.parametrize("read", [scored, classified])
+def test_texts_with_blanks_are_read_as_they_were_learned(read: Any, tmp_path: Path) -> None:
+    """What is missing, after the text with its blanks: the discriminator never saw a whole text by itself."""
+    data = HfData(label_column="kind", infilling=InfillingConfig(share=0.5))
+    rows = [{"prompt": "the _ sat", "answer": "cat", "label": "b"}, {"prompt": "a _ _", "answer": "dog ran"}]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = read(file, data)
+    assert (list(found.texts), list(found.prompts or ())) == (["cat", "dog ran"], ["the _ sat", "a _ _"])
+    if read is classified:
+        assert found.labels is not None
+        assert found.labels.tolist() == [1, -1]
+    whole = tmp_path / "whole.jsonl"
+    whole.write_text(json.dumps({"text": "the cat sat", "kind": "b"}), encoding="utf-8")
+    lines = tmp_path / "lines.txt"
+    lines.write_text("the cat sat\n", encoding="utf-8")
+    for other in (whole, lines):
+        with pytest.raises(UserError, match=r"no column answer, prompt; there are: text, kind|should (be|have) rows"):
+            read(other, data)
