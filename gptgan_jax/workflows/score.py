@@ -21,6 +21,7 @@ from gptgan_jax.metrics.estimates import Figure
 from gptgan_jax.readers.conversations import prompt_value
 from gptgan_jax.readers.documents import Columns, read_lines, read_table
 from gptgan_jax.readers.files import format_of
+from gptgan_jax.readers.labels import class_ids
 from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.trained import Writer, load_writer
@@ -206,6 +207,7 @@ def _read(file: Path, run: Writer, text_column: str | None, prompt_column: str |
     every_turn = isinstance(data, HfData) and data.every_turn
     table = read_table(rows, Columns(text, prompt, labelled, every_turn=every_turn))
     if any(one is not None for one in table.labels or ()):
+        class_ids(where, table, run.classes, "run's labels")  # refuses any other
         # A text without a label has the empty prompt, as in training.
         return Split(table.texts, ["" if one is None else str(one) for one in table.labels or ()])
     return Split(table.texts, table.prompts)

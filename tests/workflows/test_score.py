@@ -64,3 +64,15 @@ def test_texts_with_blanks_are_read_as_they_were_learned(read: Any, tmp_path: Pa
     for other in (whole, lines):
         with pytest.raises(UserError, match=r"no column answer, prompt; there are: text, kind|should (be|have) rows"):
             read(other, data)
+
+
+def test_a_scored_text_s_label_is_one_of_the_run_s(tmp_path: Path) -> None:
+    """As `gptgan classify` and `sample` ask: another name would be a prompt that the generator never read."""
+    run = run_on(HfData(label_column="kind", label_prompts=True))
+    run.config.label_prompts = True
+    file = tmp_path / "rows.csv"
+    file.write_text("text,kind\nx y,b\nz,\n", encoding="utf-8")
+    assert list(score._read(file, run, None, None).prompts or ()) == ["b", ""]
+    file.write_text("text,kind\nx y,b\nz,B\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"row 2 \(line 3\): label 'B' is none of the run's labels: a, b"):
+        score._read(file, run, None, None)
