@@ -124,7 +124,8 @@ class Subject:
         name = self.run.config.evaluation.task
         assert name is not None
         asked = split.subset(np.arange(min(len(split), count)))
-        return Task(name, asked, self.text.train, self.run.tokenizer, thorough, self.unit)
+        word_for_word = self.run.config.infilling is not None
+        return Task(name, asked, self.text.train, self.run.tokenizer, thorough, self.unit, word_for_word)
 
     def candidates(self, checkpoints: Checkpoints) -> list[Candidate]:
         """The checkpoints of this run to evaluate."""

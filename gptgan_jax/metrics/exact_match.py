@@ -65,6 +65,17 @@ def exact_match(answers: Sequence[str], references: Sequence[str]) -> np.ndarray
     )
 
 
+def same_words(answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Which answers have the words of the real ones, as they stand: bool [N].
+
+    For words that fill blanks: nothing in them is a full stop after an answer, or another form of the same number.
+
+    Raises:
+        ValueError: answers and references differ in number.
+    """
+    return np.array([one.split() == real.split() for one, real in zip(answers, references, strict=True)], bool)
+
+
 def commonest_answer(answers: Sequence[str]) -> str:
     """The most frequent final answer, in the form of the answers; the first if there are several.
 
@@ -78,14 +89,21 @@ def commonest_answer(answers: Sequence[str]) -> str:
     return f"{MARK} {wanted}" if MARK in _plain(found) else found
 
 
-def answer_figures(answers: Sequence[str], references: Sequence[str], drawn: str) -> list[Figure]:
+def answer_figures(
+    answers: Sequence[str], references: Sequence[str], drawn: str, word_for_word: bool = False
+) -> list[Figure]:
     """Exact match and, if real answers have a mark before the final answer, the share of answers that have one.
 
     Args:
         answers: N texts.
         references: the real answers to the same questions.
         drawn: how the answers were drawn, for the signatures.
+        word_for_word: count by `same_words`, instead of final answers.
     """
+    if word_for_word:
+        return [
+            Figure("exact match", "share", share_of(same_words(answers, references)), f"{drawn}; all words", "higher")
+        ]
     figures = [
         Figure("exact match", "share", share_of(exact_match(answers, references)), f"{drawn}; final answer", "higher")
     ]

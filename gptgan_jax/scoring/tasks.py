@@ -4,6 +4,7 @@ Every generator answers the same prompts greedily; further columns have answers 
 out, except that the most common answer comes from the training text.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from gptgan_jax.data.encoding import Ragged, TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.generation.texts import Drawing, TextSet, text_set
 from gptgan_jax.metrics.estimates import Figure, share_of
-from gptgan_jax.metrics.exact_match import answer_figures, commonest_answer, exact_match
+from gptgan_jax.metrics.exact_match import answer_figures, commonest_answer, exact_match, same_words
 from gptgan_jax.metrics.ngrams import distinct_ngrams, distinct_texts
 from gptgan_jax.metrics.rouge import first_sentence, novelty_figure, rouge, summary_figures
 from gptgan_jax.scoring.two_sample import two_sample_test
@@ -37,6 +38,7 @@ class Task:
         tokenizer: of both.
         classifies: whether to train a classifier, if the task has one.
         unit: of lengths and n-grams.
+        word_for_word: whether an answer is right only if it has the real one's words, as what fills blanks is.
     """
 
     name: TaskName
@@ -45,6 +47,7 @@ class Task:
     tokenizer: AnyTokenizer
     classifies: bool = False
     unit: Unit = "word"
+    word_for_word: bool = False
 
     def __len__(self) -> int:
         return len(self.asked)
@@ -74,10 +77,10 @@ class Task:
             case "summary":
                 return [
                     *summary_figures(answers, self.prompts, self.right, self.drawn, self.unit),
-                    *answer_figures(answers, self.right, self.drawn),
+                    *answer_figures(answers, self.right, self.drawn, self.word_for_word),
                 ]
             case "answer":
-                return answer_figures(answers, self.right, self.drawn)
+                return answer_figures(answers, self.right, self.drawn, self.word_for_word)
             case "dialogue":
                 return _variety_figures(answers, self.drawn, self.unit)
 
@@ -85,7 +88,7 @@ class Task:
         """How far answers are from the training text's own, right or not: from 0, all equal, to 1."""
         if self.name == "summary":
             return float(1 - rouge(answers, self.references.texts)["ROUGE-L"].mean())
-        return float(1 - exact_match(answers, self.references.texts).mean())
+        return float(1 - self._matching(answers, self.references.texts).mean())
 
     def drawn_figures(self, answers: TextSet, drawn: str, seed: int) -> list[Figure]:
         """For sampled answers to the first prompts: the share of right ones, or whether a classifier distinguishes a
@@ -98,8 +101,9 @@ class Task:
         """
         count = min(len(answers), len(self))
         if self.name != "dialogue":
-            right = share_of(exact_match(answers.texts[:count], self.right[:count]))
-            return [Figure(DRAWN_MATCH, "share", right, f"{drawn}; final answer", "higher")]
+            right = share_of(self._matching(answers.texts[:count], self.right[:count]))
+            counted = "all words" if self.word_for_word else "final answer"
+            return [Figure(DRAWN_MATCH, "share", right, f"{drawn}; {counted}", "higher")]
         asked = self.asked.subset(np.arange(count))
         return self._turns_figures(_turns(asked, answers.targets), drawn, seed)
 
@@ -126,12 +130,17 @@ class Task:
                 columns[FIRST_SENTENCE] = self.figures([first_sentence(prompt) for prompt in self.prompts])
             case "answer":
                 known = text_set(self.train, self.tokenizer).texts
-                columns[COMMONEST] = self.figures([commonest_answer(known)] * len(self))
+                commonest = Counter(known).most_common(1)[0][0] if self.word_for_word else commonest_answer(known)
+                columns[COMMONEST] = self.figures([commonest] * len(self))
             case "dialogue":
                 # The variety of replies is the same in any order.
                 figures = self.drawn_figures(others, drawn, seed)
                 return {ANOTHERS: figures} if figures else {}
         return columns | {ANOTHERS: self.figures(others.texts)}
+
+    def _matching(self, answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
+        """Which answers are right: bool [N]."""
+        return (same_words if self.word_for_word else exact_match)(answers, references)
 
     def _turns_figures(self, turns: Ragged, drawn: str, seed: int) -> list[Figure]:
         """An accuracy of one half is that of real turns; a classifier of replies alone would not see their prompts."""

@@ -309,7 +309,8 @@ class Run:
         evaluation, valid = self.config.evaluation, self.experiment.valid
         assert evaluation.task is not None
         asked = valid.subset(np.arange(min(len(valid), evaluation.max_texts)))
-        return Task(evaluation.task, asked, self.experiment.train, self.experiment.tokenizer)
+        texts = self.experiment.train, self.experiment.tokenizer
+        return Task(evaluation.task, asked, *texts, word_for_word=self.config.infilling is not None)
 
     def task_error(self, params: Params, pause: Pause = unpaused) -> float | None:
         """The error of greedy answers to validation prompts; None if no checkpoint is chosen by it."""

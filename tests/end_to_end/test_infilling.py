@@ -11,6 +11,7 @@ from tiny import tiny_experiment, train_tiny
 
 from gptgan_jax.cli import main
 from gptgan_jax.data.infilling import fill
+from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.runs.experiment import load_experiment
 from gptgan_jax.runs.records import Records, read_metrics
 from gptgan_jax.runs.trained import load_params, load_writer
@@ -44,6 +45,10 @@ KEYS: dict[str, Any] = {
 def test_a_run_answers_and_fills(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = train_tiny(tmp_path, KEYS)
     assert "exact match (share)" in capsys.readouterr().out
+    evaluation = Evaluation.load(run)
+    assert evaluation is not None
+    (signature,) = [score.signature for score in evaluation.scores if score.name == "exact match"]
+    assert signature.endswith("greedy; all words")
     assert main(["sample", str(run), "--prompt", "two _ run _", "--num", "40", "--fill"]) == 0
     lines, errors = capsys.readouterr()
     filled = lines.splitlines()

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from gptgan_jax.metrics.exact_match import answer_figures, commonest_answer, exact_match, final_answer
+from gptgan_jax.metrics.exact_match import (
+    answer_figures,
+    commonest_answer,
+    exact_match,
+    final_answer,
+    same_words,
+)
 from gptgan_jax.sources.grammar_tasks import answer_to, draw_pairs
 
 
@@ -87,6 +93,16 @@ def test_the_commonest_answer_is_right_where_it_is_the_answer() -> None:
     assert exact_match([commonest_answer(["#### 1,000"] * 2)], ["x #### 1000"]).all()
     with pytest.raises(ValueError, match="no answers"):
         commonest_answer([])
+
+
+def test_what_fills_blanks_is_right_word_for_word_alone() -> None:
+    real = ["was angry .", ".", "the 1,000 cats", "in  the", "#### x"]
+    written = ["was angry", "", "the 1000 cats", "in the", "y #### x"]
+    assert same_words(written, real).tolist() == [False, False, False, True, False]
+    assert exact_match(written, real).all()
+    assert same_words(real, real).all()
+    (figure,) = answer_figures(written, real, "5 prompts", word_for_word=True)
+    assert (figure.estimate.value, figure.signature) == (0.2, "5 prompts; all words")
 
 
 def test_the_figures_of_marked_answers_say_how_many_came_to_an_end() -> None:

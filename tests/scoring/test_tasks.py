@@ -1,5 +1,6 @@
 """A task's figures: right answers get the best there are, the baselines what they must, and all of it on test text."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from tiny import tiny_experiment
 
 from gptgan_jax.checkpoints.manager import Checkpoints
+from gptgan_jax.data.infilling import Filling, fill
 from gptgan_jax.evaluation.final import evaluate_run
 from gptgan_jax.evaluation.results import Evaluation
 from gptgan_jax.metrics.estimates import REAL, Figure
@@ -19,7 +21,7 @@ from gptgan_jax.sources.grammar_tasks import GrammarTask, answer_to
 from gptgan_jax.training.phases import build_gan
 
 
-def keys(task: GrammarTask, measured: str) -> dict[str, Any]:
+def keys(task: GrammarTask | None, measured: str) -> dict[str, Any]:
     return {
         "data.kind": "grammar",
         "data.valid_fraction": None,
@@ -58,6 +60,23 @@ def test_an_oracle_is_always_right_and_another_prompts_answer_hardly_ever(gramma
         assert value_of(baselines[FIRST_SENTENCE], "new 2-grams") == 0
     else:
         assert (value_of(baselines[COMMONEST], "exact match") or 0) < 0.2
+
+
+def test_what_fills_blanks_is_right_if_it_gives_the_text_back(tmp_path: Path) -> None:
+    experiment, _ = tiny_experiment(tmp_path, keys(None, "answer") | {"data.infilling.share": 0.3})
+    task = dataclasses.replace(task_of(experiment, "answer"), word_for_word=True)
+    pairs = list(zip(task.prompts, task.right, strict=True))
+    last = [prompt.endswith("_") for prompt, _ in pairs]
+    assert 0 < sum(last) < len(last)
+    without_stops = [answer.removesuffix(".").strip() for _, answer in pairs]
+    for answers in (list(task.right), without_stops):
+        filled = [fill(prompt, right) for prompt, right in pairs]
+        same = [
+            Filling("_").of(prompt, one) == text for (prompt, _), one, text in zip(pairs, answers, filled, strict=True)
+        ]
+        assert value_of(task.figures(answers), "exact match") == pytest.approx(np.mean(same))
+        assert task.error(answers) == pytest.approx(1 - np.mean(same))
+    assert not all(same)
 
 
 @pytest.mark.thorough
