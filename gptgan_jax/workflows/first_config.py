@@ -29,6 +29,7 @@ from gptgan_jax.readers.conversations import SYSTEM_COLUMNS, is_conversation
 from gptgan_jax.readers.files import format_of, utf8_lines
 from gptgan_jax.readers.roles import roles_of
 from gptgan_jax.readers.row_sources import open_rows
+from gptgan_jax.runs.records import one_line
 from gptgan_jax.runs.text_alarms import MOST_BROKEN, broken_share
 from gptgan_jax.system.atomic_files import write_whole
 from gptgan_jax.system.terminal import check_new_file
@@ -166,7 +167,8 @@ def look_at(file: Path, text_column: str | None = None, prompt_column: str | Non
     keys: dict[str, Any] = {"kind": tokenizer.kind}
     if isinstance(tokenizer, BpeTokenizer):
         keys["vocab_size"] = tokenizer.vocab_size
-    return Found(data, keys, rows, tokens, length, prompt_length, longer, told)
+    # Names of columns and files may have line breaks, after which a comment of the config would be a key.
+    return Found(data, keys, rows, tokens, length, prompt_length, longer, [one_line(line) for line in told])
 
 
 def _plain(file: Path) -> str:
@@ -291,7 +293,7 @@ def config_text(found: Found, file: Path) -> str:
         lengths.append(f"  max_prompt_length: {found.prompt_length}  # tokens; longer prompts keep their end")
     return "\n".join(
         [
-            f"# Made by gptgan init {file.name}.",
+            f"# Made by gptgan init {one_line(file.name)}.",
             *(f"# {line}" for line in found.told[1:]),
             "#",
             "# Any key can be set on the command line (--likelihood.steps 500); gptgan train --help lists all of them.",

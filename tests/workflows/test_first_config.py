@@ -11,6 +11,7 @@ from tiny import write_corpus
 from gptgan_jax.cli import main
 from gptgan_jax.config import Config
 from gptgan_jax.config.files import load_config
+from gptgan_jax.data.config import HfData
 from gptgan_jax.workflows.preview import preview
 
 SUBJECTS, VERBS = ("cats", "dogs", "birds", "mice", "cows"), ("run", "sleep", "sing", "eat", "hide")
@@ -46,6 +47,26 @@ def made(folder: Path, name: str, content: str) -> Config:
     (folder / name).write_text(content, encoding="utf-8")
     assert main(["init", str(folder / name), "--out", str(folder / "mine.yaml")]) == 0
     return load_config(folder / "mine.yaml", ["--runs_folder", str(folder / "runs")])
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\x85", "\u2028"])
+def test_a_column_s_name_sets_no_key(line_break: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Its line breaks stay in the comment that names it; the file may be somebody else's."""
+    injected = f"note{line_break}seed: 77{line_break}checkpoints: {{folder: /elsewhere}}{line_break}"
+    rows = [{"text": sentence(), injected: sentence()[:9]} for _ in range(200)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    out = tmp_path / "mine.yaml"
+    assert main(["init", str(tmp_path / "rows.jsonl"), "--out", str(out), "--text-column", injected]) == 0
+    config = load_config(out, [])
+    assert isinstance(config.data, HfData)
+    assert config.data.text_column == injected
+    assert (config.seed, config.checkpoints) == (Config().seed, Config().checkpoints)
+    assert injected not in capsys.readouterr().out
+    comments = [
+        line for line in out.read_text(encoding="utf-8").split("\n") if "seed: 77" in line and "is learned" in line
+    ]
+    assert len(comments) == 1
+    assert comments[0].startswith("# note\\")
 
 
 @pytest.mark.parametrize(
