@@ -13,7 +13,15 @@ from gptgan_jax.data.corpora import counted
 from gptgan_jax.errors import UserError
 from gptgan_jax.readers.cells import as_json
 from gptgan_jax.readers.files import format_of
-from gptgan_jax.system.terminal import LARGEST_INT, check_new_file, configure_jax, number, say, write_lines
+from gptgan_jax.system.terminal import (
+    LARGEST_INT,
+    check_new_file,
+    check_utf8,
+    configure_jax,
+    number,
+    say,
+    write_lines,
+)
 
 if TYPE_CHECKING:
     from gptgan_jax.data.infilling import Filling
@@ -240,6 +248,8 @@ def _resampled(folder: "RunFolder", run: "Writer", options: argparse.Namespace) 
 def _check_sample(options: argparse.Namespace) -> None:
     """Raises UserError for flags of `sample` that don't go together."""
     check_new_file("--out", options.out, options.prompts)
+    for name in ("prompt", "system"):
+        check_utf8(f"--{name}", getattr(options, name))
     if options.weights != "float32" and options.resample is not None:
         raise UserError(f"--weights {options.weights} is for the generator, and --resample has two networks; drop one")
     if options.best_of is not None and options.resample is not None:
@@ -317,6 +327,7 @@ def add_chat(commands: Any, run_help: str) -> None:
 
 
 def _chat(options: argparse.Namespace) -> int:
+    check_utf8("--system", options.system)
     configure_jax()
 
     from gptgan_jax.generation.texts import Drawing

@@ -64,6 +64,13 @@ def in_columns(rows: Sequence[Sequence[str]], to_the_right: Container[int]) -> l
     ]
 
 
+def check_utf8(what: str, text: str | None) -> None:
+    """Raises UserError for a user's text that is not UTF-8, whose bytes Python keeps as halves of characters."""
+    half = next((char for char in text or "" if "\ud800" <= char <= "\udfff"), None)
+    if half is not None:
+        raise UserError(f"{what} is not UTF-8 (byte 0x{ord(half) & 0xFF:02x}); is the terminal set to it?")
+
+
 def check_folder(flag: str, folder: Path) -> None:
     """Raises UserError if a folder can neither be written to nor created."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))

@@ -23,6 +23,7 @@ from gptgan_jax.generation.texts import Drawing
 from gptgan_jax.runs.records import one_line
 from gptgan_jax.runs.trained import Writer, system_turn
 from gptgan_jax.system.interruptions import obeyed
+from gptgan_jax.system.terminal import check_utf8
 from gptgan_jax.tokenization.chat_templates import Message, plain_text
 from gptgan_jax.types import Params
 
@@ -125,6 +126,7 @@ def chat(
             say(f"unknown command {one_line(text)[:40]!r}: {COMMANDS}")
         elif text:
             try:
+                check_utf8("this line", text)
                 prompt = conversation.ask(text)
             except UserError as error:
                 say(str(error))

@@ -411,6 +411,8 @@ a step not saved          | sample runs/earlier --checkpoint 77  | no checkpoint
 a phase not begun         | sample runs/earlier --checkpoint adversarial  | no checkpoint 'adversarial'
 a checkpoint of no name   | sample runs/earlier --checkpoint bset    | no checkpoint 'bset'
 unknown words             | sample runs/earlier --prompt 'two zebras fly' | the tokenizer doesn't know 'zebras', 'fly'
+a prompt in no UTF        | sample runs/earlier --prompt {latin}   | --prompt is not UTF-8 (byte 0xe9)
+a system turn in no UTF   | chat runs/earlier --system {latin}     | --system is not UTF-8 (byte 0xe9)
 a prompt too long         | sample runs/earlier --prompt 'two cats run here two cats' | 6 tokens; this run takes at most 5
 no texts                  | sample runs/earlier --num 0           | --num: '0' should be a whole number, at least 1
 half a text               | sample runs/earlier --num 1.5         | --num: '1.5' should be a whole number
@@ -643,6 +645,7 @@ FILLED = {
     "{manyx}": 5000 * "x",
     "{words}": 5000 * "two ",
     "{deep}": 5000 * "[",
+    "{latin}": b"caf\xe9".decode(errors="surrogateescape"),  # as Python has it in sys.argv
     "{class}": "--objective.classification.weight 1 --objective.dense no --data.kind hf --data.label_column is",
 }
 

@@ -114,6 +114,14 @@ def test_history_and_reset_change_what_is_answered(folder: Path, monkeypatch, ca
     assert after[1] == sampled(folder, "cats run", capsys)
 
 
+def test_a_line_that_is_not_utf8_is_told_and_not_answered(folder: Path, monkeypatch, capsys) -> None:
+    """Where no locale is set, as in most containers, Python keeps such bytes of the input as halves of characters."""
+    line = b"caf\xe9".decode(errors="surrogateescape")
+    replies, news = talked(folder, f"{line}\nhi ho\n", monkeypatch, capsys, "--temperature", "0")
+    assert replies == talked(folder, "hi ho\n", monkeypatch, capsys, "--temperature", "0")[0]
+    assert "this line is not UTF-8 (byte 0xe9)" in news
+
+
 def test_equal_seeds_give_equal_replies_and_others_do_not(folder: Path, monkeypatch, capsys) -> None:
     lines = "hi\nho\nhi ho\n" * 3
     first, again, other = (talked(folder, lines, monkeypatch, capsys, "--seed", seed)[0] for seed in "003")
