@@ -20,6 +20,7 @@ from gptgan_jax.system.atomic_files import write_whole
 
 # How far the K probabilities of a token may sum to more than 1, from rounding to float16.
 _SLACK = 0.02
+_MEND = "write it again, with this run's text, tokenizer and lengths"
 
 
 class Tokens(NamedTuple):
@@ -81,17 +82,20 @@ def read_top_k(path: Path, targets: Tokens, prompts: Tokens | None, vocabulary: 
     if missing:
         raise UserError(f"{path}: it lacks the arrays {', '.join(sorted(missing))}")
     _check_same(path, "text", targets, Tokens(found["target_tokens"], found["target_lengths"]))
-    if prompts is not None and "prompt_tokens" in found and "prompt_lengths" in found:
-        _check_same(path, "prompt", prompts, Tokens(found["prompt_tokens"], found["prompt_lengths"]))
+    if "prompt_tokens" in found and "prompt_lengths" in found:
+        theirs = Tokens(found["prompt_tokens"], found["prompt_lengths"])
+        if prompts is not None:
+            _check_same(path, "prompt", prompts, theirs)
+        elif len(theirs.tokens):
+            raise UserError(f"{path}: its texts answer prompts, and the training text has none; {_MEND}")
     ids, log_probs = found["ids"], found["log_probs"]
     _check_probabilities(path, ids, log_probs, len(targets.tokens), vocabulary)
     return StoredTopK(ids.astype(np.int32), log_probs)
 
 
 def _check_same(path: Path, what: str, mine: Tokens, theirs: Tokens) -> None:
-    mend = "write it again, with this run's text, tokenizer and lengths"
     if len(mine.lengths) != len(theirs.lengths):
-        raise UserError(f"{path}: it is of {len(theirs.lengths):,} texts, and {len(mine.lengths):,} train; {mend}")
+        raise UserError(f"{path}: it is of {len(theirs.lengths):,} texts, and {len(mine.lengths):,} train; {_MEND}")
     other = mine.lengths != theirs.lengths
     if not other.any() and len(mine.tokens) == len(theirs.tokens):
         changed = mine.tokens != theirs.tokens
@@ -100,7 +104,7 @@ def _check_same(path: Path, what: str, mine: Tokens, theirs: Tokens) -> None:
         first = int(np.searchsorted(np.cumsum(mine.lengths), np.argmax(changed), side="right"))
     else:
         first = int(np.argmax(other))
-    raise UserError(f"{path}: its {what} {first + 1} has other tokens than the training text's; {mend}")
+    raise UserError(f"{path}: its {what} {first + 1} has other tokens than the training text's; {_MEND}")
 
 
 def _check_probabilities(path: Path, ids: np.ndarray, log_probs: np.ndarray, tokens: int, vocabulary: int) -> None:

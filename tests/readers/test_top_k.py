@@ -57,6 +57,7 @@ def test_other_toolkits_may_write_other_integers_and_half_precision(written: Pat
         ),
         (Tokens(TARGETS.tokens, np.array([2, 3])), None, "its text 1 has other tokens"),
         (TARGETS, Tokens(np.array([6, 6, 6]), PROMPTS.lengths), "its prompt 2 has other tokens"),
+        (TARGETS, None, "its texts answer prompts, and the training text has none; write it again"),
     ],
 )
 def test_a_file_of_another_text_is_refused(written: Path, mine: Tokens, prompts: Tokens | None, told: str) -> None:
