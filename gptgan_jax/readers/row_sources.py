@@ -19,6 +19,8 @@ from gptgan_jax.readers.row_files import Place, Row, rows_of_file
 
 # Rows per chunk of a data set, and rows that are read to find a file's columns.
 _CHUNK = 1000
+_SAME_COLUMNS = "parquet files that are read together need the same columns: write them anew, or as .jsonl"
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,11 @@ def open_rows(
         if len(forms) > 1:
             raise UserError(f"data.{which}: {split} names parquet files and others; name one kind")
         if not remote:
-            # The `datasets` library interprets names as patterns, and reads no file without rows.
-            files = [glob.escape(file) for file in files if _has_rows(file)]
+            # The `datasets` library reads no file without rows.
+            files = [file for file in files if _has_rows(file)]
             if not files:
                 raise UserError(f"{where}: no row in it")
-        source = {"path": "parquet", "data_files": {"train": files}, "split": "train", "streaming": streaming}
-        return _loaded(where, path, source)
+        return _parquet_rows(where, files, remote, streaming)
     if split is not None and not isinstance(split, str):
         raise UserError(f"data.{which}: a list of files needs data.path json, csv, tsv or parquet; {path} has splits")
     check_not_a_builder("data.path", path)
@@ -139,6 +140,41 @@ def open_rows(
                 f"data.path: {path}: the datasets library takes [, * and ? for a pattern; rename the folder"
             )
     return _set_rows(where, path, name, split, streaming)
+
+
+def _parquet_rows(where: str, files: Sequence[str], remote: bool, streaming: bool) -> Rows:
+    """The rows of parquet files with the same columns, whose types may differ if values can be converted."""
+    several = [] if remote or len(files) == 1 else files
+    types = {file: columns for file in several if (columns := _types(file)) is not None}
+    first = next(iter(types), "")
+    for file, columns in types.items():
+        if other := sorted(columns.keys() ^ types[first].keys()):
+            names = ", ".join(other[:_MOST_NAMED]) + ", …" * (len(other) > _MOST_NAMED)
+            raise UserError(f"{where}: only one of {first} and {file} has the columns {names}; {_SAME_COLUMNS}")
+    # The `datasets` library takes names for patterns.
+    escaped = list(files) if remote else [glob.escape(file) for file in files]
+    source = {"path": "parquet", "data_files": {"train": escaped}, "split": "train", "streaming": streaming}
+    try:
+        return _loaded(where, "parquet", source)
+    except UserError as error:
+        for file, columns in types.items():
+            for name, kind in columns.items():
+                if kind != types[first][name]:
+                    clash = f"column {name} is {types[first][name]} in {first} and {kind} in {file}"
+                    raise UserError(f"{error}: {clash}; {_SAME_COLUMNS}") from None
+        raise
+
+
+def _types(file: str) -> dict[str, Any] | None:
+    """The types of a parquet file's columns; None if it can't be read, so that reading it reports the error."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        schema = pyarrow.parquet.read_schema(file)
+        return dict(zip(schema.names, schema.types, strict=True))
+    except (OSError, pyarrow.ArrowException):
+        return None
 
 
 def _has_rows(file: str) -> bool:

@@ -430,6 +430,31 @@ def test_parquet_files_without_rows_are_passed_over(streaming: bool, tmp_path: P
     assert rows_of("a[1].parquet") == ["a", "b"]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_parquet_files_of_other_columns_are_refused_by_name(streaming: bool, tmp_path: Path) -> None:
+    a, b = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], "label": [1]}), a)
+    files = [str(a), str(b)]
+
+    def refused_with(columns: dict[str, list[Any]]) -> str:
+        pyarrow.parquet.write_table(pyarrow.table(columns), b)
+        with pytest.raises(UserError) as error:
+            read_table(open_rows("data.train", "parquet", None, files, "train", streaming), Columns("text"))
+        return str(error.value)
+
+    mend = "parquet files that are read together need the same columns: write them anew, or as .jsonl"
+    found = refused_with({"text": ["b"], "source": ["c"], "url": ["d"]})
+    assert found == f"data.train: only one of {a} and {b} has the columns label, source, url; {mend}"
+    if not streaming:  # a stream converts its rows as they arrive
+        found = refused_with({"label": ["high"], "text": ["b"]})
+        assert found.startswith("data.train: cannot be read (")
+        assert found.endswith(f"): column label is int64 in {a} and string in {b}; {mend}")
+    # Another order, and values that can be converted, are no difference.
+    pyarrow.parquet.write_table(pyarrow.table({"label": ["2"], "text": ["b"]}), b)
+    rows = open_rows("data.train", "parquet", None, files, "train", streaming)
+    assert (read_table(rows, LABELLED).texts, read_table(rows, LABELLED).labels) == (["a", "b"], ["1", "2"])
+
+
 def test_a_folder_that_the_datasets_library_takes_for_a_pattern_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set[1]").mkdir()
     write(tmp_path / "set[1]" / "train.jsonl", '{"text": "a"}')
