@@ -88,7 +88,15 @@ class _HeldOutData(_CommonData):
 
 
 @config_dataclass
-class GrammarData(_LabelledData, _InfilledData):
+class _ChatKeys:
+    chat_template: bool = key(True, "format prompts with the tokenizer's chat template, if it has one")
+    enable_thinking: bool | None = key(
+        None, "value of enable_thinking for chat templates that take it, such as Qwen3's; null: not passed"
+    )
+
+
+@config_dataclass
+class GrammarData(_ChatKeys, _LabelledData, _InfilledData):
     """Sentences from the built-in grammar of English scenes: no download, and every sentence's probability is known."""
 
     kind: Literal["grammar"] = key("grammar", "the built-in grammar of English scenes")
@@ -123,7 +131,7 @@ class _TextKeys:
 
 
 @config_dataclass
-class TextData(_TextKeys, _HeldOutData, _InfilledData):
+class TextData(_ChatKeys, _TextKeys, _HeldOutData, _InfilledData):
     """UTF-8 text files, optionally compressed (.gz, .bz2, .xz, .zst)."""
 
 
@@ -185,14 +193,6 @@ class _HfKeys:
         if self.prompt_column is None and self.text_column in CONVERSATION_COLUMNS:
             return self.text_column
         return self.prompt_column
-
-
-@config_dataclass
-class _ChatKeys:
-    chat_template: bool = key(True, "format prompts with the tokenizer's chat template, if it has one")
-    enable_thinking: bool | None = key(
-        None, "value of enable_thinking for chat templates that take it, such as Qwen3's; null: not passed"
-    )
 
 
 @config_dataclass

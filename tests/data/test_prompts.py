@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tokenizers
 from chat_folders import CHATML, write_folder
+from tiny import tiny_config
 from tokenizers import processors
 
 from gptgan_jax.data.batches import batch_at
@@ -16,6 +17,7 @@ from gptgan_jax.data.encoding import encode_split
 from gptgan_jax.data.prompts import cut_prompt, encode_prompts
 from gptgan_jax.data.tokenizers import Tokenizer, load_tokenizer, read_tokenizer
 from gptgan_jax.errors import UserError
+from gptgan_jax.runs.experiment import as_read
 from gptgan_jax.tokenization.chat_templates import Message, Prompt
 
 TEMPLATES = {
@@ -230,6 +232,25 @@ def test_a_prompt_that_is_cut_within_a_character_loses_that_character(kind: str,
         cut = encode_prompts(ours, [thai], around + room, keep)[0].text
         assert thai.startswith(cut) if keep == "start" else thai.endswith(cut)
         assert len(cut) >= room // 3 - 2
+
+
+MADE: list[dict[str, Any]] = [
+    {"data.infilling.share": 0.5},
+    {"data.kind": "grammar", "data.valid_fraction": None, "data.test_fraction": None, "data.task": "condense"},
+    {"data.kind": "hf", "data.train": "rows.jsonl", "data.prompt_column": "ask"},
+]
+
+
+@pytest.mark.parametrize("keys", MADE, ids=["blanks", "task", "column"])
+@pytest.mark.parametrize("chat", [False, True])
+def test_prompts_of_every_kind_can_do_without_a_template(keys: dict[str, Any], chat: bool, tmp_path: Path) -> None:
+    """As the messages about templates propose."""
+    ours = folder_tokenizer(write_folder(tmp_path / "m"))
+    config = tiny_config(tmp_path, keys | {"data.chat_template": chat})
+    read = as_read(config, ours)
+    assert isinstance(read, Tokenizer)
+    assert (read.chat_template is not None) == chat
+    assert (read.encode_prompts(["hello"])[0] == ours.encode("hello")) != chat
 
 
 def test_of_a_conversation_the_earliest_turns_go_first(tmp_path: Path) -> None:
