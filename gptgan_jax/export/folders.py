@@ -57,7 +57,7 @@ class Format:
 
 
 def _save_hf(folder: Path, run: Writer, params: Params) -> None:
-    save_model(folder, run.generator, params, run.tokenizer)
+    save_model(folder, run.generator, params, run.tokenizer, prompts=run.conditional)
 
 
 def _save_stablehlo(folder: Path, run: Writer, params: Params) -> None:

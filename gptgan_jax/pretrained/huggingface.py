@@ -107,7 +107,12 @@ def open_model(folder: Path) -> Model:
 
 
 def save_model(
-    folder: Path, generator: Generator, params: Params, tokenizer: AnyTokenizer | None, shard_bytes: int = SHARD_BYTES
+    folder: Path,
+    generator: Generator,
+    params: Params,
+    tokenizer: AnyTokenizer | None,
+    shard_bytes: int = SHARD_BYTES,
+    prompts: bool = False,
 ) -> None:
     """Writes config.json, generation_config.json, safetensors files and the tokenizer's into a folder.
 
@@ -119,6 +124,7 @@ def save_model(
         params: its parameters.
         tokenizer: its tokenizer; none is written for plain ids.
         shard_bytes: of the largest file of weights.
+        prompts: whether the generator read prompts, before which its tokenizer may put several tokens.
 
     Raises:
         UserError: see `family_of`.
@@ -143,7 +149,7 @@ def save_model(
     ids = {key: value for key, value in content.items() if key.endswith("_token_id")}
     _write_json(folder / "generation_config.json", ids)
     if isinstance(tokenizer, Tokenizer):
-        _save_tokenizer(folder, tokenizer, config.max_positions)
+        _save_tokenizer(folder, tokenizer, config.max_positions, prompts)
     _write_json(folder / CONFIG_FILE, content)
 
 
@@ -190,13 +196,13 @@ def _aligned(shape: Shape, dtype: Any) -> np.ndarray:
     return raw[begin : begin + size].view(dtype).reshape(shape)
 
 
-def _save_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int) -> None:
+def _save_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int, prompts: bool) -> None:
     """The tokenizer puts in front of a text what the run had there; of a run of chats the template does that."""
     tokenizer.save_files(folder)
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
     vocabulary = tokenizer.vocabulary
     begin: Sequence[int] = [vocabulary.bos_id] if vocabulary.begins_prompts else []
-    if tokenizer.chat_template is not None and vocabulary != tokenizer.for_texts().vocabulary:
+    if prompts or (tokenizer.chat_template is not None and vocabulary != tokenizer.for_texts().vocabulary):
         begin = tokenizer.special.prefix
     if post_processed(backend) != (tuple(begin), ()):  # an end of text after a prompt would end it
         tokens = [(backend.id_to_token(i), i) for i in begin]

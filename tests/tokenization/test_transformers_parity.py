@@ -103,11 +103,11 @@ def test_a_template_is_given_the_names_of_the_files_and_no_others_after_a_run_or
     assert theirs_of(tmp_path / "out", "hello") == given
 
 
-def exported(tokenizer: Tokenizer, folder: Path) -> Any:
+def exported(tokenizer: Tokenizer, folder: Path, **options: Any) -> Any:
     """The tokenizer of an exported generator, by `transformers`."""
     folder.mkdir()
     generator, params = build(TransformerConfig(**QWEN3), tokenizer.vocabulary)
-    save_model(folder, generator, params, tokenizer)
+    save_model(folder, generator, params, tokenizer, **options)
     return transformers.AutoTokenizer.from_pretrained(folder)
 
 
@@ -127,6 +127,26 @@ def test_a_run_of_texts_begins_and_ends_them_as_the_files_say_whatever_came_befo
     assert theirs("hello")["input_ids"] == texts.vocabulary.begun(texts.encode("hello"))
     assert theirs.chat_template == CHATML
     assert exported(chat, tmp_path / "chat out")("hello")["input_ids"] == chat.encode("hello")
+
+
+@pytest.mark.parametrize("before", [["<s>", "<unk>"], ["<unk>", "<s>"], ["<s>"], []])
+def test_all_tokens_before_a_prompt_are_before_it_in_the_export_too(before: list[str], tmp_path: Path) -> None:
+    folder = names_folder(tmp_path / "m", {"bos_token": "<s>", "eos_token": "</s>"})
+    backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ids = [(name, backend.token_to_id(name)) for name in before]
+    if before:
+        backend.post_processor = processors.TemplateProcessing(single=[*before, "$A"], special_tokens=ids)
+    backend.save(str(folder / "tokenizer.json"))
+    read = read_tokenizer(folder / "tokenizer.json")
+    given = transformers.AutoTokenizer.from_pretrained(folder)("hello")["input_ids"]
+    assert given[: len(before)] == [i for _, i in ids]
+    asked = saved(read.for_prompts(), tmp_path / "run")
+    assert begun(asked, "hello") == given
+    assert exported(asked, tmp_path / "out", prompts=True)("hello")["input_ids"] == given
+    again = read_tokenizer(tmp_path / "out" / "tokenizer.json").for_prompts()
+    assert begun(again, "hello") == given
+    texts = exported(saved(read.for_texts(), tmp_path / "texts"), tmp_path / "out of texts")
+    assert texts("hello")["input_ids"] == [backend.token_to_id("<s>"), *read.encode("hello")]
 
 
 ANSWERED = (
