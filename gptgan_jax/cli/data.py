@@ -52,8 +52,15 @@ def _data(given: Given) -> int:
     path = None if out is None else Path(out)
     config = load_config(given.file, given.overrides)
     check_new_file("--out", path)
-    corpus = load_corpus(config.data, train_answers=which == "train", kept=False)
-    count = write_lines(split_lines(corpus, which), path)
+    tokenizer = None
+    if which == "train" and getattr(config.data, "max_tokens", None) is not None:
+        from gptgan_jax.runs.experiment import load_experiment
+
+        experiment = load_experiment(config, say=say, make_stores=False)
+        corpus, tokenizer = experiment.corpus, experiment.tokenizer
+    else:
+        corpus = load_corpus(config.data, train_answers=which == "train", kept=False)
+    count = write_lines(split_lines(corpus, which, tokenizer), path)
     if path is not None:
         for note in corpus.notes:
             print(note_line(note), file=sys.stderr)

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from gptgan_jax.readers.documents import read_texts, stream_documents
 from gptgan_jax.readers.files import FILE_FORMATS, matching_files, named
 from gptgan_jax.readers.row_sources import open_rows
 from gptgan_jax.system.atomic_files import write_whole
+from gptgan_jax.tokenization.tokenizer import Tokenizer
 
 SAMPLE_FILE, VERSION = "sample.json", 2
 # The most characters of training text, and of each held-out split, that are held in memory.
 MOST_TRAINING, MOST_HELD_OUT = 10_000_000, 1_000_000
 # For a stream limited by `data.max_tokens`: the assumed characters per token, and the most characters to read ahead.
 CHARACTERS_A_TOKEN, MOST_READ_AHEAD = 4, 1_000_000_000
+ENCODED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,17 @@ class Streamed:
         """All training documents, in the order of the files."""
         texts, seed = documents_of(self.config), self.config.seed
         return (text for text in texts if not self.limits.held_out(place_of_text(text, seed)))
+
+    def stored(self, tokenizer: Tokenizer) -> Iterator[str]:
+        """The training documents that a token store holds: those with a token that begin within `data.max_tokens`."""
+        texts, most, begin = self.training(), self.config.max_tokens, 0
+        while some := list(islice(texts, ENCODED_AT_ONCE)):
+            for text, ids in zip(some, tokenizer.encode_batch(some), strict=True):
+                if most is not None and begin >= most:
+                    return
+                if ids:
+                    yield text
+                    begin += len(tokenizer.ended(ids))
 
 
 def documents_of(config: TextData | HfData) -> Iterator[str]:

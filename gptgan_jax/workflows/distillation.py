@@ -23,6 +23,7 @@ from gptgan_jax.data.config import HfData
 from gptgan_jax.data.corpora import Corpus, counted
 from gptgan_jax.data.infilling import Filling
 from gptgan_jax.data.prompts import EncodedPrompt, cut_note, encode_prompts
+from gptgan_jax.data.tokenizers import AnyTokenizer, Tokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.generation.batch_sizes import rows_at_once
 from gptgan_jax.generation.texts import Drawing, TextWriter
@@ -46,8 +47,13 @@ NEWS_EVERY = 5000
 # ---- a config's text
 
 
-def split_lines(corpus: Corpus, which: str) -> Iterator[str]:
-    """A JSON object for each document of a split; of text for a token store, all of its documents.
+def split_lines(corpus: Corpus, which: str, tokenizer: AnyTokenizer | None = None) -> Iterator[str]:
+    """A JSON object for each document of a split; of text for a token store, not only of those in memory.
+
+    Args:
+        corpus: the text.
+        which: the split.
+        tokenizer: of the run, if `data.max_tokens` ends its token store.
 
     Raises:
         UserError: a corpus of token ids, or without such a split.
@@ -59,7 +65,9 @@ def split_lines(corpus: Corpus, which: str) -> Iterator[str]:
         raise UserError("--split test: this data has no test text of its own; set data.test, or take valid")
     streamed = [one.streamed for one in (corpus, *(part.corpus for part in corpus.parts)) if one.streamed is not None]
     if which == "train" and streamed:
-        yield from (json.dumps({"text": text}, ensure_ascii=False) for one in streamed for text in one.training())
+        for one in streamed:
+            texts = one.stored(tokenizer) if isinstance(tokenizer, Tokenizer) else one.training()
+            yield from (json.dumps({"text": text}, ensure_ascii=False) for text in texts)
         return
     for i, text in enumerate(split.texts):
         row: dict[str, Any] = {"text": text}

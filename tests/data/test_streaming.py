@@ -149,6 +149,29 @@ def test_a_run_is_loaded_from_a_set_without_end(
     assert endless.read == before, "a whole store is opened, and nothing is read again"
 
 
+def test_the_training_text_is_written_as_far_as_it_is_trained_on(
+    tmp_path: Path, endless: Set, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = {
+        "data.kind": "hf",
+        "data.path": "somebody/endless",
+        "data.streaming": True,
+        "data.store": str(tmp_path / "store"),
+        "data.max_tokens": 1500,
+        "likelihood.packing": "concatenate",
+        "data.max_prompt_length": 1,
+    }
+    config = tiny_config(tmp_path, overrides)
+    assert main(["data", str(tmp_path / "tiny.yaml"), "--split", "train"]) == 0
+    texts = [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
+    assert not (tmp_path / "store").exists()
+    experiment = load_experiment(config)
+    assert experiment.store is not None
+    tokenizer: Any = experiment.tokenizer
+    ids = experiment.store.tokens(0, len(experiment.store))
+    assert ids.tolist() == [i for text in texts for i in tokenizer.ended(tokenizer.encode(text))]
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
