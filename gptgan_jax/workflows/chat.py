@@ -75,7 +75,9 @@ class Conversation:
 
 
 def check_answers(run: Writer) -> None:
-    """Raises UserError for a run that was trained without prompts."""
+    """Raises UserError for a run that was trained without prompts, or with labels in place of them."""
+    if run.config.label_prompts:
+        raise UserError(f"this run answers labels, not prompts: gptgan sample --label, one of {', '.join(run.classes)}")
     if not run.conditional:
         raise UserError("this run learned text without prompts; chat needs one whose text has prompts")
 

@@ -508,6 +508,7 @@ to resample untrained     | sample runs/earlier --resample 2 --checkpoint likeli
 chat with nothing         | chat runs/missing                     | runs/missing is no run folder: it has no config.yaml
 chat too early            | chat runs/new                         | this run learned text without prompts
 chat with a writer        | chat runs/earlier                     | this run learned text without prompts; chat needs one
+chat with labels          | chat runs/told                        | this run answers labels, not prompts: gptgan sample --label, one of a, b
 chat at no checkpoint     | chat runs/earlier --checkpoint 77     | this run learned text without prompts
 chat below 0              | chat runs/earlier --temperature -1    | --temperature: '-1' should be a number, at least 0
 chat with a prompt        | chat runs/earlier --prompt two        | unrecognized arguments: --prompt two
