@@ -84,9 +84,10 @@ def cut_prompt(
         if len(cut) <= longest:
             return EncodedPrompt(cut, text, True)
         room -= len(cut) - longest  # text that was cut within a word may need more tokens
+    whose = "the chat template's and the system turn's" if system else "the chat template's own"
     raise UserError(
-        f"data.max_prompt_length {longest}: the chat template's own {around} tokens leave a prompt no room; raise it, "
-        "or set data.chat_template to false"
+        f"data.max_prompt_length {longest}: {whose} {around} tokens leave a prompt no room; raise it, or set "
+        "data.chat_template to false"
     )
 
 

@@ -219,6 +219,9 @@ def test_a_cut_keeps_what_the_template_writes_around_a_prompt(keep: Any, tmp_pat
     assert cut_prompt(ours, long, ids, len(ids), keep) == (ids, long, False)
     with pytest.raises(UserError, match=f"the chat template's own {around} tokens leave a prompt no room"):
         cut_prompt(ours, long, ids, around, keep)
+    instructed = (Message("system", long), Message("user", "hello"))
+    with pytest.raises(UserError, match=r"the chat template's and the system turn's \d+ tokens leave a prompt no room"):
+        encode_prompts(ours, [instructed], around + 6, keep)
 
 
 @pytest.mark.parametrize("kind", ["bytes", "first", "legacy"])
