@@ -58,6 +58,11 @@ def test_one_word_answers_are_words_however_many_are_looked_at(count: int, asked
     assert spacing_of(["CCO", "CCN"] * count, ["CC_", "C_O"] * asked).unit == "character"
 
 
+def test_labels_as_prompts_make_no_characters_of_words() -> None:
+    assert spacing_of(["a dull film", "boring", "full of wit"], ["negative", "negative", "positive"]).unit == "word"
+    assert spacing_of(["ACGTTGCA", "TTGACCA"], ["coding", "other"]).unit == "character"
+
+
 def test_words_are_what_white_space_parts_and_characters_are_all_else() -> None:
     assert units_of([" a  b\tc\n", ""], "word") == [["a", "b", "c"], []]
     assert units_of(["明月 照\n山。", " 7\u3000é"], "character") == [["明", "月", "照", "山", "。"], ["7", "é"]]
