@@ -29,7 +29,7 @@ from gptgan_jax.data.corpora import Split
 from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
-from gptgan_jax.pretrained.hub import FILES, is_model, model_folder
+from gptgan_jax.pretrained.hub import FILES, HUB, is_model, model_folder
 from gptgan_jax.runs.experiment import Experiment
 from gptgan_jax.runs.folder import START_FILE, TEACHER_FILE, RunFolder
 from gptgan_jax.system.atomic_files import write_whole
@@ -133,25 +133,28 @@ def check_same_teacher(folder: Path, config: Config) -> None:
 
 
 def start_digest(config: Config) -> str | None:
-    """The digest of the checkpoint of another run that a run starts from.
+    """The digest of the checkpoint of another run, or of the files of a model, that a run starts from.
 
-    None if it starts from none, or from one that can't be read, such as of a run that is gone.
+    None if it starts from neither, from a model of the hub, which would be downloaded for it, or from what can't be
+    read, such as a run that is gone.
     """
-    if config.init_from is None or is_model(config.init_from):
+    if config.init_from is None or config.init_from.startswith(HUB):
         return None
     try:
+        if is_model(config.init_from):
+            return _model(config.init_from)
         return _checkpoint(config.init_from, config.init_checkpoint)
     except UserError:
         return None
 
 
 def keep_start(folder: Path, config: Config) -> None:
-    """Writes the digest of the checkpoint that a new run starts from to the run folder, if it starts from a run."""
+    """Writes the digest of what a new run starts from to the run folder, if `start_digest` knows it."""
     _keep(folder / START_FILE, start_digest(config))
 
 
 def is_other_start(folder: Path, config: Config, gone: bool = False) -> bool:
-    """Whether `init_from` has another checkpoint to start from than when the run in a folder began.
+    """Whether `init_from` has another checkpoint to start from, or other weights, than when the run in a folder began.
 
     Args:
         folder: of the run. Of one that an earlier version began, this is not known, and not said.
@@ -166,10 +169,20 @@ def is_other_start(folder: Path, config: Config, gone: bool = False) -> bool:
 
 
 def check_starts(configs: Iterable[Config]) -> None:
-    """Raises UserError, with a line for each, if runs that are begun can't be compared with others of their start:
-    `init_from` has another checkpoint now, or will have, once the run that is missing is trained again."""
-    begun = [(RunFolder.of(config).path, config) for config in configs]
-    lines = [_other_start(*run) for run in begun if is_other_start(*run, gone=True)]
+    """Raises UserError, with a line for each, if runs that are begun can't be compared with others of their start.
+
+    A run without likelihood training of its own is compared with its start: `init_from` has another checkpoint now, or
+    will have, once the run that is missing is trained again. Others are compared with each other: if some have yet to
+    begin, these would start from something else.
+    """
+    runs = [(RunFolder.of(config), config) for config in configs]
+    new = any(config.likelihood.steps and not folder.config_file.exists() for folder, config in runs)
+    lines = [
+        _other_start(folder.path, config)
+        for folder, config in runs
+        if (new or not config.likelihood.steps)
+        and is_other_start(folder.path, config, gone=not config.likelihood.steps)
+    ]
     if lines:
         raise UserError("\n".join(lines))
 
@@ -185,8 +198,9 @@ def check_same_start(folder: Path, config: Config) -> None:
 
 
 def _other_start(folder: Path, config: Config) -> str:
+    what = "weights" if is_model(config.init_from) else "a checkpoint"
     return (
-        f"{folder} began from a checkpoint that {config.init_from} no longer has; bring that back, or remove {folder} "
+        f"{folder} began from {what} that {config.init_from} no longer has; bring that back, or remove {folder} "
         "too, and it is trained anew"
     )
 

@@ -37,7 +37,7 @@ FREE_KEYS = ("runs_folder:", "max_skips:", "records.", "checkpoints.keep:", "eva
 @dataclass(frozen=True)
 class RunFolder:
     """A run folder: config.yaml, tokenizer/, held_out.npz, classes.json (if the text has labels), teacher.txt (in
-    distillation, the teacher's digest), start.txt (if the run starts from another run, its checkpoint's digest),
+    distillation, the teacher's digest), start.txt (if the run starts from another run or model, the digest of that),
     checkpoints/ (with start/ if the run starts from another run or model), metrics.jsonl, training_time.json,
     tensorboard/, samples.txt, evaluation.json, report.html, report.md and its pictures, and lock."""
 

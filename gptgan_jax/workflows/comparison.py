@@ -376,7 +376,7 @@ def check_runs(comparison: Comparison, load: Loader = load_experiment) -> None:
     seeds, arms = comparison.seeds, comparison.arms
     runs = {(BASE_SLUG, seed): comparison.base_config(seed) for seed in seeds}
     runs |= {(arm.slug, seed): comparison.arm_config(arm, seed) for arm in arms for seed in seeds}
-    check_starts(runs[arm.slug, seed] for arm in arms if not arm.from_scratch for seed in seeds)
+    check_starts(runs.values())
     done = {run: is_finished(RunFolder.of(config), config) for run, config in runs.items()}
     if all(done.values()):
         return

@@ -20,6 +20,8 @@ from gptgan_jax.data.corpora import Split
 from gptgan_jax.distributed import hosts
 from gptgan_jax.distributed.hosts import RefusedByAll, check_alike, in_all
 from gptgan_jax.errors import UserError
+from gptgan_jax.models.transformer_config import TransformerConfig
+from gptgan_jax.pretrained.weights import WEIGHTS_FILE
 from gptgan_jax.runs import fingerprint as module
 from gptgan_jax.runs.fingerprint import (
     _keys,
@@ -28,11 +30,13 @@ from gptgan_jax.runs.fingerprint import (
     check_starts,
     code_digest,
     fingerprint,
+    keep_start,
     keep_teacher,
     teacher_digest,
     text_digest,
     weights_digest,
 )
+from gptgan_jax.runs.folder import RunFolder
 
 Facts = dict[str, str]
 
@@ -119,6 +123,27 @@ def test_a_run_is_used_again_only_beside_others_of_the_checkpoint_that_it_began_
     (arm / "start.txt").unlink()  # of an earlier version
     check_same_start(arm, config)
     check_starts([config])
+
+
+def test_runs_of_one_model_begin_beside_each_other_from_the_same_weights_alone(tmp_path: Path) -> None:
+    network = {"layers": 1, "width": 8, "heads": 2, "max_positions": 16}
+    write_model(tmp_path / "model", TransformerConfig(**network))
+    configs = [
+        tiny_config(tmp_path, {"init_from": f"hf:{tmp_path / 'model'}", "seed": seed, "name": f"seed{seed}"})
+        for seed in (0, 1)
+    ]
+    begun = RunFolder.of(configs[0])
+    keep_start(begun.path, configs[0])
+    begun.write_config(configs[0])
+    check_starts(configs)
+    weights = tmp_path / "model" / WEIGHTS_FILE
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=f"^{begun.path} began from weights that hf:{tmp_path}/model no longer has"):
+        check_starts(configs)
+    check_starts(configs[:1])  # nothing else begins
+    weights.write_bytes(content)
+    check_starts(configs)
 
 
 def test_another_text_is_named_by_the_key_of_its_file(tmp_path: Path) -> None:
