@@ -11,6 +11,7 @@ from gptgan_jax.config import Config
 from gptgan_jax.data.tokenizers import AnyTokenizer
 from gptgan_jax.errors import UserError
 from gptgan_jax.runs.experiment import Experiment, load_experiment
+from gptgan_jax.runs.fingerprint import tokenizer_digest
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.lock import locked
 from gptgan_jax.runs.trained import build_networks
@@ -149,10 +150,13 @@ class Texts:
     def __call__(self, config: Config, tokenizer: AnyTokenizer | None = None) -> Experiment:
         """The experiment of a configuration; `tokenizer` is that of its run, if it exists already."""
         plain = as_plain(config)
-        asked = {name: plain[name] for name in ("data", "tokenizer", "vocab_size", "init_from", "init_vocabulary")}
+        asked = {name: plain[name] for name in ("data", "vocab_size")}
         asked |= {name: plain["objective"][name] for name in ("rewards", "classification")}
-        if config.init_from is not None:
-            asked["generator"] = plain["generator"]
+        if tokenizer is not None:  # what its run started from is not read again
+            asked["begun"] = tokenizer_digest(tokenizer)
+        else:
+            asked |= {name: plain[name] for name in ("tokenizer", "init_from", "init_vocabulary")}
+            asked["generator"] = None if config.init_from is None else plain["generator"]
         key = json.dumps(asked, sort_keys=True)
         found = self._loaded.get(key)
         if found is None:

@@ -40,8 +40,7 @@ KEYS = ("base", "seeds", "set", "arms")
 ARM_KEYS = ("preset", "set", "from_scratch")
 # The sections of a method, which an arm takes from its preset. Keys of other sections are the same for all arms.
 METHOD = ("discriminator", "objective", "warmup", "adversarial")
-# The same for an arm that is trained from scratch.
-OF_SCRATCH = ("generator", "likelihood")
+OF_SCRATCH = ("generator", "likelihood")  # the same for an arm that is trained from scratch
 BASE_SLUG = "likelihood"
 
 
@@ -64,9 +63,7 @@ class Arm:
     @property
     def label(self) -> str:
         """Its name in the report, which says if it is a control."""
-        if self.from_scratch:
-            return self.name
-        control = controls_of(self.config) and not self.name.lower().startswith("control")
+        control = not self.from_scratch and controls_of(self.config) and not self.name.lower().startswith("control")
         return f"control: {self.name}" if control else self.name
 
     @property
@@ -209,9 +206,8 @@ def build_comparison(
             raw_config = {key: value for key, value in raw_config.items() if key not in METHOD}
             raw_config |= {key: own_copy(preset[key]) for key in METHOD if key in preset}
         config = built(raw_config, [*everywhere, arm.get("set") or {}], what)
-        scratch = bool(arm.get("from_scratch"))
-        own = _scratch_of(config, what, cell) if scratch else _arm_of(config, base, what)
-        made = Arm(str(arm_name), slug, own, scratch)
+        own = _scratch_of(config, what, cell) if arm.get("from_scratch") else _arm_of(config, base, what)
+        made = Arm(str(arm_name), slug, own, bool(arm.get("from_scratch")))
         for label in made.columns:
             if label in [taken for other in found.values() for taken in other.columns]:
                 raise UserError(f"{what}: the report would call it {label}, as another arm; rename one")
@@ -383,18 +379,22 @@ def check_runs(comparison: Comparison, load: Loader = load_experiment) -> None:
     first = runs[BASE_SLUG, seeds[0]]
     folder = RunFolder.of(first)
     experiment = load(first, folder.read_tokenizer() if folder.check(first) else None)
+    texts = {bool(first.objective.rewards): experiment}
+    for paid, one in {bool(one.objective.rewards): one for one in runs.values()}.items():
+        if paid not in texts:  # the text of runs with rewards has right answers to training prompts too
+            texts[paid] = load(one, experiment.tokenizer)
     for one in runs.values():  # finished ones too: all are compared on one text, and distilled from one teacher
         if (begun := RunFolder.of(one)).config_file.exists():
-            check_same_text(begun.path, experiment)
+            check_same_text(begun.path, texts[bool(one.objective.rewards)])
             check_same_teacher(begun.path, one)
     check(experiment, folder)
-    for arm in arms:
-        config = next((runs[arm.slug, seed] for seed in seeds if not done[arm.slug, seed]), None)
-        if config is None:
-            continue
+    todo = {arm.name: runs[arm.slug, seed] for arm in arms for seed in reversed(seeds) if not done[arm.slug, seed]}
+    for name, config in todo.items():
         try:
             players = build_networks(config, experiment.tokenizer.vocabulary, experiment.corpus.classes)
-            trial = dataclasses.replace(experiment, config=config, generator=players[0], discriminator=players[1])
+            trial = dataclasses.replace(
+                texts[bool(config.objective.rewards)], config=config, generator=players[0], discriminator=players[1]
+            )
             check(trial, RunFolder.of(config))
         except UserError as error:
-            raise error.within(f"{comparison.where}: arm {arm.name}") from None
+            raise error.within(f"{comparison.where}: arm {name}") from None

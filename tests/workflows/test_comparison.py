@@ -439,6 +439,30 @@ def test_other_text_than_a_run_was_begun_with_is_told_before_any_run(begun: str,
             comparing.check_runs(comparison)
 
 
+def test_an_arm_that_is_paid_by_right_answers_goes_on_beside_a_base_that_reads_none(tmp_path: Path) -> None:
+    """Only runs with rewards keep the right answers to training prompts, as part of their text."""
+    rows = [{"q": "two cats" if i % 2 else "three cats", "a": "they run", "r": "they sit"} for i in range(40)]
+    text = "".join(f"{json.dumps(row)}\n" for row in rows)
+    for name in ("train", "valid"):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    keys = {"data.kind": "hf", "data.prompt_column": "q", "data.text_column": "a", "data.answer_column": "r"}
+    keys |= {f"data.{name}": str(tmp_path / f"{name}.jsonl") for name in ("train", "valid")}
+    keys |= {"evaluation.task": "answer", "data.max_length": 6, "adversarial.steps": 2}
+    paid = {"objective.rewards": [{"function": "exact_answer"}], "objective.dense": False}
+    comparison = load_comparison(write_comparison(tmp_path, set=keys, arms={"plain": {}, "paid": {"set": paid}}))
+    base = load_experiment(comparison.base_config(0))
+    for config in (comparison.base_config(0), config_of(comparison, "plain", 0), config_of(comparison, "paid", 0)):
+        experiment = load_experiment(config, base.tokenizer)
+        folder = RunFolder.of(config)
+        save_held_out(folder.path, held_out_of(experiment))
+        folder.create(config, experiment.tokenizer)
+        comparing.check_runs(comparison)
+    assert (base.train.answers is None) != (experiment.train.answers is None)
+    (tmp_path / "train.jsonl").write_text(text.replace("they sit", "they run"))
+    with pytest.raises(comparing.UserError, match=r"has changed since .*paid-seed0 began"):
+        comparing.check_runs(comparison)
+
+
 def test_labels_that_only_the_arms_need_are_looked_for_before_the_base_is_trained(tmp_path: Path) -> None:
     keys = {"data.label": "subject", "objective.classification.weight": 0.5, "adversarial.steps": 2}
     keys |= {"objective.classification.labelled_share": 0.5}
