@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gptgan_jax.config import Config, Phase
 from gptgan_jax.config.estimators import build_estimator
-from gptgan_jax.gradients.families import Distillation, PolicyGradient
+from gptgan_jax.gradients.families import Distillation, PolicyGradient, SelfPlay
 from gptgan_jax.runs.timing import TrainingTime
 
 # The phases that train each column of a sweep, besides the likelihood training that all but the first start from.
@@ -54,8 +54,9 @@ def cost_of(config: Config, times: dict[str, TrainingTime], column: str) -> Cost
     if isinstance(estimator, PolicyGradient):
         samples, rollouts, passes = estimator.samples, estimator.rollouts, estimator.epochs * estimator.minibatches
     a_step = adversarial.batch_size * samples
-    if isinstance(estimator, Distillation) and not estimator.on_policy:
-        a_step = 0  # trained on real texts
+    on_real_texts = isinstance(estimator, Distillation) and not estimator.on_policy
+    if on_real_texts or (isinstance(estimator, SelfPlay) and not estimator.writes):
+        a_step = 0
     a_step *= 1 + config.objective.resample_groups  # at most
     return Cost(
         processor_seconds=seconds,

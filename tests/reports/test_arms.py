@@ -4,12 +4,20 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reported import evaluation, make_run, sweep
 
 from gptgan_jax.config import AdversarialPhase, Config, LikelihoodPhase, ObjectiveConfig, WarmupPhase
-from gptgan_jax.config.estimators import DistillConfig, PpoConfig, RlooConfig, RolloutConfig
+from gptgan_jax.config.estimators import (
+    DgsanConfig,
+    DistillConfig,
+    JsdganConfig,
+    PpoConfig,
+    RlooConfig,
+    RolloutConfig,
+)
 from gptgan_jax.data.config import GrammarData
 from gptgan_jax.evaluation.results import Sweep
 from gptgan_jax.metrics.estimates import Estimate
@@ -133,6 +141,14 @@ def test_an_arms_cost_counts_updates_and_texts(estimator: dict, updates: int, te
 def test_who_distils_on_real_texts_writes_none(on_policy: float, texts: int) -> None:
     phases = {"likelihood": LikelihoodPhase(steps=0), "warmup": WarmupPhase(steps=0)}
     objective = ObjectiveConfig(estimator=DistillConfig(teacher="hf:x", on_policy=on_policy))
+    config = Config(**phases, objective=objective, adversarial=AdversarialPhase(steps=10, batch_size=4))
+    assert cost_of(config, {}, "adversarial").texts == texts
+
+
+@pytest.mark.parametrize(("estimator", "texts"), [(JsdganConfig(), 0), (DgsanConfig(), 40)])
+def test_who_judges_real_texts_alone_writes_none(estimator: Any, texts: int) -> None:
+    phases = {"likelihood": LikelihoodPhase(steps=0), "warmup": WarmupPhase(steps=0)}
+    objective = ObjectiveConfig(estimator=estimator)
     config = Config(**phases, objective=objective, adversarial=AdversarialPhase(steps=10, batch_size=4))
     assert cost_of(config, {}, "adversarial").texts == texts
 
