@@ -32,8 +32,9 @@ class Point:
 def frontier_points(runs: Sequence[Sweep], axes: Axes, column: str, top_p: float) -> list[Point]:
     """The cells of a column and a top-p on test text, by increasing temperature.
 
-    Several runs are averaged, with the standard error over runs. The cell's own value and error stay if there is one
-    run, or if all runs have equal estimates, as of real text. Cells that are not finite in every run are left out.
+    Several runs are averaged, with the standard error over runs. Equal estimates, as of real text or of a baseline that
+    runs copied from one, count once; the cell's own value and error stay if there are no others. Cells that are not
+    finite in every run are left out.
     """
     found: dict[float, list[tuple[Estimate, Estimate]]] = {}
     for cell in (cell for run in runs for cell in run.cells if (cell.column, cell.top_p) == (column, top_p)):
@@ -45,7 +46,7 @@ def frontier_points(runs: Sequence[Sweep], axes: Axes, column: str, top_p: float
         if len(pairs) == len(runs):
             diversity, quality = (
                 one[0] if len(set(one)) == 1 else mean_of([e.value for e in one if e.value is not None])
-                for one in zip(*pairs, strict=True)
+                for one in zip(*dict.fromkeys(pairs), strict=True)
             )
             points.append(Point(temperature, diversity, quality))
     return points

@@ -192,6 +192,12 @@ def test_groups_are_compared_in_a_panel_per_column_and_averaged_over_their_runs(
     assert same.quality == Estimate(0.8, 0.01), "real text, the same in all runs, keeps its own error"
 
 
+def test_a_baseline_that_some_of_the_runs_share_counts_once() -> None:
+    points = frontier_points([sweep(0.1), sweep(0.4), sweep(0.1), sweep(0.4), sweep(0.4)], AXES, "adversarial", 1.0)
+    assert points == frontier_points([sweep(0.1), sweep(0.4)], AXES, "adversarial", 1.0)
+    assert points[0].quality.error == pytest.approx(0.3 / 2)
+
+
 def test_cells_that_are_not_finite_in_every_run_are_left_out() -> None:
     def changed(value: float | None) -> Sweep:
         one = sweep()
