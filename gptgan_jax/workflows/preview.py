@@ -10,6 +10,7 @@ from gptgan_jax.data.encoding import TokenisedSplit
 from gptgan_jax.data.holding_out import note_line
 from gptgan_jax.mixtures.plan import table
 from gptgan_jax.runs.experiment import Experiment, load_experiment
+from gptgan_jax.runs.fingerprint import check_same_teacher
 from gptgan_jax.runs.folder import RunFolder
 from gptgan_jax.runs.held_out import check_same_text
 from gptgan_jax.system.terminal import in_columns
@@ -47,6 +48,7 @@ def preview(config: Config, say: Say, extend: bool = False) -> list[str]:
     try:
         if there:
             check_same_text(folder.path, experiment)
+            check_same_teacher(folder.path, config)
         run.check_resources()
         return [
             *text_lines(experiment, say),

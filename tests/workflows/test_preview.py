@@ -58,6 +58,15 @@ def test_a_run_whose_text_has_changed_is_refused_as_training_would(tmp_path: Pat
         preview(experiment.config, lambda line: None)
 
 
+def test_a_run_whose_teacher_has_changed_is_refused_as_training_would(tmp_path: Path) -> None:
+    experiment, folder = tiny_experiment(tmp_path)
+    save_held_out(folder.path, held_out_of(experiment))
+    folder.create(experiment.config, experiment.tokenizer)
+    (folder.path / "teacher.txt").write_text("#of another teacher\n")
+    with pytest.raises(UserError, match=r"what objective\.estimator distils from has changed since"):
+        preview(experiment.config, lambda line: None)
+
+
 def test_checkpoints_are_counted_of_the_phases_that_are_run(tmp_path: Path) -> None:
     keys = {"continued.steps": 0, "warmup.steps": 0, "checkpoints.keep": 3}
     run = Run(*tiny_experiment(tmp_path, keys), lambda line: None)
