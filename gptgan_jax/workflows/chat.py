@@ -75,11 +75,13 @@ class Conversation:
 
 
 def check_answers(run: Writer) -> None:
-    """Raises UserError for a run that was trained without prompts, or with labels in place of them."""
+    """Raises UserError for a run that was trained without prompts, or with some that are no messages."""
     if run.config.label_prompts:
         raise UserError(f"this run answers labels, not prompts: gptgan sample --label, one of {', '.join(run.classes)}")
     if not run.conditional:
         raise UserError("this run learned text without prompts; chat needs one whose text has prompts")
+    if run.config.infilling is not None:
+        raise UserError("this run fills in blanks, and answers no messages; use gptgan sample --fill --prompt TEXT")
 
 
 def chat(

@@ -1,5 +1,6 @@
 """The chat: what the model sees of what was said, and that neither Ctrl-C nor bad input ends it."""
 
+import contextlib
 import io
 import json
 import os
@@ -9,12 +10,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tiny import train_tiny
 
 from gptgan_jax.cli import main
+from gptgan_jax.config.checking import config_from
 from gptgan_jax.data.corpora import Corpus, Split
 from gptgan_jax.data.tokenizers import WordTokenizer, fit_tokenizer
 from gptgan_jax.errors import UserError
@@ -55,6 +58,25 @@ def test_a_message_of_unknown_words_leaves_the_conversation_as_it_was() -> None:
     with pytest.raises(UserError, match="the tokenizer doesn't know 'zebra', 'x'"):
         talk.ask("zebra hi x zebra")
     assert [one.content for one in talk.said] == ["hi"]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({}, "learned text without prompts"),
+        (
+            {"label": "tense", "label_prompts": True},
+            "answers labels, not prompts: gptgan sample --label, one of past, present",
+        ),
+        ({"infilling": {"share": 0.5}}, "fills in blanks, and answers no messages; use gptgan sample --fill"),
+        ({"task": "answer"}, ""),
+    ],
+)
+def test_who_answers_no_messages_is_refused(data: dict[str, Any], says: str) -> None:
+    config = config_from({"name": "x", "data": data})
+    run: Any = SimpleNamespace(config=config, conditional=config.conditional, classes=("past", "present"))
+    with pytest.raises(UserError, match=says) if says else contextlib.nullcontext():
+        chat_module.check_answers(run)
 
 
 @pytest.fixture(scope="module")
