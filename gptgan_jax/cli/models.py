@@ -7,7 +7,7 @@ from typing import Any
 
 from gptgan_jax.cli.sample import CHECKPOINT_HELP
 from gptgan_jax.errors import UserError
-from gptgan_jax.system.terminal import configure_jax, say
+from gptgan_jax.system.terminal import check_local, configure_jax, say
 
 _IMPORT_HELP = (
     "Quantised weights are dequantised to float32; others keep their type. A model that this project's Transformer "
@@ -31,6 +31,7 @@ def add_export(commands: Any, run_help: str) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
+    check_local("--out", options.out)
     configure_jax()
 
     from gptgan_jax.export.folders import export_run
@@ -61,6 +62,7 @@ def _import(options: argparse.Namespace) -> int:
 
     if not options.model.startswith(PREFIX):
         raise UserError(f"{options.model}: give the model to import as gguf:FILE")
+    check_local("OUT", options.out)
     path = Path(options.model.removeprefix(PREFIX)).expanduser()
     for note in import_gguf(path, options.out, options.dtype):
         say(note)

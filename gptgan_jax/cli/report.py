@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gptgan_jax.errors import UserError
+from gptgan_jax.system.terminal import check_local
 
 
 def add_report(commands: Any, run_help: str) -> None:
@@ -32,6 +33,7 @@ def _runs(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    check_local("--out", options.out)
     from gptgan_jax.reports.run import load_reported_run, write_run_report
     from gptgan_jax.runs.folder import RunFolder
 

@@ -34,6 +34,7 @@ class Config(Sections):
         """What does not go together, one line each; each check is independent of the others."""
         if self.name in (".", "..") or "/" in self.name or "\\" in self.name:
             yield f"name {self.name!r} must be a plain folder name; runs_folder says where it is made"
+        yield from self._problems_of_places()
         needed = 1 + self.data.max_prompt_length + self.data.max_length
         for role, network in (("generator", self.generator), ("discriminator", self.discriminator)):
             if isinstance(network, TransformerConfig) and network.max_positions < needed:
@@ -77,6 +78,21 @@ class Config(Sections):
             yield (
                 "objective.rewards: exact_answer compares with the texts of a mixture, not with its answer_column; "
                 "train on one source (data.kind hf), or make the right answer the text_column"
+            )
+
+    def _problems_of_places(self) -> Iterator[str]:
+        """Only checkpoints can be in a bucket: anywhere else its name would be that of a local folder."""
+        for key, folder in (("runs_folder", self.runs_folder), ("data.store", getattr(self.data, "store", None))):
+            if folder is not None and "://" in folder:
+                yield (
+                    f"{key} {folder} is no folder of this machine: mount the bucket and name a folder in it; only "
+                    "checkpoints.folder may be gs://BUCKET/..."
+                )
+        checkpoints = self.checkpoints.folder or ""
+        if "://" in checkpoints and not checkpoints.startswith("gs://"):
+            yield (
+                f"checkpoints.folder {checkpoints} should be a folder or gs://BUCKET/...; mount another bucket and "
+                "name a folder in it"
             )
 
     def _problems_of_updates(self, phase: Phase) -> Iterator[str]:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -71,8 +72,15 @@ def check_utf8(what: str, text: str | None) -> None:
         raise UserError(f"{what} is not UTF-8 (byte 0x{ord(half) & 0xFF:02x}); is the terminal set to it?")
 
 
+def check_local(flag: str, path: Path | None) -> None:
+    """Raises UserError if a path is an address such as gs://BUCKET/x, which would be made as a folder in this one."""
+    if path is not None and re.match("[a-z][a-z0-9]*:/", str(path)):
+        raise UserError(f"{flag} {path} is an address, and nothing is written there; give a place on this machine")
+
+
 def check_folder(flag: str, folder: Path) -> None:
     """Raises UserError if a folder can neither be written to nor created."""
+    check_local(flag, folder)
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise UserError(f"{flag} {folder}: {existing} is not a writable folder; give another")

@@ -256,6 +256,10 @@ no seeds                  | --seeds 0                | --seeds '0' should be a w
 seeds of nothing          | --seeds                  | --seeds needs a value: --seeds N
 half a seed               | --seeds=2.5              | --seeds '2.5' should be a whole number
 a runs folder in a file   | --runs_folder one.txt    | one.txt
+a runs folder in a bucket | --runs_folder gs://bucket/runs | runs_folder gs://bucket/runs is no folder of this machine: mount the bucket and name a folder in it
+a store in a bucket       | --data.store gs://bucket/tokens --likelihood.packing concatenate | data.store gs://bucket/tokens is no folder of this machine
+a bucket of another kind  | --checkpoints.folder s3://bucket/runs | checkpoints.folder s3://bucket/runs should be a folder or gs://BUCKET/...; mount another bucket
+a place of another kind   | --checkpoints.folder file:///tmp/runs | checkpoints.folder file:///tmp/runs should be a folder or gs://BUCKET/...
 a runs folder too long    | --runs_folder {long}{long}   | xxx
 a start that is missing   | --init_from runs/none   | /runs/none is no run folder: it has no config.yaml
 a start too early         | --init_from runs/new    | holds no checkpoint yet; the first is saved after evaluation.every
@@ -424,6 +428,7 @@ prompts for a run of none | sample runs/earlier --prompts one.txt     | --prompt
 prompts of two kinds      | sample runs/earlier --prompts one.txt --prompt two | --prompts already gives the prompts; drop --prompt
 texts as a table          | sample runs/earlier --out x.csv           | texts are written as JSON lines or one per line; end it in .jsonl or .txt
 lengths without prompts   | sample runs/earlier --max-length 3        | --max-length are for a model (hf:FOLDER
+texts into a bucket       | sample runs/earlier --out gs://bucket/x.txt | --out gs:/bucket is an address, and nothing is written there; give a place on this machine
 responses into a folder   | sample runs/earlier --prompts one.txt --out runs | --out runs: give the name of a new file
 responses into the prompts | sample runs/earlier --prompts one.txt --out ./one.txt | give the name of a new file
 responses of no model     | sample hf:no --prompts one.txt            | no is no folder; hf:FOLDER should name one
@@ -536,6 +541,7 @@ a seed for a run          | evaluate runs/earlier --seed 1        | --seed goes 
 a folder for a run        | evaluate runs/earlier --out x         | --out goes with --samples
 a seed of any size        | evaluate --samples s.txt --references r.txt --seed {nines} | --seed: '
 a report into a file      | report runs/judged runs/judged --out one.txt | one.txt
+a report into a bucket    | report runs/judged runs/judged --out gs://bucket/x | --out gs:/bucket/x is an address
 a report beside its run   | report runs/judged --out x            | --out is for a comparison of several runs
 export of nothing         | export runs/missing --to hf           | runs/missing is no run folder: it has no config.yaml
 export to nowhere         | export runs/earlier                   | required: --to
@@ -543,6 +549,7 @@ export to another program | export runs/earlier --to onnx         | --to: invali
 export too early          | export runs/new --to hf               | holds no checkpoint yet; the first is saved after evaluation.every
 export of no checkpoint   | export runs/earlier --to hf --checkpoint 77 | no checkpoint '77'; give best, last, a phase, or
 export over a file        | export runs/earlier --to hf --out one.txt | one.txt exists; name another folder with --out, or remove it
+export into a bucket      | export runs/earlier --to hf --out gs://bucket/x | --out gs:/bucket/x is an address
 export over a folder      | export runs/earlier --to hf --out runs | runs exists; name another folder with --out, or remove it
 export over a link        | export runs/earlier --to hf --out loop.txt | loop.txt exists; name another folder with --out
 export into a file        | export runs/earlier --to hf --out one.txt/x | one.txt/x can't be written (Not a directory)
