@@ -79,7 +79,13 @@ class Records:
     """
 
     def __init__(
-        self, folder: Path, config: RecordsConfig, resume_step: int | None, active: bool, keys: Mapping[str, Any]
+        self,
+        folder: Path,
+        config: RecordsConfig,
+        resume_step: int | None,
+        active: bool,
+        keys: Mapping[str, Any],
+        unevaluated: bool,
     ) -> None:
         """Use `Records.open`."""
         self.folder = folder
@@ -91,7 +97,7 @@ class Records:
         wandb = WandbRun(folder, project, resumed, keys) if project else None
         folder.mkdir(parents=True, exist_ok=True)
         keep_until = -1 if resume_step is None else resume_step
-        _trim(folder, keep_until)
+        _trim(folder, keep_until, unevaluated)
         self._metrics = (folder / METRICS_FILE).open("ab")
         self._samples = (folder / SAMPLES_FILE).open("ab")
         self._boards: list[TensorBoard | WandbRun] = [] if wandb is None else [wandb]
@@ -108,6 +114,7 @@ class Records:
         resume_step: int | None = None,
         active: bool = True,
         keys: Mapping[str, Any] | None = None,
+        unevaluated: bool = False,
     ) -> "Records":
         """Opens the records of a run folder for writing.
 
@@ -118,11 +125,13 @@ class Records:
                 for a run that starts at the beginning: *everything* is dropped.
             active: whether this process writes; with False nothing is read, written or imported.
             keys: of the run's config, shown on the boards.
+            unevaluated: whether the evaluation of the resume step is still to be made; what one that ended before its
+                figures were in the checkpoint has recorded is dropped.
 
         Raises:
             UserError: Weights & Biases is enabled, and isn't installed or isn't logged in.
         """
-        return cls(Path(folder), config, resume_step, active, keys or {})
+        return cls(Path(folder), config, resume_step, active, keys or {}, unevaluated)
 
     def write(
         self, phase: str, step: int, figures: Mapping[str, float], shown: Mapping[str, float] | None = None
@@ -238,14 +247,22 @@ def _block_bytes(block: SampleBlock) -> bytes:
     return "\n".join([header, *block.lines, "", ""]).encode()
 
 
-def _trim(folder: Path, keep_until: int) -> None:
-    metrics = [line + b"\n" for line, m in _metric_lines(folder / METRICS_FILE) if m["step"] <= keep_until]
+def _trim(folder: Path, keep_until: int, unevaluated: bool) -> None:
+    kept = [(line, record) for line, record in _metric_lines(folder / METRICS_FILE) if record["step"] <= keep_until]
+    if unevaluated:
+        first = (i for i, (_, record) in enumerate(kept) if record["step"] == keep_until and _is_validation(record))
+        kept = kept[: next(first, len(kept))]
     # Rewritten even if nothing is dropped: if they were links, the run would append to other files.
     with whole_file(folder / METRICS_FILE) as file:
-        file.writelines(metrics)
-    blocks = [_block_bytes(block) for block in read_samples(folder) if block.step <= keep_until]
+        file.writelines(line + b"\n" for line, _ in kept)
+    last = keep_until - unevaluated
+    blocks = [_block_bytes(block) for block in read_samples(folder) if block.step <= last]
     with whole_file(folder / SAMPLES_FILE) as file:
         file.writelines(blocks)
+
+
+def _is_validation(record: Mapping[str, Any]) -> bool:
+    return any(name.startswith(VALIDATION) for name in record)
 
 
 def check_available(config: RecordsConfig) -> None:

@@ -136,13 +136,13 @@ def _execute(run: Run, checkpoints: Checkpoints, signals: StopSignals) -> None:
         for line in run.summary():
             run.say(line)
     resumed_at = None if restored is None else int(state.step)
-    keys = dict(flat(as_plain(run.config)))
+    keys, saved = dict(flat(as_plain(run.config))), checkpoints.latest()
+    owes = restored is not None and saved is not None and owes_evaluation(run.config, saved)
     with (
-        Records.open(run.folder.path, run.config.records, resumed_at, run.is_main, keys) as records,
+        Records.open(run.folder.path, run.config.records, resumed_at, run.is_main, keys, owes) as records,
         Profiler(run.folder.path, run.config.records.profile, run.is_main) as profiler,
     ):
-        saved = checkpoints.latest()
-        if restored is not None and saved is not None and owes_evaluation(run.config, saved):
+        if owes and saved is not None:
             PhaseRun(run, phase, records, checkpoints, signals, profiler).catch_up(state, saved)
         for current in PHASES[PHASES.index(phase) :]:
             first, last = run.first_step(current), run.last_step(current)

@@ -37,7 +37,7 @@ from gptgan_jax.training.loop import train
 from gptgan_jax.training.phase_run import METRIC, SKIPPED, PhaseRun
 from gptgan_jax.training.phases import build_gan
 from gptgan_jax.training.sharding import Placement
-from gptgan_jax.training.signals import Interrupted, NotFinite
+from gptgan_jax.training.signals import CutShort, Interrupted, NotFinite
 from gptgan_jax.types import GanState
 from gptgan_jax.workflows.run import is_finished
 
@@ -314,6 +314,33 @@ def test_an_evaluation_that_a_signal_cuts_short_is_made_at_the_next_start(whole:
         Checkpoints(whole.folder.checkpoints, read_only=True) as there,
     ):
         assert here.all() == there.all()
+
+
+@pytest.mark.thorough
+def test_an_evaluation_that_is_made_later_is_recorded_once_though_its_checkpoint_was_not_saved(
+    whole: Whole, tmp_path: Path
+) -> None:
+    experiment, folder = beside(whole, tmp_path)
+    evaluate = PhaseRun.evaluate
+    for step in (4, 12):
+
+        def cut_short(self: PhaseRun, state: GanState, step: int = step) -> Any:
+            if state.step == step:
+                self.signals.number = signal.SIGTERM
+                raise CutShort
+            return evaluate(self, state)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PhaseRun, "evaluate", cut_short)
+            with pytest.raises(Interrupted):
+                train(experiment, folder, silently)
+        for _ in range(2):
+            with pytest.MonkeyPatch.context() as patch:
+                kill_at(patch, Checkpoints, "save", saving(step), False)
+                with pytest.raises(Killed):
+                    train(experiment, folder, silently)
+    train(experiment, folder, silently)
+    assert_same_end(whole.folder, folder, experiment)
 
 
 # ---- checkpoints of a run
