@@ -135,8 +135,9 @@ def generator_sampling(
     return start + first_head + sum(steps, Work())
 
 
-def discriminator_forward(config: DiscriminatorConfig, rows: int, length: int) -> Work:
-    """Prefix scores of `rows` texts of `length` tokens, prompts included."""
+def discriminator_forward(config: DiscriminatorConfig, rows: int, length: int, whole: bool = False) -> Work:
+    """Prefix scores of `rows` texts of `length` tokens, prompts included; or the scores of whole texts alone, for which
+    a CNN computes what is above its pooled features only once for each text."""
     tokens = rows * length
     if isinstance(config, LinearConfig):
         return _product(tokens, config.embedding, 1, "float32")
@@ -145,8 +146,10 @@ def discriminator_forward(config: DiscriminatorConfig, rows: int, length: int) -
         hidden = (_product(tokens, *pair, config.dtype) for pair in itertools.pairwise(widths))
         return sum(hidden, _product(tokens, config.hidden, 1, "float32"))
     if isinstance(config, CnnConfig):
-        filters = (_product(tokens, width * config.embedding, config.filters, config.dtype) for width in config.widths)
-        return sum(filters, _product(tokens, len(config.widths) * config.filters, 1, "float32"))
+        parts = config.representations  # each scored by itself
+        size = config.embedding // parts
+        filters = (_product(tokens * parts, width * size, config.filters, config.dtype) for width in config.widths)
+        return sum(filters, _above_pooled(config, (rows if whole else tokens) * parts))
     return _blocks(config, config.layers, rows, length, length) + _product(tokens, config.width, 1, "float32")
 
 
@@ -161,12 +164,20 @@ def discriminator_behind(
 def discriminator_ends(config: CnnConfig, rows: int, count: int, start: int, length: int) -> Work:
     """Scores of `rows` texts from the features of their first `start` tokens, which `count` adjacent texts share;
     `length` tokens follow. See `convolution.largest_in_ends`."""
-    total = _product(rows, len(config.widths) * config.filters, 1, "float32")
+    total = _above_pooled(config, rows)
     for width in config.widths:
         own = sum(min(width, last + 1) for last in range(length))
         shared = sum(min(start, max(0, width - 1 - last)) for last in range(length))
         total += _product(rows * own + rows // count * shared, config.embedding, config.filters, config.dtype)
     return total
+
+
+def _above_pooled(config: CnnConfig, positions: int) -> Work:
+    """From a CNN's pooled features to its score, at so many positions."""
+    pooled = len(config.widths) * config.filters
+    score = _product(positions, config.hidden or pooled, 1, "float32")
+    hidden = bool(config.hidden) * _product(positions, pooled, config.hidden, config.dtype)
+    return 2 * config.highway * _product(positions, pooled, pooled, config.dtype) + hidden + score
 
 
 def discriminator_next_tokens(

@@ -1,5 +1,7 @@
 """The arithmetic of a step, part by part: the passes of each network over its texts."""
 
+import jax
+
 from gptgan_jax.algorithms.seqgan import STRETCHES
 from gptgan_jax.compiling.networks import (
     Work,
@@ -15,9 +17,11 @@ from gptgan_jax.config import LIKELIHOOD, Config, Phase
 from gptgan_jax.config.estimators import build_estimator
 from gptgan_jax.gradients.families import Distillation, Mediated, PolicyGradient, SelfPlay, matching_of
 from gptgan_jax.models.discriminator_networks import CnnConfig, DiscriminatorConfig, TransformerDiscriminatorConfig
-from gptgan_jax.models.discriminators import has_dropout
+from gptgan_jax.models.discriminators import has_dropout, surprisal_of
 from gptgan_jax.models.generators import GeneratorConfig
+from gptgan_jax.runs.trained import example_batch
 from gptgan_jax.sampling.rollouts import stretches_of
+from gptgan_jax.types import Vocabulary
 
 Parts = dict[str, Work]
 
@@ -51,9 +55,18 @@ class _Step:
         self.rows = config.batch_size(phase)
         self.estimator = build_estimator(config.objective.estimator, config.steps(phase))
         self.samples = self.estimator.samples if isinstance(self.estimator, PolicyGradient) else 1
+        self.real = self.rows, self.prompt, self.target
+        if phase == "adversarial" and (matching := matching_of(self.estimator)) is not None:
+            # Stretches of a text are answers of their own, each to everything before it.
+            example = example_batch(config, Vocabulary(vocab_size), config.conditional)
+            cut = jax.eval_shape(matching.stretches, example)
+            self.rows *= cut.target.shape[0]
+            self.prompt += cut.prompt.shape[1] - example.prompt.shape[1]
+            self.target = cut.target.shape[1]
         self.fakes = self.rows * self.samples
         # A prompt shared by several texts is read once; see `decoding.reads_once`.
-        self.once = self.rows if self.samples > 1 and prompt > 1 else None
+        shares = self.samples > 1 and self.prompt > 1 and not getattr(config.generator, "reach", None)
+        self.once = self.rows if shares else None
 
     def parts(self) -> Parts:
         if self.phase in LIKELIHOOD:
@@ -61,6 +74,8 @@ class _Step:
         if self.phase == "warmup":
             return self.discriminating(1)
         if isinstance(self.estimator, SelfPlay):
+            if not self.estimator.writes:  # and no reference is read either
+                return {"G forward and backward": self.learning(self.generator(self.rows), self.config.generator)}
             return {
                 "sampling": self.sampling(),
                 "reference log-probs": self.generator(self.rows + self.fakes),
@@ -70,7 +85,9 @@ class _Step:
             parts = {"sampling": self.sampling()} if self.estimator.on_policy else {}
             return parts | {"G forward and backward": self.learning(self.generator(self.rows), self.config.generator)}
         if matching_of(self.estimator) is not None:
-            features = {"features by the frozen copy": self.generator(self.rows + self.fakes)}
+            # Hidden states after every token, the last included, without logits.
+            sizes = self.rows + self.fakes, self.prompt, self.target + 1
+            features = {"features by the frozen copy": generator_forward(self.config.generator, 0, *sizes)}
             return {"sampling": self.sampling()} | features | self.generating()
         return self.discriminating(self.config.adversarial.discriminator_updates) | self.generating()
 
@@ -87,8 +104,9 @@ class _Step:
         network, drops = self.config.discriminator, has_dropout(self.config.discriminator)
         real, fake = self.discriminator(self.rows), self.discriminator(self.fakes)
         behind = fake  # after prompts that were read with the real texts
-        if self.once and isinstance(network, TransformerDiscriminatorConfig):
-            behind = discriminator_behind(network, self.fakes, self.once, self.prompt, self.target)
+        asked = self.samples > 1 and self.prompt > 1 and not objective.window and surprisal_of(network) is None
+        if asked and isinstance(network, TransformerDiscriminatorConfig) and not network.reach:
+            behind = discriminator_behind(network, self.fakes, self.rows, self.prompt, self.target)
         parts = {
             "sampling": updates * self.sampling(),
             "D(real) forward and backward": updates * self.learning(real, network),
@@ -134,7 +152,8 @@ class _Step:
             parts["D by relaxed tokens"] = (self.discriminator(self.fakes) + relaxed).with_input_gradient()
         parts["G forward and backward"] = epochs * self.learning(learned, self.config.generator)
         if objective.likelihood_weight:
-            parts["G on real texts"] = epochs * self.learning(self.generator(self.rows), self.config.generator)
+            real = generator_forward(self.config.generator, self.vocab_size, *self.real)
+            parts["G on real texts"] = epochs * self.learning(real, self.config.generator)
         if objective.kl_weight:
             # With the penalty in the reward, there is one more pass of the reference before the updates.
             parts["reference"] = epochs * learned + float(objective.kl_estimator == "reward") * forward
@@ -183,4 +202,5 @@ class _Step:
         return generator_sampling(network, self.vocab_size, rows, self.prompt, self.target, self.once)
 
     def discriminator(self, rows: int) -> Work:
-        return discriminator_forward(self.config.discriminator, rows, self.prompt + self.target)
+        whole = not self.config.objective.dense
+        return discriminator_forward(self.config.discriminator, rows, self.prompt + self.target, whole)

@@ -18,6 +18,7 @@ from gptgan_jax.compiling.networks import (
     generator_sampling,
 )
 from gptgan_jax.compiling.work import step_work
+from gptgan_jax.config import Config
 from gptgan_jax.models.discriminator_networks import CnnConfig, LinearConfig, MlpConfig, TransformerDiscriminatorConfig
 from gptgan_jax.models.leakgan import LeakganConfig
 from gptgan_jax.models.lstm import LstmConfig
@@ -38,6 +39,8 @@ GENERATORS: dict[str, TransformerConfig | LstmConfig] = {
 DISCRIMINATORS: dict[str, Any] = {
     "mlp": MlpConfig(embedding=128, hidden=256),
     "cnn": CnnConfig(embedding=128, filters=128),
+    "highway": CnnConfig(embedding=64, widths=(1, 3), filters=96, highway=True, hidden=80),
+    "parts": CnnConfig(embedding=64, widths=(1, 3), filters=96, highway=True, hidden=80, representations=4),
     "transformer": TransformerDiscriminatorConfig(**SIZES),
 }
 
@@ -142,10 +145,16 @@ def test_a_recurrent_network_step_by_step(config: LstmConfig | RelationalConfig 
 def test_a_forward_pass_of_a_discriminator(name: str) -> None:
     discriminator = build_discriminator(DISCRIMINATORS[name], VOCABULARY)
     params = jax.eval_shape(discriminator.init, jax.random.key(0), batch())
-    embeddings = jnp.zeros((ROWS, PROMPT + TARGET, 128))
-    expected = discriminator_forward(discriminator.config, ROWS, PROMPT + TARGET).performed
-    # The rest are running sums and maxima, and the score.
-    assert counted(discriminator.judge, params, embeddings, batch()) == pytest.approx(expected, rel=0.1)
+    embeddings = jnp.zeros((ROWS, PROMPT + TARGET, getattr(discriminator.config, "embedding", 128)))
+    for whole in (False, True):
+
+        def scores(params: Any, embeddings: Any, whole: bool = whole) -> Any:
+            found = discriminator.judge(params, embeddings, batch())
+            return found.sequence if whole else found.tokens
+
+        expected = discriminator_forward(discriminator.config, ROWS, PROMPT + TARGET, whole).performed
+        # The rest are running sums and maxima, and the score.
+        assert counted(scores, params, embeddings) == pytest.approx(expected, rel=0.1)
 
 
 def test_a_linear_discriminator_multiplies_each_embedding_once() -> None:
@@ -223,12 +232,6 @@ def test_a_step_is_the_sum_of_its_parts(tmp_path: Path, phase: Any, adapted: boo
         overrides |= {"init_from": "another", "generator.lora.rank": 1, "discriminator.lora.rank": 1}
         overrides |= {"discriminator.from_generator": True, "generator.max_positions": SIZES["max_positions"]}
     config = tiny_config(tmp_path, overrides)
-    players = build_networks(config, VOCABULARY)
-    gan, example = build_gan(config, phase, *players), example_batch(config, VOCABULARY, False)
-    first = build_gan(config, "likelihood", *players)
-    state = jax.eval_shape(lambda key: gan.begin(first.init(key, example), example), jax.random.key(0))
-    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.batch_size(phase), *x.shape[1:]), x.dtype), example)
-    step = {"likelihood": gan.likelihood_step, "warmup": gan.discriminator_step}.get(phase, gan.adversarial_step)
     parts = step_work(config, phase, VOCABULARY.size, 1)
     written = parts.pop("sampling", None)
     expected = sum(work.performed for work in parts.values())
@@ -237,4 +240,44 @@ def test_a_step_is_the_sum_of_its_parts(tmp_path: Path, phase: Any, adapted: boo
         samples = 2 * config.batch_size(phase)
         expected += 2 * generator_sampling(config.generator, VOCABULARY.size, samples, 1, 2).performed / 2
     # Optimisers, norms and softmaxes are in XLA's count alone.
-    assert counted(step, state, rows) == pytest.approx(expected, rel=0.07)
+    assert counted_step(config, phase) == pytest.approx(expected, rel=0.07)
+
+
+def counted_step(config: Config, phase: Any) -> float:
+    """XLA's count of a step of a phase."""
+    players = build_networks(config, VOCABULARY)
+    gan, example = build_gan(config, phase, *players), example_batch(config, VOCABULARY, False)
+    first = build_gan(config, "likelihood", *players)
+    state = jax.eval_shape(lambda key: gan.begin(first.init(key, example), example), jax.random.key(0))
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.batch_size(phase), *x.shape[1:]), x.dtype), example)
+    step = {"likelihood": gan.likelihood_step, "warmup": gan.discriminator_step}.get(phase, gan.adversarial_step)
+    return counted(step, state, rows)
+
+
+@pytest.mark.cases(1)
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("estimator", "rows", "prompt"),
+    [
+        ({"kind": "jsdgan"}, 0, 1),
+        ({"kind": "feature_matching", "samples": 3, "depths": [0.5, 1.0]}, 8, 1),
+        # Of 12 tokens: 3 to 5, 6 to 8 and 9 to 11, after BOS and at most 8 tokens.
+        ({"kind": "feature_matching", "samples": 3, "depths": [0.5], "length": 3, "context": 2}, 8 * 3, 9),
+    ],
+    ids=["jsdgan", "whole texts", "stretches"],
+)
+def test_a_step_without_a_discriminator_is_the_sum_of_its_parts(
+    estimator: dict[str, Any], rows: int, prompt: int, tmp_path: Path
+) -> None:
+    overrides = {f"generator.{key}": value for key, value in SIZES.items()} | {"data.max_length": 12}
+    overrides |= {"objective.estimator": estimator, "objective.dense": False, "objective.likelihood_weight": 0.0}
+    overrides |= {"objective.reward": "logit", "warmup.steps": 0, "objective.pair_loss": "non_saturating"}
+    config = tiny_config(tmp_path, overrides)
+    parts = step_work(config, "adversarial", VOCABULARY.size, 1)
+    assert ("sampling" in parts) == (rows > 0)
+    parts.pop("sampling", None)
+    expected = sum(work.performed for work in parts.values())
+    if rows:  # of the loop over tokens XLA counts one turn
+        once = rows if prompt > 1 else None
+        expected += generator_sampling(config.generator, VOCABULARY.size, 3 * rows, prompt, 2, once).performed
+    assert counted_step(config, "adversarial") == pytest.approx(expected, rel=0.1)
