@@ -43,12 +43,12 @@ def step_into(node: Any, name: str, shown: str) -> Any:
 def nearest_key(name: str, cls: type, annotation: Any, path: str) -> str:
     """What would be right: a kind of the section that has the key, a key with a similar name, or all keys."""
     fields = fields_of(cls)
+    having = [str(kind_of(other)) for other in classes_of(annotation) if name in fields_of(other)]
     if path.startswith("data.sources."):
         if name in fields_of(MixtureData):
             return f": it is a key of the whole mixture; set data.{name}"
-        if name in fields_of(HfData):
+        if name in fields_of(HfData) and not having:
             return ": a source of a mixture has no labels and no columns for rewards; data.kind hf has"
-    having = [str(kind_of(other)) for other in classes_of(annotation) if name in fields_of(other)]
     if having:
         return f": it is one of {path}kind {' and '.join(having)}, and this is {kind_of(cls)}; set the kind too"
     close = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)

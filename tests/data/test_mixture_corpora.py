@@ -127,6 +127,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "mixture": ([{"kind": "mixture", "weight": 1}], {}, "mixtures can't be nested"),
     "length": ([BOOKS | {"max_length": 9}], {}, "it is a key of the whole mixture; set data.max_length"),
     "store": ([BOOKS | {"store": "s"}], {}, "it is a key of the whole mixture; set data.store"),
+    "name of a file": ([BOOKS | {"name": "x"}], {}, "it is one of data.sources.0.kind hf, and this is text"),
     "labels": ([{"kind": "hf", "label_column": "l", "weight": 1}], {}, "a source of a mixture has no labels"),
     "one name": ([BOOKS, BOOKS], {}, "2 are called 'b'; give each another name by its key source"),
     "a folder": ([BOOKS | {"source": "../b"}], {}, "'../b' can't be the name of one"),
