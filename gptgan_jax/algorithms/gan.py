@@ -310,7 +310,7 @@ def likelihood_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState
     gradient = game.rows.mean(gradient)
     metrics |= {"gradient_norm": optax.tree.norm(gradient)}
     player = updated(game.generator_optimizer, state.generator, gradient, learns)
-    return leaked(game, state.replace(step=state.step + 1, generator=player)), metrics
+    return leaked(game, averaged(game, state.replace(step=state.step + 1, generator=player))), metrics
 
 
 def discriminator_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState, Metrics]:

@@ -345,10 +345,13 @@ def test_a_replay_takes_the_texts_of_a_batch_and_not_their_places_in_the_data(st
     assert jax.tree.structure(found[0]) == jax.tree.structure(found[1]) == jax.tree.structure(state)
 
 
-def test_the_average_of_the_generator_is_ramped_up_and_changed_by_adversarial_steps_alone() -> None:
+@pytest.mark.parametrize("learning", ["likelihood_step", "adversarial_step"])
+def test_the_average_of_the_generator_is_ramped_up_and_changed_by_the_steps_that_change_the_generator(
+    learning: str,
+) -> None:
     gan = gan_from(GENERATOR, DISCRIMINATORS["whole"], ema_decay=0.25, **OPTIMIZERS)
     state = gan.begin(random_params_of(gan).replace(step=jnp.int32(7)), BATCH)
-    step, start = jax.jit(gan.adversarial_step), state.generator.params
+    step, start = jax.jit(getattr(gan, learning)), state.generator.params
     assert_trees_close(state.generator.ema, start, rtol=0, atol=0)
     average = start
     for decay in (1 / 10, 2 / 11, 3 / 12, 0.25):
@@ -357,6 +360,7 @@ def test_the_average_of_the_generator_is_ramped_up_and_changed_by_adversarial_st
         assert_trees_close(state.generator.ema, average, rtol=1e-5, atol=1e-6)
         assert_trees_close(state.generator.averaged, average, rtol=1e-5, atol=1e-6)
     assert_trees_differ(average, state.generator.params)
+    assert_trees_close(gan.begin(state, BATCH).generator.params, average, rtol=1e-5, atol=1e-6)
     alone, _ = jax.jit(gan.discriminator_step)(state, BATCH)
     assert_trees_close(alone.generator, state.generator, rtol=0, atol=0)
 
