@@ -265,7 +265,8 @@ def begin(game: Game, state: GanState, batch: Batch | None = None) -> GanState:
     if game.replay_size and batch is None:
         raise ValueError("a replay needs a batch for its shapes: begin(state, batch)")
     params_g, params_d = state.generator.averaged, state.discriminator.params
-    begun = GanState(
+    params_g = params_g if game.generator.leak is None else game.generator.leak(params_g, params_d)
+    return GanState(
         step=state.step,
         key=state.key,
         begun=jnp.copy(state.step),  # not the same buffer: both are donated
@@ -279,7 +280,6 @@ def begin(game: Game, state: GanState, batch: Batch | None = None) -> GanState:
         skipped=jnp.int32(0),
         teacher=state.teacher,
     )
-    return leaked(game, begun)
 
 
 # ---- steps

@@ -69,6 +69,16 @@ def test_a_phase_begins_with_the_discriminators_features() -> None:
     assert_leaked(state.generator.params, state)
 
 
+def test_the_reference_is_the_generator_with_which_a_phase_begins_with_the_features_that_it_reads() -> None:
+    gan = gan_from(GENERATOR, DISCRIMINATOR, estimator=reinforce(), kl_weight=0.3, ema_decay=0.9, **OPTIMIZERS)
+    state = gan.init(jax.random.key(0), BATCH)
+    later = gan.begin(state.replace(discriminator=Player(random_params(state.discriminator.params), None)), BATCH)
+    for begun in (state, later):
+        assert_trees_close(begun.reference, begun.generator.params, rtol=0, atol=0)
+        assert_trees_close(begun.generator.ema, begun.generator.params, rtol=0, atol=0)
+        assert abs(float(jax.jit(gan.adversarial_step)(begun, BATCH)[1]["kl"])) < 1e-6
+
+
 def test_likelihood_and_goals_of_real_text_are_one_loss_each() -> None:
     gan = gan_from(GENERATOR, DISCRIMINATOR, generator_optimizer=optax.sgd(1.0))
     state = gan.init(jax.random.key(0), BATCH)
