@@ -308,11 +308,9 @@ class _TransformerGenerator(nn.Module):
         return jnp.stack([decoder[f"block_{i}"]["states"][0] for i in range(self.config.layers)])
 
     def output(self) -> tuple[Array, Array | None]:
-        return (
-            (self.trunk.embedding.table.T, None)
-            if self.config.tied_embeddings
-            else self.head.weights(self.config.width)
-        )
+        if self.config.tied_embeddings:
+            return self.trunk.embedding.table.T, None
+        return self.head.weights(self.config.width)
 
     def decode(self, cache: Cache, tokens: Array) -> tuple[Array, Cache]:
         hidden, cache = self.trunk.decode(tokens, cache)
@@ -351,10 +349,12 @@ class _RecurrentGenerator(nn.Module):
         prefix, prefix_mask, states = self._prefix(prompt, prompt_mask)
         if count > 1:
             before, states = self.network.decode_all(prefix, prefix_mask, states)
-            after, _ = self.network.decode_all(
-                target[:, :-1], jnp.ones_like(target[:, :-1], dtype=bool), RecurrentCache(states).repeat(count).states
-            )
-            return jnp.concatenate([jnp.repeat(before[:, -1:], count, axis=0), after], axis=1)
+            first, read = jnp.repeat(before[:, -1:], count, axis=0), target[:, :-1]
+            if not read.shape[1]:
+                return first
+            states = RecurrentCache(states).repeat(count).states
+            after, _ = self.network.decode_all(read, jnp.ones_like(read, dtype=bool), states)
+            return jnp.concatenate([first, after], axis=1)
         inputs = jnp.concatenate([prefix, target[:, :-1]], axis=1)
         mask = jnp.concatenate([prefix_mask, jnp.ones_like(target[:, :-1], dtype=bool)], axis=1)
         hidden, _ = self.network.decode_all(inputs, mask, states)

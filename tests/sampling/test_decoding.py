@@ -138,7 +138,7 @@ def test_without_an_eos_every_text_fills_the_length() -> None:
     assert (text.log_probs < 0).all()
 
 
-@pytest.mark.parametrize("name", ["gpt2", "lstm"])
+@pytest.mark.parametrize("name", ["gpt2", "lstm", "relational", "leakgan"])
 def test_several_texts_of_one_token_each_answer_a_prompt_that_is_read_once(name: str) -> None:
     generator, params = generator_of(name)
     batch = batch_of(prompts=(2, 3), targets=(1, 1), length=1)
