@@ -91,8 +91,8 @@ class Generator(NamedTuple):
         resized: (cache, by) -> the cache with room for `by` more tokens, or fewer if `by` is negative; None if the cost
             of a step does not depend on the room.
         branch: (params, prompt, prompt_mask, length, count) -> as `prefill`, logits [B, V] and a cache of B * count
-            rows: `count` texts, neighbours, continue each prompt, which is read once. `logits` and `hidden` then also
-            take batches with one prompt per `count` rows of targets. None: each row needs its own prompt.
+            rows: `count` texts, neighbours, continue each prompt, which is read once. `logits`, `hidden` and `guidance`
+            then also take batches with one prompt per `count` rows of targets. None: each row needs its own prompt.
         depths: (params, batch) -> float [B, L, D], the output of each of the L layers at the last token of each text;
             None if the network has no such layers.
         output: params -> (kernel [D, V], bias [V] or None) of the output layer: logits are hidden @ kernel + bias. None

@@ -156,7 +156,9 @@ class LeakganNetwork(nn.Module):
         return self.head(hidden[:, 0]), RecurrentCache(states)
 
     def guidance(self, prompt: Array, prompt_mask: Array, target: Array, target_mask: Array) -> Guidance:
-        """What became of the goals in whole texts, [B, T] each."""
+        """What became of the goals in whole texts, [R, T] each; R / B neighbours answer each of B prompts."""
+        if (count := target.shape[0] // prompt.shape[0]) > 1:
+            prompt, prompt_mask = (jnp.repeat(x, count, axis=0) for x in (prompt, prompt_mask))
         tokens, mask = (jnp.concatenate(x, axis=1) for x in ((prompt, target), (prompt_mask, target_mask)))
         manager, _, kept, _ = self.encode(tokens, mask)
         features, goals, _, _ = self._goals(tokens, mask, manager, kept)

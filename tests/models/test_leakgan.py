@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import VOCABULARY, batch_of, build, generator_of, random_params
+from helpers import VOCABULARY, assert_trees_close, batch_of, build, generator_of, random_params
 
 from gptgan_jax import Batch, CnnConfig, LeakganConfig, build_discriminator
 from gptgan_jax.models.discriminator_networks import CnnNetwork
@@ -125,6 +125,16 @@ def test_logits_and_cosines_are_those_of_a_float64_loop_over_each_text_without_p
             rewards[t] = sum(unit(f[t + 1] - f[t + 1 - i]) @ g[t + 1 - i] for i in reached) / horizon
         np.testing.assert_allclose(guidance.followed[row], far, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(guidance.intrinsic[row], rewards, rtol=1e-4, atol=1e-5)
+
+
+def test_several_texts_of_a_prompt_that_is_given_once_have_the_goals_of_a_prompt_a_row() -> None:
+    generator, params = generator_of("leakgan")
+    assert generator.guidance is not None
+    texts: Any = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), BATCH)
+    texts = texts.replace(target=texts.target.at[1::2].set(texts.target[::-2]))
+    once = texts.replace(prompt=BATCH.prompt, prompt_mask=BATCH.prompt_mask)
+    found, expected = (jax.jit(generator.guidance)(params, batch) for batch in (once, texts))
+    assert_trees_close(found, expected, rtol=0, atol=0)
 
 
 def test_rewards_of_a_way_by_hand() -> None:
