@@ -366,9 +366,11 @@ def _narrowed(batch: Batch, bucket: int, buckets: int) -> Batch:
     """The batch without the padding that its bucket does not need: left of prompts, right of targets."""
     prompt = -(-batch.prompt.shape[1] * bucket // buckets)
     target = -(-batch.target.shape[1] * bucket // buckets)
+    top_k = None if batch.top_k is None else TopK(batch.top_k.ids[:, :target], batch.top_k.log_probs[:, :target])
     return batch.replace(
         prompt=batch.prompt[:, -prompt:],
         prompt_mask=batch.prompt_mask[:, -prompt:],
         target=batch.target[:, :target],
         target_mask=batch.target_mask[:, :target],
+        top_k=top_k,
     )

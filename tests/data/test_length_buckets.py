@@ -11,6 +11,7 @@ from gptgan_jax.data.batches import WINDOW, batch_at, bucketed_batch_at, buckets
 from gptgan_jax.data.corpora import Split
 from gptgan_jax.data.encoding import Ragged, TokenisedSplit, encode_split
 from gptgan_jax.data.tokenizers import IdTokenizer
+from gptgan_jax.readers.top_k import StoredTopK
 from gptgan_jax.types import Batch, Vocabulary
 
 LONGEST, LONGEST_PROMPT = 10, 6
@@ -65,6 +66,23 @@ def test_each_text_is_whole_and_a_batch_as_wide_as_its_widest_bucket(buckets: in
                 np.testing.assert_array_equal(batch.prompt[row][batch.prompt_mask[row]][1:], split.prompts[document])
         widths.add(batch.target.shape[1])
     assert len(widths) == buckets
+
+
+def test_a_teachers_likeliest_tokens_stay_at_their_tokens() -> None:
+    split = texts(60)
+    numbers = np.arange(2 * len(split.targets.tokens)).reshape(-1, 2)
+    split = replace(split, top_k=StoredTopK(numbers.astype(np.int32), numbers.astype(np.float32)))
+    widths = set()
+    for position in range(window_of(split, 4)):
+        batch = bucketed_batch_at(split, 1, position, 4, 3)
+        assert batch.top_k is not None
+        assert batch.top_k.ids.shape == batch.top_k.log_probs.shape == (*batch.target.shape, 2)
+        for row, document in enumerate(rows(batch)):
+            begin, end = split.targets.offsets[document : document + 2]
+            for found in (batch.top_k.ids, batch.top_k.log_probs):
+                np.testing.assert_array_equal(found[row][batch.target_mask[row]], numbers[begin:end])
+        widths.add(batch.target.shape[1])
+    assert len(widths) == 3
 
 
 def test_a_small_set_of_texts_comes_no_oftener_into_a_batch_than_two_epochs_hold_it() -> None:
