@@ -78,7 +78,8 @@ def generalised_jensen_shannon(logits: Array, teacher_logits: Array, beta: float
     """D_beta of P = softmax(teacher_logits) and Q = softmax(logits) in nats: float [..., V] twice -> float32 [...].
 
     beta KL(P || M) + (1 - beta) KL(Q || M) with M = beta P + (1 - beta) Q (Agarwal et al. 2024, arXiv:2306.13649); with
-    beta 0 it is KL(P || Q) and with 1 KL(Q || P), the limits of D_beta / beta and of D_beta / (1 - beta).
+    beta 0 it is KL(P || Q) and with 1 KL(Q || P), the limits of D_beta / beta and of D_beta / (1 - beta). A teacher's
+    logit may be -inf.
     """
     check_arrays(
         "generalised_jensen_shannon",
@@ -98,7 +99,7 @@ def top_k_divergence(logits: Array, ids: Array, log_probs: Array, beta: float) -
     Args:
         logits: the student's.
         ids: of the K tokens, without repetition.
-        log_probs: the teacher's log-probabilities of them.
+        log_probs: the teacher's log-probabilities of them; -inf for a token that it never takes.
         beta: see `generalised_jensen_shannon`.
     """
     check_arrays(
@@ -128,7 +129,8 @@ def _divergence(of_teacher: Array, of_student: Array, beta: float) -> Array:
     """D_beta from log-probabilities [..., E] of the same events."""
 
     def kl(one: Array, other: Array) -> Array:
-        return (jnp.exp(one) * (one - other)).sum(axis=-1)
+        never = jnp.isneginf(one)  # adds 0, the limit
+        return (jnp.exp(one) * (jnp.where(never, 0.0, one) - jnp.where(never, 0.0, other))).sum(axis=-1)
 
     if beta in (0, 1):
         return kl(of_teacher, of_student) if beta == 0 else kl(of_student, of_teacher)

@@ -1,9 +1,12 @@
 """Divergence from a teacher in parts of the text against all logits at once, in float64 and in PyTorch."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import assert_trees_close
 
 from gptgan_jax.layers import chunked_likelihood
 from gptgan_jax.layers.chunked_likelihood import Teacher, weighted_divergence, weighted_top_k_divergence
@@ -55,6 +58,28 @@ def test_value_and_gradient_are_those_of_the_definition_and_of_pytorch(beta: flo
         ours = beta * of_teacher + (1 - beta) * of_student
     ours.backward()
     np.testing.assert_allclose(gradient, x.grad.numpy(), rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_a_token_that_the_teacher_never_takes_adds_the_limit(beta: float) -> None:
+    """Of a teacher that is cut to three tokens. KL(student || teacher), beta 1, is then infinite."""
+    student, teacher = some_logits()
+    cut = np.where(teacher < np.sort(teacher, axis=-1)[:, [-3]], -np.inf, teacher)
+    ids = np.argsort(-cut, axis=-1)
+    with jax.enable_x64(True):
+        named = jax.nn.log_softmax(jnp.take_along_axis(jnp.asarray(cut), jnp.asarray(ids), -1))
+
+        def value_and_gradient(of: Any) -> Any:
+            found, pull = jax.vjp(of, jnp.asarray(student))
+            return found, *pull(jnp.ones_like(found))
+
+        limit = value_and_gradient(lambda x: generalised_jensen_shannon(x, jnp.maximum(jnp.asarray(cut), -800), beta))
+        whole = value_and_gradient(lambda x: generalised_jensen_shannon(x, jnp.asarray(cut), beta))
+        of_all = value_and_gradient(lambda x: top_k_divergence(x, jnp.asarray(ids), named, beta))
+    if beta == 1:
+        assert np.isposinf([whole[0], of_all[0]]).all()
+    else:
+        assert_trees_close((whole, of_all), (limit, limit), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("beta", "end", "scale"), [(1e-5, 0.0, 1e-5), (1 - 1e-5, 1.0, 1e-5)])
