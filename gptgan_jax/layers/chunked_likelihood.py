@@ -170,9 +170,11 @@ def _value_and_gradient(
         of_kernel = of_kernel + _product(x.reshape(-1, width).astype(dtype).T, of_logits)
         return (total + (weight * values).sum(), of_kernel, of_bias), of_x
 
-    nothing = jnp.float32(0), jnp.zeros_like(kernel), None if bias is None else jnp.zeros_like(bias)
-    parts = _parts(hidden, others, weights, per_token is _nats_of)
-    (total, of_kernel, of_bias), of_hidden = jax.lax.scan(part, nothing, parts)
+    layer = kernel, bias
+    # Summed up in float32, whatever the type of the weights.
+    nothing = jnp.float32(0), *jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), layer)
+    (total, *sums), of_hidden = jax.lax.scan(part, nothing, _parts(hidden, others, weights, per_token is _nats_of))
+    of_kernel, of_bias = jax.tree.map(lambda x, like: x.astype(like.dtype), tuple(sums), layer)
     return total, (_whole(of_hidden, hidden.shape), of_kernel, of_bias)
 
 

@@ -54,6 +54,26 @@ def test_value_and_gradients_are_those_of_all_logits(
         np.testing.assert_allclose(found, 3 * exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_weights_of_half_the_size_have_gradients_that_were_summed_up_in_float32(
+    dtype: jnp.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunked_likelihood, "LEAST_ROWS", 1)
+    hidden, kernel, bias, targets, weights = _inputs(300)
+    given = [jnp.asarray(x, dtype) for x in (hidden, kernel, bias)]
+
+    def nats(hidden: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        return weighted_nats(hidden, kernel, bias, jnp.asarray(targets), jnp.float32(weights), jnp.float32)
+
+    value, gradients = jax.jit(jax.value_and_grad(nats, (0, 1, 2)))(*given)
+    exact_value, exact = _reference(*(np.asarray(x, np.float64) for x in given), targets, weights)
+    np.testing.assert_allclose(value, exact_value, rtol=1e-5)
+    for found, wanted in zip(gradients, exact, strict=True):
+        assert found.dtype == dtype
+        rounded = np.asarray(jnp.asarray(wanted, dtype), np.float64)
+        np.testing.assert_allclose(np.asarray(found, np.float64), rounded, rtol=2**-7, atol=1e-3)
+
+
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "config",
