@@ -295,7 +295,7 @@ def likelihood_step(game: Game, state: GanState, batch: Batch) -> tuple[GanState
     def nats_of(params: Params) -> Array:
         if generator.weighted_nats is None:
             return next_token_nats(game, generator.logits(params, batch, dropout_key), batch)
-        weights = batch.target_mask / jnp.maximum(game.rows.gathered(batch.target_mask).sum(), 1)
+        weights = batch.target_mask.astype(jnp.float32) / jnp.maximum(game.rows.gathered(batch.target_mask).sum(), 1)
         own = generator.weighted_nats(params, batch, weights, dropout_key)
         return game.rows.gathered(own[None]).sum()
 

@@ -77,6 +77,7 @@ class MovingAverage(NamedTuple):
         return cls(jnp.float32(0), jnp.float32(0))
 
     def update(self, value: Array, decay: Number) -> "MovingAverage":
+        value = value.astype(self.total.dtype)  # also where a reward is in float64
         return MovingAverage(decay * self.total + (1 - decay) * value, decay * self.weight + (1 - decay))
 
     @property

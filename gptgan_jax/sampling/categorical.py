@@ -105,4 +105,6 @@ def _cumulative(weights: Array) -> Array:
     if weights.shape[1] > BLOCK:
         return sums(weights)
     # For few weights, multiplying by a triangle of ones takes less time there.
-    return jax.lax.platform_dependent(weights, cpu=lambda w: w @ jnp.triu(jnp.ones((w.shape[1],) * 2)), default=sums)
+    return jax.lax.platform_dependent(
+        weights, cpu=lambda w: w @ jnp.triu(jnp.ones((w.shape[1],) * 2, w.dtype)), default=sums
+    )

@@ -345,6 +345,18 @@ def test_a_replay_takes_the_texts_of_a_batch_and_not_their_places_in_the_data(st
     assert jax.tree.structure(found[0]) == jax.tree.structure(found[1]) == jax.tree.structure(state)
 
 
+@pytest.mark.parametrize("step", ["likelihood_step", "discriminator_step", "adversarial_step"])
+def test_a_step_is_the_same_where_64_bit_types_are_enabled(step: str) -> None:
+    generator = build_generator(TransformerConfig(**(SIZES | {"dropout": 0.0})), VOCABULARY)
+    gan = gan_from(generator, DISCRIMINATORS["whole"], reward=rewards.ranked(), ema_decay=0.5, **OPTIMIZERS)
+    state = gan.begin(random_params_of(gan), BATCH)
+    expected, metrics = jax.jit(getattr(gan, step))(state, BATCH)
+    with jax.enable_x64(True):
+        found, of_found = jax.jit(getattr(gan, step))(state, BATCH)
+    assert [x.dtype for x in jax.tree.leaves(found)] == [x.dtype for x in jax.tree.leaves(state)]
+    assert_trees_close((found, of_found), (expected, metrics), rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("learning", ["likelihood_step", "adversarial_step"])
 def test_the_average_of_the_generator_is_ramped_up_and_changed_by_the_steps_that_change_the_generator(
     learning: str,
