@@ -11,7 +11,7 @@ from gptgan_jax.algorithms.discriminator_update import counted
 from gptgan_jax.algorithms.game import Game
 from gptgan_jax.algorithms.learning import gradient_of, updated, where_learning
 from gptgan_jax.algorithms.mixing import with_demonstrations
-from gptgan_jax.algorithms.regularisation import regularised, with_kl_penalty, with_likelihood
+from gptgan_jax.algorithms.regularisation import regularised, shaped_logits, with_kl_penalty, with_likelihood
 from gptgan_jax.algorithms.seqgan import rollout_rewards
 from gptgan_jax.algorithms.texts import (
     Drawn,
@@ -36,7 +36,7 @@ from gptgan_jax.objectives.likelihood import token_log_probs
 from gptgan_jax.objectives.rewards import Judgement, is_last
 from gptgan_jax.objectives.text_rewards import Pay, combined, text_totals
 from gptgan_jax.objectives.windows import at_ends
-from gptgan_jax.sampling.decoding import log_probs, shape_logits
+from gptgan_jax.sampling.decoding import log_probs
 from gptgan_jax.types import Array, Batch, GanState, Guidance, Params, Player, PyTree, Sample, Scores, TopK
 
 Update = tuple[Player, PyTree, Metrics]
@@ -145,7 +145,7 @@ def _updates(
 
     def loss_of(params: Params, part: Experience, advantages: Array, texts: Batch) -> tuple[Array, Metrics]:
         own = rows.own(texts)
-        logits = shape_logits(game.generator.logits(params, own), game.temperature)
+        logits = shaped_logits(game, params, own)
         chosen = jnp.where(own.target_mask, token_log_probs(logits, own.target), 0.0)
         part = part._replace(guidance=_guidance(game, estimator, params, own))
         surrogate = estimator.loss(rows.gathered(chosen), part, advantages)
@@ -217,7 +217,7 @@ def pathwise_update(
     key_relax = rows.own_key(key_relax)
 
     def loss_of(params: Params) -> tuple[Array, Metrics]:
-        logits = shape_logits(game.generator.logits(params, texts), game.temperature)
+        logits = shaped_logits(game, params, texts)
         weights = estimator.relax(state.estimator, key_relax, logits, texts.target)
         discriminator, scorer = game.discriminator, state.discriminator.params
         scores: Scores = discriminator.judge(scorer, discriminator.embed(scorer, texts, weights), texts)
@@ -247,7 +247,7 @@ def mediated_update(game: Game, estimator: Mediated, state: GanState, batch: Bat
     mediator = game.discriminator.next_logits(state.discriminator.params, texts)
 
     def loss_of(params: Params) -> tuple[Array, Metrics]:
-        logits = shape_logits(game.generator.logits(params, texts), game.temperature)
+        logits = shaped_logits(game, params, texts)
         loss, metrics = estimator.loss(*rows.gathered((logits, mediator, texts.target, texts.target_mask)))
         chosen = jnp.where(texts.target_mask, token_log_probs(logits, texts.target), 0.0)
         extra, more = regularised(game, params, state.reference, logits, chosen, texts, batch)

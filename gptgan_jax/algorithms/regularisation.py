@@ -18,6 +18,19 @@ from gptgan_jax.sampling.decoding import log_probs, shape_logits
 from gptgan_jax.schema.ranges import is_on
 from gptgan_jax.types import Array, Batch, GanState, Params
 
+RULED_OUT = -1e30
+"""A logit of a token without probability, but finite: 0 log 0 is then 0, and not NaN."""
+
+
+def shaped_logits(game: Game, params: Params, texts: Batch) -> Array:
+    """The generator's logits at the temperature of sampling, float32 [R, T, V], all finite.
+
+    A generator of the user's may rule tokens out by -inf, as those of a grammar do. The networks here never do, and are
+    known by their `weighted_nats`.
+    """
+    logits = shape_logits(game.generator.logits(params, texts), game.temperature)
+    return logits if game.generator.weighted_nats is not None else jnp.maximum(logits, RULED_OUT)
+
 
 def with_kl_penalty(
     game: Game, state: GanState, rewards: Array, own: Batch, mask: Array, log_probs_now: Array
@@ -56,7 +69,7 @@ def regularised(
     metrics = {"entropy": entropy_sum / tokens}
     extra = -game.entropy_weight * entropy_sum / count
     if is_on(game.kl_weight):
-        reference_logits = shape_logits(game.generator.logits(reference, texts), game.temperature)
+        reference_logits = shaped_logits(game, reference, texts)
         kl = game.rows.gathered(_KL[game.kl_estimator](logits, reference_logits, chosen, texts.target))
         kl_sum = jnp.where(mask, kl, 0.0).sum()
         metrics["kl"] = kl_sum / tokens

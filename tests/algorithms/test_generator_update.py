@@ -23,13 +23,17 @@ from gptgan_jax import (
     Gan,
     GanState,
     Generator,
+    LstmConfig,
     MlpConfig,
     Player,
     PolicyGradient,
     Sample,
     TopK,
+    TransformerDiscriminatorConfig,
     Vocabulary,
     build_discriminator,
+    build_generator,
+    cot,
     distill,
     feature_matching,
     gan_from,
@@ -41,6 +45,7 @@ from gptgan_jax import (
     rollout,
     sample,
     spin,
+    unconditional_batch,
 )
 from gptgan_jax.algorithms.generator_update import policy_update
 from gptgan_jax.algorithms.texts import Drawn
@@ -863,3 +868,49 @@ def test_a_reference_is_carried_for_a_kl_and_for_self_play_alone() -> None:
     assert _needs(reinforce(), 0.1)
     assert _needs(spin(), 0.0)
     assert Game(LAYERED, DISCRIMINATOR, feature_matching()).needs_reference
+
+
+# ---- a generator that rules tokens out
+
+
+def without_token(generator: Generator, token: int, value: float) -> Generator:
+    """The generator with this logit for one token, wherever it stands."""
+
+    def ruled(logits: jax.Array) -> jax.Array:
+        return logits.at[..., token].set(value)
+
+    def prefill(params: Any, prompt: jax.Array, prompt_mask: jax.Array, length: int) -> Any:
+        logits, cache = generator.prefill(params, prompt, prompt_mask, length)
+        return ruled(logits), cache
+
+    def decode(params: Any, cache: Any, tokens: jax.Array) -> Any:
+        logits, cache = generator.decode(params, cache, tokens)
+        return ruled(logits), cache
+
+    def logits(params: Any, batch: Batch, dropout_key: jax.Array | None = None) -> jax.Array:
+        return ruled(generator.logits(params, batch, dropout_key))
+
+    return generator._replace(logits=logits, prefill=prefill, decode=decode, branch=None, weighted_nats=None)
+
+
+@pytest.mark.parametrize("name", ["policy_gradient", "relaxed", "mediated"])
+def test_a_logit_of_minus_infinity_is_that_of_a_token_without_probability(name: str) -> None:
+    """As with a large negative logit instead: neither the entropy nor the divergences are NaN."""
+    vocabulary = Vocabulary(5)
+    base = build_generator(LstmConfig(embedding=4, hidden=4), vocabulary)
+    judge = build_discriminator(TransformerDiscriminatorConfig(layers=1, width=4, heads=1), vocabulary)
+    estimator: Any = {"policy_gradient": reinforce(), "relaxed": gumbel(0.7), "mediated": cot(future=True)}[name]
+    batch = unconditional_batch(jnp.array([[3, 3, 2], [3, 2, 0]]), vocabulary)
+    ends = []
+    for value in (-jnp.inf, -1e9):
+        optimizers = {"generator_optimizer": optax.sgd(0.1), "discriminator_optimizer": optax.sgd(0.1)}
+        generator = without_token(base, 4, value)
+        gan = gan_from(generator, judge, estimator=estimator, kl_weight=0.5, entropy_weight=0.3, **optimizers)
+        state = gan.init(jax.random.key(0), batch)
+        moved = jax.tree.map(lambda x: 1.5 * x, state.reference)
+        ends.append(jax.jit(gan.adversarial_step)(state.replace(reference=moved), batch))
+    (found, metrics), (expected, wanted) = ends
+    assert_trees_close((found.generator.params, metrics), (expected.generator.params, wanted))
+    assert np.isfinite([*metrics.values()]).all()
+    assert metrics["kl"] > 0
+    assert metrics["entropy"] > 0
