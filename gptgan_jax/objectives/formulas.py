@@ -68,16 +68,23 @@ class Formula(NamedTuple):
     def __call__(self, scores: Array, mask: Array) -> Array:
         """Its value at every token: float [R, T], bool [R, T] -> float32 [R, T]; 0 outside the mask."""
         check_arrays("formula", scores=(scores, "float [R, T]"), mask=(mask, "bool [R, T]"))
-        # Zeros in the padding keep it out of the gradient too, whatever the functions do with it.
-        s = jnp.where(mask, scores.astype(jnp.float32), 0.0)
+        s, ends = jnp.where(mask, scores.astype(jnp.float32), 0.0), is_last(mask)
+
+        def of_last(x: Array) -> Array:
+            return jnp.where(ends, x, 0.0).sum(axis=1, keepdims=True)
+
+        def filled(x: Array) -> Array:
+            """The last token's value in the padding too, where nothing then lacks a gradient that it has inside."""
+            return jnp.where(mask, x, of_last(x))
+
         to_go = jnp.flip(jnp.cumsum(jnp.flip(s, axis=1), axis=1), axis=1)
         count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
         values = {
-            "s": s,
-            "s_prev": jnp.pad(s[:, :-1], ((0, 0), (1, 0))),
-            "last": jnp.where(is_last(mask), s, 0.0).sum(axis=1, keepdims=True),
+            "s": filled(s),
+            "s_prev": filled(jnp.pad(s[:, :-1], ((0, 0), (1, 0)))),
+            "last": of_last(s),
             "mean": s.sum(axis=1, keepdims=True) / count,
-            "to_go": to_go,
+            "to_go": filled(to_go),
         }
         found = jnp.broadcast_to(_value(_tree(self.text), {name: values[name] for name in self.names}), s.shape)
         return jnp.where(mask, found, 0.0)

@@ -45,8 +45,18 @@ def test_a_formula_is_the_arithmetic_that_it_says(text: str, expected: np.ndarra
     np.testing.assert_allclose(paid, np.where(MASK, expected, 0), rtol=1e-5, atol=1e-6)
 
 
-def test_padding_has_no_part_in_a_gradient_even_where_a_function_has_none_there() -> None:
-    formula = formulas.read("log(s) + to_go * last - mean")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "log(s) + to_go * last - mean",
+        "last * log(s)",
+        "mean / s",
+        "last / (s_prev + 1) * s ** 0.5",
+        "mean * log(to_go)",
+    ],
+)
+def test_padding_has_no_part_in_a_gradient_even_where_a_function_has_none_there(text: str) -> None:
+    formula = formulas.read(text)
     scores, mask = jnp.array([[1.0, 2.0, jnp.inf]]), jnp.array([[True, True, False]])
     weights = jnp.array([[1.0, -2.0, 5.0]])
     gradient = jax.grad(lambda s: (weights * formula(s, mask)).sum())(scores)
