@@ -1,4 +1,4 @@
-"""Which tests `make test` and `.ci/run` run, by what each of them costs: tests/costs.json has all of a second or more.
+"""Which tests `make test` and `.ci/run` run, by what each of them costs: tests/costs.json has all above a limit.
 
     make exhaustive ARGS="-m 'not torture' --costs"     # measures every test; nothing else should run
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 FILE = Path(__file__).with_suffix(".json")
-THOROUGH, EXHAUSTIVE = 0.7, 3.0
+THOROUGH, EXHAUSTIVE = 0.4, 1.8
 """From so many seconds on `make test` leaves a test out, and `.ci/run` too, unless it is marked `always`."""
 
 _own: Counter[str] = Counter()

@@ -192,10 +192,10 @@ def test_gradients_are_summed_over_the_data_axis_once(tmp_path: Path) -> None:
 
 @needs_libtpu
 def test_what_libtpu_finds_too_large_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    overrides = {"adversarial.steps": 0, "warmup.steps": 0, "continued.steps": 0, "vocab_size": 4000000}
-    path = str(write_config(tmp_path, overrides | {"generator.width": 1024, "likelihood.batch_size": 1024}))
-    assert main(["compile", path, "--topology", "v5e:2x4"]) == 1
-    assert "does not fit v5e:2x4: likelihood: " in capsys.readouterr().err
+    overrides = {"adversarial.steps": 0, "warmup.steps": 0, "continued.steps": 0, "vocab_size": 4000}
+    path = str(write_config(tmp_path, overrides | {"generator.width": 4096, "generator.mlp_width": 250_000}))
+    assert main(["compile", path, "--topology", "v5e:1x1"]) == 1
+    assert "does not fit v5e:1x1: likelihood: " in capsys.readouterr().err
 
 
 @needs_libtpu
