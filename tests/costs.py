@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 FILE = Path(__file__).with_suffix(".json")
-THOROUGH, EXHAUSTIVE = 0.4, 1.8
+THOROUGH, EXHAUSTIVE = 0.4, 1.2
 """From so many seconds on `make test` leaves a test out, and `.ci/run` too, unless it is marked `always`."""
 
 _own: Counter[str] = Counter()

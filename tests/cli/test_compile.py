@@ -165,8 +165,10 @@ def test_the_compilers_complaint_is_kept_short() -> None:
 
 
 @needs_libtpu
-def test_the_quickstart_fits_eight_small_chips(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compile", QUICKSTART, "--topology", "v5e:2x4", "--data.train_size", "2000"]) == 0
+@pytest.mark.parametrize("quickstart", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
+def test_all_phases_fit_eight_small_chips(tmp_path: Path, capsys: pytest.CaptureFixture[str], quickstart: bool) -> None:
+    arguments = [QUICKSTART, "--data.train_size", "2000"] if quickstart else [str(write_config(tmp_path))]
+    assert main(["compile", *arguments, "--topology", "v5e:2x4"]) == 0
     printed = capsys.readouterr().out
     for row in ("parameters", "optimizer", "temporaries", "HBM allows", "model TFLOP", "share of communication"):
         assert f"\n{row}" in printed
