@@ -241,3 +241,10 @@ def test_bad_options_are_told_in_a_line() -> None:
     assert done.returncode == 2
     assert "likelihood" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_no_clone_is_told_in_a_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.textgan_pytorch", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr == f"textgan_pytorch: {tmp_path} is no clone of TextGAN-PyTorch\n"
