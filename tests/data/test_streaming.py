@@ -15,6 +15,7 @@ import pytest
 from tiny import tiny_config
 
 from gptgan_jax.cli import main
+from gptgan_jax.config import Config
 from gptgan_jax.data import store as stores
 from gptgan_jax.data import streams
 from gptgan_jax.data.config import HfData, TextData
@@ -128,19 +129,24 @@ def test_the_part_in_memory_is_of_what_is_read_first_and_no_more(tmp_path: Path,
     assert any("the first" in note for note in corpus.notes)
 
 
-def test_a_run_is_loaded_from_a_set_without_end(
-    tmp_path: Path, endless: Set, capsys: pytest.CaptureFixture[str]
-) -> None:
+def stored_config(folder: Path) -> Config:
+    """Of a run on the first 1,500 tokens of a set without end, in a token store."""
     overrides = {
         "data.kind": "hf",
         "data.path": "somebody/endless",
         "data.streaming": True,
-        "data.store": str(tmp_path / "store"),
+        "data.store": str(folder / "store"),
         "data.max_tokens": 1500,
         "likelihood.packing": "concatenate",
         "data.max_prompt_length": 1,
     }
-    experiment = load_experiment(tiny_config(tmp_path, overrides))
+    return tiny_config(folder, overrides)
+
+
+def test_a_run_is_loaded_from_a_set_without_end(
+    tmp_path: Path, endless: Set, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = load_experiment(stored_config(tmp_path))
     assert experiment.store is not None
     assert 1500 <= len(experiment.store) < 1510
     before = endless.read
@@ -152,16 +158,7 @@ def test_a_run_is_loaded_from_a_set_without_end(
 def test_the_training_text_is_written_as_far_as_it_is_trained_on(
     tmp_path: Path, endless: Set, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overrides = {
-        "data.kind": "hf",
-        "data.path": "somebody/endless",
-        "data.streaming": True,
-        "data.store": str(tmp_path / "store"),
-        "data.max_tokens": 1500,
-        "likelihood.packing": "concatenate",
-        "data.max_prompt_length": 1,
-    }
-    config = tiny_config(tmp_path, overrides)
+    config = stored_config(tmp_path)
     assert main(["data", str(tmp_path / "tiny.yaml"), "--split", "train"]) == 0
     texts = [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
     assert not (tmp_path / "store").exists()
