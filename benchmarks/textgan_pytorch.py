@@ -15,16 +15,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from benchmarks.__main__ import ENVIRONMENT, RIVAL_ENVIRONMENT
+from benchmarks.__main__ import RIVAL_ENVIRONMENT, child, run_python
 
-ROOT = Path(__file__).parents[1]
 CASE = "seqgan"
 OUR_SECONDS = 10.0
 
@@ -45,12 +42,12 @@ def main() -> None:
     ours: list[float] = []
     theirs: dict[int, list[float]] = {threads: [] for threads in options.threads}
     with tempfile.TemporaryDirectory() as folder:
-        settings = json.dumps({"seconds": OUR_SECONDS})
         for _ in range(options.rounds):
-            ours += _in_child("benchmarks.child", ["ours", CASE, "time", folder, settings], ENVIRONMENT)["seconds"]
-            for threads in options.threads:
+            ours += child("ours", CASE, "time", Path(folder), {"seconds": OUR_SECONDS})["seconds"]
+            for threads, seconds in theirs.items():
                 arguments = [str(options.toolkit.absolute()), "--side", str(threads), "--repeats", str(options.repeats)]
-                theirs[threads] += _in_child("benchmarks.textgan_pytorch", arguments, ENVIRONMENT | RIVAL_ENVIRONMENT)
+                last = run_python("benchmarks.textgan_pytorch", *arguments, environment=RIVAL_ENVIRONMENT)
+                seconds += json.loads(last)
     print("| step | median | least to most | ratio |\n|---|---:|---:|---:|")
     print(f"| ours, both players | {_row(ours)} | – |")
     for threads, seconds in theirs.items():
@@ -97,15 +94,6 @@ def toolkit_seconds(toolkit: Path, threads: int, repeats: int) -> list[float]:
         step(16)
         seconds.append(time.perf_counter() - begin)
     return seconds
-
-
-def _in_child(module: str, arguments: list[str], environment: dict[str, str]) -> Any:
-    """What a process of its own prints as JSON in its last line."""
-    command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"textgan_pytorch: {module} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _row(seconds: list[float]) -> str:
